@@ -1,0 +1,140 @@
+//! Moments in UTC: milliseconds since 1970 inside, RFC 3339 outside.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+const MS_PER_SECOND: i64 = 1_000;
+const MS_PER_HOUR: i64 = 3_600_000;
+/// 9999-12-31T23:59:59.999Z, the last moment RFC 3339 can write.
+const LATEST_MS: i64 = 253_402_300_799_999;
+/// 0000-01-01T00:00:00Z, the first.
+const EARLIEST_MS: i64 = -62_167_219_200_000;
+
+/// A moment in milliseconds since 1970-01-01T00:00:00Z, within the years 0000 to 9999.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// What the system's clock says.
+    #[must_use]
+    pub fn now() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Self::from_ms(i64::try_from(since_1970.as_millis()).unwrap_or(LATEST_MS))
+    }
+
+    /// The moment `ms` milliseconds after 1970; values outside the years 0000 to 9999 are moved to the nearer end.
+    #[must_use]
+    pub fn from_ms(ms: i64) -> Self {
+        Self(ms.clamp(EARLIEST_MS, LATEST_MS))
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub fn ms(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970, rounded down.
+    #[must_use]
+    pub fn seconds(self) -> i64 {
+        self.0.div_euclid(MS_PER_SECOND)
+    }
+
+    /// Whole hours since 1970, rounded down: the hour this moment lies in.
+    #[must_use]
+    pub fn hour(self) -> i64 {
+        self.0.div_euclid(MS_PER_HOUR)
+    }
+
+    /// Reads RFC 3339 with any offset and fraction (RFC 3339, section 5.6). `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        i64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000)).ok().map(Self::from_ms)
+    }
+
+    /// This moment, `by` earlier.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Self {
+        Self::from_ms(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// This moment, `by` later.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self::from_ms(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// The date and clock time, for formats other than RFC 3339.
+    #[must_use]
+    pub fn calendar(self) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(self.seconds()).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+}
+
+/// `2026-01-31T12:00:00Z`: whole seconds, as every answer writes them.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.calendar();
+        let (date, clock) = (at.date(), at.time());
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+            date.year(),
+            u8::from(date.month()),
+            date.day(),
+            clock.hour(),
+            clock.minute(),
+            clock.second()
+        )
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_3339_with_any_offset_and_fraction_is_read() {
+        for (text, utc) in [
+            ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),
+            ("2026-01-31t12:00:00z", "2026-01-31T12:00:00Z"),
+            ("2026-01-31T12:00:00.999999999Z", "2026-01-31T12:00:00Z"),
+            ("2026-01-31T01:30:00+02:00", "2026-01-30T23:30:00Z"),
+            ("2026-01-31T12:00:00-00:30", "2026-01-31T12:30:00Z"),
+            ("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59Z"),
+            ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(Timestamp::parse(text).map(|at| at.to_string()).as_deref(), Some(utc), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in ["", "yesterday", "2026-01-31", "2026-01-31T12:00:00", "1769860800", "2026-02-30T00:00:00Z"] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read_back(ms in EARLIEST_MS..LATEST_MS) {
+            let at = Timestamp::from_ms(ms);
+            proptest::prop_assert_eq!(Timestamp::parse(&at.to_string()).map(Timestamp::seconds), Some(at.seconds()));
+        }
+
+        #[test]
+        fn no_text_panics(text in ".{0,60}") {
+            let _ = Timestamp::parse(&text);
+        }
+    }
+}

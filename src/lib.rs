@@ -1,0 +1,14 @@
+//! Monlight: errors, logs, metrics and a door for browsers, in four small programs with one house.
+//!
+//! Folders are layers, lowest first; a module names only modules of lower layers or of its own folder, which a test
+//! checks. `ARCHITECTURE.md` shows the paths a request takes through them.
+
+// layer 0: nouns
+pub mod clock;
+pub mod env;
+pub mod error;
+
+// layer 1: what every service stands on
+pub mod notify;
+// layer 3: the services
+pub mod error_tracker;
