@@ -58,13 +58,15 @@ impl fmt::Debug for Secret {
     }
 }
 
+type Lookup<'a> = Box<dyn Fn(&str) -> Option<String> + 'a>;
+
 /// Reads the variables of one table and collects every fault on the way.
 ///
 /// Each getter answers a usable value even after a fault, so that one pass finds all of them; [`Env::finish`] then
 /// refuses to go on.
 pub struct Env<'a> {
     variables: &'a [Variable],
-    lookup: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    lookup: Lookup<'a>,
     faults: Vec<String>,
 }
 

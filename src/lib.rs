@@ -3,12 +3,15 @@
 //! Folders are layers, lowest first; a module names only modules of lower layers or of its own folder, which a test
 //! checks. `ARCHITECTURE.md` shows the paths a request takes through them.
 
-// layer 0: nouns
+// layer 0: nouns and threads
+pub mod background;
 pub mod clock;
 pub mod env;
 pub mod error;
 
 // layer 1: what every service stands on
+pub mod db;
+pub mod http;
 pub mod notify;
 // layer 3: the services
 pub mod error_tracker;

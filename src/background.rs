@@ -1,0 +1,149 @@
+//! Named plain threads: those the process cannot live without, and jobs that run on an interval until they are
+//! stopped and joined.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+
+/// The exit code of a process that ended itself because one of its vital threads panicked (EX_SOFTWARE).
+pub const EXIT_BROKEN: i32 = 70;
+const STACK_BYTES: usize = 1024 * 1024;
+
+/// Starts a thread the process cannot live without: when it panics the process ends, and whoever supervises it starts
+/// a new one, which is better than a service that answers and stores nothing.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn vital(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let named = name.to_owned();
+    thread(name, move || {
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            log::error!("thread {named} is gone; ending the process");
+            std::process::exit(EXIT_BROKEN);
+        }
+    })
+}
+
+/// Starts a named thread with a modest stack.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    // The kernel shows 15 bytes of a thread's name.
+    std::thread::Builder::new().name(name.chars().take(15).collect()).stack_size(STACK_BYTES).spawn(body)
+}
+
+/// Something to be done every so often.
+pub struct Job {
+    /// The thread's name, at most 15 characters.
+    pub name: &'static str,
+    /// The pause between two runs; the first run comes at once.
+    pub every: Duration,
+    /// One run. It should take well under a second or look at [`Pause::stopping`] now and then.
+    pub run: Box<dyn FnMut(&Pause) + Send>,
+}
+
+/// What a job may ask while it runs.
+pub struct Pause {
+    stop: crossbeam_channel::Receiver<()>,
+}
+
+impl Pause {
+    /// Sleeps for `duration`, less when the program stops meanwhile. Answers whether to go on.
+    #[must_use]
+    pub fn sleep(&self, duration: Duration) -> bool {
+        self.stop.recv_timeout(duration) == Err(RecvTimeoutError::Timeout)
+    }
+
+    /// Whether the program is stopping.
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        !self.sleep(Duration::ZERO)
+    }
+}
+
+/// The running jobs of a service.
+pub struct Jobs {
+    // Dropping it tells every job to stop.
+    stop: Option<Sender<()>>,
+    threads: Vec<(&'static str, JoinHandle<()>)>,
+}
+
+impl Jobs {
+    /// Starts every job on a thread of its own; `broken` is raised for good when one of them panics.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub fn start(jobs: Vec<Job>, broken: &Arc<AtomicBool>) -> io::Result<Self> {
+        let (stop, stopped) = bounded(0);
+        let mut threads = Vec::with_capacity(jobs.len());
+        for mut job in jobs {
+            let pause = Pause { stop: stopped.clone() };
+            let broken = Arc::clone(broken);
+            let name = job.name;
+            let body = move || {
+                let rounds = AssertUnwindSafe(|| {
+                    loop {
+                        (job.run)(&pause);
+                        if !pause.sleep(job.every) {
+                            return;
+                        }
+                    }
+                });
+                if catch_unwind(rounds).is_err() {
+                    log::error!("background job {name} is gone until the next start");
+                    broken.store(true, Ordering::Relaxed);
+                }
+            };
+            threads.push((name, thread(name, body)?));
+        }
+        Ok(Self { stop: Some(stop), threads })
+    }
+
+    /// Tells every job to stop and waits for them, at most `patience` in all; one that does not come is left behind.
+    pub fn stop(mut self, patience: Duration) {
+        drop(self.stop.take());
+        let deadline = std::time::Instant::now() + patience;
+        for (name, thread) in self.threads {
+            while !thread.is_finished() && std::time::Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() {
+                // A panic was noted when it happened.
+                let _ = thread.join();
+            } else {
+                log::warn!("background job {name} did not stop in time");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_runs_at_once_and_stops_when_told() {
+        let (ran, runs) = bounded(1);
+        let run = Box::new(move |_: &Pause| ran.send(()).unwrap());
+        let jobs = Jobs::start(vec![Job { name: "test", every: Duration::from_secs(3600), run }], &Arc::default()).unwrap();
+        runs.recv_timeout(Duration::from_secs(5)).unwrap();
+        let begun = std::time::Instant::now();
+        jobs.stop(Duration::from_secs(5));
+        assert!(begun.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_job_that_panics_raises_the_flag() {
+        let run = Box::new(|_: &Pause| panic!("on purpose"));
+        let broken = Arc::default();
+        let jobs = Jobs::start(vec![Job { name: "test", every: Duration::from_secs(3600), run }], &broken).unwrap();
+        jobs.stop(Duration::from_secs(5));
+        assert!(broken.load(Ordering::Relaxed));
+    }
+}

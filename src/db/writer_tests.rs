@@ -1,0 +1,154 @@
+use std::path::PathBuf;
+
+use super::super::{Import, Migration, Once, Schema, Settings, Synchronous, open};
+use super::*;
+use crate::clock::Timestamp;
+
+const MIGRATIONS: &[Migration] = &[Migration { sql: "CREATE TABLE t (n INTEGER PRIMARY KEY)", oldest_reader: 1 }];
+const SCHEMA: Schema = Schema { application_id: 0x4D4C_0001, migrations: MIGRATIONS, import: None };
+
+/// A folder of one test's own, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("monlight-db-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn settings(&self, schema: Schema) -> Settings {
+        let path = self.0.join("test.db");
+        Settings { path, schema, synchronous: Synchronous::Normal, readers: 1, limit: None }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+struct Insert(i64);
+
+impl Command for Insert {
+    type Answer = i64;
+
+    fn apply(self, transaction: &Connection) -> Result<i64> {
+        transaction.execute("INSERT INTO t (n) VALUES (?1)", [self.0])?;
+        if self.0 < 0 {
+            return Err(Error::Invalid("negative".into()));
+        }
+        Ok(self.0)
+    }
+}
+
+fn count(readers: &super::super::Readers) -> i64 {
+    readers.lend().unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_command_that_fails_is_undone_and_spares_the_rest_of_its_batch() {
+    let folder = Folder::new("batch");
+    let database = open(&folder.settings(SCHEMA)).unwrap();
+    let (answer, answers) = crossbeam_channel::unbounded();
+    for n in [1, -2, 3, 1, 4] {
+        let answer = answer.clone();
+        database.writer.submit(Insert(n), move |outcome| answer.send(outcome.is_ok()).unwrap());
+    }
+    let outcomes: Vec<bool> = (0..5).map(|_| answers.recv_timeout(Duration::from_secs(5)).unwrap()).collect();
+    assert_eq!(outcomes, [true, false, true, false, true]);
+    assert_eq!(count(&database.readers), 3);
+    assert!(database.writer.stop(Duration::from_secs(5)));
+    assert!(matches!(database.writer.run(Insert(9)), Err(Error::Busy(_))));
+}
+
+#[test]
+fn a_key_makes_a_command_count_once_also_after_a_restart() {
+    let folder = Folder::new("once");
+    let once = |key: &str, n| Once {
+        principal: "p".into(),
+        key: Some(key.to_owned()),
+        now: Timestamp::from_ms(1),
+        command: Insert(n),
+    };
+    let database = open(&folder.settings(SCHEMA)).unwrap();
+    assert_eq!(database.writer.run(once("a", 1)), Ok(1));
+    assert_eq!(database.writer.run(once("a", 2)), Ok(1), "a repeat gets the first answer");
+    assert!(database.writer.run(once("b", -1)).is_err());
+    assert_eq!(database.writer.run(once("b", 3)), Ok(3), "what failed is not remembered");
+    assert!(database.writer.stop(Duration::from_secs(5)));
+    let again = open(&folder.settings(SCHEMA)).unwrap();
+    assert_eq!(again.writer.run(once("a", 4)), Ok(1));
+    assert_eq!(count(&again.readers), 2);
+}
+
+#[test]
+fn schemas_move_forward_and_tolerate_a_rollback_only_as_far_as_they_say() {
+    const SECOND: &[Migration] = &[MIGRATIONS[0], Migration { sql: "ALTER TABLE t ADD COLUMN m", oldest_reader: 1 }];
+    const THIRD: &[Migration] = &[SECOND[0], SECOND[1], Migration { sql: "CREATE TABLE u (n)", oldest_reader: 3 }];
+    let folder = Folder::new("migrate");
+    let opened = |migrations| {
+        open(&folder.settings(Schema { migrations, ..SCHEMA })).map(|database| {
+            assert!(database.writer.stop(Duration::from_secs(5)));
+        })
+    };
+    opened(MIGRATIONS).unwrap();
+    opened(SECOND).unwrap();
+    opened(MIGRATIONS).expect("an older program may still use it");
+    opened(SECOND).unwrap();
+    opened(THIRD).unwrap();
+    let refusal = opened(SECOND).unwrap_err();
+    assert!(refusal.contains("newer Monlight") && refusal.contains("test.db"), "{refusal}");
+}
+
+#[test]
+fn files_of_others_are_left_alone_and_those_of_the_original_are_copied_first() {
+    const IMPORT: Import = Import {
+        version: 4,
+        tables: &["t"],
+        convert: |connection| Ok(connection.execute_batch("INSERT INTO t (n) SELECT n * 10 FROM original_t")?),
+    };
+    let folder = Folder::new("import");
+    let settings = folder.settings(Schema { import: Some(IMPORT), ..SCHEMA });
+    let foreign = Connection::open(&settings.path).unwrap();
+    foreign.execute_batch("CREATE TABLE t (n)").unwrap();
+    assert!(open(&settings).err().unwrap().contains("some other program"));
+    foreign.execute_batch("CREATE TABLE _meta (key, value); INSERT INTO _meta VALUES ('schema_version', '3')").unwrap();
+    assert!(open(&settings).err().unwrap().contains("original's schema 3"));
+    foreign.execute_batch("UPDATE _meta SET value = '4'; INSERT INTO t VALUES (7)").unwrap();
+    drop(foreign);
+    let database = open(&settings).unwrap();
+    let found: i64 = database.readers.lend().unwrap().query_row("SELECT n FROM t", [], |row| row.get(0)).unwrap();
+    assert_eq!(found, 70);
+    let copy = Connection::open(folder.0.join("test.db.original-4")).unwrap();
+    let kept: i64 = copy.query_row("SELECT n FROM t", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 7);
+}
+
+#[test]
+fn a_limit_keeps_the_pages_in_use_within_bounds() {
+    struct Fill(i64);
+    impl Command for Fill {
+        type Answer = ();
+        fn apply(self, transaction: &Connection) -> Result<()> {
+            transaction.execute("INSERT INTO f (n, x) VALUES (?1, randomblob(4000))", [self.0])?;
+            Ok(())
+        }
+    }
+    fn shrink(connection: &Connection) -> Result<bool> {
+        Ok(connection.execute("DELETE FROM f WHERE n IN (SELECT n FROM f ORDER BY n LIMIT 10)", [])? > 0)
+    }
+    let folder = Folder::new("limit");
+    let migrations = &[Migration { sql: "CREATE TABLE f (n INTEGER PRIMARY KEY, x)", oldest_reader: 1 }];
+    let limit = Some(Limit { bytes_max: 1_000_000, shrink });
+    let database = open(&Settings { limit, ..folder.settings(Schema { migrations, ..SCHEMA }) }).unwrap();
+    for n in 0..1_000 {
+        database.writer.run(Fill(n)).unwrap();
+    }
+    assert!(database.writer.stop(Duration::from_secs(5)));
+    let used = database.writer.stats().used_bytes.load(Ordering::Relaxed);
+    assert!((500_000..=1_000_000).contains(&used), "{used}");
+    let file = std::fs::metadata(folder.0.join("test.db")).unwrap().len();
+    assert!(file < 1_200_000, "{file}");
+}

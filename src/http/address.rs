@@ -1,0 +1,146 @@
+//! Who is asking: the peer's address, or the one a trusted proxy vouches for.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// A network in CIDR notation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix_bits: u8,
+}
+
+impl Network {
+    /// Reads `10.0.0.0/8`, `fd00::/8` or a single address. `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address.parse::<IpAddr>().ok()?, Some(bits.parse::<u8>().ok()?)),
+            None => (text.parse::<IpAddr>().ok()?, None),
+        };
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_bits = bits.unwrap_or(longest);
+        (prefix_bits <= longest).then_some(Self { address, prefix_bits })
+    }
+
+    /// Whether `address` lies in this network.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (inside, width) = match (self.address, address) {
+            (IpAddr::V4(mine), IpAddr::V4(other)) => (u128::from(mine.to_bits() ^ other.to_bits()), 32),
+            (IpAddr::V6(mine), IpAddr::V6(other)) => (mine.to_bits() ^ other.to_bits(), 128),
+            _ => return false,
+        };
+        let rest_bits = width - u32::from(self.prefix_bits);
+        rest_bits == 128 || inside >> rest_bits == 0
+    }
+}
+
+/// The networks whose `X-Forwarded-For` is believed.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies(Vec<Network>);
+
+impl Proxies {
+    /// Trusts these networks.
+    #[must_use]
+    pub fn new(networks: Vec<Network>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether `peer` is one of them.
+    #[must_use]
+    pub fn trust(&self, peer: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(peer))
+    }
+
+    /// The client behind `peer`: the last hop of `X-Forwarded-For` that is no trusted proxy itself. A peer that is not
+    /// trusted speaks for itself, and so does a proxy whose header cannot be read.
+    #[must_use]
+    pub fn client(&self, peer: IpAddr, forwarded_for: Option<&str>) -> IpAddr {
+        if !self.trust(peer) {
+            return peer;
+        }
+        let mut client = peer;
+        for hop in forwarded_for.unwrap_or_default().rsplit(',') {
+            let Some(address) = hop_address(hop.trim()) else { return client };
+            client = address;
+            if !self.trust(address) {
+                return client;
+            }
+        }
+        client
+    }
+}
+
+/// An address as proxies write it: bare, in brackets, or with a port.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(hop, |(address, _)| address);
+    let address = bare.parse::<IpAddr>().ok();
+    address.or_else(|| bare.rsplit_once(':').and_then(|(address, _)| address.parse().ok())).map(canonical)
+}
+
+/// IPv4 addresses that arrive through an IPv6 socket are IPv4 addresses.
+pub(super) fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// What limits count: an IPv4 address, or the /64 that one IPv6 subscriber holds.
+pub(super) fn subscriber(address: IpAddr) -> IpAddr {
+    match canonical(address) {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn networks_contain_their_addresses() {
+        for (network, address, inside) in [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("0.0.0.0/0", "200.1.1.1", true),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.1", "127.0.0.2", false),
+            ("fd00::/8", "fd12::1", true),
+            ("::/0", "2001:db8::1", true),
+            ("::1", "::2", false),
+            ("10.0.0.0/8", "::1", false),
+        ] {
+            assert_eq!(Network::parse(network).unwrap().contains(ip(address)), inside, "{network} {address}");
+        }
+        for wrong in ["", "10.0.0.0/33", "fd00::/129", "host", "10.0.0.0/x", "1.2.3"] {
+            assert_eq!(Network::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_trusted_proxies_speak_for_others() {
+        let proxies = Proxies::new(vec![Network::parse("10.0.0.0/8").unwrap(), Network::parse("::1").unwrap()]);
+        for (peer, forwarded, client) in [
+            ("192.0.2.1", Some("198.51.100.9"), "192.0.2.1"),
+            ("10.0.0.1", Some("198.51.100.9"), "198.51.100.9"),
+            ("10.0.0.1", Some("1.1.1.1, 198.51.100.9, 10.0.0.7"), "198.51.100.9"),
+            ("10.0.0.1", Some("198.51.100.9:4711"), "198.51.100.9"),
+            ("10.0.0.1", Some("[2001:db8::1]:4711"), "2001:db8::1"),
+            ("10.0.0.1", Some("2001:db8::1"), "2001:db8::1"),
+            ("10.0.0.1", Some("spoofed, nonsense"), "10.0.0.1"),
+            ("10.0.0.1", Some("10.0.0.3,10.0.0.2"), "10.0.0.3"),
+            ("10.0.0.1", None, "10.0.0.1"),
+        ] {
+            assert_eq!(proxies.client(ip(peer), forwarded), ip(client), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_subscriber_is_a_64() {
+        assert_eq!(subscriber(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
+        assert_eq!(subscriber(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
+        assert_eq!(subscriber(ip("10.0.0.1")), ip("10.0.0.1"));
+    }
+}

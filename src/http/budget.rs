@@ -1,0 +1,117 @@
+//! The bytes of unanswered requests that may lie in memory at once, in all and for one client.
+//!
+//! Counting messages does not bound memory: 256 queued bodies of 512 KB are 128 MB. So bytes are charged as they
+//! arrive, a declared length costs nothing, and the charge is given back when the request is answered.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// In all.
+const TOTAL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// For one client, so that a stranger cannot take it all.
+const CLIENT_BYTES_MAX: usize = TOTAL_BYTES_MAX / 2;
+
+/// Why a charge was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exhausted {
+    /// This client holds its share already.
+    Share,
+    /// All clients together hold everything.
+    Total,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    total: usize,
+    clients: HashMap<IpAddr, usize>,
+}
+
+/// The ledger all charges are written in.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Budget(Arc<Mutex<Ledger>>);
+
+impl Budget {
+    /// An empty charge for `client`.
+    pub(super) fn charge(&self, client: IpAddr) -> Charge {
+        Charge { budget: self.clone(), client, bytes: 0 }
+    }
+}
+
+/// What one request holds; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    budget: Budget,
+    client: IpAddr,
+    bytes: usize,
+}
+
+impl Charge {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Makes this charge `bytes` large. Growing can be refused, and then nothing changes.
+    pub(super) fn set(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        let mut ledger = self.budget.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = ledger.total - self.bytes + bytes;
+        let share = ledger.clients.get(&self.client).copied().unwrap_or(0) - self.bytes + bytes;
+        if bytes > self.bytes {
+            if share > CLIENT_BYTES_MAX {
+                return Err(Exhausted::Share);
+            }
+            if total > TOTAL_BYTES_MAX {
+                return Err(Exhausted::Total);
+            }
+        }
+        ledger.total = total;
+        if share == 0 {
+            ledger.clients.remove(&self.client);
+        } else {
+            ledger.clients.insert(self.client, share);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        // Shrinking is never refused.
+        let _ = self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charges_add_up_to_the_share_and_to_the_total_and_come_back() {
+        let budget = Budget::default();
+        let charge = |last: u8, bytes| {
+            let mut charge = budget.charge(IpAddr::from([10, 0, 0, last]));
+            charge.set(bytes).map(|()| charge)
+        };
+        let first = charge(1, CLIENT_BYTES_MAX).unwrap();
+        assert_eq!(charge(1, 1).unwrap_err(), Exhausted::Share);
+        let second = charge(2, CLIENT_BYTES_MAX).unwrap();
+        assert_eq!(charge(3, 1).unwrap_err(), Exhausted::Total);
+        drop(first);
+        let third = charge(3, 1).unwrap();
+        drop((second, third));
+        let ledger = budget.0.lock().unwrap();
+        assert_eq!((ledger.total, ledger.clients.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_refused_growth_changes_nothing() {
+        let budget = Budget::default();
+        let mut charge = budget.charge(IpAddr::from([10, 0, 0, 1]));
+        charge.set(100).unwrap();
+        assert!(charge.set(CLIENT_BYTES_MAX + 1).is_err());
+        assert_eq!(charge.bytes(), 100);
+        charge.set(50).unwrap();
+        assert_eq!(budget.0.lock().unwrap().total, 50);
+    }
+}

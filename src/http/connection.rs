@@ -1,0 +1,390 @@
+//! One connection and where it stands: reading a head, reading a body, being answered, finishing an answer, or
+//! lingering after a refusal. It decides what comes next; the door carries it out.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::body::Intake;
+use super::budget::{Budget, Charge, Exhausted};
+use super::door::Surroundings;
+use super::gate::Admitted;
+use super::message::{Framing, Head, head_end};
+use super::responder::{Sent, send};
+use super::response::Response;
+use crate::error::Error;
+
+/// From a request's first byte, or from a connection's beginning, to the end of the head.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// From the end of the head to the end of the body.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// Between two requests.
+const IDLE_WITHIN: Duration = Duration::from_secs(60);
+/// For the client to take an answer in full.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// After a refusal the client may still be sending; closing at once would reset the connection and eat the answer.
+const LINGER_WITHIN: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+/// Empty lines before a request line that are forgiven (RFC 9112, section 2.2).
+const EMPTY_LINES_MAX: usize = 4;
+
+/// A connection the door owns.
+pub(super) struct Connection {
+    pub(super) socket: Arc<TcpStream>,
+    pub(super) peer: IpAddr,
+    /// What the cap per address counts; `None` for trusted proxies.
+    pub(super) seat: Option<IpAddr>,
+    pub(super) opened: Instant,
+    pub(super) deadline: Option<Instant>,
+    pub(super) phase: Phase,
+    charge: Charge,
+    input: Vec<u8>,
+    scanned: usize,
+    started: Instant,
+}
+
+/// Where a connection stands.
+pub(super) enum Phase {
+    /// Before or within a head.
+    Head,
+    /// Within a body.
+    Body(Box<Pending>),
+    /// Somebody holds its responder.
+    Busy,
+    /// The socket did not take the whole answer yet.
+    Answering { rest: Vec<u8>, sent: usize, after: After },
+    /// Refused; what still arrives is read and dropped.
+    Lingering { bytes_left: usize },
+}
+
+/// A request whose head was admitted.
+pub(super) struct Pending {
+    pub(super) head: Head,
+    pub(super) admitted: Admitted,
+    intake: Intake,
+}
+
+/// What happens once an answer is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    Keep,
+    Linger,
+    Close,
+}
+
+/// What the door is to do next with a connection.
+pub(super) enum Next {
+    /// Wait for more bytes.
+    Read,
+    /// Wait until the socket takes more.
+    Write,
+    /// The request is complete: have it answered.
+    Dispatch(Box<Pending>),
+    /// All clients together hold too many bytes: somebody has to go.
+    Crowded,
+    Close,
+}
+
+impl Connection {
+    pub(super) fn new(socket: TcpStream, peer: IpAddr, seat: Option<IpAddr>, budget: &Budget, now: Instant) -> Self {
+        Self {
+            socket: Arc::new(socket),
+            peer,
+            seat,
+            opened: now,
+            deadline: Some(now + HEAD_WITHIN),
+            phase: Phase::Head,
+            charge: budget.charge(seat.unwrap_or(peer)),
+            input: Vec::new(),
+            scanned: 0,
+            started: now,
+        }
+    }
+
+    pub(super) fn busy(&self) -> bool {
+        matches!(self.phase, Phase::Busy)
+    }
+
+    /// Whether it is between two requests.
+    pub(super) fn idle(&self) -> bool {
+        matches!(self.phase, Phase::Head) && self.input.is_empty()
+    }
+
+    /// How much this connection's unread or unsent bytes weigh, in bytes × seconds.
+    pub(super) fn weight(&self, now: Instant) -> u128 {
+        let bytes = match &self.phase {
+            Phase::Answering { rest, sent, .. } => rest.len() - sent,
+            Phase::Busy => 0,
+            _ => self.charge.bytes(),
+        };
+        bytes as u128 * now.saturating_duration_since(self.started).as_millis().max(1)
+    }
+
+    /// Bytes of an answer that wait for the client to take them.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Answering { rest, sent, .. } => rest.len() - sent,
+            _ => 0,
+        }
+    }
+
+    /// Hands the charge over to whoever answers.
+    pub(super) fn take_charge(&mut self, budget: &Budget) -> Charge {
+        let rest = budget.charge(self.seat.unwrap_or(self.peer));
+        std::mem::replace(&mut self.charge, rest)
+    }
+
+    pub(super) fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The socket has something to read.
+    pub(super) fn readable(&mut self, around: &mut Surroundings, scratch: &mut [u8]) -> Next {
+        loop {
+            let read = match (&*self.socket).read(scratch) {
+                Ok(0) => return Next::Close,
+                Ok(read) => read,
+                Err(why) if why.kind() == ErrorKind::Interrupted => continue,
+                Err(why) if why.kind() == ErrorKind::WouldBlock => return Next::Read,
+                Err(_) => return Next::Close,
+            };
+            if let Phase::Lingering { bytes_left } = &mut self.phase {
+                *bytes_left = bytes_left.saturating_sub(read);
+                if *bytes_left == 0 {
+                    return Next::Close;
+                }
+                continue;
+            }
+            self.arrived(&scratch[..read], around);
+            let next = self.advance(around);
+            // A short read has emptied the socket; asking again would only cost a call.
+            if !matches!(next, Next::Read) || read < scratch.len() {
+                return next;
+            }
+        }
+    }
+
+    fn arrived(&mut self, bytes: &[u8], around: &Surroundings) {
+        if self.idle() {
+            self.started = around.now;
+            self.deadline = Some(around.now + HEAD_WITHIN);
+        }
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// Goes as far as the bytes that have arrived allow.
+    pub(super) fn advance(&mut self, around: &mut Surroundings) -> Next {
+        loop {
+            let step = match self.phase {
+                Phase::Head => self.advance_head(around),
+                Phase::Body(_) => self.advance_body(around),
+                Phase::Busy | Phase::Answering { .. } => return Next::Write,
+                Phase::Lingering { .. } => return Next::Read,
+            };
+            if let Some(next) = step {
+                return next;
+            }
+        }
+    }
+
+    fn advance_head(&mut self, around: &mut Surroundings) -> Option<Next> {
+        self.skip_empty_lines();
+        if self.input.is_empty() {
+            return Some(Next::Read);
+        }
+        match head_end(&self.input, self.scanned) {
+            Err(fault) => Some(self.refuse(&fault.into(), around)),
+            Ok(None) => {
+                self.scanned = self.input.len();
+                Some(self.charged(around).unwrap_or(Next::Read))
+            }
+            Ok(Some(end)) => {
+                self.scanned = 0;
+                self.begin_request(end, around)
+            }
+        }
+    }
+
+    fn skip_empty_lines(&mut self) {
+        let lines = self.input.chunks(2).take(EMPTY_LINES_MAX).take_while(|pair| pair == b"\r\n").count();
+        if lines > 0 {
+            self.input.drain(..lines * 2);
+            self.scanned = 0;
+        }
+    }
+
+    fn begin_request(&mut self, end: usize, around: &mut Surroundings) -> Option<Next> {
+        let parsed = Head::parse(&self.input[..end]);
+        self.input.drain(..end);
+        let checked = parsed.and_then(|head| Ok((head.framing()?, head.expects_continue()?, head)));
+        let (framing, expects_continue, head) = match checked {
+            Ok(checked) => checked,
+            Err(fault) => return Some(self.refuse(&fault.into(), around)),
+        };
+        let admitted = match around.gate.admit(&head, framing, self.peer, around.now) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                // Without a body the connection is in step and can be kept, so that a client over its limit does not
+                // pay with a new connection for each refusal.
+                let bodyless = matches!(framing, Framing::None | Framing::Length(0));
+                let after = if bodyless && head.keep_alive() && !around.stopping { After::Keep } else { After::Linger };
+                let head_only = *head.method() == tiny_http::Method::Head;
+                return self.answer(&error.into(), after, head_only, around);
+            }
+        };
+        let spool_dir = admitted.spooled.then_some(around.spool_dir.as_path());
+        let intake = match Intake::new(framing, admitted.bytes_max, spool_dir) {
+            Ok(intake) => intake,
+            Err(error) => return Some(self.refuse(&error.into(), around)),
+        };
+        self.charge = around.budget.charge(admitted.client);
+        self.deadline = Some(around.now + BODY_WITHIN);
+        if expects_continue && self.input.is_empty() && !intake.done() {
+            // 25 bytes into an empty socket buffer; a client that does not get them sends its body anyway.
+            let _ = (&*self.socket).write(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        self.phase = Phase::Body(Box::new(Pending { head, admitted, intake }));
+        None
+    }
+
+    fn advance_body(&mut self, around: &mut Surroundings) -> Option<Next> {
+        let Phase::Body(pending) = &mut self.phase else { return Some(Next::Close) };
+        let used = match pending.intake.feed(&self.input) {
+            Ok(used) => used,
+            Err(trouble) => return Some(self.refuse(&trouble.into(), around)),
+        };
+        self.input.drain(..used);
+        if let Some(next) = self.charged(around) {
+            return Some(next);
+        }
+        let Phase::Body(pending) = &self.phase else { return Some(Next::Close) };
+        if !pending.intake.done() {
+            return Some(Next::Read);
+        }
+        if self.input.is_empty() {
+            // Kept connections are many; their empty buffers would add up.
+            self.input = Vec::new();
+        }
+        self.deadline = None;
+        match std::mem::replace(&mut self.phase, Phase::Busy) {
+            Phase::Body(pending) => Some(Next::Dispatch(pending)),
+            _ => Some(Next::Close),
+        }
+    }
+
+    /// Charges what is buffered; answers what to do when there is no room for it.
+    fn charged(&mut self, around: &mut Surroundings) -> Option<Next> {
+        let body = match &self.phase {
+            Phase::Body(pending) => pending.intake.bytes_in_memory(),
+            _ => 0,
+        };
+        match self.charge.set(self.input.len() + body) {
+            Ok(()) => None,
+            Err(Exhausted::Share) => {
+                let error = Error::Busy("This address has too many bytes in flight");
+                Some(self.refuse(&error.into(), around))
+            }
+            Err(Exhausted::Total) => Some(Next::Crowded),
+        }
+    }
+
+    /// Answers with a refusal, after which this connection cannot go on: what follows on it is not in step.
+    pub(super) fn refuse(&mut self, response: &Response, around: &mut Surroundings) -> Next {
+        self.answer(response, After::Linger, false, around).unwrap_or(Next::Close)
+    }
+
+    /// Writes an answer from the door itself. `None` means that the connection is ready for its next request.
+    fn answer(
+        &mut self,
+        response: &Response,
+        after: After,
+        head_only: bool,
+        around: &mut Surroundings,
+    ) -> Option<Next> {
+        let took = around.now.saturating_duration_since(self.started);
+        let route = match &self.phase {
+            Phase::Body(pending) => Some(pending.admitted.route),
+            _ => None,
+        };
+        around.stats.answered(route, response.status(), took);
+        match send(&self.socket, response, after == After::Keep, head_only) {
+            Sent::All => self.answered(after, around),
+            Sent::Part(rest) => Some(self.answering(rest, after, around)),
+            Sent::Broken => Some(Next::Close),
+        }
+    }
+
+    /// Keeps what the socket did not take.
+    pub(super) fn answering(&mut self, rest: Vec<u8>, after: After, around: &Surroundings) -> Next {
+        self.phase = Phase::Answering { rest, sent: 0, after };
+        self.started = around.now;
+        self.deadline = Some(around.now + ANSWER_WITHIN);
+        Next::Write
+    }
+
+    /// The answer is out. `None` means that the connection is ready for its next request.
+    pub(super) fn answered(&mut self, after: After, around: &Surroundings) -> Option<Next> {
+        match after {
+            After::Keep if !around.stopping => {
+                self.phase = Phase::Head;
+                self.started = around.now;
+                self.deadline = Some(around.now + if self.input.is_empty() { IDLE_WITHIN } else { HEAD_WITHIN });
+                None
+            }
+            After::Linger => {
+                self.input = Vec::new();
+                // Shrinking is never refused.
+                let _ = self.charge.set(0);
+                self.phase = Phase::Lingering { bytes_left: LINGER_BYTES_MAX };
+                self.deadline = Some(around.now + LINGER_WITHIN);
+                if self.socket.shutdown(Shutdown::Write).is_err() {
+                    return Some(Next::Close);
+                }
+                Some(Next::Read)
+            }
+            After::Keep | After::Close => Some(Next::Close),
+        }
+    }
+
+    /// The socket takes more of an answer.
+    pub(super) fn writable(&mut self, around: &mut Surroundings) -> Next {
+        let Phase::Answering { rest, sent, after } = &mut self.phase else { return Next::Close };
+        let after = *after;
+        while *sent < rest.len() {
+            match (&*self.socket).write(&rest[*sent..]) {
+                Ok(0) => return Next::Close,
+                Ok(written) => *sent += written,
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(why) if why.kind() == ErrorKind::WouldBlock => return Next::Write,
+                Err(_) => return Next::Close,
+            }
+        }
+        match self.answered(after, around) {
+            Some(next) => next,
+            None => self.advance(around),
+        }
+    }
+
+    /// The deadline of the phase has passed.
+    pub(super) fn late(&mut self, around: &mut Surroundings) -> Next {
+        let what = match &self.phase {
+            Phase::Head if self.input.is_empty() => return Next::Close,
+            Phase::Head => "head of the request",
+            Phase::Body(_) => "body of the request",
+            Phase::Busy | Phase::Answering { .. } | Phase::Lingering { .. } => return Next::Close,
+        };
+        self.refuse(&Error::Timeout(what).into(), around)
+    }
+}
+
+impl Pending {
+    /// Takes the request apart for whoever answers it.
+    pub(super) fn into_parts(self) -> (Head, Admitted, super::request::Content) {
+        (self.head, self.admitted, self.intake.into_content())
+    }
+}

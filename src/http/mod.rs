@@ -1,0 +1,34 @@
+//! HTTP as this house speaks it. Connections belong to the [`door`]; the [`gate`] decides on heads; a fixed pool
+//! ([`server`]) runs the handlers that a table of [`route`]s names. Nothing here knows SQL or any service.
+//!
+//! This is the only folder that names tiny_http, httparse or epoll.
+
+mod address;
+mod body;
+mod budget;
+mod connection;
+mod door;
+mod gate;
+pub mod json;
+mod keys;
+mod message;
+mod rate;
+mod request;
+mod responder;
+mod response;
+mod route;
+mod server;
+mod slab;
+mod stats;
+
+pub use address::{Network, Proxies};
+pub use door::Caps;
+pub use gate::GateSettings;
+pub use keys::{Keys, Principal, Scope};
+pub use request::Request;
+pub use responder::Responder;
+pub use response::Response;
+pub use route::{Access, Body, Deferred, Handler, Route, Rule};
+pub use server::{Bound, Server, Settings};
+pub use stats::{Answers, LATENCY_BUCKETS_S, Refused, Stats};
+pub use tiny_http::Method;

@@ -1,0 +1,141 @@
+//! What this program answers: a status, headers, a body. Every error becomes one here, in one conversion.
+
+use std::fmt::Write as _;
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use serde::Serialize;
+
+use super::message::Fault;
+use crate::clock::Timestamp;
+use crate::error::Error;
+
+/// An answer. Its body is in memory, so it is at most a few hundred kilobytes.
+#[derive(Debug)]
+pub struct Response {
+    status: u16,
+    headers: Vec<(&'static str, Value)>,
+    body: Vec<u8>,
+}
+
+/// A header's value: written in this program, or made from something a stranger may have sent.
+#[derive(Debug)]
+pub(super) enum Value {
+    Fixed(&'static str),
+    Made(String),
+}
+
+impl Response {
+    /// An answer with a body of the given media type.
+    #[must_use]
+    pub fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
+        let headers = vec![
+            ("Content-Type", Value::Fixed(content_type)),
+            ("X-Content-Type-Options", Value::Fixed("nosniff")),
+            ("Cache-Control", Value::Fixed("no-store")),
+        ];
+        Self { status, headers, body }
+    }
+
+    /// An answer in compact JSON.
+    #[must_use]
+    pub fn json(status: u16, body: &impl Serialize) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(bytes) => Self::new(status, "application/json", bytes),
+            Err(why) => Self::from(Error::Internal(format!("an answer cannot be written as JSON: {why}"))),
+        }
+    }
+
+    /// An answer in plain text.
+    #[must_use]
+    pub fn text(status: u16, body: String) -> Self {
+        Self::new(status, "text/plain; charset=utf-8", body.into_bytes())
+    }
+
+    /// Adds a header whose value is made at run time; control characters in it are not sent.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, Value::Made(value)));
+        self
+    }
+
+    /// The status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The body's bytes.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        self.headers.iter().map(|(name, value)| (*name, value))
+    }
+
+    fn detail(status: u16, sentence: &str) -> Self {
+        #[derive(Serialize)]
+        struct Detail<'a> {
+            detail: &'a str,
+        }
+        Self::json(status, &Detail { detail: sentence })
+    }
+}
+
+/// The one place where errors become statuses and sentences for the outside.
+impl From<Error> for Response {
+    fn from(error: Error) -> Self {
+        let mut sentence = String::new();
+        // Writing to a String cannot fail.
+        let _ = write!(sentence, "{error}");
+        let status = match &error {
+            Error::Invalid(_) => 400,
+            Error::Unauthorized => 401,
+            Error::Forbidden(_) => 403,
+            Error::NotFound(_) => 404,
+            Error::MethodNotAllowed(allow) => return Self::detail(405, &sentence).with("Allow", allow.clone()),
+            Error::Timeout(_) => 408,
+            Error::TooLarge { .. } => 413,
+            Error::Unsupported(_) => 415,
+            Error::TooMany { retry_after_s } => {
+                return Self::detail(429, &sentence).with("Retry-After", retry_after_s.to_string());
+            }
+            Error::Busy(_) => return Self::detail(503, &sentence).with("Retry-After", "1".into()),
+            Error::Storage(why) => {
+                log_storage(why);
+                let sentence = "The database cannot be used at the moment (see the service's log); nothing was stored";
+                return Self::detail(503, sentence).with("Retry-After", "5".into());
+            }
+            Error::NotConfigured(_) => 503,
+            Error::Internal(why) => {
+                log::error!("{why}");
+                return Self::detail(500, "Internal error; the service's log says more");
+            }
+        };
+        Self::detail(status, &sentence)
+    }
+}
+
+/// A full disk fails every request; one line in ten seconds says so as well as thousands.
+fn log_storage(why: &str) {
+    static LAST_LOGGED_S: AtomicI64 = AtomicI64::new(0);
+    let now_s = Timestamp::now().seconds();
+    if LAST_LOGGED_S.load(Ordering::Relaxed).abs_diff(now_s) >= 10 {
+        LAST_LOGGED_S.store(now_s, Ordering::Relaxed);
+        log::error!("{why}");
+    }
+}
+
+impl From<Fault> for Response {
+    fn from(fault: Fault) -> Self {
+        Self::detail(fault.status, fault.detail)
+    }
+}
+
+impl From<crate::error::Result<Response>> for Response {
+    fn from(answer: crate::error::Result<Response>) -> Self {
+        answer.unwrap_or_else(Self::from)
+    }
+}

@@ -1,0 +1,150 @@
+//! What exists, as a table: method, path, who may, how large a body, and the function that answers.
+
+use tiny_http::Method;
+
+use super::keys::Scope;
+use super::request::Request;
+use super::responder::Responder;
+use super::response::Response;
+use crate::error::Result;
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody, without being counted by the rate limit.
+    Open,
+    /// Holders of a key with this scope.
+    Key(Scope),
+}
+
+/// Where a body is kept while it arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// In memory, at most as many bytes as the service's own limit.
+    Memory,
+    /// In an unlinked file, at most this many bytes.
+    Spooled(usize),
+}
+
+/// The part of a route that is known before a body is read.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// The method; `GET` also answers `HEAD`.
+    pub method: Method,
+    /// The path, with names in braces for the segments that vary: `/api/errors/{id}`.
+    pub path: &'static str,
+    /// Who may.
+    pub access: Access,
+    /// How a body is taken in.
+    pub body: Body,
+}
+
+/// A function that takes the request over and sees to its answer.
+pub type Deferred<S> = Box<dyn Fn(&S, Request, Responder) + Send + Sync>;
+
+/// How a route comes to its answer.
+pub enum Handler<S> {
+    /// At once, from one of the pool's threads.
+    Now(fn(&S, &Request) -> Result<Response>),
+    /// Later: the function passes the responder on, to whoever can answer.
+    Later(Deferred<S>),
+}
+
+/// One line of a service's table.
+pub struct Route<S> {
+    /// What is checked before a body is read.
+    pub rule: Rule,
+    /// What answers.
+    pub handler: Handler<S>,
+}
+
+impl<S> Route<S> {
+    /// A route that only looks.
+    pub fn get(path: &'static str, access: Access, handler: fn(&S, &Request) -> Result<Response>) -> Self {
+        Self { rule: Rule { method: Method::Get, path, access, body: Body::Memory }, handler: Handler::Now(handler) }
+    }
+
+    /// A route whose answer comes later than the function returns.
+    pub fn deferred(rule: Rule, handler: Deferred<S>) -> Self {
+        Self { rule, handler: Handler::Later(handler) }
+    }
+}
+
+/// What a path's varying segments hold, by name.
+pub(super) type Params = Vec<(&'static str, String)>;
+
+/// What the table says of a method and a path.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The route at this index.
+    Route(usize, Params),
+    /// The path exists, with these methods.
+    OtherMethods(String),
+    /// No such path.
+    Nothing,
+}
+
+/// Looks `segments` up in the table.
+pub(super) fn find(rules: &[Rule], method: &Method, segments: &[String]) -> Found {
+    let wanted = if *method == Method::Head { &Method::Get } else { method };
+    let mut others = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let Some(params) = fit(rule.path, segments) else { continue };
+        if rule.method == *wanted {
+            return Found::Route(index, params);
+        }
+        others.push(rule.method.to_string());
+        if rule.method == Method::Get {
+            others.push("HEAD".into());
+        }
+    }
+    if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others.join(", ")) }
+}
+
+fn fit(path: &'static str, segments: &[String]) -> Option<Params> {
+    let mut params = Params::new();
+    let mut given = segments.iter();
+    for expected in path.split('/').skip(1) {
+        let segment = given.next()?;
+        match expected.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            Some(name) if !segment.is_empty() => params.push((name, segment.clone())),
+            Some(_) => return None,
+            None if expected == segment => {}
+            None => return None,
+        }
+    }
+    given.next().is_none().then_some(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(method: Method, path: &'static str) -> Rule {
+        Rule { method, path, access: Access::Open, body: Body::Memory }
+    }
+
+    #[test]
+    fn paths_are_found_by_their_segments() {
+        let rules = [
+            rule(Method::Get, "/api/errors"),
+            rule(Method::Post, "/api/errors"),
+            rule(Method::Get, "/api/errors/{id}"),
+            rule(Method::Post, "/api/errors/{id}/resolve"),
+            rule(Method::Get, "/"),
+        ];
+        let find = |method: Method, path: &str| {
+            find(&rules, &method, &path.split('/').skip(1).map(str::to_owned).collect::<Vec<_>>())
+        };
+        assert_eq!(find(Method::Head, "/api/errors"), Found::Route(0, vec![]));
+        assert_eq!(find(Method::Post, "/api/errors"), Found::Route(1, vec![]));
+        assert_eq!(find(Method::Get, "/api/errors/7"), Found::Route(2, vec![("id", "7".into())]));
+        assert_eq!(find(Method::Post, "/api/errors/ü/resolve"), Found::Route(3, vec![("id", "ü".into())]));
+        assert_eq!(find(Method::Get, "/"), Found::Route(4, vec![]));
+        assert_eq!(find(Method::Delete, "/api/errors"), Found::OtherMethods("GET, HEAD, POST".into()));
+        for path in ["/api", "/api/errors/", "/api/errors/7/", "/api/errors/7/resolve/x", "//api/errors", "/API/errors"]
+        {
+            assert_eq!(find(Method::Get, path), Found::Nothing, "{path}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The fixed pool behind the door, and a server's beginning and end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded, unbounded};
+use rustix::event::{EventfdFlags, epoll, eventfd};
+
+use super::body::decode;
+use super::budget::Budget;
+use super::door::{Caps, Door, Stop, Surroundings, Work};
+use super::gate::{Gate, GateSettings};
+use super::request::Request;
+use super::responder::{Doorstep, Responder};
+use super::response::Response;
+use super::route::{Handler, Route, Rule};
+use super::stats::Stats;
+use crate::background;
+use crate::error::{Error, Result};
+
+/// Threads that run handlers. Writes are answered by the writer, so these are for reads and for parsing.
+const WORKERS: usize = 4;
+
+/// How a server is set up.
+pub struct Settings {
+    /// Where to listen; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// How many connections may be open.
+    pub caps: Caps,
+    /// What is decided on a request's head.
+    pub gate: GateSettings,
+    /// Where bodies that are not kept in memory lie while they arrive.
+    pub spool_dir: PathBuf,
+}
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    doorstep: Arc<Doorstep>,
+    stop: Arc<Stop>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A server that holds its port and does not answer yet.
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// One sentence that names the address, when it is in use or not this machine's.
+    pub fn take(address: SocketAddr) -> std::result::Result<Self, String> {
+        let listener = TcpListener::bind(address).map_err(|why| match why.kind() {
+            io::ErrorKind::AddrInUse => format!("{address} is in use already; stop the other program or set PORT"),
+            _ => format!("cannot listen on {address}: {why}"),
+        })?;
+        let prepared = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
+        let address = prepared.map_err(|why| format!("cannot listen on {address}: {why}"))?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens, with the port that was taken.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Server {
+    /// Starts the door and the pool on a port that is held already. `state` makes what the handlers work on, given
+    /// the server's own counters.
+    ///
+    /// # Errors
+    /// When the system refuses a thread or a descriptor.
+    pub fn start<S: Send + Sync + 'static>(
+        bound: Bound,
+        settings: Settings,
+        routes: Vec<Route<S>>,
+        state: impl FnOnce(Arc<Stats>) -> Arc<S>,
+    ) -> io::Result<Self> {
+        let rules: Arc<[Rule]> = routes.iter().map(|route| route.rule.clone()).collect();
+        let handlers: Arc<[Handler<S>]> = routes.into_iter().map(|route| route.handler).collect();
+        let stats = Arc::new(Stats::new(Arc::clone(&rules)));
+        let state = state(Arc::clone(&stats));
+        let (returns, returned) = unbounded();
+        let doorstep = Arc::new(Doorstep {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            returns,
+            stats: Arc::clone(&stats),
+        });
+        let stop = Arc::new(Stop::default());
+        let (work, queue) = bounded(settings.caps.connections + 1);
+        let spool_dir = settings.spool_dir;
+        let mut threads = Vec::with_capacity(WORKERS + 1);
+        for index in 0..WORKERS {
+            let worker = Worker {
+                queue: queue.clone(),
+                handlers: Arc::clone(&handlers),
+                state: Arc::clone(&state),
+                body_bytes_max: settings.gate.body_bytes_max,
+                rules: Arc::clone(&rules),
+                spool_dir: spool_dir.clone(),
+            };
+            threads.push(background::vital(&format!("worker-{index}"), move || worker.run())?);
+        }
+        let gate = Gate::new(settings.gate, rules, Arc::clone(&stats.refused));
+        let (now, budget) = (Instant::now(), Budget::default());
+        let around = Surroundings { gate, budget, stats, spool_dir, now, stopping: false };
+        let (doorstep_of_door, stop_of_door) = (Arc::clone(&doorstep), Arc::clone(&stop));
+        let door = Door::new(bound.listener, doorstep_of_door, returned, work, settings.caps, around, stop_of_door);
+        let run = move || {
+            if let Err(why) = door.run() {
+                panic!("the door cannot wait for events: {why}");
+            }
+        };
+        threads.push(background::vital("door", run)?);
+        Ok(Self { address: bound.address, doorstep, stop, threads })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting and waits until every request that had begun is answered, at most `patience`. Answers whether
+    /// all were; what was not is dropped with the process.
+    #[must_use]
+    pub fn stop(self, patience: Duration) -> bool {
+        self.stop.asked.store(true, Ordering::Relaxed);
+        self.doorstep.wake();
+        let deadline = Instant::now() + patience;
+        for thread in self.threads {
+            while !thread.is_finished() {
+                if Instant::now() >= deadline {
+                    return false;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            // A vital thread that panicked has ended the process already.
+            let _ = thread.join();
+        }
+        true
+    }
+}
+
+/// One thread of the pool.
+struct Worker<S> {
+    queue: Receiver<Work>,
+    handlers: Arc<[Handler<S>]>,
+    state: Arc<S>,
+    rules: Arc<[Rule]>,
+    body_bytes_max: usize,
+    spool_dir: PathBuf,
+}
+
+impl<S> Worker<S> {
+    /// Works until the door is closed and the queue is empty.
+    fn run(self) {
+        while let Ok(Work { pending, mut responder }) = self.queue.recv() {
+            let (head, admitted, content) = pending.into_parts();
+            let route = admitted.route;
+            log::debug!("{} {}", head.method(), head.path());
+            let encoding = head.field("content-encoding").map(str::to_owned);
+            let decoded = match &mut responder.charge {
+                Some(charge) => decode(content, encoding.as_deref(), self.bytes_max(route), charge, &self.spool_dir),
+                None => Ok(content),
+            };
+            match decoded {
+                Err(error) => responder.send(&error.into()),
+                Ok(body) => {
+                    let query = head.query();
+                    let (principal, client) = (admitted.principal, admitted.client);
+                    let request = Request { head, params: admitted.params, query, body, principal, client };
+                    self.answer(route, request, responder);
+                }
+            }
+        }
+    }
+
+    fn bytes_max(&self, route: usize) -> usize {
+        match self.rules[route].body {
+            super::route::Body::Memory => self.body_bytes_max,
+            super::route::Body::Spooled(bytes_max) => bytes_max,
+        }
+    }
+
+    /// Runs a handler. One that panics is answered with 500; the thread goes on.
+    fn answer(&self, route: usize, request: Request, responder: Responder) {
+        match &self.handlers[route] {
+            Handler::Now(handler) => {
+                let answer = catch_unwind(AssertUnwindSafe(|| handler(&self.state, &request)));
+                responder.send(&Response::from(flatten(answer)));
+            }
+            Handler::Later(handler) => {
+                let line = request.line();
+                let unwound = catch_unwind(AssertUnwindSafe(|| handler(&self.state, request, responder)));
+                if unwound.is_err() {
+                    log::error!("a handler panicked: {line}");
+                }
+            }
+        }
+    }
+}
+
+fn flatten(answer: std::thread::Result<Result<Response>>) -> Result<Response> {
+    answer.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".into())))
+}

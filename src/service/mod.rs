@@ -1,0 +1,213 @@
+//! What four mains would repeat: arguments, settings, logging, signals, the common routes, and a beginning and an end
+//! in the right order.
+
+mod allocator;
+mod common;
+mod health;
+mod write;
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+pub use common::{Common, Defaults, variables};
+pub use health::{Fact, routes};
+pub use write::{change, ingest};
+
+use crate::background::{Job, Jobs};
+use crate::db::{Opened, Readers, Writer};
+use crate::env::{Env, Variable};
+use crate::http::{Bound, Route, Server, Settings, Stats};
+
+/// The exit code for settings that cannot be used.
+const EXIT_SETTINGS: u8 = 2;
+/// How long each part may take to stop. Together they stay under the five seconds after which supervisors kill.
+const REQUESTS_WITHIN: Duration = Duration::from_millis(2_500);
+const JOBS_WITHIN: Duration = Duration::from_millis(500);
+const WRITER_WITHIN: Duration = Duration::from_millis(1_500);
+const HEALTHCHECK_WITHIN: Duration = Duration::from_secs(3);
+
+/// A program of this house.
+pub struct Service {
+    /// As the binary is called.
+    pub name: &'static str,
+    /// One sentence for `--help`.
+    pub about: &'static str,
+    /// Every variable it understands.
+    pub variables: fn() -> Vec<Variable>,
+    /// Reads its settings and starts it.
+    pub start: fn(Env<'_>) -> Result<Running, Failure>,
+}
+
+/// Why a service did not start.
+#[derive(Debug)]
+pub enum Failure {
+    /// Settings that cannot be used, one sentence each.
+    Settings(Vec<String>),
+    /// Anything else, in one sentence.
+    Start(String),
+}
+
+/// What the common routes need of a service.
+pub trait State: Send + Sync + 'static {
+    /// What every service has.
+    fn core(&self) -> &Core;
+    /// A few cheap numbers about what is stored, for `/health` and `/metrics`.
+    fn facts(&self) -> Vec<Fact>;
+}
+
+/// What every service has.
+pub struct Core {
+    /// The one that changes the database.
+    pub writer: Writer,
+    /// Those that look into it.
+    pub readers: Readers,
+    /// The server's counters.
+    pub http: Arc<Stats>,
+    /// Raised when a background job is gone.
+    pub jobs_broken: Arc<AtomicBool>,
+    started: Instant,
+}
+
+/// A service at work.
+pub struct Running {
+    server: Server,
+    jobs: Jobs,
+    writer: Writer,
+}
+
+/// Puts a service together: state on the database, routes on the state, jobs beside them.
+///
+/// # Errors
+/// [`Failure::Start`] when the system refuses threads or descriptors.
+pub fn serve<S: State>(
+    bound: Bound,
+    settings: Settings,
+    database: Opened,
+    routes: Vec<Route<S>>,
+    state: impl FnOnce(Core) -> S,
+    jobs: impl FnOnce(&Arc<S>) -> Vec<Job>,
+) -> Result<Running, Failure> {
+    let refused = |why: std::io::Error| Failure::Start(format!("cannot start: {why}"));
+    let writer = database.writer.clone();
+    let jobs_broken = Arc::new(AtomicBool::new(false));
+    let broken = Arc::clone(&jobs_broken);
+    let mut made = None;
+    let server = Server::start(bound, settings, routes, |http| {
+        let Opened { writer, readers } = database;
+        let core = Core { writer, readers, http, jobs_broken, started: Instant::now() };
+        Arc::clone(made.insert(Arc::new(state(core))))
+    })
+    .map_err(refused)?;
+    let jobs = made.as_ref().map(jobs).unwrap_or_default();
+    let jobs = Jobs::start(jobs, &broken).map_err(refused)?;
+    log::info!("listening on {}", server.address());
+    Ok(Running { server, jobs, writer })
+}
+
+impl Running {
+    /// Stops accepting, answers what had begun, writes what is queued. Whatever does not come to an end in time is
+    /// left behind; what was acknowledged is stored already.
+    fn stop(self) {
+        if !self.server.stop(REQUESTS_WITHIN) {
+            log::warn!("some requests were not answered in time");
+        }
+        self.jobs.stop(JOBS_WITHIN);
+        if !self.writer.stop(WRITER_WITHIN) {
+            log::warn!("the writer did not come to an end in time");
+        }
+    }
+}
+
+/// A service's `main`.
+#[must_use]
+pub fn main(service: &Service) -> ExitCode {
+    let variables = (service.variables)();
+    match std::env::args().nth(1).as_deref() {
+        None => run(service, &variables),
+        Some("--help" | "-h") => say(&help(service, &variables)),
+        Some("--version" | "-V") => say(&format!("{} {}\n", service.name, env!("CARGO_PKG_VERSION"))),
+        Some("--healthcheck") => healthcheck(&variables),
+        Some(other) => complain(&[format!("unknown argument {other}; --help lists what there is")], EXIT_SETTINGS),
+    }
+}
+
+fn help(service: &Service, variables: &[Variable]) -> String {
+    format!(
+        "{} {} - {}\n\nUsage: {} [--help | --version | --healthcheck]\n\n\
+         Settings are environment variables (defaults in brackets; NAME_FILE names a file for a secret NAME):\n\n{}",
+        service.name,
+        env!("CARGO_PKG_VERSION"),
+        service.about,
+        service.name,
+        crate::env::help(variables)
+    )
+}
+
+fn run(service: &Service, variables: &[Variable]) -> ExitCode {
+    allocator::tune();
+    // A backtrace would need the binary's symbols and tens of megabytes; the place is enough to find a panic.
+    std::panic::set_hook(Box::new(|panic| log::error!("{}", panic.to_string().replace('\n', ": "))));
+    // Registered before anything is started: as PID 1 a process has no default action for these.
+    let mut signals = match signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT]) {
+        Ok(signals) => signals,
+        Err(why) => return complain(&[format!("cannot handle signals: {why}")], 1),
+    };
+    let running = match (service.start)(Env::of_process(variables)) {
+        Ok(running) => running,
+        Err(Failure::Settings(faults)) => return complain(&faults, EXIT_SETTINGS),
+        Err(Failure::Start(why)) => return complain(&[why], 1),
+    };
+    log::info!("{} {} is ready", service.name, env!("CARGO_PKG_VERSION"));
+    if let Some(signal) = signals.forever().next() {
+        log::info!("stopping on signal {signal}");
+    }
+    running.stop();
+    log::info!("stopped");
+    ExitCode::SUCCESS
+}
+
+fn say(text: &str) -> ExitCode {
+    // Whoever closed the pipe does not want to read on.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn complain(sentences: &[String], code: u8) -> ExitCode {
+    for sentence in sentences {
+        // Without a stderr there is nobody to complain to.
+        let _ = writeln!(std::io::stderr(), "{sentence}");
+    }
+    ExitCode::from(code)
+}
+
+/// Asks the service on this machine how it is: what a container runs as its health check.
+fn healthcheck(variables: &[Variable]) -> ExitCode {
+    let mut env = Env::of_process(variables);
+    let (address, port) = (env.address("LISTEN_ADDR"), env.number("PORT", 0..=u16::MAX));
+    if let Err(faults) = env.finish() {
+        return complain(&faults, EXIT_SETTINGS);
+    }
+    let address = match address {
+        IpAddr::V4(any) if any.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(any) if any.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        given => given,
+    };
+    match ask_health(SocketAddr::new(address, port)) {
+        Ok(status) if status.starts_with("HTTP/1.1 200 ") => ExitCode::SUCCESS,
+        Ok(status) => complain(&[format!("unhealthy: {status}")], 1),
+        Err(why) => complain(&[format!("no answer from {address}:{port}: {why}")], 1),
+    }
+}
+
+fn ask_health(address: SocketAddr) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect_timeout(&address, HEALTHCHECK_WITHIN)?;
+    socket.set_read_timeout(Some(HEALTHCHECK_WITHIN))?;
+    socket.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(socket), &mut line)?;
+    Ok(line.trim_end().to_owned())
+}
