@@ -131,7 +131,8 @@ mod tests {
     fn a_job_runs_at_once_and_stops_when_told() {
         let (ran, runs) = bounded(1);
         let run = Box::new(move |_: &Pause| ran.send(()).unwrap());
-        let jobs = Jobs::start(vec![Job { name: "test", every: Duration::from_secs(3600), run }], &Arc::default()).unwrap();
+        let jobs =
+            Jobs::start(vec![Job { name: "test", every: Duration::from_secs(3600), run }], &Arc::default()).unwrap();
         runs.recv_timeout(Duration::from_secs(5)).unwrap();
         let begun = std::time::Instant::now();
         jobs.stop(Duration::from_secs(5));

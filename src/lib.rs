@@ -13,5 +13,7 @@ pub mod error;
 pub mod db;
 pub mod http;
 pub mod notify;
+// layer 2: what every main would repeat
+pub mod service;
 // layer 3: the services
 pub mod error_tracker;

@@ -1,1 +1,103 @@
-//! x
+//! The error tracker: exceptions in, grouped by fingerprint, reopened on recurrence, alerts out.
+
+mod alerts;
+mod api;
+mod commands;
+mod config;
+mod fingerprint;
+mod import;
+mod location;
+mod report;
+mod retention;
+mod search;
+mod store;
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::db::{Migration, Schema};
+use crate::env::Env;
+use crate::http::{Access, Route, Scope};
+use crate::service::{self, Common, Core, Fact, Failure, Running, Service, State};
+use config::Config;
+
+/// The program.
+pub const SERVICE: Service = Service {
+    name: "error-tracker",
+    about: "exceptions in, grouped by fingerprint, reopened on recurrence, alerts out",
+    variables: config::variables,
+    start,
+};
+
+const SCHEMA: Schema = Schema {
+    // "MLET"
+    application_id: 0x4D4C_4554,
+    migrations: &[Migration { sql: include_str!("../../sql/error-tracker/0001_errors.sql"), oldest_reader: 1 }],
+    import: Some(import::IMPORT),
+};
+
+/// The error tracker's routes.
+fn routes() -> Vec<Route<Tracker>> {
+    let (read, admin) = (Access::Key(Scope::Read), Scope::Admin);
+    vec![
+        service::ingest("/api/errors", api::report),
+        Route::get("/api/errors", read, api::list),
+        Route::get("/api/errors/{id}", read, api::detail),
+        service::change("/api/errors/{id}/resolve", admin, api::resolve),
+        Route::get("/api/projects", read, api::projects),
+        Route::get("/api/alerts", read, api::alert_history),
+        service::change("/api/test-alert", admin, api::test_alert),
+    ]
+}
+
+/// What the handlers work on.
+struct Tracker {
+    core: Core,
+    groups_max: i64,
+    /// Where alerts go; empty when nobody wants any.
+    channels: Vec<&'static str>,
+    /// What keeps alerts from being sent at all, in words for whoever asks.
+    alerts_missing: Option<String>,
+    /// What was last found, for when no reader is free.
+    facts: Mutex<Vec<Fact>>,
+}
+
+fn start(mut env: Env<'_>) -> Result<Running, Failure> {
+    let (common, config) = (Common::read(&mut env), Config::read(&mut env));
+    env.finish().map_err(Failure::Settings)?;
+    let mut routes = routes();
+    routes.extend(service::routes(common.metrics_open));
+    let (bound, settings, database) = common.open(SCHEMA, commands::shrink)?;
+    let Config { retention, groups_max, alerts, notifier } = config;
+    let (channels, alerts_missing) = (notifier.channels(), notifier.missing());
+    let state = |core| Tracker { core, groups_max, channels, alerts_missing, facts: Mutex::default() };
+    service::serve(bound, settings, database, routes, state, |tracker| {
+        let mut jobs = vec![retention::job(tracker, retention)];
+        if !tracker.channels.is_empty() {
+            jobs.push(alerts::job(tracker, notifier, alerts));
+        }
+        jobs
+    })
+}
+
+impl State for Tracker {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        const FACTS: [(&str, &str, &str); 5] = [
+            ("unresolved", "errors_unresolved", "Groups that are open"),
+            ("resolved", "errors_resolved", "Groups that are resolved and still kept"),
+            ("evicted", "errors_evicted", "Groups removed because there were more than MAX_GROUPS"),
+            ("stripped", "occurrences_stripped", "Occurrences removed because of MAX_DB_MB"),
+            ("alerts_held", "alerts_held", "Alerts that wait for the next digest"),
+        ];
+        let totals = self.core.readers.lend_now().and_then(|reader| store::totals(&reader).ok());
+        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(totals) = totals {
+            let value = |wanted| totals.iter().find(|(name, _)| name == wanted).map_or(0, |(_, value)| *value);
+            *known = FACTS.map(|(total, name, help)| Fact { name, help, value: value(total) }).into();
+        }
+        known.clone()
+    }
+}

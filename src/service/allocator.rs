@@ -6,11 +6,8 @@
 #[allow(unsafe_code)]
 pub(super) fn tune() {
     const THRESHOLD_BYTES: libc::c_int = 128 * 1024;
-    let settings = [
-        (libc::M_ARENA_MAX, 1),
-        (libc::M_MMAP_THRESHOLD, THRESHOLD_BYTES),
-        (libc::M_TRIM_THRESHOLD, THRESHOLD_BYTES),
-    ];
+    let settings =
+        [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, THRESHOLD_BYTES), (libc::M_TRIM_THRESHOLD, THRESHOLD_BYTES)];
     for (parameter, value) in settings {
         // SAFETY: mallopt takes two integers and no pointer; no other thread runs yet that could allocate meanwhile.
         unsafe {

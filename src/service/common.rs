@@ -37,13 +37,25 @@ pub fn variables(defaults: Defaults) -> Vec<Variable> {
         Variable::plain("PORT", defaults.port, "Port to listen on, 0-65535; 0 takes a free one and logs it"),
         Variable::plain("LISTEN_ADDR", "0.0.0.0", "Address to listen on; :: for IPv6 and IPv4"),
         Variable::plain("DATABASE_PATH", defaults.database_path, "The database file; its folder is created"),
-        Variable::plain("SYNCHRONOUS", defaults.synchronous, "FULL: acknowledged means flushed to the disk; NORMAL: a power cut may take the last moments"),
-        Variable::plain("MAX_DB_MB", "0", "Megabytes the database may take, the oldest payloads going first; 0 is no bound"),
+        Variable::plain(
+            "SYNCHRONOUS",
+            defaults.synchronous,
+            "FULL: acknowledged means flushed to the disk; NORMAL: a power cut may take the last moments",
+        ),
+        Variable::plain(
+            "MAX_DB_MB",
+            "0",
+            "Megabytes the database may take, the oldest payloads going first; 0 is no bound",
+        ),
         Variable::plain("RATE_LIMIT", defaults.rate_limit, "Requests a minute from one address; 0 is no limit"),
         Variable::plain("KEY_RATE_LIMIT", "0", "Requests a minute with one key, from wherever; 0 is no limit"),
         Variable::plain("MAX_BODY_SIZE", defaults.max_body_size, "Bytes a request's body may have, decoded"),
         Variable::plain("MAX_CONNECTIONS", "512", "Connections open at once, 8-10000"),
-        Variable::plain("MAX_CONNECTIONS_PER_ADDRESS", "64", "Connections from one address, 1-10000; trusted proxies are exempt"),
+        Variable::plain(
+            "MAX_CONNECTIONS_PER_ADDRESS",
+            "64",
+            "Connections from one address, 1-10000; trusted proxies are exempt",
+        ),
         Variable::plain("TRUSTED_PROXIES", "", "Networks whose X-Forwarded-For is believed, 10.0.0.0/8,..."),
         Variable::plain("METRICS_OPEN", "0", "1 lets anybody read GET /metrics"),
         Variable::plain("LOG_LEVEL", "info", "error, warn, info or debug"),
@@ -98,12 +110,17 @@ impl Common {
     ///
     /// # Errors
     /// [`Failure::Start`], in one sentence.
-    pub fn open(self, schema: Schema, shrink: fn(&rusqlite::Connection) -> crate::error::Result<bool>) -> Result<(Bound, Settings, Opened), Failure> {
+    pub fn open(
+        self,
+        schema: Schema,
+        shrink: fn(&rusqlite::Connection) -> crate::error::Result<bool>,
+    ) -> Result<(Bound, Settings, Opened), Failure> {
         start_log(self.log_level);
         let bound = Bound::take(self.address).map_err(Failure::Start)?;
         let limit = (self.max_db_bytes > 0).then_some(Limit { bytes_max: self.max_db_bytes, shrink });
         let path = self.database_path;
-        let spool_dir = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref()).to_owned();
+        let spool_dir =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref()).to_owned();
         let settings = db::Settings { path, schema, synchronous: self.synchronous, readers: READERS, limit };
         let database = db::open(&settings).map_err(Failure::Start)?;
         Ok((bound, Settings { address: self.address, caps: self.caps, gate: self.gate, spool_dir }, database))

@@ -60,7 +60,12 @@ fn metrics<S: State>(state: &S, _: &Request) -> Result<Response> {
     text.metric("writes_total", "counter", "Writes in those transactions", &[("", load(&writer.commands))]);
     text.metric("writes_refused_total", "counter", "Writes the disk refused", &[("", load(&writer.refused))]);
     text.metric("connections", "gauge", "Open connections", &[("", load(&core.http.connections))]);
-    text.metric("connections_evicted_total", "counter", "Connections closed for room", &[("", load(&core.http.evicted))]);
+    text.metric(
+        "connections_evicted_total",
+        "counter",
+        "Connections closed for room",
+        &[("", load(&core.http.evicted))],
+    );
     text.metric("database_bytes", "gauge", "Size of the database file", &[("", load(&writer.file_bytes))]);
     let mut wal = core.readers.path().as_os_str().to_owned();
     wal.push("-wal");

@@ -152,10 +152,11 @@ fn run(service: &Service, variables: &[Variable]) -> ExitCode {
     // A backtrace would need the binary's symbols and tens of megabytes; the place is enough to find a panic.
     std::panic::set_hook(Box::new(|panic| log::error!("{}", panic.to_string().replace('\n', ": "))));
     // Registered before anything is started: as PID 1 a process has no default action for these.
-    let mut signals = match signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT]) {
-        Ok(signals) => signals,
-        Err(why) => return complain(&[format!("cannot handle signals: {why}")], 1),
-    };
+    let mut signals =
+        match signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT]) {
+            Ok(signals) => signals,
+            Err(why) => return complain(&[format!("cannot handle signals: {why}")], 1),
+        };
     let running = match (service.start)(Env::of_process(variables)) {
         Ok(running) => running,
         Err(Failure::Settings(faults)) => return complain(&faults, EXIT_SETTINGS),

@@ -1,0 +1,47 @@
+# Everything a person or CI does with this repository. `make help` lists it.
+
+SERVICES := error-tracker
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+BUILT := target/$(HOST)/release
+# Static, so that one file is all a machine or an image needs. Without --target these flags would reach proc macros,
+# which cannot be static.
+STATIC := RUSTFLAGS='-C target-feature=+crt-static'
+VENV := target/venv
+PYTHON := $(VENV)/bin/python
+
+.PHONY: all run test check bench clean help build
+
+all: build ## Build every service as a static binary at the top
+	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
+	@ls -l $(SERVICES) | awk '{ printf "%-20s %.1f MB\n", $$NF, $$5 / 1e6 }'
+
+build:
+	$(STATIC) cargo build --release --locked --bins --target $(HOST)
+
+run: all ## Build and start everything with generated keys, and print how to use it
+	@deploy/run.sh
+
+test: check all $(PYTHON) ## Install what the tests need and run all of them against the built binaries
+	MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) cargo test --locked
+
+check: ## Format, lints and documentation, warnings being errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
+
+bench: ## Measure against ceilings taken in the same run
+	$(STATIC) cargo bench --locked --target $(HOST)
+
+# A Python of the tests' own: real clients and a real SMTP server. Debian keeps venv in a package of its own.
+$(PYTHON): tests/python/requirements.txt
+	@python3 -m venv $(VENV) 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement tests/python/requirements.txt
+	@touch $@
+
+clean: ## Remove everything that was built
+	cargo clean
+	rm -f $(SERVICES)
+	rm -rf .run
+
+help: ## List what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,122 @@
+//! The error tracker's handlers: each parses, asks once, answers.
+
+use serde::Serialize;
+
+use super::Tracker;
+use super::alerts::{self, QueueTest, Queued};
+use super::commands::{AddReport, Filed, Resolve, Resolved};
+use super::report::ErrorReport;
+use super::store::{self, Filter, Sort};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::http::{Request, Response};
+
+const LIMIT_DEFAULT: i64 = 50;
+const LIMIT_MAX: i64 = 200;
+
+/// `POST /api/errors`
+pub(super) fn report(tracker: &Tracker, request: &Request) -> Result<AddReport> {
+    let report = ErrorReport::parse(request.body())?;
+    request.principal().may_report_for(&report.project)?;
+    let alerting = !tracker.channels.is_empty();
+    Ok(AddReport { report, now: Timestamp::now(), groups_max: tracker.groups_max, alerting })
+}
+
+impl From<Filed> for Response {
+    fn from(filed: Filed) -> Self {
+        let status = if matches!(filed, Filed::Created { .. }) { 201 } else { 200 };
+        Self::json(status, &filed)
+    }
+}
+
+/// `GET /api/errors`
+pub(super) fn list(tracker: &Tracker, request: &Request) -> Result<Response> {
+    let limit = request.query_number("limit", LIMIT_DEFAULT, 1..=LIMIT_MAX);
+    let offset = request.query_number("offset", 0, 0..=i64::MAX);
+    let filter = filter(request)?;
+    Ok(Response::json(200, &store::list(&*tracker.core.readers.lend()?, &filter, limit, offset)?))
+}
+
+fn filter(request: &Request) -> Result<Filter> {
+    let text = |name| request.query(name).map(str::to_owned);
+    let time = |name| match request.query(name) {
+        Some(text) => Timestamp::parse(text)
+            .map(Some)
+            .ok_or_else(|| Error::field(name, "must be a time such as 2026-01-31T12:00:00Z")),
+        None => Ok(None),
+    };
+    Ok(Filter {
+        project: text("project"),
+        environment: text("environment"),
+        release: text("release"),
+        resolved: match request.query("resolved") {
+            Some("all") => None,
+            Some("true" | "1") => Some(true),
+            _ => Some(false),
+        },
+        source: text("source"),
+        level: text("level").map(|level| level.to_ascii_lowercase()),
+        session_id: text("session_id"),
+        since: time("since")?,
+        until: time("until")?,
+        search: text("search"),
+        sort: match request.query("sort") {
+            Some("count") => Sort::Count,
+            Some("first_seen") => Sort::FirstSeen,
+            _ => Sort::LastSeen,
+        },
+    })
+}
+
+/// `GET /api/errors/{id}`
+pub(super) fn detail(tracker: &Tracker, request: &Request) -> Result<Response> {
+    let id = request.id("id")?;
+    let found = store::detail(&*tracker.core.readers.lend()?, id)?;
+    let detail = found.ok_or_else(|| Error::NotFound(format!("There is no error {id}")))?;
+    Ok(Response::json(200, &detail))
+}
+
+/// `POST /api/errors/{id}/resolve`
+pub(super) fn resolve(_: &Tracker, request: &Request) -> Result<Resolve> {
+    Ok(Resolve { id: request.id("id")?, now: Timestamp::now() })
+}
+
+impl From<Resolved> for Response {
+    fn from(resolved: Resolved) -> Self {
+        Self::json(200, &resolved)
+    }
+}
+
+/// `GET /api/projects`
+pub(super) fn projects(tracker: &Tracker, _: &Request) -> Result<Response> {
+    #[derive(Serialize)]
+    struct Projects {
+        projects: Vec<String>,
+    }
+    Ok(Response::json(200, &Projects { projects: store::projects(&*tracker.core.readers.lend()?)? }))
+}
+
+/// `GET /api/alerts`
+pub(super) fn alert_history(tracker: &Tracker, _: &Request) -> Result<Response> {
+    #[derive(Serialize)]
+    struct Alerts<'a> {
+        alerts: Vec<alerts::Entry>,
+        channels: &'a [&'static str],
+    }
+    let alerts = alerts::history(&*tracker.core.readers.lend()?)?;
+    Ok(Response::json(200, &Alerts { alerts, channels: &tracker.channels }))
+}
+
+/// `POST /api/test-alert`
+pub(super) fn test_alert(tracker: &Tracker, _: &Request) -> Result<QueueTest> {
+    match &tracker.alerts_missing {
+        Some(missing) => Err(Error::NotConfigured(missing.clone())),
+        None => Ok(QueueTest { now: Timestamp::now() }),
+    }
+}
+
+impl From<Queued> for Response {
+    fn from(queued: Queued) -> Self {
+        Self::json(202, &queued)
+    }
+}

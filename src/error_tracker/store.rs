@@ -1,0 +1,275 @@
+//! Every question asked of the error tracker's database.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::commands::OCCURRENCES_KEPT;
+use super::search::{fts_query, like_pattern};
+use crate::clock::Timestamp;
+use crate::error::Result;
+
+/// Which groups are wanted; `None` means all.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Filter {
+    pub(super) project: Option<String>,
+    /// Seen there at least once.
+    pub(super) environment: Option<String>,
+    /// Seen there at least once.
+    pub(super) release: Option<String>,
+    pub(super) resolved: Option<bool>,
+    pub(super) source: Option<String>,
+    pub(super) level: Option<String>,
+    /// Among the occurrences that are kept.
+    pub(super) session_id: Option<String>,
+    /// Seen at this moment or later.
+    pub(super) since: Option<Timestamp>,
+    /// Seen at this moment or earlier.
+    pub(super) until: Option<Timestamp>,
+    /// Words, or where no word fits any text, in type, message and traceback.
+    pub(super) search: Option<String>,
+    pub(super) sort: Sort,
+}
+
+/// What comes first.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    #[default]
+    LastSeen,
+    FirstSeen,
+    Count,
+}
+
+/// A group as lists show it.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    pub(super) id: i64,
+    fingerprint: String,
+    pub(super) project: String,
+    pub(super) environment: String,
+    pub(super) exception_type: String,
+    pub(super) message: String,
+    pub(super) location: Option<String>,
+    pub(super) release: Option<String>,
+    level: String,
+    source: String,
+    pub(super) count: i64,
+    pub(super) first_seen: Timestamp,
+    pub(super) last_seen: Timestamp,
+    resolved: bool,
+    resolved_at: Option<Timestamp>,
+}
+
+/// A group with everything that is kept of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Detail {
+    #[serde(flatten)]
+    pub(super) summary: Summary,
+    pub(super) traceback: String,
+    occurrences: Vec<Occurrence>,
+}
+
+/// One report, in full.
+#[derive(Debug, Serialize)]
+struct Occurrence {
+    id: i64,
+    timestamp: Timestamp,
+    environment: String,
+    release: Option<String>,
+    level: String,
+    message: String,
+    request_url: Option<String>,
+    request_method: Option<String>,
+    request_headers: Box<RawValue>,
+    user_id: Option<String>,
+    session_id: Option<String>,
+    extra: Box<RawValue>,
+    traceback: String,
+}
+
+/// Some of the groups that fit, and how many fit in all.
+#[derive(Debug, Serialize)]
+pub(super) struct Page {
+    pub(super) errors: Vec<Summary>,
+    pub(super) total: i64,
+    limit: i64,
+    offset: i64,
+}
+
+const COLUMNS: &str = "e.id, e.fingerprint, e.project, e.environment, e.exception_type, e.message, e.location, \
+                       e.release, e.level, e.source, e.count, e.first_seen, e.last_seen, e.resolved, e.resolved_at";
+
+fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
+    Ok(Summary {
+        id: row.get(0)?,
+        fingerprint: row.get(1)?,
+        project: row.get(2)?,
+        environment: row.get(3)?,
+        exception_type: row.get(4)?,
+        message: row.get(5)?,
+        location: row.get(6)?,
+        release: row.get(7)?,
+        level: row.get(8)?,
+        source: row.get(9)?,
+        count: row.get(10)?,
+        first_seen: moment(row.get(11)?),
+        last_seen: moment(row.get(12)?),
+        resolved: row.get(13)?,
+        resolved_at: row.get::<_, Option<i64>>(14)?.map(moment),
+    })
+}
+
+fn moment(seconds: i64) -> Timestamp {
+    Timestamp::from_ms(seconds.saturating_mul(1_000))
+}
+
+/// The groups that fit `filter`, those first that `filter.sort` says.
+pub(super) fn list(connection: &Connection, filter: &Filter, limit: i64, offset: i64) -> Result<Page> {
+    // One transaction, so that the total and the rows are of the same moment.
+    let snapshot = connection.unchecked_transaction()?;
+    let search = filter.search.as_deref().map(str::trim).filter(|typed| !typed.is_empty());
+    let Some(typed) = search else { return page(&snapshot, Condition::of(filter), filter.sort, limit, offset) };
+    if let Some(query) = fts_query(typed) {
+        let mut by_words = Condition::of(filter);
+        by_words.and("e.id IN (SELECT rowid FROM error_search WHERE error_search MATCH ?)", [query.into()]);
+        let found = page(&snapshot, by_words, filter.sort, limit, offset)?;
+        if found.total > 0 {
+            return Ok(found);
+        }
+    }
+    let mut by_substring = Condition::of(filter);
+    let pattern = Value::from(like_pattern(typed));
+    by_substring.and(
+        "(e.exception_type LIKE ? ESCAPE '\\' OR e.message LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM error_texts t
+             WHERE t.error_id = e.id AND (t.traceback LIKE ? ESCAPE '\\' OR t.message LIKE ? ESCAPE '\\')))",
+        [pattern.clone(), pattern.clone(), pattern.clone(), pattern],
+    );
+    page(&snapshot, by_substring, filter.sort, limit, offset)
+}
+
+/// The part of a query behind WHERE, with its values.
+struct Condition {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Condition {
+    fn of(filter: &Filter) -> Self {
+        let mut condition = Self { sql: "1".into(), values: Vec::new() };
+        let mut equal = |column: &str, value: &Option<String>| {
+            if let Some(value) = value {
+                condition.and(&format!("{column} = ?"), [value.clone().into()]);
+            }
+        };
+        equal("e.project", &filter.project);
+        equal("e.source", &filter.source);
+        equal("e.level", &filter.level);
+        for (column, name) in [("environment_id", &filter.environment), ("release_id", &filter.release)] {
+            if let Some(name) = name {
+                let sql = format!(
+                    "e.id IN (SELECT error_id FROM error_variants WHERE {column} = (SELECT id FROM names WHERE name = ?))"
+                );
+                condition.and(&sql, [name.clone().into()]);
+            }
+        }
+        if let Some(session) = &filter.session_id {
+            let sql = "e.id IN (SELECT error_id FROM error_occurrences WHERE session_id = ?)";
+            condition.and(sql, [session.clone().into()]);
+        }
+        if let Some(resolved) = filter.resolved {
+            condition.and("e.resolved = ?", [resolved.into()]);
+        }
+        if let Some(since) = filter.since {
+            condition.and("e.last_seen >= ?", [since.seconds().into()]);
+        }
+        if let Some(until) = filter.until {
+            condition.and("e.first_seen <= ?", [until.seconds().into()]);
+        }
+        condition
+    }
+
+    fn and<const N: usize>(&mut self, sql: &str, values: [Value; N]) {
+        self.sql.push_str(" AND ");
+        self.sql.push_str(sql);
+        self.values.extend(values);
+    }
+}
+
+fn page(connection: &Connection, condition: Condition, sort: Sort, limit: i64, offset: i64) -> Result<Page> {
+    let Condition { sql, mut values } = condition;
+    let mut count = connection.prepare_cached(&format!("SELECT count(*) FROM errors e WHERE {sql}"))?;
+    let total = count.query_row(params_from_iter(&values), |row| row.get(0))?;
+    let order = match sort {
+        Sort::LastSeen => "e.last_seen DESC, e.id DESC",
+        Sort::FirstSeen => "e.first_seen DESC, e.id DESC",
+        Sort::Count => "e.count DESC, e.id DESC",
+    };
+    values.extend([Value::from(limit), Value::from(offset)]);
+    let mut read = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM errors e WHERE {sql} ORDER BY {order} LIMIT ? OFFSET ?"))?;
+    let errors = read.query_map(params_from_iter(&values), summary)?.collect::<rusqlite::Result<_>>()?;
+    Ok(Page { errors, total, limit, offset })
+}
+
+/// One group in full, `None` when there is none with that id.
+pub(super) fn detail(connection: &Connection, id: i64) -> Result<Option<Detail>> {
+    let snapshot = connection.unchecked_transaction()?;
+    let mut read = snapshot.prepare_cached(&format!("SELECT {COLUMNS} FROM errors e WHERE e.id = ?1"))?;
+    let Some(mut summary) = read.query_row([id], summary).optional()? else { return Ok(None) };
+    let mut texts = snapshot.prepare_cached("SELECT message, traceback FROM error_texts WHERE error_id = ?1")?;
+    let texts: Option<(Option<String>, String)> =
+        texts.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (whole_message, traceback) = texts.unwrap_or_default();
+    if let Some(whole) = whole_message {
+        summary.message = whole;
+    }
+    let mut read = snapshot.prepare_cached(
+        "SELECT id, timestamp, environment, release, level, message, request_url, request_method, request_headers,
+             user_id, session_id, extra, traceback
+         FROM error_occurrences WHERE error_id = ?1 ORDER BY id DESC LIMIT ?2",
+    )?;
+    let occurrence = |row: &Row<'_>| {
+        Ok(Occurrence {
+            id: row.get(0)?,
+            timestamp: moment(row.get(1)?),
+            environment: row.get(2)?,
+            release: row.get(3)?,
+            level: row.get(4)?,
+            message: row.get::<_, Option<String>>(5)?.unwrap_or_else(|| summary.message.clone()),
+            request_url: row.get(6)?,
+            request_method: row.get(7)?,
+            request_headers: object(row.get(8)?),
+            user_id: row.get(9)?,
+            session_id: row.get(10)?,
+            extra: object(row.get(11)?),
+            traceback: row.get::<_, Option<String>>(12)?.unwrap_or_else(|| traceback.clone()),
+        })
+    };
+    let occurrences = read.query_map([id, OCCURRENCES_KEPT], occurrence)?.collect::<rusqlite::Result<_>>()?;
+    Ok(Some(Detail { summary, traceback, occurrences }))
+}
+
+/// A stored JSON object; `{}` where there is none.
+fn object(stored: Option<String>) -> Box<RawValue> {
+    let stored = stored.and_then(|text| RawValue::from_string(text).ok());
+    stored.unwrap_or_else(|| RawValue::from_string("{}".into()).expect("{} is JSON"))
+}
+
+/// The names of all projects with a group, in alphabetical order.
+pub(super) fn projects(connection: &Connection) -> Result<Vec<String>> {
+    // From each name straight to the next in the index, however many groups one has.
+    let mut read = connection.prepare_cached(
+        "WITH RECURSIVE p (name) AS (
+             SELECT min(project) FROM errors
+             UNION ALL SELECT (SELECT min(project) FROM errors WHERE project > p.name) FROM p WHERE p.name IS NOT NULL
+         ) SELECT name FROM p WHERE name IS NOT NULL",
+    )?;
+    Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The numbers in `totals`, by name.
+pub(super) fn totals(connection: &Connection) -> Result<Vec<(String, i64)>> {
+    let mut read = connection.prepare_cached("SELECT name, value FROM totals")?;
+    Ok(read.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+}
