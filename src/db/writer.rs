@@ -240,9 +240,7 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => self.probe(),
             }
         }
-        if let Err(why) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-            log::warn!("the write-ahead log stays for the next start: {why}");
-        }
+        self.move_log_into_database();
         self.stats.gone.store(true, Ordering::Relaxed);
     }
 
@@ -272,6 +270,9 @@ impl Worker {
             let _ = self.connection.execute_batch("ROLLBACK");
         }
         self.note(&committed, jobs.len() as u64);
+        if committed.is_err() {
+            self.move_log_into_database();
+        }
         for job in jobs {
             job.answer(committed.clone());
         }
@@ -317,6 +318,7 @@ impl Worker {
                        ON CONFLICT DO UPDATE SET value = excluded.value;
                    DELETE FROM _meta WHERE key = 'probe';
                    COMMIT;";
+        self.move_log_into_database();
         match self.connection.execute_batch(sql) {
             Ok(()) => self.stats.note(None),
             Err(why) => {
@@ -326,6 +328,13 @@ impl Worker {
                 }
                 self.stats.note(Some(why.to_string()));
             }
+        }
+    }
+
+    /// Empties the write-ahead log, which on a full disk may be what fills it: most of its pages replace others.
+    fn move_log_into_database(&self) {
+        if let Err(why) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            log::warn!("the write-ahead log stays as it is for now: {why}");
         }
     }
 

@@ -1,9 +1,10 @@
 //! `GET /health`, whether this service can do its work, and `GET /metrics`, what it counts of itself.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
-use serde_json::{Map, Value};
+use serde::Serialize;
 
 use super::State;
 use crate::error::Result;
@@ -27,25 +28,32 @@ pub fn routes<S: State>(metrics_open: bool) -> Vec<Route<S>> {
     vec![Route::get("/health", Access::Open, health), Route::get("/metrics", metrics_access, metrics)]
 }
 
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    version: &'a str,
+    uptime_seconds: u64,
+    #[serde(flatten)]
+    facts: BTreeMap<&'static str, i64>,
+    /// By project, the empty name standing for requests whose key told none.
+    rate_limited: BTreeMap<String, u64>,
+}
+
 fn health<S: State>(state: &S, _: &Request) -> Result<Response> {
     let core = state.core();
     let job_gone = core.jobs_broken.load(Ordering::Relaxed).then(|| "a background job is gone".to_owned());
     let trouble = core.writer.trouble().or(job_gone);
-    let mut body = Map::new();
-    body.insert("status".into(), if trouble.is_some() { "degraded" } else { "ok" }.into());
-    if let Some(why) = &trouble {
-        body.insert("reason".into(), why.as_str().into());
-    }
-    body.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-    body.insert("uptime_seconds".into(), core.started.elapsed().as_secs().into());
-    for fact in state.facts() {
-        body.insert(fact.name.into(), fact.value.into());
-    }
-    let refused: Map<String, Value> =
-        core.http.refused.by_project().into_iter().map(|(project, count)| (project, count.into())).collect();
-    if !refused.is_empty() {
-        body.insert("rate_limited".into(), refused.into());
-    }
+    let refused = core.http.refused.by_project();
+    let body = Health {
+        status: if trouble.is_some() { "degraded" } else { "ok" },
+        reason: trouble.as_deref(),
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: core.started.elapsed().as_secs(),
+        facts: state.facts().iter().map(|fact| (fact.name, fact.value)).collect(),
+        rate_limited: refused.into_iter().collect(),
+    };
     Ok(Response::json(if trouble.is_some() { 503 } else { 200 }, &body))
 }
 

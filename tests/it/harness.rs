@@ -223,6 +223,21 @@ impl Drop for Service {
     }
 }
 
+/// Whether this test may do what only root may; says loudly when it is skipped, which in CI is a failure.
+pub fn root_or_skip(what: &str) -> bool {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
+    if !root {
+        skip(&format!("{what} needs root"));
+    }
+    root
+}
+
+/// Says that a test is skipped and why; in CI that is a failure.
+pub fn skip(why: &str) {
+    eprintln!("\n*** SKIPPED: {why} ***\n");
+    assert!(std::env::var_os("CI").is_none(), "nothing may be skipped in CI: {why}");
+}
+
 /// Sends a signal to one process.
 pub fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());

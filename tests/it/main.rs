@@ -1,5 +1,7 @@
 //! Integration tests: the real binaries over real sockets, real files and a real SQLite.
 
-#![allow(missing_docs)]
+// A test binary has no public face.
+#![allow(missing_docs, unreachable_pub)]
 
+mod durability;
 mod harness;

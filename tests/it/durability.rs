@@ -1,0 +1,258 @@
+//! What is acknowledged stays, whatever happens to the process or to the disk.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{Answer, Client, Folder, Request, Setup, report_at, root_or_skip, wait_until};
+
+const KILLS: usize = 20;
+const CLIENTS: u32 = 16;
+/// Between two kills, so that each finds commits, flushes and checkpoints in every state.
+const LIFE: Duration = Duration::from_millis(120);
+
+/// One client's part in the killing test.
+struct Tally {
+    line: u32,
+    retrying: bool,
+    acknowledged: u64,
+    sent: u64,
+}
+
+/// Posts until told to stop. A retrying client sends each report again, with its key, until it is acknowledged.
+fn keep_posting(line: u32, retrying: bool, address: &Mutex<SocketAddr>, stop: &AtomicBool) -> Tally {
+    let mut tally = Tally { line, retrying, acknowledged: 0, sent: 0 };
+    let mut client: Option<Client> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let key = format!("client-{line}-report-{}", tally.sent);
+        let request = Request::post("/api/errors", &report_at("boom", line));
+        let request = if retrying { request.header("Idempotency-Key", &key) } else { request };
+        tally.sent += 1;
+        loop {
+            if client.is_none() {
+                client = std::net::TcpStream::connect(*address.lock().unwrap()).ok().map(Client::new);
+            }
+            let answer = client.as_mut().and_then(|client| {
+                client.write(&request.bytes());
+                client.try_answer()
+            });
+            match answer {
+                Some(Answer { status: 200 | 201, .. }) => {
+                    tally.acknowledged += 1;
+                    break;
+                }
+                _ => client = None,
+            }
+            if !retrying {
+                break;
+            }
+        }
+    }
+    tally
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_retried_counts_twice_across_twenty_kills() {
+    let folder = Arc::new(Folder::new());
+    let mut service = Setup::error_tracker().folder(&folder).start();
+    let address = Arc::new(Mutex::new(service.address));
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|n| {
+            let (address, stop) = (Arc::clone(&address), Arc::clone(&stop));
+            std::thread::spawn(move || keep_posting(n + 1, n % 2 == 0, &address, &stop))
+        })
+        .collect();
+    for _ in 0..KILLS {
+        std::thread::sleep(LIFE);
+        service.kill();
+        service = Setup::error_tracker().folder(&folder).start();
+        *address.lock().unwrap() = service.address;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let tallies: Vec<Tally> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    let listed = service.get("/api/errors?limit=200").expect(200).json();
+    for tally in &tallies {
+        let location = format!("/app/pay.py:{}", tally.line);
+        let found = listed["errors"].as_array().unwrap().iter().find(|group| group["location"] == location.as_str());
+        let count = found.and_then(|group| group["count"].as_u64()).unwrap_or(0);
+        assert!(tally.acknowledged > 0, "client {} got nothing acknowledged", tally.line);
+        if tally.retrying {
+            assert_eq!(count, tally.sent, "client {} retried until acknowledged", tally.line);
+        } else {
+            assert!(
+                (tally.acknowledged..=tally.sent).contains(&count),
+                "client {}: {} acknowledged, {} sent, {count} stored",
+                tally.line,
+                tally.acknowledged,
+                tally.sent
+            );
+        }
+    }
+    let total: u64 = tallies.iter().map(|tally| tally.acknowledged).sum();
+    eprintln!("{total} reports acknowledged across {KILLS} kills");
+    service.kill();
+    let database = rusqlite::Connection::open(folder.path().join("errors.db")).unwrap();
+    let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
+    let hourly: i64 = database.query_row("SELECT sum(count) FROM error_series", [], |row| row.get(0)).unwrap();
+    let counted: i64 = database.query_row("SELECT sum(count) FROM errors", [], |row| row.get(0)).unwrap();
+    assert_eq!(hourly, counted, "the series counts what the groups count");
+}
+
+/// A file system of its own size, unmounted with the test.
+struct SmallDisk(Arc<Folder>);
+
+impl SmallDisk {
+    fn new(megabytes: u32) -> Self {
+        let folder = Arc::new(Folder::new());
+        let disk = Self(folder);
+        disk.mount(&format!("size={megabytes}m"));
+        disk
+    }
+
+    fn grow(&self, megabytes: u32) {
+        self.mount(&format!("remount,size={megabytes}m"));
+    }
+
+    fn mount(&self, options: &str) {
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(self.0.path()).status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The service that used it is gone by now; a leftover mount would only be untidy.
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_so_and_recovered_from_without_losing_what_was_acknowledged() {
+    if !root_or_skip("mounting a small disk") {
+        return;
+    }
+    let disk = SmallDisk::new(1);
+    let service = Setup::error_tracker().folder(&disk.0).start();
+    let filler = "f".repeat(8_000);
+    let post = |line: u32| {
+        let mut report = report_at("boom", line);
+        report["extra"] = json!({ "filler": filler });
+        service.post("/api/errors", &report)
+    };
+    let mut stored = Vec::new();
+    let (mut line, mut refused_in_a_row) = (0, 0);
+    // The first refusals come when the write-ahead log fills the disk; it is emptied then, and the next ones fit.
+    let refusal = wait_until(|| {
+        line += 1;
+        let answer = post(line);
+        refused_in_a_row = if answer.status == 201 { 0 } else { refused_in_a_row + 1 };
+        if answer.status == 201 {
+            stored.push(answer.id());
+        }
+        (refused_in_a_row == 20).then_some(answer)
+    });
+    let refusal = refusal.expect("a disk of 1 MB fills up").expect(503).says("nothing was stored");
+    assert_eq!(refusal.header("retry-after"), Some("5"));
+    let degraded = service.get("/health").expect(503);
+    degraded.has(json!({ "status": "degraded", "reason": "the database refuses writes" }));
+    service.get("/api/errors").expect(200);
+
+    disk.grow(8);
+    wait_until(|| (service.get("/health").status == 200).then_some(())).expect("health recovers without any traffic");
+    stored.push(post(100_000).expect(201).id());
+    assert!(stored.len() > 30, "only {} of 8 KB fit on 1 MB", stored.len());
+    for id in &stored {
+        service.get(&format!("/api/errors/{id}")).expect(200);
+    }
+    let log = service.log();
+    assert!(log.iter().any(|line| line.contains("refuses writes")), "{log:#?}");
+    assert!(log.last().is_some_and(|line| line.contains("takes writes again")), "{log:#?}");
+    let folder = service.kill();
+    let database = rusqlite::Connection::open(folder.path().join("errors.db")).unwrap();
+    let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
+}
+
+#[test]
+fn a_file_of_the_original_opens_in_place_and_its_groups_go_on() {
+    let folder = Arc::new(Folder::new());
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/original/errors.db");
+    let path = folder.path().join("errors.db");
+    std::fs::copy(fixture, &path).unwrap();
+    let before = originals(&path);
+    let service = Setup::error_tracker().folder(&folder).start();
+    let listed = service.get("/api/errors?resolved=all&limit=200").expect(200).json();
+    assert_eq!(listed["total"], before.len());
+    for original in &before {
+        let detail = service.get(&format!("/api/errors/{}", original.id)).expect(200).json();
+        for (field, value) in [
+            ("fingerprint", json!(original.fingerprint)),
+            ("count", json!(original.count)),
+            ("resolved", json!(original.resolved)),
+            ("traceback", json!(original.traceback)),
+            ("first_seen", json!(original.first_seen)),
+        ] {
+            assert_eq!(detail[field], value, "{field} of {}", original.id);
+        }
+        let kept: Vec<i64> =
+            detail["occurrences"].as_array().unwrap().iter().map(|kept| kept["id"].as_i64().unwrap()).collect();
+        assert_eq!(kept, original.occurrences, "occurrences of {}", original.id);
+        let again = json!({
+            "project": original.project,
+            "exception_type": original.exception_type,
+            "message": "again",
+            "traceback": original.traceback,
+        });
+        let status = if original.resolved { "reopened" } else { "incremented" };
+        let expected = json!({ "status": status, "id": original.id, "count": original.count + 1, "fingerprint": original.fingerprint });
+        service.post("/api/errors", &again).expect(200).has(expected);
+    }
+    assert!(service.post("/api/errors", &report_at("new", 7_777)).expect(201).id() > 28, "no id is given twice");
+    assert!(service.get("/api/errors?search=undefined").json()["total"].as_i64().unwrap() > 0, "searchable");
+    let (status, _) = service.stop();
+    assert!(status.success());
+    assert_eq!(originals(&folder.path().join("errors.db.original-4")).len(), before.len());
+    Setup::error_tracker().folder(&folder).start().get("/health").expect(200);
+}
+
+/// A group as the original stored it.
+struct Original {
+    id: i64,
+    fingerprint: String,
+    project: String,
+    exception_type: String,
+    traceback: String,
+    count: i64,
+    first_seen: String,
+    resolved: bool,
+    /// Newest first.
+    occurrences: Vec<i64>,
+}
+
+fn originals(path: &std::path::Path) -> Vec<Original> {
+    let database = rusqlite::Connection::open(path).unwrap();
+    let sql = "SELECT id, fingerprint, project, exception_type, traceback, count, first_seen, resolved FROM errors";
+    let mut groups = database.prepare(sql).unwrap();
+    let mut kept = database.prepare("SELECT id FROM error_occurrences WHERE error_id = ?1 ORDER BY id DESC").unwrap();
+    let rows = groups.query_map([], |row| {
+        let id = row.get(0)?;
+        Ok(Original {
+            id,
+            fingerprint: row.get(1)?,
+            project: row.get(2)?,
+            exception_type: row.get(3)?,
+            traceback: row.get(4)?,
+            count: row.get(5)?,
+            first_seen: row.get(6)?,
+            resolved: row.get(7)?,
+            occurrences: kept.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?,
+        })
+    });
+    rows.unwrap().collect::<Result<_, _>>().unwrap()
+}
