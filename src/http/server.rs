@@ -29,8 +29,6 @@ const WORKERS: usize = 4;
 
 /// How a server is set up.
 pub struct Settings {
-    /// Where to listen; port 0 takes a free one.
-    pub address: SocketAddr,
     /// How many connections may be open.
     pub caps: Caps,
     /// What is decided on a request's head.

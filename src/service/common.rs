@@ -123,7 +123,7 @@ impl Common {
             path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref()).to_owned();
         let settings = db::Settings { path, schema, synchronous: self.synchronous, readers: READERS, limit };
         let database = db::open(&settings).map_err(Failure::Start)?;
-        Ok((bound, Settings { address: self.address, caps: self.caps, gate: self.gate, spool_dir }, database))
+        Ok((bound, Settings { caps: self.caps, gate: self.gate, spool_dir }, database))
     }
 }
 
