@@ -28,8 +28,11 @@ CREATE TABLE error_texts (
     traceback TEXT NOT NULL
 );
 
--- Words of type, message and traceback. Contentless: the texts stand above.
-CREATE VIRTUAL TABLE error_search USING fts5 (words, content = '', contentless_delete = 1, tokenize = 'unicode61');
+-- Words of type, message and traceback. Contentless: the texts stand above. Without positions: they would double the
+-- index, and what belongs together is checked against the texts.
+CREATE VIRTUAL TABLE error_search USING fts5 (
+    words, content = '', contentless_delete = 1, detail = none, tokenize = 'unicode61'
+);
 
 -- What leads to a group. More than one may: an upgrade that finds better locations must not split old groups.
 CREATE TABLE error_fingerprints (

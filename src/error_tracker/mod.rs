@@ -68,6 +68,9 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     routes.extend(service::routes(common.metrics_open));
     let (bound, settings, database) = common.open(SCHEMA, commands::shrink)?;
     let Config { retention, groups_max, alerts, notifier } = config;
+    for sentence in notifier.incomplete() {
+        log::warn!("{sentence}");
+    }
     let (channels, alerts_missing) = (notifier.channels(), notifier.missing());
     let state = |core| Tracker { core, groups_max, channels, alerts_missing, facts: Mutex::default() };
     service::serve(bound, settings, database, routes, state, |tracker| {

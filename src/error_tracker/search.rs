@@ -42,13 +42,29 @@ fn tail(text: &str, bytes_max: usize) -> &str {
     &text[text.ceil_char_boundary(text.len().saturating_sub(bytes_max))..]
 }
 
-/// The FTS5 query for what a person typed: every word, as the beginning of one. `None` when there is no word in it.
-///
-/// Each word is quoted, so that nothing in it is taken as FTS5's syntax.
-pub(super) fn fts_query(typed: &str) -> Option<String> {
-    let words = typed.split_whitespace().filter(|word| word.chars().any(char::is_alphanumeric));
-    let quoted: Vec<String> = words.map(|word| format!("\"{}\"*", word.replace('"', "\"\""))).collect();
-    (!quoted.is_empty()).then(|| quoted.join(" "))
+/// A search as it was typed, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Words {
+    /// The FTS5 query: every word, as the beginning of one. Each is quoted, so that nothing is taken for syntax.
+    pub(super) fts: String,
+    /// What was typed in one piece and is more than one word to the index, such as `10.0.0.1`: the index finds
+    /// candidates, and these have to stand in the text as they are.
+    pub(super) pieces: Vec<String>,
+}
+
+/// Takes a search apart. `None` when there is no word in it.
+pub(super) fn parse(typed: &str) -> Option<Words> {
+    let mut words: Vec<String> = Vec::new();
+    let mut pieces = Vec::new();
+    for piece in typed.split_whitespace() {
+        let bare = piece.trim_matches(|letter: char| !letter.is_alphanumeric());
+        if bare.contains(|letter: char| !letter.is_alphanumeric()) {
+            pieces.push(bare.to_owned());
+        }
+        let parts = bare.split(|letter: char| !letter.is_alphanumeric()).filter(|part| !part.is_empty());
+        words.extend(parts.map(|part| format!("\"{part}\"*")));
+    }
+    (!words.is_empty()).then(|| Words { fts: words.join(" "), pieces })
 }
 
 /// The LIKE pattern for a text anywhere, with `\` as the escape character.
@@ -79,9 +95,17 @@ mod tests {
 
     #[test]
     fn nothing_typed_is_syntax() {
-        assert_eq!(fts_query("connection ref").as_deref(), Some("\"connection\"* \"ref\"*"));
-        assert_eq!(fts_query("a\"b OR NEAR(").as_deref(), Some("\"a\"\"b\"* \"OR\"* \"NEAR(\"*"));
-        assert_eq!(fts_query("  * \" - "), None);
+        let fts = |typed| parse(typed).map(|words| words.fts);
+        assert_eq!(fts("connection ref").as_deref(), Some("\"connection\"* \"ref\"*"));
+        assert_eq!(fts("\"b OR NEAR(").as_deref(), Some("\"b\"* \"OR\"* \"NEAR\"*"));
+        assert_eq!(fts("  * \" - "), None);
         assert_eq!(like_pattern("50%_\\"), "%50\\%\\_\\\\%");
+    }
+
+    #[test]
+    fn what_is_typed_in_one_piece_stays_one() {
+        let words = parse("at 10.0.0.1, foo-bar (x)").unwrap();
+        assert_eq!(words.fts, "\"at\"* \"10\"* \"0\"* \"0\"* \"1\"* \"foo\"* \"bar\"* \"x\"*");
+        assert_eq!(words.pieces, ["10.0.0.1", "foo-bar"]);
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::commands::OCCURRENCES_KEPT;
-use super::search::{fts_query, like_pattern};
+use super::search::{self, like_pattern};
 use crate::clock::Timestamp;
 use crate::error::Result;
 
@@ -129,34 +129,34 @@ pub(super) fn list(connection: &Connection, filter: &Filter, limit: i64, offset:
     // One transaction, so that the total and the rows are of the same moment.
     let snapshot = connection.unchecked_transaction()?;
     let search = filter.search.as_deref().map(str::trim).filter(|typed| !typed.is_empty());
-    let Some(typed) = search else { return page(&snapshot, Condition::of(filter), filter.sort, limit, offset) };
-    if let Some(query) = fts_query(typed) {
+    let Some(typed) = search else { return page(&snapshot, &Condition::of(filter), filter.sort, limit, offset) };
+    if let Some(words) = search::parse(typed) {
         let mut by_words = Condition::of(filter);
-        by_words.and("e.id IN (SELECT rowid FROM error_search WHERE error_search MATCH ?)", [query.into()]);
-        let found = page(&snapshot, by_words, filter.sort, limit, offset)?;
+        by_words.and_costly("e.id IN (SELECT rowid FROM error_search WHERE error_search MATCH ?)", [words.fts.into()]);
+        for piece in &words.pieces {
+            by_words.contains(piece);
+        }
+        let found = page(&snapshot, &by_words, filter.sort, limit, offset)?;
         if found.total > 0 {
             return Ok(found);
         }
     }
     let mut by_substring = Condition::of(filter);
-    let pattern = Value::from(like_pattern(typed));
-    by_substring.and(
-        "(e.exception_type LIKE ? ESCAPE '\\' OR e.message LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM error_texts t
-             WHERE t.error_id = e.id AND (t.traceback LIKE ? ESCAPE '\\' OR t.message LIKE ? ESCAPE '\\')))",
-        [pattern.clone(), pattern.clone(), pattern.clone(), pattern],
-    );
-    page(&snapshot, by_substring, filter.sort, limit, offset)
+    by_substring.contains(typed);
+    page(&snapshot, &by_substring, filter.sort, limit, offset)
 }
 
 /// The part of a query behind WHERE, with its values.
 struct Condition {
     sql: String,
     values: Vec<Value>,
+    /// Whether every group has to be looked up elsewhere.
+    costly: bool,
 }
 
 impl Condition {
     fn of(filter: &Filter) -> Self {
-        let mut condition = Self { sql: "1".into(), values: Vec::new() };
+        let mut condition = Self { sql: "1".into(), values: Vec::new(), costly: false };
         let mut equal = |column: &str, value: &Option<String>| {
             if let Some(value) = value {
                 condition.and(&format!("{column} = ?"), [value.clone().into()]);
@@ -170,12 +170,12 @@ impl Condition {
                 let sql = format!(
                     "e.id IN (SELECT error_id FROM error_variants WHERE {column} = (SELECT id FROM names WHERE name = ?))"
                 );
-                condition.and(&sql, [name.clone().into()]);
+                condition.and_costly(&sql, [name.clone().into()]);
             }
         }
         if let Some(session) = &filter.session_id {
             let sql = "e.id IN (SELECT error_id FROM error_occurrences WHERE session_id = ?)";
-            condition.and(sql, [session.clone().into()]);
+            condition.and_costly(sql, [session.clone().into()]);
         }
         if let Some(resolved) = filter.resolved {
             condition.and("e.resolved = ?", [resolved.into()]);
@@ -189,6 +189,22 @@ impl Condition {
         condition
     }
 
+    /// That the text stands in type, message or traceback as it is, in whatever case.
+    fn contains(&mut self, text: &str) {
+        let pattern = Value::from(like_pattern(text));
+        self.and_costly(
+            "(e.exception_type LIKE ? ESCAPE '\\' OR e.message LIKE ? ESCAPE '\\' OR EXISTS
+                 (SELECT 1 FROM error_texts t WHERE t.error_id = e.id
+                      AND (t.traceback LIKE ? ESCAPE '\\' OR t.message LIKE ? ESCAPE '\\')))",
+            [pattern.clone(), pattern.clone(), pattern.clone(), pattern],
+        );
+    }
+
+    fn and_costly<const N: usize>(&mut self, sql: &str, values: [Value; N]) {
+        self.costly = true;
+        self.and(sql, values);
+    }
+
     fn and<const N: usize>(&mut self, sql: &str, values: [Value; N]) {
         self.sql.push_str(" AND ");
         self.sql.push_str(sql);
@@ -196,20 +212,59 @@ impl Condition {
     }
 }
 
-fn page(connection: &Connection, condition: Condition, sort: Sort, limit: i64, offset: i64) -> Result<Page> {
-    let Condition { sql, mut values } = condition;
-    let mut count = connection.prepare_cached(&format!("SELECT count(*) FROM errors e WHERE {sql}"))?;
-    let total = count.query_row(params_from_iter(&values), |row| row.get(0))?;
+fn page(connection: &Connection, condition: &Condition, sort: Sort, limit: i64, offset: i64) -> Result<Page> {
     let order = match sort {
         Sort::LastSeen => "e.last_seen DESC, e.id DESC",
         Sort::FirstSeen => "e.first_seen DESC, e.id DESC",
         Sort::Count => "e.count DESC, e.id DESC",
     };
-    values.extend([Value::from(limit), Value::from(offset)]);
-    let mut read = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM errors e WHERE {sql} ORDER BY {order} LIMIT ? OFFSET ?"))?;
-    let errors = read.query_map(params_from_iter(&values), summary)?.collect::<rusqlite::Result<_>>()?;
+    let (total, ids) = if condition.costly {
+        walk(connection, condition, order, limit, offset)?
+    } else {
+        count_and_pick(connection, condition, order, limit, offset)?
+    };
+    let mut read = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM errors e WHERE e.id = ?1"))?;
+    let errors = ids.iter().map(|id| read.query_row([id], summary)).collect::<rusqlite::Result<_>>()?;
     Ok(Page { errors, total, limit, offset })
+}
+
+/// How many groups fit and which are on the page, where an index answers both without looking at every group.
+fn count_and_pick(
+    connection: &Connection,
+    condition: &Condition,
+    order: &str,
+    limit: i64,
+    offset: i64,
+) -> Result<(i64, Vec<i64>)> {
+    let Condition { sql, values, .. } = condition;
+    let mut count = connection.prepare_cached(&format!("SELECT count(*) FROM errors e WHERE {sql}"))?;
+    let total = count.query_row(params_from_iter(values), |row| row.get(0))?;
+    let paged = values.iter().cloned().chain([limit.into(), offset.into()]);
+    let sql = format!("SELECT e.id FROM errors e WHERE {sql} ORDER BY {order} LIMIT ? OFFSET ?");
+    let mut pick = connection.prepare_cached(&sql)?;
+    let ids = pick.query_map(params_from_iter(paged), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok((total, ids))
+}
+
+/// The same in one walk over all that fit, where finding them is what costs.
+fn walk(
+    connection: &Connection,
+    condition: &Condition,
+    order: &str,
+    limit: i64,
+    offset: i64,
+) -> Result<(i64, Vec<i64>)> {
+    let Condition { sql, values, .. } = condition;
+    let mut find = connection.prepare_cached(&format!("SELECT e.id FROM errors e WHERE {sql} ORDER BY {order}"))?;
+    let mut rows = find.query(params_from_iter(values))?;
+    let (mut total, mut ids) = (0, Vec::new());
+    while let Some(row) = rows.next()? {
+        if (offset..offset.saturating_add(limit)).contains(&total) {
+            ids.push(row.get(0)?);
+        }
+        total += 1;
+    }
+    Ok((total, ids))
 }
 
 /// One group in full, `None` when there is none with that id.

@@ -41,11 +41,12 @@ pub(super) fn http(answers: &'static [&'static str]) -> (SocketAddr, Receiver<St
     (address, requests)
 }
 
-/// A server that sends `byte` every 20 ms until nobody listens.
-pub(super) fn dripping(byte: &'static [u8]) -> SocketAddr {
+/// A server that begins with `start` and goes on with one byte every 20 ms until nobody listens.
+pub(super) fn dripping(start: &'static str) -> SocketAddr {
     serve(move |_, mut stream| {
         thread::spawn(move || {
-            while stream.write_all(byte).is_ok() {
+            let _ = stream.write_all(start.as_bytes());
+            while stream.write_all(b"2").is_ok() {
                 thread::sleep(Duration::from_millis(20));
             }
         });

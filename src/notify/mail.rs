@@ -123,6 +123,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::super::tests::message;
     use super::*;
 
@@ -151,7 +153,7 @@ mod tests {
         #[test]
         fn any_title_yields_one_clean_header(title in "(?s).{0,300}") {
             let from: Mailbox = "errors@example.com".parse().unwrap();
-            let mail = String::from_utf8(mime(&Letter::new(&message(&title)), &from, &[from.clone()])).unwrap();
+            let mail = String::from_utf8(mime(&Letter::new(&message(&title)), &from, from_ref(&from))).unwrap();
             let head = mail.split_once("\r\n\r\n").unwrap().0.replace("\r\n ", " ");
             let names: Vec<&str> = head.split("\r\n").map(|line| line.split_once(": ").unwrap().0).collect();
             let expected = ["From", "Subject", "Date", "Message-ID", "Auto-Submitted", "To", "MIME-Version", "Content-Type"];

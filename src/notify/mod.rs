@@ -213,6 +213,12 @@ impl Failure {
     fn permanent(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), temporary: false }
     }
+
+    /// A server that cannot prove who it is will not be able to in three seconds.
+    fn of_tls(host: &str, why: &str) -> Self {
+        let hint = if why.contains("UnknownIssuer") { " (ALERT_CA_FILE can name the root it needs)" } else { "" };
+        Self::permanent(format!("{host}: TLS failed: {why}{hint}"))
+    }
 }
 
 /// How long one attempt may take.

@@ -56,10 +56,7 @@ impl Poster {
             let ours = RootCerts::new_with_certs(&self.roots);
             outcome = self.post_trusting(ours, deadline, url, headers, body);
         }
-        outcome.map_err(|error| {
-            let failure = self.describe(&error);
-            Failure { reason: format!("{}: {}", url.host().unwrap_or_default(), failure.reason), ..failure }
-        })
+        outcome.map_err(|error| self.describe(url.host().unwrap_or_default(), &error))
     }
 
     fn post_trusting(
@@ -93,14 +90,14 @@ impl Poster {
         Ok(Answer { status, body: text::without(&String::from_utf8_lossy(&body), &self.secrets) })
     }
 
-    fn describe(&self, error: &Error) -> Failure {
+    fn describe(&self, host: &str, error: &Error) -> Failure {
         match error {
-            error if is_tls(error) => {
-                Failure::permanent(format!("TLS failed: {error}; ALERT_CA_FILE names further roots"))
+            error if is_tls(error) => Failure::of_tls(host, &error.to_string()),
+            Error::Timeout(what) => Failure::temporary(format!("{host}: took too long ({what})")),
+            Error::Io(why) => Failure::temporary(format!("{host}: {why}")),
+            Error::HostNotFound | Error::ConnectionFailed | Error::Protocol(_) => {
+                Failure::temporary(format!("{host}: {error}"))
             }
-            Error::Timeout(what) => Failure::temporary(format!("took too long ({what})")),
-            Error::Io(why) => Failure::temporary(why.to_string()),
-            Error::HostNotFound | Error::ConnectionFailed | Error::Protocol(_) => Failure::temporary(error.to_string()),
             error => Failure::permanent(text::without(&error.to_string(), &self.secrets)),
         }
     }

@@ -137,6 +137,7 @@ impl Relay {
         let hello = ClientId::Domain(self.from.email.domain().to_owned());
         let tls_at_once = (self.port == PORT_IMPLICIT_TLS).then_some(&self.tls);
         let address = (self.host.as_str(), self.port);
+        // Until a server has greeted, this timeout is for each step; the whole is bounded by whoever waits.
         let mut connection =
             SmtpConnection::connect(address, Some(self.limits.connect), &hello, tls_at_once, None).map_err(failure)?;
         connection.set_timeout(Some(self.limits.exchange)).map_err(|why| Failure::temporary(why.to_string()))?;
@@ -186,22 +187,21 @@ impl Relay {
     }
 
     fn describe(&self, error: &Error) -> Failure {
-        let said = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        let said = self.login.as_ref().map_or(said.clone(), |login| text::without(&said, &login.secrets));
-        if let Some(code) = error.status() {
-            let reason = format!("{} answered {code}: {said}", self.host);
-            return Failure { reason, temporary: error.is_transient() };
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        if error.status().is_some() || error.is_response() {
+            let said = self.login.as_ref().map_or(why.clone(), |login| text::without(&why, &login.secrets));
+            let code = error.status().map(|code| format!(" {code}")).unwrap_or_default();
+            let reason = format!("{} answered{code}: {said}", self.host);
+            return Failure { reason, temporary: !error.is_permanent() };
         }
         let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
         match kind {
             // rustls hands its errors on as this kind.
-            Some(ErrorKind::InvalidData) => {
-                Failure::permanent(format!("{}: TLS failed: {said}; ALERT_CA_FILE names further roots", self.host))
-            }
+            Some(ErrorKind::InvalidData) => Failure::of_tls(&self.host, &why),
             Some(ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 Failure::temporary(format!("{}: took too long", self.host))
             }
-            _ => Failure { reason: format!("{}: {said}", self.host), temporary: !error.is_client() && !error.is_tls() },
+            _ => Failure { reason: format!("{}: {why}", self.host), temporary: !error.is_client() && !error.is_tls() },
         }
     }
 }
@@ -225,14 +225,13 @@ mod tests {
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
             stream.write_all(b"220 test\r\n").unwrap();
             while let Some(command) = lines.next() {
-                let reply = answer(index, &command).unwrap_or(if command == "DATA" { "354 go" } else { "250 ok" });
+                let reply = answer(index, &command).unwrap_or("250 ok");
                 if command == "DATA" {
                     stream.write_all(b"354 go\r\n").unwrap();
                     lines.by_ref().find(|line| line == ".");
                 }
                 let _ = sender.send(command);
-                let _ =
-                    stream.write_all(format!("{}\r\n", if reply == "354 go" { "250 ok" } else { reply }).as_bytes());
+                let _ = stream.write_all(format!("{reply}\r\n").as_bytes());
             }
         });
         (address.port(), commands)
@@ -287,7 +286,7 @@ mod tests {
     #[test]
     fn a_dripping_server_ends_in_time_and_holds_few_threads() {
         let limits = Limits { connect: Duration::from_secs(5), exchange: Duration::from_millis(100) };
-        let smtp = relay(dripping(b"2").port(), limits);
+        let smtp = relay(dripping("2").port(), limits);
         let began = Instant::now();
         let letter = Letter::new(&message("m"));
         let reasons: Vec<_> = (0..8).map(|_| smtp.attempt(&letter).unwrap_err().reason).collect();

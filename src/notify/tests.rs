@@ -135,7 +135,8 @@ fn the_limits_hold() {
 fn postmark_gets_one_mail_with_both_bodies() {
     let (address, requests) = http(&["200 OK\r\n\r\n{\"ErrorCode\":0,\"Message\":\"OK\"}"]);
     let (delivery, _) = send(&postmark(address), &message("Größe\r\nBcc: x@example.com"));
-    assert_eq!(delivery, Delivery { channel: "postmark", attempts: 1, outcome: Ok(()) });
+    let sent = json!({ "channel": "postmark", "attempts": 1, "outcome": "sent", "reason": null });
+    assert_eq!(json!(delivery), sent);
     let request = requests.recv().unwrap();
     assert!(request.starts_with("POST /email HTTP/1.1\r\n"), "{request}");
     assert!(request.to_ascii_lowercase().contains("\r\nx-postmark-server-token: t0ken\r\n"), "{request}");
@@ -154,12 +155,17 @@ fn attempts_follow_the_answer() {
     const OK: &str = "200 OK\r\n\r\n{\"ErrorCode\":0}";
     let refused = "the server answered 422: Invalid 'From' of *** (Postmark's code 300)";
     type Case = (&'static [&'static str], &'static [u64], Result<(), &'static str>);
-    let cases: [Case; 7] = [
+    let cases: [Case; 8] = [
         (&[OK], &[0], Ok(())),
         (&["500 Oops\r\n\r\n", OK], &[0, 1], Ok(())),
         (&["429 Slow\r\n\r\n", "503 Busy\r\n\r\n", OK], &[0, 1, 3], Ok(())),
         (&["502 Bad\r\n\r\n<h1>x"], &[0, 1, 3], Err("the server answered 502: not as Postmark does")),
         (&["422 No\r\n\r\n{\"ErrorCode\":300,\"Message\":\"Invalid 'From' of t0ken\"}"], &[0], Err(refused)),
+        (
+            &["200 OK\r\n\r\n{\"ErrorCode\":406,\"Message\":\"inactive\"}"],
+            &[0],
+            Err("the server answered 200: inactive (Postmark's code 406)"),
+        ),
         (&["200 OK\r\n\r\n<h1>Please log in"], &[0], Err("the server answered 200: not as Postmark does")),
         (&["302 Found\r\nLocation: /\r\n\r\n"], &[0], Err("the server answered 302: redirects are not followed")),
     ];
@@ -201,13 +207,15 @@ fn a_webhook_never_repeats_its_url() {
 #[test]
 fn a_dripping_answer_ends_in_time() {
     let limits = Limits { connect: Duration::from_millis(500), exchange: Duration::from_millis(300) };
-    let address = dripping(b"H");
+    let address = dripping("HTTP/1.1 200 OK\r\nX: ");
     let url = format!("http://{address}/").parse().unwrap();
     let began = Instant::now();
     let outcome = post::Poster { roots: Vec::new(), limits, secrets: Vec::new() }
         .post(&url, &[], b"{}")
         .map(|answer| answer.status);
-    assert!(outcome.unwrap_err().temporary && began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let failure = outcome.unwrap_err();
+    assert!(failure.temporary && failure.reason.starts_with("127.0.0.1: took too long"), "{failure:?}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ const DISCORD_VALUE_MAX_UNITS: usize = 400;
 /// ntfy takes 4,096 bytes; a UTF-16 unit is at most three.
 const NTFY_TEXT_MAX_UNITS: usize = 1_300;
 
+/// Shorter parts of a URL are words such as "in" and hide nothing.
 const SECRET_PART_MIN_BYTES: usize = 4;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,8 +99,8 @@ impl Channel for Webhook {
 /// The URL and what stands between its slashes and signs: some servers repeat the path they do not know.
 fn secrets(url: &str) -> Vec<String> {
     let path = url.splitn(4, '/').nth(3).unwrap_or_default();
-    let parts = path.split(['/', '?', '&', '=']).filter(|part| part.len() >= SECRET_PART_MIN_BYTES);
-    parts.chain([path, url]).map(str::to_owned).collect()
+    let parts = path.split(['/', '?', '&', '=']).chain([path, url]);
+    parts.filter(|part| part.len() >= SECRET_PART_MIN_BYTES).map(str::to_owned).collect()
 }
 
 fn plain(letter: &Letter) -> Value {
@@ -134,8 +135,8 @@ fn slack(message: &Message) -> Value {
     json!({ "text": text })
 }
 
-/// <https://docs.discord.com/developers/resources/webhook#execute-webhook>. The link stands in the text, since an
-/// embed's own `url` refuses hosts without a dot, such as localhost.
+/// <https://docs.discord.com/developers/resources/webhook#execute-webhook>. The link stands in the text: were it
+/// refused as the embed's own `url`, as localhost may be, the whole alert would be.
 fn discord(message: &Message) -> Value {
     let escape = |text: &str, max_units| text::cut(&discord_text(text), max_units);
     let field = |fact: &Fact| {

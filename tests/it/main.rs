@@ -5,3 +5,5 @@
 
 mod durability;
 mod harness;
+mod notify;
+mod python;

@@ -1,0 +1,44 @@
+"""A web server over TLS for the tests.
+
+It prints its port, then one JSON line for each POST, and ends when its standard input closes.
+"""
+
+import argparse
+import http.server
+import json
+import ssl
+import sys
+import threading
+
+import trustme
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        print(json.dumps({"path": self.path, "body": json.loads(body)}), flush=True)
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def main(arguments):
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(arguments.ca_out)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    # The handshake belongs to the connection's own thread: a client that breaks it off must not end the server.
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.handle_error = lambda *_: None
+    print(server.server_port, flush=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ca-out", metavar="FILE", required=True)
+    main(parser.parse_args())
