@@ -1,9 +1,13 @@
 //! Integration tests: the real binaries over real sockets, real files and a real SQLite.
 
-// A test binary has no public face.
-#![allow(missing_docs, unreachable_pub)]
+#![allow(missing_docs, unreachable_pub, reason = "a test binary has no public face")]
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
+#![allow(clippy::print_stderr, reason = "what was measured or skipped is told to whoever runs the tests")]
 
+mod alerts;
 mod durability;
 mod harness;
 mod notify;
 mod python;
+mod python_client;
+mod tidy;

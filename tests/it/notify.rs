@@ -1,74 +1,12 @@
 //! Alerts over the wire: to a mail server and a web server that are not ours, with certificates of their own.
 
-#![allow(clippy::unwrap_used, reason = "the lint knows #[test] functions, not their helpers")]
-
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
 
 use monlight::env::Env;
 use monlight::notify::{Delivery, Fact, Message, Notifier, VARIABLES};
 use serde_json::Value;
 
-use crate::python::{interpreter, say_skipped};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// One of the servers in `tests/python`. It ends with this value.
-struct Listener {
-    child: Child,
-    lines: Receiver<String>,
-    port: String,
-    ca_file: String,
-}
-
-impl Listener {
-    /// `None` where there is no Python.
-    fn start(script: &str, arguments: &[&str]) -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let ca_file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}.pem", std::process::id()));
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script);
-        let mut command = Command::new(interpreter()?);
-        command.arg(script).args(arguments).arg("--ca-out").arg(&ca_file);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let port = lines.recv_timeout(PATIENCE).expect("the listener prints its port");
-        Some(Self { child, lines, port, ca_file: ca_file.to_str().unwrap().to_owned() })
-    }
-
-    /// The next thing that it saw.
-    fn next(&self) -> Value {
-        serde_json::from_str(&self.lines.recv_timeout(PATIENCE).expect("the listener saw something")).unwrap()
-    }
-
-    /// Ends it; answers what it saw and nobody took.
-    fn rest(mut self) -> Vec<String> {
-        drop(self.child.stdin.take());
-        let mut rest = Vec::new();
-        loop {
-            match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) => rest.push(line),
-                Err(RecvTimeoutError::Disconnected) => return rest,
-                Err(RecvTimeoutError::Timeout) => panic!("the listener did not end"),
-            }
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.ca_file);
-    }
-}
+use crate::python::{Listener, say_skipped};
 
 fn message(title: &str) -> Message {
     Message {

@@ -1,0 +1,157 @@
+//! Rules about the house that a reader should be able to rely on: layers, absences, and documents that are true.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::binary;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Each part of the library and its layer. A part names only parts of lower layers.
+const LAYERS: [(&str, u32); 9] = [
+    ("background", 0),
+    ("clock", 0),
+    ("env", 0),
+    ("error", 0),
+    ("db", 1),
+    ("http", 1),
+    ("notify", 1),
+    ("service", 2),
+    ("error_tracker", 3),
+];
+
+/// What only one folder may name, each with the reason for it.
+const ABSENCES: [(&str, &[&str], &str); 4] = [
+    ("src/http", &["tiny_http", "httparse", "epoll"], "connections are the door's affair"),
+    ("src/db", &["Connection::open"], "only the writer's connection can write"),
+    ("src/notify", &["ureq::", "lettre::"], "messages leave by one way"),
+    ("src/service/allocator.rs", &["unsafe {", "unsafe_code)"], "one block, with its reason"),
+];
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(ROOT).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(ROOT).unwrap().to_owned(), text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder} has sources");
+    found
+}
+
+fn layer(part: &str) -> u32 {
+    let known = LAYERS.iter().find(|(name, _)| *name == part);
+    known.unwrap_or_else(|| panic!("{part} has no place in the layers; give it one in tests/it/tidy.rs")).1
+}
+
+/// The parts that a text names as `crate::part`.
+fn named(text: &str) -> BTreeSet<&str> {
+    let end = |rest: &str| rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len());
+    text.split("crate::").skip(1).map(|rest| &rest[..end(rest)]).filter(|part| !part.is_empty()).collect()
+}
+
+#[test]
+fn a_part_names_only_parts_of_lower_layers() {
+    for (path, text) in sources("src") {
+        let part = path.iter().nth(1).unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if part == "lib" {
+            continue;
+        }
+        for other in named(&text) {
+            let allowed = other == part || layer(other) < layer(part);
+            assert!(allowed, "{} (layer {}) names crate::{other}", path.display(), layer(part));
+        }
+    }
+}
+
+#[test]
+fn what_one_folder_keeps_to_itself_stands_nowhere_else() {
+    for (path, text) in sources("src") {
+        let path = path.to_str().unwrap();
+        if path.contains("test") {
+            continue;
+        }
+        for (home, words, why) in ABSENCES {
+            for word in words.iter().filter(|_| !path.starts_with(home)) {
+                assert!(!text.contains(word), "{path} names {word}, which belongs to {home}: {why}");
+            }
+        }
+        let sql = ["SELECT ", "rusqlite"];
+        assert!(!path.starts_with("src/http") || !sql.iter().any(|word| text.contains(word)), "{path} knows SQL");
+    }
+}
+
+/// Method and path of every route that the sources set up.
+fn routes() -> BTreeSet<String> {
+    let mut routes = BTreeSet::new();
+    for (path, text) in sources("src") {
+        if path.starts_with("src/http") {
+            continue;
+        }
+        for (call, method) in [("Route::get(\"", "GET"), ("service::ingest(\"", "POST"), ("service::change(\"", "POST")]
+        {
+            let paths = text.split(call).skip(1).filter_map(|rest| rest.split('"').next());
+            routes.extend(paths.map(|path| format!("{method} {path}")));
+        }
+    }
+    assert!(routes.len() > 8, "{routes:?}");
+    routes
+}
+
+#[test]
+fn every_route_stands_in_the_docs() {
+    let docs = std::fs::read_to_string(Path::new(ROOT).join("docs/error-tracker.md")).unwrap();
+    for route in routes() {
+        assert!(docs.contains(&format!("`{route}")), "docs/error-tracker.md lacks {route}");
+    }
+}
+
+/// A variable's name, default and whether it is secret.
+type Row = (String, String, bool);
+
+#[test]
+fn the_readmes_table_of_variables_is_what_help_prints() {
+    let output = Command::new(binary("error-tracker")).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let printed: Vec<Row> = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter_map(|line| {
+            let (name, rest) = line.split_once("  ")?;
+            let secret = rest.ends_with(" (secret)");
+            let rest = rest.trim_end_matches(" (secret)");
+            let default = rest.rsplit_once(" [").and_then(|(_, default)| default.strip_suffix(']')).unwrap_or_default();
+            Some((name.to_owned(), default.to_owned(), secret))
+        })
+        .collect();
+    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let written: Vec<Row> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|line| {
+            let mut cells = line.split(" | ");
+            let name = cells.next()?.trim_end_matches('`');
+            let default = cells.next()?.trim().trim_matches('`');
+            let secret = default == "secret";
+            let plain =
+                name.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_' || letter.is_ascii_digit());
+            plain.then(|| (name.to_owned(), if secret { String::new() } else { default.to_owned() }, secret))
+        })
+        .collect();
+    assert!(printed.len() > 20, "{help}");
+    assert_eq!(written, printed, "README.md (left) and --help (right)");
+}
+
+#[test]
+fn the_changelog_knows_this_version() {
+    let changelog = std::fs::read_to_string(Path::new(ROOT).join("CHANGELOG.md")).unwrap();
+    assert!(changelog.contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
+}
