@@ -10,4 +10,5 @@ mod harness;
 mod notify;
 mod python;
 mod python_client;
+mod server;
 mod tidy;

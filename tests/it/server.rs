@@ -1,0 +1,127 @@
+//! What the house's server promises to every service, on a table of routes made for the purpose: handlers that panic,
+//! responders that are dropped, and bodies that are kept on disk while they arrive.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use monlight::env::Secret;
+use monlight::error::Error;
+use monlight::http::{
+    Access, Body, Bound, Caps, Deferred, GateSettings, Keys, Method, Proxies, Response, Route, Rule, Scope, Server,
+    Settings,
+};
+
+use crate::harness::{Answer, Client, Folder, KEY, Request};
+
+const SPOOLED_BYTES_MAX: usize = 3_000_000;
+
+struct Nothing;
+
+fn rule(path: &'static str, body: Body) -> Rule {
+    Rule { method: Method::Post, path, access: Access::Key(Scope::Ingest), body }
+}
+
+fn routes() -> Vec<Route<Nothing>> {
+    let drops: Deferred<Nothing> = Box::new(|_, _, responder| drop(responder));
+    let panics: Deferred<Nothing> = Box::new(|_, _, _responder| panic!("on purpose"));
+    let measures: Deferred<Nothing> = Box::new(|_, request, responder| {
+        let mut bytes = Vec::new();
+        let read = request.spooled().map(|mut file| file.read_to_end(&mut bytes));
+        assert!(matches!(read, Some(Ok(_))) && request.body().is_empty());
+        let sum = bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+        responder.send(&Response::text(200, format!("{} {sum}", bytes.len())));
+    });
+    vec![
+        Route::get("/panics", Access::Open, |_, _| panic!("on purpose")),
+        Route::get("/fails", Access::Open, |_, _| Err(Error::Internal("SELECT secret FROM place".into()))),
+        Route::get("/fine", Access::Open, |_, _| Ok(Response::text(200, "fine".into()))),
+        Route::deferred(rule("/drops", Body::Memory), drops),
+        Route::deferred(rule("/panics-later", Body::Memory), panics),
+        Route::deferred(rule("/spooled", Body::Spooled(SPOOLED_BYTES_MAX)), measures),
+    ]
+}
+
+/// The server, and the folder it spools to.
+struct Running {
+    server: Server,
+    folder: Folder,
+}
+
+impl Running {
+    fn start() -> Self {
+        let folder = Folder::new();
+        let bound = Bound::take(([127, 0, 0, 1], 0).into()).unwrap();
+        let settings = Settings {
+            caps: Caps { connections: 16, connections_per_address: 16 },
+            gate: GateSettings {
+                keys: Keys::new(Secret::new(KEY), &[]).unwrap(),
+                proxies: Proxies::default(),
+                rate_per_address: 0,
+                rate_per_key: 0,
+                body_bytes_max: 100_000,
+            },
+            spool_dir: folder.path().to_owned(),
+        };
+        let server = Server::start(bound, settings, routes(), |_| Arc::new(Nothing)).unwrap();
+        Self { server, folder }
+    }
+
+    fn connect(&self) -> Client {
+        Client::new(TcpStream::connect(self.server.address()).unwrap())
+    }
+
+    fn send(&self, request: &Request) -> Answer {
+        self.connect().send(request)
+    }
+}
+
+#[test]
+fn whatever_a_handler_does_every_request_is_answered_and_the_pool_goes_on() {
+    let running = Running::start();
+    let mut client = running.connect();
+    for _ in 0..20 {
+        client.send(&Request::get("/panics")).expect(500).says("log");
+        let answer = client.send(&Request::get("/fails")).expect(500).says("log");
+        assert!(!answer.text().contains("secret"), "internal text stays inside");
+        client.send(&Request::post("/drops", &"x".into())).expect(500);
+        client.send(&Request::post("/panics-later", &"x".into())).expect(500);
+        client.send(&Request::get("/fine")).expect(200);
+    }
+    assert!(running.server.stop(Duration::from_secs(5)));
+}
+
+#[test]
+fn a_large_body_lies_in_a_file_without_a_name() {
+    let running = Running::start();
+    let body: Vec<u8> = (0..2_900_000u32).map(|n| n as u8).collect();
+    let expected = format!("{} {}", body.len(), body.iter().map(|byte| u64::from(*byte)).sum::<u64>());
+    assert_eq!(running.send(&Request::new("POST", "/spooled").body(body.clone())).expect(200).text(), expected);
+
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&body).unwrap();
+    let coded = Request::new("POST", "/spooled").header("Content-Encoding", "gzip").body(encoder.finish().unwrap());
+    assert_eq!(running.send(&coded).expect(200).text(), expected);
+
+    // Half a body, and nothing can be seen of it.
+    let mut client = running.connect();
+    let request = Request::new("POST", "/spooled").body(body).bytes();
+    client.write(&request[..request.len() / 2]);
+    running.send(&Request::get("/fine")).expect(200);
+    assert_eq!(std::fs::read_dir(running.folder.path()).unwrap().count(), 0);
+    client.write(&request[request.len() / 2..]);
+    assert_eq!(client.answer().expect(200).text(), expected);
+}
+
+#[test]
+fn a_spooled_body_is_held_to_its_limit_declared_and_decoded() {
+    let running = Running::start();
+    let declared = Request::new("POST", "/spooled").header("Content-Length", "20000000");
+    running.send(&declared).expect(413).says("3000000 bytes");
+    running.send(&declared.without("X-API-Key")).expect(401);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&vec![0; 50_000_000]).unwrap();
+    let bomb = Request::new("POST", "/spooled").header("Content-Encoding", "gzip").body(encoder.finish().unwrap());
+    running.send(&bomb).expect(413);
+}
