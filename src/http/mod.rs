@@ -1,5 +1,5 @@
-//! HTTP as this house speaks it. Connections belong to the [`door`]; the [`gate`] decides on heads; a fixed pool
-//! ([`server`]) runs the handlers that a table of [`route`]s names. Nothing here knows SQL or any service.
+//! HTTP as this house speaks it. Connections belong to the door (`door.rs`); the gate (`gate.rs`) decides on heads; a
+//! fixed pool (`server.rs`) runs the handlers that a table of routes names. Nothing here knows SQL or any service.
 //!
 //! This is the only folder that names tiny_http, httparse or epoll.
 

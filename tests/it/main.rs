@@ -1,6 +1,7 @@
 //! Integration tests: the real binaries over real sockets, real files and a real SQLite.
 
 #![allow(missing_docs, unreachable_pub, reason = "a test binary has no public face")]
+#![allow(clippy::needless_pass_by_value, reason = "calls read better without & before every literal")]
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
 #![allow(clippy::print_stderr, reason = "what was measured or skipped is told to whoever runs the tests")]
 
