@@ -392,8 +392,10 @@ impl Door {
     }
 }
 
+/// One event, then silence until it is armed again. Without `RDHUP`: to who reads, the end of the client's half is
+/// something to read; to who waits to write it would be reported without end.
 fn interest(flags: epoll::EventFlags) -> epoll::EventFlags {
-    flags | epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT
+    flags | epoll::EventFlags::ONESHOT
 }
 
 fn drain(wake: &OwnedFd) {

@@ -114,7 +114,7 @@ impl Responder {
         }
         if quiet {
             let event = epoll::EventData::new_u64(self.key);
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT;
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
             if epoll::modify(&self.doorstep.epoll, &self.socket, event, flags).is_ok() {
                 return;
             }
