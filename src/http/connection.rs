@@ -194,7 +194,7 @@ impl Connection {
 
     fn advance_head(&mut self, around: &mut Surroundings) -> Option<Next> {
         self.skip_empty_lines();
-        if self.input.is_empty() {
+        if self.only_empty_lines() {
             return Some(Next::Read);
         }
         match head_end(&self.input, self.scanned) {
@@ -210,12 +210,18 @@ impl Connection {
         }
     }
 
+    /// Drops empty lines once something follows them. Until then they stay and are the beginning of a request, so that
+    /// a client that sends nothing else does not get a new deadline with each.
     fn skip_empty_lines(&mut self) {
         let lines = self.input.chunks(2).take(EMPTY_LINES_MAX).take_while(|pair| pair == b"\r\n").count();
-        if lines > 0 {
+        if lines > 0 && !self.only_empty_lines() {
             self.input.drain(..lines * 2);
             self.scanned = 0;
         }
+    }
+
+    fn only_empty_lines(&self) -> bool {
+        self.input.len() <= EMPTY_LINES_MAX * 2 && self.input.chunks(2).all(|pair| pair == b"\r\n")
     }
 
     fn begin_request(&mut self, end: usize, around: &mut Surroundings) -> Option<Next> {
@@ -373,7 +379,7 @@ impl Connection {
     /// The deadline of the phase has passed.
     pub(super) fn late(&mut self, around: &mut Surroundings) -> Next {
         let what = match &self.phase {
-            Phase::Head if self.input.is_empty() => return Next::Close,
+            Phase::Head if self.only_empty_lines() => return Next::Close,
             Phase::Head => "head of the request",
             Phase::Body(_) => "body of the request",
             Phase::Busy | Phase::Answering { .. } | Phase::Lingering { .. } => return Next::Close,
