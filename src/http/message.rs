@@ -199,9 +199,10 @@ fn split_target(bytes: &[u8], target: Range<usize>) -> Result<(Range<usize>, Ran
         .into_iter()
         .find(|scheme| text.len() >= scheme.len() && text[..scheme.len()].eq_ignore_ascii_case(scheme));
     let skipped = match absolute {
-        Some(scheme) => match text[scheme.len()..].iter().position(|byte| *byte == b'/') {
-            Some(at) => scheme.len() + at,
-            None => return Err(malformed("The request target has no path")),
+        // A slash behind a question mark is part of the query, and there is no path.
+        Some(scheme) => match text[scheme.len()..].iter().position(|byte| b"/?#".contains(byte)) {
+            Some(at) if text[scheme.len() + at] == b'/' => scheme.len() + at,
+            _ => return Err(malformed("The request target has no path")),
         },
         None if text.first() == Some(&b'/') => 0,
         None => return Err(malformed("The request target must be a path")),
@@ -290,18 +291,23 @@ impl ChunkDecoder {
     }
 }
 
-/// The first line of `rest` without its CR LF, `None` while it is incomplete.
+/// The first line of `rest` without its CR LF, `None` while it is incomplete. A CR or LF alone, at which others may see
+/// a line end, is a fault.
 fn line(rest: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, Fault> {
-    match rest.iter().take(bytes_max + 1).position(|byte| *byte == b'\n') {
-        Some(at) if at > 0 && rest[at - 1] == b'\r' => Ok(Some(&rest[..at - 1])),
-        Some(_) => Err(malformed("Lines must end with CR LF")),
-        None if rest.len() > bytes_max => Err(malformed("A chunk's line is too long")),
-        None => Ok(None),
+    let end = rest.iter().take(bytes_max + 1).position(|byte| *byte == b'\n');
+    let line = end.and_then(|at| rest[..at].strip_suffix(b"\r"));
+    match (end, line) {
+        (_, Some(line)) if !line.contains(&b'\r') => Ok(Some(line)),
+        (Some(_), _) => Err(malformed("Lines must end with CR LF")),
+        (None, _) if rest.len() > bytes_max => Err(malformed("A chunk's line is too long")),
+        (None, _) => Ok(None),
     }
 }
 
 fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
-    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    let blanks = digits.iter().rev().take_while(|byte| b" \t".contains(byte)).count();
+    let digits = &digits[..digits.len() - blanks];
     if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return Err(malformed("A chunk's size must be a hexadecimal number"));
     }

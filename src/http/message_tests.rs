@@ -99,7 +99,7 @@ fn targets_are_split_and_decoded() {
     assert_eq!(request.query(), pairs);
     assert_eq!(head("GET http://h/a?b HTTP/1.1\r\nHost: x\r\n\r\n").unwrap().path(), "/a");
     assert_eq!(head("GET /%FF HTTP/1.1\r\nHost: x\r\n\r\n").unwrap().segments(), None);
-    for target in ["*", "a", "http://h", "ftp://h/a"] {
+    for target in ["*", "a", "http://h", "http://h?/a", "http://h#/a", "ftp://h/a"] {
         assert!(head(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).is_err(), "{target}");
     }
 }
@@ -128,9 +128,20 @@ fn chunks_are_joined_however_they_arrive() {
 
 #[test]
 fn broken_chunks_are_refused() {
-    for text in
-        ["\r\n", "g\r\n", "-1\r\n", "5\nhello", "2\r\nabc\r\n", "FFFFFFFFFFFFFFFFF\r\n", "1 1\r\n", "0\r\nx\n\r\n"]
-    {
+    for text in [
+        "\r\n",
+        "g\r\n",
+        "-1\r\n",
+        "5\nhello",
+        "5\r\r\nhello",
+        "5\x0c\r\nhello",
+        "5;a\rb\r\nhello",
+        "2\r\nabc\r\n",
+        "FFFFFFFFFFFFFFFFF\r\n",
+        "1 1\r\n",
+        "0\r\nx\n\r\n",
+        "0\r\nx\ry\r\n\r\n",
+    ] {
         assert!(decode(&[text.as_bytes()]).is_err(), "{text:?}");
     }
     assert!(decode(&[&[b'1'; CHUNK_LINE_BYTES_MAX + 2]]).is_err());
