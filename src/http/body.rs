@@ -100,6 +100,15 @@ impl Intake {
         }
     }
 
+    /// Bytes that belong to this body for certain and have not arrived.
+    pub(super) fn expected_bytes(&self) -> usize {
+        let bytes = match &self.framing {
+            Progress::Length(left) => *left,
+            Progress::Chunked(decoder) => decoder.expected_bytes(),
+        };
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
     /// Bytes of memory this body takes.
     pub(super) fn bytes_in_memory(&self) -> usize {
         match &self.content {

@@ -26,6 +26,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// After a refusal the client may still be sending; closing at once would reset the connection and eat the answer.
 const LINGER_WITHIN: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
+/// The least that is read at once. What lies behind a request waits in memory while that one is answered, so of what
+/// may not belong to it no more than this is read.
+const READ_BYTES_MIN: usize = 4 * 1024;
+/// Reads, and steps through what was read, until other connections have their turn.
+const READS_PER_TURN: usize = 4;
+const STEPS_PER_TURN: usize = 8;
 /// Empty lines before a request line that are forgiven (RFC 9112, section 2.2).
 const EMPTY_LINES_MAX: usize = 4;
 
@@ -77,7 +83,7 @@ pub(super) enum After {
 pub(super) enum Next {
     /// Wait for more bytes.
     Read,
-    /// Wait until the socket takes more.
+    /// Wait until the socket takes more, then go on.
     Write,
     /// The request is complete: have it answered.
     Dispatch(Box<Pending>),
@@ -143,10 +149,12 @@ impl Connection {
         self.started
     }
 
-    /// The socket has something to read.
+    /// The socket has something to read. More than a turn's worth has to wait: who sends faster than the door reads
+    /// would have it for himself.
     pub(super) fn readable(&mut self, around: &mut Surroundings, scratch: &mut [u8]) -> Next {
-        loop {
-            let read = match (&*self.socket).read(scratch) {
+        for _ in 0..READS_PER_TURN {
+            let room = self.wanted_bytes().min(scratch.len());
+            let read = match (&*self.socket).read(&mut scratch[..room]) {
                 Ok(0) => return Next::Close,
                 Ok(read) => read,
                 Err(why) if why.kind() == ErrorKind::Interrupted => continue,
@@ -163,9 +171,18 @@ impl Connection {
             self.arrived(&scratch[..read], around);
             let next = self.advance(around);
             // A short read has emptied the socket; asking again would only cost a call.
-            if !matches!(next, Next::Read) || read < scratch.len() {
+            if !matches!(next, Next::Read) || read < room {
                 return next;
             }
+        }
+        Next::Read
+    }
+
+    fn wanted_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Body(pending) => pending.intake.expected_bytes().max(READ_BYTES_MIN),
+            Phase::Lingering { .. } => usize::MAX,
+            Phase::Head | Phase::Busy | Phase::Answering { .. } => READ_BYTES_MIN,
         }
     }
 
@@ -177,9 +194,9 @@ impl Connection {
         self.input.extend_from_slice(bytes);
     }
 
-    /// Goes as far as the bytes that have arrived allow.
+    /// Goes as far as the bytes that have arrived allow, or a turn does.
     pub(super) fn advance(&mut self, around: &mut Surroundings) -> Next {
-        loop {
+        for _ in 0..STEPS_PER_TURN {
             let step = match self.phase {
                 Phase::Head => self.advance_head(around),
                 Phase::Body(_) => self.advance_body(around),
@@ -190,6 +207,16 @@ impl Connection {
                 return next;
             }
         }
+        // Refusals are answered here, and thousands of requests fit into one packet. It goes on when the others had
+        // their turn and the client has taken its answers.
+        Next::Write
+    }
+
+    /// Drops what is used up of the input, and the room it took: connections are many, and buffers that were large once
+    /// would add up.
+    fn consume(&mut self, bytes: usize) {
+        self.input.drain(..bytes);
+        self.input.shrink_to(if self.input.is_empty() { 0 } else { READ_BYTES_MIN });
     }
 
     fn advance_head(&mut self, around: &mut Surroundings) -> Option<Next> {
@@ -226,7 +253,7 @@ impl Connection {
 
     fn begin_request(&mut self, end: usize, around: &mut Surroundings) -> Option<Next> {
         let parsed = Head::parse(&self.input[..end]);
-        self.input.drain(..end);
+        self.consume(end);
         let checked = parsed.and_then(|head| Ok((head.framing()?, head.expects_continue()?, head)));
         let (framing, expects_continue, head) = match checked {
             Ok(checked) => checked,
@@ -264,17 +291,13 @@ impl Connection {
             Ok(used) => used,
             Err(trouble) => return Some(self.refuse(&trouble.into(), around)),
         };
-        self.input.drain(..used);
+        self.consume(used);
         if let Some(next) = self.charged(around) {
             return Some(next);
         }
         let Phase::Body(pending) = &self.phase else { return Some(Next::Close) };
         if !pending.intake.done() {
             return Some(Next::Read);
-        }
-        if self.input.is_empty() {
-            // Kept connections are many; their empty buffers would add up.
-            self.input = Vec::new();
         }
         self.deadline = None;
         match std::mem::replace(&mut self.phase, Phase::Busy) {
@@ -357,9 +380,9 @@ impl Connection {
         }
     }
 
-    /// The socket takes more of an answer.
+    /// The socket takes more: of an answer, or of those to requests that wait for their turn.
     pub(super) fn writable(&mut self, around: &mut Surroundings) -> Next {
-        let Phase::Answering { rest, sent, after } = &mut self.phase else { return Next::Close };
+        let Phase::Answering { rest, sent, after } = &mut self.phase else { return self.advance(around) };
         let after = *after;
         while *sent < rest.len() {
             match (&*self.socket).write(&rest[*sent..]) {

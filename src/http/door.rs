@@ -226,7 +226,7 @@ impl Door {
         if connection.busy() {
             return;
         }
-        let next = if connection.unsent_bytes() > 0 {
+        let next = if connection.unsent_bytes() > 0 || flags.contains(epoll::EventFlags::OUT) {
             connection.writable(&mut self.around)
         } else if flags.contains(epoll::EventFlags::ERR) {
             Next::Close

@@ -289,6 +289,11 @@ impl ChunkDecoder {
     pub(super) fn done(&self) -> bool {
         self.state == ChunkState::Done
     }
+
+    /// Bytes that the current chunk lacks.
+    pub(super) fn expected_bytes(&self) -> u64 {
+        if let ChunkState::Data(left) = self.state { left } else { 0 }
+    }
 }
 
 /// The first line of `rest` without its CR LF, `None` while it is incomplete. A CR or LF alone, at which others may see
