@@ -91,6 +91,12 @@ impl AddReport {
     fn count(&self, transaction: &Connection, group: &Group, at: i64) -> Result<(Filed, Option<&'static str>)> {
         let report = &self.report;
         let count = group.count + 1;
+        if group.resolved {
+            // While it is still closed, so that it cannot be the one that has to go.
+            add_to_total(transaction, "resolved", -1)?;
+            make_room_for_one(transaction, self.groups_max)?;
+            add_to_total(transaction, "unresolved", 1)?;
+        }
         let unchanged = group.last_seen >= at
             && !group.resolved
             && group.environment == report.environment
@@ -114,13 +120,11 @@ impl AddReport {
             forget_older_occurrences(transaction, group.id)?;
         }
         let (id, fingerprint) = (group.id, group.fingerprint.clone());
-        if !group.resolved {
-            return Ok((Filed::Incremented { id, fingerprint, count }, None));
+        if group.resolved {
+            Ok((Filed::Reopened { id, fingerprint, count }, Some("reopened")))
+        } else {
+            Ok((Filed::Incremented { id, fingerprint, count }, None))
         }
-        add_to_total(transaction, "resolved", -1)?;
-        make_room_for_one(transaction, self.groups_max)?;
-        add_to_total(transaction, "unresolved", 1)?;
-        Ok((Filed::Reopened { id, fingerprint, count }, Some("reopened")))
     }
 
     fn create(&self, transaction: &Connection, at: i64) -> Result<(Filed, Option<&'static str>)> {
