@@ -54,6 +54,7 @@ struct Group {
     fingerprint: String,
     count: i64,
     resolved: bool,
+    first_seen: i64,
     last_seen: i64,
     environment: String,
     release: Option<String>,
@@ -97,7 +98,7 @@ impl AddReport {
             make_room_for_one(transaction, self.groups_max)?;
             add_to_total(transaction, "unresolved", 1)?;
         }
-        let unchanged = group.last_seen >= at
+        let unchanged = (group.first_seen..=group.last_seen).contains(&at)
             && !group.resolved
             && group.environment == report.environment
             && group.release == report.release
@@ -205,7 +206,7 @@ impl AddReport {
 fn find_group(transaction: &Connection, report: &ErrorReport) -> Result<Option<Group>> {
     let original = report.original_fingerprint.unwrap_or(report.fingerprint);
     let mut lookup = transaction.prepare_cached(
-        "SELECT e.id, e.fingerprint, e.count, e.resolved, e.last_seen, e.environment, e.release, e.level
+        "SELECT e.id, e.fingerprint, e.count, e.resolved, e.first_seen, e.last_seen, e.environment, e.release, e.level
          FROM error_fingerprints f JOIN errors e ON e.id = f.error_id
          WHERE f.project = ?1 AND f.algorithm = ?2 AND f.hash = ?3",
     )?;
@@ -216,10 +217,11 @@ fn find_group(transaction: &Connection, report: &ErrorReport) -> Result<Option<G
                 fingerprint: row.get(1)?,
                 count: row.get(2)?,
                 resolved: row.get(3)?,
-                last_seen: row.get(4)?,
-                environment: row.get(5)?,
-                release: row.get(6)?,
-                level: row.get(7)?,
+                first_seen: row.get(4)?,
+                last_seen: row.get(5)?,
+                environment: row.get(6)?,
+                release: row.get(7)?,
+                level: row.get(8)?,
             })
         };
         lookup.query_row((&report.project, algorithm, hash), read).optional()
