@@ -434,7 +434,12 @@ impl Command for Expire {
         }
         add_to_total(transaction, "resolved", -(groups.len() as i64))?;
         let hours = forget_hours(transaction, self.before.hour())?;
-        transaction.execute("DELETE FROM error_variants WHERE last_hour < ?1", [self.before.hour()])?;
+        // A group keeps at least the place it was last seen in: it is listed as long as it is open, and by that place.
+        transaction.execute(
+            "DELETE FROM error_variants WHERE last_hour < ?1 AND last_hour <
+                 (SELECT max(last_hour) FROM error_variants newest WHERE newest.error_id = error_variants.error_id)",
+            [self.before.hour()],
+        )?;
         transaction.execute(
             "DELETE FROM names WHERE id > 0 AND id NOT IN (SELECT environment_id FROM error_variants)
                  AND id NOT IN (SELECT release_id FROM error_variants)",
