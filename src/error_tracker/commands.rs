@@ -20,6 +20,8 @@ const ALERTS_WAITING_MAX: i64 = 100;
 const MESSAGE_CHARS_MAX: usize = 2_000;
 /// Groups or occurrences removed in one go, so that reports do not wait for it.
 const REMOVED_AT_ONCE: usize = 200;
+/// Of few and large occurrences no more than this part goes in one go, or the newest would go with the oldest.
+const REMOVED_PART: usize = 8;
 /// How a hash came about; see `error_fingerprints.algorithm`.
 pub(super) const AS_THE_ORIGINAL: i64 = 1;
 pub(super) const BY_BETTER_LOCATION: i64 = 2;
@@ -490,8 +492,11 @@ impl Command for GiveBack {
 /// Removes the oldest payloads, so that the file stays within `MAX_DB_MB`: occurrences in the order they came, the
 /// texts of groups that have none left, and when all are gone the oldest hours. Groups and their counts stay.
 pub(super) fn shrink(connection: &Connection) -> Result<bool> {
+    let mut some = connection.prepare_cached("SELECT count(*) FROM (SELECT 1 FROM error_occurrences LIMIT ?1)")?;
+    let some: i64 = some.query_row([(REMOVED_AT_ONCE * REMOVED_PART) as i64], |row| row.get(0))?;
+    let part = (some / REMOVED_PART as i64).max(1);
     let mut oldest = connection.prepare_cached("SELECT id, error_id FROM error_occurrences ORDER BY id LIMIT ?1")?;
-    let rows = oldest.query_map([REMOVED_AT_ONCE as i64], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    let rows = oldest.query_map([part], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
     let occurrences = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     let Some((last, _)) = occurrences.last() else { return forget_oldest_hours(connection) };
     connection.prepare_cached("DELETE FROM error_occurrences WHERE id <= ?1")?.execute([last])?;
