@@ -26,10 +26,13 @@ impl<'a> Object<'a> {
     /// Reads a body that must be one JSON object.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the body is not UTF-8, not JSON, not an object, nests deeper than 64 levels, has more
+    /// [`Error::Invalid`] when the body is empty, not UTF-8, not JSON, not an object, nests deeper than 64 levels, has more
     /// than 1,000 members, or has a NUL or half a surrogate pair in any text.
     pub fn parse(body: &'a [u8]) -> Result<Self> {
         let text = std::str::from_utf8(body).map_err(|_| Error::Invalid("The body must be UTF-8".into()))?;
+        if text.trim_ascii().is_empty() {
+            return Err(Error::Invalid("The body is empty; a JSON object is expected".into()));
+        }
         check(text)?;
         let mut json = serde_json::Deserializer::from_str(text);
         let members = json.deserialize_map(Members).map_err(|why| not_an_object(&why))?;
