@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::fingerprint::{Fingerprint, fingerprints};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::http::json::Object;
+use crate::http::json::{Object, compact};
 
 const PROJECT_CHARS_MAX: usize = 100;
 const TYPE_CHARS_MAX: usize = 200;
@@ -32,11 +32,11 @@ pub(super) struct ErrorReport {
     pub(super) level: &'static str,
     pub(super) request_url: Option<String>,
     pub(super) request_method: Option<String>,
-    /// A JSON object, as it was written.
+    /// A JSON object, as it was written but for blanks.
     pub(super) request_headers: Option<String>,
     pub(super) user_id: Option<String>,
     pub(super) session_id: Option<String>,
-    /// A JSON object, as it was written.
+    /// A JSON object, as it was written but for blanks.
     pub(super) extra: Option<String>,
     /// When it happened, as far as the client says.
     pub(super) timestamp: Option<Timestamp>,
@@ -69,10 +69,10 @@ impl ErrorReport {
             level: level(object.text("level")?.as_deref())?,
             request_url: cut(object.text("request_url")?, URL_CHARS_MAX),
             request_method: cut(object.text("request_method")?, METHOD_CHARS_MAX),
-            request_headers: object.object("request_headers")?.map(str::to_owned),
+            request_headers: object.object("request_headers")?.map(compact),
             user_id: cut(object.text_or_number("user_id")?, NAME_CHARS_MAX),
             session_id: extra.and_then(session_id),
-            extra: extra.map(str::to_owned),
+            extra: extra.map(compact),
             timestamp: object.time("timestamp")?,
             fingerprint: found.primary,
             original_fingerprint: found.original,

@@ -117,6 +117,19 @@ impl<'a> Object<'a> {
     }
 }
 
+/// A valid JSON text without the blanks between its tokens.
+#[must_use]
+pub fn compact(json: &str) -> String {
+    let (mut in_text, mut escaped) = (false, false);
+    let belongs = |letter: &char| {
+        let ends = *letter == '"' && !escaped;
+        escaped = *letter == '\\' && !escaped;
+        in_text ^= ends;
+        in_text || !letter.is_ascii_whitespace()
+    };
+    json.chars().filter(belongs).collect()
+}
+
 fn not_an_object(why: &serde_json::Error) -> Error {
     if why.is_data() {
         return Error::Invalid("The body must be a JSON object with at most 1000 fields".into());
@@ -277,6 +290,17 @@ mod tests {
     #[test]
     fn an_escaped_backslash_before_u_is_no_escape() {
         assert!(Object::parse(br#"{"a":"\\u0000 \\ud800"}"#).is_ok());
+    }
+
+    #[test]
+    fn blanks_go_between_tokens_and_stay_in_texts() {
+        for (json, expected) in [
+            ("{ }", "{}"),
+            ("{ \"a b\" :\r\n[ 1 ,\t2.50 , \" \\\" \" ] }", r#"{"a b":[1,2.50," \" "]}"#),
+            (r#"{"a\\" : " ", "b":null}"#, r#"{"a\\":" ","b":null}"#),
+        ] {
+            assert_eq!(compact(json), expected);
+        }
     }
 
     proptest! {
