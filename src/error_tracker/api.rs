@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Tracker;
 use super::alerts::{self, QueueTest, Queued};
 use super::commands::{AddReport, Filed, Resolve, Resolved};
-use super::report::ErrorReport;
+use super::report::{ErrorReport, level_named};
 use super::store::{self, Filter, Sort};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -55,7 +55,7 @@ fn filter(request: &Request) -> Result<Filter> {
             _ => Some(false),
         },
         source: text("source"),
-        level: text("level").map(|level| level.to_ascii_lowercase()),
+        level: text("level").map(|name| level_named(&name).map_or(name, str::to_owned)),
         session_id: text("session_id"),
         since: time("since")?,
         until: time("until")?,

@@ -91,14 +91,19 @@ impl ErrorReport {
 }
 
 fn level(given: Option<&str>) -> Result<&'static str> {
-    let Some(given) = given else { return Ok(LEVEL_DEFAULT) };
-    match given.to_ascii_lowercase().as_str() {
-        "debug" => Ok("debug"),
-        "info" => Ok("info"),
-        "warning" | "warn" => Ok("warning"),
-        "error" | "" => Ok("error"),
-        "critical" | "fatal" => Ok("critical"),
-        _ => Err(Error::field("level", "must be debug, info, warning, error or critical")),
+    let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(LEVEL_DEFAULT) };
+    level_named(given).ok_or_else(|| Error::field("level", "must be debug, info, warning, error or critical"))
+}
+
+/// The level people mean by a name, `None` when it is none.
+pub(super) fn level_named(name: &str) -> Option<&'static str> {
+    match name.to_ascii_lowercase().as_str() {
+        "debug" => Some("debug"),
+        "info" => Some("info"),
+        "warning" | "warn" => Some("warning"),
+        "error" => Some("error"),
+        "critical" | "fatal" => Some("critical"),
+        _ => None,
     }
 }
 
