@@ -59,7 +59,8 @@ fn filter(request: &Request) -> Result<Filter> {
         session_id: text("session_id"),
         since: time("since")?,
         until: time("until")?,
-        search: text("search"),
+        // SQLite reads a pattern only up to a NUL, which no stored text holds.
+        search: text("search").map(|typed| typed.replace('\0', " ")),
         sort: match request.query("sort") {
             Some("count") => Sort::Count,
             Some("first_seen") => Sort::FirstSeen,
