@@ -83,6 +83,7 @@ fn metrics<S: State>(state: &S, _: &Request) -> Result<Response> {
     for fact in state.facts() {
         text.metric(fact.name, "gauge", fact.help, &[("", fact.value.unsigned_abs())]);
     }
+    text.line(format_args!("# HELP process_resident_memory_bytes Resident memory"));
     text.line(format_args!("# TYPE process_resident_memory_bytes gauge"));
     text.line(format_args!("process_resident_memory_bytes {}", resident_bytes()));
     Ok(Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text.0.into_bytes()))
