@@ -79,8 +79,10 @@ impl Gate {
         let client = subscriber(client);
         let mut principal = Arc::clone(&self.anonymous);
         if !open {
-            let admitted = self.address_rate.admit(client, now);
-            admitted.map_err(|retry_after_s| self.refused.too_many(None, retry_after_s))?;
+            if let Err(retry_after_s) = self.address_rate.admit(client, now) {
+                let project = self.holder(head).and_then(|holder| self.holders[holder].project());
+                return Err(self.refused.too_many(project, retry_after_s));
+            }
             let api = segments.first().is_some_and(|first| first == "api") || matches!(found, Found::Route(..));
             if api {
                 principal = self.key(head, now)?;
@@ -111,12 +113,16 @@ impl Gate {
 
     /// The holder of the key a head carries, counted against the key's own limit.
     fn key(&mut self, head: &Head, now: Instant) -> Result<Arc<Principal>> {
-        let presented = head.field("x-api-key").or_else(|| bearer(head)).ok_or(Error::Unauthorized)?;
-        let holder = self.settings.keys.holder(presented).ok_or(Error::Unauthorized)?;
+        let holder = self.holder(head).ok_or(Error::Unauthorized)?;
         let principal = Arc::clone(&self.holders[holder]);
         let admitted = self.key_rate.admit(holder, now);
         admitted.map_err(|retry_after_s| self.refused.too_many(principal.project(), retry_after_s))?;
         Ok(principal)
+    }
+
+    /// Which key a head carries, if any.
+    fn holder(&self, head: &Head) -> Option<usize> {
+        self.settings.keys.holder(head.field("x-api-key").or_else(|| bearer(head))?)
     }
 
     /// Every `X-Forwarded-For` in one, since a proxy may append a field of its own.
