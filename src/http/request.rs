@@ -63,10 +63,10 @@ impl Request {
         number.clamp(*range.start(), *range.end())
     }
 
-    /// A header's value, when it is there and UTF-8.
+    /// A header's value, as the bytes it came as.
     #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.field(name)
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.head.all(name).next()
     }
 
     /// The body; empty on routes that spool it.

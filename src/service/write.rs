@@ -10,7 +10,7 @@ use crate::db::{Command, Once};
 use crate::error::{Error, Result};
 use crate::http::{Access, Body, Method, Request, Responder, Response, Route, Rule, Scope};
 
-const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
+const IDEMPOTENCY_KEY_CHARS_MAX: usize = 64;
 
 /// `POST` of something that changes what is stored.
 pub fn change<S: State, C>(path: &'static str, scope: Scope, parse: fn(&S, &Request) -> Result<C>) -> Route<S>
@@ -54,9 +54,10 @@ where
 }
 
 fn idempotency_key(request: &Request) -> Result<Option<String>> {
-    match request.header("idempotency-key") {
-        None => Ok(None),
-        Some(key) if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(key.to_owned())),
-        Some(_) => Err(Error::Invalid("Header 'Idempotency-Key' must be 1-64 characters".into())),
+    let Some(given) = request.header("idempotency-key") else { return Ok(None) };
+    let key = std::str::from_utf8(given).ok();
+    match key.filter(|key| (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.chars().count())) {
+        Some(key) => Ok(Some(key.to_owned())),
+        None => Err(Error::Invalid("Header 'Idempotency-Key' must be 1-64 characters of UTF-8".into())),
     }
 }
