@@ -3,6 +3,8 @@
 /// How much of a traceback is indexed; the words that tell errors apart stand at its ends.
 const TRACEBACK_BYTES_MAX: usize = 16 * 1024;
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Pieces of a search that count; a longer one is somebody's clipboard, and SQLite bounds the depth of a condition.
+const PIECES_MAX: usize = 32;
 
 /// What is indexed of an error. `ConnectTimeoutError` is indexed with its parts too, since people search for those.
 pub(super) fn words(kind: &str, message: &str, traceback: &str) -> String {
@@ -56,15 +58,22 @@ pub(super) struct Words {
 pub(super) fn parse(typed: &str) -> Option<Words> {
     let mut words: Vec<String> = Vec::new();
     let mut pieces = Vec::new();
-    for piece in typed.split_whitespace() {
+    for piece in typed.split_whitespace().take(PIECES_MAX) {
         let bare = piece.trim_matches(|letter: char| !letter.is_alphanumeric());
-        if bare.contains(|letter: char| !letter.is_alphanumeric()) {
+        if bare.contains(|letter| !indexed(letter)) {
             pieces.push(bare.to_owned());
         }
-        let parts = bare.split(|letter: char| !letter.is_alphanumeric()).filter(|part| !part.is_empty());
+        let parts = bare.split(|letter| !indexed(letter)).filter(|part| !part.is_empty());
         words.extend(parts.map(|part| format!("\"{part}\"*")));
     }
     (!words.is_empty()).then(|| Words { fts: words.join(" "), pieces })
+}
+
+/// Whether a letter is part of a word to the index whatever its version of Unicode: what `unicode61` takes for two words
+/// would be a phrase, which an index without positions refuses.
+fn indexed(letter: char) -> bool {
+    let latin_greek_cyrillic = matches!(letter, '\u{c0}'..='\u{2af}' | '\u{386}'..='\u{481}' | '\u{48a}'..='\u{523}');
+    letter.is_ascii_alphanumeric() || latin_greek_cyrillic && letter.is_alphabetic()
 }
 
 /// The LIKE pattern for a text anywhere, with `\` as the escape character.
@@ -100,6 +109,21 @@ mod tests {
         assert_eq!(fts("\"b OR NEAR(").as_deref(), Some("\"b\"* \"OR\"* \"NEAR\"*"));
         assert_eq!(fts("  * \" - "), None);
         assert_eq!(like_pattern("50%_\\"), "%50\\%\\_\\\\%");
+    }
+
+    #[test]
+    fn a_word_to_the_index_is_never_a_phrase() {
+        for (typed, fts, pieces) in [
+            ("größe Ошибка λάθος", Some("\"größe\"* \"Ошибка\"* \"λάθος\"*"), &[][..]),
+            ("a\u{24b6}b", Some("\"a\"* \"b\"*"), &["a\u{24b6}b"]),
+            ("error 支付", Some("\"error\"*"), &["支付"]),
+            ("कित", None, &[]),
+        ] {
+            let words = parse(typed);
+            assert_eq!(words.as_ref().map(|words| words.fts.as_str()), fts, "{typed}");
+            assert_eq!(words.map(|words| words.pieces).unwrap_or_default(), pieces, "{typed}");
+        }
+        assert_eq!(parse(&"a.b ".repeat(5_000)).unwrap().pieces.len(), PIECES_MAX);
     }
 
     #[test]
