@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -55,6 +56,7 @@ pub struct Setup {
     env: Vec<(String, String)>,
     folder: Arc<Folder>,
     prefix: Vec<String>,
+    arguments: Vec<String>,
 }
 
 impl Setup {
@@ -70,7 +72,7 @@ impl Setup {
             ("DATABASE_PATH", &database),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        Self { name: "error-tracker", env, folder, prefix: Vec::new() }
+        Self { name: "error-tracker", env, folder, prefix: Vec::new(), arguments: Vec::new() }
     }
 
     /// With a variable set, or unset when the value is empty.
@@ -93,6 +95,12 @@ impl Setup {
         self
     }
 
+    /// With arguments, such as `--help`.
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     fn command(&self) -> Command {
         let binary = binary(self.name);
         let mut command = match self.prefix.split_first() {
@@ -103,6 +111,7 @@ impl Setup {
             }
             None => Command::new(binary),
         };
+        command.args(&self.arguments);
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.folder.path());
         command
@@ -111,21 +120,12 @@ impl Setup {
     /// Runs it to its end, for starts that are to fail; answers its exit code and what it said.
     pub fn run(&self) -> (Option<i32>, String) {
         let output = self.command().stdin(Stdio::null()).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts it and waits until it says where it listens.
     pub fn start(self) -> Service {
-        let mut child =
-            self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (lines, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().unwrap().push(line);
-            }
-        });
-        let mut service = Service { child, log, address: SocketAddr::from(([127, 0, 0, 1], 0)), folder: self.folder };
+        let mut service = self.spawn();
         let ready = service.wait_for_log(" is ready");
         assert!(ready.is_some(), "it did not start: {:#?}", service.log());
         let listening = service.log().into_iter().find_map(|line| line.split_once("listening on ")?.1.parse().ok());
@@ -135,12 +135,36 @@ impl Setup {
         }
         service
     }
+
+    /// Starts it on this port of 127.0.0.1 and waits until that answers, for when its log says nothing.
+    pub fn start_at(self, port: u16) -> Service {
+        let mut service = self.env("PORT", port).spawn();
+        service.address.set_port(port);
+        let answers = wait_until(|| TcpStream::connect(service.address).ok());
+        assert!(answers.is_some(), "it did not start: {:#?}", service.log());
+        service
+    }
+
+    fn spawn(self) -> Service {
+        let mut child =
+            self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
+        let logging = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Service { child, log, logging: Some(logging), address, folder: self.folder }
+    }
 }
 
 /// A running service, stopped when dropped.
 pub struct Service {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    logging: Option<JoinHandle<()>>,
     pub address: SocketAddr,
     pub folder: Arc<Folder>,
 }
@@ -166,6 +190,13 @@ impl Service {
         signal(self.pid(), "TERM");
         let status = wait_until(|| self.child.try_wait().unwrap()).expect("it stops");
         (status, begun.elapsed())
+    }
+
+    /// Asks it to stop and answers everything it has logged.
+    pub fn last_words(mut self) -> Vec<String> {
+        signal(self.pid(), "TERM");
+        self.logging.take().unwrap().join().unwrap();
+        self.log()
     }
 
     /// Ends it at once, as a power cut would.
