@@ -1,0 +1,78 @@
+//! `POST /api/test-alert` and `GET /api/alerts`: what is missing, and what became of each alert.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use super::{fresh, members};
+use crate::harness::{Request, Setup, wait_until};
+
+#[test]
+fn a_test_alert_names_the_variables_that_are_missing() {
+    let any = "Alerts need ALERT_WEBHOOK_URL, or ALERT_EMAILS with SMTP_HOST or with POSTMARK_API_TOKEN and POSTMARK_FROM_EMAIL";
+    for (set, says) in [
+        (&[][..], any),
+        (&[("ALERT_EMAILS", "a@example.com")], "Alerts need SMTP_HOST, or POSTMARK_API_TOKEN and POSTMARK_FROM_EMAIL"),
+        (&[("POSTMARK_API_TOKEN", "t"), ("ALERT_EMAILS", "a@example.com")], "Alerts need POSTMARK_FROM_EMAIL"),
+        (&[("POSTMARK_API_TOKEN", "t"), ("POSTMARK_FROM_EMAIL", "a@example.com")], "Alerts need ALERT_EMAILS"),
+        (&[("SMTP_HOST", "mail.example.com")], "Alerts need ALERT_EMAILS"),
+    ] {
+        let service = set.iter().fold(Setup::error_tracker(), |setup, (name, value)| setup.env(name, value)).start();
+        let answer = service.send(&Request::new("POST", "/api/test-alert")).expect(503);
+        assert_eq!(answer.json()["detail"], says, "{set:?}");
+        service.post("/api/errors", &fresh()).expect(201);
+        service.get("/api/alerts").expect(200).has(json!({ "alerts": [], "channels": [] }));
+    }
+}
+
+#[test]
+fn what_became_of_each_alert_can_be_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let service = Setup::error_tracker().env("ALERT_WEBHOOK_URL", &url).start();
+    service.send(&Request::new("POST", "/api/test-alert")).expect(202).has(json!({ "status": "queued" }));
+    let id = service.post("/api/errors", &fresh()).expect(201).id();
+    // The first is taken, the second refused for good.
+    let posted = ["204 No Content", "410 Gone"].map(|status| answer_one(&listener, status));
+    assert!(posted[0].contains("Test alert") && posted[1].contains("New: ValueError"), "{posted:#?}");
+    let settled = || {
+        let history = service.get("/api/alerts").expect(200).json();
+        let waiting = history["alerts"].as_array().unwrap().iter().any(|alert| alert["state"] == "waiting");
+        (!waiting).then_some(history)
+    };
+    let history = wait_until(settled).expect("both alerts come to an end");
+    assert_eq!(history["channels"], json!(["webhook"]));
+    let alerts = history["alerts"].as_array().unwrap();
+    for (alert, (kind, error_id, state)) in
+        alerts.iter().zip([("new", json!(id), "failed"), ("test", Value::Null, "sent")])
+    {
+        let expected = ["created_at", "detail", "error_id", "finished_at", "id", "kind", "state"].into_iter().collect();
+        assert_eq!(members(alert), expected);
+        assert_eq!((&alert["kind"], &alert["error_id"], &alert["state"]), (&json!(kind), &error_id, &json!(state)));
+        assert!(alert["created_at"].is_string() && alert["finished_at"].is_string(), "{alert}");
+        let delivery = &alert["detail"][0];
+        assert_eq!((&delivery["channel"], &delivery["outcome"]), (&json!("webhook"), &json!(state)));
+        assert_eq!(delivery["reason"].is_null(), state == "sent", "{delivery}");
+    }
+    assert_eq!(alerts.len(), 2);
+}
+
+/// Takes one post and answers it; what was posted.
+fn answer_one(listener: &TcpListener, status: &str) -> String {
+    let mut socket = BufReader::new(listener.accept().unwrap().0);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        socket.read_line(&mut line).unwrap();
+        match line.trim_end().split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse().unwrap(),
+            _ if line == "\r\n" => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).unwrap();
+    write!(socket.get_mut(), "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    String::from_utf8(body).unwrap()
+}

@@ -1,0 +1,161 @@
+//! Connections: kept, pipelined, of older clients, over IPv6; and messages that two parties could read differently.
+
+use serde_json::json;
+
+use super::{fresh, post};
+use crate::harness::{Answer, KEY, Request, Service, Setup};
+
+/// Sends bytes on a connection of their own and reads so many answers.
+fn exchange(service: &Service, bytes: impl AsRef<[u8]>, answers: usize) -> (Vec<Answer>, bool) {
+    let mut client = service.connect();
+    client.write(bytes.as_ref());
+    let answers = (0..answers).map(|_| client.answer()).collect();
+    client.socket().shutdown(std::net::Shutdown::Write).unwrap();
+    (answers, client.closed())
+}
+
+#[test]
+fn a_connection_is_kept_until_somebody_closes_it() {
+    let service = Setup::error_tracker().start();
+    let mut client = service.connect();
+    for _ in 0..3 {
+        let answer = client.send(&post(&fresh())).expect(201);
+        assert_eq!(answer.header("connection"), Some("keep-alive"));
+        client.send(&Request::get("/api/errors/999")).expect(404);
+        client.send(&Request::get("/api/errors").without("X-API-Key")).expect(401);
+        assert!(client.send(&Request::new("HEAD", "/api/errors")).expect(200).body.is_empty());
+    }
+    let last = client.send(&Request::get("/health").header("Connection", "close")).expect(200);
+    assert_eq!(last.header("connection"), Some("close"));
+    assert!(client.closed());
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let service = Setup::error_tracker().start();
+    let report = post(&fresh());
+    let get = Request::get("/api/errors/1");
+    let requests = [report.bytes(), report.bytes(), get.bytes(), Request::get("/api/nothing").bytes(), report.bytes()];
+    let (answers, closed) = exchange(&service, requests.concat(), 5);
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [201, 200, 200, 404, 200]);
+    assert_eq!(answers[2].json()["count"], 2);
+    assert_eq!(answers[4].json()["count"], 3);
+    assert!(closed);
+}
+
+#[test]
+fn head_answers_as_get_does_without_a_body() {
+    let service = Setup::error_tracker().start();
+    service.post("/api/errors", &fresh()).expect(201);
+    for path in ["/api/errors", "/api/errors/1", "/api/projects", "/api/alerts", "/api/errors/2"] {
+        let (get, head) = (service.get(path), service.send(&Request::new("HEAD", path)));
+        assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
+        for header in ["content-type", "content-length", "cache-control"] {
+            assert_eq!(head.header(header), get.header(header), "{path} {header}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_expects_100_continue_is_told_before_it_sends_its_body() {
+    let service = Setup::error_tracker().start();
+    let report = fresh().to_string();
+    let head = |length: usize, key: &str| {
+        let fields = format!("Host: x\r\nX-API-Key: {key}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
+        format!("POST /api/errors HTTP/1.1\r\n{fields}")
+    };
+    let mut client = service.connect();
+    client.write(head(report.len(), KEY).as_bytes());
+    client.answer().expect(100);
+    client.write(report.as_bytes());
+    client.answer().expect(201);
+    for (length, key, status) in [(262_145, KEY, 413), (10, "wrong", 401)] {
+        let mut client = service.connect();
+        client.write(head(length, key).as_bytes());
+        client.answer().expect(status);
+    }
+}
+
+#[test]
+fn clients_of_http_1_0_are_answered_too() {
+    let service = Setup::error_tracker().start();
+    let get = |fields: &str| format!("GET /api/projects HTTP/1.0\r\nX-API-Key: {KEY}\r\n{fields}\r\n");
+    let mut old = service.connect();
+    old.write(get("").as_bytes());
+    assert_eq!(old.answer().expect(200).header("connection"), Some("close"));
+    assert!(old.closed());
+    let kept = get("Connection: keep-alive\r\n");
+    let (answers, _) = exchange(&service, format!("{kept}{kept}"), 2);
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.header("connection") == Some("keep-alive")));
+}
+
+#[test]
+fn it_listens_on_ipv6() {
+    for listen in ["::1", "[::1]"] {
+        let service = Setup::error_tracker().env("LISTEN_ADDR", listen).start();
+        assert!(service.address.is_ipv6(), "{}", service.address);
+        let report = post(&fresh()).header("Host", &service.address.to_string());
+        service.send(&report).expect(201).has(json!({ "id": 1 }));
+    }
+}
+
+#[test]
+fn an_address_may_hold_so_many_connections_and_a_trusted_proxy_more() {
+    for (trusted, oldest_stays) in [("", false), ("127.0.0.1", true)] {
+        let setup = Setup::error_tracker().env("MAX_CONNECTIONS_PER_ADDRESS", 2);
+        let service = setup.env("TRUSTED_PROXIES", trusted).start();
+        let mut clients: Vec<_> = (0..3).map(|_| service.connect()).collect();
+        let health = Request::get("/health").bytes();
+        for (index, client) in clients.iter_mut().enumerate().rev() {
+            client.write(&health);
+            let answered = client.try_answer().is_some_and(|answer| answer.status == 200);
+            assert_eq!(answered, index > 0 || oldest_stays, "connection {index}, TRUSTED_PROXIES={trusted}");
+        }
+    }
+}
+
+#[test]
+fn what_could_be_read_in_two_ways_is_refused() {
+    let service = Setup::error_tracker().start();
+    let get = |head: &str| format!("GET /health HTTP/1.1\r\n{head}\r\n");
+    let long = get(&format!("Host: x\r\nX-Long: {}\r\n", "x".repeat(16_384)));
+    let cases = [
+        ("as it should be", get("Host: x\r\n"), 200, ""),
+        ("the whole URL", "GET http://x/health HTTP/1.1\r\nHost: x\r\n\r\n".into(), 200, ""),
+        ("an offer of HTTP/2", get("Host: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"), 200, ""),
+        ("an empty line before", format!("\r\n{}", get("Host: x\r\n")), 200, ""),
+        ("no Host", get(""), 400, "exactly one Host"),
+        ("two Hosts", get("Host: x\r\nHost: y\r\n"), 400, "exactly one Host"),
+        (
+            "two lengths",
+            get("Host: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n"),
+            400,
+            "Content-Length stands twice",
+        ),
+        ("a signed length", get("Host: x\r\nContent-Length: +0\r\n"), 400, "Content-Length must be a number"),
+        ("no number", get("Host: x\r\nContent-Length: abc\r\n"), 400, "Content-Length must be a number"),
+        (
+            "a length beside chunks",
+            get("Host: x\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n"),
+            400,
+            "exclude each other",
+        ),
+        ("an unknown coding", get("Host: x\r\nTransfer-Encoding: gzip\r\n"), 400, "is chunked"),
+        ("bare line feeds", "GET /health HTTP/1.1\nHost: x\n\n".into(), 400, "CR LF"),
+        ("a blank before a colon", get("Host : x\r\n"), 400, "not HTTP/1.1"),
+        ("no path", "GET * HTTP/1.1\r\nHost: x\r\n\r\n".into(), 400, "must be a path"),
+        ("another expectation", get("Host: x\r\nExpect: cookies\r\n"), 417, "100-continue"),
+        ("a head of 16 KiB", long, 431, "16384 bytes"),
+        ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 505, "HTTP/1.1"),
+        ("noise", "\u{16}\u{3}\u{1}\r\n\r\n".into(), 400, "not HTTP/1.1"),
+    ];
+    for (what, bytes, status, says) in cases {
+        let (answers, closed) = exchange(&service, bytes, 1);
+        let answer = answers[0].clone();
+        assert_eq!(answer.status, status, "{what}: {}", answer.text());
+        assert!(closed, "{what}");
+        if status != 200 {
+            answer.says(says);
+        }
+    }
+}

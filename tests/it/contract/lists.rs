@@ -1,0 +1,273 @@
+//! `GET /api/errors` and `GET /api/projects`: every filter, the search, the order, and where a page begins and ends.
+
+use serde_json::{Value, json};
+
+use super::{Case, detail, fresh_with, hold, minutes_ago, post};
+use crate::harness::{Request, Service, Setup};
+
+/// Five groups in the order they were seen last, delta being the one seen first. Their messages begin with their names.
+fn gallery() -> Service {
+    let service = Setup::error_tracker().start();
+    let python = |file: &str| format!("  File \"/app/{file}.py\", line 1, in open_socket\n    dial()");
+    let alpha = json!({
+        "project": "shop", "exception_type": "net.ConnectTimeoutError", "message": "alpha",
+        "traceback": python("dial"), "release": "1.0", "timestamp": minutes_ago(50),
+    });
+    let beta = json!({
+        "project": "shop", "exception_type": "ValueError", "message": "beta: 100% of user_name failed",
+        "traceback": python("beta"), "environment": "staging", "level": "warning", "timestamp": minutes_ago(40),
+    });
+    let gamma = json!({
+        "project": "blog", "exception_type": "TypeError", "message": "gamma: no \"price\" of NEAR(undefined)",
+        "traceback": "TypeError: x\n    at pay (https://ex.com/app.js:10:5)", "request_method": "BROWSER",
+        "extra": { "session_id": "s-1" }, "release": "2.0", "timestamp": minutes_ago(30),
+    });
+    let delta = |environment: &str, minutes: u64| {
+        json!({
+            "project": "blog", "exception_type": "KeyError", "message": "delta: Größe überschritten 支付",
+            "traceback": python("delta"), "environment": environment, "level": "critical",
+            "timestamp": minutes_ago(minutes),
+        })
+    };
+    let omega = json!({
+        "project": "shop", "exception_type": "OSError", "message": "omega: disk failed", "traceback": python("omega"),
+        "timestamp": minutes_ago(10),
+    });
+    for report in [&alpha, &beta, &gamma, &delta("prod", 60), &omega, &alpha, &alpha, &delta("staging", 20)] {
+        service.post("/api/errors", report);
+    }
+    service.post("/api/errors/5/resolve", &json!({})).expect(200);
+    service
+}
+
+/// What a list shows, by the beginnings of the messages.
+#[track_caller]
+fn names(service: &Service, query: &str) -> String {
+    let page = service.get(&format!("/api/errors?{query}")).expect(200).json();
+    let name = |group: &Value| group["message"].as_str().unwrap().split(':').next().unwrap().to_owned();
+    let names: Vec<String> = page["errors"].as_array().unwrap().iter().map(name).collect();
+    assert_eq!(page["total"], names.len(), "{query}");
+    names.join(" ")
+}
+
+#[test]
+fn every_filter_and_every_order() {
+    let service = gallery();
+    let since = |minutes| format!("since={}", minutes_ago(minutes));
+    let until = |minutes| format!("until={}", minutes_ago(minutes));
+    for (query, expected) in [
+        ("", "delta gamma beta alpha"),
+        ("unknown=1", "delta gamma beta alpha"),
+        ("resolved=false", "delta gamma beta alpha"),
+        ("resolved=true", "omega"),
+        ("resolved=all", "omega delta gamma beta alpha"),
+        ("resolved=maybe", "delta gamma beta alpha"),
+        ("project=shop", "beta alpha"),
+        ("project=shop&resolved=all", "omega beta alpha"),
+        ("project=", "delta gamma beta alpha"),
+        ("project=sho", ""),
+        ("project=Shop", ""),
+        ("project=shop&project=blog", "beta alpha"),
+        ("environment=prod", "delta gamma alpha"),
+        ("environment=staging", "delta beta"),
+        ("environment=dev", ""),
+        ("source=browser", "gamma"),
+        ("source=server", "delta beta alpha"),
+        ("session_id=s-1", "gamma"),
+        ("session_id=s-2", ""),
+        ("level=error", "gamma alpha"),
+        ("level=WARNING", "beta"),
+        ("level=warn", "beta"),
+        ("level=fatal", "delta"),
+        ("level=info", ""),
+        ("level=loud", ""),
+        ("release=1.0", "alpha"),
+        ("release=1", ""),
+        (&since(35), "delta gamma"),
+        (&until(35), "delta beta alpha"),
+        (&format!("{}&{}", since(45), until(35)), "delta beta"),
+        (&format!("{}&{}", since(25), until(55)), "delta"),
+        (&format!("{}&{}", since(25), until(65)), ""),
+        ("sort=last_seen", "delta gamma beta alpha"),
+        ("sort=first_seen", "gamma beta alpha delta"),
+        ("sort=count", "alpha delta gamma beta"),
+        ("sort=nonsense", "delta gamma beta alpha"),
+        ("project=blog&environment=prod&source=server&level=critical&search=delta&sort=count", "delta"),
+    ] {
+        assert_eq!(names(&service, query), expected, "{query}");
+    }
+}
+
+#[test]
+fn search_finds_words_and_substrings_in_type_message_and_traceback() {
+    let service = gallery();
+    for (search, expected) in [
+        ("gamma", "gamma"),
+        ("GAMMA", "gamma"),
+        ("gam", "gamma"),
+        ("amm", "gamma"),
+        ("failed", "beta"),
+        ("failed+beta", "beta"),
+        ("failed+gamma", ""),
+        ("++failed++", "beta"),
+        ("ValueError", "beta"),
+        ("timeout", "alpha"),
+        ("connecttimeout", "alpha"),
+        ("imeouterr", "alpha"),
+        ("net.ConnectTimeoutError", "alpha"),
+        ("dial.py", "alpha"),
+        ("%2Fapp%2Fdial.py", "alpha"),
+        ("open_socket", "delta beta alpha"),
+        ("pen_sock", "delta beta alpha"),
+        ("gr%C3%B6%C3%9Fe", "delta"),
+        ("GR%C3%96%C3%9FE", "delta"),
+        ("%C3%BCberschr", "delta"),
+        ("berschritten", "delta"),
+        ("https://ex.com/app.js:10:5", "gamma"),
+        ("app.js+10", "gamma"),
+        ("%E6%94%AF", "delta"),
+        ("%E4%BB%98+delta", "delta"),
+        ("nowhere", ""),
+        ("+", "delta gamma beta alpha"),
+    ] {
+        assert_eq!(names(&service, &format!("search={search}")), expected, "{search}");
+    }
+    assert_eq!(names(&service, "search=failed&resolved=all"), "omega beta");
+}
+
+#[test]
+fn nothing_in_a_search_is_syntax() {
+    let service = gallery();
+    for (search, expected) in [
+        ("%25", "beta"),
+        ("100%25", "beta"),
+        ("user_name", "beta"),
+        ("us_r", ""),
+        ("us%25name", ""),
+        ("%25%25", ""),
+        ("%5C", ""),
+        ("%22price%22", "gamma"),
+        ("%22price", "gamma"),
+        ("%22%22", ""),
+        ("NEAR(", "gamma"),
+        ("NEAR(undefined)", "gamma"),
+        ("beta+OR+gamma", ""),
+        ("beta+AND+failed", ""),
+        ("beta+NOT+failed", ""),
+        ("-beta", "beta"),
+        ("beta*", "beta"),
+        ("*", ""),
+        ("words:beta", ""),
+        ("%5Ebeta", "beta"),
+        ("beta.failed", ""),
+        ("%E0%A4%95%E0%A4%BF%E0%A4%A4", ""),
+        ("beta%E2%92%B6", ""),
+        ("{beta}", "beta"),
+        ("'", ""),
+        ("';DROP+TABLE+errors;--", ""),
+        ("gamma%00", "gamma"),
+        ("gamma%00delta", ""),
+        ("%FF", ""),
+    ] {
+        assert_eq!(names(&service, &format!("search={search}")), expected, "{search}");
+    }
+    for long in ["x".repeat(10_000), "x.y+".repeat(3_000), "%25".repeat(5_000), "%22+".repeat(3_000)] {
+        assert_eq!(names(&service, &format!("search={long}")), "", "{long}");
+    }
+    assert_eq!(names(&service, ""), "delta gamma beta alpha");
+}
+
+#[test]
+fn limits_and_offsets_are_moved_into_their_range() {
+    let service = gallery();
+    let page = |limit: i64, offset: i64| json!({ "limit": limit, "offset": offset, "total": 4 });
+    let cases: [(&'static str, Value); 15] = [
+        ("", page(50, 0)),
+        ("limit=", page(50, 0)),
+        ("limit=1", page(1, 0)),
+        ("limit=200", page(200, 0)),
+        ("limit=0", page(1, 0)),
+        ("limit=-3", page(1, 0)),
+        ("limit=201", page(200, 0)),
+        ("limit=99999999999999999999", page(200, 0)),
+        ("limit=ten", page(50, 0)),
+        ("limit=1.5", page(50, 0)),
+        ("limit=%202%20", page(2, 0)),
+        ("offset=3", page(50, 3)),
+        ("offset=-1", page(50, 0)),
+        ("offset=last", page(50, 0)),
+        ("offset=99999999999999999999", page(50, i64::MAX)),
+    ];
+    let row = |(query, expected): (&'static str, Value)| -> Case {
+        (query, Request::get(&format!("/api/errors?{query}")), 200, expected)
+    };
+    hold(&service, cases.map(row));
+}
+
+#[test]
+fn pages_are_parts_of_one_list() {
+    let service = gallery();
+    let whole = service.get("/api/errors?resolved=all").expect(200).json();
+    let whole = whole["errors"].as_array().unwrap();
+    for limit in 1..=6 {
+        for offset in 0..=6 {
+            let page = service.get(&format!("/api/errors?resolved=all&limit={limit}&offset={offset}")).expect(200);
+            let page = page.has(json!({ "total": 5, "limit": limit, "offset": offset })).json();
+            let part: Vec<&Value> = whole.iter().skip(offset).take(limit).collect();
+            assert_eq!(page["errors"].as_array().unwrap().iter().collect::<Vec<_>>(), part, "{limit} {offset}");
+        }
+    }
+}
+
+#[test]
+fn a_list_shows_the_beginning_of_a_long_message() {
+    let service = Setup::error_tracker().start();
+    for (id, letters, shown) in [(1, 2_000, "ü".repeat(2_000)), (2, 2_001, "ü".repeat(1_999) + "…")] {
+        let whole = "ü".repeat(letters);
+        service.post("/api/errors", &fresh_with("message", whole.as_str())).expect(201).has(json!({ "id": id }));
+        let listed = service.get("/api/errors?sort=first_seen&limit=1").expect(200).json();
+        assert_eq!(listed["errors"][0]["message"], shown, "{letters}");
+        let group = detail(&service, id);
+        assert_eq!((&group["message"], &group["occurrences"][0]["message"]), (&json!(whole), &json!(whole)));
+    }
+}
+
+#[test]
+fn query_values_are_percent_decoded_and_plus_is_a_space() {
+    let service = Setup::error_tracker().start();
+    let named =
+        |project: &str| json!({ "project": project, "exception_type": "E", "message": project, "traceback": "" });
+    for project in ["a b&c=d/ü+?#", "100%", "😀"] {
+        service.send(&post(&named(project))).expect(201);
+    }
+    for (query, expected) in [
+        ("project=a+b%26c%3Dd%2F%C3%BC%2B%3F%23", "a b&c=d/ü+?#"),
+        ("project=a%20b%26c=d/%c3%bc%2b%3f%23", "a b&c=d/ü+?#"),
+        ("%70roject=%F0%9F%98%80", "😀"),
+        ("project=😀", "😀"),
+        ("project=100%25", "100%"),
+        ("project=100%", "100%"),
+        ("&&project=100%25&&", "100%"),
+        ("project=a%2Bb", ""),
+        ("project=%FF%FE", ""),
+        ("project=%zz", ""),
+        ("project=%00", ""),
+    ] {
+        assert_eq!(names(&service, query), expected, "{query}");
+    }
+}
+
+#[test]
+fn projects_are_named_once_in_their_order() {
+    let service = Setup::error_tracker().start();
+    service.get("/api/projects").expect(200).has(json!({ "projects": [] }));
+    for (line, project) in ["shop", "blog", "shop", "Über", "a b"].into_iter().enumerate() {
+        let traceback = format!("  File \"/app/a.py\", line {line}");
+        let report = json!({ "project": project, "exception_type": "E", "message": "", "traceback": traceback });
+        service.send(&post(&report)).expect(201);
+    }
+    let all = json!({ "projects": ["a b", "blog", "shop", "Über"] });
+    service.get("/api/projects").expect(200).has(all.clone());
+    service.post("/api/errors/2/resolve", &json!({})).expect(200);
+    service.get("/api/projects?project=shop").expect(200).has(all);
+}

@@ -1,0 +1,186 @@
+//! `POST /api/errors`: what a report must have, what it may have, and what becomes of each field.
+
+use serde_json::{Value, json};
+
+use super::{Case, detail, fresh, fresh_with, group_of, hold, post, without};
+use crate::harness::{Request, Setup};
+
+#[test]
+fn what_a_report_must_have() {
+    let service = Setup::error_tracker().start();
+    let set = |field: &str, value: Value| post(&fresh_with(field, value));
+    let none = |field: &str| post(&without(fresh(), field));
+    let letters = |count: usize| json!("x".repeat(count));
+    let wide = |count: usize| json!("😀".repeat(count));
+    let (project, kind) =
+        (json!("'project' must be 1-100 characters"), json!("'exception_type' must be 1-200 characters"));
+    let cases: [Case; 26] = [
+        ("project: missing", none("project"), 400, json!("Field 'project' is required")),
+        ("project: null", set("project", Value::Null), 400, json!("Field 'project' is required")),
+        ("project: empty", set("project", json!("")), 400, project.clone()),
+        ("project: 1", set("project", letters(1)), 201, Value::Null),
+        ("project: 100", set("project", letters(100)), 201, Value::Null),
+        ("project: 101", set("project", letters(101)), 400, project.clone()),
+        ("project: 100 of four bytes", set("project", wide(100)), 201, Value::Null),
+        ("project: 101 of four bytes", set("project", wide(101)), 400, project),
+        ("project: a number", set("project", json!(7)), 400, json!("Field 'project' must be a text")),
+        ("exception_type: missing", none("exception_type"), 400, json!("Field 'exception_type' is required")),
+        ("exception_type: empty", set("exception_type", json!("")), 400, kind.clone()),
+        ("exception_type: 200", set("exception_type", letters(200)), 201, Value::Null),
+        ("exception_type: 201", set("exception_type", letters(201)), 400, kind.clone()),
+        ("exception_type: 200 of four bytes", set("exception_type", wide(200)), 201, Value::Null),
+        ("exception_type: 201 of four bytes", set("exception_type", wide(201)), 400, kind),
+        (
+            "exception_type: an array",
+            set("exception_type", json!(["E"])),
+            400,
+            json!("'exception_type' must be a text"),
+        ),
+        ("message: missing", none("message"), 400, json!("Field 'message' is required")),
+        ("message: null", set("message", Value::Null), 400, json!("Field 'message' is required")),
+        ("message: empty", set("message", json!("")), 201, Value::Null),
+        ("message: long", set("message", letters(100_000)), 201, Value::Null),
+        ("message: an object", set("message", json!({})), 400, json!("Field 'message' must be a text")),
+        ("traceback: missing", none("traceback"), 400, json!("Field 'traceback' is required")),
+        ("traceback: empty", set("traceback", json!("")), 201, Value::Null),
+        ("traceback: long", set("traceback", letters(200_000)), 201, Value::Null),
+        ("traceback: lines", set("traceback", json!(["a", "b"])), 400, json!("Field 'traceback' must be a text")),
+        ("nothing of it", post(&json!({})), 400, json!("Field 'project' is required")),
+    ];
+    hold(&service, cases);
+}
+
+#[test]
+fn what_a_report_may_have() {
+    let service = Setup::error_tracker().start();
+    let long = "x".repeat(5_000);
+    let cut = |chars: usize| json!(format!("{}…", "x".repeat(chars - 1)));
+    for (field, given, shown) in [
+        ("environment", Value::Null, json!("prod")),
+        ("environment", json!(""), json!("prod")),
+        ("environment", json!("Größe 1"), json!("Größe 1")),
+        ("environment", json!(long), cut(200)),
+        ("release", Value::Null, Value::Null),
+        ("release", json!("web@1.2.3+abc"), json!("web@1.2.3+abc")),
+        ("release", json!(7), json!("7")),
+        ("level", Value::Null, json!("error")),
+        ("level", json!("DEBUG"), json!("debug")),
+        ("level", json!("info"), json!("info")),
+        ("level", json!("warn"), json!("warning")),
+        ("level", json!("Warning"), json!("warning")),
+        ("level", json!("fatal"), json!("critical")),
+        ("level", json!("critical"), json!("critical")),
+        ("request_url", Value::Null, Value::Null),
+        ("request_url", json!("https://shop.example/pay?order=7#top"), json!("https://shop.example/pay?order=7#top")),
+        ("request_url", json!(long), cut(2_000)),
+        ("request_method", Value::Null, Value::Null),
+        ("request_method", json!("PATCH"), json!("PATCH")),
+        ("request_headers", Value::Null, json!({})),
+        ("request_headers", json!({ "Accept": "*/*", "X-N": ["1", 2] }), json!({ "Accept": "*/*", "X-N": ["1", 2] })),
+        ("user_id", Value::Null, Value::Null),
+        ("user_id", json!("u-42"), json!("u-42")),
+        ("user_id", json!(42), json!("42")),
+        ("user_id", json!(-1.5), json!("-1.5")),
+        ("user_id", json!(9_007_199_254_740_993_i64), json!("9007199254740993")),
+        ("extra", Value::Null, json!({})),
+        ("extra", json!({}), json!({})),
+        (
+            "extra",
+            json!({ "deep": { "er": [1, 2.5, null, true, "x"] } }),
+            json!({ "deep": { "er": [1, 2.5, null, true, "x"] } }),
+        ),
+    ] {
+        let group = group_of(&service, &fresh_with(field, given.clone()));
+        assert_eq!(group["occurrences"][0][field], shown, "{field}: {given}");
+        if ["environment", "release", "level"].contains(&field) {
+            assert_eq!(group[field], shown, "{field} of the group: {given}");
+        }
+    }
+}
+
+#[test]
+fn what_a_field_may_not_be() {
+    let service = Setup::error_tracker().start();
+    for (field, given, rule) in [
+        ("environment", json!(1), "must be a text"),
+        ("environment", json!(["prod"]), "must be a text"),
+        ("release", json!(true), "must be a text or a number"),
+        ("level", json!("loud"), "must be debug, info, warning, error or critical"),
+        ("level", json!(40), "must be a text"),
+        ("request_url", json!({}), "must be a text"),
+        ("request_method", json!(7), "must be a text"),
+        ("request_headers", json!([["Accept", "*/*"]]), "must be an object"),
+        ("request_headers", json!("Accept: */*"), "must be an object"),
+        ("user_id", json!(true), "must be a text or a number"),
+        ("user_id", json!({ "id": 1 }), "must be a text or a number"),
+        ("extra", json!([]), "must be an object"),
+        ("extra", json!("{}"), "must be an object"),
+        ("extra", json!(1), "must be an object"),
+    ] {
+        let answer = service.send(&post(&fresh_with(field, given.clone())));
+        assert_eq!(answer.status, 400, "{field}: {given}");
+        answer.says(&format!("Field '{field}' {rule}"));
+    }
+    service.get("/api/errors").expect(200).has(json!({ "total": 0 }));
+}
+
+/// What `monlight` 0.3 on PyPI posts from a FastAPI app, sensitive headers left out by the client.
+#[test]
+fn the_deployed_python_client_is_understood() {
+    let service = Setup::error_tracker().start();
+    let traceback = "Traceback (most recent call last):\n  File \"/app/main.py\", line 12, in pay\n    charge(order)\n  File \"/app/pay.py\", line 42, in charge\n    raise PaymentError.Declined(\"card \u{2192} declined\")\npay.PaymentError.Declined: card \u{2192} declined\n";
+    let payload = json!({
+        "project": "shop",
+        "exception_type": "PaymentError.Declined",
+        "message": "card \u{2192} declined",
+        "traceback": traceback,
+        "request_url": "http://shop.example/pay?order=7",
+        "request_method": "POST",
+        "request_headers": { "host": "shop.example", "user-agent": "curl/8", "content-length": "0" },
+        "user_id": "u1",
+        "extra": { "order": 7 },
+    });
+    // httpx before 0.28 wrote blanks behind commas and colons, and every version names its media type.
+    let spaced = payload.to_string().replace("\":", "\": ").replace(",\"", ", \"");
+    for (body, status) in [(payload.to_string(), 201), (spaced, 200)] {
+        let request = Request::new("POST", "/api/errors").body(body).header("Content-Type", "application/json");
+        service.send(&request.header("Accept-Encoding", "gzip, deflate")).expect(status);
+    }
+    let group = detail(&service, 1);
+    let expected = "shop:PaymentError.Declined:/app/pay.py:42";
+    assert_eq!(group["fingerprint"], format!("{:x}", md5::compute(expected)));
+    assert_eq!((&group["environment"], &group["source"]), (&json!("prod"), &json!("server")));
+    for occurrence in group["occurrences"].as_array().unwrap() {
+        for field in ["message", "traceback", "request_url", "request_method", "request_headers", "user_id", "extra"] {
+            assert_eq!(occurrence[field], payload[field], "{field}");
+        }
+    }
+}
+
+#[test]
+fn what_the_browser_relay_forwards_is_understood() {
+    let service = Setup::error_tracker().start();
+    let context = json!({ "user_id": "u-42", "level": "error", "type": "NetworkError" });
+    let group = group_of(
+        &service,
+        &json!({
+            "project": "web",
+            "exception_type": "TypeError",
+            "message": "x is undefined",
+            "traceback": "TypeError: x is undefined\n    at pay (https://shop.example/app.js:10:5)",
+            "environment": "prod",
+            "release": "1.0.0",
+            "request_url": "https://shop.example/checkout",
+            "request_method": "BROWSER",
+            "user_id": "u-42",
+            "timestamp": "2026-01-31T12:00:00.000Z",
+            "extra": { "user_agent": "Mozilla/5.0", "session_id": "s-1", "release": "1.0.0", "context": context },
+        }),
+    );
+    assert_eq!(group["fingerprint"], format!("{:x}", md5::compute("web:TypeError:https://shop.example/app.js:10")));
+    let location = json!("https://shop.example/app.js:10");
+    assert_eq!((&group["source"], &group["location"]), (&json!("browser"), &location));
+    let last = &group["occurrences"][0];
+    assert_eq!((&last["session_id"], &last["release"]), (&json!("s-1"), &json!("1.0.0")));
+    assert_eq!(last["extra"]["context"], context);
+}
