@@ -83,8 +83,8 @@ impl Gate {
                 let project = self.holder(head).and_then(|holder| self.holders[holder].project());
                 return Err(self.refused.too_many(project, retry_after_s));
             }
-            let api = segments.first().is_some_and(|first| first == "api") || matches!(found, Found::Route(..));
-            if api {
+            // Without a key nobody learns what there is.
+            if segments.first().is_some_and(|first| first == "api") || found != Found::Nothing {
                 principal = self.key(head, now)?;
             }
         }

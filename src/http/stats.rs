@@ -98,7 +98,7 @@ impl Refused {
     pub(super) fn too_many(&self, project: Option<&str>, retry_after_s: u64) -> Error {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let named = project.unwrap_or_default();
-        let row = if counts.len() >= PROJECTS_MAX && !counts.contains_key(named) { "other" } else { named };
+        let row = if counts.len() >= PROJECTS_MAX && !counts.contains_key(named) { "(other)" } else { named };
         *counts.entry(row.to_owned()).or_insert(0) += 1;
         Error::TooMany { retry_after_s }
     }

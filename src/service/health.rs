@@ -37,22 +37,21 @@ struct Health<'a> {
     uptime_seconds: u64,
     #[serde(flatten)]
     facts: BTreeMap<&'static str, i64>,
-    /// By project, the empty name standing for requests whose key told none.
-    rate_limited: BTreeMap<String, u64>,
+    /// In all: anybody may read this, and projects by name are for `/metrics`.
+    rate_limited: u64,
 }
 
 fn health<S: State>(state: &S, _: &Request) -> Result<Response> {
     let core = state.core();
     let job_gone = core.jobs_broken.load(Ordering::Relaxed).then(|| "a background job is gone".to_owned());
     let trouble = core.writer.trouble().or(job_gone);
-    let refused = core.http.refused.by_project();
     let body = Health {
         status: if trouble.is_some() { "degraded" } else { "ok" },
         reason: trouble.as_deref(),
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: core.started.elapsed().as_secs(),
         facts: state.facts().iter().map(|fact| (fact.name, fact.value)).collect(),
-        rate_limited: refused.into_iter().collect(),
+        rate_limited: core.http.refused.by_project().iter().map(|(_, count)| count).sum(),
     };
     Ok(Response::json(if trouble.is_some() { 503 } else { 200 }, &body))
 }

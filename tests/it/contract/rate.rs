@@ -33,7 +33,7 @@ fn an_address_may_ask_so_often_and_health_is_not_counted() {
     refused(client.send(&post(&fresh_with("project", "shop"))));
     service.get("/health").expect(200);
     service.connect_from([127, 0, 0, 2]).unwrap().send(&projects).expect(200);
-    assert_eq!(rate_limited(&service), json!({ "": 3 }));
+    assert_eq!(rate_limited(&service), 3);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_key_has_a_limit_of_its_own_from_wherever_it_comes() {
     from(4, &list).expect(200).has(json!({ "total": 1 }));
     from(4, &list).expect(200);
     refused(from(4, &list));
-    assert_eq!(rate_limited(&service), json!({ "": 1, "shop": 2 }));
+    assert_eq!(rate_limited(&service), 3);
     let metrics = service.get("/metrics").expect(200).text();
     for row in ["{project=\"\"} 1", "{project=\"shop\"} 2"] {
         assert!(metrics.contains(&format!("\nmonlight_rate_limited_total{row}\n")), "{row} in {metrics}");
@@ -107,5 +107,5 @@ fn what_the_limit_of_an_address_refused_is_told_by_project_too() {
     service.send(&report).expect(201);
     refused(service.send(&report));
     refused(service.send(&report.header("X-API-Key", "unknown")));
-    assert_eq!(rate_limited(&service), json!({ "": 1, "shop": 1 }));
+    assert_eq!(rate_limited(&service), 2);
 }
