@@ -1,7 +1,6 @@
-//! Every change to the error tracker's database, as a value.
+//! What a report changes and what a person changes, as values. What age and size change stands in `retention.rs`.
 
-use rusqlite::types::Value;
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use super::report::{ErrorReport, clip};
@@ -18,10 +17,6 @@ const NAMES_MAX: i64 = 10_000;
 const ALERTS_WAITING_MAX: i64 = 100;
 /// The part of a message that stands in lists.
 const MESSAGE_CHARS_MAX: usize = 2_000;
-/// Groups or occurrences removed in one go, so that reports do not wait for it.
-const REMOVED_AT_ONCE: usize = 200;
-/// Of few and large occurrences no more than this part goes in one go, or the newest would go with the oldest.
-const REMOVED_PART: usize = 8;
 /// How a hash came about; see `error_fingerprints.algorithm`.
 pub(super) const AS_THE_ORIGINAL: i64 = 1;
 pub(super) const BY_BETTER_LOCATION: i64 = 2;
@@ -333,7 +328,7 @@ fn make_room_for_one(transaction: &Connection, groups_max: i64) -> Result<()> {
 }
 
 /// Removes a group with everything that belongs to it; its counter in `totals` is the caller's.
-fn delete_group(transaction: &Connection, id: i64) -> Result<()> {
+pub(super) fn delete_group(transaction: &Connection, id: i64) -> Result<()> {
     for sql in [
         "DELETE FROM error_occurrences WHERE error_id = ?1",
         "DELETE FROM error_texts WHERE error_id = ?1",
@@ -413,111 +408,5 @@ impl Command for Resolve {
             }
         }
         Ok(Resolved { status: "resolved", id: self.id })
-    }
-}
-
-/// Removes some of what is older than its retention: resolved groups, hours, and names nothing refers to any more.
-pub(super) struct Expire {
-    /// What was resolved, or counted, earlier goes.
-    pub(super) before: Timestamp,
-}
-
-impl Command for Expire {
-    /// Whether there may be more to remove.
-    type Answer = bool;
-
-    fn apply(self, transaction: &Connection) -> Result<bool> {
-        let mut aged = transaction.prepare_cached(
-            "SELECT id FROM errors WHERE resolved = 1 AND resolved_at < ?1 ORDER BY last_seen LIMIT ?2",
-        )?;
-        let groups = numbers(&mut aged, &[Value::from(self.before.seconds()), Value::from(REMOVED_AT_ONCE as i64)])?;
-        for id in &groups {
-            delete_group(transaction, *id)?;
-        }
-        add_to_total(transaction, "resolved", -(groups.len() as i64))?;
-        let hours = forget_hours(transaction, self.before.hour())?;
-        // A group keeps at least the place it was last seen in: it is listed as long as it is open, and by that place.
-        transaction.execute(
-            "DELETE FROM error_variants WHERE last_hour < ?1 AND last_hour <
-                 (SELECT max(last_hour) FROM error_variants newest WHERE newest.error_id = error_variants.error_id)",
-            [self.before.hour()],
-        )?;
-        transaction.execute(
-            "DELETE FROM names WHERE id > 0 AND id NOT IN (SELECT environment_id FROM error_variants)
-                 AND id NOT IN (SELECT release_id FROM error_variants)",
-            [],
-        )?;
-        Ok(groups.len() == REMOVED_AT_ONCE || hours == REMOVED_AT_ONCE)
-    }
-}
-
-/// Removes hours of some groups that have any before `hour`; answers of how many groups.
-fn forget_hours(transaction: &Connection, hour: i64) -> Result<usize> {
-    // Each group's oldest hour is the first entry of its part of the primary key.
-    let mut aged = transaction.prepare_cached(
-        "SELECT id FROM errors e WHERE
-             (SELECT hour FROM error_series s WHERE s.error_id = e.id ORDER BY hour LIMIT 1) < ?1 LIMIT ?2",
-    )?;
-    let groups = numbers(&mut aged, &[Value::from(hour), Value::from(REMOVED_AT_ONCE as i64)])?;
-    let mut delete = transaction.prepare_cached("DELETE FROM error_series WHERE error_id = ?1 AND hour < ?2")?;
-    for id in &groups {
-        delete.execute((id, hour))?;
-    }
-    Ok(groups.len())
-}
-
-fn numbers(statement: &mut CachedStatement<'_>, parameters: &[Value]) -> Result<Vec<i64>> {
-    let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get(0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Gives free pages back to the disk, some at a time.
-pub(super) struct GiveBack {
-    /// Pages at most.
-    pub(super) pages: u32,
-}
-
-impl Command for GiveBack {
-    type Answer = ();
-
-    fn apply(self, transaction: &Connection) -> Result<()> {
-        // Each step of this pragma frees one page, so it has to be stepped to its end.
-        let mut vacuum = transaction.prepare(&format!("PRAGMA incremental_vacuum({})", self.pages))?;
-        let mut rows = vacuum.query([])?;
-        while rows.next()?.is_some() {}
-        Ok(())
-    }
-}
-
-/// Removes the oldest payloads, so that the file stays within `MAX_DB_MB`: occurrences in the order they came, the
-/// texts of groups that have none left, and when all are gone the oldest hours. Groups and their counts stay.
-pub(super) fn shrink(connection: &Connection) -> Result<bool> {
-    let mut some = connection.prepare_cached("SELECT count(*) FROM (SELECT 1 FROM error_occurrences LIMIT ?1)")?;
-    let some: i64 = some.query_row([(REMOVED_AT_ONCE * REMOVED_PART) as i64], |row| row.get(0))?;
-    let part = (some / REMOVED_PART as i64).max(1);
-    let mut oldest = connection.prepare_cached("SELECT id, error_id FROM error_occurrences ORDER BY id LIMIT ?1")?;
-    let rows = oldest.query_map([part], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-    let occurrences = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let Some((last, _)) = occurrences.last() else { return forget_oldest_hours(connection) };
-    connection.prepare_cached("DELETE FROM error_occurrences WHERE id <= ?1")?.execute([last])?;
-    let mut groups: Vec<i64> = occurrences.iter().map(|(_, group)| *group).collect();
-    groups.sort_unstable();
-    groups.dedup();
-    let mut left = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM error_occurrences WHERE error_id = ?1)")?;
-    for group in groups {
-        if !left.query_row([group], |row| row.get::<_, bool>(0))? {
-            connection.prepare_cached("DELETE FROM error_texts WHERE error_id = ?1")?.execute([group])?;
-            connection.prepare_cached("DELETE FROM error_search WHERE rowid = ?1")?.execute([group])?;
-        }
-    }
-    add_to_total(connection, "stripped", occurrences.len() as i64)?;
-    Ok(true)
-}
-
-fn forget_oldest_hours(connection: &Connection) -> Result<bool> {
-    let oldest: Option<i64> = connection.query_row("SELECT min(hour) FROM error_series", [], |row| row.get(0))?;
-    match oldest {
-        Some(hour) => Ok(connection.execute("DELETE FROM error_series WHERE hour <= ?1", [hour])? > 0),
-        None => Ok(false),
     }
 }

@@ -66,7 +66,7 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     env.finish().map_err(Failure::Settings)?;
     let mut routes = routes();
     routes.extend(service::routes(common.metrics_open));
-    let (bound, settings, database) = common.open(SCHEMA, commands::shrink)?;
+    let (bound, settings, database) = common.open(SCHEMA, retention::shrink)?;
     let Config { retention, groups_max, alerts, notifier } = config;
     for sentence in notifier.incomplete() {
         log::warn!("{sentence}");
