@@ -27,6 +27,10 @@ use crate::error::{Error, Result};
 /// Threads that run handlers. Writes are answered by the writer, so these are for reads and for parsing.
 const WORKERS: usize = 4;
 
+/// Connections that may wait to be accepted; the system may allow fewer. With the 128 of the standard library a burst
+/// overflows, and whoever comes then waits a second until the kernel tries again.
+const BACKLOG: i32 = 4096;
+
 /// How a server is set up.
 pub struct Settings {
     /// How many connections may be open.
@@ -61,7 +65,8 @@ impl Bound {
             io::ErrorKind::AddrInUse => format!("{address} is in use already; stop the other program or set PORT"),
             _ => format!("cannot listen on {address}: {why}"),
         })?;
-        let prepared = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
+        let widened = rustix::net::listen(&listener, BACKLOG).map_err(io::Error::from);
+        let prepared = widened.and_then(|()| listener.set_nonblocking(true)).and_then(|()| listener.local_addr());
         let address = prepared.map_err(|why| format!("cannot listen on {address}: {why}"))?;
         Ok(Self { listener, address })
     }
