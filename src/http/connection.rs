@@ -11,7 +11,7 @@ use super::budget::{Budget, Charge, Exhausted};
 use super::door::Surroundings;
 use super::gate::Admitted;
 use super::message::{Framing, Head, head_end};
-use super::responder::{Sent, send};
+use super::responder::Outgoing;
 use super::response::Response;
 use crate::error::Error;
 
@@ -59,7 +59,7 @@ pub(super) enum Phase {
     /// Somebody holds its responder.
     Busy,
     /// The socket did not take the whole answer yet.
-    Answering { rest: Vec<u8>, sent: usize, after: After },
+    Answering { outgoing: Outgoing, after: After },
     /// Refused; what still arrives is read and dropped.
     Lingering { bytes_left: usize },
 }
@@ -117,22 +117,19 @@ impl Connection {
         matches!(self.phase, Phase::Head) && self.input.is_empty()
     }
 
-    /// How much this connection's unread or unsent bytes weigh, in bytes × seconds.
+    /// How much this connection's unfinished request or answer weighs, in bytes × milliseconds.
     pub(super) fn weight(&self, now: Instant) -> u128 {
         let bytes = match &self.phase {
-            Phase::Answering { rest, sent, .. } => rest.len() - sent,
+            Phase::Answering { outgoing, .. } => outgoing.bytes(),
             Phase::Busy => 0,
             _ => self.charge.bytes(),
         };
         bytes as u128 * now.saturating_duration_since(self.started).as_millis().max(1)
     }
 
-    /// Bytes of an answer that wait for the client to take them.
-    pub(super) fn unsent_bytes(&self) -> usize {
-        match &self.phase {
-            Phase::Answering { rest, sent, .. } => rest.len() - sent,
-            _ => 0,
-        }
+    /// Bytes of an answer that waits for the client to take the rest of it.
+    pub(super) fn outgoing_bytes(&self) -> usize {
+        if let Phase::Answering { outgoing, .. } = &self.phase { outgoing.bytes() } else { 0 }
     }
 
     /// Hands the charge over to whoever answers.
@@ -225,7 +222,7 @@ impl Connection {
             return Some(Next::Read);
         }
         match head_end(&self.input, self.scanned) {
-            Err(fault) => Some(self.refuse(&fault.into(), around)),
+            Err(fault) => Some(self.refuse(fault.into(), around)),
             Ok(None) => {
                 self.scanned = self.input.len();
                 Some(self.charged(around).unwrap_or(Next::Read))
@@ -257,7 +254,7 @@ impl Connection {
         let checked = parsed.and_then(|head| Ok((head.framing()?, head.expects_continue()?, head)));
         let (framing, expects_continue, head) = match checked {
             Ok(checked) => checked,
-            Err(fault) => return Some(self.refuse(&fault.into(), around)),
+            Err(fault) => return Some(self.refuse(fault.into(), around)),
         };
         let admitted = match around.gate.admit(&head, framing, self.peer, around.now) {
             Ok(admitted) => admitted,
@@ -267,13 +264,13 @@ impl Connection {
                 let bodyless = matches!(framing, Framing::None | Framing::Length(0));
                 let after = if bodyless && head.keep_alive() && !around.stopping { After::Keep } else { After::Linger };
                 let head_only = *head.method() == tiny_http::Method::Head;
-                return self.answer(&error.into(), after, head_only, around);
+                return self.answer(error.into(), after, head_only, around);
             }
         };
         let spool_dir = admitted.spooled.then_some(around.spool_dir.as_path());
         let intake = match Intake::new(framing, admitted.bytes_max, spool_dir) {
             Ok(intake) => intake,
-            Err(error) => return Some(self.refuse(&error.into(), around)),
+            Err(error) => return Some(self.refuse(error.into(), around)),
         };
         self.charge = around.budget.charge(admitted.client);
         self.deadline = Some(around.now + BODY_WITHIN);
@@ -289,7 +286,7 @@ impl Connection {
         let Phase::Body(pending) = &mut self.phase else { return Some(Next::Close) };
         let used = match pending.intake.feed(&self.input) {
             Ok(used) => used,
-            Err(trouble) => return Some(self.refuse(&trouble.into(), around)),
+            Err(trouble) => return Some(self.refuse(trouble.into(), around)),
         };
         self.consume(used);
         if let Some(next) = self.charged(around) {
@@ -316,41 +313,36 @@ impl Connection {
             Ok(()) => None,
             Err(Exhausted::Share) => {
                 let error = Error::Busy("This address has too many bytes in flight");
-                Some(self.refuse(&error.into(), around))
+                Some(self.refuse(error.into(), around))
             }
             Err(Exhausted::Total) => Some(Next::Crowded),
         }
     }
 
     /// Answers with a refusal, after which this connection cannot go on: what follows on it is not in step.
-    pub(super) fn refuse(&mut self, response: &Response, around: &mut Surroundings) -> Next {
+    pub(super) fn refuse(&mut self, response: Response, around: &mut Surroundings) -> Next {
         self.answer(response, After::Linger, false, around).unwrap_or(Next::Close)
     }
 
     /// Writes an answer from the door itself. `None` means that the connection is ready for its next request.
-    fn answer(
-        &mut self,
-        response: &Response,
-        after: After,
-        head_only: bool,
-        around: &mut Surroundings,
-    ) -> Option<Next> {
+    fn answer(&mut self, response: Response, after: After, head_only: bool, around: &mut Surroundings) -> Option<Next> {
         let took = around.now.saturating_duration_since(self.started);
         let route = match &self.phase {
             Phase::Body(pending) => Some(pending.admitted.route),
             _ => None,
         };
         around.stats.answered(route, response.status(), took);
-        match send(&self.socket, response, after == After::Keep, head_only) {
-            Sent::All => self.answered(after, around),
-            Sent::Part(rest) => Some(self.answering(rest, after, around)),
-            Sent::Broken => Some(Next::Close),
+        let mut outgoing = Outgoing::new(response, after == After::Keep, head_only);
+        match outgoing.write(&self.socket) {
+            Ok(true) => self.answered(after, around),
+            Ok(false) => Some(self.answering(outgoing, after, around)),
+            Err(_) => Some(Next::Close),
         }
     }
 
     /// Keeps what the socket did not take.
-    pub(super) fn answering(&mut self, rest: Vec<u8>, after: After, around: &Surroundings) -> Next {
-        self.phase = Phase::Answering { rest, sent: 0, after };
+    pub(super) fn answering(&mut self, outgoing: Outgoing, after: After, around: &Surroundings) -> Next {
+        self.phase = Phase::Answering { outgoing, after };
         self.started = around.now;
         self.deadline = Some(around.now + ANSWER_WITHIN);
         Next::Write
@@ -382,16 +374,12 @@ impl Connection {
 
     /// The socket takes more: of an answer, or of those to requests that wait for their turn.
     pub(super) fn writable(&mut self, around: &mut Surroundings) -> Next {
-        let Phase::Answering { rest, sent, after } = &mut self.phase else { return self.advance(around) };
+        let Phase::Answering { outgoing, after } = &mut self.phase else { return self.advance(around) };
         let after = *after;
-        while *sent < rest.len() {
-            match (&*self.socket).write(&rest[*sent..]) {
-                Ok(0) => return Next::Close,
-                Ok(written) => *sent += written,
-                Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(why) if why.kind() == ErrorKind::WouldBlock => return Next::Write,
-                Err(_) => return Next::Close,
-            }
+        match outgoing.write(&self.socket) {
+            Ok(true) => {}
+            Ok(false) => return Next::Write,
+            Err(_) => return Next::Close,
         }
         match self.answered(after, around) {
             Some(next) => next,
@@ -407,7 +395,7 @@ impl Connection {
             Phase::Body(_) => "body of the request",
             Phase::Busy | Phase::Answering { .. } | Phase::Lingering { .. } => return Next::Close,
         };
-        self.refuse(&Error::Timeout(what).into(), around)
+        self.refuse(Error::Timeout(what).into(), around)
     }
 }
 

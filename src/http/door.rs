@@ -31,8 +31,8 @@ const KEY_WAKE: u64 = u64::MAX - 1;
 const EVENTS_MAX: usize = 128;
 const ACCEPTS_PER_EVENT: usize = 64;
 const SCRATCH_BYTES: usize = 64 * 1024;
-/// All unsent bytes of answers together; beyond it the client that has kept the most the longest is cut off.
-const UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// All answers that are not out yet, together; beyond it the client that has kept the most the longest is cut off.
+const OUTGOING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long accepting rests when there is no descriptor left and nobody to evict.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// The longest sleep, so that answers given back quietly get their idle deadline.
@@ -226,7 +226,7 @@ impl Door {
         if connection.busy() {
             return;
         }
-        let next = if connection.unsent_bytes() > 0 || flags.contains(epoll::EventFlags::OUT) {
+        let next = if connection.outgoing_bytes() > 0 || flags.contains(epoll::EventFlags::OUT) {
             connection.writable(&mut self.around)
         } else if flags.contains(epoll::EventFlags::ERR) {
             Next::Close
@@ -257,12 +257,12 @@ impl Door {
     fn make_room(&mut self) {
         let now = self.around.now;
         let waiting =
-            self.connections.iter().filter(|(_, connection)| !connection.busy() && connection.unsent_bytes() == 0);
+            self.connections.iter().filter(|(_, connection)| !connection.busy() && connection.outgoing_bytes() == 0);
         let heaviest = waiting.max_by_key(|(_, connection)| connection.weight(now)).map(|(key, _)| key);
         let Some((key, connection)) = heaviest.and_then(|key| Some((key, self.connections.get_mut(key)?))) else {
             return;
         };
-        let next = connection.refuse(&Error::Busy("Too many bytes in flight").into(), &mut self.around);
+        let next = connection.refuse(Error::Busy("Too many bytes in flight").into(), &mut self.around);
         match next {
             Next::Read => self.arm(key, epoll::EventFlags::IN),
             Next::Write => self.arm(key, epoll::EventFlags::OUT),
@@ -295,7 +295,7 @@ impl Door {
         while let Ok(Return { key, rest, keep_alive }) = self.returns.try_recv() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             let after = if keep_alive { After::Keep } else { After::Close };
-            if !rest.is_empty() {
+            if let Some(rest) = rest {
                 let next = connection.answering(rest, after, &self.around);
                 self.carry_out(key, next);
                 self.cut_off_who_never_reads();
@@ -317,10 +317,11 @@ impl Door {
 
     fn cut_off_who_never_reads(&mut self) {
         let now = self.around.now;
-        while self.connections.iter().map(|(_, connection)| connection.unsent_bytes()).sum::<usize>() > UNSENT_BYTES_MAX
+        while self.connections.iter().map(|(_, connection)| connection.outgoing_bytes()).sum::<usize>()
+            > OUTGOING_BYTES_MAX
         {
-            let unsent = self.connections.iter().filter(|(_, connection)| connection.unsent_bytes() > 0);
-            let Some((key, _)) = unsent.max_by_key(|(_, connection)| connection.weight(now)) else { return };
+            let outgoing = self.connections.iter().filter(|(_, connection)| connection.outgoing_bytes() > 0);
+            let Some((key, _)) = outgoing.max_by_key(|(_, connection)| connection.weight(now)) else { return };
             self.around.stats.evicted.fetch_add(1, Ordering::Relaxed);
             self.close(key);
         }

@@ -1,7 +1,7 @@
 //! The right and the duty to answer one request, from whatever thread. Dropped without an answer it answers 500, so
 //! no request stays open because of a panic.
 
-use std::io::{ErrorKind, IoSlice, Write as _};
+use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) struct Doorstep {
 pub(super) struct Return {
     pub(super) key: u64,
     /// What the socket did not take yet.
-    pub(super) rest: Vec<u8>,
+    pub(super) rest: Option<Outgoing>,
     pub(super) keep_alive: bool,
 }
 
@@ -43,34 +43,41 @@ impl Doorstep {
     }
 }
 
-/// How much of an answer the socket took.
-pub(super) enum Sent {
-    All,
-    Part(Vec<u8>),
-    Broken,
+/// An answer on its way out. What the socket does not take at once stays here, whole, until the last byte is out.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    head: Vec<u8>,
+    body: Vec<u8>,
+    sent: usize,
 }
 
-/// Writes an answer as far as the socket takes it without waiting.
-pub(super) fn send(socket: &TcpStream, response: &Response, keep_alive: bool, head_only: bool) -> Sent {
-    let head = write_head(response, Timestamp::now(), keep_alive);
-    let body = if head_only { &[] } else { response.body() };
-    let (mut sent, total) = (0, head.len() + body.len());
-    while sent < total {
-        let parts =
-            [IoSlice::new(&head[sent.min(head.len())..]), IoSlice::new(&body[sent.saturating_sub(head.len())..])];
-        match (&*socket).write_vectored(&parts) {
-            Ok(0) => return Sent::Broken,
-            Ok(written) => sent += written,
-            Err(why) if why.kind() == ErrorKind::Interrupted => {}
-            Err(why) if why.kind() == ErrorKind::WouldBlock => {
-                let mut rest = head[sent.min(head.len())..].to_vec();
-                rest.extend_from_slice(&body[sent.saturating_sub(head.len())..]);
-                return Sent::Part(rest);
-            }
-            Err(_) => return Sent::Broken,
-        }
+impl Outgoing {
+    pub(super) fn new(response: Response, keep_alive: bool, head_only: bool) -> Self {
+        let head = write_head(&response, Timestamp::now(), keep_alive);
+        let body = if head_only { Vec::new() } else { response.into_body() };
+        Self { head, body, sent: 0 }
     }
-    Sent::All
+
+    /// Bytes of memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    /// Writes on as far as the socket takes it without waiting. Answers whether all of it is out.
+    pub(super) fn write(&mut self, mut socket: &TcpStream) -> io::Result<bool> {
+        while self.sent < self.bytes() {
+            let head = &self.head[self.sent.min(self.head.len())..];
+            let body = &self.body[self.sent.saturating_sub(self.head.len())..];
+            match socket.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => self.sent += written,
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// Answers one request, once.
@@ -91,22 +98,22 @@ pub struct Responder {
 
 impl Responder {
     /// Sends the answer as far as the socket takes it; the door sees to the rest. Never waits.
-    pub fn send(mut self, response: &Response) {
+    pub fn send(mut self, response: Response) {
         self.answer(response);
     }
 
-    fn answer(&mut self, response: &Response) {
+    fn answer(&mut self, response: Response) {
         self.answered = true;
         // The request's bytes are gone by now; those who come next may have the room.
         drop(self.charge.take());
         self.doorstep.stats.answered(Some(self.route), response.status(), self.started.elapsed());
-        let sent = send(&self.socket, response, self.keep_alive, self.head_only);
-        let (rest, keep_alive) = match sent {
-            Sent::All => (Vec::new(), self.keep_alive),
-            Sent::Part(rest) => (rest, self.keep_alive),
-            Sent::Broken => (Vec::new(), false),
+        let mut outgoing = Outgoing::new(response, self.keep_alive, self.head_only);
+        let (rest, keep_alive) = match outgoing.write(&self.socket) {
+            Ok(true) => (None, self.keep_alive),
+            Ok(false) => (Some(outgoing), self.keep_alive),
+            Err(_) => (None, false),
         };
-        let quiet = rest.is_empty() && keep_alive && !self.pipelined;
+        let quiet = rest.is_none() && keep_alive && !self.pipelined;
         // Sent first, given back second, armed third: the door takes returns before events, so it knows the connection
         // is its own again when the next request's bytes arrive.
         if self.doorstep.returns.send(Return { key: self.key, rest, keep_alive }).is_err() {
@@ -126,7 +133,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if !self.answered {
-            self.answer(&Error::Internal("a request was dropped without an answer".into()).into());
+            self.answer(Error::Internal("a request was dropped without an answer".into()).into());
         }
     }
 }

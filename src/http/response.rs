@@ -71,6 +71,10 @@ impl Response {
         &self.body
     }
 
+    pub(super) fn into_body(self) -> Vec<u8> {
+        self.body
+    }
+
     pub(super) fn headers(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         self.headers.iter().map(|(name, value)| (*name, value))
     }

@@ -180,7 +180,7 @@ impl<S> Worker<S> {
                 None => Ok(content),
             };
             match decoded {
-                Err(error) => responder.send(&error.into()),
+                Err(error) => responder.send(error.into()),
                 Ok(body) => {
                     let query = head.query();
                     let (principal, client) = (admitted.principal, admitted.client);
@@ -203,7 +203,7 @@ impl<S> Worker<S> {
         match &self.handlers[route] {
             Handler::Now(handler) => {
                 let answer = catch_unwind(AssertUnwindSafe(|| handler(&self.state, &request)));
-                responder.send(&Response::from(flatten(answer)));
+                responder.send(Response::from(flatten(answer)));
             }
             Handler::Later(handler) => {
                 let line = request.line();

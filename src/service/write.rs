@@ -46,9 +46,9 @@ where
     let rule = Rule { method: Method::Post, path, access: Access::Key(scope), body: Body::Memory };
     let handler = move |state: &S, request: Request, responder: Responder| match parse(state, &request) {
         Ok(command) => state.core().writer.submit(command, move |outcome| {
-            responder.send(&outcome.map_or_else(Response::from, Into::into));
+            responder.send(outcome.map_or_else(Response::from, Into::into));
         }),
-        Err(error) => responder.send(&error.into()),
+        Err(error) => responder.send(error.into()),
     };
     Route::deferred(rule, Box::new(handler))
 }
