@@ -11,6 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 const TOTAL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// For one client, so that a stranger cannot take it all.
 const CLIENT_BYTES_MAX: usize = TOTAL_BYTES_MAX / 2;
+/// What a client may hold when the others hold everything, and how much more that may be in all: the large bodies of a
+/// few must not keep small reports and health checks out.
+const LITTLE_BYTES: usize = 16 * 1024;
+const RESERVE_BYTES: usize = 512 * 1024;
 
 /// Why a charge was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +64,7 @@ impl Charge {
             if share > CLIENT_BYTES_MAX {
                 return Err(Exhausted::Share);
             }
-            if total > TOTAL_BYTES_MAX {
+            if total > TOTAL_BYTES_MAX + if share > LITTLE_BYTES { 0 } else { RESERVE_BYTES } {
                 return Err(Exhausted::Total);
             }
         }
@@ -96,12 +100,25 @@ mod tests {
         let first = charge(1, CLIENT_BYTES_MAX).unwrap();
         assert_eq!(charge(1, 1).unwrap_err(), Exhausted::Share);
         let second = charge(2, CLIENT_BYTES_MAX).unwrap();
-        assert_eq!(charge(3, 1).unwrap_err(), Exhausted::Total);
+        assert_eq!(charge(3, LITTLE_BYTES + 1).unwrap_err(), Exhausted::Total);
         drop(first);
-        let third = charge(3, 1).unwrap();
+        let third = charge(3, LITTLE_BYTES + 1).unwrap();
         drop((second, third));
         let ledger = budget.0.lock().unwrap();
         assert_eq!((ledger.total, ledger.clients.len()), (0, 0));
+    }
+
+    #[test]
+    fn who_holds_little_finds_room_when_others_hold_everything() {
+        let budget = Budget::default();
+        let charge = |client: u32, bytes| {
+            let mut charge = budget.charge(IpAddr::from(client.to_be_bytes()));
+            charge.set(bytes).map(|()| charge)
+        };
+        let _large = [charge(1, CLIENT_BYTES_MAX).unwrap(), charge(2, CLIENT_BYTES_MAX).unwrap()];
+        let little: Vec<_> = (3..).map_while(|client| charge(client, LITTLE_BYTES).ok()).collect();
+        assert_eq!(little.len(), RESERVE_BYTES / LITTLE_BYTES);
+        assert_eq!(charge(1_000, 1).unwrap_err(), Exhausted::Total);
     }
 
     #[test]

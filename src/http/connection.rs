@@ -122,9 +122,18 @@ impl Connection {
         let bytes = match &self.phase {
             Phase::Answering { outgoing, .. } => outgoing.bytes(),
             Phase::Busy => 0,
-            _ => self.charge.bytes(),
+            Phase::Head | Phase::Body(_) | Phase::Lingering { .. } => self.incoming_bytes(),
         };
         bytes as u128 * now.saturating_duration_since(self.started).as_millis().max(1)
+    }
+
+    /// Bytes of a request that is not complete, with what has arrived behind it.
+    fn incoming_bytes(&self) -> usize {
+        let pending = match &self.phase {
+            Phase::Body(pending) => pending.head.bytes() + pending.intake.bytes_in_memory(),
+            _ => 0,
+        };
+        self.input.len() + pending
     }
 
     /// Bytes of an answer that waits for the client to take the rest of it.
@@ -305,11 +314,7 @@ impl Connection {
 
     /// Charges what is buffered; answers what to do when there is no room for it.
     fn charged(&mut self, around: &mut Surroundings) -> Option<Next> {
-        let body = match &self.phase {
-            Phase::Body(pending) => pending.intake.bytes_in_memory(),
-            _ => 0,
-        };
-        match self.charge.set(self.input.len() + body) {
+        match self.charge.set(self.incoming_bytes()) {
             Ok(()) => None,
             Err(Exhausted::Share) => {
                 let error = Error::Busy("This address has too many bytes in flight");
@@ -332,12 +337,23 @@ impl Connection {
             _ => None,
         };
         around.stats.answered(route, response.status(), took);
+        if after == After::Linger {
+            self.let_go();
+        }
         let mut outgoing = Outgoing::new(response, after == After::Keep, head_only);
         match outgoing.write(&self.socket) {
             Ok(true) => self.answered(after, around),
             Ok(false) => Some(self.answering(outgoing, after, around)),
             Err(_) => Some(Next::Close),
         }
+    }
+
+    /// Drops a request that is refused, before its answer: a client that does not read that would hold it for as long.
+    fn let_go(&mut self) {
+        self.phase = Phase::Head;
+        self.input = Vec::new();
+        // Shrinking is never refused.
+        let _ = self.charge.set(0);
     }
 
     /// Keeps what the socket did not take.
@@ -358,9 +374,6 @@ impl Connection {
                 None
             }
             After::Linger => {
-                self.input = Vec::new();
-                // Shrinking is never refused.
-                let _ = self.charge.set(0);
                 self.phase = Phase::Lingering { bytes_left: LINGER_BYTES_MAX };
                 self.deadline = Some(around.now + LINGER_WITHIN);
                 if self.socket.shutdown(Shutdown::Write).is_err() {

@@ -244,7 +244,7 @@ impl Door {
                 Next::Close => return self.close(key),
                 Next::Dispatch(pending) => return self.dispatch(key, pending),
                 Next::Crowded => {
-                    self.make_room();
+                    self.make_room(key);
                     // Whoever had to go may have been this very connection.
                     let Some(connection) = self.connections.get_mut(key) else { return };
                     next = connection.advance(&mut self.around);
@@ -253,15 +253,14 @@ impl Door {
         }
     }
 
-    /// Refuses the unfinished request that holds the most bytes × age.
-    fn make_room(&mut self) {
+    /// Refuses the unfinished request with the most bytes × age, which may be the one that asks for room.
+    fn make_room(&mut self, asking: u64) {
         let now = self.around.now;
-        let waiting =
-            self.connections.iter().filter(|(_, connection)| !connection.busy() && connection.outgoing_bytes() == 0);
-        let heaviest = waiting.max_by_key(|(_, connection)| connection.weight(now)).map(|(key, _)| key);
-        let Some((key, connection)) = heaviest.and_then(|key| Some((key, self.connections.get_mut(key)?))) else {
-            return;
-        };
+        let weight = |connection: &Connection| if connection.outgoing_bytes() > 0 { 0 } else { connection.weight(now) };
+        let heaviest = self.connections.iter().max_by_key(|(_, connection)| weight(connection));
+        // When those that are being answered hold everything, there is nobody who could make room.
+        let key = heaviest.filter(|(_, connection)| weight(connection) > 0).map_or(asking, |(key, _)| key);
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let next = connection.refuse(Error::Busy("Too many bytes in flight").into(), &mut self.around);
         match next {
             Next::Read => self.arm(key, epoll::EventFlags::IN),

@@ -105,6 +105,11 @@ impl Head {
         Ok(head)
     }
 
+    /// Bytes of memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn method(&self) -> &Method {
         &self.method
     }
