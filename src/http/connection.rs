@@ -31,7 +31,7 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// Reads, and steps through what was read, until other connections have their turn.
 const READS_PER_TURN: usize = 4;
-const STEPS_PER_TURN: usize = 8;
+const STEPS_PER_TURN: usize = 4;
 /// Empty lines before a request line that are forgiven (RFC 9112, section 2.2).
 const EMPTY_LINES_MAX: usize = 4;
 

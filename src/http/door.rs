@@ -32,7 +32,7 @@ const EVENTS_MAX: usize = 128;
 const ACCEPTS_PER_EVENT: usize = 64;
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// All answers that are not out yet, together; beyond it the client that has kept the most the longest is cut off.
-const OUTGOING_BYTES_MAX: usize = 4 * 1024 * 1024;
+const OUTGOING_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// How long accepting rests when there is no descriptor left and nobody to evict.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// The longest sleep, so that answers given back quietly get their idle deadline.
@@ -63,12 +63,20 @@ pub(super) struct Work {
     pub(super) responder: Responder,
 }
 
+/// The ways to the pool. Each holds as many requests as there may be connections, so that none is ever full.
+pub(super) struct Lanes {
+    /// For what takes no time: reports that are parsed and passed on, and what is open to anybody.
+    pub(super) quick: Sender<Work>,
+    /// For whoever looks into the database.
+    pub(super) pages: Sender<Work>,
+}
+
 /// Everything the door's thread owns.
 pub(super) struct Door {
     pub(super) listener: Option<TcpListener>,
     pub(super) doorstep: Arc<Doorstep>,
     pub(super) returns: Receiver<Return>,
-    pub(super) work: Sender<Work>,
+    pub(super) lanes: Lanes,
     pub(super) caps: Caps,
     pub(super) around: Surroundings,
     pub(super) stop: Arc<Stop>,
@@ -89,7 +97,7 @@ impl Door {
         listener: TcpListener,
         doorstep: Arc<Doorstep>,
         returns: Receiver<Return>,
-        work: Sender<Work>,
+        lanes: Lanes,
         caps: Caps,
         around: Surroundings,
         stop: Arc<Stop>,
@@ -99,7 +107,7 @@ impl Door {
             listener: Some(listener),
             doorstep,
             returns,
-            work,
+            lanes,
             caps,
             around,
             stop,
@@ -283,9 +291,9 @@ impl Door {
             started: connection.started(),
             answered: false,
         };
-        // The channel holds as many requests as there may be connections, so it is never full; a pool that is gone
-        // drops the responder, which answers 500.
-        if self.work.try_send(Work { pending, responder }).is_err() {
+        let lane = if pending.admitted.page { &self.lanes.pages } else { &self.lanes.quick };
+        // A pool that is gone drops the responder, which answers 500.
+        if lane.try_send(Work { pending, responder }).is_err() {
             log::error!("the pool of workers is gone");
         }
     }

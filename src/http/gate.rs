@@ -50,6 +50,8 @@ pub(super) struct Admitted {
     pub(super) bytes_max: usize,
     pub(super) spooled: bool,
     pub(super) head_only: bool,
+    /// Whether answering takes a look into the database.
+    pub(super) page: bool,
 }
 
 impl Gate {
@@ -108,7 +110,8 @@ impl Gate {
             return Err(Error::TooLarge { limit_bytes: bytes_max });
         }
         let head_only = *head.method() == Method::Head;
-        Ok(Admitted { route, params, principal, client, bytes_max, spooled, head_only })
+        let page = rule.method == Method::Get && !open;
+        Ok(Admitted { route, params, principal, client, bytes_max, spooled, head_only, page })
     }
 
     /// The holder of the key a head carries, counted against the key's own limit.

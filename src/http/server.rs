@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use super::body::decode;
 use super::budget::Budget;
-use super::door::{Caps, Door, Stop, Surroundings, Work};
+use super::door::{Caps, Door, Lanes, Stop, Surroundings, Work};
 use super::gate::{Gate, GateSettings};
 use super::request::Request;
 use super::responder::{Doorstep, Responder};
@@ -24,8 +24,10 @@ use super::stats::Stats;
 use crate::background;
 use crate::error::{Error, Result};
 
-/// Threads that run handlers. Writes are answered by the writer, so these are for reads and for parsing.
-const WORKERS: usize = 4;
+/// Threads that run handlers, in each of two lanes: one for pages, which may be large or take their time, and one for
+/// what is quick, so that no page keeps a report or a health check waiting. As few as keep two processors busy: a page
+/// of the largest kind takes 2.5 MB while it is made.
+const WORKERS_PER_LANE: usize = 2;
 
 /// Connections that may wait to be accepted; the system may allow fewer. With the 128 of the standard library a burst
 /// overflows, and whoever comes then waits a second until the kernel tries again.
@@ -102,25 +104,29 @@ impl Server {
             stats: Arc::clone(&stats),
         });
         let stop = Arc::new(Stop::default());
-        let (work, queue) = bounded(settings.caps.connections + 1);
         let spool_dir = settings.spool_dir;
-        let mut threads = Vec::with_capacity(WORKERS + 1);
-        for index in 0..WORKERS {
-            let worker = Worker {
-                queue: queue.clone(),
-                handlers: Arc::clone(&handlers),
-                state: Arc::clone(&state),
-                body_bytes_max: settings.gate.body_bytes_max,
-                rules: Arc::clone(&rules),
-                spool_dir: spool_dir.clone(),
-            };
-            threads.push(background::vital(&format!("worker-{index}"), move || worker.run())?);
-        }
+        let mut threads = Vec::with_capacity(2 * WORKERS_PER_LANE + 1);
+        let mut lane = |name: &str| -> io::Result<Sender<Work>> {
+            let (work, queue) = bounded(settings.caps.connections + 1);
+            for index in 0..WORKERS_PER_LANE {
+                let worker = Worker {
+                    queue: queue.clone(),
+                    handlers: Arc::clone(&handlers),
+                    state: Arc::clone(&state),
+                    body_bytes_max: settings.gate.body_bytes_max,
+                    rules: Arc::clone(&rules),
+                    spool_dir: spool_dir.clone(),
+                };
+                threads.push(background::vital(&format!("{name}-{index}"), move || worker.run())?);
+            }
+            Ok(work)
+        };
+        let lanes = Lanes { quick: lane("quick")?, pages: lane("pages")? };
         let gate = Gate::new(settings.gate, rules, Arc::clone(&stats.refused));
         let (now, budget) = (Instant::now(), Budget::default());
         let around = Surroundings { gate, budget, stats, spool_dir, now, stopping: false };
         let (doorstep_of_door, stop_of_door) = (Arc::clone(&doorstep), Arc::clone(&stop));
-        let door = Door::new(bound.listener, doorstep_of_door, returned, work, settings.caps, around, stop_of_door);
+        let door = Door::new(bound.listener, doorstep_of_door, returned, lanes, settings.caps, around, stop_of_door);
         let run = move || {
             if let Err(why) = door.run() {
                 panic!("the door cannot wait for events: {why}");
