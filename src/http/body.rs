@@ -2,10 +2,10 @@
 //! and decoded when it is whole.
 
 use std::fs::File;
-use std::io::{self, Read, Seek as _, Write as _};
+use std::io::{self, BufRead, BufReader, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use rustix::fs::{Mode, OFlags};
 
 use super::budget::Charge;
@@ -15,6 +15,8 @@ use super::response::Response;
 use crate::error::Error;
 
 const DECODE_STEP_BYTES: usize = 64 * 1024;
+/// gzip may come in several members (RFC 1952, section 2.2). Each takes time, an empty one of 20 bytes as well.
+const GZIP_MEMBERS_MAX: usize = 64;
 
 /// A body while it arrives.
 #[derive(Debug)]
@@ -141,7 +143,7 @@ pub(super) fn decode(
         Content::Memory(bytes) => {
             let before = charge.bytes();
             let mut decoded = Vec::new();
-            expand(&encoding, bytes.as_slice(), bytes_max, |step| {
+            expand(&encoding, &mut bytes.as_slice(), bytes_max, |step| {
                 charge.set(before + decoded.len() + step.len()).map_err(|_| Error::Busy("Too many bytes in flight"))?;
                 decoded.extend_from_slice(step);
                 Ok(())
@@ -151,7 +153,9 @@ pub(super) fn decode(
         Content::File(mut file) => {
             file.rewind().map_err(|why| cannot_spool(&why))?;
             let mut decoded = unlinked_file(spool_dir).map_err(|why| cannot_spool(&why))?;
-            expand(&encoding, file, bytes_max, |step| decoded.write_all(step).map_err(|why| cannot_spool(&why)))?;
+            expand(&encoding, &mut BufReader::new(file), bytes_max, |step| {
+                decoded.write_all(step).map_err(|why| cannot_spool(&why))
+            })?;
             rewound(Content::File(decoded))
         }
     }
@@ -164,51 +168,40 @@ fn rewound(mut content: Content) -> Result<Content, Error> {
     Ok(content)
 }
 
-fn expand<R: Read + Peek>(
+fn expand(
     encoding: &str,
-    coded: R,
+    coded: &mut dyn BufRead,
     bytes_max: usize,
     mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    // What is called deflate is zlib (RFC 9110, section 8.4.1.2), but some clients send it without the wrapper.
-    let mut reader: Box<dyn Read> = match (encoding, coded.first_byte()) {
-        ("deflate", Some(0x78)) => Box::new(ZlibDecoder::new(coded)),
-        ("deflate", _) => Box::new(DeflateDecoder::new(coded)),
-        _ => Box::new(MultiGzDecoder::new(coded)),
-    };
+    let invalid = |_| Error::Invalid(format!("The body is not valid {encoding}"));
     let mut step = vec![0; DECODE_STEP_BYTES.min(bytes_max + 1)];
     let mut total = 0;
-    loop {
-        let read = match reader.read(&mut step) {
+    let mut inflate = |decoder: &mut dyn Read| loop {
+        let read = match decoder.read(&mut step) {
             Ok(0) => return Ok(()),
             Ok(read) => read,
             Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return Err(Error::Invalid(format!("The body is not valid {encoding}"))),
+            Err(why) => return Err(invalid(why)),
         };
         total += read;
         if total > bytes_max {
             return Err(Error::TooLarge { limit_bytes: bytes_max });
         }
         sink(&step[..read])?;
+    };
+    if encoding == "deflate" {
+        // It is zlib (RFC 9110, section 8.4.1.2), but some clients send it without the wrapper.
+        let wrapped = coded.fill_buf().map_err(invalid)?.first() == Some(&0x78);
+        return if wrapped { inflate(&mut ZlibDecoder::new(coded)) } else { inflate(&mut DeflateDecoder::new(coded)) };
     }
-}
-
-/// Looks at the first byte without consuming it.
-trait Peek {
-    fn first_byte(&self) -> Option<u8>;
-}
-
-impl Peek for &[u8] {
-    fn first_byte(&self) -> Option<u8> {
-        self.first().copied()
+    for _ in 0..GZIP_MEMBERS_MAX {
+        inflate(&mut GzDecoder::new(&mut *coded))?;
+        if coded.fill_buf().map_err(invalid)?.is_empty() {
+            return Ok(());
+        }
     }
-}
-
-impl Peek for File {
-    fn first_byte(&self) -> Option<u8> {
-        let mut byte = [0];
-        std::os::unix::fs::FileExt::read_exact_at(self, &mut byte, 0).ok().map(|()| byte[0])
-    }
+    Err(Error::Invalid(format!("The body has more than {GZIP_MEMBERS_MAX} gzip members")))
 }
 
 fn cannot_spool(why: &io::Error) -> Error {
@@ -296,6 +289,15 @@ mod tests {
         for content in [Content::Memory(bomb.clone()), spooled(&bomb)] {
             assert_eq!(decoded(content, "gzip", 100_000), Err(Error::TooLarge { limit_bytes: 100_000 }));
         }
+    }
+
+    #[test]
+    fn members_of_gzip_are_joined_while_they_are_few() {
+        let members = |count| Content::Memory(gzip(b"abc").repeat(count));
+        assert_eq!(decoded(members(GZIP_MEMBERS_MAX), "gzip", 1_000).unwrap(), b"abc".repeat(GZIP_MEMBERS_MAX));
+        assert!(matches!(decoded(members(GZIP_MEMBERS_MAX + 1), "gzip", 1_000), Err(Error::Invalid(_))));
+        let trailed = [gzip(b"abc"), b"x".to_vec()].concat();
+        assert!(matches!(decoded(Content::Memory(trailed), "gzip", 1_000), Err(Error::Invalid(_))));
     }
 
     #[test]
