@@ -128,8 +128,10 @@ impl Door {
         while !(self.around.stopping && self.connections.is_empty()) {
             self.wait(&mut events)?;
             self.around.now = Instant::now();
-            self.take_returns();
             for event in events.drain(..) {
+                // Before each, since it may come from a connection that is given back only now, and since answers that
+                // nobody reads are not bounded until they are here.
+                self.take_returns();
                 match event.data.u64() {
                     KEY_LISTENER => self.accept(),
                     KEY_WAKE => drain(&self.doorstep.wake),
