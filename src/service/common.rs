@@ -11,7 +11,9 @@ use crate::http::{Bound, Caps, GateSettings, Keys, Network, Proxies, Settings};
 
 use super::Failure;
 
-const READERS: usize = 5;
+/// Connections that look: one for each thread that makes pages, for a health check and for a background job. Each keeps
+/// up to 512 KB of pages.
+const READERS: usize = 4;
 
 /// Where services differ in their common settings.
 #[derive(Debug, Clone, Copy)]
