@@ -186,7 +186,7 @@ fn empty_handler() {
         body: http::Body::Memory,
     };
     let answer: http::Deferred<Nothing> =
-        Box::new(|_, _, responder| responder.send(&http::Response::text(201, "created".into())));
+        Box::new(|_, _, responder| responder.send(http::Response::text(201, "created".into())));
     let routes = vec![http::Route::deferred(rule, answer)];
     let bound = http::Bound::take(([127, 0, 0, 1], 0).into()).expect("a free port");
     let settings = http::Settings {

@@ -31,7 +31,7 @@ fn routes() -> Vec<Route<Nothing>> {
         let read = request.spooled().map(|mut file| file.read_to_end(&mut bytes));
         assert!(matches!(read, Some(Ok(_))) && request.body().is_empty());
         let sum = bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
-        responder.send(&Response::text(200, format!("{} {sum}", bytes.len())));
+        responder.send(Response::text(200, format!("{} {sum}", bytes.len())));
     });
     vec![
         Route::get("/panics", Access::Open, |_, _| panic!("on purpose")),
