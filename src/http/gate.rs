@@ -103,6 +103,7 @@ impl Gate {
             return Err(Error::Forbidden(format!("This key lacks the scope '{scope}'")));
         }
         let (bytes_max, spooled) = match rule.body {
+            Body::None => (0, false),
             Body::Memory => (self.settings.body_bytes_max, false),
             Body::Spooled(bytes_max) => (bytes_max, true),
         };

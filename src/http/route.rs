@@ -20,6 +20,8 @@ pub enum Access {
 /// Where a body is kept while it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
+    /// Nowhere: there is none. Routes that only look are asked by strangers too, whose bytes are not to lie in memory.
+    None,
     /// In memory, at most as many bytes as the service's own limit.
     Memory,
     /// In an unlinked file, at most this many bytes.
@@ -61,7 +63,7 @@ pub struct Route<S> {
 impl<S> Route<S> {
     /// A route that only looks.
     pub fn get(path: &'static str, access: Access, handler: fn(&S, &Request) -> Result<Response>) -> Self {
-        Self { rule: Rule { method: Method::Get, path, access, body: Body::Memory }, handler: Handler::Now(handler) }
+        Self { rule: Rule { method: Method::Get, path, access, body: Body::None }, handler: Handler::Now(handler) }
     }
 
     /// A route whose answer comes later than the function returns.

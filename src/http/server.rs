@@ -199,6 +199,7 @@ impl<S> Worker<S> {
 
     fn bytes_max(&self, route: usize) -> usize {
         match self.rules[route].body {
+            super::route::Body::None => 0,
             super::route::Body::Memory => self.body_bytes_max,
             super::route::Body::Spooled(bytes_max) => bytes_max,
         }
