@@ -3,16 +3,17 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::body::Intake;
 use super::budget::{Budget, Charge, Exhausted};
-use super::door::Surroundings;
-use super::gate::Admitted;
+use super::gate::{Admitted, Gate};
 use super::message::{Framing, Head, head_end};
 use super::responder::Outgoing;
 use super::response::Response;
+use super::stats::Stats;
 use crate::error::Error;
 
 /// From a request's first byte, or from a connection's beginning, to the end of the head.
@@ -34,6 +35,16 @@ const READS_PER_TURN: usize = 4;
 const STEPS_PER_TURN: usize = 4;
 /// Empty lines before a request line that are forgiven (RFC 9112, section 2.2).
 const EMPTY_LINES_MAX: usize = 4;
+
+/// What every connection may need while it advances.
+pub(super) struct Surroundings {
+    pub(super) gate: Gate,
+    pub(super) budget: Budget,
+    pub(super) stats: Arc<Stats>,
+    pub(super) spool_dir: PathBuf,
+    pub(super) now: Instant,
+    pub(super) stopping: bool,
+}
 
 /// A connection the door owns.
 pub(super) struct Connection {

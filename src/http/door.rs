@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,12 +17,9 @@ use rustix::event::{Timespec, epoll};
 use rustix::net::{SocketAddrAny, SocketFlags};
 
 use super::address::{canonical, subscriber};
-use super::budget::Budget;
-use super::connection::{After, Connection, Next, Pending};
-use super::gate::Gate;
+use super::connection::{After, Connection, Next, Pending, Surroundings};
 use super::responder::{Doorstep, Responder, Return};
 use super::slab::Slab;
-use super::stats::Stats;
 use crate::error::Error;
 
 const KEY_LISTENER: u64 = u64::MAX;
@@ -45,16 +41,6 @@ pub struct Caps {
     pub connections: usize,
     /// From one address, or one IPv6 /64.
     pub connections_per_address: usize,
-}
-
-/// What every connection may need while it advances.
-pub(super) struct Surroundings {
-    pub(super) gate: Gate,
-    pub(super) budget: Budget,
-    pub(super) stats: Arc<Stats>,
-    pub(super) spool_dir: PathBuf,
-    pub(super) now: Instant,
-    pub(super) stopping: bool,
 }
 
 /// A complete request on its way to the pool.

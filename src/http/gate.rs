@@ -11,7 +11,8 @@ use super::address::{Proxies, subscriber};
 use super::keys::{Keys, Principal};
 use super::message::{Framing, Head};
 use super::rate::RateLimit;
-use super::route::{Access, Body, Found, Params, Rule, find};
+use super::request::Params;
+use super::route::{Access, Body, Found, Rule, find};
 use super::stats::Refused;
 use crate::error::{Error, Result};
 

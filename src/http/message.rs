@@ -1,14 +1,10 @@
-//! HTTP/1.1 messages as bytes (RFC 9112): where a head ends, what it says, how its body is framed, chunks, and the
-//! head of an answer. Pure: no sockets, no clock, nothing of this program's routes.
+//! HTTP/1.1 requests as bytes (RFC 9112): where a head ends, what it says, how its body is framed, and chunks. Pure: no
+//! sockets, no clock, nothing of this program's routes.
 
-use std::io::Write as _;
 use std::ops::Range;
 
 use percent_encoding::percent_decode;
-use tiny_http::{Method, StatusCode};
-
-use super::response::{Response, Value};
-use crate::clock::Timestamp;
+use tiny_http::Method;
 
 /// The most a request line and its fields may take together, in bytes; beyond it the answer is 431.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -323,46 +319,6 @@ fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
     }
     let text = std::str::from_utf8(digits).unwrap_or_default();
     u64::from_str_radix(text, 16).map_err(|_| malformed("A chunk's size must be a hexadecimal number"))
-}
-
-/// Writes the head of an answer. A value that would break out of its line is replaced, never written.
-pub(super) fn write_head(response: &Response, now: Timestamp, keep_alive: bool) -> Vec<u8> {
-    let status = StatusCode(response.status());
-    let mut head = Vec::with_capacity(256);
-    let out = &mut head;
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "HTTP/1.1 {} {}\r\n", status.0, status.default_reason_phrase());
-    let _ = write!(out, "Date: {}\r\n", http_date(now));
-    if status.0 >= 200 && status.0 != 204 && status.0 != 304 {
-        let _ = write!(out, "Content-Length: {}\r\n", response.body().len());
-    }
-    for (name, value) in response.headers() {
-        let value = match value {
-            Value::Fixed(text) => text,
-            Value::Made(text) if text.bytes().any(|byte| byte.is_ascii_control()) => "-",
-            Value::Made(text) => text.as_str(),
-        };
-        let _ = write!(out, "{name}: {value}\r\n");
-    }
-    let _ = write!(out, "Connection: {}\r\n\r\n", if keep_alive { "keep-alive" } else { "close" });
-    head
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
-fn http_date(at: Timestamp) -> String {
-    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let at = at.calendar();
-    format!(
-        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
-        DAYS[usize::from(at.weekday().number_days_from_monday())],
-        at.day(),
-        MONTHS[usize::from(u8::from(at.month())) - 1],
-        at.year(),
-        at.hour(),
-        at.minute(),
-        at.second()
-    )
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::keys::Principal;
 use super::message::Head;
-use super::route::Params;
 use crate::error::{Error, Result};
 
 /// A request whose body has arrived in full and decoded.
@@ -19,6 +18,9 @@ pub struct Request {
     pub(super) principal: Arc<Principal>,
     pub(super) client: IpAddr,
 }
+
+/// What a path's varying segments hold, by name.
+pub(super) type Params = Vec<(&'static str, String)>;
 
 /// A body, where it was taken in.
 #[derive(Debug)]

@@ -11,8 +11,7 @@ use crossbeam_channel::Sender;
 use rustix::event::epoll;
 
 use super::budget::Charge;
-use super::message::write_head;
-use super::response::Response;
+use super::response::{Response, write_head};
 use super::stats::Stats;
 use crate::clock::Timestamp;
 use crate::error::Error;

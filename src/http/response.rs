@@ -1,10 +1,11 @@
-//! What this program answers: a status, headers, a body. Every error becomes one here, in one conversion.
+//! What this program answers: a status, headers, a body, and how its head is written. Every error becomes one here, in
+//! one conversion.
 
-use std::fmt::Write as _;
-
+use std::io::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::Serialize;
+use tiny_http::StatusCode;
 
 use super::message::Fault;
 use crate::clock::Timestamp;
@@ -91,9 +92,7 @@ impl Response {
 /// The one place where errors become statuses and sentences for the outside.
 impl From<Error> for Response {
     fn from(error: Error) -> Self {
-        let mut sentence = String::new();
-        // Writing to a String cannot fail.
-        let _ = write!(sentence, "{error}");
+        let sentence = error.to_string();
         let status = match &error {
             Error::Invalid(_) => 400,
             Error::Unauthorized => 401,
@@ -141,5 +140,58 @@ impl From<Fault> for Response {
 impl From<crate::error::Result<Response>> for Response {
     fn from(answer: crate::error::Result<Response>) -> Self {
         answer.unwrap_or_else(Self::from)
+    }
+}
+
+/// Writes the head of an answer. A value that would break out of its line is replaced, never written.
+pub(super) fn write_head(response: &Response, now: Timestamp, keep_alive: bool) -> Vec<u8> {
+    let status = StatusCode(response.status());
+    let mut head = Vec::with_capacity(256);
+    let out = &mut head;
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "HTTP/1.1 {} {}\r\n", status.0, status.default_reason_phrase());
+    let _ = write!(out, "Date: {}\r\n", http_date(now));
+    if status.0 >= 200 && status.0 != 204 && status.0 != 304 {
+        let _ = write!(out, "Content-Length: {}\r\n", response.body().len());
+    }
+    for (name, value) in response.headers() {
+        let value = match value {
+            Value::Fixed(text) => text,
+            Value::Made(text) if text.bytes().any(|byte| byte.is_ascii_control()) => "-",
+            Value::Made(text) => text.as_str(),
+        };
+        let _ = write!(out, "{name}: {value}\r\n");
+    }
+    let _ = write!(out, "Connection: {}\r\n\r\n", if keep_alive { "keep-alive" } else { "close" });
+    head
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
+fn http_date(at: Timestamp) -> String {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let at = at.calendar();
+    format!(
+        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
+        DAYS[usize::from(at.weekday().number_days_from_monday())],
+        at.day(),
+        MONTHS[usize::from(u8::from(at.month())) - 1],
+        at.year(),
+        at.hour(),
+        at.minute(),
+        at.second()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_break_out_of_its_header() {
+        let response = Response::text(200, "x".into()).with("X-Name", "a\r\nSet-Cookie: b".into());
+        let head = String::from_utf8(write_head(&response, Timestamp::from_ms(784_111_777_000), true)).unwrap();
+        assert!(head.contains("X-Name: -\r\n"), "{head}");
+        assert!(head.contains("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{head}");
     }
 }

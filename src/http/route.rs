@@ -3,7 +3,7 @@
 use tiny_http::Method;
 
 use super::keys::Scope;
-use super::request::Request;
+use super::request::{Params, Request};
 use super::responder::Responder;
 use super::response::Response;
 use crate::error::Result;
@@ -71,9 +71,6 @@ impl<S> Route<S> {
         Self { rule, handler: Handler::Later(handler) }
     }
 }
-
-/// What a path's varying segments hold, by name.
-pub(super) type Params = Vec<(&'static str, String)>;
 
 /// What the table says of a method and a path.
 #[derive(Debug, PartialEq, Eq)]

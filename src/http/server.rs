@@ -14,7 +14,8 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use super::body::decode;
 use super::budget::Budget;
-use super::door::{Caps, Door, Lanes, Stop, Surroundings, Work};
+use super::connection::Surroundings;
+use super::door::{Caps, Door, Lanes, Stop, Work};
 use super::gate::{Gate, GateSettings};
 use super::request::Request;
 use super::responder::{Doorstep, Responder};
@@ -94,7 +95,7 @@ impl Server {
     ) -> io::Result<Self> {
         let rules: Arc<[Rule]> = routes.iter().map(|route| route.rule.clone()).collect();
         let handlers: Arc<[Handler<S>]> = routes.into_iter().map(|route| route.handler).collect();
-        let stats = Arc::new(Stats::new(Arc::clone(&rules)));
+        let stats = Arc::new(Stats::new(rules.iter().map(|rule| (rule.method.to_string(), rule.path)).collect()));
         let state = state(Arc::clone(&stats));
         let (returns, returned) = unbounded();
         let doorstep = Arc::new(Doorstep {

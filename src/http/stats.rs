@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::route::Rule;
 use crate::error::Error;
 
 /// Upper bounds of the latency histogram's buckets, in seconds.
@@ -16,7 +15,8 @@ const PROJECTS_MAX: usize = 100;
 /// Everything counted since the start.
 #[derive(Debug)]
 pub struct Stats {
-    rules: Arc<[Rule]>,
+    /// Method and path of each route.
+    routes: Vec<(String, &'static str)>,
     answers: Mutex<BTreeMap<(usize, u16), u64>>,
     latency: [AtomicU64; LATENCY_BUCKETS_S.len() + 1],
     latency_us: AtomicU64,
@@ -40,9 +40,9 @@ pub struct Answers {
 }
 
 impl Stats {
-    pub(super) fn new(rules: Arc<[Rule]>) -> Self {
+    pub(super) fn new(routes: Vec<(String, &'static str)>) -> Self {
         Self {
-            rules,
+            routes,
             answers: Mutex::default(),
             latency: std::array::from_fn(|_| AtomicU64::new(0)),
             latency_us: AtomicU64::new(0),
@@ -76,8 +76,8 @@ impl Stats {
 
     /// Method and path of a route, as the table of routes writes them.
     #[must_use]
-    pub fn route(&self, index: usize) -> (String, &'static str) {
-        self.rules.get(index).map_or((String::new(), ""), |rule| (rule.method.to_string(), rule.path))
+    pub fn route(&self, index: usize) -> (&str, &'static str) {
+        self.routes.get(index).map_or(("", ""), |(method, path)| (method.as_str(), *path))
     }
 
     /// The latency histogram: answers within each bucket (not cumulated, the last one has no bound), and their sum in

@@ -94,7 +94,7 @@ fn requests<S: State>(text: &mut Exposition, state: &S) {
         .answers()
         .into_iter()
         .map(|row| {
-            let (method, path) = row.route.map_or_else(|| ("-".to_owned(), "-"), |route| http.route(route));
+            let (method, path) = row.route.map_or(("-", "-"), |route| http.route(route));
             (format!("{{method=\"{method}\",route=\"{path}\",status=\"{}\"}}", row.status), row.count)
         })
         .collect();
