@@ -30,8 +30,8 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// The least that is read at once. What lies behind a request waits in memory while that one is answered, so of what
 /// may not belong to it no more than this is read.
 const READ_BYTES_MIN: usize = 4 * 1024;
-/// Reads, and steps through what was read, until other connections have their turn.
-const READS_PER_TURN: usize = 4;
+/// Bytes read, and steps through what was read, until other connections have their turn.
+const BYTES_PER_TURN: usize = 64 * 1024;
 const STEPS_PER_TURN: usize = 4;
 /// Empty lines before a request line that are forgiven (RFC 9112, section 2.2).
 const EMPTY_LINES_MAX: usize = 4;
@@ -125,7 +125,7 @@ impl Connection {
 
     /// Whether it is between two requests.
     pub(super) fn idle(&self) -> bool {
-        matches!(self.phase, Phase::Head) && self.input.is_empty()
+        matches!(self.phase, Phase::Head) && self.only_empty_lines()
     }
 
     /// How much this connection's unfinished request or answer weighs, in bytes × milliseconds.
@@ -169,8 +169,9 @@ impl Connection {
     /// The socket has something to read. More than a turn's worth has to wait: who sends faster than the door reads
     /// would have it for himself.
     pub(super) fn readable(&mut self, around: &mut Surroundings, scratch: &mut [u8]) -> Next {
-        for _ in 0..READS_PER_TURN {
-            let room = self.wanted_bytes().min(scratch.len());
+        let mut left = BYTES_PER_TURN;
+        while left > 0 {
+            let room = self.wanted_bytes().min(scratch.len()).min(left);
             let read = match (&*self.socket).read(&mut scratch[..room]) {
                 Ok(0) => return Next::Close,
                 Ok(read) => read,
@@ -178,6 +179,7 @@ impl Connection {
                 Err(why) if why.kind() == ErrorKind::WouldBlock => return Next::Read,
                 Err(_) => return Next::Close,
             };
+            left -= read;
             if let Phase::Lingering { bytes_left } = &mut self.phase {
                 *bytes_left = bytes_left.saturating_sub(read);
                 if *bytes_left == 0 {
@@ -204,7 +206,7 @@ impl Connection {
     }
 
     fn arrived(&mut self, bytes: &[u8], around: &Surroundings) {
-        if self.idle() {
+        if matches!(self.phase, Phase::Head) && self.input.is_empty() {
             self.started = around.now;
             self.deadline = Some(around.now + HEAD_WITHIN);
         }
