@@ -34,6 +34,9 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// The longest sleep, so that answers given back quietly get their idle deadline.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
+/// The longest sleep while stopping: a connection that is given back quietly is to be closed, and no event tells of it.
+const STOPPING_SLEEP_MAX: Duration = Duration::from_millis(20);
+
 /// How many connections may be open.
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
@@ -143,6 +146,7 @@ impl Door {
     fn wait(&self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
         let wake_at = self.accepting_again.map_or(self.next_sweep, |again| again.min(self.next_sweep));
         let wait = wake_at.saturating_duration_since(Instant::now());
+        let wait = if self.around.stopping { wait.min(STOPPING_SLEEP_MAX) } else { wait };
         let wait = Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() };
         match epoll::wait(&self.doorstep.epoll, rustix::buffer::spare_capacity(events), Some(&wait)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

@@ -88,7 +88,7 @@ fn each_refusal_has_a_sentence_to_act_on() {
 #[test]
 fn a_client_with_too_many_bytes_in_flight_is_told_when_to_come_back() {
     let service = Setup::error_tracker().start();
-    let bytes = post_bytes(vec![b' '; 262_144]).bytes();
+    let bytes = post_bytes(vec![b' '; 250_000]).bytes();
     let mut clients: Vec<Client> = (0..9).map(|_| service.connect()).collect();
     for client in &mut clients {
         client.write(&bytes[..bytes.len() - 1]);
@@ -99,7 +99,7 @@ fn a_client_with_too_many_bytes_in_flight_is_told_when_to_come_back() {
         client.socket().set_nonblocking(false).unwrap();
         answered
     };
-    let refused = wait_until(|| clients.iter().position(answered)).expect("nine of 256 KiB are more than 2 MiB");
+    let refused = wait_until(|| clients.iter().position(answered)).expect("nine of 250 KB are more than 2 MiB");
     let answer = clients.remove(refused).answer().expect(503).says("too many bytes in flight");
     assert_eq!(answer.header("retry-after"), Some("1"));
     service.connect_from([127, 0, 0, 2]).unwrap().send(&post(&fresh())).expect(201);
