@@ -52,7 +52,8 @@ pub(super) struct Connection {
     pub(super) peer: IpAddr,
     /// What the cap per address counts; `None` for trusted proxies.
     pub(super) seat: Option<IpAddr>,
-    pub(super) opened: Instant,
+    /// How many were accepted before it.
+    pub(super) order: u64,
     pub(super) deadline: Option<Instant>,
     pub(super) phase: Phase,
     charge: Charge,
@@ -104,15 +105,22 @@ pub(super) enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, peer: IpAddr, seat: Option<IpAddr>, budget: &Budget, now: Instant) -> Self {
+    pub(super) fn new(
+        socket: TcpStream,
+        peer: IpAddr,
+        seat: Option<IpAddr>,
+        order: u64,
+        around: &Surroundings,
+    ) -> Self {
+        let now = around.now;
         Self {
             socket: Arc::new(socket),
             peer,
             seat,
-            opened: now,
+            order,
             deadline: Some(now + HEAD_WITHIN),
             phase: Phase::Head,
-            charge: budget.charge(seat.unwrap_or(peer)),
+            charge: around.budget.charge(seat.unwrap_or(peer)),
             input: Vec::new(),
             scanned: 0,
             started: now,

@@ -71,6 +71,8 @@ pub(super) struct Door {
     pub(super) stop: Arc<Stop>,
     connections: Slab<Connection>,
     seats: HashMap<IpAddr, usize>,
+    /// Connections so far. Many are accepted at one moment, so their times would not tell which is the oldest.
+    accepted: u64,
     accepting_again: Option<Instant>,
     next_sweep: Instant,
 }
@@ -102,6 +104,7 @@ impl Door {
             stop,
             connections: Slab::default(),
             seats: HashMap::new(),
+            accepted: 0,
             accepting_again: None,
             next_sweep,
         }
@@ -197,7 +200,8 @@ impl Door {
         let socket = TcpStream::from(socket);
         // Answers are written whole; waiting for more to send would only delay them.
         let _ = socket.set_nodelay(true);
-        let connection = Connection::new(socket, peer, seat, &self.around.budget, self.around.now);
+        let connection = Connection::new(socket, peer, seat, self.accepted, &self.around);
+        self.accepted += 1;
         self.schedule(connection.deadline);
         let (key, connection) = self.connections.insert(connection);
         let event = epoll::EventData::new_u64(key);
@@ -215,7 +219,7 @@ impl Door {
     fn evict(&mut self, seat: Option<IpAddr>) -> bool {
         let candidates = self.connections.iter().filter(|(_, connection)| !connection.busy());
         let candidates = candidates.filter(|(_, connection)| seat.is_none() || connection.seat == seat);
-        let Some((key, _)) = candidates.min_by_key(|(_, connection)| connection.opened) else { return false };
+        let Some((key, _)) = candidates.min_by_key(|(_, connection)| connection.order) else { return false };
         self.around.stats.evicted.fetch_add(1, Ordering::Relaxed);
         self.close(key);
         true
