@@ -57,6 +57,9 @@ impl Charge {
 
     /// Makes this charge `bytes` large. Growing can be refused, and then nothing changes.
     pub(super) fn set(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        if bytes == self.bytes {
+            return Ok(());
+        }
         let mut ledger = self.budget.0.lock().unwrap_or_else(PoisonError::into_inner);
         let total = ledger.total - self.bytes + bytes;
         let share = ledger.clients.get(&self.client).copied().unwrap_or(0) - self.bytes + bytes;

@@ -390,6 +390,8 @@ impl Connection {
         match after {
             After::Keep if !around.stopping => {
                 self.phase = Phase::Head;
+                // What was charged for the head is gone. Shrinking is never refused.
+                let _ = self.charge.set(self.input.len().min(self.charge.bytes()));
                 self.started = around.now;
                 self.deadline = Some(around.now + if self.input.is_empty() { IDLE_WITHIN } else { HEAD_WITHIN });
                 None
