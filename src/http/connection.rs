@@ -30,9 +30,8 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// The least that is read at once. What lies behind a request waits in memory while that one is answered, so of what
 /// may not belong to it no more than this is read.
 const READ_BYTES_MIN: usize = 4 * 1024;
-/// Bytes read, and steps through what was read, until other connections have their turn.
+/// Bytes read until other connections have their turn.
 const BYTES_PER_TURN: usize = 64 * 1024;
-const STEPS_PER_TURN: usize = 4;
 /// Empty lines before a request line that are forgiven (RFC 9112, section 2.2).
 const EMPTY_LINES_MAX: usize = 4;
 
@@ -221,9 +220,9 @@ impl Connection {
         self.input.extend_from_slice(bytes);
     }
 
-    /// Goes as far as the bytes that have arrived allow, or a turn does.
+    /// Goes as far as the bytes that have arrived allow, or to the first answer.
     pub(super) fn advance(&mut self, around: &mut Surroundings) -> Next {
-        for _ in 0..STEPS_PER_TURN {
+        loop {
             let step = match self.phase {
                 Phase::Head => self.advance_head(around),
                 Phase::Body(_) => self.advance_body(around),
@@ -234,9 +233,6 @@ impl Connection {
                 return next;
             }
         }
-        // Refusals are answered here, and thousands of requests fit into one packet. It goes on when the others had
-        // their turn and the client has taken its answers.
-        Next::Write
     }
 
     /// Drops what is used up of the input, and the room it took: connections are many, and buffers that were large once
@@ -294,7 +290,9 @@ impl Connection {
                 let bodyless = matches!(framing, Framing::None | Framing::Length(0));
                 let after = if bodyless && head.keep_alive() && !around.stopping { After::Keep } else { After::Linger };
                 let head_only = *head.method() == tiny_http::Method::Head;
-                return self.answer(error.into(), after, head_only, around);
+                // Such requests are small, and hundreds may have arrived at once. The next one has to wait until the
+                // others had their turn and the client takes its answers.
+                return Some(self.answer(error.into(), after, head_only, around).unwrap_or(Next::Write));
             }
         };
         let spool_dir = admitted.spooled.then_some(around.spool_dir.as_path());

@@ -125,7 +125,7 @@ impl Door {
                 // nobody reads are not bounded until they are here.
                 self.take_returns();
                 match event.data.u64() {
-                    KEY_LISTENER => self.accept(),
+                    KEY_LISTENER => self.accept(&mut scratch),
                     KEY_WAKE => drain(&self.doorstep.wake),
                     key => self.event(key, event.flags, &mut scratch),
                 }
@@ -157,11 +157,11 @@ impl Door {
         }
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, scratch: &mut [u8]) {
         for _ in 0..ACCEPTS_PER_EVENT {
             let Some(listener) = &self.listener else { return };
             match rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok((socket, peer)) => self.welcome(socket, peer),
+                Ok((socket, peer)) => self.welcome(socket, peer, scratch),
                 Err(why) => match io::Error::from(why).kind() {
                     ErrorKind::WouldBlock => return,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
@@ -186,7 +186,7 @@ impl Door {
         }
     }
 
-    fn welcome(&mut self, socket: OwnedFd, peer: Option<SocketAddrAny>) {
+    fn welcome(&mut self, socket: OwnedFd, peer: Option<SocketAddrAny>, scratch: &mut [u8]) {
         let peer = peer.and_then(|peer| std::net::SocketAddr::try_from(peer).ok());
         let Some(peer) = peer.map(|peer| canonical(peer.ip())) else { return };
         let seat = (!self.around.gate.trusts(peer)).then(|| subscriber(peer));
@@ -202,17 +202,19 @@ impl Door {
         let _ = socket.set_nodelay(true);
         let connection = Connection::new(socket, peer, seat, self.accepted, &self.around);
         self.accepted += 1;
-        self.schedule(connection.deadline);
         let (key, connection) = self.connections.insert(connection);
         let event = epoll::EventData::new_u64(key);
-        let watched = epoll::add(&self.doorstep.epoll, &connection.socket, event, interest(epoll::EventFlags::IN));
+        let watched = epoll::add(&self.doorstep.epoll, &connection.socket, event, epoll::EventFlags::ONESHOT);
         if let Some(seat) = seat {
             *self.seats.entry(seat).or_insert(0) += 1;
         }
         self.around.stats.connections.fetch_add(1, Ordering::Relaxed);
-        if watched.is_err() {
-            self.close(key);
-        }
+        // It has waited for its turn to be accepted; what it asks is here by now, and need not wait for another one.
+        let next = match watched {
+            Ok(()) => connection.readable(&mut self.around, scratch),
+            Err(_) => Next::Close,
+        };
+        self.carry_out(key, next);
     }
 
     /// Closes the oldest connection that is not being answered, of one address or of all. Answers whether there was one.
