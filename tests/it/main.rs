@@ -9,6 +9,7 @@ mod alerts;
 mod contract;
 mod durability;
 mod harness;
+mod hostile;
 mod notify;
 mod python;
 mod python_client;

@@ -1,0 +1,10 @@
+//! Clients that mean harm, against a running error tracker. During every attack the service stays healthy, takes the
+//! reports of an honest client and stays small; afterwards it has let go of everything.
+
+mod floods;
+mod framing;
+mod nonsense;
+mod siege;
+mod sizes;
+mod slow;
+mod unread;

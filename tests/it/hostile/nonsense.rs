@@ -1,0 +1,137 @@
+//! Bytes that are not HTTP, not text or not JSON.
+
+use std::time::Duration;
+
+use crate::harness::{KEY, Request, report, report_at};
+
+use super::siege::{Siege, crowd, refused, stranger};
+
+#[test]
+fn other_protocols_are_turned_away() {
+    // The start of a TLS 1.3 ClientHello, as `curl https://…` sends it, with nothing in it that ends a line.
+    let hello = [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(), &[0xa5; 200]].concat();
+    Siege::lay().withstands(|tracker| {
+        refused(tracker, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", 505);
+        refused(tracker, b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505);
+        refused(tracker, b"GET / HTTP/0.9\r\nHost: x\r\n\r\n", 505);
+        refused(tracker, &[&hello, b"\n".as_slice()].concat(), 400);
+        refused(tracker, b"SSH-2.0-OpenSSH_9.9\r\n\r\n", 400);
+        // A handshake that comes in slowly is a head that has not ended: it takes a connection and a few bytes.
+        let mut slow = crowd(tracker, 64, 4);
+        for byte in hello.chunks(4) {
+            for client in &mut slow {
+                client.write(byte);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        slow
+    });
+}
+
+#[test]
+fn raw_nuls_and_invalid_utf8_are_refused_or_taken_as_bytes() {
+    let get = |target: &[u8], fields: &[u8]| {
+        [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\nX-API-Key: ", KEY.as_bytes(), b"\r\n", fields, b"\r\n"].concat()
+    };
+    let post = |body: &[u8]| Request::new("POST", "/api/errors").body(body).bytes();
+    let member = |name: &str, text: &[u8]| {
+        let mut body = report_at("bytes", 4).to_string().into_bytes();
+        body.pop();
+        [&body, b",\"".as_slice(), name.as_bytes(), b"\":\"", text, b"\"}"].concat()
+    };
+    let closing = [
+        get(b"/api/errors\0", b""),
+        get(b"/api/errors?\0", b""),
+        get(b"/api/\x01errors", b""),
+        get(b"/api/\x7ferrors", b""),
+        get(b"/api/errors", b"X-Name: a\0b\r\n"),
+        get(b"/api/errors", b"X-Na\0me: a\r\n"),
+        get(b"/api/errors", b"X-N\xe4me: a\r\n"),
+        get(b"/api/errors", b"X-Name: a\x08b\r\n"),
+        get(b"/api/\xff", b""),
+        get(b"/api/errors?q=\xff", b""),
+        b"\0\0\0\0\r\n\r\n".to_vec(),
+        [0xff; 64].into_iter().chain(*b"\r\n\r\n").collect(),
+    ];
+    let answered = [
+        (get(b"/api/errors/%FF", b""), 400),
+        (get(b"/api/errors/%00", b""), 404),
+        (get(b"/api/errors/\xc3\xbc", b""), 404),
+        (get(b"/%C0%AF%C0%AE", b""), 400),
+        (get(b"/api/errors/%", b""), 404),
+        (get(b"/api/errors/%2", b""), 404),
+        (get(b"/api/errors?project=%FF", b""), 200),
+        (get(b"/api/errors?project=%00&search=%00%FF%00&session_id=%00", b""), 200),
+        (get(b"/api/errors?search=%22%00%22", b""), 200),
+        (get(b"/api/errors?%FF=%FF&=&&&%=%", b""), 200),
+        (get(b"/api/errors?since=%00", b""), 400),
+        (get(b"/api/errors", b"X-Name: \xff\xfe\xe4\r\n"), 200),
+        (get(b"/api/errors", b"X-Forwarded-For: \xff, \xff\r\n"), 200),
+        (post(b"\0"), 400),
+        (post(b"\xff\xfe{\0}\0"), 400),
+        (post(&[b"\xef\xbb\xbf".as_slice(), report("a mark in front").to_string().as_bytes()].concat()), 400),
+        (post(&member("release", b"\xff")), 400),
+        (post(&member("release", b"\xc0\x80")), 400),
+        (post(&member("release", b"\xed\xa0\x80")), 400),
+        (post(&member("release", b"a\0b")), 400),
+        (post(&member("release", br"\u0000")), 400),
+        (post(&member("release", br"\ud800")), 400),
+        (post(&member("release", br"\u00")), 400),
+        (post(&member("never read", b"a\0b")), 400),
+        (post(&member("release", b"\xf4\x8f\xbf\xbf")), 201),
+    ];
+    Siege::lay().withstands(|tracker| {
+        for bytes in &closing {
+            refused(tracker, bytes, 400);
+        }
+        let mut kept = tracker.connect_from(stranger(1)).unwrap();
+        for (bytes, status) in &answered {
+            kept.write(bytes);
+            let answer = kept.answer();
+            assert_eq!(answer.status, *status, "{}: {}", String::from_utf8_lossy(bytes), answer.text());
+        }
+    });
+}
+
+#[test]
+fn deep_json_is_refused() {
+    let deep = |open: &str, close: &str, levels: usize| open.repeat(levels) + "1" + &close.repeat(levels);
+    let within = |deep: &str| {
+        let mut report = report("deep").to_string();
+        report.pop();
+        report + ",\"extra\":{\"a\":" + deep + "}}"
+    };
+    let (brackets, braces) = (deep("[", "]", 100_000), deep("{\"a\":", "}", 40_000));
+    let bodies = [
+        brackets.clone(),
+        braces.clone(),
+        within(&brackets),
+        within(&braces),
+        within(&deep("[", "]", 63)),
+        "[".repeat(262_144),
+        "{\"a\":[".repeat(40_000),
+        within(&("\"".to_owned() + &"\\".repeat(200_000))),
+        format!("{{{}\"b\":1}}", "\"a\":1,".repeat(40_000)),
+        "\"".repeat(200_001),
+        "-".repeat(200_000),
+        "1".repeat(200_000),
+        "1e999999999".to_owned(),
+    ];
+    Siege::lay().withstands(|tracker| {
+        // So many that their bodies fit into what may be in flight.
+        let mut clients = crowd(tracker, 8, 4);
+        for body in &bodies {
+            let request = Request::new("POST", "/api/errors").body(body.as_bytes()).bytes();
+            for client in &mut clients {
+                client.write(&request);
+            }
+            for client in &mut clients {
+                let answer = client.answer();
+                assert_eq!(answer.status, 400, "{}…: {}", &body[..body.len().min(40)], answer.text());
+            }
+        }
+        // One level less is a report like any other.
+        let shallow = Request::new("POST", "/api/errors").body(within(&deep("[", "]", 62)));
+        assert!(matches!(clients[0].send(&shallow).status, 200 | 201));
+    });
+}
