@@ -17,3 +17,4 @@ pub mod notify;
 pub mod service;
 // layer 3: the services
 pub mod error_tracker;
+pub mod metrics_collector;

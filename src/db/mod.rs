@@ -3,12 +3,14 @@
 //!
 //! Nothing outside this folder opens a connection that can write.
 
+mod give_back;
 mod migrate;
 mod once;
 mod open;
 mod readers;
 mod writer;
 
+pub use give_back::give_back;
 pub use migrate::{Import, Migration, Schema};
 pub use once::{ForgetKeys, Once};
 pub use open::{Opened, Settings, Synchronous, open};

@@ -2,7 +2,6 @@
 //! when the file is full, and their space goes back to the disk.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::types::Value;
@@ -12,7 +11,7 @@ use super::Tracker;
 use super::commands::{add_to_total, delete_group};
 use crate::background::{Job, Pause};
 use crate::clock::Timestamp;
-use crate::db::{Command, ForgetKeys};
+use crate::db::{Command, ForgetKeys, give_back};
 use crate::error::Result;
 
 const EVERY: Duration = Duration::from_secs(600);
@@ -20,13 +19,10 @@ const EVERY: Duration = Duration::from_secs(600);
 const KEYS_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Between two rounds reports get their turn.
 const BREATH: Duration = Duration::from_millis(50);
-const PAGES_AT_ONCE: u32 = 500;
 /// Groups or occurrences removed in one go, so that reports do not wait for it.
 const REMOVED_AT_ONCE: usize = 200;
 /// Of few and large occurrences no more than this part goes in one go, or the newest would go with the oldest.
 const REMOVED_PART: usize = 8;
-/// Free space that is not worth moving pages for.
-const SLACK_BYTES: u64 = 1024 * 1024;
 
 /// The job that sees to it.
 pub(super) fn job(tracker: &Arc<Tracker>, kept: Duration) -> Job {
@@ -44,14 +40,7 @@ fn round(tracker: &Tracker, kept: Duration, pause: &Pause) -> Result<()> {
     let (writer, now) = (&tracker.core.writer, Timestamp::now());
     while writer.run(Expire { before: now.minus(kept) })? && pause.sleep(BREATH) {}
     writer.run(ForgetKeys { before: now.minus(KEYS_KEPT) })?;
-    let free_bytes = || {
-        let stats = writer.stats();
-        stats.file_bytes.load(Ordering::Relaxed).saturating_sub(stats.used_bytes.load(Ordering::Relaxed))
-    };
-    while free_bytes() > SLACK_BYTES && pause.sleep(BREATH) {
-        writer.run(GiveBack { pages: PAGES_AT_ONCE })?;
-    }
-    Ok(())
+    give_back(writer, || pause.sleep(BREATH))
 }
 
 /// Removes some of what is older than its retention: resolved groups, hours, and names nothing refers to any more.
@@ -107,24 +96,6 @@ fn forget_hours(transaction: &Connection, hour: i64) -> Result<usize> {
 fn numbers(statement: &mut CachedStatement<'_>, parameters: &[Value]) -> Result<Vec<i64>> {
     let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Gives free pages back to the disk, some at a time.
-struct GiveBack {
-    /// Pages at most.
-    pages: u32,
-}
-
-impl Command for GiveBack {
-    type Answer = ();
-
-    fn apply(self, transaction: &Connection) -> Result<()> {
-        // Each step of this pragma frees one page, so it has to be stepped to its end.
-        let mut vacuum = transaction.prepare(&format!("PRAGMA incremental_vacuum({})", self.pages))?;
-        let mut rows = vacuum.query([])?;
-        while rows.next()?.is_some() {}
-        Ok(())
-    }
 }
 
 /// Removes the oldest payloads, so that the file stays within `MAX_DB_MB`: occurrences in the order they came, the

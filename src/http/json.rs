@@ -29,11 +29,7 @@ impl<'a> Object<'a> {
     /// [`Error::Invalid`] when the body is empty, not UTF-8, not JSON, not an object, nests deeper than 64 levels, has more
     /// than 1,000 members, or has a NUL or half a surrogate pair in any text.
     pub fn parse(body: &'a [u8]) -> Result<Self> {
-        let text = std::str::from_utf8(body).map_err(|_| Error::Invalid("The body must be UTF-8".into()))?;
-        if text.trim_ascii().is_empty() {
-            return Err(Error::Invalid("The body is empty; a JSON object is expected".into()));
-        }
-        check(text)?;
+        let text = text(body)?;
         let mut json = serde_json::Deserializer::from_str(text);
         let members = json.deserialize_map(Members).map_err(|why| not_an_object(&why))?;
         json.end().map_err(|why| not_an_object(&why))?;
@@ -115,6 +111,20 @@ impl<'a> Object<'a> {
             None => Ok(None),
         }
     }
+}
+
+/// A body as text that is safe to read as JSON and to store.
+///
+/// # Errors
+/// [`Error::Invalid`] when it is empty, not UTF-8, nests deeper than 64 levels, or has a NUL or half a surrogate pair in
+/// any text.
+pub fn text(body: &[u8]) -> Result<&str> {
+    let text = std::str::from_utf8(body).map_err(|_| Error::Invalid("The body must be UTF-8".into()))?;
+    if text.trim_ascii().is_empty() {
+        return Err(Error::Invalid("The body is empty; JSON is expected".into()));
+    }
+    check(text)?;
+    Ok(text)
 }
 
 /// A valid JSON text without the blanks between its tokens.

@@ -1,0 +1,5 @@
+//! The metrics collector's process.
+
+fn main() -> std::process::ExitCode {
+    monlight::service::main(&monlight::metrics_collector::SERVICE)
+}

@@ -1,0 +1,69 @@
+-- Moments are milliseconds since 1970 (UTC); minutes and hours are whole ones since 1970.
+
+-- What is measured: a name, a type, a project and sorted labels.
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    type TEXT NOT NULL,                 -- counter, gauge, histogram
+    project TEXT NOT NULL,              -- empty where it has none
+    labels TEXT NOT NULL,               -- a JSON object, sorted by name
+    created_at INTEGER NOT NULL,
+    UNIQUE (name, type, project, labels)
+);
+
+-- Every point as it came. Those up to totals.rolled_up are in the tiers below already.
+CREATE TABLE points (
+    id INTEGER PRIMARY KEY,
+    series_id INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    value REAL NOT NULL,
+    dropped TEXT                        -- labels that do not tell series apart, as a JSON object
+);
+
+-- Points by minute and by hour. Both are folded from the points themselves, each point once.
+CREATE TABLE minutes (
+    series_id INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    sum REAL NOT NULL,
+    min REAL NOT NULL,
+    max REAL NOT NULL,
+    last REAL NOT NULL,
+    last_at INTEGER NOT NULL,
+    sketch BLOB,                        -- of histograms; see src/metrics_collector/sketch.rs
+    PRIMARY KEY (series_id, bucket)
+) WITHOUT ROWID;
+
+CREATE TABLE hours (
+    series_id INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    sum REAL NOT NULL,
+    min REAL NOT NULL,
+    max REAL NOT NULL,
+    last REAL NOT NULL,
+    last_at INTEGER NOT NULL,
+    sketch BLOB,
+    PRIMARY KEY (series_id, bucket)
+) WITHOUT ROWID;
+
+CREATE TABLE totals (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO totals (name, value) VALUES ('rolled_up', 0), ('rolled_up_at', 0), ('series', 0), ('overflowed', 0),
+    ('clock_corrected', 0);
+
+-- The same by hand, with names and moments that a person can read.
+CREATE VIEW metrics_raw AS
+    SELECT p.id, strftime('%Y-%m-%dT%H:%M:%fZ', p.at / 1000.0, 'unixepoch') AS timestamp, s.name, s.labels, p.value,
+        s.type, s.project
+    FROM points p JOIN series s ON s.id = p.series_id;
+CREATE VIEW metrics_aggregated AS
+    SELECT strftime('%Y-%m-%dT%H:%M:%SZ', m.bucket * 60, 'unixepoch') AS bucket, 'minute' AS resolution, s.name,
+        s.labels, m.count, m.sum, m.min, m.max, m.sum / m.count AS avg, s.project
+    FROM minutes m JOIN series s ON s.id = m.series_id
+    UNION ALL
+    SELECT strftime('%Y-%m-%dT%H:%M:%SZ', h.bucket * 3600, 'unixepoch'), 'hour', s.name, s.labels, h.count, h.sum,
+        h.min, h.max, h.sum / h.count, s.project
+    FROM hours h JOIN series s ON s.id = h.series_id;

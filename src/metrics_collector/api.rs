@@ -1,0 +1,151 @@
+//! The metrics collector's handlers: each parses, asks once, answers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Collector;
+use super::commands::{Accepted, AddPoints, Measured};
+use super::store::{self, Bucket, Group, Query, Resolution};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::http::{Request, Response};
+
+/// A clock that is further off than this is wrong, and the time of arrival stands for its own.
+const PAST_MAX: Duration = Duration::from_secs(24 * 3_600);
+const AHEAD_MAX: Duration = Duration::from_secs(600);
+const PERIOD_DEFAULT: &str = "24h";
+const PERIOD_MAX: Duration = Duration::from_secs(366 * 86_400);
+
+/// `POST /api/metrics`
+pub(super) fn report(collector: &Collector, request: &Request) -> Result<AddPoints> {
+    let now = Timestamp::now();
+    let reader = Arc::clone(&collector.reader);
+    let mut corrected = 0;
+    let mut points = Vec::new();
+    for (point, dropped) in reader.read(request.body())? {
+        request.principal().may_report_for(&point.project)?;
+        let at = match point.at {
+            Some(at) if at < now.minus(PAST_MAX) || at > now.plus(AHEAD_MAX) => {
+                corrected += 1;
+                now
+            }
+            at => at.unwrap_or(now),
+        };
+        points.push(Measured { series: reader.hasher.identity(&point), at: at.ms(), value: point.value, dropped });
+    }
+    let failures = collector.core.writer.stats().refused.load(Ordering::Relaxed);
+    Ok(AddPoints { points, body: request.body().to_vec(), reader, corrected, now, failures })
+}
+
+impl From<Accepted> for Response {
+    fn from(accepted: Accepted) -> Self {
+        Self::json(202, &accepted)
+    }
+}
+
+/// `GET /api/metrics`
+pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Response> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        name: &'a str,
+        resolution: &'static str,
+        period: &'a str,
+        data: Vec<Bucket>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        groups: Option<Vec<Group>>,
+    }
+    let name = request.query("name").ok_or_else(|| Error::field("name", "is required"))?;
+    let period_text = request.query("period").unwrap_or(PERIOD_DEFAULT);
+    let period = period(period_text)?;
+    let resolution = match request.query("resolution") {
+        Some("minute") => Resolution::Minute,
+        Some("hour") => Resolution::Hour,
+        _ if period <= Duration::from_secs(86_400) => Resolution::Minute,
+        _ => Resolution::Hour,
+    };
+    let query = Query {
+        name: name.to_owned(),
+        project: request.query("project").map(str::to_owned),
+        labels: label_pairs(request.query("labels").unwrap_or_default())?,
+        since: Timestamp::now().minus(period),
+        resolution,
+        group_by: request.query("group_by").map(str::to_owned),
+    };
+    let (data, groups) = store::buckets(&*collector.core.readers.lend()?, &query)?;
+    let groups = query.group_by.is_some().then_some(groups);
+    let resolution = resolution.name();
+    Ok(Response::json(200, &Answer { name, resolution, period: period_text, data, groups }))
+}
+
+/// A span such as `30s`, `5m`, `1h`, `7d`.
+fn period(text: &str) -> Result<Duration> {
+    let rule = || Error::field("period", "must be a span such as 30s, 5m, 1h, 24h, 7d or 30d");
+    let (digits, unit) = text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(rule)?);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(rule()),
+    };
+    let number: u64 = digits.parse().map_err(|_| rule())?;
+    if number == 0 {
+        return Err(rule());
+    }
+    Ok(Duration::from_secs(number.saturating_mul(seconds)).min(PERIOD_MAX))
+}
+
+/// `a:1,b:2`; a value may have colons of its own.
+fn label_pairs(text: &str) -> Result<Vec<(String, String)>> {
+    let pair = |pair: &str| {
+        let (name, value) =
+            pair.split_once(':').ok_or_else(|| Error::field("labels", "must be name:value,name:value"))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
+}
+
+/// `GET /api/metrics/names`
+pub(super) fn names(collector: &Collector, request: &Request) -> Result<Response> {
+    #[derive(Serialize)]
+    struct Names {
+        metrics: Vec<store::Metric>,
+    }
+    let metrics = store::names(&*collector.core.readers.lend()?, request.query("project"))?;
+    Ok(Response::json(200, &Names { metrics }))
+}
+
+/// `GET /api/projects`
+pub(super) fn projects(collector: &Collector, _: &Request) -> Result<Response> {
+    #[derive(Serialize)]
+    struct Projects {
+        projects: Vec<String>,
+    }
+    Ok(Response::json(200, &Projects { projects: store::projects(&*collector.core.readers.lend()?)? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_are_any_number_of_seconds_minutes_hours_or_days() {
+        for (text, seconds) in [("30s", 30), ("5m", 300), ("24h", 86_400), ("30d", 2_592_000)] {
+            assert_eq!(period(text).unwrap(), Duration::from_secs(seconds));
+        }
+        assert_eq!(period("99999999999999999d").unwrap(), PERIOD_MAX);
+        for text in ["", "h", "1", "0h", "1w", "-1h", "1.5h", "1 h", "99999999999999999999d"] {
+            assert!(period(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn label_filters_are_pairs() {
+        let pairs = label_pairs("a:1, b:x:y").unwrap();
+        assert_eq!(pairs, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "x:y".to_owned())]);
+        assert!(label_pairs("a").is_err());
+    }
+}

@@ -1,0 +1,91 @@
+//! The metrics collector: counters, gauges and histograms in; rollups by minute and hour with percentiles that are right.
+
+mod api;
+mod commands;
+mod config;
+mod points;
+mod rollup;
+mod series;
+mod sketch;
+mod store;
+mod tally;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::db::{Migration, Schema};
+use crate::env::Env;
+use crate::http::{Access, Route, Scope};
+use crate::service::{self, Common, Core, Fact, Failure, Running, Service, State};
+use commands::Reader;
+use config::Config;
+
+/// The program.
+pub const SERVICE: Service = Service {
+    name: "metrics-collector",
+    about: "counters, gauges and histograms in, rollups with percentiles out",
+    variables: config::variables,
+    start,
+};
+
+const SCHEMA: Schema = Schema {
+    // "MLMC"
+    application_id: 0x4D4C_4D43,
+    migrations: &[Migration { sql: include_str!("../../sql/metrics-collector/0001_metrics.sql"), oldest_reader: 1 }],
+    import: None,
+};
+
+/// The metrics collector's routes.
+fn routes() -> Vec<Route<Collector>> {
+    let read = Access::Key(Scope::Read);
+    vec![
+        service::ingest("/api/metrics", api::report),
+        Route::get("/api/metrics", read, api::buckets),
+        Route::get("/api/metrics/names", read, api::names),
+        Route::get("/api/projects", read, api::projects),
+    ]
+}
+
+/// What the handlers work on.
+struct Collector {
+    core: Core,
+    reader: Arc<Reader>,
+    /// What was last found, for when no reader is free.
+    facts: Mutex<Vec<Fact>>,
+}
+
+fn start(mut env: Env<'_>) -> Result<Running, Failure> {
+    let (common, config) = (Common::read(&mut env), Config::read(&mut env));
+    env.finish().map_err(Failure::Settings)?;
+    let mut routes = routes();
+    routes.extend(service::routes(common.metrics_open));
+    let (bound, settings, database) = common.open(SCHEMA, commands::shrink)?;
+    let reader = Arc::new(Reader {
+        hasher: Default::default(),
+        known: Mutex::default(),
+        dropped_labels: config.dropped_labels.clone(),
+        caps: config.caps,
+    });
+    let state = |core| Collector { core, reader, facts: Mutex::default() };
+    service::serve(bound, settings, database, routes, state, |collector| vec![rollup::job(collector, &config)])
+}
+
+impl State for Collector {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        const FACTS: [(&str, &str, &str); 3] = [
+            ("series", "series", "Series that are told apart"),
+            ("overflowed", "series_overflowed", "Times a series was over MAX_SERIES or MAX_SERIES_PER_METRIC"),
+            ("clock_corrected", "points_clock_corrected", "Points whose clock was wrong"),
+        ];
+        let totals = self.core.readers.lend_now().and_then(|reader| store::totals(&reader).ok());
+        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(totals) = totals {
+            let value = |total: &str| totals.get(total).copied().unwrap_or(0);
+            *known = FACTS.map(|(total, name, help)| Fact { name, help, value: value(total) }).into();
+        }
+        known.clone()
+    }
+}

@@ -1,0 +1,231 @@
+//! Every question asked of the metrics collector's database. Points that are in no tier yet are counted in, so an
+//! answer is right at any moment.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rusqlite::{Connection, Row};
+use serde::Serialize;
+
+use super::commands::{MS_PER_HOUR, MS_PER_MINUTE};
+use super::points::Kind;
+use super::sketch::Sketch;
+use super::tally::Tally;
+use crate::clock::Timestamp;
+use crate::error::Result;
+
+/// Values of a label that are answered apart.
+const GROUPS_MAX: usize = 50;
+
+/// How wide a bucket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resolution {
+    Minute,
+    Hour,
+}
+
+impl Resolution {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+        }
+    }
+
+    fn ms(self) -> i64 {
+        match self {
+            Self::Minute => MS_PER_MINUTE,
+            Self::Hour => MS_PER_HOUR,
+        }
+    }
+
+    fn tier(self) -> &'static str {
+        match self {
+            Self::Minute => "minutes",
+            Self::Hour => "hours",
+        }
+    }
+}
+
+/// Which points are wanted.
+#[derive(Debug, Clone)]
+pub(super) struct Query {
+    pub(super) name: String,
+    pub(super) project: Option<String>,
+    /// Pairs that a series must carry, in any order.
+    pub(super) labels: Vec<(String, String)>,
+    pub(super) since: Timestamp,
+    pub(super) resolution: Resolution,
+    /// A label whose values are answered apart.
+    pub(super) group_by: Option<String>,
+}
+
+/// One bucket, as it is answered.
+#[derive(Debug, Serialize)]
+pub(super) struct Bucket {
+    bucket: Timestamp,
+    count: u64,
+    sum: f64,
+    min: f64,
+    max: f64,
+    avg: f64,
+    p50: Option<f64>,
+    p95: Option<f64>,
+    p99: Option<f64>,
+    /// Of gauges.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<f64>,
+}
+
+/// The buckets of one label's value.
+#[derive(Debug, Serialize)]
+pub(super) struct Group {
+    value: String,
+    data: Vec<Bucket>,
+}
+
+/// One of the numbers in `totals`.
+pub(super) fn total(connection: &Connection, name: &str) -> Result<i64> {
+    let mut read = connection.prepare_cached("SELECT value FROM totals WHERE name = ?1")?;
+    Ok(read.query_row([name], |row| row.get(0))?)
+}
+
+/// All numbers in `totals`, by name.
+pub(super) fn totals(connection: &Connection) -> Result<HashMap<String, i64>> {
+    let mut read = connection.prepare_cached("SELECT name, value FROM totals")?;
+    Ok(read.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A tier's row from its column `count` on.
+pub(super) fn read_tally(row: &Row<'_>, from: usize) -> Result<Tally> {
+    let count: i64 = row.get(from)?;
+    let sketch = row.get_ref(from + 6)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode);
+    Ok(Tally {
+        count: count.unsigned_abs(),
+        sum: row.get(from + 1)?,
+        min: row.get(from + 2)?,
+        max: row.get(from + 3)?,
+        last: row.get(from + 4)?,
+        last_at: row.get(from + 5)?,
+        sketch,
+    })
+}
+
+/// A series that a query fits, and the group it counts in.
+struct Fitting {
+    kind: Option<Kind>,
+    group: String,
+}
+
+fn fitting(connection: &Connection, query: &Query) -> Result<HashMap<i64, Fitting>> {
+    let mut read = connection
+        .prepare_cached("SELECT id, type, labels FROM series WHERE name = ?1 AND (?2 IS NULL OR project = ?2)")?;
+    let mut rows = read.query((&query.name, &query.project))?;
+    let mut found = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let labels: BTreeMap<String, String> =
+            serde_json::from_str(row.get_ref(2)?.as_str().unwrap_or("{}")).unwrap_or_default();
+        if query.labels.iter().all(|(name, value)| labels.get(name) == Some(value)) {
+            let group = query.group_by.as_ref().and_then(|label| labels.get(label)).cloned().unwrap_or_default();
+            let kind = Kind::named(row.get_ref(1)?.as_str().unwrap_or_default());
+            found.insert(row.get(0)?, Fitting { kind, group });
+        }
+    }
+    Ok(found)
+}
+
+/// The buckets of everything a query fits, merged, and for `group_by` those of each value.
+pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Bucket>, Vec<Group>)> {
+    let snapshot = connection.unchecked_transaction()?;
+    let series = fitting(&snapshot, query)?;
+    let first = query.since.ms().div_euclid(query.resolution.ms());
+    let mut groups: HashMap<&str, BTreeMap<i64, Tally>> = HashMap::new();
+    let mut put = |group, bucket, tally: Tally| {
+        let buckets: &mut BTreeMap<i64, Tally> = groups.entry(group).or_default();
+        match buckets.get_mut(&bucket) {
+            Some(known) => known.merge(&tally),
+            None => drop(buckets.insert(bucket, tally)),
+        }
+    };
+    let mut read = snapshot.prepare_cached(&format!(
+        "SELECT bucket, count, sum, min, max, last, last_at, sketch FROM {} WHERE series_id = ?1 AND bucket >= ?2",
+        query.resolution.tier()
+    ))?;
+    for (id, fitting) in &series {
+        let mut rows = read.query((id, first))?;
+        while let Some(row) = rows.next()? {
+            put(fitting.group.as_str(), row.get(0)?, read_tally(row, 1)?);
+        }
+    }
+    let mut fresh = snapshot.prepare_cached("SELECT series_id, at, value FROM points WHERE id > ?1")?;
+    let mut rows = fresh.query([total(&snapshot, "rolled_up")?])?;
+    while let Some(row) = rows.next()? {
+        let Some(fitting) = series.get(&row.get(0)?) else { continue };
+        let (at, value): (i64, f64) = (row.get(1)?, row.get(2)?);
+        let bucket = at.div_euclid(query.resolution.ms());
+        if bucket >= first {
+            put(fitting.group.as_str(), bucket, Tally::of(value, at, fitting.kind == Some(Kind::Histogram)));
+        }
+    }
+    let gauges = series.values().any(|fitting| fitting.kind == Some(Kind::Gauge));
+    let shown = |buckets: BTreeMap<i64, Tally>| show(buckets, query.resolution, gauges);
+    if query.group_by.is_none() {
+        return Ok((shown(groups.into_values().next().unwrap_or_default()), Vec::new()));
+    }
+    let mut apart: Vec<(&str, BTreeMap<i64, Tally>)> = groups.into_iter().collect();
+    let size = |buckets: &BTreeMap<i64, Tally>| buckets.values().map(|tally| tally.count).sum::<u64>();
+    apart.sort_by(|(name, one), (other_name, other)| size(other).cmp(&size(one)).then(name.cmp(other_name)));
+    let rest = apart.split_off(apart.len().min(GROUPS_MAX));
+    let mut groups: Vec<Group> =
+        apart.into_iter().map(|(value, buckets)| Group { value: value.to_owned(), data: shown(buckets) }).collect();
+    if !rest.is_empty() {
+        let others = rest.into_iter().map(|(_, buckets)| buckets).reduce(merged).unwrap_or_default();
+        groups.push(Group { value: "other".into(), data: shown(others) });
+    }
+    Ok((Vec::new(), groups))
+}
+
+fn merged(mut one: BTreeMap<i64, Tally>, other: BTreeMap<i64, Tally>) -> BTreeMap<i64, Tally> {
+    for (bucket, tally) in other {
+        one.entry(bucket).and_modify(|known| known.merge(&tally)).or_insert(tally);
+    }
+    one
+}
+
+fn show(buckets: BTreeMap<i64, Tally>, resolution: Resolution, gauges: bool) -> Vec<Bucket> {
+    let bucket = |(bucket, tally): (i64, Tally)| Bucket {
+        bucket: Timestamp::from_ms(bucket.saturating_mul(resolution.ms())),
+        count: tally.count,
+        sum: tally.sum,
+        min: tally.min,
+        max: tally.max,
+        avg: tally.sum / tally.count.max(1) as f64,
+        p50: tally.quantile(0.50),
+        p95: tally.quantile(0.95),
+        p99: tally.quantile(0.99),
+        last: gauges.then_some(tally.last),
+    };
+    buckets.into_iter().map(bucket).collect()
+}
+
+/// A metric's name and type.
+#[derive(Debug, Serialize)]
+pub(super) struct Metric {
+    name: String,
+    r#type: String,
+}
+
+/// The names of all metrics, of one project or of all, in alphabetical order.
+pub(super) fn names(connection: &Connection, project: Option<&str>) -> Result<Vec<Metric>> {
+    let mut read = connection.prepare_cached(
+        "SELECT DISTINCT name, type FROM series WHERE ?1 IS NULL OR project = ?1 ORDER BY name, type",
+    )?;
+    let metric = |row: &Row<'_>| Ok(Metric { name: row.get(0)?, r#type: row.get(1)? });
+    Ok(read.query_map([project], metric)?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The names of all projects, in alphabetical order.
+pub(super) fn projects(connection: &Connection) -> Result<Vec<String>> {
+    let mut read =
+        connection.prepare_cached("SELECT DISTINCT project FROM series WHERE project <> '' ORDER BY project")?;
+    Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<HashSet<_>>>()?.into_iter().collect())
+}
