@@ -1,12 +1,12 @@
 //! `GET /health`, whether this service can do its work, and `GET /metrics`, what it counts of itself.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
 use super::State;
+use super::exposition::{Exposition, escaped};
 use crate::error::Result;
 use crate::http::{Access, LATENCY_BUCKETS_S, Request, Response, Route, Scope};
 
@@ -62,30 +62,30 @@ fn metrics<S: State>(state: &S, _: &Request) -> Result<Response> {
     let core = state.core();
     let writer = core.writer.stats();
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    text.metric("queue_depth", "gauge", "Writes that wait", &[("", core.writer.queued() as u64)]);
-    text.metric("commits_total", "counter", "Transactions committed", &[("", load(&writer.commits))]);
-    text.metric("writes_total", "counter", "Writes in those transactions", &[("", load(&writer.commands))]);
-    text.metric("writes_refused_total", "counter", "Writes the disk refused", &[("", load(&writer.refused))]);
-    text.metric("connections", "gauge", "Open connections", &[("", load(&core.http.connections))]);
-    text.metric(
+    own(&mut text, "queue_depth", "gauge", "Writes that wait", &[("", core.writer.queued() as u64)]);
+    own(&mut text, "commits_total", "counter", "Transactions committed", &[("", load(&writer.commits))]);
+    own(&mut text, "writes_total", "counter", "Writes in those transactions", &[("", load(&writer.commands))]);
+    own(&mut text, "writes_refused_total", "counter", "Writes the disk refused", &[("", load(&writer.refused))]);
+    own(&mut text, "connections", "gauge", "Open connections", &[("", load(&core.http.connections))]);
+    own(
+        &mut text,
         "connections_evicted_total",
         "counter",
         "Connections closed for room",
         &[("", load(&core.http.evicted))],
     );
-    text.metric("database_bytes", "gauge", "Size of the database file", &[("", load(&writer.file_bytes))]);
+    own(&mut text, "database_bytes", "gauge", "Size of the database file", &[("", load(&writer.file_bytes))]);
     let mut wal = core.readers.path().as_os_str().to_owned();
     wal.push("-wal");
     // Without a write-ahead log there is none to measure.
     let wal_bytes = std::fs::metadata(wal).map_or(0, |file| file.len());
-    text.metric("wal_bytes", "gauge", "Size of the write-ahead log", &[("", wal_bytes)]);
+    own(&mut text, "wal_bytes", "gauge", "Size of the write-ahead log", &[("", wal_bytes)]);
     for fact in state.facts() {
-        text.metric(fact.name, "gauge", fact.help, &[("", fact.value.unsigned_abs())]);
+        own(&mut text, fact.name, "gauge", fact.help, &[("", fact.value.unsigned_abs())]);
     }
-    text.line(format_args!("# HELP process_resident_memory_bytes Resident memory"));
-    text.line(format_args!("# TYPE process_resident_memory_bytes gauge"));
-    text.line(format_args!("process_resident_memory_bytes {}", resident_bytes()));
-    Ok(Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text.0.into_bytes()))
+    text.describe("process_resident_memory_bytes", "gauge", "Resident memory");
+    text.sample("process_resident_memory_bytes", "", &resident_bytes());
+    Ok(text.into())
 }
 
 fn requests<S: State>(text: &mut Exposition, state: &S) {
@@ -99,7 +99,7 @@ fn requests<S: State>(text: &mut Exposition, state: &S) {
         })
         .collect();
     let rows: Vec<(&str, u64)> = rows.iter().map(|(labels, count)| (labels.as_str(), *count)).collect();
-    text.metric("requests_total", "counter", "Requests answered, by route and status", &rows);
+    own(text, "requests_total", "counter", "Requests answered, by route and status", &rows);
     let refused: Vec<(String, u64)> = http
         .refused
         .by_project()
@@ -107,41 +107,27 @@ fn requests<S: State>(text: &mut Exposition, state: &S) {
         .map(|(project, count)| (format!("{{project=\"{}\"}}", escaped(&project)), count))
         .collect();
     let refused: Vec<(&str, u64)> = refused.iter().map(|(labels, count)| (labels.as_str(), *count)).collect();
-    text.metric("rate_limited_total", "counter", "Requests refused by a rate limit", &refused);
+    own(text, "rate_limited_total", "counter", "Requests refused by a rate limit", &refused);
     let (buckets, sum_s) = http.latency();
-    text.line(format_args!("# HELP monlight_request_duration_seconds From a request's first byte to its answer"));
-    text.line(format_args!("# TYPE monlight_request_duration_seconds histogram"));
+    let name = "monlight_request_duration_seconds";
+    text.describe(name, "histogram", "From a request's first byte to its answer");
     let mut total = 0;
     for (index, count) in buckets.iter().enumerate() {
         total += count;
         let bound = LATENCY_BUCKETS_S.get(index).map_or_else(|| "+Inf".to_owned(), ToString::to_string);
-        text.line(format_args!("monlight_request_duration_seconds_bucket{{le=\"{bound}\"}} {total}"));
+        text.sample(&format!("{name}_bucket"), &format!("{{le=\"{bound}\"}}"), &total);
     }
-    text.line(format_args!("monlight_request_duration_seconds_sum {sum_s}"));
-    text.line(format_args!("monlight_request_duration_seconds_count {total}"));
+    text.sample(&format!("{name}_sum"), "", &sum_s);
+    text.sample(&format!("{name}_count"), "", &total);
 }
 
-/// The Prometheus text format, version 0.0.4.
-#[derive(Default)]
-struct Exposition(String);
-
-impl Exposition {
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "{line}");
+/// Numbers of this program's own: their names begin alike.
+fn own(text: &mut Exposition, name: &str, kind: &str, help: &str, rows: &[(&str, u64)]) {
+    let name = format!("monlight_{name}");
+    text.describe(&name, kind, help);
+    for (labels, value) in rows {
+        text.sample(&name, labels, value);
     }
-
-    fn metric(&mut self, name: &str, kind: &str, help: &str, rows: &[(&str, u64)]) {
-        self.line(format_args!("# HELP monlight_{name} {help}"));
-        self.line(format_args!("# TYPE monlight_{name} {kind}"));
-        for (labels, value) in rows {
-            self.line(format_args!("monlight_{name}{labels} {value}"));
-        }
-    }
-}
-
-fn escaped(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Resident memory in bytes, from `/proc/self/statm`; 0 where there is none.

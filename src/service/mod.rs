@@ -3,6 +3,7 @@
 
 mod allocator;
 mod common;
+mod exposition;
 mod health;
 mod write;
 
@@ -14,6 +15,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub use common::{Common, Defaults, variables};
+pub use exposition::{Exposition, escaped};
 pub use health::{Fact, routes};
 pub use write::{change, ingest};
 
