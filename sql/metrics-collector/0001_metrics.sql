@@ -31,6 +31,9 @@ CREATE TABLE minutes (
     last REAL NOT NULL,
     last_at INTEGER NOT NULL,
     sketch BLOB,                        -- of histograms; see src/metrics_collector/sketch.rs
+    p50 REAL,                           -- of rows that the original wrote, which have no sketch
+    p95 REAL,
+    p99 REAL,
     PRIMARY KEY (series_id, bucket)
 ) WITHOUT ROWID;
 
@@ -44,8 +47,21 @@ CREATE TABLE hours (
     last REAL NOT NULL,
     last_at INTEGER NOT NULL,
     sketch BLOB,
+    p50 REAL,
+    p95 REAL,
+    p99 REAL,
     PRIMARY KEY (series_id, bucket)
 ) WITHOUT ROWID;
+
+-- Everything a series has had since it is there, whatever the tiers still keep: what Prometheus is told.
+CREATE TABLE cumulative (
+    series_id INTEGER PRIMARY KEY,
+    count INTEGER NOT NULL,
+    sum REAL NOT NULL,                  -- of counters without negative deltas: it only grows
+    last REAL NOT NULL,
+    last_at INTEGER NOT NULL,
+    sketch BLOB
+);
 
 CREATE TABLE totals (
     name TEXT PRIMARY KEY,

@@ -1,15 +1,17 @@
 //! Every change to the metrics collector's database, as a value.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
 use super::config::{Retention, SeriesCaps};
+use super::cumulative::Cumulative;
 use super::points::{self, Kind};
 use super::series::{Hasher, Identity, Known};
-use super::store::{read_tally, total};
+use super::store::{TALLY, read_tally, total};
 use super::tally::Tally;
 use crate::clock::Timestamp;
 use crate::db::Command;
@@ -136,7 +138,7 @@ impl AddPoints {
     }
 }
 
-/// Folds points that are in no tier yet into both. Each point is folded once: the tiers and the mark up to which they
+/// Folds points that are in no tier yet into both, and into what there was of each series in all. Each point is folded once: the tiers and the mark up to which they
 /// reach change in one transaction.
 pub(super) struct RollUp {
     pub(super) now: Timestamp,
@@ -155,10 +157,16 @@ impl Command for RollUp {
         let mut rows = read.query((mark, ROLLED_UP_AT_ONCE))?;
         let (mut last, mut folded) = (mark, 0);
         let mut minutes: HashMap<(i64, i64), Tally> = HashMap::new();
+        let mut cumulative: HashMap<i64, Cumulative> = HashMap::new();
         while let Some(row) = rows.next()? {
             let (series, at, value): (i64, i64, f64) = (row.get(1)?, row.get(2)?, row.get(3)?);
             (last, folded) = (row.get(0)?, folded + 1);
-            let histogram = row.get_ref(4)?.as_str().is_ok_and(|kind| kind == Kind::Histogram.name());
+            let kind = row.get_ref(4)?.as_str().ok().and_then(Kind::named).unwrap_or(Kind::Gauge);
+            let histogram = kind == Kind::Histogram;
+            match cumulative.entry(series) {
+                Entry::Occupied(mut known) => known.get_mut().add(kind, value, at),
+                Entry::Vacant(first) => first.insert(Cumulative::load(transaction, series)?).add(kind, value, at),
+            }
             minutes
                 .entry((series, at.div_euclid(MS_PER_MINUTE)))
                 .and_modify(|tally| tally.add(value, at))
@@ -167,10 +175,16 @@ impl Command for RollUp {
         let mut hours: HashMap<(i64, i64), Tally> = HashMap::new();
         for ((series, minute), tally) in &minutes {
             let hour = minute.div_euclid(60);
+            if let (Some(sketch), Some(known)) = (&tally.sketch, cumulative.get_mut(series)) {
+                known.sketch.merge(sketch);
+            }
             hours.entry((*series, hour)).and_modify(|hour| hour.merge(tally)).or_insert_with(|| tally.clone());
         }
         fold(transaction, "minutes", minutes)?;
         fold(transaction, "hours", hours)?;
+        for (series, known) in cumulative {
+            known.store(transaction, series)?;
+        }
         for (name, value) in [("rolled_up", last), ("rolled_up_at", self.now.ms())] {
             transaction.prepare_cached("UPDATE totals SET value = ?2 WHERE name = ?1")?.execute((name, value))?;
         }
@@ -179,16 +193,15 @@ impl Command for RollUp {
 }
 
 /// Merges tallies into the rows of a tier.
-fn fold(transaction: &Connection, tier: &str, tallies: HashMap<(i64, i64), Tally>) -> Result<()> {
+pub(super) fn fold(transaction: &Connection, tier: &str, tallies: HashMap<(i64, i64), Tally>) -> Result<()> {
     let mut sorted: Vec<_> = tallies.into_iter().collect();
     // In the order of the primary key, so that neighbours are written together.
     sorted.sort_unstable_by_key(|(key, _)| *key);
-    let mut read = transaction.prepare_cached(&format!(
-        "SELECT count, sum, min, max, last, last_at, sketch FROM {tier} WHERE series_id = ?1 AND bucket = ?2"
-    ))?;
+    let mut read =
+        transaction.prepare_cached(&format!("SELECT {TALLY} FROM {tier} WHERE series_id = ?1 AND bucket = ?2"))?;
     let mut write = transaction.prepare_cached(&format!(
-        "INSERT OR REPLACE INTO {tier} (series_id, bucket, count, sum, min, max, last, last_at, sketch)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+        "INSERT OR REPLACE INTO {tier} (series_id, bucket, {TALLY})
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
     ))?;
     for ((series, bucket), mut tally) in sorted {
         let mut rows = read.query((series, bucket))?;
@@ -196,10 +209,11 @@ fn fold(transaction: &Connection, tier: &str, tallies: HashMap<(i64, i64), Tally
             tally.merge(&read_tally(row, 0)?);
         }
         drop(rows);
-        let Tally { count, sum, min, max, last, last_at, sketch } = &tally;
+        let Tally { count, sum, min, max, last, last_at, sketch, originals } = &tally;
+        let [p50, p95, p99] = originals.as_ref().map_or([None; 3], |originals| originals.map(Some));
         let count = i64::try_from(*count).unwrap_or(i64::MAX);
         let sketch = sketch.as_ref().map(super::sketch::Sketch::encode);
-        write.execute(params![series, bucket, count, sum, min, max, last, last_at, sketch])?;
+        write.execute(params![series, bucket, count, sum, min, max, last, last_at, sketch, p50, p95, p99])?;
     }
     Ok(())
 }
@@ -217,10 +231,12 @@ impl Command for Expire {
 
     fn apply(self, transaction: &Connection) -> Result<bool> {
         let before = |kept| self.now.minus(kept).ms();
-        // What is in no tier yet stays whatever its age.
+        // What is in no tier yet stays whatever its age, and so does the newest point: in an empty table numbers would
+        // begin again below the mark of what is folded, and new points would be in no tier ever.
         let points = transaction.execute(
             "DELETE FROM points WHERE id IN (SELECT id FROM points
-                 WHERE id <= (SELECT value FROM totals WHERE name = 'rolled_up') AND at < ?1 ORDER BY id LIMIT ?2)",
+                 WHERE id <= (SELECT value FROM totals WHERE name = 'rolled_up')
+                     AND id < (SELECT max(id) FROM points) AND at < ?1 ORDER BY id LIMIT ?2)",
             (before(self.retention.points), REMOVED_AT_ONCE),
         )?;
         for (tier, bucket) in [
@@ -236,10 +252,13 @@ impl Command for Expire {
             "DELETE FROM series WHERE created_at < ?1
                  AND NOT EXISTS (SELECT 1 FROM hours WHERE series_id = series.id)
                  AND NOT EXISTS (SELECT 1 FROM minutes WHERE series_id = series.id)
+                 AND NOT EXISTS (SELECT 1 FROM cumulative WHERE series_id = series.id AND last_at >= ?1)
                  AND id NOT IN (SELECT series_id FROM points)",
             [before(self.retention.minutes)],
         )?;
         if gone > 0 {
+            // The number of a series that is gone may be given to another one, which begins at nothing.
+            transaction.execute("DELETE FROM cumulative WHERE series_id NOT IN (SELECT id FROM series)", [])?;
             self.reader.known.lock().unwrap_or_else(PoisonError::into_inner).forget();
             let sql = "UPDATE totals SET value = (SELECT count(*) FROM series) WHERE name = 'series'";
             transaction.execute(sql, [])?;

@@ -3,6 +3,8 @@
 mod api;
 mod commands;
 mod config;
+mod cumulative;
+mod federate;
 mod points;
 mod rollup;
 mod series;
@@ -11,6 +13,7 @@ mod store;
 mod tally;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::db::{Migration, Schema};
 use crate::env::Env;
@@ -42,6 +45,7 @@ fn routes() -> Vec<Route<Collector>> {
         Route::get("/api/metrics", read, api::buckets),
         Route::get("/api/metrics/names", read, api::names),
         Route::get("/api/projects", read, api::projects),
+        Route::get("/federate", read, federate::federate),
     ]
 }
 
@@ -49,6 +53,8 @@ fn routes() -> Vec<Route<Collector>> {
 struct Collector {
     core: Core,
     reader: Arc<Reader>,
+    /// How long a series that is sent no more still counts as live.
+    live: Duration,
     /// What was last found, for when no reader is free.
     facts: Mutex<Vec<Fact>>,
 }
@@ -65,7 +71,8 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
         dropped_labels: config.dropped_labels.clone(),
         caps: config.caps,
     });
-    let state = |core| Collector { core, reader, facts: Mutex::default() };
+    let live = config.retention.minutes;
+    let state = |core| Collector { core, reader, live, facts: Mutex::default() };
     service::serve(bound, settings, database, routes, state, |collector| vec![rollup::job(collector, &config)])
 }
 

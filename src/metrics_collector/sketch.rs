@@ -71,7 +71,8 @@ impl Sketch {
         at_zero.or_else(|| self.positive.iter().find(|(_, count)| reached(count)).map(|(index, _)| estimate(*index)))
     }
 
-    /// How many values are at most `bound`, a bucket counting where its estimate lies.
+    /// How many values are at most `bound`, a bucket counting where its estimate lies. Exact for powers of two from
+    /// 2^-30 to 2^59, on which a bucket ends.
     pub(super) fn count_up_to(&self, bound: f64) -> u64 {
         let negative = self.negative.iter().filter(|(index, _)| -estimate(**index) <= bound).map(|(_, count)| count);
         let positive = self.positive.iter().take_while(|(index, _)| estimate(**index) <= bound).map(|(_, count)| count);
@@ -111,10 +112,16 @@ impl Sketch {
     }
 }
 
-/// The bucket of a magnitude.
+/// The bucket of a magnitude that is at least [`SMALLEST`].
 fn index(magnitude: f64) -> i32 {
-    // Within ±2,000 by the bounds, so nothing is lost.
-    (magnitude.min(LARGEST).log2() * BUCKETS_PER_DOUBLING).ceil() as i32 - 1
+    const FRACTION_BITS: u32 = 52;
+    const EXPONENT_OF_ONE: u64 = 1_023;
+    // The exponent is taken from the bits: the logarithm of a number just above a power of two may round to a whole
+    // one, and then that number would count below a boundary that it is above.
+    let bits = magnitude.min(LARGEST).to_bits();
+    let exponent = (bits >> FRACTION_BITS) as i32 - EXPONENT_OF_ONE as i32;
+    let fraction = f64::from_bits(bits & ((1 << FRACTION_BITS) - 1) | EXPONENT_OF_ONE << FRACTION_BITS);
+    exponent * BUCKETS_PER_DOUBLING as i32 + (fraction.log2() * BUCKETS_PER_DOUBLING).ceil() as i32 - 1
 }
 
 /// The magnitude that is as far, relatively, from both ends of a bucket.
@@ -218,6 +225,15 @@ mod tests {
             let sketch = sketch(&finite);
             prop_assert_eq!(sketch.count(), finite.len() as u64);
             prop_assert!(sketch.positive.keys().chain(sketch.negative.keys()).all(|index| (-961..1_920).contains(index)));
+        }
+    }
+
+    #[test]
+    fn counts_up_to_a_power_of_two_are_exact() {
+        for exponent in -29..60 {
+            let bound = f64::from(exponent).exp2();
+            let values = [-bound, 0.0, bound.next_down(), bound, bound.next_up(), bound * 1.01];
+            assert_eq!(sketch(&values).count_up_to(bound), 4, "2^{exponent}");
         }
     }
 

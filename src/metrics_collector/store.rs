@@ -95,10 +95,17 @@ pub(super) fn totals(connection: &Connection) -> Result<HashMap<String, i64>> {
     Ok(read.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// A tier's row from its column `count` on.
+/// A tier's columns that make a tally.
+pub(super) const TALLY: &str = "count, sum, min, max, last, last_at, sketch, p50, p95, p99";
+
+/// Reads [`TALLY`] from a row's column on.
 pub(super) fn read_tally(row: &Row<'_>, from: usize) -> Result<Tally> {
     let count: i64 = row.get(from)?;
     let sketch = row.get_ref(from + 6)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode);
+    let originals = match (row.get(from + 7)?, row.get(from + 8)?, row.get(from + 9)?) {
+        (Some(p50), Some(p95), Some(p99)) => Some(Box::new([p50, p95, p99])),
+        _ => None,
+    };
     Ok(Tally {
         count: count.unsigned_abs(),
         sum: row.get(from + 1)?,
@@ -107,6 +114,7 @@ pub(super) fn read_tally(row: &Row<'_>, from: usize) -> Result<Tally> {
         last: row.get(from + 4)?,
         last_at: row.get(from + 5)?,
         sketch,
+        originals,
     })
 }
 
@@ -147,7 +155,7 @@ pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Buc
         }
     };
     let mut read = snapshot.prepare_cached(&format!(
-        "SELECT bucket, count, sum, min, max, last, last_at, sketch FROM {} WHERE series_id = ?1 AND bucket >= ?2",
+        "SELECT bucket, {TALLY} FROM {} WHERE series_id = ?1 AND bucket >= ?2",
         query.resolution.tier()
     ))?;
     for (id, fitting) in &series {
@@ -192,17 +200,20 @@ fn merged(mut one: BTreeMap<i64, Tally>, other: BTreeMap<i64, Tally>) -> BTreeMa
 }
 
 fn show(buckets: BTreeMap<i64, Tally>, resolution: Resolution, gauges: bool) -> Vec<Bucket> {
-    let bucket = |(bucket, tally): (i64, Tally)| Bucket {
-        bucket: Timestamp::from_ms(bucket.saturating_mul(resolution.ms())),
-        count: tally.count,
-        sum: tally.sum,
-        min: tally.min,
-        max: tally.max,
-        avg: tally.sum / tally.count.max(1) as f64,
-        p50: tally.quantile(0.50),
-        p95: tally.quantile(0.95),
-        p99: tally.quantile(0.99),
-        last: gauges.then_some(tally.last),
+    let bucket = |(bucket, tally): (i64, Tally)| {
+        let [p50, p95, p99] = tally.percentiles();
+        Bucket {
+            bucket: Timestamp::from_ms(bucket.saturating_mul(resolution.ms())),
+            count: tally.count,
+            sum: tally.sum,
+            min: tally.min,
+            max: tally.max,
+            avg: tally.sum / tally.count.max(1) as f64,
+            p50,
+            p95,
+            p99,
+            last: gauges.then_some(tally.last),
+        }
     };
     buckets.into_iter().map(bucket).collect()
 }

@@ -46,6 +46,7 @@ pub fn binary(name: &str) -> PathBuf {
     match (std::env::var_os("MONLIGHT_BIN_DIR"), name) {
         (Some(folder), _) => PathBuf::from(folder).join(name),
         (None, "error-tracker") => env!("CARGO_BIN_EXE_error-tracker").into(),
+        (None, "metrics-collector") => env!("CARGO_BIN_EXE_metrics-collector").into(),
         (None, other) => panic!("{other} is not built"),
     }
 }
@@ -53,6 +54,8 @@ pub fn binary(name: &str) -> PathBuf {
 /// How a service is to be started.
 pub struct Setup {
     name: &'static str,
+    /// What its database is called.
+    file: &'static str,
     env: Vec<(String, String)>,
     folder: Arc<Folder>,
     prefix: Vec<String>,
@@ -62,17 +65,20 @@ pub struct Setup {
 impl Setup {
     /// An error tracker with a key, no rate limit, on a free port of 127.0.0.1.
     pub fn error_tracker() -> Self {
+        Self::of("error-tracker", "errors.db")
+    }
+
+    /// A metrics collector of the same kind.
+    pub fn metrics_collector() -> Self {
+        Self::of("metrics-collector", "metrics.db")
+    }
+
+    fn of(name: &'static str, file: &'static str) -> Self {
         let folder = Arc::new(Folder::new());
-        let database = folder.path().join("errors.db").to_string_lossy().into_owned();
-        let env = [
-            ("API_KEY", KEY),
-            ("PORT", "0"),
-            ("LISTEN_ADDR", "127.0.0.1"),
-            ("RATE_LIMIT", "0"),
-            ("DATABASE_PATH", &database),
-        ];
+        let env = [("API_KEY", KEY), ("PORT", "0"), ("LISTEN_ADDR", "127.0.0.1"), ("RATE_LIMIT", "0")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        Self { name: "error-tracker", env, folder, prefix: Vec::new(), arguments: Vec::new() }
+        let setup = Self { name, file, env, folder: Arc::clone(&folder), prefix: Vec::new(), arguments: Vec::new() };
+        setup.folder(&folder)
     }
 
     /// With a variable set, or unset when the value is empty.
@@ -85,7 +91,7 @@ impl Setup {
     /// In a folder that outlives the service, for a second start on the same files.
     pub fn folder(mut self, folder: &Arc<Folder>) -> Self {
         self.folder = Arc::clone(folder);
-        let database = folder.path().join("errors.db");
+        let database = folder.path().join(self.file);
         self.env("DATABASE_PATH", database.display())
     }
 

@@ -1,0 +1,256 @@
+//! `GET /federate`: every live series in Prometheus' text format, for a Prometheus that keeps them longer.
+//!
+//! The answer is made in memory. What bounds it is the cap on series: a counter or gauge is a line of about 100 bytes
+//! and a histogram 34 of them, so 20,000 counters are 2 MB and 20,000 histograms, the most there can be, about 75 MB for
+//! as long as the answer is sent. Raising MAX_SERIES raises that; whoever federates many histograms lowers it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::RangeInclusive;
+
+use super::Collector;
+use super::cumulative::{self, Cumulative, Named};
+use super::points::Kind;
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::http::{Request, Response};
+use crate::service::{Exposition, escaped};
+
+/// Histograms are answered up to each of these powers of two, on which a bucket of theirs ends, so counts are exact.
+const BOUNDARIES: RangeInclusive<i32> = -10..=20;
+
+/// `GET /federate`
+pub(super) fn federate(collector: &Collector, _: &Request) -> Result<Response> {
+    let mut metrics = Metrics::default();
+    cumulative::for_each(&*collector.core.readers.lend()?, |named, of_it| metrics.add(&named, of_it))?;
+    Ok(metrics.exposition(Timestamp::now().minus(collector.live).ms()).into())
+}
+
+/// Everything by name and labels as Prometheus knows them. Series that differ only in what it does not allow are one.
+#[derive(Debug, Default)]
+struct Metrics(BTreeMap<(Kind, String), Metric>);
+
+#[derive(Debug)]
+struct Metric {
+    /// The name as clients send it.
+    sent_as: String,
+    /// By labels.
+    samples: BTreeMap<String, Sample>,
+}
+
+#[derive(Debug)]
+struct Sample {
+    count: u64,
+    sum: f64,
+    last: f64,
+    last_at: i64,
+    /// Of histograms: how many values are at most each of the boundaries.
+    up_to: Vec<u64>,
+}
+
+impl Metrics {
+    fn add(&mut self, series: &Named, of_it: &Cumulative) {
+        let bounds = (series.kind == Kind::Histogram).then_some(BOUNDARIES).into_iter().flatten();
+        let sample = Sample {
+            count: of_it.count,
+            sum: of_it.sum,
+            last: of_it.last,
+            last_at: of_it.last_at,
+            up_to: bounds.map(|exponent| of_it.sketch.count_up_to(f64::from(exponent).exp2())).collect(),
+        };
+        let metric = self
+            .0
+            .entry((series.kind, metric_name(&series.name)))
+            .or_insert_with(|| Metric { sent_as: series.name.clone(), samples: BTreeMap::new() });
+        let labels = labels(series);
+        match metric.samples.get_mut(&labels) {
+            Some(known) => known.merge(&sample),
+            None => drop(metric.samples.insert(labels, sample)),
+        }
+    }
+
+    /// What was seen since a moment, in ms since 1970.
+    fn exposition(&self, since: i64) -> Exposition {
+        let mut text = Exposition::default();
+        let mut taken = HashSet::new();
+        // Histograms first: theirs are the names with endings that others may not have.
+        for ((kind, name), metric) in self.0.iter().rev() {
+            let name = free_name(&mut taken, name, *kind);
+            let mut live = metric.samples.iter().filter(|(_, sample)| sample.last_at >= since).peekable();
+            if live.peek().is_some() {
+                text.describe(&name, kind.name(), &format!("{} as its clients send it", metric.sent_as));
+            }
+            for (labels, sample) in live {
+                sample.write(&mut text, *kind, &name, labels);
+            }
+        }
+        text
+    }
+}
+
+impl Sample {
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum = (self.sum + other.sum).clamp(f64::MIN, f64::MAX);
+        if other.last_at >= self.last_at {
+            (self.last, self.last_at) = (other.last, other.last_at);
+        }
+        self.up_to.iter_mut().zip(&other.up_to).for_each(|(mine, theirs)| *mine += theirs);
+    }
+
+    fn write(&self, text: &mut Exposition, kind: Kind, name: &str, labels: &str) {
+        let braced = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+        match kind {
+            Kind::Counter => text.sample(name, &braced, &number(self.sum)),
+            Kind::Gauge => text.sample(name, &braced, &number(self.last)),
+            Kind::Histogram => {
+                let (bucket, comma) = (format!("{name}_bucket"), if labels.is_empty() { "" } else { "," });
+                for (exponent, up_to) in BOUNDARIES.zip(&self.up_to) {
+                    let bound = f64::from(exponent).exp2();
+                    text.sample(&bucket, &format!("{{{labels}{comma}le=\"{bound}\"}}"), up_to);
+                }
+                text.sample(&bucket, &format!("{{{labels}{comma}le=\"+Inf\"}}"), &self.count);
+                text.sample(&format!("{name}_sum"), &braced, &number(self.sum));
+                text.sample(&format!("{name}_count"), &braced, &self.count);
+            }
+        }
+    }
+}
+
+/// Without hundreds of digits for what is very large or very small.
+fn number(value: f64) -> String {
+    let plain = value == 0.0 || (1e-6..1e15).contains(&value.abs());
+    if plain { value.to_string() } else { format!("{value:e}") }
+}
+
+/// The name, or, where another type has it already, the name and the type.
+fn free_name(taken: &mut HashSet<String>, name: &str, kind: Kind) -> String {
+    let endings: &[&str] = if kind == Kind::Histogram { &["", "_bucket", "_sum", "_count"] } else { &[""] };
+    let mut name = name.to_owned();
+    while endings.iter().any(|ending| taken.contains(&format!("{name}{ending}"))) {
+        name = format!("{name}_{}", kind.name());
+    }
+    taken.extend(endings.iter().map(|ending| format!("{name}{ending}")));
+    name
+}
+
+/// What Prometheus allows: letters, digits and `_`, no digit first, and in a metric's name also `:`.
+fn sanitised(name: &str, colons: bool) -> String {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || (colons && letter == ':');
+    let mut clean: String = name.chars().map(|letter| if allowed(letter) { letter } else { '_' }).collect();
+    if clean.starts_with(|first: char| first.is_ascii_digit()) || clean.is_empty() {
+        clean.insert(0, '_');
+    }
+    clean
+}
+
+fn metric_name(name: &str) -> String {
+    sanitised(name, true)
+}
+
+/// Labels as they stand within braces. One whose name is Prometheus' own, or ours for the project, gets `exported_` in
+/// front, as Prometheus does it; of two whose names have become the same, the second gets one more `_`.
+fn labels(series: &Named) -> String {
+    let own: BTreeMap<String, String> = serde_json::from_str(&series.labels).unwrap_or_default();
+    let (mut used, mut pairs) = (BTreeSet::new(), Vec::new());
+    if !series.project.is_empty() {
+        used.insert("project".to_owned());
+        pairs.push(format!("project=\"{}\"", escaped(&series.project)));
+    }
+    // To Prometheus an empty label is none.
+    for (name, value) in own.iter().filter(|(_, value)| !value.is_empty()) {
+        let mut name = sanitised(name, false);
+        if name.starts_with("__") || name == "le" || used.contains(&name) && name == "project" {
+            name.insert_str(0, "exported_");
+        }
+        while !used.insert(name.clone()) {
+            name.push('_');
+        }
+        pairs.push(format!("{name}=\"{}\"", escaped(value)));
+    }
+    pairs.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(kind: Kind, name: &str, project: &str, labels: &str) -> Named {
+        Named { kind, name: name.into(), project: project.into(), labels: labels.into() }
+    }
+
+    fn of(kind: Kind, values: &[f64]) -> Cumulative {
+        let mut cumulative = Cumulative::default();
+        for (at, value) in (0..).zip(values) {
+            cumulative.add(kind, *value, at);
+            cumulative.sketch.add(*value);
+        }
+        cumulative
+    }
+
+    fn exposed(series: &[(Named, Cumulative)], since: i64) -> String {
+        let mut metrics = Metrics::default();
+        series.iter().for_each(|(named, of_it)| metrics.add(named, of_it));
+        let response = Response::from(metrics.exposition(since));
+        String::from_utf8(response.body().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn labels_are_what_prometheus_allows() {
+        for (project, given, shown) in [
+            ("", "{}", ""),
+            ("shop", r#"{"a":"x"}"#, r#"project="shop",a="x""#),
+            ("shop", r#"{"project":"web"}"#, r#"project="shop",exported_project="web""#),
+            ("", r#"{"project":"web"}"#, r#"project="web""#),
+            ("", r#"{"a.b":"1","a_b":"2","a-b":""}"#, r#"a_b="1",a_b_="2""#),
+            (
+                "",
+                r#"{"le":"1","__name__":"x","1st":"y","ö":"z"}"#,
+                r#"_1st="y",exported___name__="x",exported_le="1",_="z""#,
+            ),
+            ("", r#"{"a":"q\"\\\n"}"#, r#"a="q\"\\\n""#),
+        ] {
+            assert_eq!(labels(&named(Kind::Counter, "n", project, given)), shown, "{given}");
+        }
+    }
+
+    #[test]
+    fn names_that_become_the_same_are_one_metric_and_types_stay_apart() {
+        let text = exposed(
+            &[
+                (named(Kind::Counter, "a.b", "", "{}"), of(Kind::Counter, &[1.0, -5.0])),
+                (named(Kind::Counter, "a_b", "", "{}"), of(Kind::Counter, &[2.0])),
+                (named(Kind::Gauge, "a_b", "", "{}"), of(Kind::Gauge, &[1e300])),
+                (named(Kind::Histogram, "h", "", "{}"), of(Kind::Histogram, &[1.0])),
+                (named(Kind::Gauge, "h_count", "", "{}"), of(Kind::Gauge, &[7.0])),
+            ],
+            0,
+        );
+        for line in [
+            "# TYPE a_b gauge\na_b 1e300\n",
+            "# TYPE a_b_counter counter\na_b_counter 3\n",
+            "h_count 1\n",
+            "# TYPE h_count_gauge gauge\nh_count_gauge 7\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        let mut names: Vec<&str> =
+            text.lines().filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all, "{text}");
+    }
+
+    #[test]
+    fn a_value_on_a_boundary_counts_below_it() {
+        let values = [-3.0, 0.0, 0.5, 1.0, 1.0f64.next_up(), 2.0, 3e6];
+        let series = [(named(Kind::Histogram, "h", "p", r#"{"a":"b"}"#), of(Kind::Histogram, &values))];
+        let text = exposed(&series, 0);
+        for (bound, count) in [("0.0009765625", 2), ("0.5", 3), ("1", 4), ("2", 6), ("1048576", 6), ("+Inf", 7)] {
+            let line = format!("h_bucket{{project=\"p\",a=\"b\",le=\"{bound}\"}} {count}\n");
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+        assert!(text.contains("h_count{project=\"p\",a=\"b\"} 7\n"), "{text}");
+        assert_eq!(exposed(&series, 7), "", "it was seen last at 6");
+    }
+}
