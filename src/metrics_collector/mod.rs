@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod cumulative;
 mod federate;
+mod import;
 mod points;
 mod rollup;
 mod series;
@@ -34,7 +35,7 @@ const SCHEMA: Schema = Schema {
     // "MLMC"
     application_id: 0x4D4C_4D43,
     migrations: &[Migration { sql: include_str!("../../sql/metrics-collector/0001_metrics.sql"), oldest_reader: 1 }],
-    import: None,
+    import: Some(import::IMPORT),
 };
 
 /// The metrics collector's routes.

@@ -7,6 +7,7 @@
 
 mod alerts;
 mod collector_federate;
+mod collector_import;
 mod contract;
 mod durability;
 mod harness;
