@@ -13,6 +13,7 @@ mod durability;
 mod harness;
 mod hostile;
 mod notify;
+mod prometheus;
 mod python;
 mod python_client;
 mod server;
