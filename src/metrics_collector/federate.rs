@@ -1,8 +1,8 @@
 //! `GET /federate`: every live series in Prometheus' text format, for a Prometheus that keeps them longer.
 //!
 //! The answer is made in memory. What bounds it is the cap on series: a counter or gauge is a line of about 100 bytes
-//! and a histogram 34 of them, so 20,000 counters are 2 MB and 20,000 histograms, the most there can be, about 75 MB for
-//! as long as the answer is sent. Raising MAX_SERIES raises that; whoever federates many histograms lowers it.
+//! and a histogram 34 of them, so 20,000 counters are 2 MB and 20,000 histograms, the most there can be, 60 MB. Nobody
+//! holds those: Prometheus takes gzip, the text is compressed as it is made, and what comes out is a few megabytes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::RangeInclusive;
@@ -11,18 +11,23 @@ use super::Collector;
 use super::cumulative::{self, Cumulative, Named};
 use super::points::Kind;
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::http::{Request, Response};
 use crate::service::{Exposition, escaped};
 
 /// Histograms are answered up to each of these powers of two, on which a bucket of theirs ends, so counts are exact.
 const BOUNDARIES: RangeInclusive<i32> = -10..=20;
 
+/// An answer; the door cuts off clients for which it has to keep more.
+const ANSWER_BYTES_MAX: usize = 4_000_000;
+
 /// `GET /federate`
-pub(super) fn federate(collector: &Collector, _: &Request) -> Result<Response> {
+pub(super) fn federate(collector: &Collector, request: &Request) -> Result<Response> {
     let mut metrics = Metrics::default();
     cumulative::for_each(&*collector.core.readers.lend()?, |named, of_it| metrics.add(&named, of_it))?;
-    Ok(metrics.exposition(Timestamp::now().minus(collector.live).ms()).into())
+    let mut text = Exposition::answering(request);
+    metrics.write(&mut text, Timestamp::now().minus(collector.live).ms())?;
+    Ok(text.into())
 }
 
 /// Everything by name and labels as Prometheus knows them. Series that differ only in what it does not allow are one.
@@ -69,8 +74,7 @@ impl Metrics {
     }
 
     /// What was seen since a moment, in ms since 1970.
-    fn exposition(&self, since: i64) -> Exposition {
-        let mut text = Exposition::default();
+    fn write(&self, text: &mut Exposition, since: i64) -> Result<()> {
         let mut taken = HashSet::new();
         // Histograms first: theirs are the names with endings that others may not have.
         for ((kind, name), metric) in self.0.iter().rev() {
@@ -80,10 +84,15 @@ impl Metrics {
                 text.describe(&name, kind.name(), &format!("{} as its clients send it", metric.sent_as));
             }
             for (labels, sample) in live {
-                sample.write(&mut text, *kind, &name, labels);
+                sample.write(text, *kind, &name, labels);
+                if text.size_bytes() > ANSWER_BYTES_MAX {
+                    return Err(Error::Busy(
+                        "There are too many series for one answer; ask for gzip or lower MAX_SERIES",
+                    ));
+                }
             }
         }
-        text
+        Ok(())
     }
 }
 
@@ -190,7 +199,9 @@ mod tests {
     fn exposed(series: &[(Named, Cumulative)], since: i64) -> String {
         let mut metrics = Metrics::default();
         series.iter().for_each(|(named, of_it)| metrics.add(named, of_it));
-        let response = Response::from(metrics.exposition(since));
+        let mut text = Exposition::default();
+        metrics.write(&mut text, since).unwrap();
+        let response = Response::from(text);
         String::from_utf8(response.body().to_vec()).unwrap()
     }
 

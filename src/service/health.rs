@@ -56,8 +56,8 @@ fn health<S: State>(state: &S, _: &Request) -> Result<Response> {
     Ok(Response::json(if trouble.is_some() { 503 } else { 200 }, &body))
 }
 
-fn metrics<S: State>(state: &S, _: &Request) -> Result<Response> {
-    let mut text = Exposition::default();
+fn metrics<S: State>(state: &S, request: &Request) -> Result<Response> {
+    let mut text = Exposition::answering(request);
     requests(&mut text, state);
     let core = state.core();
     let writer = core.writer.stats();

@@ -122,3 +122,19 @@ fn totals_outlive_the_points_and_go_on_when_all_of_them_are_gone() {
     service.kill();
     assert_eq!(total(&start()), 4.0);
 }
+
+#[test]
+fn whoever_takes_gzip_gets_the_same_text_compressed() {
+    let service = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 3_600).start();
+    let batch: Vec<Value> = (0..1_000)
+        .map(|page| json!({ "name": "wait_ms", "type": "histogram", "value": page, "labels": { "page": page } }))
+        .collect();
+    service.post("/api/metrics", &json!(batch)).expect(202);
+    let plain = service.get("/federate").expect(200);
+    let small = service.send(&Request::get("/federate").header("Accept-Encoding", "deflate, gzip")).expect(200);
+    assert_eq!((plain.header("content-encoding"), small.header("content-encoding")), (None, Some("gzip")));
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&*small.body), &mut text).unwrap();
+    assert_eq!(text, plain.text());
+    assert!(small.body.len() * 10 < text.len(), "{} of {}", small.body.len(), text.len());
+}
