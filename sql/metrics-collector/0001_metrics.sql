@@ -34,6 +34,9 @@ CREATE TABLE minutes (
     p50 REAL,                           -- of rows that the original wrote, which have no sketch
     p95 REAL,
     p99 REAL,
+    good INTEGER,                       -- of web vitals: how many points were worth what
+    needs_improvement INTEGER,
+    poor INTEGER,
     PRIMARY KEY (series_id, bucket)
 ) WITHOUT ROWID;
 
@@ -50,6 +53,9 @@ CREATE TABLE hours (
     p50 REAL,
     p95 REAL,
     p99 REAL,
+    good INTEGER,
+    needs_improvement INTEGER,
+    poor INTEGER,
     PRIMARY KEY (series_id, bucket)
 ) WITHOUT ROWID;
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Collector;
 use super::commands::{Accepted, AddPoints, Measured};
+use super::dashboard::{self, Dashboard};
 use super::store::{self, Bucket, Group, Query, Resolution};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -16,6 +17,8 @@ use crate::http::{Request, Response};
 /// A clock that is further off than this is wrong, and the time of arrival stands for its own.
 const PAST_MAX: Duration = Duration::from_secs(24 * 3_600);
 const AHEAD_MAX: Duration = Duration::from_secs(600);
+/// The longest period that a dashboard shows by the minute: a chart has no room for more.
+const DASHBOARD_MINUTES_MAX: Duration = Duration::from_secs(6 * 3_600);
 const PERIOD_DEFAULT: &str = "24h";
 const PERIOD_MAX: Duration = Duration::from_secs(366 * 86_400);
 
@@ -78,6 +81,27 @@ pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Respon
     let groups = query.group_by.is_some().then_some(groups);
     let resolution = resolution.name();
     Ok(Response::json(200, &Answer { name, resolution, period: period_text, data, groups }))
+}
+
+/// `GET /api/dashboard`
+pub(super) fn dashboard(collector: &Collector, request: &Request) -> Result<Response> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        period: &'a str,
+        #[serde(flatten)]
+        dashboard: Dashboard,
+    }
+    let period_text = request.query("period").unwrap_or(PERIOD_DEFAULT);
+    let period = period(period_text)?;
+    let resolution = if period <= DASHBOARD_MINUTES_MAX.min(collector.retention.minutes) {
+        Resolution::Minute
+    } else {
+        Resolution::Hour
+    };
+    let since = Timestamp::now().minus(period);
+    let reader = collector.core.readers.lend()?;
+    let dashboard = dashboard::read(&reader, request.query("project"), since, resolution)?;
+    Ok(Response::json(200, &Answer { period: period_text, dashboard }))
 }
 
 /// A span such as `30s`, `5m`, `1h`, `7d`.

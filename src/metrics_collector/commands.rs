@@ -11,8 +11,8 @@ use super::config::{Retention, SeriesCaps};
 use super::cumulative::Cumulative;
 use super::points::{self, Kind};
 use super::series::{Hasher, Identity, Known};
-use super::store::{TALLY, read_tally, total};
-use super::tally::Tally;
+use super::store::{TALLY_COLUMNS, read_tally, total};
+use super::tally::{Detail, Tally};
 use crate::clock::Timestamp;
 use crate::db::Command;
 use crate::error::{Error, Result};
@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 const ROLLED_UP_AT_ONCE: i64 = 50_000;
 /// Points removed in one go.
 const REMOVED_AT_ONCE: i64 = 20_000;
+const INSERT_POINT: &str = "INSERT INTO points (series_id, at, value, dropped) VALUES (?1, ?2, ?3, ?4)";
 pub(super) const MS_PER_MINUTE: i64 = 60_000;
 pub(super) const MS_PER_HOUR: i64 = 3_600_000;
 
@@ -101,14 +102,53 @@ impl Command for AddPoints {
     }
 }
 
+/// Stores what this process has measured itself.
+pub(super) struct AddOwn {
+    pub(super) points: Vec<points::Point<'static>>,
+    pub(super) reader: Arc<Reader>,
+    /// When they were measured.
+    pub(super) now: Timestamp,
+    /// The writer's count of failed writes.
+    pub(super) failures: u64,
+}
+
+impl Command for AddOwn {
+    type Answer = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        let mut known = self.reader.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.trust_unless(self.failures);
+        let stored = self.store(transaction, &mut known);
+        if stored.is_err() {
+            // What was made for these points is undone with them.
+            known.forget();
+        }
+        stored
+    }
+}
+
+impl AddOwn {
+    fn store(&self, transaction: &Connection, known: &mut Known) -> Result<()> {
+        let mut insert = transaction.prepare_cached(INSERT_POINT)?;
+        for point in &self.points {
+            let identity = self.reader.hasher.identity(point);
+            let id = match known.get(identity) {
+                Some(id) => id,
+                None => known.resolve(transaction, identity, point, self.reader.caps, self.now)?,
+            };
+            insert.execute((id, self.now.ms(), point.value, None::<String>))?;
+        }
+        Ok(())
+    }
+}
+
 impl AddPoints {
     fn store(&self, transaction: &Connection, known: &mut Known) -> Result<()> {
         let mut over_cap = HashMap::new();
         if self.points.iter().any(|point| known.get(point.series).is_none()) {
             self.resolve(transaction, known, &mut over_cap)?;
         }
-        let mut insert =
-            transaction.prepare_cached("INSERT INTO points (series_id, at, value, dropped) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut insert = transaction.prepare_cached(INSERT_POINT)?;
         for point in &self.points {
             let id = known.get(point.series).or_else(|| over_cap.get(&point.series).copied());
             let id = id.ok_or_else(|| Error::Internal("a point without a series".into()))?;
@@ -138,8 +178,8 @@ impl AddPoints {
     }
 }
 
-/// Folds points that are in no tier yet into both, and into what there was of each series in all. Each point is folded once: the tiers and the mark up to which they
-/// reach change in one transaction.
+/// Folds points that are in no tier yet into both, and into what there was of each series in all. Each point is folded
+/// once: the tiers and the mark up to which they reach change in one transaction.
 pub(super) struct RollUp {
     pub(super) now: Timestamp,
 }
@@ -151,7 +191,7 @@ impl Command for RollUp {
     fn apply(self, transaction: &Connection) -> Result<bool> {
         let mark = total(transaction, "rolled_up")?;
         let mut read = transaction.prepare_cached(
-            "SELECT p.id, p.series_id, p.at, p.value, s.type FROM points p JOIN series s ON s.id = p.series_id
+            "SELECT p.id, p.series_id, p.at, p.value, s.type, s.name FROM points p JOIN series s ON s.id = p.series_id
              WHERE p.id > ?1 ORDER BY p.id LIMIT ?2",
         )?;
         let mut rows = read.query((mark, ROLLED_UP_AT_ONCE))?;
@@ -162,15 +202,15 @@ impl Command for RollUp {
             let (series, at, value): (i64, i64, f64) = (row.get(1)?, row.get(2)?, row.get(3)?);
             (last, folded) = (row.get(0)?, folded + 1);
             let kind = row.get_ref(4)?.as_str().ok().and_then(Kind::named).unwrap_or(Kind::Gauge);
-            let histogram = kind == Kind::Histogram;
             match cumulative.entry(series) {
                 Entry::Occupied(mut known) => known.get_mut().add(kind, value, at),
                 Entry::Vacant(first) => first.insert(Cumulative::load(transaction, series)?).add(kind, value, at),
             }
+            let detail = Detail::of(Some(kind), row.get_ref(5)?.as_str().unwrap_or_default());
             minutes
                 .entry((series, at.div_euclid(MS_PER_MINUTE)))
-                .and_modify(|tally| tally.add(value, at))
-                .or_insert_with(|| Tally::of(value, at, histogram));
+                .and_modify(|tally| tally.add(value, at, detail))
+                .or_insert_with(|| Tally::of(value, at, detail));
         }
         let mut hours: HashMap<(i64, i64), Tally> = HashMap::new();
         for ((series, minute), tally) in &minutes {
@@ -197,11 +237,11 @@ pub(super) fn fold(transaction: &Connection, tier: &str, tallies: HashMap<(i64, 
     let mut sorted: Vec<_> = tallies.into_iter().collect();
     // In the order of the primary key, so that neighbours are written together.
     sorted.sort_unstable_by_key(|(key, _)| *key);
-    let mut read =
-        transaction.prepare_cached(&format!("SELECT {TALLY} FROM {tier} WHERE series_id = ?1 AND bucket = ?2"))?;
+    let mut read = transaction
+        .prepare_cached(&format!("SELECT {TALLY_COLUMNS} FROM {tier} WHERE series_id = ?1 AND bucket = ?2"))?;
     let mut write = transaction.prepare_cached(&format!(
-        "INSERT OR REPLACE INTO {tier} (series_id, bucket, {TALLY})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+        "INSERT OR REPLACE INTO {tier} (series_id, bucket, {TALLY_COLUMNS})
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
     ))?;
     for ((series, bucket), mut tally) in sorted {
         let mut rows = read.query((series, bucket))?;
@@ -209,11 +249,18 @@ pub(super) fn fold(transaction: &Connection, tier: &str, tallies: HashMap<(i64, 
             tally.merge(&read_tally(row, 0)?);
         }
         drop(rows);
-        let Tally { count, sum, min, max, last, last_at, sketch, originals } = &tally;
-        let [p50, p95, p99] = originals.as_ref().map_or([None; 3], |originals| originals.map(Some));
-        let count = i64::try_from(*count).unwrap_or(i64::MAX);
+        let Tally { count, sum, min, max, last, last_at, sketch, originals, shares } = &tally;
+        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let sketch = sketch.as_ref().map(super::sketch::Sketch::encode);
-        write.execute(params![series, bucket, count, sum, min, max, last, last_at, sketch, p50, p95, p99])?;
+        let [p50, p95, p99] = originals.as_ref().map_or([None; 3], |originals| originals.map(Some));
+        let [good, middling, poor] = match shares {
+            Some(shares) => [shares.good, shares.needs_improvement, shares.poor].map(|count| Some(whole(count))),
+            None => [None; 3],
+        };
+        let count = whole(*count);
+        write.execute(params![
+            series, bucket, count, sum, min, max, last, last_at, sketch, p50, p95, p99, good, middling, poor
+        ])?;
     }
     Ok(())
 }

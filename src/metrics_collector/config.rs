@@ -25,6 +25,7 @@ const OWN: &[Variable] = &[
         "2000",
         "Series of one name; what comes after counts in one more, 1-1000000",
     ),
+    Variable::plain("HOST_METRICS", "1", "1 measures this machine every 10 s; 0 does not"),
 ];
 
 /// Every variable of the metrics collector, in the order of `--help`.
@@ -44,6 +45,8 @@ pub(super) struct Config {
     pub(super) dropped_labels: Vec<String>,
     /// Series kept apart.
     pub(super) caps: SeriesCaps,
+    /// Whether this machine is measured.
+    pub(super) host_metrics: bool,
 }
 
 /// How long each tier is kept.
@@ -77,6 +80,7 @@ impl Config {
                 in_all: env.number("MAX_SERIES", 1..=1_000_000),
                 per_metric: env.number("MAX_SERIES_PER_METRIC", 1..=1_000_000),
             },
+            host_metrics: env.switch("HOST_METRICS"),
         }
     }
 }

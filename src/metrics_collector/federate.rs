@@ -26,7 +26,7 @@ pub(super) fn federate(collector: &Collector, request: &Request) -> Result<Respo
     let mut metrics = Metrics::default();
     cumulative::for_each(&*collector.core.readers.lend()?, |named, of_it| metrics.add(&named, of_it))?;
     let mut text = Exposition::answering(request);
-    metrics.write(&mut text, Timestamp::now().minus(collector.live).ms())?;
+    metrics.write(&mut text, Timestamp::now().minus(collector.retention.minutes).ms())?;
     Ok(text.into())
 }
 

@@ -88,6 +88,7 @@ fn tally(row: &Row<'_>, at: i64) -> Result<Tally> {
         last: row.get(9)?,
         last_at: at,
         sketch: None,
+        shares: None,
         originals,
     })
 }

@@ -4,7 +4,9 @@ mod api;
 mod commands;
 mod config;
 mod cumulative;
+mod dashboard;
 mod federate;
+mod host;
 mod import;
 mod points;
 mod rollup;
@@ -12,16 +14,16 @@ mod series;
 mod sketch;
 mod store;
 mod tally;
+mod vitals;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
 use crate::service::{self, Common, Core, Fact, Failure, Running, Service, State};
 use commands::Reader;
-use config::Config;
+use config::{Config, Retention};
 
 /// The program.
 pub const SERVICE: Service = Service {
@@ -46,6 +48,7 @@ fn routes() -> Vec<Route<Collector>> {
         Route::get("/api/metrics", read, api::buckets),
         Route::get("/api/metrics/names", read, api::names),
         Route::get("/api/projects", read, api::projects),
+        Route::get("/api/dashboard", read, api::dashboard),
         Route::get("/federate", read, federate::federate),
     ]
 }
@@ -54,8 +57,7 @@ fn routes() -> Vec<Route<Collector>> {
 struct Collector {
     core: Core,
     reader: Arc<Reader>,
-    /// How long a series that is sent no more still counts as live.
-    live: Duration,
+    retention: Retention,
     /// What was last found, for when no reader is free.
     facts: Mutex<Vec<Fact>>,
 }
@@ -72,9 +74,12 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
         dropped_labels: config.dropped_labels.clone(),
         caps: config.caps,
     });
-    let live = config.retention.minutes;
-    let state = |core| Collector { core, reader, live, facts: Mutex::default() };
-    service::serve(bound, settings, database, routes, state, |collector| vec![rollup::job(collector, &config)])
+    let state = |core| Collector { core, reader, retention: config.retention, facts: Mutex::default() };
+    service::serve(bound, settings, database, routes, state, |collector| {
+        let mut jobs = vec![rollup::job(collector, &config)];
+        jobs.extend(config.host_metrics.then(|| host::job(collector)));
+        jobs
+    })
 }
 
 impl State for Collector {

@@ -1,7 +1,7 @@
 //! Every question asked of the metrics collector's database. Points that are in no tier yet are counted in, so an
 //! answer is right at any moment.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, Row};
 use serde::Serialize;
@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::commands::{MS_PER_HOUR, MS_PER_MINUTE};
 use super::points::Kind;
 use super::sketch::Sketch;
-use super::tally::Tally;
+use super::tally::{Detail, Tally};
+use super::vitals::Shares;
 use crate::clock::Timestamp;
 use crate::error::Result;
 
@@ -31,14 +32,15 @@ impl Resolution {
         }
     }
 
-    fn ms(self) -> i64 {
+    pub(super) fn ms(self) -> i64 {
         match self {
             Self::Minute => MS_PER_MINUTE,
             Self::Hour => MS_PER_HOUR,
         }
     }
 
-    fn tier(self) -> &'static str {
+    /// The table of its buckets.
+    pub(super) fn tier(self) -> &'static str {
         match self {
             Self::Minute => "minutes",
             Self::Hour => "hours",
@@ -95,15 +97,21 @@ pub(super) fn totals(connection: &Connection) -> Result<HashMap<String, i64>> {
     Ok(read.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// A tier's columns that make a tally.
-pub(super) const TALLY: &str = "count, sum, min, max, last, last_at, sketch, p50, p95, p99";
+/// What [`read_tally`] reads.
+pub(super) const TALLY_COLUMNS: &str =
+    "count, sum, min, max, last, last_at, sketch, p50, p95, p99, good, needs_improvement, poor";
 
-/// Reads [`TALLY`] from a row's column on.
+/// A tier's row from its column `count` on.
 pub(super) fn read_tally(row: &Row<'_>, from: usize) -> Result<Tally> {
     let count: i64 = row.get(from)?;
     let sketch = row.get_ref(from + 6)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode);
     let originals = match (row.get(from + 7)?, row.get(from + 8)?, row.get(from + 9)?) {
         (Some(p50), Some(p95), Some(p99)) => Some(Box::new([p50, p95, p99])),
+        _ => None,
+    };
+    let share = |column| row.get::<_, Option<i64>>(from + column).map(|share| share.map(i64::unsigned_abs));
+    let shares = match (share(10)?, share(11)?, share(12)?) {
+        (Some(good), Some(needs_improvement), Some(poor)) => Some(Box::new(Shares { good, needs_improvement, poor })),
         _ => None,
     };
     Ok(Tally {
@@ -115,7 +123,74 @@ pub(super) fn read_tally(row: &Row<'_>, from: usize) -> Result<Tally> {
         last_at: row.get(from + 5)?,
         sketch,
         originals,
+        shares,
     })
+}
+
+/// A tier from one bucket on, with the points that are in none of its rows yet.
+pub(super) struct Tier<'c> {
+    connection: &'c Connection,
+    resolution: Resolution,
+    first: i64,
+    fresh: BTreeMap<(i64, i64), Tally>,
+}
+
+impl<'c> Tier<'c> {
+    /// Looks for points that are in no row yet; `detail` answers `None` for series that are of no interest. The
+    /// connection must be in a transaction, so that no point is both in a row and not.
+    pub(super) fn since(
+        connection: &'c Connection,
+        since: Timestamp,
+        resolution: Resolution,
+        detail: impl Fn(i64) -> Option<Detail>,
+    ) -> Result<Self> {
+        let first = since.ms().div_euclid(resolution.ms());
+        let mut fresh: BTreeMap<(i64, i64), Tally> = BTreeMap::new();
+        let mut read = connection.prepare_cached("SELECT series_id, at, value FROM points WHERE id > ?1")?;
+        let mut rows = read.query([total(connection, "rolled_up")?])?;
+        while let Some(row) = rows.next()? {
+            let (series, at, value): (i64, i64, f64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let bucket = at.div_euclid(resolution.ms());
+            let Some(detail) = detail(series).filter(|_| bucket >= first) else { continue };
+            fresh
+                .entry((series, bucket))
+                .and_modify(|tally| tally.add(value, at, detail))
+                .or_insert_with(|| Tally::of(value, at, detail));
+        }
+        Ok(Self { connection, resolution, first, fresh })
+    }
+
+    /// The first bucket.
+    pub(super) fn first(&self) -> i64 {
+        self.first
+    }
+
+    /// What is in no row yet of one series, by bucket.
+    pub(super) fn fresh(&self, series: i64) -> impl Iterator<Item = (i64, &Tally)> {
+        self.fresh.range((series, i64::MIN)..=(series, i64::MAX)).map(|((_, bucket), tally)| (*bucket, tally))
+    }
+
+    /// Everything of one series: `put` gets a bucket's rows and its fresh points apart.
+    pub(super) fn each(&self, series: i64, mut put: impl FnMut(i64, Tally)) -> Result<()> {
+        let mut read = self.connection.prepare_cached(&format!(
+            "SELECT bucket, {TALLY_COLUMNS} FROM {} WHERE series_id = ?1 AND bucket >= ?2",
+            self.resolution.tier()
+        ))?;
+        let mut rows = read.query((series, self.first))?;
+        while let Some(row) = rows.next()? {
+            put(row.get(0)?, read_tally(row, 1)?);
+        }
+        self.fresh(series).for_each(|(bucket, tally)| put(bucket, tally.clone()));
+        Ok(())
+    }
+}
+
+/// Adds a tally to those of its key.
+pub(super) fn put<K: Ord>(tallies: &mut BTreeMap<K, Tally>, key: K, tally: Tally) {
+    match tallies.get_mut(&key) {
+        Some(known) => known.merge(&tally),
+        None => drop(tallies.insert(key, tally)),
+    }
 }
 
 /// A series that a query fits, and the group it counts in.
@@ -145,35 +220,14 @@ fn fitting(connection: &Connection, query: &Query) -> Result<HashMap<i64, Fittin
 pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Bucket>, Vec<Group>)> {
     let snapshot = connection.unchecked_transaction()?;
     let series = fitting(&snapshot, query)?;
-    let first = query.since.ms().div_euclid(query.resolution.ms());
+    let detail = |id: i64| series.get(&id).map(|fitting| Detail::of(fitting.kind, &query.name));
+    let tier = Tier::since(&snapshot, query.since, query.resolution, detail)?;
     let mut groups: HashMap<&str, BTreeMap<i64, Tally>> = HashMap::new();
-    let mut put = |group, bucket, tally: Tally| {
-        let buckets: &mut BTreeMap<i64, Tally> = groups.entry(group).or_default();
-        match buckets.get_mut(&bucket) {
-            Some(known) => known.merge(&tally),
-            None => drop(buckets.insert(bucket, tally)),
-        }
-    };
-    let mut read = snapshot.prepare_cached(&format!(
-        "SELECT bucket, {TALLY} FROM {} WHERE series_id = ?1 AND bucket >= ?2",
-        query.resolution.tier()
-    ))?;
     for (id, fitting) in &series {
-        let mut rows = read.query((id, first))?;
-        while let Some(row) = rows.next()? {
-            put(fitting.group.as_str(), row.get(0)?, read_tally(row, 1)?);
-        }
+        let buckets = groups.entry(fitting.group.as_str()).or_default();
+        tier.each(*id, |bucket, tally| put(buckets, bucket, tally))?;
     }
-    let mut fresh = snapshot.prepare_cached("SELECT series_id, at, value FROM points WHERE id > ?1")?;
-    let mut rows = fresh.query([total(&snapshot, "rolled_up")?])?;
-    while let Some(row) = rows.next()? {
-        let Some(fitting) = series.get(&row.get(0)?) else { continue };
-        let (at, value): (i64, f64) = (row.get(1)?, row.get(2)?);
-        let bucket = at.div_euclid(query.resolution.ms());
-        if bucket >= first {
-            put(fitting.group.as_str(), bucket, Tally::of(value, at, fitting.kind == Some(Kind::Histogram)));
-        }
-    }
+    groups.retain(|_, buckets| !buckets.is_empty());
     let gauges = series.values().any(|fitting| fitting.kind == Some(Kind::Gauge));
     let shown = |buckets: BTreeMap<i64, Tally>| show(buckets, query.resolution, gauges);
     if query.group_by.is_none() {
@@ -238,5 +292,5 @@ pub(super) fn names(connection: &Connection, project: Option<&str>) -> Result<Ve
 pub(super) fn projects(connection: &Connection) -> Result<Vec<String>> {
     let mut read =
         connection.prepare_cached("SELECT DISTINCT project FROM series WHERE project <> '' ORDER BY project")?;
-    Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<HashSet<_>>>()?.into_iter().collect())
+    Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }

@@ -54,8 +54,7 @@ pub fn binary(name: &str) -> PathBuf {
 /// How a service is to be started.
 pub struct Setup {
     name: &'static str,
-    /// What its database is called.
-    file: &'static str,
+    database: &'static str,
     env: Vec<(String, String)>,
     folder: Arc<Folder>,
     prefix: Vec<String>,
@@ -68,16 +67,17 @@ impl Setup {
         Self::of("error-tracker", "errors.db")
     }
 
-    /// A metrics collector of the same kind.
+    /// A metrics collector, likewise, that does not measure this machine.
     pub fn metrics_collector() -> Self {
-        Self::of("metrics-collector", "metrics.db")
+        Self::of("metrics-collector", "metrics.db").env("HOST_METRICS", 0)
     }
 
-    fn of(name: &'static str, file: &'static str) -> Self {
+    fn of(name: &'static str, database: &'static str) -> Self {
         let folder = Arc::new(Folder::new());
         let env = [("API_KEY", KEY), ("PORT", "0"), ("LISTEN_ADDR", "127.0.0.1"), ("RATE_LIMIT", "0")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let setup = Self { name, file, env, folder: Arc::clone(&folder), prefix: Vec::new(), arguments: Vec::new() };
+        let setup =
+            Self { name, database, env, folder: Arc::clone(&folder), prefix: Vec::new(), arguments: Vec::new() };
         setup.folder(&folder)
     }
 
@@ -91,7 +91,7 @@ impl Setup {
     /// In a folder that outlives the service, for a second start on the same files.
     pub fn folder(mut self, folder: &Arc<Folder>) -> Self {
         self.folder = Arc::clone(folder);
-        let database = folder.path().join(self.file);
+        let database = folder.path().join(self.database);
         self.env("DATABASE_PATH", database.display())
     }
 
