@@ -98,9 +98,9 @@ pub(super) fn dashboard(collector: &Collector, request: &Request) -> Result<Resp
     } else {
         Resolution::Hour
     };
-    let since = Timestamp::now().minus(period);
     let reader = collector.core.readers.lend()?;
-    let dashboard = dashboard::read(&reader, request.query("project"), since, resolution)?;
+    let dashboard =
+        dashboard::read(&reader, &collector.settled, request.query("project"), period, resolution, Timestamp::now())?;
     Ok(Response::json(200, &Answer { period: period_text, dashboard }))
 }
 

@@ -1,6 +1,9 @@
 //! What a first screen shows of a period: how much was measured, what most, and how web pages felt to visitors.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use serde::Serialize;
@@ -100,55 +103,77 @@ struct Page {
     page_views: u64,
 }
 
+/// Hours that are over for this long stay as they are: points land at most 24 h back and are then rolled up. What was
+/// read of them is kept, since a month of hours is a lot to read for every look.
+const SETTLED_AFTER: Duration = Duration::from_secs(26 * 3_600);
+/// How many such readings are kept, and how large each may be: every page and every metric counts.
+const SETTLED_KEPT_MAX: usize = 3;
+const SETTLED_ENTRIES_MAX: usize = 1_000;
+
+/// What was read of hours that are over, the latest reading last.
+#[derive(Default)]
+pub(super) struct Settled(Mutex<Vec<Reading>>);
+
+struct Reading {
+    project: Option<String>,
+    buckets: Range<i64>,
+    span: Arc<Span>,
+}
+
+impl Settled {
+    /// What is known of these hours, read if need be.
+    fn read(
+        &self,
+        project: Option<&str>,
+        buckets: Range<i64>,
+        read: impl FnOnce() -> Result<Span>,
+    ) -> Result<Arc<Span>> {
+        let same = |reading: &&Reading| reading.project.as_deref() == project && reading.buckets == buckets;
+        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reading) = kept().iter().find(same) {
+            return Ok(Arc::clone(&reading.span));
+        }
+        // Outside the lock: another look may read the same meanwhile, which is better than waiting for this one.
+        let span = Arc::new(read()?);
+        if span.entries() <= SETTLED_ENTRIES_MAX {
+            let mut kept = kept();
+            if kept.len() == SETTLED_KEPT_MAX {
+                kept.remove(0);
+            }
+            kept.push(Reading { project: project.map(str::to_owned), buckets, span: Arc::clone(&span) });
+        }
+        Ok(span)
+    }
+}
+
 /// Puts together the dashboard of one project or of all.
 pub(super) fn read(
     connection: &Connection,
+    settled: &Settled,
     project: Option<&str>,
-    since: Timestamp,
+    period: Duration,
     resolution: Resolution,
+    now: Timestamp,
 ) -> Result<Dashboard> {
     let snapshot = connection.unchecked_transaction()?;
     let series = series(&snapshot, project)?;
-    let tier = Tier::since(&snapshot, since, resolution, |id| {
+    let tier = Tier::since(&snapshot, now.minus(period), resolution, |id| {
         let found = series.binary_search_by_key(&id, |series| series.id).ok().map(|index| &series[index])?;
+        let vital = found.measured.as_ref().map(|measured| measured.vital.metric);
         // Others are only counted.
-        Some(
-            found
-                .measured
-                .as_ref()
-                .map_or_else(Detail::default, |measured| Detail::of(Some(Kind::Histogram), measured.vital.metric)),
-        )
+        Some(vital.map_or_else(Detail::default, |metric| Detail::of(Some(Kind::Histogram), metric)))
     })?;
-    let mut metrics: BTreeMap<(&str, &str), (u64, f64)> = BTreeMap::new();
-    let mut vitals = Vitals::default();
-    let mut sums = snapshot.prepare_cached(&format!(
-        "SELECT coalesce(sum(count), 0), coalesce(sum(sum), 0.0) FROM {} WHERE series_id = ?1 AND bucket >= ?2",
-        resolution.tier()
-    ))?;
-    for series in &series {
-        let (mut count, mut sum) = match &series.measured {
-            Some(measured) => vitals.read(&tier, series.id, measured)?,
-            None => sums
-                .query_row((series.id, tier.first()), |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))
-                .map(|(count, sum)| (count.unsigned_abs(), sum))?,
-        };
-        if series.measured.is_none() {
-            tier.fresh(series.id).for_each(|(_, tally)| (count, sum) = (count + tally.count, sum + tally.sum));
-        }
-        if count > 0 {
-            let known = metrics.entry((&series.name, &series.kind)).or_default();
-            *known = (known.0 + count, known.1 + sum);
-        }
+    let over = now.minus(SETTLED_AFTER).ms().div_euclid(resolution.ms());
+    let mut span = Span::default();
+    let mut from = tier.first();
+    // Where rollups wait for so long, hours that are over still change.
+    if resolution == Resolution::Hour && from < over && !tier.has_fresh_before(over) {
+        let old = settled.read(project, from..over, || Span::read(&snapshot, &tier, &series, from..over))?;
+        span.merge(&old);
+        from = over;
     }
-    Ok(Dashboard {
-        summary: Summary {
-            total_datapoints: metrics.values().map(|(count, _)| count).sum(),
-            distinct_metrics: metrics.len(),
-        },
-        top_metrics: top(metrics),
-        web_vitals: vitals.show(resolution),
-        warnings: warnings(&snapshot)?,
-    })
+    span.merge(&Span::read(&snapshot, &tier, &series, from..i64::MAX)?);
+    Ok(span.show(resolution, warnings(&snapshot)?))
 }
 
 struct Series {
@@ -162,6 +187,8 @@ struct Series {
 /// Which vital, and on which page.
 struct Measured {
     vital: &'static Vital,
+    /// Its place among all vitals.
+    index: usize,
     /// Folded; `None` where it is not known.
     page: Option<String>,
 }
@@ -185,82 +212,152 @@ fn series(connection: &Connection, project: Option<&str>) -> Result<Vec<Series>>
 }
 
 fn measured(vital: &'static Vital, labels: &str) -> Option<Measured> {
+    let index = VITALS.iter().position(|known| known == vital)?;
     if labels == OVERFLOW_LABELS {
         // Over the cap nobody knows the page, and the visitors still count.
-        return Some(Measured { vital, page: None });
+        return Some(Measured { vital, index, page: None });
     }
     let labels: BTreeMap<String, String> = serde_json::from_str(labels).unwrap_or_default();
     let browser = labels.get("source").is_some_and(|source| source == "browser");
-    browser.then(|| Measured { vital, page: labels.get("page").map(|page| fold_page(page)) })
+    browser.then(|| Measured { vital, index, page: labels.get("page").map(|page| fold_page(page)) })
 }
 
-fn top(metrics: BTreeMap<(&str, &str), (u64, f64)>) -> Vec<Top> {
+/// What was measured in a span of time.
+#[derive(Default)]
+struct Span {
+    /// Count and sum by name and type.
+    metrics: BTreeMap<(String, String), (u64, f64)>,
+    vitals: [BTreeMap<(), Tally>; VITALS_COUNT],
+    by_page: [BTreeMap<String, Tally>; VITALS_COUNT],
+    /// Percentiles of each vital and the count of all, by bucket.
+    by_bucket: BTreeMap<i64, ([Option<f64>; VITALS_COUNT], u64)>,
+}
+
+impl Span {
+    fn read(connection: &Connection, tier: &Tier<'_>, series: &[Series], buckets: Range<i64>) -> Result<Self> {
+        let mut span = Self::default();
+        let mut by_bucket: [BTreeMap<i64, Tally>; VITALS_COUNT] = Default::default();
+        let mut sums = connection.prepare_cached(&format!(
+            "SELECT coalesce(sum(count), 0), coalesce(sum(sum), 0.0) FROM {} WHERE series_id = ?1
+                 AND bucket >= ?2 AND bucket < ?3",
+            tier.name()
+        ))?;
+        for series in series {
+            let (mut count, mut sum) = (0, 0.0);
+            let mut add = |tally: &Tally| (count, sum) = (count + tally.count, sum + tally.sum);
+            if let Some(measured) = &series.measured {
+                let by_bucket = &mut by_bucket[measured.index];
+                if let Some(all) = read_series(tier, series.id, &buckets, by_bucket)? {
+                    add(&all);
+                    span.put(measured, all);
+                }
+            } else {
+                tier.fresh(series.id, &buckets).for_each(|(_, tally)| add(tally));
+                let (rows_count, rows_sum): (i64, f64) =
+                    sums.query_row((series.id, buckets.start, buckets.end), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                (count, sum) = (count + rows_count.unsigned_abs(), sum + rows_sum);
+            }
+            if count > 0 {
+                span.count(&series.name, &series.kind, (count, sum));
+            }
+        }
+        span.by_bucket = by_key(by_bucket)
+            .into_iter()
+            .map(|(bucket, tallies)| (bucket, (p75(&tallies), tallies.iter().flatten().map(|tally| tally.count).sum())))
+            .collect();
+        Ok(span)
+    }
+
+    fn put(&mut self, measured: &Measured, tally: Tally) {
+        if let Some(page) = &measured.page {
+            put(&mut self.by_page[measured.index], page.clone(), tally.clone());
+        }
+        put(&mut self.vitals[measured.index], (), tally);
+    }
+
+    fn count(&mut self, name: &str, kind: &str, (count, sum): (u64, f64)) {
+        let known = self.metrics.entry((name.to_owned(), kind.to_owned())).or_default();
+        *known = (known.0 + count, known.1 + sum);
+    }
+
+    /// Adds a span that has no bucket in common with this one.
+    fn merge(&mut self, other: &Self) {
+        for ((name, kind), sums) in &other.metrics {
+            self.count(name, kind, *sums);
+        }
+        for vital in 0..VITALS_COUNT {
+            for tally in other.vitals[vital].values() {
+                put(&mut self.vitals[vital], (), tally.clone());
+            }
+            for (page, tally) in &other.by_page[vital] {
+                put(&mut self.by_page[vital], page.clone(), tally.clone());
+            }
+        }
+        self.by_bucket.extend(&other.by_bucket);
+    }
+
+    /// How many things it tells apart, buckets aside.
+    fn entries(&self) -> usize {
+        self.metrics.len() + self.by_page.iter().map(BTreeMap::len).sum::<usize>()
+    }
+
+    fn show(self, resolution: Resolution, warnings: Vec<String>) -> Dashboard {
+        let browsers = self.vitals.iter().any(|vital| !vital.is_empty());
+        let summary = Summary {
+            total_datapoints: self.metrics.values().map(|(count, _)| count).sum(),
+            distinct_metrics: self.metrics.len(),
+        };
+        let moment = |(bucket, (p75, count)): (i64, ([Option<f64>; VITALS_COUNT], u64))| Moment {
+            bucket: Timestamp::from_ms(bucket.saturating_mul(resolution.ms())),
+            p75: p75.into(),
+            count,
+        };
+        let web_vitals = browsers.then(|| WebVitals {
+            summary: self.vitals.map(|tally| summarise(tally.get(&()))).into(),
+            timeseries: self.by_bucket.into_iter().map(moment).collect(),
+            by_page: pages(self.by_page),
+        });
+        Dashboard { summary, top_metrics: top(self.metrics), web_vitals, warnings }
+    }
+}
+
+/// Adds a series to the buckets of its vital; answers all of it.
+fn read_series(
+    tier: &Tier<'_>,
+    id: i64,
+    buckets: &Range<i64>,
+    by_bucket: &mut BTreeMap<i64, Tally>,
+) -> Result<Option<Tally>> {
+    let mut all: Option<Tally> = None;
+    tier.each(id, buckets, |bucket, tally| {
+        match &mut all {
+            Some(all) => all.merge(&tally),
+            None => all = Some(tally.clone()),
+        }
+        put(by_bucket, bucket, tally);
+    })?;
+    Ok(all)
+}
+
+fn top(metrics: BTreeMap<(String, String), (u64, f64)>) -> Vec<Top> {
     let mut sorted: Vec<_> = metrics.into_iter().collect();
     // Stable: of equal counts the first name comes first.
     sorted.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
     sorted.truncate(TOP_METRICS_MAX);
-    let top = |((name, kind), (count, total)): ((&str, &str), _)| Top {
-        name: name.into(),
-        r#type: kind.into(),
-        count,
-        total,
-    };
+    let top = |((name, kind), (count, total))| Top { name, r#type: kind, count, total };
     sorted.into_iter().map(top).collect()
 }
 
-/// The tallies of each vital.
-#[derive(Default)]
-struct Vitals {
-    by_bucket: [BTreeMap<i64, Tally>; VITALS_COUNT],
-    by_page: [BTreeMap<String, Tally>; VITALS_COUNT],
-    /// What has no page, too.
-    in_all: [BTreeMap<(), Tally>; VITALS_COUNT],
-}
-
-impl Vitals {
-    /// Adds a series; answers how many points it has in the period, and their sum.
-    fn read(&mut self, tier: &Tier<'_>, id: i64, measured: &Measured) -> Result<(u64, f64)> {
-        let Some(vital) = VITALS.iter().position(|vital| vital == measured.vital) else { return Ok((0, 0.0)) };
-        let mut all: Option<Tally> = None;
-        tier.each(id, |bucket, tally| {
-            match &mut all {
-                Some(all) => all.merge(&tally),
-                None => all = Some(tally.clone()),
-            }
-            put(&mut self.by_bucket[vital], bucket, tally);
-        })?;
-        let Some(all) = all else { return Ok((0, 0.0)) };
-        let found = (all.count, all.sum);
-        if let Some(page) = &measured.page {
-            put(&mut self.by_page[vital], page.clone(), all.clone());
-        }
-        put(&mut self.in_all[vital], (), all);
-        Ok(found)
-    }
-
-    /// As it is answered; `None` where there is nothing.
-    fn show(self, resolution: Resolution) -> Option<WebVitals> {
-        if self.in_all.iter().all(BTreeMap::is_empty) {
-            return None;
-        }
-        let summary = self.in_all.map(|tally| summarise(tally.get(&()))).into();
-        let buckets = by_key(self.by_bucket).into_iter().map(|(bucket, tallies)| Moment {
-            bucket: Timestamp::from_ms(bucket.saturating_mul(resolution.ms())),
-            count: tallies.iter().flatten().map(|tally| tally.count).sum(),
-            p75: p75(&tallies),
-        });
-        let pages = by_key(self.by_page).into_iter().map(|(page, tallies)| Page {
-            page,
-            // A view reports each vital at most once and not every view reports all, so the most frequent comes closest.
-            page_views: tallies.iter().flatten().map(|tally| tally.count).max().unwrap_or(0),
-            p75: p75(&tallies),
-        });
-        let mut by_page: Vec<Page> = pages.collect();
-        // Stable: of equal views the first name comes first.
-        by_page.sort_by_key(|page| std::cmp::Reverse(page.page_views));
-        by_page.truncate(PAGES_MAX);
-        Some(WebVitals { summary, timeseries: buckets.collect(), by_page })
-    }
+/// The pages that most visitors saw.
+fn pages(by_page: [BTreeMap<String, Tally>; VITALS_COUNT]) -> Vec<Page> {
+    // A view reports each vital at most once and not every view reports all, so the most frequent comes closest.
+    let views = |tallies: &[Option<Tally>; VITALS_COUNT]| tallies.iter().flatten().map(|tally| tally.count).max();
+    let mut sorted: Vec<_> = by_key(by_page).into_iter().collect();
+    // Stable: of equal views the first name comes first.
+    sorted.sort_by_key(|(_, tallies)| std::cmp::Reverse(views(tallies)));
+    sorted.truncate(PAGES_MAX);
+    let page = |(page, tallies)| Page { page, p75: p75(&tallies).into(), page_views: views(&tallies).unwrap_or(0) };
+    sorted.into_iter().map(page).collect()
 }
 
 /// From one table for each vital to one row for each key.
@@ -274,8 +371,8 @@ fn by_key<K: Ord>(tables: [BTreeMap<K, Tally>; VITALS_COUNT]) -> BTreeMap<K, [Op
     rows
 }
 
-fn p75(tallies: &[Option<Tally>; VITALS_COUNT]) -> PerVital<Option<f64>> {
-    tallies.each_ref().map(|tally| tally.as_ref()?.quantile(0.75)).into()
+fn p75(tallies: &[Option<Tally>; VITALS_COUNT]) -> [Option<f64>; VITALS_COUNT] {
+    tallies.each_ref().map(|tally| tally.as_ref()?.quantile(0.75))
 }
 
 fn summarise(tally: Option<&Tally>) -> VitalSummary {

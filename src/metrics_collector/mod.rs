@@ -58,6 +58,7 @@ struct Collector {
     core: Core,
     reader: Arc<Reader>,
     retention: Retention,
+    settled: dashboard::Settled,
     /// What was last found, for when no reader is free.
     facts: Mutex<Vec<Fact>>,
 }
@@ -74,7 +75,13 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
         dropped_labels: config.dropped_labels.clone(),
         caps: config.caps,
     });
-    let state = |core| Collector { core, reader, retention: config.retention, facts: Mutex::default() };
+    let state = |core| Collector {
+        core,
+        reader,
+        retention: config.retention,
+        settled: Default::default(),
+        facts: Mutex::default(),
+    };
     service::serve(bound, settings, database, routes, state, |collector| {
         let mut jobs = vec![rollup::job(collector, &config)];
         jobs.extend(config.host_metrics.then(|| host::job(collector)));

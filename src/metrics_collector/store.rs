@@ -2,6 +2,7 @@
 //! answer is right at any moment.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use rusqlite::{Connection, Row};
 use serde::Serialize;
@@ -39,8 +40,7 @@ impl Resolution {
         }
     }
 
-    /// The table of its buckets.
-    pub(super) fn tier(self) -> &'static str {
+    fn tier(self) -> &'static str {
         match self {
             Self::Minute => "minutes",
             Self::Hour => "hours",
@@ -166,21 +166,31 @@ impl<'c> Tier<'c> {
     }
 
     /// What is in no row yet of one series, by bucket.
-    pub(super) fn fresh(&self, series: i64) -> impl Iterator<Item = (i64, &Tally)> {
-        self.fresh.range((series, i64::MIN)..=(series, i64::MAX)).map(|((_, bucket), tally)| (*bucket, tally))
+    pub(super) fn fresh(&self, series: i64, buckets: &Range<i64>) -> impl Iterator<Item = (i64, &Tally)> {
+        self.fresh.range((series, buckets.start)..(series, buckets.end)).map(|((_, bucket), tally)| (*bucket, tally))
     }
 
-    /// Everything of one series: `put` gets a bucket's rows and its fresh points apart.
-    pub(super) fn each(&self, series: i64, mut put: impl FnMut(i64, Tally)) -> Result<()> {
+    /// Whether points before a bucket are in no row yet.
+    pub(super) fn has_fresh_before(&self, end: i64) -> bool {
+        self.fresh.keys().any(|(_, bucket)| *bucket < end)
+    }
+
+    /// The table of its rows.
+    pub(super) fn name(&self) -> &'static str {
+        self.resolution.tier()
+    }
+
+    /// Everything of one series in a range of buckets: `put` gets a bucket's rows and its fresh points apart.
+    pub(super) fn each(&self, series: i64, buckets: &Range<i64>, mut put: impl FnMut(i64, Tally)) -> Result<()> {
         let mut read = self.connection.prepare_cached(&format!(
-            "SELECT bucket, {TALLY_COLUMNS} FROM {} WHERE series_id = ?1 AND bucket >= ?2",
+            "SELECT bucket, {TALLY_COLUMNS} FROM {} WHERE series_id = ?1 AND bucket >= ?2 AND bucket < ?3",
             self.resolution.tier()
         ))?;
-        let mut rows = read.query((series, self.first))?;
+        let mut rows = read.query((series, buckets.start, buckets.end))?;
         while let Some(row) = rows.next()? {
             put(row.get(0)?, read_tally(row, 1)?);
         }
-        self.fresh(series).for_each(|(bucket, tally)| put(bucket, tally.clone()));
+        self.fresh(series, buckets).for_each(|(bucket, tally)| put(bucket, tally.clone()));
         Ok(())
     }
 }
@@ -225,7 +235,7 @@ pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Buc
     let mut groups: HashMap<&str, BTreeMap<i64, Tally>> = HashMap::new();
     for (id, fitting) in &series {
         let buckets = groups.entry(fitting.group.as_str()).or_default();
-        tier.each(*id, |bucket, tally| put(buckets, bucket, tally))?;
+        tier.each(*id, &(tier.first()..i64::MAX), |bucket, tally| put(buckets, bucket, tally))?;
     }
     groups.retain(|_, buckets| !buckets.is_empty());
     let gauges = series.values().any(|fitting| fitting.kind == Some(Kind::Gauge));
