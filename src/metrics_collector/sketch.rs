@@ -1,8 +1,6 @@
 //! The distribution of a series' values, kept so that it can be merged: percentiles of any period, at any resolution,
 //! over any set of series, come from the merged distribution and never from other percentiles.
 
-use std::collections::BTreeMap;
-
 /// Buckets grow by γ = 2^(1/32): an exponential histogram of scale 5 (OpenTelemetry metrics data model, "Exponential
 /// histogram"; the estimate within a bucket is DDSketch's, Masson, Rim and Lee, VLDB 2019).
 const BUCKETS_PER_DOUBLING: f64 = 32.0;
@@ -13,6 +11,9 @@ const LARGEST: f64 = 1.152_921_504_606_847e18;
 /// The first byte of an encoded sketch, for formats to come.
 const FORMAT: u8 = 1;
 
+/// Indices with their counts, sorted: a few dozen as a rule, which a tree would only spread over memory.
+type Buckets = Vec<(i32, u64)>;
+
 /// A sparse histogram of finite values.
 ///
 /// A percentile of it lies within a relative error of (γ-1)/(γ+1) ≤ 1.09 % of the exact nearest-rank percentile, for
@@ -22,8 +23,8 @@ const FORMAT: u8 = 1;
 pub(super) struct Sketch {
     zeros: u64,
     /// Bucket i holds the magnitudes in (γ^i, γ^(i+1)].
-    positive: BTreeMap<i32, u64>,
-    negative: BTreeMap<i32, u64>,
+    positive: Buckets,
+    negative: Buckets,
 }
 
 impl Sketch {
@@ -35,22 +36,24 @@ impl Sketch {
             return;
         }
         let buckets = if value > 0.0 { &mut self.positive } else { &mut self.negative };
-        *buckets.entry(index(magnitude)).or_insert(0) += 1;
+        count(buckets, 0, (index(magnitude), 1));
     }
 
     /// Adds everything another one counts. Union: the order of merges and adds does not matter.
     pub(super) fn merge(&mut self, other: &Self) {
         self.zeros += other.zeros;
         for (mine, theirs) in [(&mut self.positive, &other.positive), (&mut self.negative, &other.negative)] {
-            for (index, count) in theirs {
-                *mine.entry(*index).or_insert(0) += count;
+            let mut from = 0;
+            for bucket in theirs {
+                from = count(mine, from, *bucket);
             }
         }
     }
 
     /// How many values were counted.
     pub(super) fn count(&self) -> u64 {
-        self.zeros + self.positive.values().sum::<u64>() + self.negative.values().sum::<u64>()
+        let sum = |buckets: &Buckets| buckets.iter().map(|(_, count)| count).sum::<u64>();
+        self.zeros + sum(&self.positive) + sum(&self.negative)
     }
 
     /// The value at nearest rank ⌈q·n⌉ for a quantile within 0 and 1; `None` of nothing.
@@ -74,8 +77,8 @@ impl Sketch {
     /// How many values are at most `bound`, a bucket counting where its estimate lies. Exact for powers of two from
     /// 2^-30 to 2^59, on which a bucket ends.
     pub(super) fn count_up_to(&self, bound: f64) -> u64 {
-        let negative = self.negative.iter().filter(|(index, _)| -estimate(**index) <= bound).map(|(_, count)| count);
-        let positive = self.positive.iter().take_while(|(index, _)| estimate(**index) <= bound).map(|(_, count)| count);
+        let negative = self.negative.iter().filter(|(index, _)| -estimate(*index) <= bound).map(|(_, count)| count);
+        let positive = self.positive.iter().take_while(|(index, _)| estimate(*index) <= bound).map(|(_, count)| count);
         let zeros = if bound >= 0.0 { self.zeros } else { 0 };
         negative.sum::<u64>() + zeros + positive.sum::<u64>()
     }
@@ -105,11 +108,22 @@ impl Sketch {
             let mut index = 0i32;
             for _ in 0..pull(&mut rest)? {
                 index = index.checked_add(i32::try_from(unzigzag(pull(&mut rest)?)).ok()?)?;
-                buckets.insert(index, pull(&mut rest)?);
+                let sorted = buckets.last().is_none_or(|(last, _)| *last < index);
+                buckets.push(sorted.then_some((index, pull(&mut rest)?))?);
             }
         }
         rest.is_empty().then_some(sketch)
     }
+}
+
+/// Adds to a bucket that is not before `from`; answers where it stands.
+fn count(buckets: &mut Buckets, from: usize, (index, more): (i32, u64)) -> usize {
+    let at = from + buckets[from..].partition_point(|(known, _)| *known < index);
+    match buckets.get_mut(at) {
+        Some((known, count)) if *known == index => *count += more,
+        _ => buckets.insert(at, (index, more)),
+    }
+    at
 }
 
 /// The bucket of a magnitude that is at least [`SMALLEST`].
@@ -224,7 +238,7 @@ mod tests {
             let finite: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
             let sketch = sketch(&finite);
             prop_assert_eq!(sketch.count(), finite.len() as u64);
-            prop_assert!(sketch.positive.keys().chain(sketch.negative.keys()).all(|index| (-961..1_920).contains(index)));
+            prop_assert!(sketch.positive.iter().chain(&sketch.negative).all(|(index, _)| (-961..1_920).contains(index)));
         }
     }
 
