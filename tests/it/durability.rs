@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Answer, Client, Folder, Request, Setup, report_at, root_or_skip, wait_until};
+use crate::harness::{Answer, Client, Folder, Request, Service, Setup, report_at, root_or_skip, wait_until};
 
 const KILLS: usize = 20;
 const CLIENTS: u32 = 16;
@@ -24,13 +24,17 @@ struct Tally {
 }
 
 /// Posts until told to stop. A retrying client sends each report again, with its key, until it is acknowledged.
-fn keep_posting(line: u32, retrying: bool, address: &Mutex<SocketAddr>, stop: &AtomicBool) -> Tally {
+fn keep_posting(
+    report: fn(u32) -> Request,
+    (line, retrying): (u32, bool),
+    address: &Mutex<SocketAddr>,
+    stop: &AtomicBool,
+) -> Tally {
     let mut tally = Tally { line, retrying, acknowledged: 0, sent: 0 };
     let mut client: Option<Client> = None;
     while !stop.load(Ordering::Relaxed) {
         let key = format!("client-{line}-report-{}", tally.sent);
-        let request = Request::post("/api/errors", &report_at("boom", line));
-        let request = if retrying { request.header("Idempotency-Key", &key) } else { request };
+        let request = if retrying { report(line).header("Idempotency-Key", &key) } else { report(line) };
         tally.sent += 1;
         loop {
             if client.is_none() {
@@ -41,7 +45,7 @@ fn keep_posting(line: u32, retrying: bool, address: &Mutex<SocketAddr>, stop: &A
                 client.try_answer()
             });
             match answer {
-                Some(Answer { status: 200 | 201, .. }) => {
+                Some(Answer { status: 200..=202, .. }) => {
                     tally.acknowledged += 1;
                     break;
                 }
@@ -55,46 +59,55 @@ fn keep_posting(line: u32, retrying: bool, address: &Mutex<SocketAddr>, stop: &A
     tally
 }
 
-#[test]
-fn nothing_acknowledged_is_lost_and_nothing_retried_counts_twice_across_twenty_kills() {
-    let folder = Arc::new(Folder::new());
-    let mut service = Setup::error_tracker().folder(&folder).start();
+/// Clients post to a service that is killed and started again; answers it as it then is, and what they did.
+fn across_kills(setup: fn() -> Setup, report: fn(u32) -> Request, folder: &Arc<Folder>) -> (Service, Vec<Tally>) {
+    let mut service = setup().folder(folder).start();
     let address = Arc::new(Mutex::new(service.address));
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|n| {
             let (address, stop) = (Arc::clone(&address), Arc::clone(&stop));
-            std::thread::spawn(move || keep_posting(n + 1, n % 2 == 0, &address, &stop))
+            std::thread::spawn(move || keep_posting(report, (n + 1, n % 2 == 0), &address, &stop))
         })
         .collect();
     for _ in 0..KILLS {
         std::thread::sleep(LIFE);
         service.kill();
-        service = Setup::error_tracker().folder(&folder).start();
+        service = setup().folder(folder).start();
         *address.lock().unwrap() = service.address;
     }
     stop.store(true, Ordering::Relaxed);
     let tallies: Vec<Tally> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    let total: u64 = tallies.iter().map(|tally| tally.acknowledged).sum();
+    eprintln!("{total} reports acknowledged across {KILLS} kills");
+    (service, tallies)
+}
+
+impl Tally {
+    /// Fails unless so many stored reports are right.
+    fn agrees_with(&self, count: u64) {
+        let Self { line, acknowledged, sent, .. } = self;
+        assert!(*acknowledged > 0, "client {line} got nothing acknowledged");
+        if self.retrying {
+            assert_eq!(count, *sent, "client {line} retried until acknowledged");
+        } else {
+            let right = (*acknowledged..=*sent).contains(&count);
+            assert!(right, "client {line}: {acknowledged} acknowledged, {sent} sent, {count} stored");
+        }
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_retried_counts_twice_across_twenty_kills() {
+    let folder = Arc::new(Folder::new());
+    let report = |line| Request::post("/api/errors", &report_at("boom", line));
+    let (service, tallies) = across_kills(Setup::error_tracker, report, &folder);
     let listed = service.get("/api/errors?limit=200").expect(200).json();
     for tally in &tallies {
         let location = format!("/app/pay.py:{}", tally.line);
         let found = listed["errors"].as_array().unwrap().iter().find(|group| group["location"] == location.as_str());
-        let count = found.and_then(|group| group["count"].as_u64()).unwrap_or(0);
-        assert!(tally.acknowledged > 0, "client {} got nothing acknowledged", tally.line);
-        if tally.retrying {
-            assert_eq!(count, tally.sent, "client {} retried until acknowledged", tally.line);
-        } else {
-            assert!(
-                (tally.acknowledged..=tally.sent).contains(&count),
-                "client {}: {} acknowledged, {} sent, {count} stored",
-                tally.line,
-                tally.acknowledged,
-                tally.sent
-            );
-        }
+        tally.agrees_with(found.and_then(|group| group["count"].as_u64()).unwrap_or(0));
     }
-    let total: u64 = tallies.iter().map(|tally| tally.acknowledged).sum();
-    eprintln!("{total} reports acknowledged across {KILLS} kills");
     service.kill();
     let database = rusqlite::Connection::open(folder.path().join("errors.db")).unwrap();
     let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
@@ -102,6 +115,43 @@ fn nothing_acknowledged_is_lost_and_nothing_retried_counts_twice_across_twenty_k
     let hourly: i64 = database.query_row("SELECT sum(count) FROM error_series", [], |row| row.get(0)).unwrap();
     let counted: i64 = database.query_row("SELECT sum(count) FROM errors", [], |row| row.get(0)).unwrap();
     assert_eq!(hourly, counted, "the series counts what the groups count");
+}
+
+#[test]
+fn points_rollups_and_totals_agree_with_what_was_acknowledged_across_twenty_kills() {
+    let folder = Arc::new(Folder::new());
+    let report = |line: u32| {
+        let labels = json!({ "client": line });
+        let sold = json!({ "name": "sold", "type": "counter", "value": 2, "labels": labels });
+        let wait = json!({ "name": "wait_ms", "type": "histogram", "value": 5, "labels": labels });
+        Request::post("/api/metrics", &json!([sold, wait]))
+    };
+    // Every start rolls up what there is, so kills also find rollups half done.
+    let (service, tallies) = across_kills(Setup::metrics_collector, report, &folder);
+    let sum = |name: &str, field: &str, resolution: &str, line: u32| -> f64 {
+        let path = format!("/api/metrics?name={name}&period=2h&resolution={resolution}&labels=client:{line}");
+        let buckets = service.get(&path).expect(200).json();
+        buckets["data"].as_array().unwrap().iter().map(|bucket| bucket[field].as_f64().unwrap()).sum()
+    };
+    let totals = service.get("/federate").expect(200).text();
+    for tally in &tallies {
+        let count = sum("wait_ms", "count", "minute", tally.line);
+        tally.agrees_with(count as u64);
+        for resolution in ["minute", "hour"] {
+            assert_eq!(sum("sold", "sum", resolution, tally.line), 2.0 * count, "{resolution}s of {}", tally.line);
+            assert_eq!(sum("wait_ms", "sum", resolution, tally.line), 5.0 * count, "{resolution}s of {}", tally.line);
+        }
+        for total in [
+            format!("sold{{client=\"{}\"}} {}\n", tally.line, 2.0 * count),
+            format!("wait_ms_count{{client=\"{}\"}} {count}\n", tally.line),
+        ] {
+            assert!(totals.contains(&total), "{total} in {totals}");
+        }
+    }
+    service.kill();
+    let database = rusqlite::Connection::open(folder.path().join("metrics.db")).unwrap();
+    let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
 }
 
 /// A file system of its own size, unmounted with the test.
