@@ -8,8 +8,14 @@ use crate::harness::binary;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
+/// Each service: its binary, its folder, and the document that has its endpoints.
+const SERVICES: [(&str, &str, &str); 2] = [
+    ("error-tracker", "src/error_tracker", "docs/error-tracker.md"),
+    ("metrics-collector", "src/metrics_collector", "docs/metrics-collector.md"),
+];
+
 /// Each part of the library and its layer. A part names only parts of lower layers.
-const LAYERS: [(&str, u32); 9] = [
+const LAYERS: [(&str, u32); 10] = [
     ("background", 0),
     ("clock", 0),
     ("env", 0),
@@ -19,6 +25,7 @@ const LAYERS: [(&str, u32); 9] = [
     ("notify", 1),
     ("service", 2),
     ("error_tracker", 3),
+    ("metrics_collector", 3),
 ];
 
 /// What only one folder may name, each with the reason for it.
@@ -89,37 +96,47 @@ fn what_one_folder_keeps_to_itself_stands_nowhere_else() {
     }
 }
 
-/// Method and path of every route that the sources set up.
-fn routes() -> BTreeSet<String> {
+/// Method and path of every route that the sources of a service set up, and of those that all services have.
+fn routes(folder: &str) -> BTreeSet<String> {
     let mut routes = BTreeSet::new();
-    for (path, text) in sources("src") {
-        if path.starts_with("src/http") {
-            continue;
-        }
+    for (_, text) in [sources(folder), sources("src/service")].concat() {
         for (call, method) in [("Route::get(\"", "GET"), ("service::ingest(\"", "POST"), ("service::change(\"", "POST")]
         {
             let paths = text.split(call).skip(1).filter_map(|rest| rest.split('"').next());
             routes.extend(paths.map(|path| format!("{method} {path}")));
         }
     }
-    assert!(routes.len() > 8, "{routes:?}");
+    assert!(routes.len() > 6, "{routes:?}");
     routes
 }
 
 #[test]
 fn every_route_stands_in_the_docs() {
-    let docs = std::fs::read_to_string(Path::new(ROOT).join("docs/error-tracker.md")).unwrap();
-    for route in routes() {
-        assert!(docs.contains(&format!("`{route}")), "docs/error-tracker.md lacks {route}");
+    for (_, folder, document) in SERVICES {
+        let text = read(document);
+        for route in routes(folder) {
+            assert!(text.contains(&format!("## `{route}`")), "{document} lacks {route}");
+        }
     }
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap()
 }
 
 /// A variable's name, default and whether it is secret.
 type Row = (String, String, bool);
 
 #[test]
-fn the_readmes_table_of_variables_is_what_help_prints() {
-    let output = Command::new(binary("error-tracker")).arg("--help").output().unwrap();
+fn tables_of_variables_are_what_help_prints() {
+    for (service, document) in [("error-tracker", "README.md"), ("metrics-collector", "docs/metrics-collector.md")] {
+        assert_eq!(written(document), printed(service), "{document} (left) and {service} --help (right)");
+    }
+}
+
+/// The variables that a service's `--help` prints.
+fn printed(service: &str) -> Vec<Row> {
+    let output = Command::new(binary(service)).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     let printed: Vec<Row> = help
         .lines()
@@ -132,8 +149,13 @@ fn the_readmes_table_of_variables_is_what_help_prints() {
             Some((name.to_owned(), default.to_owned(), secret))
         })
         .collect();
-    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
-    let written: Vec<Row> = readme
+    assert!(printed.len() > 20, "{help}");
+    printed
+}
+
+/// The rows of a document's table that are about variables.
+fn written(document: &str) -> Vec<Row> {
+    read(document)
         .lines()
         .filter_map(|line| line.strip_prefix("| `"))
         .filter_map(|line| {
@@ -145,13 +167,10 @@ fn the_readmes_table_of_variables_is_what_help_prints() {
                 name.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_' || letter.is_ascii_digit());
             plain.then(|| (name.to_owned(), if secret { String::new() } else { default.to_owned() }, secret))
         })
-        .collect();
-    assert!(printed.len() > 20, "{help}");
-    assert_eq!(written, printed, "README.md (left) and --help (right)");
+        .collect()
 }
 
 #[test]
 fn the_changelog_knows_this_version() {
-    let changelog = std::fs::read_to_string(Path::new(ROOT).join("CHANGELOG.md")).unwrap();
-    assert!(changelog.contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
+    assert!(read("CHANGELOG.md").contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
 }
