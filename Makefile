@@ -1,6 +1,6 @@
 # Everything a person or CI does with this repository. `make help` lists it.
 
-SERVICES := error-tracker
+SERVICES := error-tracker metrics-collector
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 BUILT := target/$(HOST)/release
 # Static, so that one file is all a machine or an image needs. Without --target these flags would reach proc macros,
@@ -8,8 +8,9 @@ BUILT := target/$(HOST)/release
 STATIC := RUSTFLAGS='-C target-feature=+crt-static'
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
+PROMETHEUS := target/prometheus/usr/bin
 
-.PHONY: all run test check bench clean help build
+.PHONY: all run test check bench clean help build prometheus
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -21,8 +22,8 @@ build:
 run: all ## Build and start everything with generated keys, and print how to use it
 	@deploy/run.sh
 
-test: check all $(PYTHON) ## Install what the tests need and run all of them against the built binaries
-	MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) cargo test --locked
+test: check all $(PYTHON) prometheus ## Install what the tests need and run all of them against the built binaries
+	MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
 check: ## Format, lints and documentation, warnings being errors
 	cargo fmt --check
@@ -37,6 +38,14 @@ $(PYTHON): tests/python/requirements.txt
 	@python3 -m venv $(VENV) 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement tests/python/requirements.txt
 	@touch $@
+
+# A real Prometheus, which the collector's answers are held against: Debian's, unpacked and not installed, since installed
+# it would start. Where it cannot be had, its test says that it skips.
+prometheus:
+	@command -v prometheus >/dev/null || [ -x $(PROMETHEUS)/prometheus ] || { \
+		mkdir -p target/prometheus && cd target/prometheus && command -v apt-get dpkg >/dev/null && \
+		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && apt-get download -qq prometheus && dpkg -x prometheus_*.deb .; \
+	} || echo "prometheus cannot be had here" >&2
 
 clean: ## Remove everything that was built
 	cargo clean
