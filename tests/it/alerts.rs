@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, Service, Setup, report, report_at, wait_until};
-use crate::python::{Listener, say_skipped};
+use crate::harness::{PATIENCE, Service, Setup, report, report_at, skip, wait_until};
+use crate::python::Listener;
 
 /// A web server that takes every request and keeps its body.
 struct Hook {
@@ -196,7 +196,7 @@ fn mail_goes_out_by_smtp_with_starttls_and_with_tls() {
             None => &["--mode", mode],
         };
         if port.is_some() && TcpListener::bind("127.0.0.3:465").is_err() {
-            return say_skipped("port 465 is not for us");
+            return skip("port 465 is not for us");
         }
         let Some(listener) = Listener::start("smtp_listener.py", arguments) else { return };
         let tracker = Setup::error_tracker()

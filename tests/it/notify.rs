@@ -6,7 +6,8 @@ use monlight::env::Env;
 use monlight::notify::{Delivery, Fact, Message, Notifier, VARIABLES};
 use serde_json::Value;
 
-use crate::python::{Listener, say_skipped};
+use crate::harness::skip;
+use crate::python::Listener;
 
 fn message(title: &str) -> Message {
     Message {
@@ -112,7 +113,7 @@ fn starttls_then_a_login() {
 fn port_465_speaks_tls_at_once() {
     let privileged = ("127.0.0.2", 465);
     if let Err(why) = TcpListener::bind(privileged) {
-        return say_skipped(&why.to_string());
+        return skip(&why.to_string());
     }
     let arguments = ["--mode", "tls", "--auth", "me:s3cret", "--host", "127.0.0.2", "--port", "465"];
     let Some(listener) = Listener::start("smtp_listener.py", &arguments) else { return };

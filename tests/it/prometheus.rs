@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Folder, Request, Service, Setup, wait_until};
+use crate::harness::{Client, Folder, Request, Service, Setup, skip, wait_until};
 
 const READ_KEY: &str = "prometheus-key-0123456789";
 
@@ -87,8 +87,7 @@ fn increases_and_quantiles_in_prometheus_are_those_of_what_was_sent() {
     };
     send("sales.eur", "counter", &[0.0]);
     let Some(prometheus) = Prometheus::of(&collector) else {
-        // Not every system has the package, so this is one test that CI may go without.
-        return eprintln!("\n*** SKIPPED: prometheus is not installed ***\n");
+        return skip("prometheus is not installed");
     };
     let first = wait_until(|| prometheus.value("sales_eur", None));
     assert_eq!(first, Some(0.0), "{}", prometheus.log());
