@@ -67,6 +67,9 @@ fn connections_that_send_and_reset_leave_nothing_behind() {
             client.write(&pieces[n % pieces.len()]);
             reset(client);
         }
+        for mut client in crowd(tracker, 20, 20) {
+            client.send(&Request::get("/health")).expect(200);
+        }
     });
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::{Client, Request, Service, Setup, report};
 
-use super::siege::{Siege, crowd, gone, readable, stranger};
+use super::siege::{Siege, crowd, readable, stranger};
 
 /// A report with so many bytes to spare.
 fn large(bytes: usize) -> Request {
@@ -34,7 +34,7 @@ fn heads_that_drip_take_a_connection_each_and_nothing_else() {
             client.write([&b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "[..], b"P", b"POST /api/errors HTTP"][n % 3]);
         }
         drip(&mut clients, Duration::from_millis(100), Duration::from_secs(3));
-        assert!(!clients.iter().any(gone), "they have ten seconds");
+        assert!(!clients.iter().any(readable), "they have ten seconds");
         clients
     });
 }
