@@ -290,9 +290,10 @@ impl Connection {
                 let bodyless = matches!(framing, Framing::None | Framing::Length(0));
                 let after = if bodyless && head.keep_alive() && !around.stopping { After::Keep } else { After::Linger };
                 let head_only = *head.method() == tiny_http::Method::Head;
+                let next = self.answer(error.into(), after, head_only, around);
                 // Such requests are small, and hundreds may have arrived at once. The next one has to wait until the
                 // others had their turn and the client takes its answers.
-                return Some(self.answer(error.into(), after, head_only, around).unwrap_or(Next::Write));
+                return Some(next.unwrap_or(if self.input.is_empty() { Next::Read } else { Next::Write }));
             }
         };
         let spool_dir = admitted.spooled.then_some(around.spool_dir.as_path());
