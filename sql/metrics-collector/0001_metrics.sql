@@ -10,6 +10,8 @@ CREATE TABLE series (
     created_at INTEGER NOT NULL,
     UNIQUE (name, type, project, labels)
 );
+-- Those that take what is over a cap.
+CREATE INDEX series_overflow ON series (name) WHERE labels = '{"overflow":"true"}';
 
 -- Every point as it came. Those up to totals.rolled_up are in the tiers below already.
 CREATE TABLE points (

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{Retention, SeriesCaps};
 use super::cumulative::Cumulative;
 use super::points::{self, Kind};
-use super::series::{Hasher, Identity, Known};
+use super::series::{Hasher, Identity, Known, Resolved};
 use super::store::{TALLY_COLUMNS, read_tally, total};
 use super::tally::{Detail, Tally};
 use crate::clock::Timestamp;
@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 
 /// Points folded in one transaction, so that clients do not wait for a rollup.
 const ROLLED_UP_AT_ONCE: i64 = 50_000;
+/// Minutes of series folded in one transaction, which is what a rollup takes of memory: some 700 bytes each.
+const TALLIES_AT_ONCE: usize = 8_192;
 /// Points removed in one go.
 const REMOVED_AT_ONCE: i64 = 20_000;
 const INSERT_POINT: &str = "INSERT INTO points (series_id, at, value, dropped) VALUES (?1, ?2, ?3, ?4)";
@@ -130,15 +132,21 @@ impl Command for AddOwn {
 impl AddOwn {
     fn store(&self, transaction: &Connection, known: &mut Known) -> Result<()> {
         let mut insert = transaction.prepare_cached(INSERT_POINT)?;
+        let mut overflowed = 0;
         for point in &self.points {
-            let identity = self.reader.hasher.identity(point);
-            let id = match known.get(identity) {
+            let id = match known.get(self.reader.hasher.identity(point)) {
                 Some(id) => id,
-                None => known.resolve(transaction, identity, point, self.reader.caps, self.now)?,
+                None => match known.resolve(transaction, &self.reader.hasher, point, self.reader.caps, self.now)? {
+                    Resolved::Own(id) => id,
+                    Resolved::Overflow(id) => {
+                        overflowed += 1;
+                        id
+                    }
+                },
             };
             insert.execute((id, self.now.ms(), point.value, None::<String>))?;
         }
-        Ok(())
+        add_to_total(transaction, "overflowed", overflowed)
     }
 }
 
@@ -149,33 +157,45 @@ impl AddPoints {
             self.resolve(transaction, known, &mut over_cap)?;
         }
         let mut insert = transaction.prepare_cached(INSERT_POINT)?;
+        let mut overflowed = 0;
         for point in &self.points {
-            let id = known.get(point.series).or_else(|| over_cap.get(&point.series).copied());
+            let id = known.get(point.series).or_else(|| {
+                overflowed += 1;
+                over_cap.get(&point.series).copied()
+            });
             let id = id.ok_or_else(|| Error::Internal("a point without a series".into()))?;
             insert.execute((id, point.at, point.value, &point.dropped))?;
         }
-        if self.corrected > 0 {
-            let sql = "UPDATE totals SET value = value + ?1 WHERE name = 'clock_corrected'";
-            transaction.prepare_cached(sql)?.execute([self.corrected])?;
-        }
-        Ok(())
+        add_to_total(transaction, "overflowed", overflowed)?;
+        add_to_total(transaction, "clock_corrected", self.corrected)
     }
 
+    /// Makes every series of the batch known, but for those over a cap.
     fn resolve(
         &self,
         transaction: &Connection,
         known: &mut Known,
         over_cap: &mut HashMap<Identity, i64>,
     ) -> Result<()> {
+        let Reader { hasher, caps, .. } = &*self.reader;
         for ((point, _), measured) in self.reader.read(&self.body)?.iter().zip(&self.points) {
             let identity = measured.series;
             if known.get(identity).is_none() && !over_cap.contains_key(&identity) {
-                let id = known.resolve(transaction, identity, point, self.reader.caps, self.now)?;
-                over_cap.insert(identity, id);
+                if let Resolved::Overflow(id) = known.resolve(transaction, hasher, point, *caps, self.now)? {
+                    over_cap.insert(identity, id);
+                }
             }
         }
         Ok(())
     }
+}
+
+fn add_to_total(transaction: &Connection, name: &str, number: i64) -> Result<()> {
+    if number > 0 {
+        let mut add = transaction.prepare_cached("UPDATE totals SET value = value + ?2 WHERE name = ?1")?;
+        add.execute((name, number))?;
+    }
+    Ok(())
 }
 
 /// Folds points that are in no tier yet into both, and into what there was of each series in all. Each point is folded
@@ -198,7 +218,12 @@ impl Command for RollUp {
         let (mut last, mut folded) = (mark, 0);
         let mut minutes: HashMap<(i64, i64), Tally> = HashMap::new();
         let mut cumulative: HashMap<i64, Cumulative> = HashMap::new();
+        let mut more = false;
         while let Some(row) = rows.next()? {
+            if minutes.len() == TALLIES_AT_ONCE {
+                more = true;
+                break;
+            }
             let (series, at, value): (i64, i64, f64) = (row.get(1)?, row.get(2)?, row.get(3)?);
             (last, folded) = (row.get(0)?, folded + 1);
             let kind = row.get_ref(4)?.as_str().ok().and_then(Kind::named).unwrap_or(Kind::Gauge);
@@ -228,7 +253,7 @@ impl Command for RollUp {
         for (name, value) in [("rolled_up", last), ("rolled_up_at", self.now.ms())] {
             transaction.prepare_cached("UPDATE totals SET value = ?2 WHERE name = ?1")?.execute((name, value))?;
         }
-        Ok(folded == ROLLED_UP_AT_ONCE)
+        Ok(more || folded == ROLLED_UP_AT_ONCE)
     }
 }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde::Serialize;
 
+use super::caps;
 use super::points::Kind;
 use super::series::OVERFLOW_LABELS;
-use super::store::{Resolution, Tier, put, total};
+use super::store::{Resolution, Tier, put};
 use super::tally::{Detail, Tally};
 use super::vitals::{Rating, VITALS, VITALS_COUNT, Vital, fold_page};
 use crate::clock::Timestamp;
@@ -20,8 +21,6 @@ use crate::error::Result;
 const TOP_METRICS_MAX: usize = 10;
 /// Pages that are listed.
 const PAGES_MAX: usize = 50;
-/// Metrics over their cap that are named.
-const OVERFLOWED_NAMED_MAX: usize = 10;
 
 /// A period at a glance.
 #[derive(Debug, Serialize)]
@@ -173,7 +172,7 @@ pub(super) fn read(
         from = over;
     }
     span.merge(&Span::read(&snapshot, &tier, &series, from..i64::MAX)?);
-    Ok(span.show(resolution, warnings(&snapshot)?))
+    Ok(span.show(resolution, caps::by_metric(&snapshot)?))
 }
 
 struct Series {
@@ -386,21 +385,4 @@ fn summarise(tally: Option<&Tally>) -> VitalSummary {
         poor: shares.poor,
         rating: shares.rating(),
     }
-}
-
-/// The caps that were reached, by metric.
-fn warnings(connection: &Connection) -> Result<Vec<String>> {
-    if total(connection, "overflowed")? == 0 {
-        return Ok(Vec::new());
-    }
-    let mut read =
-        connection.prepare_cached("SELECT DISTINCT name FROM series WHERE labels = ?1 ORDER BY name LIMIT ?2")?;
-    let names = read.query_map((OVERFLOW_LABELS, OVERFLOWED_NAMED_MAX as i64), |row| row.get::<_, String>(0))?;
-    let sentence = |name: String| {
-        format!(
-            "{name} has more series than MAX_SERIES_PER_METRIC or MAX_SERIES allow: totals stay right, and what came \
-             after counts in one series with the label overflow=true"
-        )
-    };
-    Ok(names.map(|name| name.map(sentence)).collect::<rusqlite::Result<_>>()?)
 }

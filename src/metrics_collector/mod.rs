@@ -1,6 +1,7 @@
 //! The metrics collector: counters, gauges and histograms in; rollups by minute and hour with percentiles that are right.
 
 mod api;
+mod caps;
 mod commands;
 mod config;
 mod cumulative;
@@ -97,7 +98,7 @@ impl State for Collector {
     fn facts(&self) -> Vec<Fact> {
         const FACTS: [(&str, &str, &str); 3] = [
             ("series", "series", "Series that are told apart"),
-            ("overflowed", "series_overflowed", "Times a series was over MAX_SERIES or MAX_SERIES_PER_METRIC"),
+            ("overflowed", "points_overflowed", "Points over MAX_SERIES or MAX_SERIES_PER_METRIC, counted together"),
             ("clock_corrected", "points_clock_corrected", "Points whose clock was wrong"),
         ];
         let totals = self.core.readers.lend_now().and_then(|reader| store::totals(&reader).ok());
@@ -107,5 +108,11 @@ impl State for Collector {
             *known = FACTS.map(|(total, name, help)| Fact { name, help, value: value(total) }).into();
         }
         known.clone()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let reader = self.core.readers.lend_now();
+        let caps = reader.and_then(|reader| caps::reached(&reader, self.reader.caps).ok());
+        caps.unwrap_or_default()
     }
 }

@@ -14,6 +14,8 @@ use crate::error::Result;
 
 /// The labels of the series that takes what is over a cap.
 pub(super) const OVERFLOW_LABELS: &str = r#"{"overflow":"true"}"#;
+/// The name that stands for all names that were new when there was no room for any.
+const OVERFLOW_NAME: &str = "overflow";
 
 /// What tells a series from all others, as 128 bits that nobody outside can steer.
 pub(super) type Identity = u128;
@@ -34,8 +36,28 @@ impl Hasher {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     ids: HashMap<Identity, i64>,
+    /// The series that take what is over a cap, by the identity of a point without labels.
+    overflows: HashMap<Identity, i64>,
     /// The writer's count of failed writes when this was last right: a batch that failed takes its series with it.
     failures: u64,
+    /// Whether the log has said already that there is no room for any more series.
+    said_full: bool,
+}
+
+/// The series a point belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resolved {
+    /// One of its own.
+    Own(i64),
+    /// That of everything over a cap.
+    Overflow(i64),
+}
+
+/// Which cap keeps a series from being made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cap {
+    InAll,
+    PerMetric,
 }
 
 impl Known {
@@ -49,6 +71,7 @@ impl Known {
 
     pub(super) fn forget(&mut self) {
         self.ids.clear();
+        self.overflows.clear();
     }
 
     pub(super) fn get(&self, identity: Identity) -> Option<i64> {
@@ -59,27 +82,61 @@ impl Known {
     pub(super) fn resolve(
         &mut self,
         transaction: &Connection,
-        identity: Identity,
+        hasher: &Hasher,
         point: &Point<'_>,
         caps: SeriesCaps,
         now: Timestamp,
-    ) -> Result<i64> {
+    ) -> Result<Resolved> {
         let labels = labels_json(&point.labels);
-        let id = match find(transaction, point, &labels)? {
+        let known = find(transaction, point, &labels)?;
+        let id = match known {
             Some(id) => id,
-            None if full(transaction, point, caps)? => {
-                let counted = "UPDATE totals SET value = value + 1 WHERE name = 'overflowed'";
-                transaction.prepare_cached(counted)?.execute([])?;
-                match find(transaction, point, OVERFLOW_LABELS)? {
-                    Some(id) => return Ok(id),
-                    None => return insert(transaction, point, OVERFLOW_LABELS, now),
+            None => {
+                let metric = hasher.identity(&Point { labels: Vec::new(), ..point.clone() });
+                if let Some(id) = self.overflows.get(&metric) {
+                    return Ok(Resolved::Overflow(*id));
                 }
+                if let Some(cap) = reached(transaction, point, caps)? {
+                    let id = self.overflow(transaction, point, cap, now)?;
+                    self.overflows.insert(metric, id);
+                    return Ok(Resolved::Overflow(id));
+                }
+                insert(transaction, point, &labels, now)?
             }
-            None => insert(transaction, point, &labels, now)?,
         };
         // Only what is apart is remembered: there may be no end of the others.
-        self.ids.insert(identity, id);
-        Ok(id)
+        self.ids.insert(hasher.identity(point), id);
+        Ok(Resolved::Own(id))
+    }
+
+    /// Finds or makes the series for what is over a cap. There are at most as many as there are metrics, and three
+    /// more: one of each type for metrics that are new when there is no room for any.
+    fn overflow(&mut self, transaction: &Connection, point: &Point<'_>, cap: Cap, now: Timestamp) -> Result<i64> {
+        if let Some(id) = find(transaction, point, OVERFLOW_LABELS)? {
+            return Ok(id);
+        }
+        if cap == Cap::InAll && !exists(transaction, point)? {
+            let any = Point { name: OVERFLOW_NAME.into(), project: "".into(), ..point.clone() };
+            self.say_full();
+            return match find(transaction, &any, OVERFLOW_LABELS)? {
+                Some(id) => Ok(id),
+                None => insert(transaction, &any, OVERFLOW_LABELS, now),
+            };
+        }
+        match cap {
+            Cap::InAll => self.say_full(),
+            Cap::PerMetric => log::warn!(
+                "the metric {:?} has reached MAX_SERIES_PER_METRIC: what is new counts in its series overflow=true",
+                point.name
+            ),
+        }
+        insert(transaction, point, OVERFLOW_LABELS, now)
+    }
+
+    fn say_full(&mut self) {
+        if !std::mem::replace(&mut self.said_full, true) {
+            log::warn!("MAX_SERIES is reached: what is new counts in series with the label overflow=true");
+        }
     }
 }
 
@@ -89,13 +146,21 @@ fn find(transaction: &Connection, point: &Point<'_>, labels: &str) -> Result<Opt
     Ok(find.query_row((&point.name, point.kind.name(), &point.project, labels), |row| row.get(0)).optional()?)
 }
 
-fn full(transaction: &Connection, point: &Point<'_>, caps: SeriesCaps) -> Result<bool> {
+/// Whether a point's metric has any series.
+fn exists(transaction: &Connection, point: &Point<'_>) -> Result<bool> {
+    let mut any =
+        transaction.prepare_cached("SELECT 1 FROM series WHERE name = ?1 AND type = ?2 AND project = ?3 LIMIT 1")?;
+    Ok(any.exists((&point.name, point.kind.name(), &point.project))?)
+}
+
+fn reached(transaction: &Connection, point: &Point<'_>, caps: SeriesCaps) -> Result<Option<Cap>> {
     let mut all = transaction.prepare_cached("SELECT value FROM totals WHERE name = 'series'")?;
     if all.query_row([], |row| row.get::<_, i64>(0))? >= caps.in_all {
-        return Ok(true);
+        return Ok(Some(Cap::InAll));
     }
     let mut same = transaction.prepare_cached("SELECT count(*) FROM series WHERE name = ?1")?;
-    Ok(same.query_row([&point.name], |row| row.get::<_, i64>(0))? >= caps.per_metric)
+    let same: i64 = same.query_row([&point.name], |row| row.get(0))?;
+    Ok((same >= caps.per_metric).then_some(Cap::PerMetric))
 }
 
 fn insert(transaction: &Connection, point: &Point<'_>, labels: &str, now: Timestamp) -> Result<i64> {

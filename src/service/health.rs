@@ -33,6 +33,8 @@ struct Health<'a> {
     status: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     version: &'a str,
     uptime_seconds: u64,
     #[serde(flatten)]
@@ -48,6 +50,7 @@ fn health<S: State>(state: &S, _: &Request) -> Result<Response> {
     let body = Health {
         status: if trouble.is_some() { "degraded" } else { "ok" },
         reason: trouble.as_deref(),
+        warnings: state.warnings(),
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: core.started.elapsed().as_secs(),
         facts: state.facts().iter().map(|fact| (fact.name, fact.value)).collect(),

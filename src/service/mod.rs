@@ -59,6 +59,11 @@ pub trait State: Send + Sync + 'static {
     fn core(&self) -> &Core;
     /// A few cheap numbers about what is stored, for `/health` and `/metrics`.
     fn facts(&self) -> Vec<Fact>;
+    /// What an operator should look at although the service does its work, in sentences that anybody may read, for
+    /// `/health`.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What every service has.
