@@ -1,6 +1,7 @@
 //! What is acknowledged stays, whatever happens to the process or to the disk.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -149,9 +150,7 @@ fn points_rollups_and_totals_agree_with_what_was_acknowledged_across_twenty_kill
         }
     }
     service.kill();
-    let database = rusqlite::Connection::open(folder.path().join("metrics.db")).unwrap();
-    let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(verdict, "ok");
+    integrity(&folder.path().join("metrics.db"));
 }
 
 /// A file system of its own size, unmounted with the test.
@@ -169,6 +168,17 @@ impl SmallDisk {
         self.mount(&format!("remount,size={megabytes}m"));
     }
 
+    /// Fails unless a service on this disk says that it is full, and finds by itself that it no longer is.
+    fn recovers(&self, service: &Service) {
+        let degraded = service.get("/health").expect(503);
+        degraded.has(json!({ "status": "degraded", "reason": "the database refuses writes" }));
+        self.grow(8);
+        wait_until(|| (service.get("/health").status == 200).then_some(()))
+            .expect("health recovers without any traffic");
+        assert!(service.log().iter().any(|line| line.contains("refuses writes")), "{:#?}", service.log());
+        service.wait_for_log("takes writes again").expect("it says so");
+    }
+
     fn mount(&self, options: &str) {
         let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(self.0.path()).status();
         assert!(status.unwrap().success());
@@ -180,6 +190,26 @@ impl Drop for SmallDisk {
         // The service that used it is gone by now; a leftover mount would only be untidy.
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
+}
+
+/// Posts until the disk is full; answers the last refusal.
+fn until_full(mut post: impl FnMut() -> Answer) -> Answer {
+    let mut refused_in_a_row = 0;
+    // A refusal may be followed by a success, once the write-ahead log was emptied; twenty in a row mean a full disk.
+    let refusal = wait_until(|| {
+        let answer = post();
+        refused_in_a_row = if answer.status == 503 { refused_in_a_row + 1 } else { 0 };
+        (refused_in_a_row == 20).then_some(answer)
+    });
+    let refusal = refusal.expect("a disk of 1 MB fills up");
+    assert_eq!(refusal.header("retry-after"), Some("5"));
+    refusal
+}
+
+fn integrity(path: &Path) {
+    let database = rusqlite::Connection::open(path).unwrap();
+    let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
 }
 
 #[test]
@@ -196,37 +226,70 @@ fn a_full_disk_is_said_so_and_recovered_from_without_losing_what_was_acknowledge
         service.post("/api/errors", &report)
     };
     let mut stored = Vec::new();
-    let (mut line, mut refused_in_a_row) = (0, 0);
-    // A refusal may be followed by a success, once the write-ahead log was emptied; twenty in a row mean a full disk.
-    let refusal = wait_until(|| {
+    let mut line = 0;
+    let refusal = until_full(|| {
         line += 1;
         let answer = post(line);
-        refused_in_a_row = if answer.status == 201 { 0 } else { refused_in_a_row + 1 };
         if answer.status == 201 {
             stored.push(answer.id());
         }
-        (refused_in_a_row == 20).then_some(answer)
+        answer
     });
-    let refusal = refusal.expect("a disk of 1 MB fills up").expect(503).says("nothing was stored");
-    assert_eq!(refusal.header("retry-after"), Some("5"));
-    let degraded = service.get("/health").expect(503);
-    degraded.has(json!({ "status": "degraded", "reason": "the database refuses writes" }));
+    refusal.expect(503).says("nothing was stored");
     service.get("/api/errors").expect(200);
-
-    disk.grow(8);
-    wait_until(|| (service.get("/health").status == 200).then_some(())).expect("health recovers without any traffic");
+    disk.recovers(&service);
     stored.push(post(100_000).expect(201).id());
     assert!(stored.len() > 5, "only {} were stored", stored.len());
     for id in &stored {
         service.get(&format!("/api/errors/{id}")).expect(200);
     }
-    let log = service.log();
-    assert!(log.iter().any(|line| line.contains("refuses writes")), "{log:#?}");
-    assert!(log.last().is_some_and(|line| line.contains("takes writes again")), "{log:#?}");
     let folder = service.kill();
-    let database = rusqlite::Connection::open(folder.path().join("errors.db")).unwrap();
-    let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(verdict, "ok");
+    integrity(&folder.path().join("errors.db"));
+}
+
+#[test]
+fn a_full_disk_loses_no_acknowledged_point_and_counts_no_refused_one() {
+    if !root_or_skip("mounting a small disk") {
+        return;
+    }
+    let disk = SmallDisk::new(1);
+    // Every second rollups need room too.
+    let setup = || Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).folder(&disk.0);
+    let service = setup().start();
+    let mut batches = 0;
+    let batch = |number: u32| {
+        let point = |n: u32| json!({ "name": "wait_ms", "type": "histogram", "value": 3, "labels": { "worker": n, "hour": number % 7 } });
+        json!((0..100).map(point).collect::<Vec<_>>())
+    };
+    let mut post = |number: u32| {
+        let answer = service.post("/api/metrics", &batch(number));
+        batches += u32::from(answer.status == 202);
+        answer
+    };
+    let mut number = 0;
+    let refusal = until_full(|| {
+        number += 1;
+        post(number)
+    });
+    refusal.expect(503).says("nothing was stored");
+    disk.recovers(&service);
+    post(number + 1).expect(202);
+    assert!(batches > 10, "only {batches} batches were stored");
+    let agrees = |service: &Service| {
+        for resolution in ["minute", "hour"] {
+            let path = format!("/api/metrics?name=wait_ms&period=2h&resolution={resolution}");
+            let buckets = service.get(&path).expect(200).json();
+            let sum = |field: &str| -> f64 {
+                buckets["data"].as_array().unwrap().iter().map(|bucket| bucket[field].as_f64().unwrap()).sum()
+            };
+            let count = f64::from(batches * 100);
+            assert_eq!((sum("count"), sum("sum")), (count, 3.0 * count), "{resolution}s");
+        }
+    };
+    agrees(&service);
+    let folder = service.kill();
+    integrity(&folder.path().join("metrics.db"));
+    agrees(&setup().start());
 }
 
 #[test]
@@ -285,7 +348,7 @@ struct Original {
     occurrences: Vec<i64>,
 }
 
-fn originals(path: &std::path::Path) -> Vec<Original> {
+fn originals(path: &Path) -> Vec<Original> {
     let database = rusqlite::Connection::open(path).unwrap();
     let sql = "SELECT id, fingerprint, project, exception_type, traceback, count, first_seen, resolved FROM errors";
     let mut groups = database.prepare(sql).unwrap();
