@@ -39,16 +39,24 @@ impl Readers {
     /// # Errors
     /// [`Error::Busy`] when all are lent for longer than a client should wait.
     pub fn lend(&self) -> Result<Reader<'_>> {
-        let mut connection = self.idle.recv_timeout(LEND_WITHIN).map_err(|_| Error::Busy("The database is busy"))?;
-        let until = Instant::now() + QUERY_WITHIN;
-        connection.progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > until))?;
-        Ok(Reader { readers: self, connection: Some(connection) })
+        let connection = self.idle.recv_timeout(LEND_WITHIN).map_err(|_| Error::Busy("The database is busy"))?;
+        self.limited(connection)
     }
 
     /// Lends a connection if one is idle right now, for those who would rather go without than wait.
     #[must_use]
     pub fn lend_now(&self) -> Option<Reader<'_>> {
-        self.idle.try_recv().ok().map(|connection| Reader { readers: self, connection: Some(connection) })
+        self.limited(self.idle.try_recv().ok()?).ok()
+    }
+
+    /// Lends this one with a time limit that begins now.
+    fn limited(&self, connection: Connection) -> Result<Reader<'_>> {
+        let mut reader = Reader { readers: self, connection: Some(connection) };
+        let until = Instant::now() + QUERY_WITHIN;
+        if let Some(connection) = &mut reader.connection {
+            connection.progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > until))?;
+        }
+        Ok(reader)
     }
 
     /// The database's file.

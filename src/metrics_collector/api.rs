@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Collector;
-use super::commands::{Accepted, AddPoints, Measured};
+use super::commands::{Accepted, AddPoints, Measured, Reader};
 use super::dashboard::{self, Dashboard};
 use super::store::{self, Bucket, Group, Query, Resolution};
 use crate::clock::Timestamp;
@@ -24,12 +24,23 @@ const PERIOD_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 /// `POST /api/metrics`
 pub(super) fn report(collector: &Collector, request: &Request) -> Result<AddPoints> {
-    let now = Timestamp::now();
-    let reader = Arc::clone(&collector.reader);
+    let failures = collector.core.writer.stats().refused.load(Ordering::Relaxed);
+    let may_report = |project: &str| request.principal().may_report_for(project);
+    batch(&collector.reader, request.body(), Timestamp::now(), failures, may_report)
+}
+
+/// The change that stores a body's points. `failures` is the writer's count of failed writes.
+pub(super) fn batch(
+    reader: &Arc<Reader>,
+    body: &[u8],
+    now: Timestamp,
+    failures: u64,
+    may_report: impl Fn(&str) -> Result<()>,
+) -> Result<AddPoints> {
     let mut corrected = 0;
     let mut points = Vec::new();
-    for (point, dropped) in reader.read(request.body())? {
-        request.principal().may_report_for(&point.project)?;
+    for (point, dropped) in reader.read(body)? {
+        may_report(&point.project)?;
         let at = match point.at {
             Some(at) if at < now.minus(PAST_MAX) || at > now.plus(AHEAD_MAX) => {
                 corrected += 1;
@@ -39,8 +50,7 @@ pub(super) fn report(collector: &Collector, request: &Request) -> Result<AddPoin
         };
         points.push(Measured { series: reader.hasher.identity(&point), at: at.ms(), value: point.value, dropped });
     }
-    let failures = collector.core.writer.stats().refused.load(Ordering::Relaxed);
-    Ok(AddPoints { points, body: request.body().to_vec(), reader, corrected, now, failures })
+    Ok(AddPoints { points, body: body.to_vec(), reader: Arc::clone(reader), corrected, now, failures })
 }
 
 impl From<Accepted> for Response {

@@ -180,10 +180,11 @@ impl AddPoints {
         let Reader { hasher, caps, .. } = &*self.reader;
         for ((point, _), measured) in self.reader.read(&self.body)?.iter().zip(&self.points) {
             let identity = measured.series;
-            if known.get(identity).is_none() && !over_cap.contains_key(&identity) {
-                if let Resolved::Overflow(id) = known.resolve(transaction, hasher, point, *caps, self.now)? {
-                    over_cap.insert(identity, id);
-                }
+            if known.get(identity).is_some() || over_cap.contains_key(&identity) {
+                continue;
+            }
+            if let Resolved::Overflow(id) = known.resolve(transaction, hasher, point, *caps, self.now)? {
+                over_cap.insert(identity, id);
             }
         }
         Ok(())

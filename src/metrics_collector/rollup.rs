@@ -65,3 +65,7 @@ impl Rolls {
         Ok(last.unwrap_or(0) - total(&reader, "rolled_up")?)
     }
 }
+
+#[cfg(test)]
+#[path = "rollup_tests.rs"]
+mod tests;
