@@ -1,0 +1,274 @@
+//! Lines of Docker's `json-file` driver: `{"log":"…\n","stream":"stdout","attrs":{…},"time":"2026-01-31T12:00:00.1Z"}`.
+//!
+//! As Docker's own encoder writes them (moby, `daemon/logger/jsonfilelog/jsonlog`), but in any order of members.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use time::{Date, Month};
+
+use super::Stream;
+
+const NS_PER_SECOND: i64 = 1_000_000_000;
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// What a program wrote at once, at most up to the end of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::log_viewer) struct Line<'a> {
+    /// Without the `\n` at its end. Borrowed unless it has escapes besides that.
+    pub(in crate::log_viewer) log: Cow<'a, str>,
+    /// Whether the `\n` was there; without it more of the same line follows.
+    pub(in crate::log_viewer) complete: bool,
+    pub(in crate::log_viewer) stream: Stream,
+    /// Nanoseconds since 1970, within the years 1678 to 2262.
+    pub(in crate::log_viewer) time_ns: i64,
+}
+
+/// The members that matter, still as they stand in the file. Others are skipped.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow)]
+    log: &'a RawValue,
+    #[serde(borrow, default)]
+    stream: Cow<'a, str>,
+    #[serde(borrow)]
+    time: Cow<'a, str>,
+}
+
+/// Reads one line of the file, with or without its own final newline. `None` for one that is torn, is filled with NUL as
+/// after a power cut, or is not Docker's at all.
+///
+/// Bytes that are not UTF-8, which Docker does not write, become U+FFFD.
+pub(in crate::log_viewer) fn parse(line: &[u8]) -> Option<Line<'_>> {
+    match std::str::from_utf8(line) {
+        Ok(text) => parse_text(text),
+        Err(_) => {
+            let mended = String::from_utf8_lossy(line);
+            let Line { log, complete, stream, time_ns } = parse_text(&mended)?;
+            Some(Line { log: Cow::Owned(log.into_owned()), complete, stream, time_ns })
+        }
+    }
+}
+
+fn parse_text(text: &str) -> Option<Line<'_>> {
+    // serde would take an array of three for the members as well.
+    if !text.trim_ascii_start().starts_with('{') {
+        return None;
+    }
+    let Members { log, stream, time } = serde_json::from_str(text).ok()?;
+    let (log, complete) = unescaped(log.get())?;
+    let stream = if stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
+    Some(Line { log, complete, stream, time_ns: nanoseconds(&time)? })
+}
+
+/// The text of a JSON string without its final newline, and whether it had one.
+///
+/// Nearly every line has just this one escape, so nearly every line is borrowed.
+fn unescaped(raw: &str) -> Option<(Cow<'_, str>, bool)> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    match inner.find('\\') {
+        None => return Some((Cow::Borrowed(inner), false)),
+        Some(at) if &inner[at..] == "\\n" => return Some((Cow::Borrowed(&inner[..at]), true)),
+        Some(_) => {}
+    }
+    let mut text: String = serde_json::from_str(raw).ok()?;
+    let complete = text.ends_with('\n');
+    if complete {
+        text.pop();
+    }
+    Some((Cow::Owned(text), complete))
+}
+
+/// RFC 3339, section 5.6, in nanoseconds since 1970; digits beyond the ninth of a fraction are dropped. `None` outside
+/// the years that fit, and for leap seconds, which Docker's clock does not know.
+fn nanoseconds(text: &str) -> Option<i64> {
+    let (date_time, rest) = text.as_bytes().split_at_checked(19)?;
+    let [_, _, _, _, b'-', _, _, b'-', _, _, b'T' | b't' | b' ', _, _, b':', _, _, b':', _, _] = date_time else {
+        return None;
+    };
+    let month = Month::try_from(u8::try_from(number(&date_time[5..7])?).ok()?).ok()?;
+    let day = u8::try_from(number(&date_time[8..10])?).ok()?;
+    let date = Date::from_calendar_date(i32::try_from(number(&date_time[..4])?).ok()?, month, day).ok()?;
+    let days = i64::from(date.to_julian_day()) - i64::from(time::OffsetDateTime::UNIX_EPOCH.to_julian_day());
+    let (hour, minute, second) =
+        (number(&date_time[11..13])?, number(&date_time[14..16])?, number(&date_time[17..19])?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let (fraction, zone) = fraction(rest)?;
+    let seconds = days * SECONDS_PER_DAY + hour * 3_600 + minute * 60 + second - offset_seconds(zone)?;
+    seconds.checked_mul(NS_PER_SECOND)?.checked_add(fraction)
+}
+
+/// The fraction `.5` of a second in nanoseconds, 0 where there is none, and what follows it.
+fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
+    let Some(digits_on) = rest.strip_prefix(b".") else { return Some((0, rest)) };
+    let digits = digits_on.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, zone) = digits_on.split_at(digits);
+    let kept = &digits[..digits.len().min(9)];
+    let missing = u32::try_from(9 - kept.len()).ok()?;
+    Some((number(kept)? * 10_i64.pow(missing), zone))
+}
+
+/// `Z`, or `+hh:mm` east of Greenwich.
+fn offset_seconds(zone: &[u8]) -> Option<i64> {
+    let (sign, h, m) = match *zone {
+        [b'Z' | b'z'] => return Some(0),
+        [b'+', a, b, b':', c, d] => (1, [a, b], [c, d]),
+        [b'-', a, b, b':', c, d] => (-1, [a, b], [c, d]),
+        _ => return None,
+    };
+    let (hours, minutes) = (number(&h)?, number(&m)?);
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
+}
+
+/// One to nine decimal digits.
+fn number(digits: &[u8]) -> Option<i64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_i64, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use time::OffsetDateTime;
+    use time::format_description::well_known::Rfc3339;
+
+    use super::*;
+
+    fn oracle(text: &str) -> Option<i64> {
+        OffsetDateTime::parse(text, &Rfc3339).ok().and_then(|at| i64::try_from(at.unix_timestamp_nanos()).ok())
+    }
+
+    #[test]
+    fn the_usual_line_is_borrowed() {
+        let line =
+            parse(br#"{"log":"listening on :8080\n","stream":"stderr","time":"2026-01-31T12:00:00.123456789Z"}"#);
+        let line = line.unwrap();
+        assert!(matches!(line.log, Cow::Borrowed("listening on :8080")));
+        assert_eq!((line.complete, line.stream, line.time_ns), (true, Stream::Stderr, 1_769_860_800_123_456_789));
+        assert_eq!(line.stream.name(), "stderr");
+    }
+
+    #[test]
+    fn members_come_in_any_order_and_with_others_among_them() {
+        for text in [
+            r#"{"log":"a\u003cb\n","stream":"stdout","attrs":{"tag":"x","n":[1,{"log":"no"}]},"time":"2026-01-31T12:00:00Z"}"#,
+            "  {\"time\":\"2026-01-31T14:00:00+02:00\",\"attrs\":null,\"stream\":\"stdout\",\"log\":\"a<b\\n\"}\r\n",
+            r#"{"time":"2026-01-31T12:00:00.000Z","log":"\u0061\u003cb\u000a"}"#,
+        ] {
+            let line = parse(text.as_bytes()).unwrap();
+            assert_eq!((&*line.log, line.complete, line.stream), ("a<b", true, Stream::Stdout), "{text}");
+            assert_eq!(line.time_ns, 1_769_860_800_000_000_000);
+        }
+    }
+
+    #[test]
+    fn a_piece_has_no_newline_and_the_last_may_be_nothing_else() {
+        let parse = |log: &str| {
+            let text = format!(r#"{{"log":"{log}","stream":"stdout","time":"2026-01-31T12:00:00Z"}}"#);
+            parse(text.as_bytes()).map(|line| (line.log.into_owned(), line.complete)).unwrap()
+        };
+        assert_eq!(parse("zzz"), ("zzz".into(), false));
+        assert_eq!(parse("\\n"), (String::new(), true));
+        assert_eq!(parse(""), (String::new(), false));
+        assert_eq!(parse("a\\\\n"), ("a\\n".into(), false));
+        assert_eq!(parse("a\\n\\n"), ("a\n".into(), true));
+    }
+
+    #[test]
+    fn what_is_broken_is_nobodys_line() {
+        for text in [
+            "",
+            "\n",
+            "plain text",
+            "\0\0\0\0\0\0",
+            "[\"a\\n\",\"stdout\",\"2026-01-31T12:00:00Z\"]",
+            r#"{"log":"torn"#,
+            r#"{"log":"torn{"log":"a\n","stream":"stdout","time":"2026-01-31T12:00:00Z"}"#,
+            r#"{"log":"a\n","stream":"stdout","time":"2026-01-31T12:00:00Z"}}"#,
+            r#"{"log":"a\n","stream":"stdout","time":"yesterday"}"#,
+            r#"{"log":7,"stream":"stdout","time":"2026-01-31T12:00:00Z"}"#,
+            r#"{"log":"a\n","stream":"stdout"}"#,
+            r#"{"stream":"stdout","time":"2026-01-31T12:00:00Z"}"#,
+            r#"{"log":"\ud800\n","stream":"stdout","time":"2026-01-31T12:00:00Z"}"#,
+        ] {
+            assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_outside_utf_8_are_replaced() {
+        let line =
+            parse(b"{\"log\":\"a\xff\xfe\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-31T12:00:00Z\"}").unwrap();
+        assert_eq!((&*line.log, line.complete), ("a\u{fffd}\u{fffd}", true));
+    }
+
+    #[test]
+    fn moments_are_exact() {
+        for text in [
+            "1970-01-01T00:00:00Z",
+            "1969-12-31T23:59:59.999999999Z",
+            "2024-02-29T23:59:59.1Z",
+            "2026-11-22T01:58:11.16268312Z",
+            "2026-01-31T12:00:00.000000001-11:30",
+            "2262-04-11T23:47:16Z",
+        ] {
+            assert_eq!(nanoseconds(text), Some(oracle(text).unwrap()), "{text}");
+        }
+        for text in [
+            "",
+            "2026-01-31",
+            "2026-01-31T12:00:00",
+            "2026-02-29T12:00:00Z",
+            "2026-13-01T12:00:00Z",
+            "2026-01-31T24:00:00Z",
+            "2026-01-31T12:00:00.Z",
+            "2026-01-31T12:00:00+0200",
+            "2026-01-31T12:00:00ZZ",
+            "9999-01-31T12:00:00Z",
+            "+026-01-31T12:00:00Z",
+            "2026-01-31T12:00:00é",
+        ] {
+            assert_eq!(nanoseconds(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn valid_lines_are_what_serde_makes_of_them(
+            log in "(?s).{0,60}\n?", stderr: bool, tags in any::<Option<String>>(), ns in 0..4_000_000_000_000_000_000_i64,
+        ) {
+            let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ns)).unwrap().format(&Rfc3339).unwrap();
+            let stream = if stderr { "stderr" } else { "stdout" };
+            let text = json!({"log": log, "stream": stream, "attrs": {"tag": tags}, "time": moment}).to_string();
+            let value: Value = serde_json::from_str(&text).unwrap();
+            let line = parse(text.as_bytes()).unwrap();
+            let newline = if line.complete { "\n" } else { "" };
+            prop_assert_eq!(format!("{}{newline}", line.log), value["log"].as_str().unwrap());
+            prop_assert_eq!(line.stream.name(), value["stream"].as_str().unwrap());
+            prop_assert_eq!(line.time_ns, ns);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn no_damage_to_a_line_panics(at in 0_usize..80, byte: u8) {
+            let mut line = *br#"{"log":"a\u003cb\n","stream":"stdout","time":"2026-01-31T12:00:00.123456789+01:00"}"#;
+            line[at] = byte;
+            let _ = parse(&line);
+        }
+
+        #[test]
+        fn moments_agree_with_another_reader(text in "20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-][01][0-9]:[0-5][0-9])") {
+            prop_assert_eq!(nanoseconds(&text), oracle(&text));
+        }
+    }
+}

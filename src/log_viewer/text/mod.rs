@@ -1,0 +1,24 @@
+//! Understanding: from the bytes of Docker's files to entries with a moment and a level. Pure: no files, no clock.
+//!
+//! ```text
+//! docker::parse → Pieces (long lines made whole) → Joiner (lines of one stack trace made one entry, with its level)
+//! ```
+
+pub(super) mod docker;
+
+/// Which of a container's two outputs a line was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    /// As Docker writes it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
