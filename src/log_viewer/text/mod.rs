@@ -4,6 +4,7 @@
 //! docker::parse → Pieces (long lines made whole) → Joiner (lines of one stack trace made one entry, with its level)
 //! ```
 
+pub(super) mod ansi;
 pub(super) mod docker;
 
 /// Which of a container's two outputs a line was written to.
