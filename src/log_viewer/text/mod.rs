@@ -6,6 +6,16 @@
 
 pub(super) mod ansi;
 pub(super) mod docker;
+pub(super) mod level;
+
+mod access;
+mod head;
+#[cfg(test)]
+mod level_tests;
+mod moment;
+mod prefix;
+mod structured;
+mod words;
 
 /// Which of a container's two outputs a line was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
