@@ -4,10 +4,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Service, Setup, wait_until};
+use crate::collector::{close, nearest_rank, send, wait_for_rollup};
+use crate::harness::{Answer, Setup, wait_until};
 
-/// What a percentile of a sketch may be off, relatively.
-const RELATIVE_ERROR_MAX: f64 = 0.0109;
 const VITALS: [(&str, f64, f64); 5] = [
     ("lcp", 2_500.0, 4_000.0),
     ("inp", 200.0, 500.0),
@@ -20,26 +19,6 @@ const VITALS: [(&str, f64, f64); 5] = [
 fn vital(name: &str, value: f64, page: &str, session: usize) -> Value {
     let labels = json!({ "project": "shop", "source": "browser", "page": page, "session_id": format!("s{session}") });
     json!({ "name": format!("web_vitals_{name}"), "type": "histogram", "value": value, "labels": labels, "project": "shop" })
-}
-
-fn send(collector: &Service, items: &[Value]) {
-    for batch in items.chunks(1_000) {
-        let answer = collector.post("/api/metrics", &json!({ "metrics": batch })).expect(202);
-        answer.has(json!({ "status": "accepted", "count": batch.len() }));
-    }
-}
-
-/// Nearest rank.
-fn exact_p75(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    sorted[(sorted.len() * 3).div_ceil(4) - 1]
-}
-
-#[track_caller]
-fn close(found: &Value, exact: f64) {
-    let found = found.as_f64().unwrap_or_else(|| panic!("{found} is no number"));
-    assert!((found - exact).abs() <= exact.abs() * RELATIVE_ERROR_MAX, "{found} for {exact}");
 }
 
 /// Values of a vital on both sides of its bounds, on them, and closer to them than any bucket of a sketch is wide.
@@ -59,7 +38,7 @@ fn check_vitals(answer: &Answer, sent: &[Vec<f64>; 5]) {
         assert_eq!(found["good"], good, "{name}");
         assert_eq!(found["needs_improvement"], values.len() - good - poor, "{name}");
         assert_eq!(found["poor"], poor, "{name}");
-        let p75 = exact_p75(values);
+        let p75 = nearest_rank(values, 0.75);
         close(&found["p75"], p75);
         close(&found["avg"], values.iter().sum::<f64>() / values.len() as f64);
         let rating = if p75 <= *good_max {
@@ -71,13 +50,6 @@ fn check_vitals(answer: &Answer, sent: &[Vec<f64>; 5]) {
         };
         assert_eq!(found["rating"], rating, "{name}");
     }
-}
-
-fn rolled_up(collector: &Service) -> bool {
-    let database = collector.folder.path().join("metrics.db");
-    let database = rusqlite::Connection::open(database).unwrap();
-    let sql = "SELECT (SELECT value FROM totals WHERE name = 'rolled_up') = (SELECT max(id) FROM points)";
-    database.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 #[test]
@@ -96,7 +68,7 @@ fn shares_of_web_vitals_are_exact_before_and_after_a_rollup() {
             }
             send(&collector, &items);
             if rollups_s == 1 {
-                wait_until(|| rolled_up(&collector).then_some(())).expect("a rollup");
+                wait_for_rollup(&collector.folder);
             }
             for period in ["5m", "24h", "30d"] {
                 check_vitals(&collector.get(&format!("/api/dashboard?period={period}")).expect(200), &sent);
@@ -139,7 +111,7 @@ fn pages_that_differ_by_an_id_are_one_and_the_fifty_most_seen_are_listed() {
     let pages = body["web_vitals"]["by_page"].as_array().unwrap();
     assert_eq!(pages.len(), 50);
     assert_eq!((&pages[0]["page"], &pages[0]["page_views"]), (&json!("/user/:id"), &json!(60)));
-    close(&pages[0]["lcp"], exact_p75(&users));
+    close(&pages[0]["lcp"], nearest_rank(&users, 0.75));
     assert_eq!(pages[0]["ttfb"], Value::Null);
     assert_eq!((&pages[1]["page"], &pages[1]["page_views"]), (&json!("/page-58"), &json!(59)));
     assert_eq!(body["web_vitals"]["summary"]["inp"]["rating"], Value::Null);
@@ -207,7 +179,7 @@ fn thirty_days_of_hours_are_answered() {
     }
     let points = items.len();
     send(&collector, &items);
-    wait_until(|| rolled_up(&collector).then_some(())).expect("a rollup");
+    wait_for_rollup(&collector.folder);
     let folder = collector.kill();
     let database = rusqlite::Connection::open(folder.path().join("metrics.db")).unwrap();
     let columns = "count, sum, min, max, last, last_at, sketch, good, needs_improvement, poor";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::collector::wait_for_rollup;
 use crate::harness::{Folder, Request, Service, Setup, wait_until};
 
 fn point(name: &str, kind: &str, value: f64) -> Value {
@@ -23,13 +24,6 @@ fn samples(service: &Service) -> BTreeMap<String, f64> {
     samples
 }
 
-/// How many points are in no tier yet.
-fn fresh(folder: &Folder) -> i64 {
-    let database = rusqlite::Connection::open(folder.path().join("metrics.db")).unwrap();
-    let sql = "SELECT count(*) FROM points WHERE id > (SELECT value FROM totals WHERE name = 'rolled_up')";
-    database.query_row(sql, [], |row| row.get(0)).unwrap()
-}
-
 #[test]
 fn totals_are_the_same_before_and_after_a_rollup_and_go_on_after_a_kill() {
     let folder = Arc::new(Folder::new());
@@ -37,7 +31,8 @@ fn totals_are_the_same_before_and_after_a_rollup_and_go_on_after_a_kill() {
     for round in 0..4u32 {
         // The long interval leaves what is sent here out of the tiers until the next start.
         let service = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 3_600).folder(&folder).start();
-        assert_eq!(wait_until(|| (fresh(&folder) == 0).then_some(0)), Some(0), "a start rolls up");
+        // A start rolls up.
+        wait_for_rollup(&folder);
         if round > 0 {
             let of_it = samples(&service)["spent_seconds{project=\"shop\",a_b=\"x\\\"y\"}"];
             assert_eq!(of_it.to_bits(), f64::to_bits(expected), "not by its last digit: {of_it} {expected}");
@@ -62,7 +57,7 @@ fn gauges_are_last_values_and_histograms_cumulative_buckets() {
         let mut batch: Vec<Value> = values.iter().map(|value| point("wait.ms", "histogram", *value)).collect();
         batch.extend([point("depth", "gauge", 7.0), point("depth", "gauge", f64::from(round))]);
         service.post("/api/metrics", &json!(batch)).expect(202);
-        assert_eq!(wait_until(|| (fresh(&service.folder) == 0).then_some(0)), Some(0), "it rolls up");
+        wait_for_rollup(&service.folder);
         let samples = samples(&service);
         let of = f64::from(round);
         assert_eq!(samples[&format!("depth{{{labels}}}")], of);
@@ -92,7 +87,8 @@ fn totals_outlive_the_points_and_go_on_when_all_of_them_are_gone() {
     let folder = Arc::new(Folder::new());
     let start = || {
         let service = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 3_600).folder(&folder).start();
-        assert_eq!(wait_until(|| (fresh(&folder) == 0).then_some(0)), Some(0), "a start rolls up");
+        // A start rolls up.
+        wait_for_rollup(&folder);
         service
     };
     let sent = |at: Option<String>| {
