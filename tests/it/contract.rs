@@ -4,6 +4,9 @@
 mod age;
 mod alerts;
 mod bodies;
+mod buckets;
+mod clocks;
+mod collector_keys;
 mod connections;
 mod errors;
 mod groups;
@@ -12,6 +15,7 @@ mod json;
 mod keys;
 mod lists;
 mod metrics;
+mod points;
 mod rate;
 mod reports;
 mod retries;
