@@ -272,7 +272,9 @@ pub(super) fn fold(transaction: &Connection, tier: &str, tallies: HashMap<(i64, 
     for ((series, bucket), mut tally) in sorted {
         let mut rows = read.query((series, bucket))?;
         if let Some(row) = rows.next()? {
-            tally.merge(&read_tally(row, 0)?);
+            // What is stored came first: of two values of one moment the later one is the last.
+            let fresh = std::mem::replace(&mut tally, read_tally(row, 0)?);
+            tally.merge(&fresh);
         }
         drop(rows);
         let Tally { count, sum, min, max, last, last_at, sketch, originals, shares } = &tally;

@@ -6,7 +6,7 @@ use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Case, hold, minutes_ago};
-use crate::collector::{close, send, wait_for_rollup};
+use crate::collector::{close, nearest_rank, send, wait_for_rollup};
 use crate::harness::{Request, Service, Setup};
 
 /// Resolutions and how wide their buckets are, in ms.
@@ -211,6 +211,47 @@ fn each_value_of_a_label_is_answered_apart_and_those_beyond_fifty_together() {
     check();
     wait_for_rollup(&collector.folder);
     check();
+}
+
+#[test]
+fn what_is_said_of_a_bucket_depends_on_the_type() {
+    let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
+    let at = Timestamp::now().minus(Duration::from_secs(2 * 3_600)).ms().div_euclid(3_600_000) * 3_600_000;
+    let moment = |seconds: i64| Timestamp::from_ms(at + seconds * 1_000).to_string();
+    let values = [-4.0, 0.0, 2.5, 1_000.0, 7.0];
+    // The gauge's latest value comes second, and there are two of one moment.
+    let seconds = [10, 50, 50, 20, 30];
+    for (value, second) in values.into_iter().zip(seconds) {
+        let item =
+            |name: &str, kind: &str| json!({ "name": name, "type": kind, "value": value, "timestamp": moment(second) });
+        let items = ["counter", "gauge", "histogram"].map(|kind| item(kind, kind));
+        send(&collector, &items);
+        send(&collector, &[item("both", "histogram"), item("both", "counter")]);
+        // The next values meet a row.
+        wait_for_rollup(&collector.folder);
+    }
+    for (resolution, _) in RESOLUTIONS {
+        for (name, times, last) in
+            [("counter", 1.0, None), ("gauge", 1.0, Some(2.5)), ("histogram", 1.0, None), ("both", 2.0, None)]
+        {
+            let found = data(&collector, &format!("name={name}&resolution={resolution}"));
+            assert_eq!(found.len(), 1, "{found:?}");
+            let of = |field: &str| found[0][field].as_f64();
+            let (sum, count) = (values.iter().sum::<f64>() * times, values.len() as f64 * times);
+            let expected =
+                [moment(0).into(), json!(count as u64), json!(sum), json!(-4.0), json!(1_000.0), json!(sum / count)];
+            let fields = ["bucket", "count", "sum", "min", "max", "avg"];
+            assert_eq!(fields.map(|field| found[0][field].clone()), expected, "{name}");
+            assert_eq!(of("last"), last, "{name} by the {resolution}");
+            for (field, q) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
+                assert!(found[0].get(field).is_some(), "{field} is there");
+                match name {
+                    "histogram" => close(&found[0][field], nearest_rank(&values, q)),
+                    _ => assert_eq!(found[0][field], Value::Null, "{field} of {name}"),
+                }
+            }
+        }
+    }
 }
 
 #[test]

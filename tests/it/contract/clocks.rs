@@ -7,7 +7,7 @@ use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
 use super::buckets::{RESOLUTIONS, data, start_of};
-use crate::collector::send;
+use crate::collector::{close, send, wait_for_rollup};
 use crate::harness::Setup;
 
 const HOUR_S: i64 = 3_600;
@@ -15,6 +15,37 @@ const HOUR_S: i64 = 3_600;
 fn seconds_from_now(seconds: i64) -> Timestamp {
     let (now, by) = (Timestamp::now(), Duration::from_secs(seconds.unsigned_abs()));
     if seconds < 0 { now.minus(by) } else { now.plus(by) }
+}
+
+#[test]
+fn a_late_point_counts_in_its_own_minute_and_hour_also_when_those_were_rolled_up() {
+    let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
+    let at = seconds_from_now(-23 * HOUR_S);
+    for round in 1..=3 {
+        for kind in ["counter", "gauge", "histogram"] {
+            let point = json!({ "name": kind, "type": kind, "value": round, "timestamp": at.to_string() });
+            send(&collector, &[point]);
+        }
+        let check = || {
+            for (resolution, ms) in RESOLUTIONS {
+                for (kind, field, last) in [("counter", "sum", None), ("gauge", "last", Some(f64::from(round)))] {
+                    let found = data(&collector, &format!("name={kind}&resolution={resolution}"));
+                    assert_eq!(found.len(), 1, "{found:?}");
+                    assert_eq!(found[0]["bucket"], start_of(at, ms), "{resolution}");
+                    assert_eq!(found[0]["count"], round, "{resolution}");
+                    let value = last.unwrap_or_else(|| (1..=round).map(f64::from).sum());
+                    assert_eq!(found[0][field], value, "{field} by the {resolution}");
+                }
+                let histogram = &data(&collector, &format!("name=histogram&resolution={resolution}"))[0];
+                assert_eq!((&histogram["count"], &histogram["max"]), (&json!(round), &json!(f64::from(round))));
+                close(&histogram["p99"], f64::from(round));
+            }
+        };
+        check();
+        wait_for_rollup(&collector.folder);
+        check();
+    }
+    collector.get("/health").expect(200).has(json!({ "points_clock_corrected": 0 }));
 }
 
 #[test]
