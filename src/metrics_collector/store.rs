@@ -209,11 +209,12 @@ struct Fitting {
     group: String,
 }
 
-fn fitting(connection: &Connection, query: &Query) -> Result<HashMap<i64, Fitting>> {
+/// In the order of their numbers: any other order would round sums and choose among last values differently each time.
+fn fitting(connection: &Connection, query: &Query) -> Result<BTreeMap<i64, Fitting>> {
     let mut read = connection
         .prepare_cached("SELECT id, type, labels FROM series WHERE name = ?1 AND (?2 IS NULL OR project = ?2)")?;
     let mut rows = read.query((&query.name, &query.project))?;
-    let mut found = HashMap::new();
+    let mut found = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let labels: BTreeMap<String, String> =
             serde_json::from_str(row.get_ref(2)?.as_str().unwrap_or("{}")).unwrap_or_default();

@@ -277,6 +277,20 @@ fn the_minute_and_the_hour_that_are_not_over_are_answered_as_they_grow() {
 }
 
 #[test]
+fn the_same_question_has_the_same_answer() {
+    let collector = Setup::metrics_collector().start();
+    let at = minutes_ago(60);
+    let point = |shop: i32| json!({ "name": "depth", "type": "gauge", "value": f64::from(shop) / 10.0, "labels": { "shop": shop }, "timestamp": at });
+    // As from a client whose times are whole seconds: all are of one moment.
+    send(&collector, &(1..=30).map(point).collect::<Vec<_>>());
+    let ask = || collector.get("/api/metrics?name=depth").expect(200).text();
+    let first = ask();
+    for _ in 0..10 {
+        assert_eq!(ask(), first);
+    }
+}
+
+#[test]
 fn names_and_projects_are_listed_once_and_in_order() {
     let collector = Setup::metrics_collector().start();
     let mut points = Vec::new();
