@@ -128,7 +128,9 @@ impl<'de> Visitor<'de> for Batch {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Self::Value, A::Error> {
         let mut points = Vec::new();
-        while let Some(point) = items.next_element_seed(Item(points.len()))? {
+        while let Some(point) =
+            items.next_element_seed(Item(points.len())).map_err(|why| too_large(points.len(), why))?
+        {
             if points.len() == BATCH_POINTS_MAX {
                 return Err(A::Error::custom("A batch must have 1-1000 metrics"));
             }
@@ -136,6 +138,14 @@ impl<'de> Visitor<'de> for Batch {
         }
         Ok(points)
     }
+}
+
+/// A number beyond 64-bit floating point is JSON all the same, and serde_json's complaint is about syntax.
+fn too_large<E: serde::de::Error>(index: usize, why: E) -> E {
+    if !why.to_string().starts_with("number out of range") {
+        return why;
+    }
+    E::custom(format_args!("Item {index}: a number is too large for 64-bit floating point"))
 }
 
 /// The point at one index.

@@ -142,6 +142,10 @@ fn numbers_that_are_none_are_refused_however_they_are_written() {
     for text in ["NaN", "Infinity", "-Infinity", "nan", "inf", "1.", ".5", "+1", "0x10", "1e", "01"] {
         service.send(&with_value(text)).expect(400).says("The body is not JSON: line 1, column ");
     }
+    // These are JSON, and no 64-bit floating point holds them.
+    for text in ["1e309", "-1e309", "1e999999999999", &format!("1{}", "0".repeat(400))] {
+        service.send(&with_value(text)).expect(400).says("Item 1: a number is too large for 64-bit floating point");
+    }
     assert_eq!(stored(&service), 0);
     for (index, text) in
         ["0", "-0.0", "1.5", "-7", "1E2", "5e-324", "1e-400", "1.7976931348623157e308", "18446744073709551616"]
