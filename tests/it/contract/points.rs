@@ -147,10 +147,20 @@ fn numbers_that_are_none_are_refused_however_they_are_written() {
         service.send(&with_value(text)).expect(400).says("Item 1: a number is too large for 64-bit floating point");
     }
     assert_eq!(stored(&service), 0);
-    for (index, text) in
-        ["0", "-0.0", "1.5", "-7", "1E2", "5e-324", "1e-400", "1.7976931348623157e308", "18446744073709551616"]
-            .into_iter()
-            .enumerate()
+    for (index, text) in [
+        "0",
+        "-0.0",
+        "1.5",
+        "-7",
+        "1E2",
+        "5e-324",
+        "1e-400",
+        "1.7976931348623157e308",
+        "18446744073709551616",
+        "99304.36546882299",
+    ]
+    .into_iter()
+    .enumerate()
     {
         let name = format!("number_{index}");
         let item = with(with(point(), "name", name.as_str()), "value", "?").to_string().replace("\"?\"", text);
