@@ -11,6 +11,7 @@ mod collector_caps;
 mod collector_dashboard;
 mod collector_federate;
 mod collector_import;
+mod collector_percentiles;
 mod contract;
 mod durability;
 mod harness;
