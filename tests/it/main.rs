@@ -8,6 +8,7 @@
 mod alerts;
 mod collector;
 mod collector_caps;
+mod collector_client;
 mod collector_dashboard;
 mod collector_federate;
 mod collector_import;

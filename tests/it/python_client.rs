@@ -1,47 +1,14 @@
 //! The published Python client in a real application against the real tracker: what people have deployed goes on
 //! working.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-
 use serde_json::{Value, json};
 
-use crate::harness::{Client, KEY, Request, Service, Setup, wait_until};
-use crate::python::interpreter;
+use crate::harness::{Request, Service, Setup, wait_until};
+use crate::python::Application;
 
-/// `tests/python/raising_app.py`, ended with this value.
-struct Application {
-    child: Child,
-    port: u16,
-}
-
-impl Application {
-    /// `None` where there is no Python.
-    fn start(tracker: &Service) -> Option<Self> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/raising_app.py");
-        let mut command = Command::new(interpreter()?);
-        command.arg(script).arg(format!("http://{}", tracker.address)).arg(KEY);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = line.trim().parse().expect("the application prints its port");
-        Some(Self { child, port })
-    }
-
-    fn raise(&self) {
-        let mut client = Client::new(TcpStream::connect(("127.0.0.1", self.port)).unwrap());
-        let request =
-            Request::new("POST", "/checkout/7").header("X-Request-ID", "r-1").header("Cookie", "session=s3cret");
-        client.send(&request.body("")).expect(500);
-    }
-}
-
-impl Drop for Application {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
+fn raise(application: &Application) {
+    let request = Request::new("POST", "/checkout/7").header("X-Request-ID", "r-1").header("Cookie", "session=s3cret");
+    application.send(&request.body("")).expect(500);
 }
 
 /// The only group of a tracker, once it satisfies the test.
@@ -57,8 +24,8 @@ fn group_when(tracker: &Service, satisfied: impl Fn(&Value) -> bool) -> Value {
 #[test]
 fn exceptions_of_a_fastapi_application_arrive_are_grouped_resolved_and_reopened() {
     let tracker = Setup::error_tracker().start();
-    let Some(application) = Application::start(&tracker) else { return };
-    application.raise();
+    let Some(application) = Application::start("raising_app.py", &tracker) else { return };
+    raise(&application);
     let group = group_when(&tracker, |_| true);
     assert_eq!(
         [&group["project"], &group["exception_type"], &group["message"], &group["environment"]],
@@ -77,7 +44,7 @@ fn exceptions_of_a_fastapi_application_arrive_are_grouped_resolved_and_reopened(
     assert!(detail["traceback"].as_str().unwrap().contains("raise ValueError"));
 
     for _ in 0..10 {
-        application.raise();
+        raise(&application);
     }
     group_when(&tracker, |group| group["count"] == 11);
     let detail = tracker.get("/api/errors/1").expect(200).json();
@@ -85,7 +52,7 @@ fn exceptions_of_a_fastapi_application_arrive_are_grouped_resolved_and_reopened(
 
     tracker.post("/api/errors/1/resolve", &json!({})).expect(200);
     group_when(&tracker, |group| group["resolved"] == true);
-    application.raise();
+    raise(&application);
     let reopened = group_when(&tracker, |group| group["resolved"] == false);
     assert_eq!((&reopened["id"], &reopened["count"]), (&json!(1), &json!(12)));
 }

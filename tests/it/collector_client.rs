@@ -1,0 +1,83 @@
+//! The published Python client in a real application against the real collector: what it has sent is what is answered.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::collector::{close, wait_for_rollup};
+use crate::harness::{Request, Service, Setup};
+use crate::python::Application;
+
+/// That the collector answers, for each of an application's questions, its buckets and no others.
+fn check(collector: &Service, sent: &[Value]) {
+    let mut questions: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    for row in sent {
+        questions.entry(row["query"].as_str().unwrap()).or_default().push(row);
+    }
+    for (query, rows) in questions {
+        let body = collector.get(&format!("/api/metrics?{query}&period=24h&project=shop")).expect(200).json();
+        let data = body["data"].as_array().unwrap();
+        assert_eq!(data.len(), rows.len(), "{query}");
+        for (found, row) in data.iter().zip(rows) {
+            for field in ["bucket", "count", "min", "max"] {
+                assert_eq!(found[field], row[field], "{field} of {query}");
+            }
+            let (sum, expected) = (found["sum"].as_f64().unwrap(), row["sum"].as_f64().unwrap());
+            assert!((sum - expected).abs() <= expected.abs() * 1e-9, "{sum} for {expected}: {query}");
+            assert_eq!(found["last"], row["last"], "last of {query} at {}", row["bucket"]);
+            for (index, field) in ["p50", "p95", "p99"].into_iter().enumerate() {
+                match row["percentiles"][index].as_f64() {
+                    Some(exact) => close(&found[field], exact),
+                    None => assert_eq!(found[field], Value::Null, "{field} of {query}"),
+                }
+            }
+        }
+    }
+}
+
+/// How many points a metric has, by a label.
+fn counts(collector: &Service, name: &str, label: &str) -> Value {
+    let body = collector.get(&format!("/api/metrics?name={name}&period=1h&group_by={label}")).expect(200).json();
+    let count = |group: &Value| -> u64 {
+        group["data"].as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum()
+    };
+    let groups = body["groups"].as_array().unwrap().iter();
+    groups.map(|group| (group["value"].as_str().unwrap().to_owned(), json!(count(group)))).collect()
+}
+
+#[test]
+fn what_an_application_measures_is_answered_by_the_minute_and_by_the_hour() {
+    let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
+    let Some(application) = Application::start("measuring_app.py", &collector) else { return };
+    for item in 1..=30 {
+        application.send(&Request::get(&format!("/items/{item}"))).expect(200);
+    }
+    for _ in 0..7 {
+        application.send(&Request::get("/nowhere")).expect(404);
+    }
+    for _ in 0..5 {
+        application.send(&Request::new("POST", "/broken").body("")).expect(500);
+    }
+    let sent = application.last_words();
+    let sent = sent.as_array().unwrap();
+    assert!(sent.len() > 1_000, "{} buckets", sent.len());
+    for name in ["http_requests_total", "http_request_duration_seconds"] {
+        let by = |label| counts(&collector, name, label);
+        assert_eq!(by("endpoint"), json!({ "/items/{item}": 30, "/nowhere": 7, "/broken": 5 }), "{name}");
+        assert_eq!(by("status"), json!({ "200": 30, "404": 7, "500": 5 }), "{name}");
+        assert_eq!(by("method"), json!({ "GET": 37, "POST": 5 }), "{name}");
+        assert!(sent.iter().any(|row| row["query"].as_str().unwrap().contains(name)), "{name}");
+    }
+    let listed = collector.get("/api/metrics/names?project=shop").expect(200).json();
+    let expected = [
+        json!({ "name": "http_request_duration_seconds", "type": "histogram" }),
+        json!({ "name": "http_requests_total", "type": "counter" }),
+        json!({ "name": "order_ms", "type": "histogram" }),
+        json!({ "name": "orders_total", "type": "counter" }),
+        json!({ "name": "queue_depth", "type": "gauge" }),
+    ];
+    assert_eq!(listed, json!({ "metrics": expected }));
+    check(&collector, sent);
+    wait_for_rollup(&collector.folder);
+    check(&collector, sent);
+}
