@@ -78,6 +78,12 @@ CREATE TABLE totals (
 INSERT INTO totals (name, value) VALUES ('rolled_up', 0), ('rolled_up_at', 0), ('series', 0), ('overflowed', 0),
     ('clock_corrected', 0);
 
+-- How many points clients sent, by the hour of their arrival, of the last day.
+CREATE TABLE received (
+    hour INTEGER PRIMARY KEY,
+    points INTEGER NOT NULL
+);
+
 -- The same by hand, with names and moments that a person can read.
 CREATE VIEW metrics_raw AS
     SELECT p.id, strftime('%Y-%m-%dT%H:%M:%fZ', p.at / 1000.0, 'unixepoch') AS timestamp, s.name, s.labels, p.value,

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Common, Core, Fact, Failure, Running, Service, State};
+use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State};
 use config::Config;
 
 /// The program.
@@ -99,7 +99,7 @@ impl State for Tracker {
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(totals) = totals {
             let value = |wanted| totals.iter().find(|(name, _)| name == wanted).map_or(0, |(_, value)| *value);
-            *known = FACTS.map(|(total, name, help)| Fact { name, help, value: value(total) }).into();
+            *known = FACTS.map(|(total, name, help)| Fact { name, help, value: Quantity::Count(value(total)) }).into();
         }
         known.clone()
     }

@@ -11,7 +11,7 @@ use super::config::{Retention, SeriesCaps};
 use super::cumulative::Cumulative;
 use super::points::{self, Kind};
 use super::series::{Hasher, Identity, Known, Resolved};
-use super::store::{TALLY_COLUMNS, read_tally, total};
+use super::store::{RECEIVED_HOURS, TALLY_COLUMNS, read_tally, total};
 use super::tally::{Detail, Tally};
 use crate::clock::Timestamp;
 use crate::db::Command;
@@ -166,6 +166,9 @@ impl AddPoints {
             let id = id.ok_or_else(|| Error::Internal("a point without a series".into()))?;
             insert.execute((id, point.at, point.value, &point.dropped))?;
         }
+        let sql = "INSERT INTO received (hour, points) VALUES (?1, ?2)
+             ON CONFLICT (hour) DO UPDATE SET points = points + excluded.points";
+        transaction.prepare_cached(sql)?.execute((self.now.hour(), self.points.len() as i64))?;
         add_to_total(transaction, "overflowed", overflowed)?;
         add_to_total(transaction, "clock_corrected", self.corrected)
     }
@@ -323,6 +326,7 @@ impl Command for Expire {
                 [bucket],
             )?;
         }
+        transaction.execute("DELETE FROM received WHERE hour <= ?1", [self.now.hour() - RECEIVED_HOURS])?;
         let gone = transaction.execute(
             "DELETE FROM series WHERE created_at < ?1
                  AND NOT EXISTS (SELECT 1 FROM hours WHERE series_id = series.id)

@@ -19,10 +19,11 @@ mod vitals;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Common, Core, Fact, Failure, Running, Service, State};
+use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State};
 use commands::Reader;
 use config::{Config, Retention};
 
@@ -96,16 +97,23 @@ impl State for Collector {
     }
 
     fn facts(&self) -> Vec<Fact> {
-        const FACTS: [(&str, &str, &str); 3] = [
+        const FACTS: [(&str, &str, &str); 4] = [
+            (store::RECEIVED, "metrics_received_24h", "Points received in this hour and the 23 before it"),
             ("series", "series", "Series that are told apart"),
             ("overflowed", "points_overflowed", "Points over MAX_SERIES or MAX_SERIES_PER_METRIC, counted together"),
             ("clock_corrected", "points_clock_corrected", "Points whose clock was wrong"),
         ];
-        let totals = self.core.readers.lend_now().and_then(|reader| store::totals(&reader).ok());
+        let now = Timestamp::now();
+        let totals = self.core.readers.lend_now().and_then(|reader| store::totals(&reader, now).ok());
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(totals) = totals {
             let value = |total: &str| totals.get(total).copied().unwrap_or(0);
-            *known = FACTS.map(|(total, name, help)| Fact { name, help, value: value(total) }).into();
+            *known = FACTS.map(|(total, name, help)| Fact { name, help, value: Quantity::Count(value(total)) }).into();
+            known.push(Fact {
+                name: "last_aggregation",
+                help: "When points were last rolled up",
+                value: Quantity::Moment(Some(value("rolled_up_at")).filter(|ms| *ms > 0).map(Timestamp::from_ms)),
+            });
         }
         known.clone()
     }

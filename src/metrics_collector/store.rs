@@ -91,10 +91,18 @@ pub(super) fn total(connection: &Connection, name: &str) -> Result<i64> {
     Ok(read.query_row([name], |row| row.get(0))?)
 }
 
-/// All numbers in `totals`, by name.
-pub(super) fn totals(connection: &Connection) -> Result<HashMap<String, i64>> {
-    let mut read = connection.prepare_cached("SELECT name, value FROM totals")?;
-    Ok(read.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+/// How many points were received within [`RECEIVED_HOURS`], as it is called among all totals.
+pub(super) const RECEIVED: &str = "received";
+/// Hours of which the points received are counted, the one that is not over being the last.
+pub(super) const RECEIVED_HOURS: i64 = 24;
+
+/// All numbers in `totals`, by name, and [`RECEIVED`].
+pub(super) fn totals(connection: &Connection, now: Timestamp) -> Result<HashMap<String, i64>> {
+    let mut read = connection.prepare_cached(
+        "SELECT name, value FROM totals UNION ALL SELECT ?1, coalesce(sum(points), 0) FROM received WHERE hour > ?2",
+    )?;
+    let totals = read.query_map((RECEIVED, now.hour() - RECEIVED_HOURS), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(totals.collect::<rusqlite::Result<_>>()?)
 }
 
 /// What [`read_tally`] reads.

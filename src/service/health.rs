@@ -7,18 +7,38 @@ use serde::Serialize;
 
 use super::State;
 use super::exposition::{Exposition, escaped};
+use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::http::{Access, LATENCY_BUCKETS_S, Request, Response, Route, Scope};
 
-/// A number about what a service holds.
+/// Something about what a service holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fact {
     /// Its name in `/health`; in `/metrics` it stands behind `monlight_`.
     pub name: &'static str,
-    /// What it counts, in one line.
+    /// What it tells, in one line.
     pub help: &'static str,
+    /// How many, or when.
+    pub value: Quantity,
+}
+
+/// What a fact tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Quantity {
     /// How many.
-    pub value: i64,
+    Count(i64),
+    /// When, if ever; in `/metrics` seconds since 1970, and 0 for never.
+    Moment(Option<Timestamp>),
+}
+
+impl Quantity {
+    fn number(self) -> u64 {
+        match self {
+            Self::Count(count) => count.unsigned_abs(),
+            Self::Moment(at) => at.map_or(0, |at| at.seconds().unsigned_abs()),
+        }
+    }
 }
 
 /// The routes every service has.
@@ -38,7 +58,7 @@ struct Health<'a> {
     version: &'a str,
     uptime_seconds: u64,
     #[serde(flatten)]
-    facts: BTreeMap<&'static str, i64>,
+    facts: BTreeMap<&'static str, Quantity>,
     /// In all: anybody may read this, and projects by name are for `/metrics`.
     rate_limited: u64,
 }
@@ -84,7 +104,7 @@ fn metrics<S: State>(state: &S, request: &Request) -> Result<Response> {
     let wal_bytes = std::fs::metadata(wal).map_or(0, |file| file.len());
     own(&mut text, "wal_bytes", "gauge", "Size of the write-ahead log", &[("", wal_bytes)]);
     for fact in state.facts() {
-        own(&mut text, fact.name, "gauge", fact.help, &[("", fact.value.unsigned_abs())]);
+        own(&mut text, fact.name, "gauge", fact.help, &[("", fact.value.number())]);
     }
     text.describe("process_resident_memory_bytes", "gauge", "Resident memory");
     text.sample("process_resident_memory_bytes", "", &resident_bytes());
@@ -138,4 +158,16 @@ fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
     pages * rustix::param::page_size() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_numbers_and_moments() {
+        let facts = [Quantity::Count(7), Quantity::Moment(None), Quantity::Moment(Some(Timestamp::from_ms(61_999)))];
+        assert_eq!(serde_json::to_string(&facts).unwrap(), r#"[7,null,"1970-01-01T00:01:01Z"]"#);
+        assert_eq!(facts.map(Quantity::number), [7, 0, 61]);
+    }
 }

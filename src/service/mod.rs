@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use common::{Common, Defaults, variables};
 pub use exposition::{Exposition, escaped};
-pub use health::{Fact, routes};
+pub use health::{Fact, Quantity, routes};
 pub use write::{change, ingest};
 
 use crate::background::{Job, Jobs};
@@ -57,7 +57,7 @@ pub enum Failure {
 pub trait State: Send + Sync + 'static {
     /// What every service has.
     fn core(&self) -> &Core;
-    /// A few cheap numbers about what is stored, for `/health` and `/metrics`.
+    /// A few cheap facts about what is stored, for `/health` and `/metrics`.
     fn facts(&self) -> Vec<Fact>;
     /// What an operator should look at although the service does its work, in sentences that anybody may read, for
     /// `/health`.

@@ -1,9 +1,10 @@
 //! `GET /health`: open to everybody, never counted, and what it tells.
 
-use serde_json::json;
+use monlight::clock::Timestamp;
+use serde_json::{Value, json};
 
 use super::{Case, fresh, hold, members, post};
-use crate::harness::{Request, Setup};
+use crate::harness::{Request, Service, Setup, wait_until};
 
 #[test]
 fn health_is_open_whatever_stands_beside_the_path() {
@@ -45,4 +46,42 @@ fn health_tells_a_few_cheap_facts() {
     let health = health.json();
     assert!(health["uptime_seconds"].as_u64().is_some_and(|seconds| seconds < 60), "{health}");
     assert_eq!(members(&health).len(), 9, "{health}");
+}
+
+#[test]
+fn the_collector_tells_what_it_received_and_when_it_rolled_up() {
+    let point = json!({ "name": "n", "type": "counter", "value": 1 });
+    let late = json!({ "name": "n", "type": "counter", "value": 1, "timestamp": "2020-01-01T00:00:00Z" });
+    let post = |points: &[&Value]| Request::post("/api/metrics", &json!(points));
+    let service = Setup::metrics_collector().start();
+    service.get("/health").expect(200).has(json!({ "metrics_received_24h": 0 }));
+    service.send(&post(&[&point, &point, &late])).expect(202);
+    for _ in 0..2 {
+        service.send(&post(&[&point, &point]).header("Idempotency-Key", "once")).expect(202);
+    }
+    service.send(&post(&[&point, &json!({})])).expect(400);
+    service.get("/health").expect(200).has(json!({ "metrics_received_24h": 5 }));
+
+    let mut folder = service.kill();
+    let before = Timestamp::now().seconds();
+    let rolled_up_at = |service: &Service| {
+        let health = service.get("/health").expect(200).json();
+        health["last_aggregation"].as_str().map(|at| Timestamp::parse(at).unwrap().seconds())
+    };
+    for (hours, received) in [(22, 5), (3, 0)] {
+        let database = rusqlite::Connection::open(folder.path().join("metrics.db")).unwrap();
+        database.execute("UPDATE received SET hour = hour - ?1", [hours]).unwrap();
+        database.execute("UPDATE totals SET value = 0 WHERE name = 'rolled_up_at'", []).unwrap();
+        let service = Setup::metrics_collector().env("METRICS_OPEN", 1).folder(&folder).start();
+        let at = wait_until(|| rolled_up_at(&service)).expect("a start rolls up");
+        assert!((before..=Timestamp::now().seconds()).contains(&at), "{at}");
+        service.get("/health").expect(200).has(json!({ "metrics_received_24h": received }));
+        let metrics = service.get("/metrics").expect(200).text();
+        for sample in [format!("metrics_received_24h {received}"), format!("last_aggregation {at}")] {
+            assert!(metrics.contains(&format!("\nmonlight_{sample}\n")), "{sample} in {metrics}");
+        }
+        let kept = || database.query_row("SELECT count(*) FROM received", [], |row| row.get::<_, i64>(0)).unwrap();
+        wait_until(|| (kept() == i64::from(received > 0)).then_some(())).expect("what is older is removed");
+        folder = service.kill();
+    }
 }
