@@ -5,13 +5,16 @@
 //! form and as the C1 characters U+0080 to U+009F; raw 8-bit ones are no UTF-8.
 
 use std::borrow::Cow;
-use std::iter::Peekable;
-use std::str::Chars;
+use std::ops::RangeInclusive;
 
 const ESCAPE: char = '\u{1b}';
 const BELL: char = '\u{7}';
-/// String terminator, the C1 form of `ESC \`.
+const DCS: char = '\u{90}';
+const SOS: char = '\u{98}';
+const CSI: char = '\u{9b}';
 const TERMINATOR: char = '\u{9c}';
+const OSC: char = '\u{9d}';
+const APC: char = '\u{9f}';
 
 /// The text without escapes and control characters other than tabs and newlines. Of a line that was written over
 /// itself with carriage returns, as progress bars are, the last part that shows anything is left.
@@ -20,11 +23,14 @@ pub(in crate::log_viewer) fn strip(text: &str) -> Cow<'_, str> {
 }
 
 fn is_clean(text: &str) -> bool {
-    // Without a branch inside this runs many bytes at a time. 0xC2 leads U+0080 to U+00BF in UTF-8.
-    let suspect = text.bytes().fold(false, |suspect, byte| {
-        suspect | ((byte < b' ') & (byte != b'\n') & (byte != b'\t')) | (byte == 0x7f) | (byte == 0xc2)
-    });
+    // Without a branch inside this runs many bytes at a time.
+    let suspect = text.bytes().fold(false, |suspect, byte| suspect | (is_suspect(byte) & (byte != b'\n')));
     !suspect || !text.chars().any(is_removed)
+}
+
+/// Whether a byte may begin something that is not shown as it is. 0xC2 leads U+0080 to U+00BF in UTF-8.
+fn is_suspect(byte: u8) -> bool {
+    ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f) | (byte == 0xc2)
 }
 
 fn is_removed(letter: char) -> bool {
@@ -45,29 +51,34 @@ struct Screen {
 impl Screen {
     fn show(mut self, text: &str) -> String {
         self.shown.reserve(text.len());
-        let mut letters = text.chars().peekable();
-        while let Some(letter) = letters.next() {
+        let mut rest = text;
+        while let Some(at) = rest.bytes().position(is_suspect) {
+            self.put(&rest[..at]);
+            let mut letters = rest[at..].chars();
+            let letter = letters.next().unwrap_or_default();
+            rest = letters.as_str();
             match letter {
-                ESCAPE => escape(&mut letters),
-                '\u{9b}' => control_sequence(&mut letters),
-                '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}' => string(&mut letters),
+                ESCAPE => rest = after_escape(rest),
+                CSI => rest = after_control_sequence(rest),
+                DCS | SOS | OSC..=APC => rest = after_string(rest),
                 '\r' => self.carriage_return(),
                 '\n' => self.newline(),
                 _ if is_removed(letter) => {}
-                _ => self.put(letter),
+                _ => self.put(letter.encode_utf8(&mut [0; 4])),
             }
         }
+        self.put(rest);
         self.drop_invisible_part();
         self.shown
     }
 
-    fn put(&mut self, letter: char) {
-        if !self.visible && !letter.is_whitespace() {
+    fn put(&mut self, run: &str) {
+        if !self.visible && !run.trim().is_empty() {
             self.visible = true;
             self.shown.replace_range(self.line..self.part, "");
             self.part = self.line;
         }
-        self.shown.push(letter);
+        self.shown.push_str(run);
     }
 
     fn carriage_return(&mut self) {
@@ -92,59 +103,38 @@ impl Screen {
     }
 }
 
-/// What follows an escape character.
-fn escape(letters: &mut Peekable<Chars<'_>>) {
-    match letters.peek() {
-        Some('[') => {
-            letters.next();
-            control_sequence(letters);
-        }
-        Some(']' | 'P' | 'X' | '^' | '_') => {
-            letters.next();
-            string(letters);
-        }
+/// What is left of a text that begins behind an escape character.
+fn after_escape(text: &str) -> &str {
+    match text.as_bytes().first() {
+        Some(b'[') => after_control_sequence(&text[1..]),
+        Some(b']' | b'P' | b'X' | b'^' | b'_') => after_string(&text[1..]),
         // A charset selection such as `ESC ( B`, or one of the two-character escapes.
-        _ => {
-            while letters.next_if(|letter| (' '..='/').contains(letter)).is_some() {}
-            letters.next_if(|letter| ('0'..='~').contains(letter));
-        }
+        _ => after_final(text.trim_start_matches(|letter| (' '..='/').contains(&letter)), '0'..='~'),
     }
 }
 
-/// Parameters, intermediates and the final character of a CSI sequence. One that is cut short ends where it stops being
-/// one.
-fn control_sequence(letters: &mut Peekable<Chars<'_>>) {
-    while letters.next_if(|letter| ('0'..='?').contains(letter)).is_some() {}
-    while letters.next_if(|letter| (' '..='/').contains(letter)).is_some() {}
-    letters.next_if(|letter| ('@'..='~').contains(letter));
+/// What is left behind the parameters, intermediates and the final character of a CSI sequence. One that is cut short
+/// ends where it stops being one.
+fn after_control_sequence(text: &str) -> &str {
+    let intermediates = text.trim_start_matches(|letter| ('0'..='?').contains(&letter));
+    after_final(intermediates.trim_start_matches(|letter| (' '..='/').contains(&letter)), '@'..='~')
 }
 
-/// The string of an OSC or DCS sequence up to its terminator: a hyperlink's address, a window's title. Another sequence
-/// cuts it short. Without any of these on the same line it is text after all, which had better be found.
-fn string(letters: &mut Peekable<Chars<'_>>) {
-    let mut ahead = letters.clone();
-    loop {
-        match ahead.peek() {
-            None | Some('\n') => return,
-            Some(&ESCAPE) => {
-                let mut behind = ahead.clone();
-                behind.next();
-                if behind.next_if_eq(&'\\').is_some() {
-                    ahead = behind;
-                }
-                break;
-            }
-            Some(&(BELL | TERMINATOR)) => {
-                ahead.next();
-                break;
-            }
-            Some('\u{80}'..='\u{9f}') => break,
-            Some(_) => {
-                ahead.next();
-            }
-        }
+fn after_final(text: &str, finals: RangeInclusive<char>) -> &str {
+    text.strip_prefix(|letter| finals.contains(&letter)).unwrap_or(text)
+}
+
+/// What is left behind the string of an OSC or DCS sequence and its terminator: a hyperlink's address, a window's title.
+/// Another sequence cuts it short. Without any of these on the same line it is text after all, which had better be found.
+fn after_string(text: &str) -> &str {
+    let is_end = |letter: char| matches!(letter, '\n' | ESCAPE | BELL | '\u{80}'..='\u{9f}');
+    let Some(at) = text.find(is_end) else { return text };
+    let rest = &text[at..];
+    match rest.chars().next() {
+        Some('\n') => text,
+        Some(end @ (BELL | TERMINATOR)) => &rest[end.len_utf8()..],
+        _ => rest.strip_prefix("\u{1b}\\").unwrap_or(rest),
     }
-    *letters = ahead;
 }
 
 #[cfg(test)]

@@ -72,12 +72,41 @@ fn unescaped(raw: &str) -> Option<(Cow<'_, str>, bool)> {
         Some(at) if &inner[at..] == "\\n" => return Some((Cow::Borrowed(&inner[..at]), true)),
         Some(_) => {}
     }
-    let mut text: String = serde_json::from_str(raw).ok()?;
+    let mut text = decoded(inner).or_else(|| serde_json::from_str(raw).ok())?;
     let complete = text.ends_with('\n');
     if complete {
         text.pop();
     }
     Some((Cow::Owned(text), complete))
+}
+
+/// A JSON string's inside with its escapes decoded, for the escapes Docker writes; `None` where there are others, such as
+/// pairs of surrogates.
+///
+/// serde_json looks at each byte once more and copies twice; lines that are JSON themselves are half escapes.
+fn decoded(inner: &str) -> Option<String> {
+    let mut text = String::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        let escape = rest.as_bytes().get(at + 1)?;
+        rest = rest.get(at + 2..)?;
+        text.push(match escape {
+            b'"' => '"',
+            b'\\' => '\\',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let digits = rest.get(..4)?;
+                rest = &rest[4..];
+                char::from_u32(u32::from_str_radix(digits, 16).ok()?)?
+            }
+            _ => return None,
+        });
+    }
+    text.push_str(rest);
+    Some(text)
 }
 
 /// RFC 3339, section 5.6, in nanoseconds since 1970; digits beyond the ninth of a fraction are dropped. `None` outside

@@ -103,8 +103,9 @@ impl<'l> Reader<'l> {
     }
 
     fn skip_separators(&mut self) {
-        let rest = self.rest.trim_start_matches([' ', '\t', '|', '-', ':', ',']);
-        self.piped = self.rest[..self.rest.len() - rest.len()].contains('|');
+        let separators = self.rest.bytes().take_while(|byte| b" \t|-:,".contains(byte)).count();
+        let (separators, rest) = self.rest.split_at(separators);
+        self.piped = separators.contains('|');
         self.rest = rest;
     }
 
@@ -139,7 +140,7 @@ impl<'l> Reader<'l> {
     }
 
     fn word(&mut self) -> bool {
-        let end = self.rest.find([' ', '\t', '|', '[']).unwrap_or(self.rest.len());
+        let end = self.rest.bytes().position(|byte| b" \t|[".contains(&byte)).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         let (was_timed, was_numbered) = (self.timed, self.numbered);
         (self.timed, self.numbered) = (false, false);
