@@ -7,6 +7,7 @@
 pub(super) mod ansi;
 pub(super) mod docker;
 pub(super) mod level;
+pub(super) mod pieces;
 
 mod access;
 mod head;
