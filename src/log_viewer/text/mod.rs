@@ -6,16 +6,21 @@
 
 pub(super) mod ansi;
 pub(super) mod docker;
+pub(super) mod entry;
 pub(super) mod level;
 pub(super) mod pieces;
 
 mod access;
+#[cfg(test)]
+mod entry_tests;
 mod head;
+mod languages;
 #[cfg(test)]
 mod level_tests;
 mod moment;
 mod prefix;
 mod structured;
+mod trace;
 mod words;
 
 /// Which of a container's two outputs a line was written to.
