@@ -39,12 +39,6 @@ pub(super) fn list(tracker: &Tracker, request: &Request) -> Result<Response> {
 
 fn filter(request: &Request) -> Result<Filter> {
     let text = |name| request.query(name).map(str::to_owned);
-    let time = |name| match request.query(name) {
-        Some(text) => Timestamp::parse(text)
-            .map(Some)
-            .ok_or_else(|| Error::field(name, "must be a time such as 2026-01-31T12:00:00Z")),
-        None => Ok(None),
-    };
     Ok(Filter {
         project: text("project"),
         environment: text("environment"),
@@ -57,8 +51,8 @@ fn filter(request: &Request) -> Result<Filter> {
         source: text("source"),
         level: text("level").map(|name| level_named(&name).map_or(name, str::to_owned)),
         session_id: text("session_id"),
-        since: time("since")?,
-        until: time("until")?,
+        since: request.query_time("since")?,
+        until: request.query_time("until")?,
         // SQLite reads a pattern only up to a NUL, which no stored text holds.
         search: text("search").map(|typed| typed.replace('\0', " ")),
         sort: match request.query("sort") {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::body::Intake;
 use super::budget::{Budget, Charge, Exhausted};
+use super::doorstep::Outgoing;
 use super::gate::{Admitted, Gate};
 use super::message::{Framing, Head, head_end};
-use super::responder::Outgoing;
 use super::response::Response;
 use super::stats::Stats;
 use crate::error::Error;

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -18,7 +18,8 @@ use rustix::net::{SocketAddrAny, SocketFlags};
 
 use super::address::{canonical, subscriber};
 use super::connection::{After, Connection, Next, Pending, Surroundings};
-use super::responder::{Doorstep, Responder, Return};
+use super::doorstep::{Doorstep, Return};
+use super::responder::Responder;
 use super::slab::Slab;
 use crate::error::Error;
 
@@ -68,19 +69,12 @@ pub(super) struct Door {
     pub(super) lanes: Lanes,
     pub(super) caps: Caps,
     pub(super) around: Surroundings,
-    pub(super) stop: Arc<Stop>,
     connections: Slab<Connection>,
     seats: HashMap<IpAddr, usize>,
     /// Connections so far. Many are accepted at one moment, so their times would not tell which is the oldest.
     accepted: u64,
     accepting_again: Option<Instant>,
     next_sweep: Instant,
-}
-
-/// How the door is told to close.
-#[derive(Debug, Default)]
-pub(super) struct Stop {
-    pub(super) asked: AtomicBool,
 }
 
 impl Door {
@@ -91,7 +85,6 @@ impl Door {
         lanes: Lanes,
         caps: Caps,
         around: Surroundings,
-        stop: Arc<Stop>,
     ) -> Self {
         let next_sweep = around.now + SLEEP_MAX;
         Self {
@@ -101,7 +94,6 @@ impl Door {
             lanes,
             caps,
             around,
-            stop,
             connections: Slab::default(),
             seats: HashMap::new(),
             accepted: 0,
@@ -132,7 +124,7 @@ impl Door {
             }
             self.take_returns();
             self.sweep();
-            if self.stop.asked.load(Ordering::Relaxed) && !self.around.stopping {
+            if self.doorstep.stopping.load(Ordering::Relaxed) && !self.around.stopping {
                 self.close_to_newcomers();
             }
         }
@@ -283,6 +275,7 @@ impl Door {
             key,
             keep_alive: pending.head.keep_alive() && !self.around.stopping,
             head_only: pending.admitted.head_only,
+            chunks: pending.head.knows_chunks(),
             pipelined: connection.has_input(),
             charge: Some(connection.take_charge(&self.around.budget)),
             route: pending.admitted.route,

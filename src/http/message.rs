@@ -176,6 +176,11 @@ impl Head {
         Ok(Framing::Length(digits.parse().unwrap_or(u64::MAX)))
     }
 
+    /// Whether the client's version of HTTP has chunks.
+    pub(super) fn knows_chunks(&self) -> bool {
+        !self.http_10
+    }
+
     /// Whether the client wants the connection kept after the answer (RFC 9112, section 9.3).
     pub(super) fn keep_alive(&self) -> bool {
         let mut options = self.all("connection").flat_map(|value| value.split(|byte| *byte == b','));

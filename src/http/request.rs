@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::keys::Principal;
 use super::message::Head;
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
 /// A request whose body has arrived in full and decoded.
@@ -63,6 +64,16 @@ impl Request {
             i64::try_from(clamped).unwrap_or(default)
         });
         number.clamp(*range.start(), *range.end())
+    }
+
+    /// A moment from the query.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is no time.
+    pub fn query_time(&self, name: &str) -> Result<Option<Timestamp>> {
+        let Some(text) = self.query(name) else { return Ok(None) };
+        let moment = Timestamp::parse(text);
+        moment.map(Some).ok_or_else(|| Error::field(name, "must be a time such as 2026-01-31T12:00:00Z"))
     }
 
     /// A header's value, as the bytes it came as.

@@ -143,16 +143,32 @@ impl From<crate::error::Result<Response>> for Response {
     }
 }
 
+/// How a client knows where an answer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// By its length.
+    Length,
+    /// By a last chunk (RFC 9112, section 7.1).
+    Chunk,
+    /// By the end of the connection, for those who do not know chunks.
+    Close,
+}
+
 /// Writes the head of an answer. A value that would break out of its line is replaced, never written.
-pub(super) fn write_head(response: &Response, now: Timestamp, keep_alive: bool) -> Vec<u8> {
+pub(super) fn write_head(response: &Response, now: Timestamp, end: End, keep_alive: bool) -> Vec<u8> {
     let status = StatusCode(response.status());
     let mut head = Vec::with_capacity(256);
     let out = &mut head;
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {} {}\r\n", status.0, status.default_reason_phrase());
     let _ = write!(out, "Date: {}\r\n", http_date(now));
-    if status.0 >= 200 && status.0 != 204 && status.0 != 304 {
-        let _ = write!(out, "Content-Length: {}\r\n", response.body().len());
+    let bodiless = status.0 < 200 || status.0 == 204 || status.0 == 304;
+    match end {
+        End::Length if !bodiless => {
+            let _ = write!(out, "Content-Length: {}\r\n", response.body().len());
+        }
+        End::Chunk => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        End::Length | End::Close => {}
     }
     for (name, value) in response.headers() {
         let value = match value {
@@ -190,7 +206,8 @@ mod tests {
     #[test]
     fn a_value_cannot_break_out_of_its_header() {
         let response = Response::text(200, "x".into()).with("X-Name", "a\r\nSet-Cookie: b".into());
-        let head = String::from_utf8(write_head(&response, Timestamp::from_ms(784_111_777_000), true)).unwrap();
+        let head =
+            String::from_utf8(write_head(&response, Timestamp::from_ms(784_111_777_000), End::Length, true)).unwrap();
         assert!(head.contains("X-Name: -\r\n"), "{head}");
         assert!(head.contains("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{head}");
     }

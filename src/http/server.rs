@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,11 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use super::body::decode;
 use super::budget::Budget;
 use super::connection::Surroundings;
-use super::door::{Caps, Door, Lanes, Stop, Work};
+use super::door::{Caps, Door, Lanes, Work};
+use super::doorstep::Doorstep;
 use super::gate::{Gate, GateSettings};
 use super::request::Request;
-use super::responder::{Doorstep, Responder};
+use super::responder::Responder;
 use super::response::Response;
 use super::route::{Handler, Route, Rule};
 use super::stats::Stats;
@@ -48,7 +49,6 @@ pub struct Settings {
 pub struct Server {
     address: SocketAddr,
     doorstep: Arc<Doorstep>,
-    stop: Arc<Stop>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -103,8 +103,8 @@ impl Server {
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             returns,
             stats: Arc::clone(&stats),
+            stopping: AtomicBool::new(false),
         });
-        let stop = Arc::new(Stop::default());
         let spool_dir = settings.spool_dir;
         let mut threads = Vec::with_capacity(2 * WORKERS_PER_LANE + 1);
         let mut lane = |name: &str| -> io::Result<Sender<Work>> {
@@ -126,15 +126,14 @@ impl Server {
         let gate = Gate::new(settings.gate, rules, Arc::clone(&stats.refused));
         let (now, budget) = (Instant::now(), Budget::default());
         let around = Surroundings { gate, budget, stats, spool_dir, now, stopping: false };
-        let (doorstep_of_door, stop_of_door) = (Arc::clone(&doorstep), Arc::clone(&stop));
-        let door = Door::new(bound.listener, doorstep_of_door, returned, lanes, settings.caps, around, stop_of_door);
+        let door = Door::new(bound.listener, Arc::clone(&doorstep), returned, lanes, settings.caps, around);
         let run = move || {
             if let Err(why) = door.run() {
                 panic!("the door cannot wait for events: {why}");
             }
         };
         threads.push(background::vital("door", run)?);
-        Ok(Self { address: bound.address, doorstep, stop, threads })
+        Ok(Self { address: bound.address, doorstep, threads })
     }
 
     /// Where it listens.
@@ -147,7 +146,7 @@ impl Server {
     /// all were; what was not is dropped with the process.
     #[must_use]
     pub fn stop(self, patience: Duration) -> bool {
-        self.stop.asked.store(true, Ordering::Relaxed);
+        self.doorstep.stopping.store(true, Ordering::Relaxed);
         self.doorstep.wake();
         let deadline = Instant::now() + patience;
         for thread in self.threads {
