@@ -17,5 +17,5 @@ pub mod notify;
 pub mod service;
 // layer 3: the services
 pub mod error_tracker;
-mod log_viewer;
+pub mod log_viewer;
 pub mod metrics_collector;

@@ -1,4 +1,135 @@
-//! The log viewer: reads what Docker wrote down of every container's output.
+//! The log viewer: reads what Docker wrote down of every container's output, each line once; searches it and shows it
+//! live.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "following and storing come around it"))]
+mod api;
+mod assembly;
+mod commands;
+mod config;
+mod discovery;
+mod files;
+mod follow;
+mod follower;
+mod hub;
+mod import;
+mod ring;
+mod search;
+mod store;
+mod streams;
 mod text;
+mod watch;
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::clock::Timestamp;
+use crate::db::{Migration, Schema};
+use crate::env::Env;
+use crate::http::{Access, Body, Method, Route, Rule, Scope};
+use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State};
+use config::{Config, Limits};
+use follow::Overview;
+use hub::Hub;
+
+/// The program.
+pub const SERVICE: Service = Service {
+    name: "log-viewer",
+    about: "what containers say: followed, searched, shown live",
+    variables: config::variables,
+    start,
+};
+
+const SCHEMA: Schema = Schema {
+    // "MLLV"
+    application_id: 0x4D4C_4C56,
+    migrations: &[Migration { sql: include_str!("../../sql/log-viewer/0001_logs.sql"), oldest_reader: 1 }],
+    import: Some(import::IMPORT),
+};
+
+/// The log viewer's routes.
+fn routes() -> Vec<Route<LogViewer>> {
+    let read = Access::Key(Scope::Read);
+    let stream = |path| Rule { method: Method::Get, path, access: read, body: Body::None };
+    vec![
+        Route::get("/api/logs", read, api::list),
+        Route::deferred(stream("/api/logs/tail"), Box::new(streams::tail)),
+        Route::deferred(stream("/api/logs/export"), Box::new(streams::export)),
+        Route::get("/api/logs/containers", read, api::containers),
+        Route::get("/api/containers", read, api::containers),
+        Route::get("/api/logs/stats", read, api::stats),
+        Route::get("/api/stats", read, api::stats),
+        Route::get("/api/logs/histogram", read, api::histogram),
+        Route::get("/api/logs/{id}/context", read, api::context),
+    ]
+}
+
+/// What the handlers work on.
+struct LogViewer {
+    core: Core,
+    limits: Limits,
+    hub: Arc<Hub>,
+    /// What is followed, as the job last saw it.
+    overview: Mutex<Arc<Overview>>,
+    /// Streams that are open, by kind.
+    tails: Arc<AtomicUsize>,
+    exports: Arc<AtomicUsize>,
+    /// What was last found, for when no reader is free.
+    facts: Mutex<Vec<Fact>>,
+}
+
+fn start(mut env: Env<'_>) -> Result<Running, Failure> {
+    let (common, config) = (Common::read(&mut env), Config::read(&mut env));
+    env.finish().map_err(Failure::Settings)?;
+    let mut routes = routes();
+    routes.extend(service::routes(common.metrics_open));
+    let (bound, settings, database) = common.open(SCHEMA, commands::shrink)?;
+    let limits = config.limits;
+    let state = |core| LogViewer {
+        core,
+        limits,
+        hub: Arc::default(),
+        overview: Mutex::default(),
+        tails: Arc::default(),
+        exports: Arc::default(),
+        facts: Mutex::default(),
+    };
+    service::serve(bound, settings, database, routes, state, |viewer| vec![follow::job(viewer, config)])
+}
+
+impl LogViewer {
+    fn overview(&self) -> Arc<Overview> {
+        Arc::clone(&self.overview.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_overview(&self, overview: Overview) {
+        *self.overview.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(overview);
+    }
+}
+
+impl State for LogViewer {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        let found = self.core.readers.lend_now().and_then(|reader| store::facts(&reader).ok());
+        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = found {
+            let count = |name, help, value| Fact { name, help, value: Quantity::Count(value) };
+            *known = vec![
+                count("logs_indexed", "Entries stored", found.entries),
+                count("containers", "Logs that are followed or have entries", found.containers),
+                count("gaps", "Times when files were gone before they could be read", found.gaps),
+                Fact {
+                    name: "last_ingest",
+                    help: "When anything was last stored",
+                    value: Quantity::Moment(Some(found.stored_at_ms).filter(|ms| *ms > 0).map(Timestamp::from_ms)),
+                },
+            ];
+        }
+        known.clone()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.overview().troubles.clone()
+    }
+}

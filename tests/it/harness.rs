@@ -46,6 +46,7 @@ pub fn binary(name: &str) -> PathBuf {
     match (std::env::var_os("MONLIGHT_BIN_DIR"), name) {
         (Some(folder), _) => PathBuf::from(folder).join(name),
         (None, "error-tracker") => env!("CARGO_BIN_EXE_error-tracker").into(),
+        (None, "log-viewer") => env!("CARGO_BIN_EXE_log-viewer").into(),
         (None, "metrics-collector") => env!("CARGO_BIN_EXE_metrics-collector").into(),
         (None, other) => panic!("{other} is not built"),
     }
@@ -65,6 +66,11 @@ impl Setup {
     /// An error tracker with a key, no rate limit, on a free port of 127.0.0.1.
     pub fn error_tracker() -> Self {
         Self::of("error-tracker", "errors.db")
+    }
+
+    /// A log viewer, likewise, that looks for containers in the folder `containers` of its own.
+    pub fn log_viewer() -> Self {
+        Self::of("log-viewer", "logs.db").env("LOG_SOURCES", "containers").env("POLL_INTERVAL", 1)
     }
 
     /// A metrics collector, likewise, that does not measure this machine.

@@ -15,7 +15,7 @@ const SERVICES: [(&str, &str, &str); 2] = [
 ];
 
 /// Each part of the library and its layer. A part names only parts of lower layers.
-const LAYERS: [(&str, u32); 10] = [
+const LAYERS: [(&str, u32); 11] = [
     ("background", 0),
     ("clock", 0),
     ("env", 0),
@@ -25,6 +25,7 @@ const LAYERS: [(&str, u32); 10] = [
     ("notify", 1),
     ("service", 2),
     ("error_tracker", 3),
+    ("log_viewer", 3),
     ("metrics_collector", 3),
 ];
 
