@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::discovery::Format;
+use super::files::Fingerprint;
 use super::follower::{Mark, Place, RawLine};
 use super::ring;
 use super::text::docker::{self, Line};
@@ -26,6 +27,8 @@ pub(super) struct Assembly {
     streams: [Half; 2],
     /// From where on nothing of a stream is stored, while reading has not come there yet.
     stored: [Option<Place>; 2],
+    /// Whether reading has come to the file of that place, which may have no line behind it.
+    reached: [bool; 2],
     entries: Vec<ring::Entry>,
     bytes: usize,
     newest_ns: i64,
@@ -41,13 +44,14 @@ struct Half {
 
 impl Assembly {
     /// For a log that is read from its beginning, or from the earlier of two places: up to the other one, the stream
-    /// that is further is stored already.
-    pub(super) fn new(format: Format, stored: [Option<Place>; 2], newest_ns: i64) -> Self {
+    /// that is further is stored already. `first` is the file that reading begins with.
+    pub(super) fn new(format: Format, stored: [Option<Place>; 2], first: Option<Fingerprint>, newest_ns: i64) -> Self {
         let half = |stream| Half { pieces: Pieces::default(), joiner: Joiner::new(stream), touched: Instant::now() };
         Self {
             format,
             streams: [half(Stream::Stdout), half(Stream::Stderr)],
             stored,
+            reached: stored.map(|place| place.is_some_and(|place| first == Some(place.file))),
             entries: Vec::new(),
             bytes: 0,
             newest_ns,
@@ -66,11 +70,8 @@ impl Assembly {
             time_ns,
         });
         let index = usize::from(line.stream == Stream::Stderr);
-        if let Some(place) = self.stored[index] {
-            if place.file != raw.file || raw.start.offset < place.offset {
-                return;
-            }
-            self.stored[index] = None;
+        if self.is_stored(raw, index) {
+            return;
         }
         self.newest_ns = self.newest_ns.max(line.time_ns);
         let Half { pieces, joiner, touched } = &mut self.streams[index];
@@ -87,6 +88,19 @@ impl Assembly {
             }
             joiner.push(&text, whole.time_ns, whole.place).map(&mut finished);
         });
+    }
+
+    /// Whether a line is before the place from which on nothing of its stream is stored.
+    fn is_stored(&mut self, raw: &RawLine<'_>, stream: usize) -> bool {
+        let in_file = self.stored.map(|place| place.is_some_and(|place| place.file == raw.file));
+        // The file of that place may have lines of the other stream only.
+        self.reached = [self.reached[0] || in_file[0], self.reached[1] || in_file[1]];
+        let Some(place) = self.stored[stream] else { return false };
+        if !self.reached[stream] || in_file[stream] && raw.start.offset < place.offset {
+            return true;
+        }
+        self.stored[stream] = None;
+        false
     }
 
     /// Finishes what has waited long enough for more.

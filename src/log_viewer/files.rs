@@ -190,16 +190,28 @@ pub(super) enum Reading {
 }
 
 impl LogFile {
-    /// Opens one at its beginning.
-    pub(super) fn open(sibling: &Sibling) -> io::Result<Self> {
+    /// Opens one at its beginning; `None` when another file lies there by now.
+    pub(super) fn open(sibling: &Sibling) -> io::Result<Option<Self>> {
         let file = File::open(&sibling.path)?;
         let inode = Inode::of(&file.metadata()?);
-        let content = if sibling.packed {
-            Content::Packed(Box::new(MultiGzDecoder::new(BufReader::with_capacity(UNPACK_BUFFER_BYTES, file))))
+        if inode != sibling.inode {
+            return Ok(None);
+        }
+        let mut opened = Self { content: Content::Plain(file.try_clone()?), inode, offset: 0, fingerprint: None };
+        if sibling.packed {
+            opened.fingerprint = Fingerprint::read(BufReader::new(MultiGzDecoder::new(BufReader::new(&file))))?;
+            (&file).seek(SeekFrom::Start(0))?;
+            let packed = BufReader::with_capacity(UNPACK_BUFFER_BYTES, file);
+            opened.content = Content::Packed(Box::new(MultiGzDecoder::new(packed)));
         } else {
-            Content::Plain(file)
-        };
-        Ok(Self { content, inode, offset: 0, fingerprint: sibling.fingerprint()? })
+            opened.fingerprint()?;
+        }
+        Ok(Some(opened))
+    }
+
+    /// Goes back to the beginning of a file that was cut and is written again.
+    pub(super) fn begin_again(&mut self) {
+        (self.offset, self.fingerprint) = (0, None);
     }
 
     pub(super) fn inode(&self) -> Inode {

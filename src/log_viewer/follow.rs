@@ -347,7 +347,7 @@ impl Rounds {
         let registered = self.viewer.core.writer.run(Register { found: log.found.clone() });
         let registered = registered.map_err(|why| io::Error::other(why.to_string()))?;
         log.version = registered.version;
-        let (follower, stored, newest_ns) = match registered.resume {
+        let (mut follower, stored, newest_ns) = match registered.resume {
             Some(resume) => {
                 let (follower, stored) = Follower::resume(&path, moment_of, &resume)?;
                 (follower, stored, resume.newest_ns)
@@ -361,7 +361,9 @@ impl Rounds {
                 (Follower::begin(&path, moment_of, begin)?, [None; 2], 0)
             }
         };
-        log.reading = Some(Reading { follower, assembly: Assembly::new(log.found.format, stored, newest_ns) });
+        let first = follower.place(follower.position())?.map(|place| place.file);
+        let assembly = Assembly::new(log.found.format, stored, first, newest_ns);
+        log.reading = Some(Reading { follower, assembly });
         Ok(())
     }
 

@@ -57,6 +57,17 @@ pub(super) struct RawLine<'a> {
     pub(super) cut_bytes: u64,
 }
 
+/// Where a log that was read before is gone on with.
+struct Start {
+    /// Of the file.
+    index: usize,
+    offset: u64,
+    /// Up to where either stream is stored already.
+    stored: [Option<Place>; 2],
+    /// Whether lines may be missing.
+    gap: bool,
+}
+
 /// Whether a turn has read all there was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -87,6 +98,8 @@ pub(super) struct Follower {
     rotated: bool,
     /// Whether the beginning of the next line is missing, since reading began in the midst of it.
     torn: bool,
+    /// The first lines of older files, which are read or not wanted.
+    passed: Vec<Fingerprint>,
     /// Times when files were gone before they could be read.
     gaps: u64,
 }
@@ -98,44 +111,48 @@ impl Follower {
     /// # Errors
     /// When its files cannot be read.
     pub(super) fn resume(path: &Path, moment_of: MomentOf, from: &Resume) -> io::Result<(Self, [Option<Place>; 2])> {
-        let mut follower = Self::new(path, moment_of);
-        let siblings = siblings(path)?;
-        let prints = siblings.iter().map(Sibling::fingerprint).collect::<io::Result<Vec<_>>>()?;
+        for _ in 0..LOOKS_MAX {
+            let mut follower = Self::new(path, moment_of);
+            let siblings = siblings(path)?;
+            let prints = siblings.iter().map(Sibling::fingerprint).collect::<io::Result<Vec<_>>>()?;
+            let Some(start) = follower.start(&siblings, &prints, from)? else { return Ok((follower, [None; 2])) };
+            let Some(mut file) = LogFile::open(&siblings[start.index])? else { continue };
+            if file.fingerprint()? == prints[start.index] {
+                follower.enter(file, start.offset)?;
+                follower.gaps = u64::from(start.gap);
+                follower.passed = prints[start.index + 1..].iter().flatten().copied().collect();
+                return Ok((follower, start.stored));
+            }
+        }
+        Err(rotated())
+    }
+
+    /// Where to go on; `None` when there is no file.
+    fn start(&self, siblings: &[Sibling], prints: &[Option<Fingerprint>], from: &Resume) -> io::Result<Option<Start>> {
         let find = |place: &Place| {
-            siblings.iter().zip(&prints).position(|(sibling, print)| {
+            siblings.iter().zip(prints).position(|(sibling, print)| {
                 let by_inode = place.file.bytes == 0 && Fingerprint::of_inode(sibling.inode.number()) == place.file;
                 *print == Some(place.file)
                     || by_inode && sibling.content_bytes().is_ok_and(|bytes| bytes >= place.offset)
             })
         };
-        let [out_place, err_place] = from.places;
-        let found = from.places.each_ref().map(find);
-        let stored = match found {
-            _ if out_place == err_place => [None; 2],
-            [Some(out), Some(err)] if (out, err_place.offset) > (err, out_place.offset) => [None, Some(err_place)],
-            [Some(_), Some(_)] => [Some(out_place), None],
-            [out, err] => [out.map(|_| out_place), err.map(|_| err_place)],
-        };
-        let (index, offset) = match found {
-            // The older file, and in one file the earlier place.
-            [Some(out), Some(err)] if out == err => (out, from.places[0].offset.min(from.places[1].offset)),
-            [Some(out), Some(err)] if out > err => (out, from.places[0].offset),
-            [Some(_), Some(err)] => (err, from.places[1].offset),
-            // What one stream waited for is gone; the other's file is read whole, and the assembly leaves out what it has.
-            [Some(found), None] | [None, Some(found)] => {
-                follower.gaps += 1;
-                (found, 0)
+        let [out, err] = from.places;
+        let start = |index, offset, stored, gap| Ok(Some(Start { index, offset, stored, gap }));
+        match from.places.each_ref().map(find) {
+            [Some(index), Some(_)] if out == err => start(index, out.offset, [None; 2], false),
+            // The older file, and in one file the earlier place; the other stream is stored further.
+            [Some(older), Some(newer)] if (older, err.offset) > (newer, out.offset) => {
+                start(older, out.offset, [None, Some(err)], false)
             }
-            [None, None] => match follower.first_after(&siblings, from.newest_ns)? {
-                Some(index) => {
-                    follower.gaps += u64::from(siblings.len() > 1 && index + 1 == siblings.len());
-                    (index, 0)
-                }
-                None => return Ok((follower, stored)),
+            [Some(_), Some(older)] => start(older, err.offset, [Some(out), None], false),
+            // What one stream waited for is gone; the other's file is read whole, without what is stored of it.
+            [Some(index), None] => start(index, 0, [Some(out), None], true),
+            [None, Some(index)] => start(index, 0, [None, Some(err)], true),
+            [None, None] => match self.first_after(siblings, from.newest_ns)? {
+                Some(index) => start(index, 0, [None; 2], index > 0 && index + 1 == siblings.len()),
+                None => Ok(None),
             },
-        };
-        follower.enter(LogFile::open(&siblings[index])?, offset)?;
-        Ok((follower, stored))
+        }
     }
 
     /// Follows a log that was never read.
@@ -145,23 +162,23 @@ impl Follower {
     pub(super) fn begin(path: &Path, moment_of: MomentOf, begin: Begin) -> io::Result<Self> {
         let mut follower = Self::new(path, moment_of);
         let siblings = siblings(path)?;
-        let Some(oldest) = siblings.last() else { return Ok(follower) };
-        let Begin::Tail(mut wanted) = begin else {
-            follower.enter(LogFile::open(oldest)?, 0)?;
-            return Ok(follower);
-        };
-        for sibling in &siblings {
-            let bytes = sibling.content_bytes()?;
-            if wanted <= bytes {
-                // One byte earlier, so that a line that begins right there is seen to.
-                let offset = (bytes - wanted).saturating_sub(1);
-                follower.torn = bytes > wanted;
-                follower.enter(LogFile::open(sibling)?, offset)?;
-                return Ok(follower);
+        let mut begin_at = (siblings.len().saturating_sub(1), 0);
+        if let Begin::Tail(mut wanted) = begin {
+            for (index, sibling) in siblings.iter().enumerate() {
+                let bytes = sibling.content_bytes()?;
+                if wanted < bytes {
+                    // One byte earlier, so that a line that begins right there is seen to.
+                    begin_at = (index, bytes - wanted - 1);
+                    follower.torn = true;
+                    break;
+                }
+                wanted -= bytes;
             }
-            wanted -= bytes;
         }
-        follower.enter(LogFile::open(oldest)?, 0)?;
+        let (index, offset) = begin_at;
+        let Some(first) = siblings.get(index) else { return Ok(follower) };
+        follower.enter(LogFile::open(first)?.ok_or_else(rotated)?, offset)?;
+        follower.passed = fingerprints(&siblings[index + 1..])?;
         Ok(follower)
     }
 
@@ -177,6 +194,7 @@ impl Follower {
             cut_bytes: 0,
             rotated: false,
             torn: false,
+            passed: Vec::new(),
             gaps: 0,
         }
     }
@@ -185,8 +203,10 @@ impl Follower {
     /// and where lines have none by that of its last change.
     fn first_after(&self, siblings: &[Sibling], newest_ns: i64) -> io::Result<Option<usize>> {
         for (index, sibling) in siblings.iter().enumerate().rev() {
-            let moment = match (self.moment_of)(&sibling.first_line()?) {
+            let first_line = sibling.first_line()?;
+            let moment = match (self.moment_of)(&first_line) {
                 Some(moment) => moment,
+                None if first_line.is_empty() => continue,
                 None => {
                     let changed = std::fs::metadata(&sibling.path)?.modified()?;
                     let since_1970 = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -208,9 +228,7 @@ impl Follower {
             self.position = Mark { file: self.number, offset };
         }
         self.file = Some(file);
-        self.carry.clear();
-        self.cut_bytes = 0;
-        self.rotated = false;
+        self.forget_rest();
         Ok(())
     }
 
@@ -264,8 +282,9 @@ impl Follower {
         loop {
             let Some(file) = &mut self.file else {
                 let siblings = siblings(&self.path)?;
-                let Some(oldest) = siblings.last() else { return Ok(Turn::Caught) };
-                self.enter(LogFile::open(oldest)?, 0)?;
+                let oldest = siblings.last().map(LogFile::open).transpose()?.flatten();
+                let Some(oldest) = oldest else { return Ok(Turn::Caught) };
+                self.enter(oldest, 0)?;
                 continue;
             };
             match file.read(buffer)? {
@@ -274,12 +293,12 @@ impl Follower {
                         return Ok(Turn::More);
                     }
                 }
-                Reading::Changed => {
-                    if !self.find_again()? {
-                        return Ok(Turn::Caught);
-                    }
-                }
+                Reading::Changed => self.find_again()?,
                 Reading::End => {
+                    if file.fingerprint()?.is_none() && self.find_missed()? {
+                        continue;
+                    }
+                    let Some(file) = &self.file else { continue };
                     let here = Inode::at(&self.path)?;
                     let moved = match here {
                         Some(inode) => file.packed() || inode != file.inode(),
@@ -361,45 +380,96 @@ impl Follower {
             let mut index = siblings.iter().position(|sibling| sibling.inode == held);
             if index.is_none() && print.is_some() {
                 // Packed meanwhile.
-                let prints = siblings.iter().map(Sibling::fingerprint).collect::<io::Result<Vec<_>>>()?;
-                index = prints.iter().position(|other| *other == print);
+                for (at, sibling) in siblings.iter().enumerate() {
+                    if sibling.fingerprint()? == print {
+                        index = Some(at);
+                        break;
+                    }
+                }
             }
-            let successor = match index {
-                Some(0) => return Ok(false),
-                Some(index) => &siblings[index - 1],
-                None => match siblings.last() {
-                    Some(oldest) => oldest,
-                    None => return Ok(false),
-                },
+            let Some(next) = (match index {
+                Some(index) => index.checked_sub(1),
+                None => self.oldest_unread(&siblings)?,
+            }) else {
+                return Ok(false);
             };
-            let opened = LogFile::open(successor)?;
+            let Some(opened) = LogFile::open(&siblings[next])? else { continue };
             // Older files are moved first: while the one just read is where it was, its successor is as well.
-            let before = index.map(|index| &siblings[index]);
-            if opened.inode() == successor.inode && before.unwrap_or(successor).is_still_there()? {
-                self.gaps += u64::from(index.is_none() && siblings.len() > 1);
+            if siblings[index.unwrap_or(next)].is_still_there()? {
+                let older = fingerprints(&siblings[next + 1..])?;
+                // Files go the oldest first. Where one is left that is older than the one just read, none is missing.
+                let gap = index.is_none() && next > 0 && !older.iter().any(|print| self.passed.contains(print));
+                self.gaps += u64::from(gap);
+                self.passed = older;
+                self.passed.extend(print);
                 return self.enter(opened, 0).map(|()| true);
             }
         }
         Ok(false)
     }
 
-    /// The file was cut. Where it was copied before, as logrotate does with `copytruncate`, the copy has its rest; then
-    /// it is begun again. Answers whether there is anything to go on with.
-    fn find_again(&mut self) -> io::Result<bool> {
-        let siblings = siblings(&self.path)?;
-        let Some(current) = siblings.first() else { return Ok(false) };
-        let wanted = self.known.back().filter(|(number, _)| *number == self.number).map(|(_, print)| *print);
-        let offset = if self.position.file == self.number { self.position.offset } else { 0 };
-        for sibling in siblings.iter().skip(1) {
-            if wanted.is_some() && sibling.content_bytes()? >= offset && sibling.fingerprint()? == wanted {
-                // The same content under another name: marks into it stay right.
-                let position = self.position;
-                self.file = None;
-                self.enter(LogFile::open(sibling)?, offset)?;
-                self.position = position;
-                return Ok(true);
+    /// The oldest file that is not known to be read, of those that are left when the one just read is not among them.
+    fn oldest_unread(&self, siblings: &[Sibling]) -> io::Result<Option<usize>> {
+        for (index, sibling) in siblings.iter().enumerate().rev() {
+            if sibling.fingerprint()?.is_some_and(|print| !self.passed.contains(&print)) {
+                return Ok(Some(index));
             }
         }
-        self.enter(LogFile::open(current)?, 0).map(|()| true)
+        // One without a line yet can only be the newest.
+        Ok((!siblings.is_empty()).then_some(0))
     }
+
+    /// The file was cut. Where it was copied before, as logrotate does with `copytruncate`, the copy has its rest; then
+    /// it is begun again.
+    fn find_again(&mut self) -> io::Result<()> {
+        let wanted = self.known.back().filter(|(number, _)| *number == self.number).map(|(_, print)| *print);
+        let offset = if self.position.file == self.number { self.position.offset } else { 0 };
+        for sibling in siblings(&self.path)?.iter().skip(1) {
+            if wanted.is_none() || sibling.content_bytes()? < offset {
+                continue;
+            }
+            let Some(mut copy) = LogFile::open(sibling)? else { continue };
+            if copy.fingerprint()? == wanted {
+                // The same content under another name: marks into it stay right.
+                copy.skip_to(offset)?;
+                self.file = Some(copy);
+                self.forget_rest();
+                return Ok(());
+            }
+        }
+        if let Some(file) = &mut self.file {
+            file.begin_again();
+            self.number += 1;
+            self.forget_rest();
+        }
+        Ok(())
+    }
+
+    /// Nothing was read of the file yet: should something have been written, copied and cut off since, the copy is there
+    /// and was not read either. Answers whether there is one, which is gone on with.
+    fn find_missed(&mut self) -> io::Result<bool> {
+        let siblings = siblings(&self.path)?;
+        let held = self.file.as_ref().map(LogFile::inode);
+        let Some(index) = siblings.iter().position(|sibling| Some(sibling.inode) == held) else { return Ok(false) };
+        let Some(missed) = self.oldest_unread(&siblings)?.filter(|missed| *missed > index) else { return Ok(false) };
+        let Some(opened) = LogFile::open(&siblings[missed])? else { return Ok(false) };
+        self.enter(opened, 0).map(|()| true)
+    }
+
+    /// Forgets what was read behind the last line.
+    fn forget_rest(&mut self) {
+        self.carry.clear();
+        self.cut_bytes = 0;
+        self.rotated = false;
+    }
+}
+
+/// What is said when files are rotated faster than one can look.
+fn rotated() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "it is being rotated")
+}
+
+/// The first lines of files that have one.
+fn fingerprints(siblings: &[Sibling]) -> io::Result<Vec<Fingerprint>> {
+    siblings.iter().map(Sibling::fingerprint).filter_map(io::Result::transpose).collect()
 }

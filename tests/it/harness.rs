@@ -418,11 +418,26 @@ impl Client {
                 body = vec![0; length];
                 self.socket.read_exact(&mut body).ok()?;
             }
+            None if headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked") => {
+                while let Some(chunk) = self.chunk().filter(|chunk| !chunk.is_empty()) {
+                    body.extend(chunk);
+                }
+            }
             None => {
                 self.socket.read_to_end(&mut body).ok()?;
             }
         }
         Some(Answer { status, headers, body })
+    }
+
+    /// The next chunk of a body that comes in chunks; the last is empty, and `None` is an end without one.
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+        let mut line = String::new();
+        self.socket.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        let mut chunk = vec![0; usize::from_str_radix(line.trim(), 16).ok()? + 2];
+        self.socket.read_exact(&mut chunk).ok()?;
+        chunk.truncate(chunk.len() - 2);
+        Some(chunk)
     }
 
     /// Whether the server has closed the connection, once it has.

@@ -23,3 +23,4 @@ mod python;
 mod python_client;
 mod server;
 mod tidy;
+mod torture;
