@@ -44,14 +44,22 @@ pub(super) fn read(line: &str) -> Head {
     Head { level: crash(message), record: logged || tagged, logged, blank: false }
 }
 
-/// The level of a message that is the first line of a crash, or a warning of an interpreter.
+/// The level of a message that is the first line of a crash, a warning of an interpreter, or what well-known programs say
+/// on stderr whenever they start.
 fn crash(message: &str) -> Option<Level> {
     let starts = |beginnings: &[&str]| beginnings.iter().any(|beginning| message.starts_with(beginning));
     match message.as_bytes().first()? {
         b'P' if starts(&["PHP Fatal error:"]) => Some(Level::Critical),
         b'P' if starts(&["PHP Parse error:", "PHP Recoverable fatal error:"]) => Some(Level::Error),
         b'P' if starts(&["PHP Warning:", "PHP Deprecated:"]) => Some(Level::Warning),
-        b'P' if starts(&["PHP Notice:"]) => Some(Level::Info),
+        b'P' if starts(&["PHP Notice:", "Picked up JAVA_TOOL_OPTIONS: "]) => Some(Level::Info),
+        b'O' if starts(&["OpenJDK 64-Bit Server VM warning: "]) => Some(Level::Warning),
+        b'S' if starts(&["SLF4J: "]) => Some(Level::Warning),
+        b'A' if starts(&["AH00558: "]) => Some(Level::Warning),
+        b'N' if starts(&["Not Found: /"]) => Some(Level::Warning),
+        b'V' if starts(&["Version: '"]) => Some(Level::Info),
+        // A shell's `set -x`.
+        b'+' if starts(&["+ ", "++ "]) => Some(Level::Info),
         b'F' if starts(&["Fatal error: "]) => Some(Level::Critical),
         b'p' if starts(&["panic: "]) => Some(Level::Critical),
         b'f' if starts(&["fatal error: "]) => Some(Level::Critical),
@@ -80,11 +88,12 @@ pub(super) fn is_python_warning(line: &str) -> bool {
 }
 
 /// `ValueError: …`, `java.lang.IllegalStateException`, `TypeError [ERR_INVALID_ARG_TYPE]: …`, `FooWarning: …`,
-/// `app.rb:3:in 'pay': … (ArgumentError)`.
+/// `app.rb:3:in 'pay': … (ArgumentError)`, `NoMethodError (undefined method …):`.
 fn exception(message: &str) -> Option<Level> {
     let name = class(message);
     let after = &message[name.len()..];
     let ends = after.is_empty() || after.starts_with(": ") || after == ":" || after.starts_with(" [");
+    let ends = ends || (after.starts_with(" (") && after.ends_with("):"));
     if ends && (name.ends_with("Error") || name.ends_with("Exception")) {
         return Some(Level::Error);
     }

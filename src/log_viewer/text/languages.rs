@@ -58,7 +58,8 @@ impl Trace {
         let starts = |beginnings: &[&str]| beginnings.iter().any(|beginning| line.starts_with(beginning));
         match self {
             Self::Python { ended, fields } if !*ended => {
-                if starts(&["Traceback (most recent call last):"]) {
+                // Loguru marks the frame it caught the exception in.
+                if starts(&["Traceback (most recent call last):", "> File \""]) {
                     return true;
                 }
                 *ended = names_exception(line) && !head::read(line).record;
@@ -74,25 +75,32 @@ impl Trace {
                 *stack = true;
                 true
             }
-            Self::Go { stack: true, .. } => starts(&GO_LINES) || is_go_call(line) || is_register(line),
+            Self::Go { stack: true, .. } => {
+                starts(&GO_LINES) || is_go_call(line) || is_go_function(line) || is_register(line)
+            }
             Self::Go { message_lines, .. } => {
                 starts(&GO_LINES)
                     || (!starts(&["panic: ", "fatal error: "]) && spend(message_lines) && !head::read(line).record)
             }
             Self::Node { message_lines } => {
+                if starts(&["Node.js v", "(Use `node --trace", "Thrown at:"]) {
+                    *message_lines = 0;
+                    return true;
+                }
                 let record = || {
                     let head = head::read(line);
                     head.logged || (head.record && head.level.is_some())
                 };
-                starts(&["Node.js v", "(Use `node --trace", "Thrown at:"]) || (spend(message_lines) && !record())
+                spend(message_lines) && !is_node_place(line) && !record()
             }
             Self::Rust { message_due } => {
                 let message = std::mem::take(message_due) && !head::read(line).record;
                 message || starts(&["note: ", "stack backtrace:"])
             }
-            Self::Php => starts(&["Next ", "\"}"]) || is_php_frame(line),
+            Self::Php => starts(&["Next ", "[previous exception]", "\"}"]) || is_php_frame(line),
             Self::Ruby => is_ruby_frame(line) || is_ruby_exception(line) || has_tag_of(line, entry),
-            Self::Other => false,
+            // Of Elixir's processes.
+            Self::Other => starts(&["Last message", "State: "]),
         }
     }
 }
@@ -152,7 +160,7 @@ pub(super) fn begun(line: &str, head: &Head) -> Option<Trace> {
         }
         _ if head.level >= Some(Level::Error) && line.contains("http: panic serving ") => Some(go),
         _ if head.level >= Some(Level::Error) && line.contains("PHP Fatal error:") => Some(Trace::Php),
-        _ if head.level >= Some(Level::Error) && is_ruby_frame(line) => Some(Trace::Ruby),
+        _ if head.level >= Some(Level::Error) && (is_ruby_frame(line) || is_ruby_exception(line)) => Some(Trace::Ruby),
         // Only the first line of a crash has a level without being a record.
         _ if head.level >= Some(Level::Error) && !head.record => Some(Trace::Other),
         _ => None,
@@ -201,7 +209,9 @@ pub(super) fn explanation(line: &str, first: u8) -> Option<Trace> {
         }
         b'*' if line.starts_with("** (") => Some(Trace::Other),
         _ if is_qualified_exception(line) => Some(Trace::Other),
-        _ if is_ruby_frame(line) => Some(Trace::Ruby),
+        // With a message it is an exception of its own.
+        _ if is_ruby_frame(line) && line.ends_with('\'') => Some(Trace::Ruby),
+        _ if is_go_function(line) => Some(Trace::Go { stack: true, message_lines: 0 }),
         _ => None,
     }
 }
@@ -249,6 +259,14 @@ fn is_goroutine(line: &str) -> bool {
 fn is_go_call(line: &str) -> bool {
     let Some((function, _)) = line.split_once('(') else { return false };
     line.ends_with(')') && !function.contains(' ') && (function.contains('.') || function == "panic")
+}
+
+/// `main.main`, `github.com/shop/cart.(*Cart).total`: zap writes a stack's functions without arguments.
+fn is_go_function(line: &str) -> bool {
+    let name = line.rsplit('/').next().unwrap_or_default();
+    let part = |byte: u8| byte.is_ascii_alphanumeric() || b"._-*()[]".contains(&byte);
+    let bare = line.bytes().all(|byte| part(byte) || byte == b'/') && !line.ends_with('.');
+    bare && line.starts_with(|first: char| first.is_ascii_lowercase()) && name.find('.').is_some_and(|dot| dot > 0)
 }
 
 /// `rax    0x0`, when the whole state of a crash is written out.

@@ -119,17 +119,28 @@ impl Shape {
             }
         }
         if languages::never_first(line, first) {
-            self.trace = self.trace.or(languages::begun(line, &Head::default())).or(Some(Trace::Other));
+            if matches!(self.trace, None | Some(Trace::Other)) {
+                self.trace = languages::begun(line, &Head::default()).or(Some(Trace::Other));
+            }
             return true;
         }
-        if self.trace.is_none()
-            && let Some(trace) = languages::explanation(line, first)
-            && (self.explained || (trace.is_python() && announces_an_error(entry)))
+        if let Some(trace) = languages::explanation(line, first)
+            && self.accepts(trace, entry)
         {
             self.trace = Some(trace);
             return true;
         }
         self.explained && is_asyncio_context(line, first)
+    }
+
+    /// Whether a trace that begins behind the entry explains it.
+    fn accepts(&self, trace: Trace, entry: &str) -> bool {
+        match self.trace {
+            None => self.explained || (trace.is_python() && announces_an_error(entry)),
+            // `Exception in thread Thread-1 (flush):`
+            Some(Trace::Other) => trace.is_python(),
+            Some(_) => false,
+        }
     }
 }
 
