@@ -12,6 +12,8 @@ pub(super) mod pieces;
 
 mod access;
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod entry_tests;
 mod head;
 mod languages;
