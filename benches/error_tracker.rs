@@ -6,81 +6,49 @@
 
 mod load;
 
-use std::process::Command;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use load::{Client, Folder, Process, Round, Until, get, load, median, post};
-use monlight::http;
+use load::{
+    Folder, Process, Until, is_empty_handler, latency_head, latency_row, load, median, post, raw_sqlite, round_head,
+    round_row,
+};
 
 const ROUNDS: usize = 3;
 const ROUND: Until = Until::Time(Duration::from_secs(2));
+const RAW_ROUND: Duration = Duration::from_secs(1);
 const GROUPS: u64 = 100;
-const QUERIES: usize = 200;
-/// Asks this program to be the empty handler rather than the bench.
-const EMPTY_HANDLER: &str = "--empty-handler";
 
 fn main() {
-    if std::env::args().any(|argument| argument == EMPTY_HANDLER) {
-        return empty_handler();
+    if is_empty_handler("/api/errors") {
+        return;
     }
-    let tracker = tracker();
-    let mut command = Command::new(std::env::current_exe().expect("this program's path"));
-    command.arg(EMPTY_HANDLER);
-    let empty = Process::start(command, Folder::new("empty"));
-
+    let (tracker, empty) = (tracker(), Process::empty_handler());
     println!("error-tracker, SYNCHRONOUS=FULL, reports of 2 KB, median of {ROUNDS} rounds\n");
-    println!(
-        "{:<34} {:>10} {:>9} {:>9} {:>9} {:>12} {:>12}",
-        "", "requests/s", "CPU us", "p50 ms", "p99 ms", "per CPU-s", "of ceiling"
-    );
+    round_head("reports");
     for connections in [1, 8, 64] {
         let (mut repeats, mut news, mut nothing, mut raw) = (vec![], vec![], vec![], vec![]);
         // In turn, so that a slow moment of the machine falls on all of them.
         for _ in 0..ROUNDS {
             nothing.push(load(&empty, connections, ROUND, |n| post("/api/errors", &report(n % GROUPS, n))));
-            raw.push(raw_sqlite(connections));
+            raw.push(raw_rows(connections));
             repeats.push(load(&tracker, connections, ROUND, |n| post("/api/errors", &report(n % GROUPS, n))));
             news.push(load(&tracker, connections, ROUND, |n| post("/api/errors", &report(1_000 + n, n))));
         }
         let (nothing, raw) = (median(&nothing), median(&raw));
         println!("{connections} connections");
-        row("  ceiling: empty handler", nothing, None);
-        row("  ceiling: raw SQLite, same rows", raw, None);
-        row("  into 100 groups", median(&repeats), Some((nothing, raw)));
-        row("  a new group each", median(&news), Some((nothing, raw)));
+        round_row("  ceiling: empty handler", nothing, &[]);
+        round_row("  ceiling: raw SQLite, same rows", raw, &[]);
+        round_row("  into 100 groups", median(&repeats), &[nothing, raw]);
+        round_row("  a new group each", median(&news), &[nothing, raw]);
     }
     drop((tracker, empty));
     memory();
     reading();
 }
 
-fn row(what: &str, round: Round, ceilings: Option<(Round, Round)>) {
-    let Round { per_second, cpu_us, p50_ms, p99_ms } = round;
-    let of_ceiling = ceilings.map_or_else(String::new, |(nothing, raw)| {
-        format!("{:.2} / {:.2}", nothing.cpu_us / cpu_us, raw.cpu_us / cpu_us)
-    });
-    let per_cpu = 1e6 / cpu_us;
-    println!(
-        "{what:<34} {per_second:>10.0} {cpu_us:>9.1} {p50_ms:>9.2} {p99_ms:>9.2} {per_cpu:>12.0} {of_ceiling:>12}"
-    );
-}
-
 fn tracker() -> Process {
-    let folder = Folder::new("tracker");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_error-tracker"));
-    command.env_clear().current_dir(&folder.0);
-    for (name, value) in [
-        ("API_KEY", "k"),
-        ("PORT", "0"),
-        ("LISTEN_ADDR", "127.0.0.1"),
-        ("RATE_LIMIT", "0"),
-        ("MAX_GROUPS", "1000000"),
-        ("MAX_BODY_SIZE", "262144"),
-    ] {
-        command.env(name, value);
-    }
-    Process::start(command, folder)
+    let settings = [("MAX_GROUPS", "1000000"), ("MAX_BODY_SIZE", "262144")];
+    Process::service(env!("CARGO_BIN_EXE_error-tracker"), &Folder::new("tracker"), &settings)
 }
 
 /// A report of about 2 KB; `group` decides where it belongs, `number` makes its context its own.
@@ -93,57 +61,25 @@ fn report(group: u64, number: u64) -> String {
     )
 }
 
-/// The same rows as bare inserts: one table, a prepared statement, as many rows a transaction as there are clients.
-fn raw_sqlite(rows_per_commit: usize) -> Round {
-    let folder = Folder::new("raw");
-    let database = rusqlite::Connection::open(folder.0.join("raw.db")).expect("a database");
-    database
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE rows (id INTEGER PRIMARY KEY, body TEXT)")
-        .expect("a table");
-    let (began, cpu, mut rows, mut took) = (Instant::now(), own_cpu(), 0u64, Vec::new());
-    while began.elapsed() < Duration::from_secs(1) {
-        let commit = Instant::now();
-        database.execute_batch("BEGIN").expect("a transaction");
-        for _ in 0..rows_per_commit {
-            let mut insert = database.prepare_cached("INSERT INTO rows (body) VALUES (?1)").expect("a statement");
-            insert.execute([report(rows % GROUPS, rows)]).expect("a row");
-            rows += 1;
-        }
-        database.execute_batch("COMMIT").expect("a commit");
-        took.push(commit.elapsed());
-    }
-    took.sort_unstable();
-    let quantile = |q: f64| took[((took.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
-    Round {
-        per_second: rows as f64 / began.elapsed().as_secs_f64(),
-        cpu_us: (own_cpu() - cpu).as_secs_f64() * 1e6 / rows as f64,
-        p50_ms: quantile(0.5),
-        p99_ms: quantile(0.99),
-    }
-}
-
-/// CPU time of this thread.
-fn own_cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    Duration::from_nanos(text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
+/// The same rows as bare inserts, as many a transaction as there are clients.
+fn raw_rows(rows_per_commit: usize) -> load::Round {
+    let schema = "PRAGMA synchronous = FULL; CREATE TABLE rows (id INTEGER PRIMARY KEY, body TEXT)";
+    let insert = "INSERT INTO rows (body) VALUES (?1)";
+    raw_sqlite(RAW_ROUND, rows_per_commit, schema, insert, |row| [report(row % GROUPS, row)])
 }
 
 fn memory() {
-    println!("\nmemory, MB                              now      peak");
+    Process::memory_head();
     let tracker = tracker();
-    let show = |what: &str| {
-        let (now, peak) = tracker.memory_mb();
-        println!("{what:<34} {now:>8.1} {peak:>9.1}");
-    };
-    show("  idle");
+    tracker.memory_row("  idle");
     load(&tracker, 64, Until::Requests(100_000), |n| post("/api/errors", &report(n % GROUPS, n)));
-    show("  after 100,000 reports of 2 KB");
+    tracker.memory_row("  after 100,000 reports of 2 KB");
     let large = "x".repeat(198_000);
     let make = move |n: u64| {
         post("/api/errors", &report(n % GROUPS, n).replace("no such product\",\"env", &format!("{large}\",\"env")))
     };
     load(&tracker, 8, Until::Requests(500), make);
-    show("  after 500 reports of 200 KB");
+    tracker.memory_row("  after 500 reports of 200 KB");
 }
 
 fn reading() {
@@ -151,8 +87,7 @@ fn reading() {
     // Each group has a word of its own, as names and ids in messages are.
     let make = |n: u64| report(n, n).replace("such product\",", &format!("such product sku{}x\",", n % 10_000));
     load(&tracker, 64, Until::Requests(10_000), move |n| post("/api/errors", &make(n)));
-    println!("\nreading, 10,000 groups, median ms of {QUERIES}");
-    let mut client = Client::connect(tracker.address);
+    latency_head("reading, 10,000 groups");
     for (what, path) in [
         ("  list", "/api/errors"),
         ("  list, 200 rows", "/api/errors?limit=200"),
@@ -165,47 +100,6 @@ fn reading() {
         ("  projects", "/api/projects"),
         ("  health", "/health"),
     ] {
-        let request = get(path);
-        let mut took: Vec<Duration> = (0..QUERIES)
-            .map(|_| {
-                let sent = Instant::now();
-                assert_eq!(client.send(&request), 200, "{path}");
-                sent.elapsed()
-            })
-            .collect();
-        took.sort_unstable();
-        println!("{what:<38} {:>8.2}", took[took.len() / 2].as_secs_f64() * 1e3);
-    }
-}
-
-/// The same door, gate and pool, with a handler that answers at once.
-fn empty_handler() {
-    struct Nothing;
-    let _ = simplelog::WriteLogger::init(log::LevelFilter::Info, simplelog::Config::default(), std::io::stderr());
-    let rule = http::Rule {
-        method: http::Method::Post,
-        path: "/api/errors",
-        access: http::Access::Key(http::Scope::Ingest),
-        body: http::Body::Memory,
-    };
-    let answer: http::Deferred<Nothing> =
-        Box::new(|_, _, responder| responder.send(http::Response::text(201, "created".into())));
-    let routes = vec![http::Route::deferred(rule, answer)];
-    let bound = http::Bound::take(([127, 0, 0, 1], 0).into()).expect("a free port");
-    let settings = http::Settings {
-        caps: http::Caps { connections: 512, connections_per_address: 512 },
-        gate: http::GateSettings {
-            keys: http::Keys::new(monlight::env::Secret::new("k"), &[]).expect("one key"),
-            proxies: http::Proxies::default(),
-            rate_per_address: 0,
-            rate_per_key: 0,
-            body_bytes_max: 1 << 20,
-        },
-        spool_dir: std::env::temp_dir(),
-    };
-    let server = http::Server::start(bound, settings, routes, |_| Arc::new(Nothing)).expect("it starts");
-    log::info!("listening on {}", server.address());
-    loop {
-        std::thread::park();
+        latency_row(&tracker, what, |_| path.to_owned());
     }
 }

@@ -1,21 +1,31 @@
-//! What the benches share: a process to measure, keep-alive clients that load it, and medians.
+//! What the benches share: a service to measure and keep-alive clients that load it, the two ceilings they have in common,
+//! medians, and rows of the tables they print.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A folder that is gone with the bench.
+use monlight::http;
+
+/// Requests of each kind whose latency is measured.
+const QUERIES: usize = 100;
+/// Asks a bench to be the empty handler rather than itself.
+const EMPTY_HANDLER: &str = "--empty-handler";
+
+/// A folder that is gone with the last one who holds it.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
-    pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("monlight-bench-{name}-{}", std::process::id()));
+    pub fn new(name: &str) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("monlight-bench-{name}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("the temporary folder can be written");
-        Self(path)
+        Arc::new(Self(path))
     }
 }
 
@@ -29,12 +39,28 @@ impl Drop for Folder {
 pub struct Process {
     child: Child,
     pub address: SocketAddr,
-    _folder: Folder,
+    _folder: Arc<Folder>,
 }
 
 impl Process {
+    /// Starts a service of ours in a folder, with a key, without a rate limit, and with what else `settings` say.
+    pub fn service(binary: &str, folder: &Arc<Folder>, settings: &[(&str, &str)]) -> Self {
+        let common = [("API_KEY", "k"), ("PORT", "0"), ("LISTEN_ADDR", "127.0.0.1"), ("RATE_LIMIT", "0")];
+        let mut command = Command::new(binary);
+        command.env_clear().current_dir(&folder.0).envs(common).envs(settings.iter().copied());
+        Self::start(command, Arc::clone(folder))
+    }
+
+    /// Starts the same door, gate and pool with a handler that answers at once: this program once more, whose `main`
+    /// asks [`is_empty_handler`].
+    pub fn empty_handler() -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("this program's path"));
+        command.arg(EMPTY_HANDLER);
+        Self::start(command, Folder::new("empty"))
+    }
+
     /// Starts a command that logs where it listens.
-    pub fn start(mut command: Command, folder: Folder) -> Self {
+    fn start(mut command: Command, folder: Arc<Folder>) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the server starts");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
@@ -49,21 +75,23 @@ impl Process {
     /// CPU time of all its threads so far.
     pub fn cpu(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
-        let spent = |task: std::fs::DirEntry| {
-            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
-        };
-        Duration::from_nanos(tasks.flatten().map(spent).sum())
+        tasks.flatten().map(|task| thread_cpu(&task.path())).sum()
     }
 
-    /// Resident memory now and at its peak, in MB.
-    pub fn memory_mb(&self) -> (f64, f64) {
+    /// Prints the head of a table of memory.
+    pub fn memory_head() {
+        println!("\n{:<48} {:>10} {:>8}", "memory, MB", "now", "peak");
+    }
+
+    /// Prints a row of it: resident now and at its peak, in MB.
+    pub fn memory_row(&self, what: &str) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let field = |name: &str| -> f64 {
             let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
             line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0.0)
         };
-        (field("VmRSS:") * 1024.0 / 1e6, field("VmHWM:") * 1024.0 / 1e6)
+        let (now, peak) = (field("VmRSS:") * 1024.0 / 1e6, field("VmHWM:") * 1024.0 / 1e6);
+        println!("{what:<48} {now:>10.1} {peak:>8.1}");
     }
 }
 
@@ -72,6 +100,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// CPU time of a thread, by its folder in `/proc`.
+fn thread_cpu(folder: &Path) -> Duration {
+    let text = std::fs::read_to_string(folder.join("schedstat")).unwrap_or_default();
+    Duration::from_nanos(text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
 /// One keep-alive connection.
@@ -112,7 +146,7 @@ impl Client {
     }
 }
 
-pub fn get(path: &str) -> Vec<u8> {
+fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: bench\r\nX-API-Key: k\r\n\r\n").into_bytes()
 }
 
@@ -172,27 +206,157 @@ pub fn load(
     let clients: Vec<_> = (0..connections).map(|_| client()).collect();
     let mut took: Vec<Duration> = clients.into_iter().flat_map(|client| client.join().expect("a client")).collect();
     let (elapsed, cpu) = (began.elapsed(), process.cpu() - cpu);
+    let requests = took.len();
+    round(requests, elapsed, cpu, &mut took)
+}
+
+/// What this thread alone comes to that takes a step again and again for a time, at least once, each step doing so many
+/// things.
+pub fn alone(time: Duration, things: usize, mut step: impl FnMut(u64)) -> Round {
+    let (began, cpu, mut took) = (Instant::now(), own_cpu(), Vec::new());
+    loop {
+        let (number, begun) = (took.len() as u64, Instant::now());
+        step(number);
+        took.push(begun.elapsed());
+        if began.elapsed() >= time {
+            break;
+        }
+    }
+    round(things * took.len(), began.elapsed(), own_cpu() - cpu, &mut took)
+}
+
+fn own_cpu() -> Duration {
+    thread_cpu(Path::new("/proc/thread-self"))
+}
+
+fn round(things: usize, elapsed: Duration, cpu: Duration, took: &mut [Duration]) -> Round {
+    let (p50_ms, p99_ms) = middle_and_tail_ms(took);
+    let things = things as f64;
+    Round { per_second: things / elapsed.as_secs_f64(), cpu_us: cpu.as_secs_f64() * 1e6 / things, p50_ms, p99_ms }
+}
+
+fn middle_and_tail_ms(took: &mut [Duration]) -> (f64, f64) {
     took.sort_unstable();
     let quantile = |q: f64| took[((took.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
-    Round {
-        per_second: took.len() as f64 / elapsed.as_secs_f64(),
-        cpu_us: cpu.as_secs_f64() * 1e6 / took.len() as f64,
-        p50_ms: quantile(0.5),
-        p99_ms: quantile(0.99),
-    }
+    (quantile(0.5), quantile(0.99))
+}
+
+/// A ceiling: bare inserts into the table that `schema` makes, one prepared statement, so many rows a transaction;
+/// `bind` gives the values of a running number.
+pub fn raw_sqlite<V: rusqlite::Params>(
+    time: Duration,
+    rows_per_commit: usize,
+    schema: &str,
+    insert: &str,
+    mut bind: impl FnMut(u64) -> V,
+) -> Round {
+    let folder = Folder::new("raw");
+    let database = rusqlite::Connection::open(folder.0.join("raw.db")).expect("a database");
+    database.execute_batch(&format!("PRAGMA journal_mode = WAL; {schema}")).expect("a table");
+    let mut insert = database.prepare(insert).expect("a statement");
+    let rows = rows_per_commit as u64;
+    alone(time, rows_per_commit, |commit| {
+        database.execute_batch("BEGIN").expect("a transaction");
+        for row in commit * rows..(commit + 1) * rows {
+            insert.execute(bind(row)).expect("a row");
+        }
+        database.execute_batch("COMMIT").expect("a commit");
+    })
+}
+
+/// The median of some figures.
+pub fn middle(mut figures: Vec<f64>) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 /// The median of each figure over the rounds.
 pub fn median(rounds: &[Round]) -> Round {
-    let middle = |figure: fn(&Round) -> f64| {
-        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
-        figures.sort_unstable_by(f64::total_cmp);
-        figures[figures.len() / 2]
-    };
+    let middle = |figure: fn(&Round) -> f64| middle(rounds.iter().map(figure).collect());
     Round {
         per_second: middle(|round| round.per_second),
         cpu_us: middle(|round| round.cpu_us),
         p50_ms: middle(|round| round.p50_ms),
         p99_ms: middle(|round| round.p99_ms),
+    }
+}
+
+/// Prints the head of a table of rounds; `thing` is what is counted.
+pub fn round_head(thing: &str) {
+    println!(
+        "{:<36} {:>10} {:>9} {:>9} {:>9} {:>12} {:>18}",
+        "",
+        format!("{thing}/s"),
+        "CPU us",
+        "p50 ms",
+        "p99 ms",
+        "per CPU-s",
+        "of ceilings"
+    );
+}
+
+/// Prints a round as a row, with its ratios to ceilings: how much of what they do in a CPU-second is done.
+pub fn round_row(what: &str, round: Round, ceilings: &[Round]) {
+    let Round { per_second, cpu_us, p50_ms, p99_ms } = round;
+    let ratios: Vec<String> = ceilings.iter().map(|ceiling| format!("{:.2}", ceiling.cpu_us / cpu_us)).collect();
+    let (per_cpu, ratios) = (1e6 / cpu_us, ratios.join(" / "));
+    println!("{what:<36} {per_second:>10.0} {cpu_us:>9.2} {p50_ms:>9.2} {p99_ms:>9.2} {per_cpu:>12.0} {ratios:>18}");
+}
+
+/// Prints the head of a table of latencies.
+pub fn latency_head(title: &str) {
+    println!("\n{:<48} {:>10} {:>8} {:>8}", format!("{title}, ms"), "median", "p99", "CPU");
+}
+
+/// Prints how long a kind of request takes, in ms: median and 99th percentile of [`QUERIES`], one after the other, and
+/// the server's CPU time of one; `path` gets a running number.
+pub fn latency_row(process: &Process, what: &str, path: impl Fn(usize) -> String) {
+    let (mut client, cpu) = (Client::connect(process.address), process.cpu());
+    let mut took: Vec<Duration> = (0..QUERIES)
+        .map(|number| {
+            let path = path(number);
+            let request = get(&path);
+            let sent = Instant::now();
+            assert_eq!(client.send(&request), 200, "{path}: {}", String::from_utf8_lossy(client.body()));
+            sent.elapsed()
+        })
+        .collect();
+    let cpu_ms = (process.cpu() - cpu).as_secs_f64() * 1e3 / QUERIES as f64;
+    let (p50_ms, p99_ms) = middle_and_tail_ms(&mut took);
+    println!("{what:<48} {p50_ms:>10.2} {p99_ms:>8.2} {cpu_ms:>8.2}");
+}
+
+/// Whether this program was asked to be the empty handler; it then is one until it is killed.
+pub fn is_empty_handler(path: &'static str) -> bool {
+    if !std::env::args().any(|argument| argument == EMPTY_HANDLER) {
+        return false;
+    }
+    struct Nothing;
+    let _ = simplelog::WriteLogger::init(log::LevelFilter::Info, simplelog::Config::default(), std::io::stderr());
+    let rule = http::Rule {
+        method: http::Method::Post,
+        path,
+        access: http::Access::Key(http::Scope::Ingest),
+        body: http::Body::Memory,
+    };
+    let answer: http::Deferred<Nothing> =
+        Box::new(|_, _, responder| responder.send(http::Response::text(201, "created".into())));
+    let routes = vec![http::Route::deferred(rule, answer)];
+    let bound = http::Bound::take(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let settings = http::Settings {
+        caps: http::Caps { connections: 512, connections_per_address: 512 },
+        gate: http::GateSettings {
+            keys: http::Keys::new(monlight::env::Secret::new("k"), &[]).expect("one key"),
+            proxies: http::Proxies::default(),
+            rate_per_address: 0,
+            rate_per_key: 0,
+            body_bytes_max: 1 << 20,
+        },
+        spool_dir: std::env::temp_dir(),
+    };
+    let server = http::Server::start(bound, settings, routes, |_| Arc::new(Nothing)).expect("it starts");
+    log::info!("listening on {}", server.address());
+    loop {
+        std::thread::park();
     }
 }
