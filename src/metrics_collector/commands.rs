@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use super::config::{Retention, SeriesCaps};
@@ -17,10 +17,10 @@ use crate::clock::Timestamp;
 use crate::db::Command;
 use crate::error::{Error, Result};
 
-/// Points folded in one transaction, so that clients do not wait for a rollup.
-const ROLLED_UP_AT_ONCE: i64 = 50_000;
-/// Minutes of series folded in one transaction, which is what a rollup takes of memory: some 700 bytes each.
-const TALLIES_AT_ONCE: usize = 8_192;
+/// Points folded in one transaction, and minutes of series that they are in, so that clients do not wait for a rollup
+/// and its memory is bounded. The more points at once, the fewer rows are written more than once.
+const ROLLED_UP_AT_ONCE: usize = 200_000;
+const TALLIES_AT_ONCE: usize = 10_000;
 /// Points removed in one go.
 const REMOVED_AT_ONCE: i64 = 20_000;
 const INSERT_POINT: &str = "INSERT INTO points (series_id, at, value, dropped) VALUES (?1, ?2, ?3, ?4)";
@@ -214,66 +214,130 @@ impl Command for RollUp {
 
     fn apply(self, transaction: &Connection) -> Result<bool> {
         let mark = total(transaction, "rolled_up")?;
-        let mut read = transaction.prepare_cached(
-            "SELECT p.id, p.series_id, p.at, p.value, s.type, s.name FROM points p JOIN series s ON s.id = p.series_id
-             WHERE p.id > ?1 ORDER BY p.id LIMIT ?2",
-        )?;
-        let mut rows = read.query((mark, ROLLED_UP_AT_ONCE))?;
-        let (mut last, mut folded) = (mark, 0);
-        let mut minutes: HashMap<(i64, i64), Tally> = HashMap::new();
-        let mut cumulative: HashMap<i64, Cumulative> = HashMap::new();
+        let mut read =
+            transaction.prepare_cached("SELECT id, series_id, at, value FROM points WHERE id > ?1 ORDER BY id")?;
+        let mut find = Touched::find(transaction)?;
+        let mut rows = read.query([mark])?;
+        let (mut last, mut points, mut tallies) = (mark, 0, 0);
+        let mut touched: HashMap<i64, Box<Touched>> = HashMap::new();
         let mut more = false;
         while let Some(row) = rows.next()? {
-            if minutes.len() == TALLIES_AT_ONCE {
+            if points == ROLLED_UP_AT_ONCE || tallies >= TALLIES_AT_ONCE {
                 more = true;
                 break;
             }
-            let (series, at, value): (i64, i64, f64) = (row.get(1)?, row.get(2)?, row.get(3)?);
-            (last, folded) = (row.get(0)?, folded + 1);
-            let kind = row.get_ref(4)?.as_str().ok().and_then(Kind::named).unwrap_or(Kind::Gauge);
-            match cumulative.entry(series) {
-                Entry::Occupied(mut known) => known.get_mut().add(kind, value, at),
-                Entry::Vacant(first) => first.insert(Cumulative::load(transaction, series)?).add(kind, value, at),
-            }
-            let detail = Detail::of(Some(kind), row.get_ref(5)?.as_str().unwrap_or_default());
-            minutes
-                .entry((series, at.div_euclid(MS_PER_MINUTE)))
-                .and_modify(|tally| tally.add(value, at, detail))
-                .or_insert_with(|| Tally::of(value, at, detail));
+            (last, points) = (row.get(0)?, points + 1);
+            let series = match touched.entry(row.get(1)?) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(first) => {
+                    let series = Touched::load(&mut find, transaction, *first.key())?;
+                    first.insert(Box::new(series))
+                }
+            };
+            tallies += usize::from(series.add(row.get(3)?, row.get(2)?));
         }
-        let mut hours: HashMap<(i64, i64), Tally> = HashMap::new();
-        for ((series, minute), tally) in &minutes {
-            let hour = minute.div_euclid(60);
-            if let (Some(sketch), Some(known)) = (&tally.sketch, cumulative.get_mut(series)) {
-                known.sketch.merge(sketch);
+        drop(rows);
+        // In the order of the primary keys, so that neighbours are written together.
+        let mut sorted: Vec<i64> = touched.keys().copied().collect();
+        sorted.sort_unstable();
+        let (mut minutes, mut hours) = (Fold::into(transaction, "minutes")?, Fold::into(transaction, "hours")?);
+        for id in sorted {
+            if let Some(series) = touched.remove(&id) {
+                series.store(transaction, id, &mut minutes, &mut hours)?;
             }
-            hours.entry((*series, hour)).and_modify(|hour| hour.merge(tally)).or_insert_with(|| tally.clone());
-        }
-        fold(transaction, "minutes", minutes)?;
-        fold(transaction, "hours", hours)?;
-        for (series, known) in cumulative {
-            known.store(transaction, series)?;
         }
         for (name, value) in [("rolled_up", last), ("rolled_up_at", self.now.ms())] {
             transaction.prepare_cached("UPDATE totals SET value = ?2 WHERE name = ?1")?.execute((name, value))?;
         }
-        Ok(more || folded == ROLLED_UP_AT_ONCE)
+        Ok(more)
+    }
+}
+
+/// A series that points of one rollup are of.
+struct Touched {
+    kind: Kind,
+    detail: Detail,
+    cumulative: Cumulative,
+    /// Sorted. One or two as a rule.
+    minutes: Vec<(i64, Tally)>,
+}
+
+impl Touched {
+    fn find(transaction: &Connection) -> Result<CachedStatement<'_>> {
+        Ok(transaction.prepare_cached("SELECT type, name FROM series WHERE id = ?1")?)
+    }
+
+    fn load(find: &mut CachedStatement<'_>, transaction: &Connection, id: i64) -> Result<Self> {
+        let found = find.query_row([id], |row| {
+            let kind = row.get_ref(0)?.as_str().ok().and_then(Kind::named).unwrap_or(Kind::Gauge);
+            Ok((kind, Detail::of(Some(kind), row.get_ref(1)?.as_str().unwrap_or_default())))
+        });
+        // A series goes after its points. Were one missing all the same, rollups must not wait for it for ever.
+        let (kind, detail) = found.optional()?.unwrap_or((Kind::Gauge, Detail::default()));
+        let cumulative = Cumulative::load_numbers(transaction, id)?;
+        Ok(Self { kind, detail, cumulative, minutes: Vec::with_capacity(1) })
+    }
+
+    /// Adds a point; answers whether it is the first of a minute.
+    fn add(&mut self, value: f64, at: i64) -> bool {
+        self.cumulative.add(self.kind, value, at);
+        let minute = at.div_euclid(MS_PER_MINUTE);
+        match self.minutes.binary_search_by_key(&minute, |(minute, _)| *minute) {
+            Ok(index) => self.minutes[index].1.add(value, at, self.detail),
+            Err(index) => {
+                self.minutes.insert(index, (minute, Tally::of(value, at, self.detail)));
+                return true;
+            }
+        }
+        false
+    }
+
+    fn store(mut self, transaction: &Connection, id: i64, minutes: &mut Fold<'_>, hours: &mut Fold<'_>) -> Result<()> {
+        let mut hour: Option<(i64, Tally)> = None;
+        if self.kind == Kind::Histogram {
+            self.cumulative.load_sketch(transaction, id)?;
+        }
+        for (minute, tally) in self.minutes {
+            if let Some(sketch) = &tally.sketch {
+                self.cumulative.sketch.merge(sketch);
+            }
+            let its_hour = minute.div_euclid(60);
+            match &mut hour {
+                Some((known, all)) if *known == its_hour => all.merge(&tally),
+                other => {
+                    if let Some((over, all)) = other.replace((its_hour, tally.clone())) {
+                        hours.put(id, over, all)?;
+                    }
+                }
+            }
+            minutes.put(id, minute, tally)?;
+        }
+        if let Some((last, all)) = hour {
+            hours.put(id, last, all)?;
+        }
+        self.cumulative.store(transaction, id)
     }
 }
 
 /// Merges tallies into the rows of a tier.
-pub(super) fn fold(transaction: &Connection, tier: &str, tallies: HashMap<(i64, i64), Tally>) -> Result<()> {
-    let mut sorted: Vec<_> = tallies.into_iter().collect();
-    // In the order of the primary key, so that neighbours are written together.
-    sorted.sort_unstable_by_key(|(key, _)| *key);
-    let mut read = transaction
-        .prepare_cached(&format!("SELECT {TALLY_COLUMNS} FROM {tier} WHERE series_id = ?1 AND bucket = ?2"))?;
-    let mut write = transaction.prepare_cached(&format!(
-        "INSERT OR REPLACE INTO {tier} (series_id, bucket, {TALLY_COLUMNS})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
-    ))?;
-    for ((series, bucket), mut tally) in sorted {
-        let mut rows = read.query((series, bucket))?;
+pub(super) struct Fold<'c> {
+    read: CachedStatement<'c>,
+    write: CachedStatement<'c>,
+}
+
+impl<'c> Fold<'c> {
+    pub(super) fn into(transaction: &'c Connection, tier: &str) -> Result<Self> {
+        let read = format!("SELECT {TALLY_COLUMNS} FROM {tier} WHERE series_id = ?1 AND bucket = ?2");
+        let write = format!(
+            "INSERT OR REPLACE INTO {tier} (series_id, bucket, {TALLY_COLUMNS})
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+        );
+        Ok(Self { read: transaction.prepare_cached(&read)?, write: transaction.prepare_cached(&write)? })
+    }
+
+    /// Merges a tally into a bucket of a series.
+    pub(super) fn put(&mut self, series: i64, bucket: i64, mut tally: Tally) -> Result<()> {
+        let mut rows = self.read.query((series, bucket))?;
         if let Some(row) = rows.next()? {
             // What is stored came first: of two values of one moment the later one is the last.
             let fresh = std::mem::replace(&mut tally, read_tally(row, 0)?);
@@ -289,11 +353,11 @@ pub(super) fn fold(transaction: &Connection, tier: &str, tallies: HashMap<(i64, 
             None => [None; 3],
         };
         let count = whole(*count);
-        write.execute(params![
+        self.write.execute(params![
             series, bucket, count, sum, min, max, last, last_at, sketch, p50, p95, p99, good, middling, poor
         ])?;
+        Ok(())
     }
-    Ok(())
 }
 
 /// Removes some of what is older than its tier is kept, and series of which nothing is left.

@@ -46,11 +46,28 @@ impl Cumulative {
     }
 
     /// What is stored of a series; nothing of one that has had no rollup.
-    pub(super) fn load(connection: &Connection, series: i64) -> Result<Self> {
-        let sql = "SELECT count, sum, last, last_at, sketch FROM cumulative WHERE series_id = ?1";
+    fn load(connection: &Connection, series: i64) -> Result<Self> {
+        let mut all = Self::load_numbers(connection, series)?;
+        all.load_sketch(connection, series)?;
+        Ok(all)
+    }
+
+    /// The same without the distribution, which is large.
+    pub(super) fn load_numbers(connection: &Connection, series: i64) -> Result<Self> {
+        let sql = "SELECT count, sum, last, last_at, NULL FROM cumulative WHERE series_id = ?1";
         let mut read = connection.prepare_cached(sql)?;
         let mut rows = read.query([series])?;
         Ok(rows.next()?.map(|row| Self::read(row, 0)).transpose()?.flatten().unwrap_or_default())
+    }
+
+    /// Loads the stored distribution after the numbers.
+    pub(super) fn load_sketch(&mut self, connection: &Connection, series: i64) -> Result<()> {
+        let mut read = connection.prepare_cached("SELECT sketch FROM cumulative WHERE series_id = ?1")?;
+        let mut rows = read.query([series])?;
+        if let Some(row) = rows.next()? {
+            self.sketch = row.get_ref(0)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// From a row's column on; `None` where a join found nothing.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Row};
 use serde_json::Value;
 
-use super::commands::{MS_PER_HOUR, MS_PER_MINUTE, fold};
+use super::commands::{Fold, MS_PER_HOUR, MS_PER_MINUTE};
 use super::points::Kind;
 use super::series::labels_json;
 use super::tally::Tally;
@@ -58,7 +58,7 @@ fn convert_aggregates(connection: &Connection) -> Result<u64> {
         let origin = Origin::read(row)?;
         let known_type = known_type.as_deref().and_then(Kind::named);
         let series = origin.series(connection, known_type.unwrap_or_else(|| likely_kind(&origin.name, &tally)))?;
-        let one = |tier, bucket, tally| fold(connection, tier, [((series, bucket), tally)].into());
+        let one = |tier, bucket, tally| Fold::into(connection, tier)?.put(series, bucket, tally);
         let hour = at.div_euclid(MS_PER_HOUR);
         if row.get_ref(1)?.as_str() == Ok("hour") {
             one("hours", hour, tally)?;
