@@ -53,7 +53,7 @@ impl Timestamp {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        i64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000)).ok().map(Self::from_ms)
+        Some(Self::from_ms(moment.unix_timestamp() * MS_PER_SECOND + i64::from(moment.millisecond())))
     }
 
     /// This moment, `by` earlier.

@@ -197,23 +197,35 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
 /// that no text in a database or in strict JSON may hold. Whether it is JSON at all is the parser's to say.
 fn check(text: &str) -> Result<()> {
     let bytes = text.as_bytes();
-    let (mut depth, mut at, mut in_text) = (0usize, 0usize, false);
-    while let Some(byte) = bytes.get(at) {
-        at += 1;
-        match (in_text, byte) {
-            (_, b'"') => in_text = !in_text,
-            (true, b'\\') => at += escape_length(bytes, at)?,
-            (false, b'{' | b'[') => {
+    let (mut depth, mut at) = (0usize, 0usize);
+    // Two loops over what says nothing, which is nearly all of it, are twice as fast as one that asks where it is.
+    let next = |at: usize, says: fn(&u8) -> bool| bytes[at..].iter().position(says).map(|ahead| at + ahead);
+    while let Some(found) = next(at, |byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']')) {
+        at = found + 1;
+        match bytes[found] {
+            b'"' => at = text_end(bytes, at)?,
+            b'{' | b'[' => {
                 depth += 1;
                 if depth > DEPTH_MAX {
                     return Err(Error::Invalid(format!("The body nests deeper than {DEPTH_MAX} levels")));
                 }
             }
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            _ => {}
+            _ => depth = depth.saturating_sub(1),
         }
     }
     Ok(())
+}
+
+/// Where a text ends that begins there.
+fn text_end(bytes: &[u8], mut at: usize) -> Result<usize> {
+    while let Some(ahead) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))) {
+        at += ahead + 1;
+        if bytes[at - 1] == b'"' {
+            return Ok(at);
+        }
+        at += escape_length(bytes, at)?;
+    }
+    Ok(bytes.len())
 }
 
 /// How many bytes the escape behind a backslash takes; a surrogate pair counts as one.
