@@ -15,7 +15,8 @@ pub struct Request {
     pub(super) head: Head,
     pub(super) params: Params,
     pub(super) query: Vec<(String, String)>,
-    pub(super) body: Content,
+    pub(super) body: Arc<Vec<u8>>,
+    pub(super) spooled: Option<File>,
     pub(super) principal: Arc<Principal>,
     pub(super) client: IpAddr,
 }
@@ -85,19 +86,19 @@ impl Request {
     /// The body; empty on routes that spool it.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        match &self.body {
-            Content::Memory(bytes) => bytes,
-            Content::File(_) => &[],
-        }
+        &self.body
+    }
+
+    /// The same for whoever needs it longer than the request, without a copy.
+    #[must_use]
+    pub fn shared_body(&self) -> Arc<Vec<u8>> {
+        Arc::clone(&self.body)
     }
 
     /// The unlinked file that holds the body, at its beginning, on routes that spool it.
     #[must_use]
     pub fn spooled(&self) -> Option<&File> {
-        match &self.body {
-            Content::Memory(_) => None,
-            Content::File(file) => Some(file),
-        }
+        self.spooled.as_ref()
     }
 
     /// Who asks, as far as the key tells.

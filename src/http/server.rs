@@ -18,7 +18,7 @@ use super::connection::Surroundings;
 use super::door::{Caps, Door, Lanes, Work};
 use super::doorstep::Doorstep;
 use super::gate::{Gate, GateSettings};
-use super::request::Request;
+use super::request::{Content, Request};
 use super::responder::Responder;
 use super::response::Response;
 use super::route::{Handler, Route, Rule};
@@ -187,10 +187,14 @@ impl<S> Worker<S> {
             };
             match decoded {
                 Err(error) => responder.send(error.into()),
-                Ok(body) => {
+                Ok(content) => {
+                    let (body, spooled) = match content {
+                        Content::Memory(bytes) => (Arc::new(bytes), None),
+                        Content::File(file) => (Arc::default(), Some(file)),
+                    };
                     let query = head.query();
                     let (principal, client) = (admitted.principal, admitted.client);
-                    let request = Request { head, params: admitted.params, query, body, principal, client };
+                    let request = Request { head, params: admitted.params, query, body, spooled, principal, client };
                     self.answer(route, request, responder);
                 }
             }

@@ -26,20 +26,21 @@ const PERIOD_MAX: Duration = Duration::from_secs(366 * 86_400);
 pub(super) fn report(collector: &Collector, request: &Request) -> Result<AddPoints> {
     let failures = collector.core.writer.stats().refused.load(Ordering::Relaxed);
     let may_report = |project: &str| request.principal().may_report_for(project);
-    batch(&collector.reader, request.body(), Timestamp::now(), failures, may_report)
+    batch(&collector.reader, request.shared_body(), Timestamp::now(), failures, may_report)
 }
 
 /// The change that stores a body's points. `failures` is the writer's count of failed writes.
 pub(super) fn batch(
     reader: &Arc<Reader>,
-    body: &[u8],
+    body: Arc<Vec<u8>>,
     now: Timestamp,
     failures: u64,
     may_report: impl Fn(&str) -> Result<()>,
 ) -> Result<AddPoints> {
-    let mut corrected = 0;
-    let mut points = Vec::new();
-    for (point, dropped) in reader.read(body)? {
+    let (mut corrected, mut parts) = (0, Vec::new());
+    let read = reader.read(&body)?;
+    let mut points = Vec::with_capacity(read.len());
+    for (point, dropped) in read {
         may_report(&point.project)?;
         let at = match point.at {
             Some(at) if at < now.minus(PAST_MAX) || at > now.plus(AHEAD_MAX) => {
@@ -48,9 +49,14 @@ pub(super) fn batch(
             }
             at => at.unwrap_or(now),
         };
-        points.push(Measured { series: reader.hasher.identity(&point), at: at.ms(), value: point.value, dropped });
+        points.push(Measured {
+            series: reader.hasher.identity(&point, &mut parts),
+            at: at.ms(),
+            value: point.value,
+            dropped,
+        });
     }
-    Ok(AddPoints { points, body: body.to_vec(), reader: Arc::clone(reader), corrected, now, failures })
+    Ok(AddPoints { points, body, reader: Arc::clone(reader), corrected, now, failures })
 }
 
 impl From<Accepted> for Response {

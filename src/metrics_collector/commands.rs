@@ -42,7 +42,7 @@ pub(super) struct Measured {
 pub(super) struct AddPoints {
     pub(super) points: Vec<Measured>,
     /// The body they came in: it is read again when a series is new, which is rare, rather than copied when it is not.
-    pub(super) body: Vec<u8>,
+    pub(super) body: Arc<Vec<u8>>,
     pub(super) reader: Arc<Reader>,
     /// Points whose clock was wrong.
     pub(super) corrected: i64,
@@ -65,9 +65,11 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::Invalid`], naming the item and the field.
-    pub(super) fn read<'b>(&self, body: &'b [u8]) -> Result<Vec<(points::Point<'b>, Option<String>)>> {
-        let points = points::parse(body)?;
-        Ok(points.into_iter().map(|point| self.without_dropped(point)).collect())
+    pub(super) fn read<'b>(
+        &self,
+        body: &'b [u8],
+    ) -> Result<impl ExactSizeIterator<Item = (points::Point<'b>, Option<String>)>> {
+        Ok(points::parse(body)?.into_iter().map(|point| self.without_dropped(point)))
     }
 
     fn without_dropped<'b>(&self, mut point: points::Point<'b>) -> (points::Point<'b>, Option<String>) {
@@ -132,9 +134,9 @@ impl Command for AddOwn {
 impl AddOwn {
     fn store(&self, transaction: &Connection, known: &mut Known) -> Result<()> {
         let mut insert = transaction.prepare_cached(INSERT_POINT)?;
-        let mut overflowed = 0;
+        let (mut overflowed, mut parts) = (0, Vec::new());
         for point in &self.points {
-            let id = match known.get(self.reader.hasher.identity(point)) {
+            let id = match known.get(self.reader.hasher.identity(point, &mut parts)) {
                 Some(id) => id,
                 None => match known.resolve(transaction, &self.reader.hasher, point, self.reader.caps, self.now)? {
                     Resolved::Own(id) => id,
@@ -181,12 +183,12 @@ impl AddPoints {
         over_cap: &mut HashMap<Identity, i64>,
     ) -> Result<()> {
         let Reader { hasher, caps, .. } = &*self.reader;
-        for ((point, _), measured) in self.reader.read(&self.body)?.iter().zip(&self.points) {
+        for ((point, _), measured) in self.reader.read(&self.body)?.zip(&self.points) {
             let identity = measured.series;
             if known.get(identity).is_some() || over_cap.contains_key(&identity) {
                 continue;
             }
-            if let Resolved::Overflow(id) = known.resolve(transaction, hasher, point, *caps, self.now)? {
+            if let Resolved::Overflow(id) = known.resolve(transaction, hasher, &point, *caps, self.now)? {
                 over_cap.insert(identity, id);
             }
         }

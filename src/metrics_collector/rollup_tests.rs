@@ -204,7 +204,7 @@ impl World {
         let writer = self.opened().writer.clone();
         let add = |world: &Self, sent: &[Sent]| {
             let failures = writer.stats().refused.load(Ordering::Relaxed);
-            batch(&world.reader, &world.body(sent), world.now, failures, |_| Ok(())).unwrap()
+            batch(&world.reader, Arc::new(world.body(sent)), world.now, failures, |_| Ok(())).unwrap()
         };
         match step {
             Step::Send(sent) => {

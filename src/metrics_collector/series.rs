@@ -25,10 +25,18 @@ pub(super) type Identity = u128;
 pub(super) struct Hasher(RandomState, RandomState);
 
 impl Hasher {
-    /// The identity of a point's series.
-    pub(super) fn identity(&self, point: &Point<'_>) -> Identity {
-        let parts = (point.kind, &point.project, &point.name, &point.labels);
-        u128::from(self.0.hash_one(parts)) << 64 | u128::from(self.1.hash_one(parts))
+    /// The identity of a point's series; `parts` is where its parts are put side by side, since to hash them in one go
+    /// takes a quarter of the time.
+    pub(super) fn identity(&self, point: &Point<'_>, parts: &mut Vec<u8>) -> Identity {
+        parts.clear();
+        parts.push(point.kind as u8);
+        let labels = point.labels.iter().flat_map(|(name, value)| [name, value]);
+        for part in [&point.project, &point.name].into_iter().chain(labels) {
+            // With its length, of which nobody has 65,536 bytes, so that no other parts are the same side by side.
+            parts.extend_from_slice(&(part.len() as u16).to_le_bytes());
+            parts.extend_from_slice(part.as_bytes());
+        }
+        u128::from(self.0.hash_one(&*parts)) << 64 | u128::from(self.1.hash_one(&*parts))
     }
 }
 
@@ -87,12 +95,12 @@ impl Known {
         caps: SeriesCaps,
         now: Timestamp,
     ) -> Result<Resolved> {
-        let labels = labels_json(&point.labels);
+        let (labels, mut parts) = (labels_json(&point.labels), Vec::new());
         let known = find(transaction, point, &labels)?;
         let id = match known {
             Some(id) => id,
             None => {
-                let metric = hasher.identity(&Point { labels: Vec::new(), ..point.clone() });
+                let metric = hasher.identity(&Point { labels: Vec::new(), ..point.clone() }, &mut parts);
                 if let Some(id) = self.overflows.get(&metric) {
                     return Ok(Resolved::Overflow(*id));
                 }
@@ -105,7 +113,7 @@ impl Known {
             }
         };
         // Only what is apart is remembered: there may be no end of the others.
-        self.ids.insert(hasher.identity(point), id);
+        self.ids.insert(hasher.identity(point, &mut parts), id);
         Ok(Resolved::Own(id))
     }
 
