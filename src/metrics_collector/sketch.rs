@@ -36,17 +36,18 @@ impl Sketch {
             return;
         }
         let buckets = if value > 0.0 { &mut self.positive } else { &mut self.negative };
-        count(buckets, 0, (index(magnitude), 1));
+        let index = index(magnitude);
+        match buckets.binary_search_by_key(&index, |(index, _)| *index) {
+            Ok(known) => buckets[known].1 += 1,
+            Err(at) => buckets.insert(at, (index, 1)),
+        }
     }
 
     /// Adds everything another one counts. Union: the order of merges and adds does not matter.
     pub(super) fn merge(&mut self, other: &Self) {
         self.zeros += other.zeros;
         for (mine, theirs) in [(&mut self.positive, &other.positive), (&mut self.negative, &other.negative)] {
-            let mut from = 0;
-            for bucket in theirs {
-                from = count(mine, from, *bucket);
-            }
+            merge(mine, theirs);
         }
     }
 
@@ -106,7 +107,10 @@ impl Sketch {
         let mut sketch = Self { zeros: pull(&mut rest)?, ..Self::default() };
         for buckets in [&mut sketch.positive, &mut sketch.negative] {
             let mut index = 0i32;
-            for _ in 0..pull(&mut rest)? {
+            let count = pull(&mut rest)?;
+            // Each takes two bytes and more, whatever the count says.
+            buckets.reserve_exact((rest.len() / 2).min(usize::try_from(count).ok()?));
+            for _ in 0..count {
                 index = index.checked_add(i32::try_from(unzigzag(pull(&mut rest)?)).ok()?)?;
                 let sorted = buckets.last().is_none_or(|(last, _)| *last < index);
                 buckets.push(sorted.then_some((index, pull(&mut rest)?))?);
@@ -116,14 +120,18 @@ impl Sketch {
     }
 }
 
-/// Adds to a bucket that is not before `from`; answers where it stands.
-fn count(buckets: &mut Buckets, from: usize, (index, more): (i32, u64)) -> usize {
-    let at = from + buckets[from..].partition_point(|(known, _)| *known < index);
-    match buckets.get_mut(at) {
-        Some((known, count)) if *known == index => *count += more,
-        _ => buckets.insert(at, (index, more)),
+/// Adds sorted buckets to sorted buckets. They are walked side by side: to search for each would take longer.
+fn merge(mine: &mut Buckets, theirs: &Buckets) {
+    let mut at = 0;
+    for (index, count) in theirs {
+        while mine.get(at).is_some_and(|(known, _)| known < index) {
+            at += 1;
+        }
+        match mine.get_mut(at) {
+            Some((known, sum)) if known == index => *sum += count,
+            _ => mine.insert(at, (*index, *count)),
+        }
     }
-    at
 }
 
 /// The bucket of a magnitude that is at least [`SMALLEST`].
