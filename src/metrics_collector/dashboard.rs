@@ -158,9 +158,8 @@ pub(super) fn read(
     let series = series(&snapshot, project)?;
     let tier = Tier::since(&snapshot, now.minus(period), resolution, |id| {
         let found = series.binary_search_by_key(&id, |series| series.id).ok().map(|index| &series[index])?;
-        let vital = found.measured.as_ref().map(|measured| measured.vital.metric);
         // Others are only counted.
-        Some(vital.map_or_else(Detail::default, |metric| Detail::of(Some(Kind::Histogram), metric)))
+        Some(found.measured.as_ref().map(Measured::detail).unwrap_or_default())
     })?;
     let over = now.minus(SETTLED_AFTER).ms().div_euclid(resolution.ms());
     let mut span = Span::default();
@@ -190,6 +189,12 @@ struct Measured {
     index: usize,
     /// Folded; `None` where it is not known.
     page: Option<String>,
+}
+
+impl Measured {
+    fn detail(&self) -> Detail {
+        Detail::of(Some(Kind::Histogram), self.vital.metric)
+    }
 }
 
 /// Every series of one project or of all, in the order of their ids.
@@ -246,7 +251,7 @@ impl Span {
             let mut add = |tally: &Tally| (count, sum) = (count + tally.count, sum + tally.sum);
             if let Some(measured) = &series.measured {
                 let by_bucket = &mut by_bucket[measured.index];
-                if let Some(all) = read_series(tier, series.id, &buckets, by_bucket)? {
+                if let Some(all) = read_series(tier, series.id, measured.detail(), &buckets, by_bucket)? {
                     add(&all);
                     span.put(measured, all);
                 }
@@ -323,12 +328,13 @@ impl Span {
 /// Adds a series to the buckets of its vital; answers all of it.
 fn read_series(
     tier: &Tier<'_>,
-    id: i64,
+    series: i64,
+    detail: Detail,
     buckets: &Range<i64>,
     by_bucket: &mut BTreeMap<i64, Tally>,
 ) -> Result<Option<Tally>> {
     let mut all: Option<Tally> = None;
-    tier.each(id, buckets, |bucket, tally| {
+    tier.each(series, detail, buckets, |bucket, tally| {
         match &mut all {
             Some(all) => all.merge(&tally),
             None => all = Some(tally.clone()),

@@ -105,23 +105,33 @@ pub(super) fn totals(connection: &Connection, now: Timestamp) -> Result<HashMap<
     Ok(totals.collect::<rusqlite::Result<_>>()?)
 }
 
+/// What [`read_numbers`] reads.
+const NUMBER_COLUMNS: &str = "count, sum, min, max, last, last_at";
 /// What [`read_tally`] reads.
 pub(super) const TALLY_COLUMNS: &str =
     "count, sum, min, max, last, last_at, sketch, p50, p95, p99, good, needs_improvement, poor";
 
 /// A tier's row from its column `count` on.
 pub(super) fn read_tally(row: &Row<'_>, from: usize) -> Result<Tally> {
-    let count: i64 = row.get(from)?;
     let sketch = row.get_ref(from + 6)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode);
-    let originals = match (row.get(from + 7)?, row.get(from + 8)?, row.get(from + 9)?) {
-        (Some(p50), Some(p95), Some(p99)) => Some(Box::new([p50, p95, p99])),
-        _ => None,
+    let originals = match row.get(from + 7)? {
+        Some(p50) => Some(Box::new([p50, row.get(from + 8)?, row.get(from + 9)?])),
+        None => None,
     };
-    let share = |column| row.get::<_, Option<i64>>(from + column).map(|share| share.map(i64::unsigned_abs));
-    let shares = match (share(10)?, share(11)?, share(12)?) {
-        (Some(good), Some(needs_improvement), Some(poor)) => Some(Box::new(Shares { good, needs_improvement, poor })),
-        _ => None,
+    let share = |column| row.get(from + column).map(i64::unsigned_abs);
+    let shares = match row.get(from + 10)? {
+        Some(good) => {
+            let good = i64::unsigned_abs(good);
+            Some(Box::new(Shares { good, needs_improvement: share(11)?, poor: share(12)? }))
+        }
+        None => None,
     };
+    Ok(Tally { sketch, originals, shares, ..read_numbers(row, from)? })
+}
+
+/// The same without what only histograms have.
+fn read_numbers(row: &Row<'_>, from: usize) -> Result<Tally> {
+    let count: i64 = row.get(from)?;
     Ok(Tally {
         count: count.unsigned_abs(),
         sum: row.get(from + 1)?,
@@ -129,9 +139,9 @@ pub(super) fn read_tally(row: &Row<'_>, from: usize) -> Result<Tally> {
         max: row.get(from + 3)?,
         last: row.get(from + 4)?,
         last_at: row.get(from + 5)?,
-        sketch,
-        originals,
-        shares,
+        sketch: None,
+        originals: None,
+        shares: None,
     })
 }
 
@@ -189,14 +199,23 @@ impl<'c> Tier<'c> {
     }
 
     /// Everything of one series in a range of buckets: `put` gets a bucket's rows and its fresh points apart.
-    pub(super) fn each(&self, series: i64, buckets: &Range<i64>, mut put: impl FnMut(i64, Tally)) -> Result<()> {
+    pub(super) fn each(
+        &self,
+        series: i64,
+        detail: Detail,
+        buckets: &Range<i64>,
+        mut put: impl FnMut(i64, Tally),
+    ) -> Result<()> {
+        // What is not asked for takes half of the time: a month of many series is a lot of rows.
+        let whole = detail.is_distribution();
+        let columns = if whole { TALLY_COLUMNS } else { NUMBER_COLUMNS };
         let mut read = self.connection.prepare_cached(&format!(
-            "SELECT bucket, {TALLY_COLUMNS} FROM {} WHERE series_id = ?1 AND bucket >= ?2 AND bucket < ?3",
+            "SELECT bucket, {columns} FROM {} WHERE series_id = ?1 AND bucket >= ?2 AND bucket < ?3",
             self.resolution.tier()
         ))?;
         let mut rows = read.query((series, buckets.start, buckets.end))?;
         while let Some(row) = rows.next()? {
-            put(row.get(0)?, read_tally(row, 1)?);
+            put(row.get(0)?, if whole { read_tally(row, 1)? } else { read_numbers(row, 1)? });
         }
         self.fresh(series, buckets).for_each(|(bucket, tally)| put(bucket, tally.clone()));
         Ok(())
@@ -244,7 +263,8 @@ pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Buc
     let mut groups: HashMap<&str, BTreeMap<i64, Tally>> = HashMap::new();
     for (id, fitting) in &series {
         let buckets = groups.entry(fitting.group.as_str()).or_default();
-        tier.each(*id, &(tier.first()..i64::MAX), |bucket, tally| put(buckets, bucket, tally))?;
+        let detail = Detail::of(fitting.kind, &query.name);
+        tier.each(*id, detail, &(tier.first()..i64::MAX), |bucket, tally| put(buckets, bucket, tally))?;
     }
     groups.retain(|_, buckets| !buckets.is_empty());
     let gauges = series.values().any(|fitting| fitting.kind == Some(Kind::Gauge));

@@ -13,6 +13,11 @@ pub(super) struct Detail {
 }
 
 impl Detail {
+    /// Whether there is more to a tally than its numbers.
+    pub(super) fn is_distribution(self) -> bool {
+        self.sketch
+    }
+
     /// Of the series of a metric. Histograms have distributions, web vitals also exact shares.
     pub(super) fn of(kind: Option<Kind>, metric: &str) -> Self {
         let sketch = kind == Some(Kind::Histogram);
