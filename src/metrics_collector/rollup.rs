@@ -15,7 +15,7 @@ use crate::error::Result;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const EXPIRE_EVERY: Duration = Duration::from_secs(300);
 /// Points outside the tiers that are worth a rollup before its time: queries read over all of them.
-const FRESH_POINTS_MAX: i64 = 20_000;
+const FRESH_POINTS_MAX: i64 = 10_000;
 const KEYS_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Between two rounds clients get their turn.
 const BREATH: Duration = Duration::from_millis(20);
