@@ -102,7 +102,7 @@ impl Door {
         }
     }
 
-    /// Serves until [`Stop`] is asked for and every request that had begun is answered.
+    /// Serves until it is to close and every request that had begun is answered.
     pub(super) fn run(mut self) -> io::Result<()> {
         self.watch_listener()?;
         let wake = epoll::EventData::new_u64(KEY_WAKE);

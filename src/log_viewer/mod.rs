@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
-use crate::http::{Access, Body, Method, Route, Rule, Scope};
+use crate::http::{Access, Body, Method, Request, Responder, Route, Rule, Scope};
 use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State};
 use config::{Config, Limits};
 use follow::Overview;
@@ -48,11 +48,14 @@ const SCHEMA: Schema = Schema {
 /// The log viewer's routes.
 fn routes() -> Vec<Route<LogViewer>> {
     let read = Access::Key(Scope::Read);
-    let stream = |path| Rule { method: Method::Get, path, access: read, body: Body::None };
+    let stream = |path, answer: fn(&LogViewer, &Request, Responder)| {
+        let rule = Rule { method: Method::Get, path, access: read, body: Body::None };
+        Route::deferred(rule, Box::new(move |viewer, request, responder| answer(viewer, &request, responder)))
+    };
     vec![
         Route::get("/api/logs", read, api::list),
-        Route::deferred(stream("/api/logs/tail"), Box::new(streams::tail)),
-        Route::deferred(stream("/api/logs/export"), Box::new(streams::export)),
+        stream("/api/logs/tail", streams::tail),
+        stream("/api/logs/export", streams::export),
         Route::get("/api/logs/containers", read, api::containers),
         Route::get("/api/containers", read, api::containers),
         Route::get("/api/logs/stats", read, api::stats),

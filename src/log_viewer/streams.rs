@@ -72,9 +72,8 @@ fn begin(
 }
 
 /// `GET /api/logs/tail`
-pub(super) fn tail(viewer: &LogViewer, request: Request, responder: Responder) {
-    let begun = tail_of(viewer, &request);
-    let mut tail = match begun {
+pub(super) fn tail(viewer: &LogViewer, request: &Request, responder: Responder) {
+    let mut tail = match tail_of(viewer, request) {
         Ok(tail) => tail,
         Err(why) => return responder.send(why.into()),
     };
@@ -185,8 +184,8 @@ enum Format {
 }
 
 /// `GET /api/logs/export`
-pub(super) fn export(viewer: &LogViewer, request: Request, responder: Responder) {
-    let export = match export_of(viewer, &request, viewer.limits) {
+pub(super) fn export(viewer: &LogViewer, request: &Request, responder: Responder) {
+    let export = match export_of(viewer, request, viewer.limits) {
         Ok(export) => export,
         Err(why) => return responder.send(why.into()),
     };
