@@ -17,6 +17,8 @@ mod contract;
 mod durability;
 mod harness;
 mod hostile;
+mod log_fixtures;
+mod logs;
 mod notify;
 mod prometheus;
 mod python;
