@@ -157,7 +157,8 @@ impl Rounds {
         let look = self.discovery.look(&self.sources);
         self.watch.set(&look.folders);
         for log in self.logs.values_mut() {
-            log.dirty = true;
+            // One that was gone at the last look has had its last turn, unless something is left of it.
+            log.dirty |= !log.gone;
             log.gone = true;
         }
         for found in look.logs {
@@ -371,6 +372,8 @@ impl Rounds {
     fn complain(&mut self, key: &str, why: &io::Error) -> bool {
         let Some(log) = self.logs.get_mut(key) else { return false };
         log.not_before = Instant::now() + TRY_AGAIN_AFTER;
+        // What cannot be read of one that is gone never will be.
+        log.dirty &= !log.gone;
         // What is rotated at this moment is there at the next.
         if why.kind() != io::ErrorKind::NotFound {
             let path = log.found.log.clone().unwrap_or_default();
