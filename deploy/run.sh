@@ -12,8 +12,10 @@ if [ ! -s .run/api-key ]; then
 fi
 key=$(cat .run/api-key)
 errors_port=${PORT:-5010}
+logs_port=${LOGS_PORT:-5011}
 metrics_port=${METRICS_PORT:-5012}
 errors=http://localhost:$errors_port
+logs=http://localhost:$logs_port
 metrics=http://localhost:$metrics_port
 
 pids=
@@ -24,29 +26,43 @@ stop() {
 trap stop INT TERM
 trap 'stop; wait' EXIT
 
-API_KEY_FILE=.run/api-key DATABASE_PATH=.run/errors.db PORT=$errors_port ./error-tracker &
-tracker=$!
-pids=$tracker
-API_KEY_FILE=.run/api-key DATABASE_PATH=.run/metrics.db PORT=$metrics_port ./metrics-collector &
-collector=$!
-pids="$tracker $collector"
+# Starts a service with a port and a database; what it says goes to a file that the log viewer follows.
+start() {
+    API_KEY_FILE=.run/api-key DATABASE_PATH=.run/$3.db PORT=$2 "./$1" 2>>".run/$1.log" &
+    pids="$pids $!"
+}
+start error-tracker "$errors_port" errors
+start metrics-collector "$metrics_port" metrics
+LOG_FILES=error-tracker=.run/error-tracker.log,log-viewer=.run/log-viewer.log,metrics-collector=.run/metrics-collector.log
+export LOG_FILES
+start log-viewer "$logs_port" logs
 
-# Waits until a service answers: its binary, its port and its process.
+# Waits until a service answers on its port.
 answers() {
     tries=0
     until PORT=$2 "./$1" --healthcheck 2>/dev/null; do
-        kill -0 "$3" 2>/dev/null || exit 1
         tries=$((tries + 1))
-        [ $tries -lt 100 ] || { echo "$1 does not answer on port $2" >&2; exit 1; }
+        if ! all_run || [ $tries -ge 100 ]; then
+            echo "$1 does not answer on port $2; the end of .run/$1.log:" >&2
+            tail -n 3 ".run/$1.log" >&2
+            exit 1
+        fi
         sleep 0.1
     done
 }
-answers error-tracker "$errors_port" $tracker
-answers metrics-collector "$metrics_port" $collector
+all_run() {
+    for pid in $pids; do
+        kill -0 "$pid" 2>/dev/null || return 1
+    done
+}
+answers error-tracker "$errors_port"
+answers log-viewer "$logs_port"
+answers metrics-collector "$metrics_port"
 
 cat <<END
 
   error-tracker       $errors     key $key
+  log-viewer          $logs     the same key
   metrics-collector   $metrics     the same key
 
 Report an error, and see what is there:
@@ -61,11 +77,16 @@ Send a metric, and see what is there:
     -d '[{"name":"orders_total","type":"counter","value":1,"project":"demo"}]'
   curl -H 'X-API-Key: $key' '$metrics/api/metrics?name=orders_total&period=1h'
 
+See what the services themselves say, and watch them say it:
+
+  curl -H 'X-API-Key: $key' '$logs/api/logs?limit=5'
+  curl -N -H 'X-API-Key: $key' $logs/api/logs/tail
+
 Ctrl-C stops everything.
 
 END
-# A service that ends by itself takes the other one with it, so that nobody believes in half of it.
-while kill -0 $tracker 2>/dev/null && kill -0 $collector 2>/dev/null; do
+# A service that ends by itself takes the others with it, so that nobody believes in a part of them.
+while all_run; do
     sleep 1 &
     wait $! || true
 done

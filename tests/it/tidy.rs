@@ -9,8 +9,9 @@ use crate::harness::binary;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Each service: its binary, its folder, and the document that has its endpoints.
-const SERVICES: [(&str, &str, &str); 2] = [
+const SERVICES: [(&str, &str, &str); 3] = [
     ("error-tracker", "src/error_tracker", "docs/error-tracker.md"),
+    ("log-viewer", "src/log_viewer", "docs/log-viewer.md"),
     ("metrics-collector", "src/metrics_collector", "docs/metrics-collector.md"),
 ];
 
@@ -101,8 +102,12 @@ fn what_one_folder_keeps_to_itself_stands_nowhere_else() {
 fn routes(folder: &str) -> BTreeSet<String> {
     let mut routes = BTreeSet::new();
     for (_, text) in [sources(folder), sources("src/service")].concat() {
-        for (call, method) in [("Route::get(\"", "GET"), ("service::ingest(\"", "POST"), ("service::change(\"", "POST")]
-        {
+        for (call, method) in [
+            ("Route::get(\"", "GET"),
+            ("stream(\"", "GET"),
+            ("service::ingest(\"", "POST"),
+            ("service::change(\"", "POST"),
+        ] {
             let paths = text.split(call).skip(1).filter_map(|rest| rest.split('"').next());
             routes.extend(paths.map(|path| format!("{method} {path}")));
         }
@@ -130,7 +135,12 @@ type Row = (String, String, bool);
 
 #[test]
 fn tables_of_variables_are_what_help_prints() {
-    for (service, document) in [("error-tracker", "README.md"), ("metrics-collector", "docs/metrics-collector.md")] {
+    // The README has the error tracker's.
+    let settings = SERVICES.map(|(service, _, document)| (service, document));
+    for (service, document) in settings.map(|(service, document)| match service {
+        "error-tracker" => (service, "README.md"),
+        _ => (service, document),
+    }) {
         assert_eq!(written(document), printed(service), "{document} (left) and {service} --help (right)");
     }
 }
