@@ -10,8 +10,6 @@ CREATE TABLE series (
     created_at INTEGER NOT NULL,
     UNIQUE (name, type, project, labels)
 );
--- Those that take what is over a cap.
-CREATE INDEX series_overflow ON series (name) WHERE labels = '{"overflow":"true"}';
 
 -- Every point as it came. Those up to totals.rolled_up are in the tiers below already.
 CREATE TABLE points (
@@ -77,12 +75,6 @@ CREATE TABLE totals (
 ) WITHOUT ROWID;
 INSERT INTO totals (name, value) VALUES ('rolled_up', 0), ('rolled_up_at', 0), ('series', 0), ('overflowed', 0),
     ('clock_corrected', 0);
-
--- How many points clients sent, by the hour of their arrival, of the last day.
-CREATE TABLE received (
-    hour INTEGER PRIMARY KEY,
-    points INTEGER NOT NULL
-);
 
 -- The same by hand, with names and moments that a person can read.
 CREATE VIEW metrics_raw AS

@@ -38,7 +38,10 @@ pub const SERVICE: Service = Service {
 const SCHEMA: Schema = Schema {
     // "MLMC"
     application_id: 0x4D4C_4D43,
-    migrations: &[Migration { sql: include_str!("../../sql/metrics-collector/0001_metrics.sql"), oldest_reader: 1 }],
+    migrations: &[
+        Migration { sql: include_str!("../../sql/metrics-collector/0001_metrics.sql"), oldest_reader: 1 },
+        Migration { sql: include_str!("../../sql/metrics-collector/0002_received.sql"), oldest_reader: 1 },
+    ],
     import: Some(import::IMPORT),
 };
 
