@@ -12,7 +12,7 @@ PROMETHEUS := target/prometheus/usr/bin
 # The hostile clients come by themselves: what they measure should not be the other tests' load.
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
-.PHONY: all run test check bench clean help build prometheus
+.PHONY: all run test torture check bench clean help build prometheus
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -27,6 +27,9 @@ run: all ## Build and start everything with generated keys, and print how to use
 test: check all $(PYTHON) prometheus ## Install what the tests need and run all of them against the built binaries
 	$(TEST) -- --skip hostile::
 	$(TEST) --test it hostile::
+
+torture: all ## Follow 200 logs to which everything happens, where the tests follow 20
+	MONLIGHT_TORTURE_RUNS=200 $(TEST) --test it torture -- --nocapture
 
 check: ## Format, lints and documentation, warnings being errors
 	cargo fmt --check
