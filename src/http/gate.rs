@@ -77,18 +77,23 @@ impl Gate {
     pub(super) fn admit(&mut self, head: &Head, framing: Framing, peer: IpAddr, now: Instant) -> Result<Admitted> {
         let segments = head.segments().ok_or_else(|| Error::Invalid("The path must be UTF-8".into()))?;
         let found = find(&self.rules, head.method(), &segments);
-        let open = matches!(&found, Found::Route(index, _) if self.rules[*index].access == Access::Open);
+        let access = match &found {
+            Found::Route(index, _) => Some(self.rules[*index].access),
+            Found::OtherMethods(_) | Found::Nothing => None,
+        };
+        let open = access == Some(Access::Open);
+        let in_url = matches!(access, Some(Access::KeyInUrl(_)));
         let client = self.settings.proxies.client(peer, self.forwarded_for(head).as_deref());
         let client = subscriber(client);
         let mut principal = Arc::clone(&self.anonymous);
         if !open {
             if let Err(retry_after_s) = self.address_rate.admit(client, now) {
-                let project = self.holder(head).and_then(|holder| self.holders[holder].project());
+                let project = self.holder(head, in_url).and_then(|holder| self.holders[holder].project());
                 return Err(self.refused.too_many(project, retry_after_s));
             }
             // Without a key nobody learns what there is.
             if segments.first().is_some_and(|first| first == "api") || found != Found::Nothing {
-                principal = self.key(head, now)?;
+                principal = self.key(head, in_url, now)?;
             }
         }
         let (route, params) = match found {
@@ -97,7 +102,7 @@ impl Gate {
             Found::Nothing => return Err(Error::NotFound("There is nothing at this path".into())),
         };
         let rule = &self.rules[route];
-        if let Access::Key(scope) = rule.access
+        if let Some(scope) = rule.access.scope()
             && !principal.may(scope)
         {
             let scope = format!("{scope:?}").to_lowercase();
@@ -117,8 +122,8 @@ impl Gate {
     }
 
     /// The holder of the key a head carries, counted against the key's own limit.
-    fn key(&mut self, head: &Head, now: Instant) -> Result<Arc<Principal>> {
-        let holder = self.holder(head).ok_or(Error::Unauthorized)?;
+    fn key(&mut self, head: &Head, in_url: bool, now: Instant) -> Result<Arc<Principal>> {
+        let holder = self.holder(head, in_url).ok_or(Error::Unauthorized)?;
         let principal = Arc::clone(&self.holders[holder]);
         let admitted = self.key_rate.admit(holder, now);
         admitted.map_err(|retry_after_s| self.refused.too_many(principal.project(), retry_after_s))?;
@@ -126,8 +131,12 @@ impl Gate {
     }
 
     /// Which key a head carries, if any.
-    fn holder(&self, head: &Head) -> Option<usize> {
-        self.settings.keys.holder(head.field("x-api-key").or_else(|| bearer(head))?)
+    fn holder(&self, head: &Head, in_url: bool) -> Option<usize> {
+        if let Some(key) = head.field("x-api-key").or_else(|| bearer(head)) {
+            return self.settings.keys.holder(key);
+        }
+        let (_, key) = head.query().into_iter().find(|(name, _)| in_url && name == "api_key")?;
+        self.settings.keys.holder(&key)
     }
 
     /// Every `X-Forwarded-For` in one, since a proxy may append a field of its own.

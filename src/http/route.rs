@@ -15,6 +15,18 @@ pub enum Access {
     Open,
     /// Holders of a key with this scope.
     Key(Scope),
+    /// The same, where a browser cannot set headers: the key may also stand in the URL, as `?api_key=`.
+    KeyInUrl(Scope),
+}
+
+impl Access {
+    /// What is asked of the key, where one is asked for.
+    pub(super) fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Open => None,
+            Self::Key(scope) | Self::KeyInUrl(scope) => Some(scope),
+        }
+    }
 }
 
 /// Where a body is kept while it arrives.

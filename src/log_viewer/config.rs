@@ -9,7 +9,7 @@ use crate::service::Defaults;
 const DEFAULTS: Defaults = Defaults {
     port: "5011",
     database_path: "./data/logs.db",
-    rate_limit: "200",
+    rate_limit: "60",
     max_body_size: "65536",
     synchronous: "NORMAL",
 };

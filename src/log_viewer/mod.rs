@@ -49,7 +49,9 @@ const SCHEMA: Schema = Schema {
 fn routes() -> Vec<Route<LogViewer>> {
     let read = Access::Key(Scope::Read);
     let stream = |path, answer: fn(&LogViewer, &Request, Responder)| {
-        let rule = Rule { method: Method::Get, path, access: read, body: Body::None };
+        // A browser's EventSource sends no headers of one's own.
+        let access = Access::KeyInUrl(Scope::Read);
+        let rule = Rule { method: Method::Get, path, access, body: Body::None };
         Route::deferred(rule, Box::new(move |viewer, request, responder| answer(viewer, &request, responder)))
     };
     vec![

@@ -94,3 +94,18 @@ fn two_keys_at_once_make_rotation_possible() {
         service.send(&report.clone().header("X-API-Key", "new-key")).expect(new);
     }
 }
+
+#[test]
+fn a_key_may_stand_in_the_url_where_a_browser_can_send_no_headers() {
+    let viewer = Setup::log_viewer().env("LOG_LEVEL", "debug").start();
+    let ask = |path: &str| viewer.send(&Request::get(path).without("X-API-Key"));
+    ask(&format!("/api/logs/export?api_key={KEY}")).expect(200);
+    ask("/api/logs/export?api_key=wrong").expect(401);
+    ask("/api/logs/export").expect(401);
+    ask(&format!("/api/logs?api_key={KEY}")).expect(401);
+    // A header that is wrong is not made up for.
+    let both = Request::get(&format!("/api/logs/export?api_key={KEY}")).header("X-API-Key", "wrong");
+    viewer.send(&both).expect(401);
+    assert!(viewer.log().iter().all(|line| !line.contains(KEY)), "{:#?}", viewer.log());
+    assert!(viewer.log().iter().any(|line| line.contains("/api/logs/export")), "{:#?}", viewer.log());
+}
