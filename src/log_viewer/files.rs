@@ -13,6 +13,8 @@ use flate2::bufread::MultiGzDecoder;
 /// A first line that is longer is known by this much of it.
 const FIRST_LINE_BYTES_MAX: usize = 64 * 1024;
 const UNPACK_BUFFER_BYTES: usize = 16 * 1024;
+/// Looks at a folder in which files are rotated right now. Docker takes longer for one than a look does.
+const LOOKS_MAX: usize = 20;
 
 /// Which file this is on its disk, while it is held open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +124,24 @@ impl Sibling {
 
 /// The files of the log at `path`, the newest first: itself, then `.1`, `.2` or `.1.gz` as Docker and logrotate name
 /// them, then `-20260131` as logrotate does with `dateext`.
+///
+/// Names are read first and files looked at then, so that a rotation in between shows one file under two names and hides
+/// another. Two looks that find the same had none.
 pub(super) fn siblings(path: &Path) -> io::Result<Vec<Sibling>> {
+    let mut found = look(path)?;
+    for _ in 0..LOOKS_MAX {
+        let again = look(path)?;
+        let same = found.len() == again.len()
+            && found.iter().zip(&again).all(|(one, other)| (&one.path, one.inode) == (&other.path, other.inode));
+        found = again;
+        if same {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn look(path: &Path) -> io::Result<Vec<Sibling>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Ok(Vec::new());
     };
