@@ -9,10 +9,15 @@ STATIC := RUSTFLAGS='-C target-feature=+crt-static'
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
 PROMETHEUS := target/prometheus/usr/bin
+DOCKER := $(CURDIR)/target/docker
+# Its client and its daemon are of one version, so they come before any other.
+DOCKER_PATH := $(DOCKER)/usr/sbin:$(DOCKER)/usr/bin:$(DOCKER)/bin
+DOCKER_LIBRARIES := $(DOCKER)/lib/$(shell uname -m)-linux-gnu:$(DOCKER)/usr/lib/$(shell uname -m)-linux-gnu
 # The hostile clients come by themselves: what they measure should not be the other tests' load.
-TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
+TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) LD_LIBRARY_PATH="$(DOCKER_LIBRARIES)" \
+	PATH="$(DOCKER_PATH):$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
-.PHONY: all run test torture check bench clean help build prometheus
+.PHONY: all run test torture check bench clean help build prometheus docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -24,7 +29,7 @@ build:
 run: all ## Build and start everything with generated keys, and print how to use it
 	@deploy/run.sh
 
-test: check all $(PYTHON) prometheus ## Install what the tests need and run all of them against the built binaries
+test: check all $(PYTHON) prometheus docker ## Install what the tests need and run all of them against the built binaries
 	$(TEST) -- --skip hostile::
 	$(TEST) --test it hostile::
 
@@ -52,6 +57,17 @@ prometheus:
 		mkdir -p target/prometheus && cd target/prometheus && command -v apt-get dpkg >/dev/null && \
 		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && apt-get download -qq prometheus && dpkg -x prometheus_*.deb .; \
 	} || echo "prometheus cannot be had here" >&2
+
+# A real Docker, whose containers the log viewer reads: Debian's as well, unpacked and not installed. Its client is a
+# package of its own from Debian 13 on, and one of its libraries is not on every machine.
+docker:
+	@[ -x $(DOCKER)/usr/sbin/dockerd ] || { \
+		mkdir -p $(DOCKER) && cd $(DOCKER) && command -v apt-get dpkg >/dev/null && \
+		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && \
+		apt-get download -qq docker.io containerd runc busybox-static libdevmapper1.02.1 && \
+		{ apt-get download -qq docker-cli 2>/dev/null || true; } && \
+		for package in *.deb; do dpkg -x $$package . && rm $$package || exit 1; done; \
+	} || echo "Docker cannot be had here" >&2
 
 clean: ## Remove everything that was built
 	cargo clean

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Service, wait_until};
 
@@ -44,4 +44,10 @@ pub fn container(viewer: &Service, name: &str) -> Value {
     let answer = viewer.get("/api/logs/containers").expect(200).json();
     let containers = answer["containers"].as_array().unwrap();
     containers.iter().find(|container| container["name"] == name).cloned().unwrap_or_default()
+}
+
+/// Waits until a container has as many entries.
+#[track_caller]
+pub fn has(viewer: &Service, name: &str, entries: u32) {
+    becomes(&(name, json!(entries)), || (name, container(viewer, name)["log_count"].clone()));
 }

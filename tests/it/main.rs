@@ -14,6 +14,7 @@ mod collector_federate;
 mod collector_import;
 mod collector_percentiles;
 mod contract;
+mod docker;
 mod durability;
 mod harness;
 mod hostile;
