@@ -1,6 +1,8 @@
 //! What the benches share: a service to measure and keep-alive clients that load it, the two ceilings they have in common,
 //! medians, and rows of the tables they print.
 
+#![allow(dead_code, reason = "each bench needs some of it")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -85,13 +87,24 @@ impl Process {
 
     /// Prints a row of it: resident now and at its peak, in MB.
     pub fn memory_row(&self, what: &str) {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let field = |name: &str| -> f64 {
-            let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-            line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0.0)
-        };
-        let (now, peak) = (field("VmRSS:") * 1024.0 / 1e6, field("VmHWM:") * 1024.0 / 1e6);
-        println!("{what:<48} {now:>10.1} {peak:>8.1}");
+        println!("{what:<48} {:>10.1} {:>8.1}", self.mb("VmRSS:"), self.mb("VmHWM:"));
+    }
+
+    /// Memory in MB: `VmRSS:` is resident now, `VmHWM:` was at its peak.
+    pub fn mb(&self, field: &str) -> f64 {
+        self.said("status", field) * 1024.0 / 1e6
+    }
+
+    /// Bytes it has written so far, to whatever.
+    pub fn bytes_written(&self) -> f64 {
+        self.said("io", "wchar:")
+    }
+
+    /// A number that `/proc` has of it.
+    fn said(&self, file: &str, field: &str) -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("it runs");
+        let line = text.lines().find(|line| line.starts_with(field)).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0.0)
     }
 }
 
@@ -108,9 +121,11 @@ fn thread_cpu(folder: &Path) -> Duration {
     Duration::from_nanos(text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
-/// One keep-alive connection.
+/// One keep-alive connection, made anew where an answer was the last on it.
 pub struct Client {
+    address: SocketAddr,
     socket: BufReader<TcpStream>,
+    closed: bool,
     body: Vec<u8>,
 }
 
@@ -118,35 +133,68 @@ impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).expect("the server accepts");
         socket.set_nodelay(true).expect("a socket option");
-        Self { socket: BufReader::new(socket), body: Vec::new() }
+        Self { address, socket: BufReader::new(socket), closed: false, body: Vec::new() }
     }
 
     /// Sends a whole request and answers the status; the body can be looked at until the next one.
     pub fn send(&mut self, request: &[u8]) -> u16 {
+        if self.closed {
+            *self = Self::connect(self.address);
+        }
+        let (status, length) = self.begin(request);
+        match length {
+            Some(length) => {
+                self.body.resize(length, 0);
+                self.socket.read_exact(&mut self.body).expect("the whole body");
+            }
+            None => while self.chunk() {},
+        }
+        status
+    }
+
+    /// Sends a request and answers the status and the body's length; `None` when it comes in chunks.
+    pub fn begin(&mut self, request: &[u8]) -> (u16, Option<usize>) {
         self.socket.get_mut().write_all(request).expect("the server reads");
-        let (mut line, mut status, mut length) = (String::new(), 0, 0);
+        self.body.clear();
+        let (mut line, mut status, mut length) = (String::new(), 0, Some(0));
         loop {
             line.clear();
             self.socket.read_line(&mut line).expect("the server answers");
             if status == 0 {
                 status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
             } else if let Some(value) = line.strip_prefix("Content-Length: ") {
-                length = value.trim().parse().expect("a length");
+                length = Some(value.trim().parse().expect("a length"));
+            } else if line == "Transfer-Encoding: chunked\r\n" {
+                length = None;
+            } else if line == "Connection: close\r\n" {
+                self.closed = true;
             } else if line == "\r\n" {
-                break;
+                return (status, length);
             }
         }
-        self.body.resize(length, 0);
-        self.socket.read_exact(&mut self.body).expect("the whole body");
-        status
+    }
+
+    /// Adds the next chunk to the body; `false` after the last.
+    pub fn chunk(&mut self) -> bool {
+        let (mut line, before) = (String::new(), self.body.len());
+        self.socket.read_line(&mut line).expect("a chunk");
+        let length = usize::from_str_radix(line.trim(), 16).expect("a chunk's length");
+        self.body.resize(before + length + 2, 0);
+        self.socket.read_exact(&mut self.body[before..]).expect("a whole chunk");
+        self.body.truncate(before + length);
+        length > 0
     }
 
     pub fn body(&self) -> &[u8] {
         &self.body
     }
+
+    pub fn clear(&mut self) {
+        self.body.clear();
+    }
 }
 
-fn get(path: &str) -> Vec<u8> {
+pub fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: bench\r\nX-API-Key: k\r\n\r\n").into_bytes()
 }
 
@@ -235,7 +283,8 @@ fn round(things: usize, elapsed: Duration, cpu: Duration, took: &mut [Duration])
     Round { per_second: things / elapsed.as_secs_f64(), cpu_us: cpu.as_secs_f64() * 1e6 / things, p50_ms, p99_ms }
 }
 
-fn middle_and_tail_ms(took: &mut [Duration]) -> (f64, f64) {
+/// The median and the 99th percentile, in ms.
+pub fn middle_and_tail_ms(took: &mut [Duration]) -> (f64, f64) {
     took.sort_unstable();
     let quantile = |q: f64| took[((took.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
     (quantile(0.5), quantile(0.99))
@@ -311,8 +360,13 @@ pub fn latency_head(title: &str) {
 /// Prints how long a kind of request takes, in ms: median and 99th percentile of [`QUERIES`], one after the other, and
 /// the server's CPU time of one; `path` gets a running number.
 pub fn latency_row(process: &Process, what: &str, path: impl Fn(usize) -> String) {
+    latency_row_of(process, QUERIES, what, path);
+}
+
+/// The same of so many requests.
+pub fn latency_row_of(process: &Process, queries: usize, what: &str, path: impl Fn(usize) -> String) {
     let (mut client, cpu) = (Client::connect(process.address), process.cpu());
-    let mut took: Vec<Duration> = (0..QUERIES)
+    let mut took: Vec<Duration> = (0..queries)
         .map(|number| {
             let path = path(number);
             let request = get(&path);
