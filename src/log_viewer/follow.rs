@@ -19,7 +19,7 @@ use super::watch::{Change, Watch, concerns};
 use crate::background::{Job, Pause};
 use crate::clock::Timestamp;
 use crate::db::give_back;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Entries and bytes of messages after which a turn ends.
 const TURN_ENTRIES: usize = 1_500;
@@ -326,8 +326,10 @@ impl Rounds {
             if let Some(log) = self.logs.get_mut(&key) {
                 log.in_flight -= 1;
                 if let Err(why) = outcome {
-                    // The writer says in the log when the disk is the reason.
-                    log::debug!("{}: {why}", log.found.name);
+                    // The writer says in the log when the disk is the reason, and what follows one failure fails too.
+                    if matches!(why, Error::Internal(_)) && !log.failed {
+                        log::error!("{} cannot be stored: {why}", log.found.name);
+                    }
                     log.failed = true;
                     log.dirty = true;
                     log.not_before = Instant::now() + TRY_AGAIN_AFTER;

@@ -98,7 +98,7 @@ pub(super) struct Ring<'t> {
     limits: Limits,
     segments: Vec<Segment>,
     arrivals: i64,
-    /// Ids given in this change that are not above all others.
+    /// Ids given to entries that are not in their segment yet.
     given: HashSet<i64>,
     highest: i64,
 }
@@ -219,6 +219,7 @@ impl<'t> Ring<'t> {
         segment.entries += rows.len() as i64;
         segment.bytes += bytes;
         segment.last_arrival = self.arrivals;
+        self.given.clear();
         Ok(Landed { slot, first_id, last_id, first_arrival, last_arrival: self.arrivals })
     }
 
@@ -231,11 +232,8 @@ impl<'t> Ring<'t> {
         while id <= self.highest && self.is_taken(id)? {
             id += 1;
         }
-        if id > self.highest {
-            self.highest = id;
-        } else {
-            self.given.insert(id);
-        }
+        self.highest = self.highest.max(id);
+        self.given.insert(id);
         Ok(id)
     }
 
