@@ -67,6 +67,8 @@ struct Log {
     in_flight: usize,
     failed: bool,
     not_before: Instant,
+    /// Whether it was not there at the first look.
+    appeared: bool,
     /// Whether Docker has removed it; what can still be read is.
     gone: bool,
     reason: Option<String>,
@@ -206,6 +208,7 @@ impl Rounds {
                     in_flight: 0,
                     failed: false,
                     not_before: Instant::now(),
+                    appeared: !self.first_look,
                     gone: false,
                     reason: None,
                     found,
@@ -359,7 +362,7 @@ impl Rounds {
                 // What began since anything was last stored is new, whatever its size.
                 let stored_before_ns = self.stored_before_ms.saturating_mul(1_000_000);
                 let is_new =
-                    !self.first_look || self.stored_before_ms > 0 && began_after(&path, moment_of, stored_before_ns)?;
+                    log.appeared || self.stored_before_ms > 0 && began_after(&path, moment_of, stored_before_ns)?;
                 let begin = if is_new { Begin::Whole } else { Begin::Tail(self.tail_bytes) };
                 (Follower::begin(&path, moment_of, begin)?, [None; 2], 0)
             }
