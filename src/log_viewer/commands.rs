@@ -128,8 +128,8 @@ impl Append {
 /// Removes what is more than may be kept, or older, and logs that are gone and of which nothing is left.
 pub(super) struct Trim {
     pub(super) limits: Limits,
-    /// The numbers of the logs that exist.
-    pub(super) existing: Vec<i64>,
+    /// The numbers of the logs that exist; `None` when nobody has looked yet.
+    pub(super) existing: Option<Vec<i64>>,
     pub(super) now: Timestamp,
 }
 
@@ -140,11 +140,12 @@ impl Command for Trim {
         let age = self.limits.age;
         let oldest_ns = if age.is_zero() { 0 } else { self.now.minus(age).ms().saturating_mul(1_000_000) };
         Ring::open(transaction, self.limits)?.trim(oldest_ns)?;
+        let Some(existing) = self.existing else { return Ok(()) };
         let mut gone = transaction.prepare_cached(
             "SELECT id FROM containers WHERE NOT EXISTS (SELECT 1 FROM counters WHERE container_id = containers.id)",
         )?;
         let gone: Vec<i64> = gone.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        for container in gone.into_iter().filter(|container| !self.existing.contains(container)) {
+        for container in gone.into_iter().filter(|container| !existing.contains(container)) {
             for statement in ["DELETE FROM cursors WHERE container_id = ?1", "DELETE FROM containers WHERE id = ?1"] {
                 transaction.prepare_cached(statement)?.execute([container])?;
             }

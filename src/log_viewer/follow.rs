@@ -393,7 +393,7 @@ impl Rounds {
 
     fn trim(&mut self, pause: &Pause) {
         self.trimmed = Some(Instant::now());
-        let existing = self.logs.values().map(|log| log.container).collect();
+        let existing = Some(self.logs.values().map(|log| log.container).collect());
         let writer = &self.viewer.core.writer;
         let trimmed = writer.run(Trim { limits: self.limits, existing, now: Timestamp::now() }).and_then(|()| {
             let load = |bytes: &std::sync::atomic::AtomicU64| bytes.load(std::sync::atomic::Ordering::Relaxed);

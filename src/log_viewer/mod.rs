@@ -88,6 +88,10 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     routes.extend(service::routes(common.metrics_open));
     let (bound, settings, database) = common.open(SCHEMA, commands::shrink)?;
     let limits = config.limits;
+    // The limits may be smaller than they were, and no answer shows more than they allow.
+    if let Err(why) = database.writer.run(commands::Trim { limits, existing: None, now: Timestamp::now() }) {
+        log::warn!("old entries stay for now: {why}");
+    }
     let state = |core| LogViewer {
         core,
         limits,
