@@ -1,7 +1,7 @@
 //! Which logs there are: Docker's containers by their own files, and text files by name.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -89,13 +89,16 @@ impl Discovery {
     /// The container of a folder; `None` for one that Docker is still making, or has just removed.
     fn container(&mut self, folder: &Path) -> Option<Found> {
         let config = folder.join("config.v2.json");
-        let version = std::fs::metadata(&config).map(|file| version(&file));
+        // Opened, since what may be looked at may not always be read.
+        let version = File::open(&config).and_then(|file| file.metadata()).map(|file| version(&file));
         let known = self.read.get(folder);
         match (version, known) {
             (Ok(version), Some((of, found))) if *of == version => found.clone(),
             (Ok(version), known) => {
                 // It is rewritten while the container runs, so what is read may be half of it: then what was known stands.
                 let (of, found) = match read_container(folder, &config) {
+                    // What cannot be read now may be soon, and nothing about the container changes with it.
+                    Some(found) if found.log.is_err() => (Version::default(), Some(found)),
                     Some(found) => (version, Some(found)),
                     None => (Version::default(), known.and_then(|(_, found)| found.clone())),
                 };
@@ -201,7 +204,7 @@ fn read_container(folder: &Path, config: &Path) -> Option<Found> {
 
 fn read_bounded(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).ok()?;
+    let file = File::open(path).ok()?;
     std::io::Read::read_to_end(&mut std::io::Read::take(file, CONFIG_BYTES_MAX), &mut bytes).ok()?;
     Some(bytes)
 }
@@ -245,7 +248,7 @@ fn text_file(name: &str, path: &Path) -> Found {
 
 /// A log's path, unless it cannot be opened. One that is not there yet will be.
 fn readable(path: PathBuf) -> Result<PathBuf, String> {
-    match std::fs::File::open(&path) {
+    match File::open(&path) {
         Ok(_) => Ok(path),
         Err(why) if why.kind() == ErrorKind::NotFound => Ok(path),
         Err(why) => Err(unreadable(&path, &why)),
