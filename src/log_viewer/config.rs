@@ -69,7 +69,9 @@ impl Config {
         for entry in env.list("LOG_FILES") {
             match entry.split_once('=') {
                 Some((name, path)) if !name.trim().is_empty() && !path.trim().is_empty() => {
-                    files.push((name.trim().to_owned(), PathBuf::from(path.trim())));
+                    // A name alone has no folder that could be watched.
+                    let path = std::path::absolute(path.trim()).unwrap_or_else(|_| PathBuf::from(path.trim()));
+                    files.push((name.trim().to_owned(), path));
                 }
                 _ => env.fault("LOG_FILES", "must be name=path,name=path"),
             }
