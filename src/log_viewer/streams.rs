@@ -46,22 +46,30 @@ impl Drop for Place {
     }
 }
 
+/// Whether a stream has come to its end, which its client is told.
+type Ended = bool;
+
 /// Begins a stream on a thread of its own. `run` ends when the client is gone.
 fn begin(
     (taken, places, busy): (&Arc<AtomicUsize>, usize, &'static str),
     (name, content_type): (&str, &'static str),
     responder: Responder,
-    run: impl FnOnce(Stream) -> io::Result<()> + Send + 'static,
+    run: impl FnOnce(&mut Stream) -> io::Result<Ended> + Send + 'static,
 ) {
     let Some(place) = Place::take(taken, places) else { return responder.send(Error::Busy(busy).into()) };
     if responder.wants_head_only() {
         return responder.send(Response::new(200, content_type, Vec::new()));
     }
     let body = move || {
-        let _place = place;
         // Proxies such as nginx would gather what is to be seen at once.
         let head = Response::new(200, content_type, Vec::new()).with("X-Accel-Buffering", "no".into());
-        if let Err(why) = responder.stream(&head).and_then(run) {
+        let streamed = responder.stream(&head).and_then(|mut stream| {
+            let ended = run(&mut stream)?;
+            // Whoever has seen the end may come again at once.
+            drop(place);
+            if ended { stream.finish() } else { Ok(()) }
+        });
+        if let Err(why) = streamed {
             log::debug!("a stream ended early: {why}");
         }
     };
@@ -107,25 +115,25 @@ struct Tail {
 }
 
 impl Tail {
-    fn run(&mut self, mut stream: Stream) -> io::Result<()> {
+    fn run(&mut self, stream: &mut Stream) -> io::Result<Ended> {
         let deadline = Instant::now() + TAIL_WITHIN;
         stream.send(RETRY.as_bytes())?;
         while Instant::now() < deadline && !stream.is_stopping() {
             match self.hub.after(self.seen, LOOK_EVERY) {
-                News::Nothing if !stream.is_open() => return Ok(()),
+                News::Nothing if !stream.is_open() => return Ok(false),
                 News::Nothing => {
                     if self.said.elapsed() >= HEARTBEAT_EVERY {
                         self.say(
-                            &mut stream,
+                            stream,
                             &format!("event: heartbeat\ndata: {{\"time\":\"{}\"}}\n\n", Timestamp::now()),
                         )?;
                     }
                 }
-                news => self.tell(&mut stream, &news).map_err(|why| io::Error::other(why.to_string()))??,
+                news => self.tell(stream, &news).map_err(|why| io::Error::other(why.to_string()))??,
             }
         }
-        self.say(&mut stream, "event: close\ndata: {}\n\n")?;
-        stream.finish()
+        self.say(stream, "event: close\ndata: {}\n\n")?;
+        Ok(true)
     }
 
     fn say(&mut self, stream: &mut Stream, events: &str) -> io::Result<()> {
@@ -216,11 +224,11 @@ struct Export {
 
 impl Export {
     /// Sends everything, the oldest first. An export that cannot be finished has no last chunk.
-    fn run(self, mut stream: Stream) -> io::Result<()> {
+    fn run(self, stream: &mut Stream) -> io::Result<Ended> {
         let mut next = Some(self.filter.first_id);
         while let Some(id) = next {
             if stream.is_stopping() {
-                return Ok(());
+                return Ok(false);
             }
             let read = || -> Result<(Vec<Shown>, Option<i64>)> {
                 let reader = self.readers.lend()?;
@@ -232,7 +240,7 @@ impl Export {
             stream.send(lines.as_bytes())?;
             next = further;
         }
-        stream.finish()
+        Ok(true)
     }
 
     fn line(&self, entry: &Shown) -> String {
