@@ -149,7 +149,6 @@ impl Rounds {
     fn begin(&mut self) -> Result<()> {
         let reader = self.viewer.core.readers.lend()?;
         self.stored_before_ms = super::store::total(&reader, "stored_at")?;
-        self.viewer.hub.begin(super::store::total(&reader, "arrivals")?);
         Ok(())
     }
 

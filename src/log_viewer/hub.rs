@@ -10,7 +10,7 @@ use super::ring::Landed;
 const REMEMBERED: usize = 1_024;
 
 /// What was stored last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Hub {
     recent: Mutex<Recent>,
     changed: Condvar,
@@ -33,9 +33,9 @@ pub(super) enum News {
 }
 
 impl Hub {
-    /// Notes what was there before anything landed.
-    pub(super) fn begin(&self, latest_arrival: i64) {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).latest_arrival = latest_arrival;
+    /// With the arrival of what was stored last before anything lands.
+    pub(super) fn new(latest_arrival: i64) -> Self {
+        Self { recent: Mutex::new(Recent { latest_arrival, ..Recent::default() }), changed: Condvar::new() }
     }
 
     /// Notes what was stored, and wakes those who wait for it.
@@ -84,8 +84,7 @@ mod tests {
 
     #[test]
     fn a_reader_hears_of_what_it_has_not_seen() {
-        let hub = Hub::default();
-        hub.begin(10);
+        let hub = Hub::new(10);
         assert_eq!(hub.after(10, Duration::ZERO), News::Nothing);
         assert_eq!(hub.after(9, Duration::ZERO), News::Behind(10));
         hub.landed(&[batch(11, 12), batch(13, 13)]);

@@ -92,10 +92,13 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     if let Err(why) = database.writer.run(commands::Trim { limits, existing: None, now: Timestamp::now() }) {
         log::warn!("old entries stay for now: {why}");
     }
+    // Who watches from the first moment on must not be told of everything as if it were new.
+    let latest = database.readers.lend().and_then(|reader| store::total(&reader, "arrivals"));
+    let hub = Arc::new(Hub::new(latest.map_err(|why| Failure::Start(format!("cannot start: {why}")))?));
     let state = |core| LogViewer {
         core,
         limits,
-        hub: Arc::default(),
+        hub,
         overview: Mutex::default(),
         tails: Arc::default(),
         exports: Arc::default(),
