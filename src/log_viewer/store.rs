@@ -353,8 +353,9 @@ impl Query<'_> {
         Ok(entries)
     }
 
-    /// Entries that fit and came after an arrival, at most `count`, in the order they came.
-    pub(super) fn arrived_after(&self, arrival: i64, count: usize) -> Result<Vec<Shown>> {
+    /// Entries that fit and came after an arrival, in the order they came, and the arrival up to which that is; `None`
+    /// when these are all. At most `count` are read, so fewer are left where texts fail a test.
+    pub(super) fn arrived_after(&self, arrival: i64, count: usize) -> Result<(Vec<Shown>, Option<i64>)> {
         let mut entries: Vec<Shown> = Vec::new();
         let mut segments: Vec<&Segment> = self.segments.iter().filter(|one| one.last_arrival > arrival).collect();
         segments.sort_unstable_by_key(|segment| segment.last_arrival);
@@ -369,7 +370,9 @@ impl Query<'_> {
                 break;
             }
         }
-        Ok(entries)
+        let further = entries.last().filter(|_| entries.len() >= count).map(|last| last.arrival);
+        entries.retain(|entry| self.filter.search.passes(&entry.message));
+        Ok((entries, further))
     }
 }
 

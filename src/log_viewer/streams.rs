@@ -162,10 +162,10 @@ impl Tail {
                 }
                 News::Behind(latest) => {
                     let query = Query::new(&snapshot, &self.filter)?;
-                    let entries = query.arrived_after(self.seen, ENTRIES_AT_ONCE)?;
-                    let whole = entries.len() < ENTRIES_AT_ONCE;
-                    let seen = entries.last().map_or(*latest, |last| last.arrival);
-                    (entries, if whole { seen.max(*latest) } else { seen })
+                    let (entries, further) = query.arrived_after(self.seen, ENTRIES_AT_ONCE)?;
+                    // What was stored since it was heard how far behind this is may be among them.
+                    let last = entries.last().map_or(0, |last| last.arrival);
+                    (entries, further.unwrap_or(last.max(*latest)))
                 }
             }
         };
