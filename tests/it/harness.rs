@@ -392,7 +392,8 @@ impl Client {
         self.read(head_only).expect("an answer")
     }
 
-    fn read(&mut self, head_only: bool) -> Option<Answer> {
+    /// The next answer's head, for bodies that are read bit by bit; `None` when the server closed without one.
+    pub fn head(&mut self) -> Option<Answer> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let read = self.socket.read_until(b'\n', &mut head);
@@ -407,11 +408,15 @@ impl Client {
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
+        Some(Answer { status, headers, body: Vec::new() })
+    }
+
+    fn read(&mut self, head_only: bool) -> Option<Answer> {
+        let Answer { status, headers, mut body } = self.head()?;
         if (100..200).contains(&status) {
-            return Some(Answer { status, headers, body: Vec::new() });
+            return Some(Answer { status, headers, body });
         }
         let length = headers.iter().find(|(name, _)| name == "content-length").map(|(_, value)| value.parse().unwrap());
-        let mut body = Vec::new();
         match length {
             _ if head_only => {}
             Some(length) => {

@@ -20,6 +20,7 @@ mod harness;
 mod hostile;
 mod log_fixtures;
 mod logs;
+mod log_tail;
 mod notify;
 mod prometheus;
 mod python;
