@@ -202,7 +202,11 @@ enum Content {
 /// What a read has brought.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reading {
-    Bytes(usize),
+    Bytes {
+        read: usize,
+        /// Whether they are the first of a file that was opened before there were any.
+        first: bool,
+    },
     End,
     /// The file is no longer the one that was read: it was cut, and perhaps written to again.
     Changed,
@@ -241,6 +245,11 @@ impl LogFile {
         matches!(self.content, Content::Packed(_))
     }
 
+    /// The first line it is known by so far.
+    pub(super) fn first_line(&self) -> Option<Fingerprint> {
+        self.fingerprint
+    }
+
     /// Its first line, once it has one.
     pub(super) fn fingerprint(&mut self) -> io::Result<Option<Fingerprint>> {
         if let (None, Content::Plain(file)) = (self.fingerprint, &self.content) {
@@ -273,11 +282,16 @@ impl LogFile {
                 other => break other?,
             }
         };
+        let first = self.offset == 0 && self.fingerprint.is_none();
+        if let Some(end) = memchr::memchr(b'\n', &buffer[..read]).filter(|_| first) {
+            // From what was read, since the file may be cut and written again at any moment.
+            self.fingerprint = Some(Fingerprint::of(&buffer[..=end]));
+        }
         if !self.is_itself()? {
             return Ok(Reading::Changed);
         }
         self.offset += read as u64;
-        Ok(if read == 0 { Reading::End } else { Reading::Bytes(read) })
+        Ok(if read == 0 { Reading::End } else { Reading::Bytes { read, first } })
     }
 
     /// Whether a plain file is at least as long as what was read of it, and begins with the same line.

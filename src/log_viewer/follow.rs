@@ -375,11 +375,12 @@ impl Rounds {
     /// Notes that a log cannot be read for the moment.
     fn complain(&mut self, key: &str, why: &io::Error) -> bool {
         let Some(log) = self.logs.get_mut(key) else { return false };
-        log.not_before = Instant::now() + TRY_AGAIN_AFTER;
         // What cannot be read of one that is gone never will be.
         log.dirty &= !log.gone;
         // What is rotated at this moment is there at the next.
-        if why.kind() != io::ErrorKind::NotFound {
+        let rotated = why.kind() == io::ErrorKind::NotFound;
+        log.not_before = Instant::now() + if rotated { GATHER } else { TRY_AGAIN_AFTER };
+        if !rotated {
             let path = log.found.log.clone().unwrap_or_default();
             let reason = unreadable(&path, why);
             if log.reason.as_ref() != Some(&reason) {

@@ -287,8 +287,14 @@ impl Follower {
                 self.enter(oldest, 0)?;
                 continue;
             };
-            match file.read(buffer)? {
-                Reading::Bytes(read) => {
+            let reading = file.read(buffer)?;
+            // What was written before, copied and cut, was not seen; these bytes are read again when their turn comes.
+            if matches!(reading, Reading::Bytes { first: true, .. }) && self.find_missed()? {
+                continue;
+            }
+            let Some(file) = &mut self.file else { continue };
+            match reading {
+                Reading::Bytes { read, .. } => {
                     if self.lines(&buffer[..read], line)? {
                         return Ok(Turn::More);
                     }
@@ -422,13 +428,16 @@ impl Follower {
     /// The file was cut. Where it was copied before, as logrotate does with `copytruncate`, the copy has its rest; then
     /// it is begun again.
     fn find_again(&mut self) -> io::Result<()> {
-        let wanted = self.known.back().filter(|(number, _)| *number == self.number).map(|(_, print)| *print);
+        let wanted = self.file.as_ref().and_then(LogFile::first_line);
         let offset = if self.position.file == self.number { self.position.offset } else { 0 };
+        if wanted.is_none() && self.find_missed()? {
+            return Ok(());
+        }
         for sibling in siblings(&self.path)?.iter().skip(1) {
             if wanted.is_none() || sibling.content_bytes()? < offset {
                 continue;
             }
-            let Some(mut copy) = LogFile::open(sibling)? else { continue };
+            let mut copy = LogFile::open(sibling)?.ok_or_else(rotated)?;
             if copy.fingerprint()? == wanted {
                 // The same content under another name: marks into it stay right.
                 copy.skip_to(offset)?;
@@ -439,6 +448,7 @@ impl Follower {
         }
         if let Some(file) = &mut self.file {
             file.begin_again();
+            self.passed.extend(wanted);
             self.number += 1;
             self.forget_rest();
         }
@@ -452,7 +462,7 @@ impl Follower {
         let held = self.file.as_ref().map(LogFile::inode);
         let Some(index) = siblings.iter().position(|sibling| Some(sibling.inode) == held) else { return Ok(false) };
         let Some(missed) = self.oldest_unread(&siblings)?.filter(|missed| *missed > index) else { return Ok(false) };
-        let Some(opened) = LogFile::open(&siblings[missed])? else { return Ok(false) };
+        let opened = LogFile::open(&siblings[missed])?.ok_or_else(rotated)?;
         self.enter(opened, 0).map(|()| true)
     }
 
