@@ -202,11 +202,7 @@ enum Content {
 /// What a read has brought.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reading {
-    Bytes {
-        read: usize,
-        /// Whether they are the first of a file that was opened before there were any.
-        first: bool,
-    },
+    Bytes(usize),
     End,
     /// The file is no longer the one that was read: it was cut, and perhaps written to again.
     Changed,
@@ -282,8 +278,8 @@ impl LogFile {
                 other => break other?,
             }
         };
-        let first = self.offset == 0 && self.fingerprint.is_none();
-        if let Some(end) = memchr::memchr(b'\n', &buffer[..read]).filter(|_| first) {
+        let unknown = self.offset == 0 && self.fingerprint.is_none();
+        if let Some(end) = memchr::memchr(b'\n', &buffer[..read]).filter(|_| unknown) {
             // From what was read, since the file may be cut and written again at any moment.
             self.fingerprint = Some(Fingerprint::of(&buffer[..=end]));
         }
@@ -291,7 +287,7 @@ impl LogFile {
             return Ok(Reading::Changed);
         }
         self.offset += read as u64;
-        Ok(if read == 0 { Reading::End } else { Reading::Bytes { read, first } })
+        Ok(if read == 0 { Reading::End } else { Reading::Bytes(read) })
     }
 
     /// Whether a plain file is at least as long as what was read of it, and begins with the same line.

@@ -96,6 +96,8 @@ pub(super) struct Follower {
     cut_bytes: u64,
     /// Whether the file was rotated away; it has been read to its end only if that was seen before its last read.
     rotated: bool,
+    /// Whether the file was opened before it had a line, and nothing of it was read since.
+    unseen: bool,
     /// Whether the beginning of the next line is missing, since reading began in the midst of it.
     torn: bool,
     /// The first lines of older files, which are read or not wanted.
@@ -193,6 +195,7 @@ impl Follower {
             carry: Vec::new(),
             cut_bytes: 0,
             rotated: false,
+            unseen: false,
             torn: false,
             passed: Vec::new(),
             gaps: 0,
@@ -227,6 +230,7 @@ impl Follower {
         } else {
             self.position = Mark { file: self.number, offset };
         }
+        self.unseen = file.first_line().is_none();
         self.file = Some(file);
         self.forget_rest();
         Ok(())
@@ -288,23 +292,20 @@ impl Follower {
                 continue;
             };
             let reading = file.read(buffer)?;
-            // What was written before, copied and cut, was not seen; these bytes are read again when their turn comes.
-            if matches!(reading, Reading::Bytes { first: true, .. }) && self.find_missed()? {
+            if self.unseen && reading != Reading::Changed && self.find_missed()? {
+                // What was read is read again when its turn comes.
                 continue;
             }
             let Some(file) = &mut self.file else { continue };
             match reading {
-                Reading::Bytes { read, .. } => {
+                Reading::Bytes(read) => {
+                    self.unseen = false;
                     if self.lines(&buffer[..read], line)? {
                         return Ok(Turn::More);
                     }
                 }
                 Reading::Changed => self.find_again()?,
                 Reading::End => {
-                    if file.fingerprint()?.is_none() && self.find_missed()? {
-                        continue;
-                    }
-                    let Some(file) = &self.file else { continue };
                     let here = Inode::at(&self.path)?;
                     let moved = match here {
                         Some(inode) => file.packed() || inode != file.inode(),
@@ -381,18 +382,8 @@ impl Follower {
         for _ in 0..LOOKS_MAX {
             let Some(file) = &mut self.file else { return Ok(false) };
             let siblings = siblings(&self.path)?;
-            let held = file.inode();
             let print = file.fingerprint()?;
-            let mut index = siblings.iter().position(|sibling| sibling.inode == held);
-            if index.is_none() && print.is_some() {
-                // Packed meanwhile.
-                for (at, sibling) in siblings.iter().enumerate() {
-                    if sibling.fingerprint()? == print {
-                        index = Some(at);
-                        break;
-                    }
-                }
-            }
+            let index = place_of(file, print, &siblings)?;
             let Some(next) = (match index {
                 Some(index) => index.checked_sub(1),
                 None => self.oldest_unread(&siblings)?,
@@ -441,6 +432,7 @@ impl Follower {
             if copy.fingerprint()? == wanted {
                 // The same content under another name: marks into it stay right.
                 copy.skip_to(offset)?;
+                self.unseen = false;
                 self.file = Some(copy);
                 self.forget_rest();
                 return Ok(());
@@ -448,6 +440,7 @@ impl Follower {
         }
         if let Some(file) = &mut self.file {
             file.begin_again();
+            self.unseen = true;
             self.passed.extend(wanted);
             self.number += 1;
             self.forget_rest();
@@ -459,8 +452,8 @@ impl Follower {
     /// and was not read either. Answers whether there is one, which is gone on with.
     fn find_missed(&mut self) -> io::Result<bool> {
         let siblings = siblings(&self.path)?;
-        let held = self.file.as_ref().map(LogFile::inode);
-        let Some(index) = siblings.iter().position(|sibling| Some(sibling.inode) == held) else { return Ok(false) };
+        let Some(file) = &self.file else { return Ok(false) };
+        let Some(index) = place_of(file, file.first_line(), &siblings)? else { return Ok(false) };
         let Some(missed) = self.oldest_unread(&siblings)?.filter(|missed| *missed > index) else { return Ok(false) };
         let opened = LogFile::open(&siblings[missed])?.ok_or_else(rotated)?;
         self.enter(opened, 0).map(|()| true)
@@ -482,4 +475,18 @@ fn rotated() -> io::Error {
 /// The first lines of files that have one.
 fn fingerprints(siblings: &[Sibling]) -> io::Result<Vec<Fingerprint>> {
     siblings.iter().map(Sibling::fingerprint).filter_map(io::Result::transpose).collect()
+}
+
+/// Which of the files is the one that is held: the same one, or what it was packed to meanwhile.
+fn place_of(file: &LogFile, print: Option<Fingerprint>, siblings: &[Sibling]) -> io::Result<Option<usize>> {
+    let index = siblings.iter().position(|sibling| sibling.inode == file.inode());
+    if index.is_some() || print.is_none() {
+        return Ok(index);
+    }
+    for (at, sibling) in siblings.iter().enumerate() {
+        if sibling.fingerprint()? == print {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
 }
