@@ -13,6 +13,7 @@ use super::points::{self, Kind};
 use super::series::{Hasher, Identity, Known, Resolved};
 use super::store::{RECEIVED_HOURS, TALLY_COLUMNS, read_tally, total};
 use super::tally::{Detail, Tally};
+use super::whole::{Gathered, Metric};
 use crate::clock::Timestamp;
 use crate::db::Command;
 use crate::error::{Error, Result};
@@ -204,8 +205,9 @@ fn add_to_total(transaction: &Connection, name: &str, number: i64) -> Result<()>
     Ok(())
 }
 
-/// Folds points that are in no tier yet into both, and into what there was of each series in all. Each point is folded
-/// once: the tiers and the mark up to which they reach change in one transaction.
+/// Folds points that are in no tier yet into both, as their series' and as their metrics' whole, and into what there was
+/// of each series in all. Each point is folded once: the tiers and the mark up to which they reach change in one
+/// transaction.
 pub(super) struct RollUp {
     pub(super) now: Timestamp,
 }
@@ -218,6 +220,7 @@ impl Command for RollUp {
         let mark = total(transaction, "rolled_up")?;
         let mut read =
             transaction.prepare_cached("SELECT id, series_id, at, value FROM points WHERE id > ?1 ORDER BY id")?;
+        let mut wholes = Gathered::beyond(transaction, mark)?;
         let mut find = Touched::find(transaction)?;
         let mut rows = read.query([mark])?;
         let (mut last, mut points, mut tallies) = (mark, 0, 0);
@@ -232,7 +235,7 @@ impl Command for RollUp {
             let series = match touched.entry(row.get(1)?) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(first) => {
-                    let series = Touched::load(&mut find, transaction, *first.key())?;
+                    let series = Touched::load(&mut find, transaction, *first.key(), &mut wholes)?;
                     first.insert(Box::new(series))
                 }
             };
@@ -242,13 +245,14 @@ impl Command for RollUp {
         // In the order of the primary keys, so that neighbours are written together.
         let mut sorted: Vec<i64> = touched.keys().copied().collect();
         sorted.sort_unstable();
-        let (mut minutes, mut hours) = (Fold::into(transaction, "minutes")?, Fold::into(transaction, "hours")?);
+        let mut tiers = Tiers::of(transaction)?;
         for id in sorted {
             if let Some(series) = touched.remove(&id) {
-                series.store(transaction, id, &mut minutes, &mut hours)?;
+                series.store(transaction, id, &mut tiers, &mut wholes)?;
             }
         }
-        for (name, value) in [("rolled_up", last), ("rolled_up_at", self.now.ms())] {
+        wholes.store(&mut tiers)?;
+        for (name, value) in [("rolled_up", last), ("whole_up_to", last), ("rolled_up_at", self.now.ms())] {
             transaction.prepare_cached("UPDATE totals SET value = ?2 WHERE name = ?1")?.execute((name, value))?;
         }
         Ok(more)
@@ -260,24 +264,25 @@ struct Touched {
     kind: Kind,
     detail: Detail,
     cumulative: Cumulative,
+    /// The place of its metric's whole, where there is one.
+    whole: Option<usize>,
     /// Sorted. One or two as a rule.
     minutes: Vec<(i64, Tally)>,
 }
 
 impl Touched {
     fn find(transaction: &Connection) -> Result<CachedStatement<'_>> {
-        Ok(transaction.prepare_cached("SELECT type, name FROM series WHERE id = ?1")?)
+        Ok(transaction.prepare_cached("SELECT name, type, project FROM series WHERE id = ?1")?)
     }
 
-    fn load(find: &mut CachedStatement<'_>, transaction: &Connection, id: i64) -> Result<Self> {
-        let found = find.query_row([id], |row| {
-            let kind = row.get_ref(0)?.as_str().ok().and_then(Kind::named).unwrap_or(Kind::Gauge);
-            Ok((kind, Detail::of(Some(kind), row.get_ref(1)?.as_str().unwrap_or_default())))
-        });
+    fn load(find: &mut CachedStatement<'_>, transaction: &Connection, id: i64, wholes: &mut Gathered) -> Result<Self> {
         // A series goes after its points. Were one missing all the same, rollups must not wait for it for ever.
-        let (kind, detail) = found.optional()?.unwrap_or((Kind::Gauge, Detail::default()));
+        let metric = find.query_row([id], |row| Metric::read(row, 0)).optional()?;
+        let kind = metric.as_ref().and_then(|metric| Kind::named(&metric.kind)).unwrap_or(Kind::Gauge);
+        let detail = metric.as_ref().map(|metric| Detail::of(Some(kind), &metric.name)).unwrap_or_default();
+        let whole = metric.map(|metric| wholes.find(transaction, metric)).transpose()?.flatten();
         let cumulative = Cumulative::load_numbers(transaction, id)?;
-        Ok(Self { kind, detail, cumulative, minutes: Vec::with_capacity(1) })
+        Ok(Self { kind, detail, cumulative, whole, minutes: Vec::with_capacity(1) })
     }
 
     /// Adds a point; answers whether it is the first of a minute.
@@ -294,30 +299,53 @@ impl Touched {
         false
     }
 
-    fn store(mut self, transaction: &Connection, id: i64, minutes: &mut Fold<'_>, hours: &mut Fold<'_>) -> Result<()> {
-        let mut hour: Option<(i64, Tally)> = None;
+    fn store(mut self, transaction: &Connection, id: i64, tiers: &mut Tiers<'_>, wholes: &mut Gathered) -> Result<()> {
         if self.kind == Kind::Histogram {
             self.cumulative.load_sketch(transaction, id)?;
         }
-        for (minute, tally) in self.minutes {
+        for (minute, tally) in &self.minutes {
             if let Some(sketch) = &tally.sketch {
                 self.cumulative.sketch.merge(sketch);
             }
+            if let Some(whole) = self.whole {
+                wholes.add(whole, *minute, tally);
+            }
+        }
+        tiers.put(id, self.minutes)?;
+        self.cumulative.store(transaction, id)
+    }
+}
+
+/// Both tiers, to merge tallies into.
+pub(super) struct Tiers<'c> {
+    minutes: Fold<'c>,
+    hours: Fold<'c>,
+}
+
+impl<'c> Tiers<'c> {
+    fn of(transaction: &'c Connection) -> Result<Self> {
+        Ok(Self { minutes: Fold::into(transaction, "minutes")?, hours: Fold::into(transaction, "hours")? })
+    }
+
+    /// Merges minutes, in order, of a series or of a metric's whole.
+    pub(super) fn put(&mut self, id: i64, minutes: impl IntoIterator<Item = (i64, Tally)>) -> Result<()> {
+        let mut hour: Option<(i64, Tally)> = None;
+        for (minute, tally) in minutes {
             let its_hour = minute.div_euclid(60);
             match &mut hour {
                 Some((known, all)) if *known == its_hour => all.merge(&tally),
                 other => {
                     if let Some((over, all)) = other.replace((its_hour, tally.clone())) {
-                        hours.put(id, over, all)?;
+                        self.hours.put(id, over, all)?;
                     }
                 }
             }
-            minutes.put(id, minute, tally)?;
+            self.minutes.put(id, minute, tally)?;
         }
-        if let Some((last, all)) = hour {
-            hours.put(id, last, all)?;
+        match hour {
+            Some((last, all)) => self.hours.put(id, last, all),
+            None => Ok(()),
         }
-        self.cumulative.store(transaction, id)
     }
 }
 
@@ -337,7 +365,7 @@ impl<'c> Fold<'c> {
         Ok(Self { read: transaction.prepare_cached(&read)?, write: transaction.prepare_cached(&write)? })
     }
 
-    /// Merges a tally into a bucket of a series.
+    /// Merges a tally into a bucket of a series, or of a metric's whole.
     pub(super) fn put(&mut self, series: i64, bucket: i64, mut tally: Tally) -> Result<()> {
         let mut rows = self.read.query((series, bucket))?;
         if let Some(row) = rows.next()? {
@@ -362,7 +390,7 @@ impl<'c> Fold<'c> {
     }
 }
 
-/// Removes some of what is older than its tier is kept, and series of which nothing is left.
+/// Removes some of what is older than its tier is kept, and series and metrics of which nothing is left.
 pub(super) struct Expire {
     pub(super) retention: Retention,
     pub(super) reader: Arc<Reader>,
@@ -388,7 +416,10 @@ impl Command for Expire {
             ("hours", before(self.retention.hours).div_euclid(MS_PER_HOUR)),
         ] {
             transaction.execute(
-                &format!("DELETE FROM {tier} WHERE bucket < ?1 AND series_id IN (SELECT id FROM series)"),
+                &format!(
+                    "DELETE FROM {tier} WHERE bucket < ?1
+                         AND series_id IN (SELECT id FROM series UNION ALL SELECT -id FROM metrics)"
+                ),
                 [bucket],
             )?;
         }
@@ -402,8 +433,16 @@ impl Command for Expire {
             [before(self.retention.minutes)],
         )?;
         if gone > 0 {
-            // The number of a series that is gone may be given to another one, which begins at nothing.
+            // The number of what is gone may be given to another one, which begins at nothing.
             transaction.execute("DELETE FROM cumulative WHERE series_id NOT IN (SELECT id FROM series)", [])?;
+            transaction.execute(
+                "DELETE FROM metrics
+                 WHERE NOT EXISTS (SELECT 1 FROM series s
+                         WHERE s.name = metrics.name AND s.type = metrics.type AND s.project = metrics.project)
+                     AND NOT EXISTS (SELECT 1 FROM hours WHERE series_id = -metrics.id)
+                     AND NOT EXISTS (SELECT 1 FROM minutes WHERE series_id = -metrics.id)",
+                [],
+            )?;
             self.reader.known.lock().unwrap_or_else(PoisonError::into_inner).forget();
             let sql = "UPDATE totals SET value = (SELECT count(*) FROM series) WHERE name = 'series'";
             transaction.execute(sql, [])?;

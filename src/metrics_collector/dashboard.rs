@@ -1,11 +1,11 @@
 //! What a first screen shows of a period: how much was measured, what most, and how web pages felt to visitors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{CachedStatement, Connection, Row};
 use serde::Serialize;
 
 use super::caps;
@@ -14,6 +14,7 @@ use super::series::OVERFLOW_LABELS;
 use super::store::{Resolution, Tier, put};
 use super::tally::{Detail, Tally};
 use super::vitals::{Rating, VITALS, VITALS_COUNT, Vital, fold_page};
+use super::whole::{self, Metric, Whole};
 use crate::clock::Timestamp;
 use crate::error::Result;
 
@@ -180,6 +181,8 @@ struct Series {
     kind: String,
     /// Of series that browsers report vitals in.
     measured: Option<Measured>,
+    /// Of which it is a part, where that can be read in its place.
+    whole: Option<Whole>,
 }
 
 /// Which vital, and on which page.
@@ -199,18 +202,27 @@ impl Measured {
 
 /// Every series of one project or of all, in the order of their ids.
 fn series(connection: &Connection, project: Option<&str>) -> Result<Vec<Series>> {
-    let mut read = connection
-        .prepare_cached("SELECT id, name, type, labels FROM series WHERE ?1 IS NULL OR project = ?1 ORDER BY id")?;
+    let wholes = whole::of_all(connection)?;
+    let mut read = connection.prepare_cached(
+        "SELECT id, labels, name, type, project FROM series WHERE ?1 IS NULL OR project = ?1 ORDER BY id",
+    )?;
     let mut rows = read.query([project])?;
-    let mut found = Vec::new();
+    let (mut found, mut mixed) = (Vec::new(), HashSet::new());
     while let Some(row) = rows.next()? {
-        let (name, kind): (String, String) = (row.get(1)?, row.get(2)?);
+        let metric = Metric::read(row, 2)?;
+        let whole = wholes.get(&metric).copied();
+        let Metric { name, kind, .. } = metric;
         let vital = Vital::named(&name).filter(|_| kind == Kind::Histogram.name());
         let measured = match vital {
-            Some(vital) => measured(vital, row.get_ref(3)?.as_str().unwrap_or("{}")),
+            Some(vital) => measured(vital, row.get_ref(1)?.as_str().unwrap_or("{}")),
             None => None,
         };
-        found.push(Series { id: row.get(0)?, name, kind, measured });
+        // That whole is not only what browsers reported.
+        mixed.extend(whole.filter(|_| vital.is_some() && measured.is_none()).map(|whole| whole.id));
+        found.push(Series { id: row.get(0)?, name, kind, measured, whole });
+    }
+    for series in &mut found {
+        series.whole = series.whole.filter(|whole| !mixed.contains(&whole.id));
     }
     Ok(found)
 }
@@ -226,12 +238,34 @@ fn measured(vital: &'static Vital, labels: &str) -> Option<Measured> {
     browser.then(|| Measured { vital, index, page: labels.get("page").map(|page| fold_page(page)) })
 }
 
+/// Counts and sums of rows, of which nothing else is asked.
+struct Sums<'c>(CachedStatement<'c>);
+
+impl<'c> Sums<'c> {
+    fn of(connection: &'c Connection, tier: &Tier<'_>) -> Result<Self> {
+        Ok(Self(connection.prepare_cached(&format!(
+            "SELECT coalesce(sum(count), 0), coalesce(sum(sum), 0.0) FROM {} WHERE series_id = ?1
+                 AND bucket >= ?2 AND bucket < ?3",
+            tier.resolution().tier()
+        ))?))
+    }
+
+    /// Of a series, or of a metric's whole.
+    fn read(&mut self, id: i64, buckets: &Range<i64>) -> Result<(u64, f64)> {
+        if buckets.is_empty() {
+            return Ok((0, 0.0));
+        }
+        let sums = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?));
+        Ok(self.0.query_row((id, buckets.start, buckets.end), sums)?)
+    }
+}
+
 /// What was measured in a span of time.
 #[derive(Default)]
 struct Span {
     /// Count and sum by name and type.
     metrics: BTreeMap<(String, String), (u64, f64)>,
-    vitals: [BTreeMap<(), Tally>; VITALS_COUNT],
+    vitals: [Option<Tally>; VITALS_COUNT],
     by_page: [BTreeMap<String, Tally>; VITALS_COUNT],
     /// Percentiles of each vital and the count of all, by bucket.
     by_bucket: BTreeMap<i64, ([Option<f64>; VITALS_COUNT], u64)>,
@@ -241,28 +275,45 @@ impl Span {
     fn read(connection: &Connection, tier: &Tier<'_>, series: &[Series], buckets: Range<i64>) -> Result<Self> {
         let mut span = Self::default();
         let mut by_bucket: [BTreeMap<i64, Tally>; VITALS_COUNT] = Default::default();
-        let mut sums = connection.prepare_cached(&format!(
-            "SELECT coalesce(sum(count), 0), coalesce(sum(sum), 0.0) FROM {} WHERE series_id = ?1
-                 AND bucket >= ?2 AND bucket < ?3",
-            tier.name()
-        ))?;
+        let mut sums = Sums::of(connection, tier)?;
+        let mut begun = HashSet::new();
         for series in series {
-            let (mut count, mut sum) = (0, 0.0);
-            let mut add = |tally: &Tally| (count, sum) = (count + tally.count, sum + tally.sum);
-            if let Some(measured) = &series.measured {
-                let by_bucket = &mut by_bucket[measured.index];
-                if let Some(all) = read_series(tier, series.id, measured.detail(), &buckets, by_bucket)? {
-                    add(&all);
-                    span.put(measured, all);
+            let [apart, together] = whole::split(&buckets, series.whole, tier.resolution());
+            let whole = series.whole.filter(|whole| begun.insert(whole.id));
+            let fresh = tier.fresh(series.id, &buckets);
+            let Some(measured) = &series.measured else {
+                fresh.for_each(|(_, tally)| span.count(&series.name, &series.kind, (tally.count, tally.sum)));
+                span.count(&series.name, &series.kind, sums.read(series.id, &apart)?);
+                if let Some(whole) = whole {
+                    span.count(&series.name, &series.kind, sums.read(whole.id, &together)?);
                 }
-            } else {
-                tier.fresh(series.id, &buckets).for_each(|(_, tally)| add(tally));
-                let (rows_count, rows_sum): (i64, f64) =
-                    sums.query_row((series.id, buckets.start, buckets.end), |row| Ok((row.get(0)?, row.get(1)?)))?;
-                (count, sum) = (count + rows_count.unsigned_abs(), sum + rows_sum);
+                continue;
+            };
+            let (detail, by_bucket) = (measured.detail(), &mut by_bucket[measured.index]);
+            let mut of_page: Option<Tally> = None;
+            let mut put_both = |bucket, tally: Tally| {
+                add(&mut of_page, &tally);
+                put(by_bucket, bucket, tally);
+            };
+            tier.rows(series.id, detail, &apart, &mut put_both)?;
+            fresh.for_each(|(bucket, tally)| put_both(bucket, tally.clone()));
+            if let Some(whole) = whole {
+                tier.rows(whole.id, detail, &together, |bucket, tally| put(by_bucket, bucket, tally))?;
             }
-            if count > 0 {
-                span.count(&series.name, &series.kind, (count, sum));
+            // Pages are told apart by series alone.
+            let Some(page) = &measured.page else { continue };
+            tier.rows(series.id, detail, &together, |_, tally| add(&mut of_page, &tally))?;
+            if let Some(tally) = of_page {
+                put(&mut span.by_page[measured.index], page.clone(), tally);
+            }
+        }
+        for (index, vital) in VITALS.iter().enumerate() {
+            for tally in by_bucket[index].values() {
+                add(&mut span.vitals[index], tally);
+            }
+            if let Some(all) = &span.vitals[index] {
+                let sums = (all.count, all.sum);
+                span.count(vital.metric, Kind::Histogram.name(), sums);
             }
         }
         span.by_bucket = by_key(by_bucket)
@@ -272,14 +323,10 @@ impl Span {
         Ok(span)
     }
 
-    fn put(&mut self, measured: &Measured, tally: Tally) {
-        if let Some(page) = &measured.page {
-            put(&mut self.by_page[measured.index], page.clone(), tally.clone());
-        }
-        put(&mut self.vitals[measured.index], (), tally);
-    }
-
     fn count(&mut self, name: &str, kind: &str, (count, sum): (u64, f64)) {
+        if count == 0 {
+            return;
+        }
         let known = self.metrics.entry((name.to_owned(), kind.to_owned())).or_default();
         *known = (known.0 + count, known.1 + sum);
     }
@@ -290,8 +337,8 @@ impl Span {
             self.count(name, kind, *sums);
         }
         for vital in 0..VITALS_COUNT {
-            for tally in other.vitals[vital].values() {
-                put(&mut self.vitals[vital], (), tally.clone());
+            if let Some(tally) = &other.vitals[vital] {
+                add(&mut self.vitals[vital], tally);
             }
             for (page, tally) in &other.by_page[vital] {
                 put(&mut self.by_page[vital], page.clone(), tally.clone());
@@ -306,7 +353,7 @@ impl Span {
     }
 
     fn show(self, resolution: Resolution, warnings: Vec<String>) -> Dashboard {
-        let browsers = self.vitals.iter().any(|vital| !vital.is_empty());
+        let browsers = self.vitals.iter().any(Option::is_some);
         let summary = Summary {
             total_datapoints: self.metrics.values().map(|(count, _)| count).sum(),
             distinct_metrics: self.metrics.len(),
@@ -317,7 +364,7 @@ impl Span {
             count,
         };
         let web_vitals = browsers.then(|| WebVitals {
-            summary: self.vitals.map(|tally| summarise(tally.get(&()))).into(),
+            summary: self.vitals.map(|tally| summarise(tally.as_ref())).into(),
             timeseries: self.by_bucket.into_iter().map(moment).collect(),
             by_page: pages(self.by_page),
         });
@@ -325,23 +372,11 @@ impl Span {
     }
 }
 
-/// Adds a series to the buckets of its vital; answers all of it.
-fn read_series(
-    tier: &Tier<'_>,
-    series: i64,
-    detail: Detail,
-    buckets: &Range<i64>,
-    by_bucket: &mut BTreeMap<i64, Tally>,
-) -> Result<Option<Tally>> {
-    let mut all: Option<Tally> = None;
-    tier.each(series, detail, buckets, |bucket, tally| {
-        match &mut all {
-            Some(all) => all.merge(&tally),
-            None => all = Some(tally.clone()),
-        }
-        put(by_bucket, bucket, tally);
-    })?;
-    Ok(all)
+fn add(all: &mut Option<Tally>, tally: &Tally) {
+    match all {
+        Some(all) => all.merge(tally),
+        None => *all = Some(tally.clone()),
+    }
 }
 
 fn top(metrics: BTreeMap<(String, String), (u64, f64)>) -> Vec<Top> {

@@ -16,6 +16,7 @@ mod sketch;
 mod store;
 mod tally;
 mod vitals;
+mod whole;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,6 +42,7 @@ const SCHEMA: Schema = Schema {
     migrations: &[
         Migration { sql: include_str!("../../sql/metrics-collector/0001_metrics.sql"), oldest_reader: 1 },
         Migration { sql: include_str!("../../sql/metrics-collector/0002_received.sql"), oldest_reader: 1 },
+        Migration { sql: include_str!("../../sql/metrics-collector/0003_wholes.sql"), oldest_reader: 1 },
     ],
     import: Some(import::IMPORT),
 };

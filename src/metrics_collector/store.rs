@@ -1,7 +1,7 @@
 //! Every question asked of the metrics collector's database. Points that are in no tier yet are counted in, so an
 //! answer is right at any moment.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use rusqlite::{Connection, Row};
@@ -12,6 +12,7 @@ use super::points::Kind;
 use super::sketch::Sketch;
 use super::tally::{Detail, Tally};
 use super::vitals::Shares;
+use super::whole::{self, Whole};
 use crate::clock::Timestamp;
 use crate::error::Result;
 
@@ -40,7 +41,8 @@ impl Resolution {
         }
     }
 
-    fn tier(self) -> &'static str {
+    /// The table of its tier.
+    pub(super) fn tier(self) -> &'static str {
         match self {
             Self::Minute => "minutes",
             Self::Hour => "hours",
@@ -193,31 +195,33 @@ impl<'c> Tier<'c> {
         self.fresh.keys().any(|(_, bucket)| *bucket < end)
     }
 
-    /// The table of its rows.
-    pub(super) fn name(&self) -> &'static str {
-        self.resolution.tier()
+    /// How wide its buckets are.
+    pub(super) fn resolution(&self) -> Resolution {
+        self.resolution
     }
 
-    /// Everything of one series in a range of buckets: `put` gets a bucket's rows and its fresh points apart.
-    pub(super) fn each(
+    /// The rows of one series, or of a metric's whole, in a range of buckets.
+    pub(super) fn rows(
         &self,
-        series: i64,
+        id: i64,
         detail: Detail,
         buckets: &Range<i64>,
         mut put: impl FnMut(i64, Tally),
     ) -> Result<()> {
+        if buckets.is_empty() {
+            return Ok(());
+        }
         // What is not asked for takes half of the time: a month of many series is a lot of rows.
-        let whole = detail.is_distribution();
-        let columns = if whole { TALLY_COLUMNS } else { NUMBER_COLUMNS };
+        let all = detail.is_distribution();
+        let columns = if all { TALLY_COLUMNS } else { NUMBER_COLUMNS };
         let mut read = self.connection.prepare_cached(&format!(
             "SELECT bucket, {columns} FROM {} WHERE series_id = ?1 AND bucket >= ?2 AND bucket < ?3",
             self.resolution.tier()
         ))?;
-        let mut rows = read.query((series, buckets.start, buckets.end))?;
+        let mut rows = read.query((id, buckets.start, buckets.end))?;
         while let Some(row) = rows.next()? {
-            put(row.get(0)?, if whole { read_tally(row, 1)? } else { read_numbers(row, 1)? });
+            put(row.get(0)?, if all { read_tally(row, 1)? } else { read_numbers(row, 1)? });
         }
-        self.fresh(series, buckets).for_each(|(bucket, tally)| put(bucket, tally.clone()));
         Ok(())
     }
 }
@@ -234,22 +238,31 @@ pub(super) fn put<K: Ord>(tallies: &mut BTreeMap<K, Tally>, key: K, tally: Tally
 struct Fitting {
     kind: Option<Kind>,
     group: String,
+    whole: Option<Whole>,
 }
 
 /// In the order of their numbers: any other order would round sums and choose among last values differently each time.
 fn fitting(connection: &Connection, query: &Query) -> Result<BTreeMap<i64, Fitting>> {
-    let mut read = connection
-        .prepare_cached("SELECT id, type, labels FROM series WHERE name = ?1 AND (?2 IS NULL OR project = ?2)")?;
+    let all_together = query.labels.is_empty() && query.group_by.is_none();
+    let wholes = if all_together { whole::of_name(connection, &query.name)? } else { HashMap::new() };
+    let mut read = connection.prepare_cached(
+        "SELECT id, labels, name, type, project FROM series WHERE name = ?1 AND (?2 IS NULL OR project = ?2)",
+    )?;
     let mut rows = read.query((&query.name, &query.project))?;
     let mut found = BTreeMap::new();
     while let Some(row) = rows.next()? {
-        let labels: BTreeMap<String, String> =
-            serde_json::from_str(row.get_ref(2)?.as_str().unwrap_or("{}")).unwrap_or_default();
-        if query.labels.iter().all(|(name, value)| labels.get(name) == Some(value)) {
-            let group = query.group_by.as_ref().and_then(|label| labels.get(label)).cloned().unwrap_or_default();
-            let kind = Kind::named(row.get_ref(1)?.as_str().unwrap_or_default());
-            found.insert(row.get(0)?, Fitting { kind, group });
+        let metric = whole::Metric::read(row, 2)?;
+        let mut fitting =
+            Fitting { kind: Kind::named(&metric.kind), group: String::new(), whole: wholes.get(&metric).copied() };
+        if !all_together {
+            let labels: BTreeMap<String, String> =
+                serde_json::from_str(row.get_ref(1)?.as_str().unwrap_or("{}")).unwrap_or_default();
+            if query.labels.iter().any(|(name, value)| labels.get(name) != Some(value)) {
+                continue;
+            }
+            fitting.group = query.group_by.as_ref().and_then(|label| labels.get(label)).cloned().unwrap_or_default();
         }
+        found.insert(row.get(0)?, fitting);
     }
     Ok(found)
 }
@@ -260,11 +273,18 @@ pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Buc
     let series = fitting(&snapshot, query)?;
     let detail = |id: i64| series.get(&id).map(|fitting| Detail::of(fitting.kind, &query.name));
     let tier = Tier::since(&snapshot, query.since, query.resolution, detail)?;
+    let all = tier.first()..i64::MAX;
     let mut groups: HashMap<&str, BTreeMap<i64, Tally>> = HashMap::new();
+    let mut wholes = HashSet::new();
     for (id, fitting) in &series {
         let buckets = groups.entry(fitting.group.as_str()).or_default();
         let detail = Detail::of(fitting.kind, &query.name);
-        tier.each(*id, detail, &(tier.first()..i64::MAX), |bucket, tally| put(buckets, bucket, tally))?;
+        let [apart, together] = whole::split(&all, fitting.whole, query.resolution);
+        if let Some(whole) = fitting.whole.filter(|whole| wholes.insert(whole.id)) {
+            tier.rows(whole.id, detail, &together, |bucket, tally| put(buckets, bucket, tally))?;
+        }
+        tier.rows(*id, detail, &apart, |bucket, tally| put(buckets, bucket, tally))?;
+        tier.fresh(*id, &all).for_each(|(bucket, tally)| put(buckets, bucket, tally.clone()));
     }
     groups.retain(|_, buckets| !buckets.is_empty());
     let gauges = series.values().any(|fitting| fitting.kind == Some(Kind::Gauge));
