@@ -83,6 +83,19 @@ CREATE TABLE segment_9 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_i
 CREATE VIRTUAL TABLE search_9 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
 CREATE TABLE segment_10 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
 CREATE VIRTUAL TABLE search_10 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
+-- What one batch has added stays as it is until there are sixteen such parts. To merge them by fours, as FTS5 does by
+-- itself, writes everything once more.
+INSERT INTO search_0 (search_0, rank) VALUES ('automerge', 0);
+INSERT INTO search_1 (search_1, rank) VALUES ('automerge', 0);
+INSERT INTO search_2 (search_2, rank) VALUES ('automerge', 0);
+INSERT INTO search_3 (search_3, rank) VALUES ('automerge', 0);
+INSERT INTO search_4 (search_4, rank) VALUES ('automerge', 0);
+INSERT INTO search_5 (search_5, rank) VALUES ('automerge', 0);
+INSERT INTO search_6 (search_6, rank) VALUES ('automerge', 0);
+INSERT INTO search_7 (search_7, rank) VALUES ('automerge', 0);
+INSERT INTO search_8 (search_8, rank) VALUES ('automerge', 0);
+INSERT INTO search_9 (search_9, rank) VALUES ('automerge', 0);
+INSERT INTO search_10 (search_10, rank) VALUES ('automerge', 0);
 -- Always empty: whether a search is FTS5's syntax is tried here.
 CREATE VIRTUAL TABLE search_syntax USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
 
