@@ -140,7 +140,7 @@ impl<'c> Query<'c> {
                 continue;
             }
             let range = (self.filter.first_id, self.filter.end_id, count as i64);
-            self.ask((segment, false), ("e.id", "ORDER BY e.id DESC"), range, |row| {
+            self.ask((segment, false), ("id", "ORDER BY id DESC"), range, |row| {
                 fitting.ids.push(row.get(0)?);
                 Ok(None::<()>)
             })?;
@@ -151,7 +151,8 @@ impl<'c> Query<'c> {
     }
 
     /// A segment's entries as `e`, those that have the words looked for, which are bound as ?4. Without `whole` it may
-    /// be no more than their ids.
+    /// be no more than their ids. What is asked of `id` is asked of the index where there are words: it leaves out what
+    /// is before or behind, and has an order.
     fn from(&self, segment: &Segment, whole: bool) -> String {
         let slot = segment.slot;
         if self.filter.search.words.is_none() {
@@ -159,11 +160,7 @@ impl<'c> Query<'c> {
         }
         let found = format!("(SELECT rowid AS id FROM search_{slot} WHERE search_{slot} MATCH ?4)");
         let restricted = self.wanted.is_some() || !self.filter.levels.is_empty();
-        if whole || restricted {
-            format!("{found} s JOIN segment_{slot} e ON e.id = s.id")
-        } else {
-            format!("{found} e")
-        }
+        if whole || restricted { format!("{found} s JOIN segment_{slot} e USING (id)") } else { format!("{found} e") }
     }
 
     /// Asks for entries of a segment from one id to before another.
@@ -175,7 +172,7 @@ impl<'c> Query<'c> {
         mut row: impl FnMut(&Row<'_>) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         let mut read = self.connection.prepare_cached(&format!(
-            "SELECT {columns} FROM {} WHERE e.id >= ?1 AND e.id < ?2 AND {} {order} LIMIT ?3",
+            "SELECT {columns} FROM {} WHERE id >= ?1 AND id < ?2 AND {} {order} LIMIT ?3",
             self.from(segment, whole),
             self.condition
         ))?;
@@ -248,20 +245,21 @@ impl<'c> Query<'c> {
 
     /// Hands over id and level of every entry that fits, segment by segment. Answers whether there was time for all.
     fn each_text(&self, deadline: Instant, mut fits: impl FnMut(i64, u8)) -> Result<bool> {
+        // Without a test no text need be read.
+        let columns = if self.filter.search.tests.is_empty() { "id, level, ''" } else { "id, level, message" };
         let mut looked_at = 0usize;
         for segment in &self.segments {
             let range = (self.filter.first_id, self.filter.end_id, -1);
-            let no_time =
-                self.ask((segment, true), ("e.id, e.level, e.message", "ORDER BY e.id DESC"), range, |row| {
-                    looked_at += 1;
-                    if looked_at.is_multiple_of(TEXTS_PER_LOOK) && Instant::now() > deadline {
-                        return Ok(Some(()));
-                    }
-                    if self.filter.search.passes(row.get_ref(2)?.as_str().unwrap_or_default()) {
-                        fits(row.get(0)?, row.get(1)?);
-                    }
-                    Ok(None)
-                })?;
+            let no_time = self.ask((segment, true), (columns, "ORDER BY id DESC"), range, |row| {
+                looked_at += 1;
+                if looked_at.is_multiple_of(TEXTS_PER_LOOK) && Instant::now() > deadline {
+                    return Ok(Some(()));
+                }
+                if self.filter.search.passes(row.get_ref(2)?.as_str().unwrap_or_default()) {
+                    fits(row.get(0)?, row.get(1)?);
+                }
+                Ok(None)
+            })?;
             if no_time.is_some() {
                 return Ok(false);
             }
@@ -323,7 +321,7 @@ impl<'c> Query<'c> {
         let mut rows_by_id: BTreeMap<i64, Shown> = BTreeMap::new();
         for segment in self.segments.iter().filter(|segment| segment.last_id >= id) {
             let range = (id, self.filter.end_id, count as i64);
-            self.ask((segment, true), (SHOWN_COLUMNS, "ORDER BY e.id"), range, |row| {
+            self.ask((segment, true), (SHOWN_COLUMNS, "ORDER BY id"), range, |row| {
                 let entry = show(row, &self.names)?;
                 rows_by_id.insert(entry.id, entry);
                 Ok(None::<()>)
@@ -417,7 +415,7 @@ pub(super) fn moment_of(connection: &Connection, id: i64) -> Result<Option<Strin
     Ok(None)
 }
 
-const SHOWN_COLUMNS: &str = "e.id, e.arrival, e.at, e.container_id, e.stream, e.level, e.message";
+const SHOWN_COLUMNS: &str = "id, e.arrival, e.at, e.container_id, e.stream, e.level, e.message";
 
 fn show(row: &Row<'_>, names: &BTreeMap<i64, Container>) -> Result<Shown> {
     let container: i64 = row.get(3)?;
