@@ -28,7 +28,7 @@ const LINES: u64 = 500_000;
 /// Lines that questions are asked of.
 const KEPT: u64 = 100_000;
 /// As many rows as the viewer gives its writer at once.
-const BATCH: usize = 1_500;
+const BATCH: usize = 1_000;
 const CEILING_ROUND: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two lines: a day of 100,000.

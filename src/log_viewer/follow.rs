@@ -22,7 +22,7 @@ use crate::db::give_back;
 use crate::error::{Error, Result};
 
 /// Entries and bytes of messages after which a turn ends.
-const TURN_ENTRIES: usize = 1_500;
+const TURN_ENTRIES: usize = 1_000;
 const TURN_BYTES: usize = 512 * 1024;
 /// Batches that wait for the writer. One is read while another is stored.
 const IN_FLIGHT_MAX: usize = 2;
