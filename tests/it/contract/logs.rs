@@ -1,0 +1,399 @@
+//! `GET /api/logs` and what else answers entries and numbers: every filter, the order, pages, and who may ask.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Case, fits, hold, members};
+use crate::harness::{Folder, KEY, Request, Service, Setup};
+use crate::logs::{Container, becomes, encoded, exported, has, lines};
+
+const API_KEYS: &str = "app:ingest:app-key, eye:read:eye-key, ops:admin:ops-key, shop:ingest@shop:shop:key";
+
+/// Two containers with three entries each, whose messages begin with their names, in the order of time.
+fn gallery() -> Service {
+    gallery_of(|setup| setup)
+}
+
+fn gallery_of(with: impl Fn(Setup) -> Setup) -> Service {
+    let folder = Arc::new(Folder::new());
+    Container::new(&folder, "web-1").writes([
+        ("2026-01-31T12:00:00.123456789Z", "stdout", "alpha: first\n"),
+        ("2026-01-31T12:00:02Z", "stdout", "level=warn msg=\"gamma: slow\"\n"),
+        ("2026-01-31T12:01:30.5Z", "stderr", "epsilon: no level\n"),
+    ]);
+    Container::new(&folder, "db").writes([
+        ("2026-01-31T12:00:01.5Z", "stderr", "DEBUG: beta: ready\n"),
+        ("2026-01-31T12:00:59.999999999Z", "stdout", "[ERROR] delta: \u{1b}[31mfailed\u{1b}[0m\n"),
+        ("2026-01-31T12:05:00Z", "stdout", "CRITICAL: omega: gone\n"),
+    ]);
+    let viewer = with(Setup::log_viewer()).folder(&folder).start();
+    becomes(&json!(6), || viewer.get("/health").json()["logs_indexed"].clone());
+    viewer
+}
+
+/// The Greek letters in a list, in its order.
+#[track_caller]
+fn names(viewer: &Service, query: &str) -> String {
+    let page = viewer.get(&format!("/api/logs?{query}")).expect(200).json();
+    let name = |entry: &Value| {
+        let message = entry["message"].as_str().unwrap().split(": ").collect::<Vec<_>>();
+        message[message.len() - 2].trim_start_matches("level=warn msg=\"").trim_start_matches("[ERROR] ").to_owned()
+    };
+    let names: Vec<String> = page["logs"].as_array().unwrap().iter().map(name).collect();
+    assert_eq!(page["total"], names.len(), "{query}");
+    names.join(" ")
+}
+
+#[test]
+fn every_filter_of_the_logs_and_the_newest_first() {
+    let viewer = gallery();
+    let all = "omega epsilon delta gamma beta alpha";
+    for (query, expected) in [
+        ("", all),
+        ("unknown=1", all),
+        ("container=&level=&search=&since=&until=", all),
+        ("container=web-1", "epsilon gamma alpha"),
+        ("container=web-2", ""),
+        ("container=web", ""),
+        ("container=WEB-1", ""),
+        ("container=web*", "epsilon gamma alpha"),
+        ("container=*-1", "epsilon gamma alpha"),
+        ("container=*", all),
+        ("container=*b*", all),
+        ("container=d*b", "omega delta beta"),
+        ("container=%25", ""),
+        ("container=web_1", ""),
+        ("level=ERROR", "epsilon delta"),
+        ("level=error", "epsilon delta"),
+        ("level=DEBUG", "beta"),
+        ("level=INFO", "alpha"),
+        ("level=CRITICAL", "omega"),
+        ("level=%3E%3DWARNING", "omega epsilon delta gamma"),
+        ("level=>=WARNING", "omega epsilon delta gamma"),
+        ("level=>=DEBUG", all),
+        ("level=>=CRITICAL", "omega"),
+        ("level=DEBUG,CRITICAL", "omega beta"),
+        ("container=db&level=>=ERROR", "omega delta"),
+        ("since=2026-01-31T12:00:59.999Z", "omega epsilon delta"),
+        ("since=2026-01-31T12:01:00Z", "omega epsilon"),
+        ("since=2026-01-31T14:01:00%2B02:00", "omega epsilon"),
+        ("until=2026-01-31T12:00:01.5Z", "beta alpha"),
+        ("until=2026-01-31T12:00:01.499Z", "alpha"),
+        ("until=2026-01-31T12:00:00.123Z", "alpha"),
+        ("since=2026-01-31T12:00:02Z&until=2026-01-31T12:01:30.5Z", "epsilon delta gamma"),
+        ("since=2026-01-31T12:06:00Z", ""),
+        ("since=2026-01-31T12:05:00Z&until=2026-01-31T12:00:00Z", ""),
+        ("since=0000-01-01T00:00:00Z&until=9999-12-31T23:59:59Z", all),
+        ("search=failed", "delta"),
+        ("q=failed", "delta"),
+        ("search=slow&q=failed", "gamma"),
+        ("container=web*&search=level", "epsilon gamma"),
+        ("container=web*&search=level&level=WARNING", "gamma"),
+        ("contains=LEVEL%3Dw", "gamma"),
+        ("contains=: failed", "delta"),
+        ("regex=(?i)^(alpha|%5C%5Berror)", "delta alpha"),
+        ("contains=o&regex=o%24", ""),
+    ] {
+        assert_eq!(names(&viewer, &query.replace(' ', "+")), expected, "{query}");
+    }
+}
+
+#[test]
+fn what_is_no_level_and_no_time_is_named() {
+    let viewer = gallery();
+    let get = |query: &str| Request::get(&format!("/api/logs?{query}"));
+    let cases: [Case; 8] = [
+        ("a level", get("level=LOUD"), 400, json!("'level'")),
+        ("above nothing", get("level=>="), 400, json!("'level'")),
+        ("below", get("level=<=ERROR"), 400, json!("'level'")),
+        ("one of two", get("level=ERROR,LOUD"), 400, json!("'level'")),
+        ("since", get("since=yesterday"), 400, json!("'since'")),
+        ("until", get("until=2026-01-31"), 400, json!("'until'")),
+        ("a pattern", get("regex=("), 400, json!("'regex'")),
+        ("a long pattern", get(&format!("regex={}", "a".repeat(1_001))), 400, json!("'regex'")),
+    ];
+    hold(&viewer, cases);
+}
+
+#[test]
+fn an_entry_has_its_moment_with_the_fraction_and_nothing_else_than_promised() {
+    let viewer = gallery();
+    let body = viewer.get("/api/logs?level=INFO").expect(200).json();
+    let entry = &body["logs"][0];
+    assert_eq!(members(entry).len(), 6);
+    let expected = json!({
+        "timestamp": "2026-01-31T12:00:00.123456789Z", "container": "web-1", "stream": "stdout", "level": "INFO",
+        "message": "alpha: first",
+    });
+    assert!(fits(entry, &expected) && entry["id"].as_i64().unwrap() > 0, "{entry}");
+    assert_eq!((members(&body).len(), &body["limit"], &body["offset"]), (4, &json!(100), &json!(0)), "{body}");
+    let delta = viewer.get("/api/logs?level=ERROR&container=db").expect(200).json();
+    let expected =
+        json!({ "timestamp": "2026-01-31T12:00:59.999999999Z", "message": "[ERROR] delta: \u{1b}[31mfailed\u{1b}[0m" });
+    assert!(fits(&delta["logs"][0], &expected), "colours are kept: {delta}");
+}
+
+#[test]
+fn a_page_of_logs_is_a_part_of_the_whole() {
+    let viewer = gallery();
+    let page = |limit: i64, offset: i64| json!({ "limit": limit, "offset": offset });
+    for (query, expected) in [
+        ("limit=", page(100, 0)),
+        ("limit=1", page(1, 0)),
+        ("limit=500", page(500, 0)),
+        ("limit=0", page(1, 0)),
+        ("limit=-3", page(1, 0)),
+        ("limit=501", page(500, 0)),
+        ("limit=99999999999999999999", page(500, 0)),
+        ("limit=ten", page(100, 0)),
+        ("offset=-1", page(100, 0)),
+        ("offset=x", page(100, 0)),
+        ("offset=7", page(100, 7)),
+        ("offset=99999999999999999999", page(100, 100_000)),
+    ] {
+        viewer.get(&format!("/api/logs?{query}")).expect(200).has(expected);
+    }
+    let whole = viewer.get("/api/logs").expect(200).json();
+    let whole = whole["logs"].as_array().unwrap();
+    for limit in 1..=7 {
+        for offset in 0..=7 {
+            let page = viewer.get(&format!("/api/logs?limit={limit}&offset={offset}")).expect(200);
+            let page = page.has(json!({ "total": 6, "limit": limit, "offset": offset })).json();
+            let part: Vec<&Value> = whole.iter().skip(offset).take(limit).collect();
+            assert_eq!(page["logs"].as_array().unwrap().iter().collect::<Vec<_>>(), part, "{limit} {offset}");
+        }
+    }
+}
+
+#[test]
+fn entries_of_one_moment_keep_their_order_and_have_ids_of_their_own() {
+    let folder = Arc::new(Folder::new());
+    let moment = "2026-01-31T12:00:00.000000001Z";
+    let texts: Vec<String> = (0..50).map(|n| format!("line {n}\n")).collect();
+    Container::new(&folder, "web").writes(texts.iter().map(|text| (moment, "stdout", text.as_str())));
+    let viewer = Setup::log_viewer().folder(&folder).start();
+    has(&viewer, "web", 50);
+    let entries = exported(&viewer, "");
+    assert_eq!(lines(&entries), texts.iter().map(|text| text.trim_end()).collect::<Vec<_>>());
+    assert!(entries.is_sorted_by(|one, next| one.id < next.id), "{entries:?}");
+    let listed = viewer.get("/api/logs?limit=500").expect(200).json();
+    let newest: Vec<i64> =
+        listed["logs"].as_array().unwrap().iter().map(|entry| entry["id"].as_i64().unwrap()).collect();
+    assert!(newest.iter().rev().eq(entries.iter().map(|entry| &entry.id)));
+}
+
+#[test]
+fn numbers_of_containers_and_levels_are_under_both_paths() {
+    let viewer = gallery();
+    let levels = |debug, info, warning, error, critical| json!({ "DEBUG": debug, "INFO": info, "WARNING": warning, "ERROR": error, "CRITICAL": critical });
+    let containers = json!({ "containers": [
+        { "name": "db", "log_count": 3, "levels": levels(1, 0, 0, 1, 1), "image": "shop:1", "project": "shop",
+          "service": "", "followed": true, "reason": null },
+        { "name": "web-1", "log_count": 3, "levels": levels(0, 1, 1, 1, 0), "followed": true },
+    ] });
+    let stats = json!({
+        "total_logs": 6, "oldest_log": "2026-01-31T12:00:00.123456789Z", "newest_log": "2026-01-31T12:05:00.000000000Z",
+        "by_level": levels(1, 1, 1, 2, 1), "by_container": { "db": 3, "web-1": 3 },
+    });
+    let cases: [Case; 4] = [
+        ("containers", Request::get("/api/logs/containers"), 200, containers.clone()),
+        ("containers, short", Request::get("/api/containers"), 200, containers),
+        ("stats", Request::get("/api/logs/stats"), 200, stats.clone()),
+        ("stats, short", Request::get("/api/stats"), 200, stats),
+    ];
+    hold(&viewer, cases);
+}
+
+#[test]
+fn nothing_stored_is_no_error() {
+    let folder = Arc::new(Folder::new());
+    std::fs::create_dir(folder.path().join("containers")).unwrap();
+    let viewer = Setup::log_viewer().folder(&folder).start();
+    let cases: [Case; 6] = [
+        ("list", Request::get("/api/logs"), 200, json!({ "logs": [], "total": 0 })),
+        ("search", Request::get("/api/logs?search=x"), 200, json!({ "logs": [], "total": 0 })),
+        ("containers", Request::get("/api/containers"), 200, json!({ "containers": [] })),
+        ("stats", Request::get("/api/stats"), 200, json!({ "total_logs": 0, "oldest_log": null, "newest_log": null })),
+        ("histogram", Request::get("/api/logs/histogram"), 200, json!({ "buckets": [], "total": 0 })),
+        ("context", Request::get("/api/logs/1/context"), 404, json!("no entry 1")),
+    ];
+    hold(&viewer, cases);
+    assert_eq!(exported(&viewer, ""), []);
+    viewer.get("/health").expect(200).has(json!({ "logs_indexed": 0, "last_ingest": null, "containers": 0 }));
+}
+
+#[test]
+fn a_histogram_counts_what_the_filters_fit() {
+    let viewer = gallery();
+    let bucket = |minute: &str, count: i64, levels: Value| json!({ "bucket": format!("2026-01-31T12:{minute}:00Z"), "count": count, "levels": levels });
+    for (query, minutes, buckets) in [
+        (
+            "",
+            1,
+            json!([
+                bucket("00", 4, json!({ "DEBUG": 1, "INFO": 1, "WARNING": 1, "ERROR": 1, "CRITICAL": 0 })),
+                bucket("01", 1, json!({ "ERROR": 1 })),
+                bucket("05", 1, json!({ "CRITICAL": 1 })),
+            ]),
+        ),
+        (
+            "level=>=ERROR&bucket_minutes=5",
+            5,
+            json!([bucket("00", 2, json!({ "ERROR": 2 })), bucket("05", 1, json!({}))]),
+        ),
+        ("container=web*&bucket_minutes=0", 1, json!([bucket("00", 2, json!({})), bucket("01", 1, json!({}))])),
+        ("since=2026-01-31T12:01:00Z", 1, json!([bucket("01", 1, json!({})), bucket("05", 1, json!({}))])),
+        ("search=failed", 1, json!([bucket("00", 1, json!({ "ERROR": 1, "INFO": 0 }))])),
+        ("contains=o", 1, json!([bucket("00", 2, json!({})), bucket("01", 1, json!({})), bucket("05", 1, json!({}))])),
+        ("container=nobody", 1, json!([])),
+    ] {
+        let answer = viewer.get(&format!("/api/logs/histogram?{query}")).expect(200).json();
+        let total: i64 = buckets.as_array().unwrap().iter().map(|bucket| bucket["count"].as_i64().unwrap()).sum();
+        let expected = json!({ "bucket_minutes": minutes, "buckets": buckets, "total": total });
+        assert!(fits(&answer, &expected), "{query}: {answer} should have {expected}");
+    }
+    viewer.get("/api/logs/histogram?level=LOUD").expect(400).says("'level'");
+}
+
+#[test]
+fn an_entry_has_neighbours_in_its_own_container() {
+    let viewer = gallery();
+    let id = |query: &str| viewer.get(&format!("/api/logs?{query}")).expect(200).json()["logs"][0]["id"].clone();
+    let delta = id("search=failed");
+    let around = |query: &str| {
+        let answer = viewer.get(&format!("/api/logs/{delta}/context?{query}")).expect(200).json();
+        let messages =
+            answer["logs"].as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned());
+        messages.map(|message| message.split(": ").nth(1).map_or("delta".to_owned(), str::to_owned)).collect::<Vec<_>>()
+    };
+    for (query, expected) in [
+        ("", 3),
+        ("before=1&after=1", 3),
+        ("before=0", 2),
+        ("after=0", 2),
+        ("before=0&after=0", 1),
+        ("before=-1&after=1000", 2),
+    ] {
+        assert_eq!(around(query).len(), expected, "{query}");
+    }
+    let messages = viewer.get(&format!("/api/logs/{delta}/context")).expect(200).json();
+    let containers: Vec<&Value> =
+        messages["logs"].as_array().unwrap().iter().map(|entry| &entry["container"]).collect();
+    assert_eq!(containers, ["db"; 3], "in the order of time");
+    assert_eq!(messages["logs"][0]["message"], "DEBUG: beta: ready");
+    let cases: [Case; 3] = [
+        ("none", Request::get("/api/logs/7/context"), 404, json!("no entry 7")),
+        ("zero", Request::get("/api/logs/0/context"), 404, Value::Null),
+        ("no number", Request::get("/api/logs/x/context"), 404, Value::Null),
+    ];
+    hold(&viewer, cases);
+}
+
+#[test]
+fn an_export_has_everything_that_fits_in_both_formats() {
+    let viewer = gallery();
+    let text = |query: &str| viewer.get(&format!("/api/logs/export?{query}")).expect(200);
+    let ndjson = text("container=db");
+    assert_eq!(ndjson.header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(text("container=db&format=ndjson").text(), ndjson.text());
+    let listed = viewer.get("/api/logs?container=db").expect(200).json();
+    let mut newest: Vec<Value> = ndjson.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    newest.reverse();
+    assert_eq!(&Value::Array(newest), &listed["logs"], "the same entries, the oldest first");
+    let plain = text("format=text&level=>=ERROR");
+    assert_eq!(plain.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(
+        plain.text(),
+        "2026-01-31T12:00:59.999999999Z db stdout ERROR [ERROR] delta: \u{1b}[31mfailed\u{1b}[0m\n\
+         2026-01-31T12:01:30.500000000Z web-1 stderr ERROR epsilon: no level\n\
+         2026-01-31T12:05:00.000000000Z db stdout CRITICAL CRITICAL: omega: gone\n"
+    );
+    for (query, count) in [
+        ("search=failed", 1),
+        ("contains=o", 4),
+        ("regex=%5Ba-z%5D%2B: ", 6),
+        ("since=2026-01-31T12:00:02Z&until=2026-01-31T12:01:30.5Z", 3),
+        ("limit=1&offset=2", 6),
+        ("container=nobody", 0),
+    ] {
+        assert_eq!(exported(&viewer, &query.replace(' ', "%20")).len(), count, "{query}");
+    }
+    let get = |query: &str| Request::get(&format!("/api/logs/export?{query}"));
+    let cases: [Case; 3] = [
+        ("another format", get("format=csv"), 400, json!("'format'")),
+        ("a wrong filter", get("level=LOUD"), 400, json!("'level'")),
+        ("a wrong pattern", get("regex=("), 400, json!("'regex'")),
+    ];
+    hold(&viewer, cases);
+}
+
+#[test]
+fn every_route_of_the_log_viewer_declares_its_scope() {
+    let viewer = gallery_of(|setup| setup.env("API_KEYS", API_KEYS));
+    let paths = [
+        "/api/logs",
+        "/api/logs/containers",
+        "/api/containers",
+        "/api/logs/stats",
+        "/api/stats",
+        "/api/logs/histogram",
+        "/api/logs/1/context",
+        "/api/logs/export",
+        "/api/logs/tail",
+        "/metrics",
+        "/api/nothing",
+        "/health",
+    ];
+    let may = [200, 200, 200, 200, 200, 200, 404, 200, 200, 200, 404, 200];
+    let may_not = [403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 404, 200];
+    let nobody = [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 200];
+    for (key, expected) in [
+        (KEY, may),
+        ("eye-key", may),
+        ("ops-key", may),
+        ("app-key", may_not),
+        ("shop:key", may_not),
+        ("no-key", nobody),
+        ("", nobody),
+    ] {
+        for (path, status) in paths.iter().zip(expected) {
+            // Of a stream the head tells enough.
+            let method = if path.ends_with("/tail") { "HEAD" } else { "GET" };
+            let request = Request::new(method, path).header("X-API-Key", key);
+            assert_eq!(viewer.send(&request).status, status, "{path} with {key:?}");
+            let bearer = request.without("X-API-Key").header("Authorization", &format!("Bearer {key}"));
+            assert_eq!(viewer.send(&bearer).status, status, "{path} with {key:?} as a bearer");
+        }
+    }
+    for path in paths {
+        let answer = viewer.send(&Request::new("DELETE", path));
+        assert_eq!(answer.status, if path == "/api/nothing" { 404 } else { 405 }, "{path}");
+    }
+}
+
+#[test]
+fn health_tells_how_much_is_stored_and_since_when_nothing_more() {
+    let viewer = gallery();
+    let health =
+        viewer.get("/health").expect(200).has(json!({ "status": "ok", "logs_indexed": 6, "containers": 2, "gaps": 0 }));
+    let health = health.json();
+    let at = health["last_ingest"].as_str().and_then(monlight::clock::Timestamp::parse).unwrap();
+    assert!((0..60).contains(&(monlight::clock::Timestamp::now().seconds() - at.seconds())), "{health}");
+    assert_eq!(members(&health).len(), 8, "{health}");
+    let text = viewer.get("/metrics").expect(200).text();
+    assert!(text.contains("\nmonlight_logs_indexed 6\n"), "{text}");
+}
+
+#[test]
+fn query_values_of_the_logs_are_percent_decoded() {
+    let folder = Arc::new(Folder::new());
+    let message = "größe 50% a+b=c&d \u{1f600}";
+    Container::new(&folder, "web").writes([("2026-01-31T12:00:00Z", "stdout", format!("{message}\n").as_str())]);
+    let viewer = Setup::log_viewer().folder(&folder).start();
+    has(&viewer, "web", 1);
+    for (part, total) in [(message, 1), ("a+b=c&d", 1), ("50%", 1), ("\u{1f600}", 1), ("GRÖSSE", 0), ("GRÖßE", 1)] {
+        let query = format!("/api/logs?contains={}", encoded(part));
+        viewer.get(&query).expect(200).has(json!({ "total": total }));
+    }
+}
