@@ -1,0 +1,26 @@
+"""Tasks in a pool of forked processes, with a broker in memory that is fed before the fork."""
+
+import os
+
+from celery import Celery
+
+from monlight import ErrorClient, MetricsClient
+
+metrics = MetricsClient(os.environ["MONLIGHT_COLLECTOR"], os.environ["MONLIGHT_KEY"], flush_interval=60, project="shop")
+metrics.start()
+errors = ErrorClient(os.environ["MONLIGHT_TRACKER"], os.environ["MONLIGHT_KEY"], project="shop")
+app = Celery(broker=f"filesystem://{os.environ['BROKER']}")
+app.conf.broker_transport_options = {
+    "data_folder_in": os.environ["BROKER"],
+    "data_folder_out": os.environ["BROKER"],
+    "control_folder": os.environ["BROKER"],
+}
+
+
+@app.task
+def work(number: int) -> None:
+    metrics.counter("tasks_total", labels={"parity": str(number % 2)})
+    try:
+        raise ValueError(f"task {number}")
+    except ValueError as error:
+        errors.report_error_sync(error)
