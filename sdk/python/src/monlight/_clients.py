@@ -1,0 +1,50 @@
+"""Makes the two clients that an application wants, for everything that sets one up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypedDict
+
+from monlight.error_client import ErrorClient
+from monlight.metrics_client import MetricsClient
+
+
+class Clients(TypedDict):
+    """The clients that were set up; None where no URL was given."""
+
+    error_client: ErrorClient | None
+    metrics_client: MetricsClient | None
+
+
+def make_clients(
+    *,
+    error_tracker_url: str | None,
+    metrics_collector_url: str | None,
+    api_key: str,
+    project: str,
+    flush_interval: float,
+    environment: str | None,
+    release: str | None,
+    timeout: float,
+    excluded_headers: Iterable[str] | None,
+    include_locals: bool,
+) -> Clients:
+    """What `init` and the integrations have in common; their documentation has the arguments."""
+    clients = Clients(error_client=None, metrics_client=None)
+    if error_tracker_url:
+        clients["error_client"] = ErrorClient(
+            error_tracker_url,
+            api_key,
+            project,
+            timeout,
+            excluded_headers,
+            environment=environment,
+            release=release,
+            include_locals=include_locals,
+        )
+    if metrics_collector_url:
+        metrics = clients["metrics_client"] = MetricsClient(
+            metrics_collector_url, api_key, flush_interval, timeout, project
+        )
+        metrics.start()
+    return clients
