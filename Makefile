@@ -43,7 +43,8 @@ python: all $(PYTHON) ## Check and test the Python package alone
 	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m ruff format --check .
 	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m ruff check .
 	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m mypy
-	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m pytest --quiet --numprocesses 3
+	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m pytest --quiet --numprocesses 3 -m "not alone"
+	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m pytest --quiet -m alone
 
 pythons: all ## Test the Python package with each interpreter in PYTHONS and the newest of all it needs
 	@for python in $(PYTHONS); do \

@@ -1,0 +1,73 @@
+"""FastAPI and Starlette."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from monlight._clients import Clients, make_clients
+from monlight._guard import harmless
+from monlight.integrations.asgi import MonlightMiddleware, describe_request
+
+__all__ = ["MonlightExceptionHandler", "MonlightMiddleware", "setup_monlight"]
+
+
+async def MonlightExceptionHandler(request: Request, exc: Exception) -> JSONResponse:  # noqa: N802
+    """Answers 500 as JSON, and reports to `app.state.monlight_error_client` what the middleware has not."""
+    _report(request, exc)
+    return JSONResponse(status_code=500, content={"detail": "Internal server error"})
+
+
+@harmless(None)
+def _report(request: Request, exc: Exception) -> None:
+    errors = getattr(request.app.state, "monlight_error_client", None)
+    if errors is not None:
+        errors._report_once(exc, "handler", describe_request(request.scope))
+
+
+def setup_monlight(
+    app: Any,
+    *,
+    error_tracker_url: str | None = None,
+    metrics_collector_url: str | None = None,
+    api_key: str,
+    project: str = "default",
+    flush_interval: float = 10.0,
+    environment: str | None = None,
+    release: str | None = None,
+    timeout: float = 5.0,
+    excluded_headers: Iterable[str] | None = None,
+    include_locals: bool = False,
+) -> Clients:
+    """Reports what a FastAPI or Starlette application raises and counts its requests, each where there is a URL for it.
+
+    Unhandled exceptions are answered by `MonlightExceptionHandler`, except where the application has a handler for
+    `Exception` or 500. The other arguments are those of `ErrorClient` and `MetricsClient`.
+    """
+    clients = make_clients(
+        error_tracker_url=error_tracker_url,
+        metrics_collector_url=metrics_collector_url,
+        api_key=api_key,
+        project=project,
+        flush_interval=flush_interval,
+        environment=environment,
+        release=release,
+        timeout=timeout,
+        excluded_headers=excluded_headers,
+        include_locals=include_locals,
+    )
+    _install(app, clients)
+    return clients
+
+
+@harmless(None)
+def _install(app: Any, clients: Clients) -> None:
+    errors = clients["error_client"]
+    if errors is not None:
+        app.state.monlight_error_client = errors
+        if Exception not in app.exception_handlers and 500 not in app.exception_handlers:
+            app.add_exception_handler(Exception, MonlightExceptionHandler)
+    app.add_middleware(MonlightMiddleware, metrics_client=clients["metrics_client"], error_client=errors)
