@@ -64,8 +64,9 @@ check: ## Format, lints and documentation, warnings being errors
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
 
-bench: ## Measure against ceilings taken in the same run
+bench: all $(PYTHON) ## Measure against ceilings taken in the same run
 	$(STATIC) cargo bench --locked --target $(HOST)
+	$(SDK_RUN) $(CURDIR)/$(PYTHON) bench/overhead.py
 
 # A Python of the tests' own: real clients and a real SMTP server. Debian keeps venv in a package of its own.
 $(PYTHON): tests/python/requirements.txt $(SDK)/requirements.lock
