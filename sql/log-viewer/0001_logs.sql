@@ -11,17 +11,17 @@ CREATE TABLE containers (
 );
 CREATE INDEX containers_name ON containers (name);
 
--- How far each container is read: for either stream the file, by the length and the hash of its first line, and the
--- place in it from which on nothing is stored yet.
+-- How far each container is read.
 CREATE TABLE cursors (
     container_id INTEGER PRIMARY KEY,
     version INTEGER NOT NULL,           -- goes up with each change, so that no batch can be stored without the one before
-    out_bytes INTEGER NOT NULL,
-    out_hash INTEGER NOT NULL,
-    out_offset INTEGER NOT NULL,
-    err_bytes INTEGER NOT NULL,
-    err_hash INTEGER NOT NULL,
-    err_offset INTEGER NOT NULL,
+    file_bytes INTEGER NOT NULL,        -- the file, by the length and the hash of its first line, and by its inode; 0 is
+    file_hash INTEGER NOT NULL,         -- by its inode alone
+    inode INTEGER NOT NULL,
+    offset INTEGER NOT NULL,            -- in it
+    before_bytes INTEGER NOT NULL,      -- the file before it, likewise; 0 when there was none
+    before_hash INTEGER NOT NULL,
+    pending BLOB NOT NULL,              -- lines that were read and are not stored, since more could belong to them
     newest INTEGER NOT NULL,            -- the latest moment read
     out_id INTEGER NOT NULL,            -- of the latest entries
     err_id INTEGER NOT NULL

@@ -17,7 +17,7 @@ pub(super) struct Register {
 }
 
 /// A log that is noted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Registered {
     pub(super) container: i64,
     /// How far it is read; `None` when nothing of it is stored.
@@ -38,19 +38,19 @@ impl Command for Register {
             )?
             .query_row((key, name, image, project, service), |row| row.get(0))?;
         let mut read = transaction.prepare_cached(
-            "SELECT version, out_bytes, out_hash, out_offset, err_bytes, err_hash, err_offset, newest FROM cursors
-             WHERE container_id = ?1",
+            "SELECT version, file_bytes, file_hash, inode, offset, before_bytes, before_hash, newest, pending
+             FROM cursors WHERE container_id = ?1",
         )?;
-        let place = |row: &rusqlite::Row<'_>, from: usize| {
+        let print = |row: &rusqlite::Row<'_>, from: usize| {
             let hash: i64 = row.get(from + 1)?;
-            let offset: i64 = row.get(from + 2)?;
-            let file = Fingerprint { bytes: row.get(from)?, hash: hash.cast_unsigned() };
-            Ok::<_, rusqlite::Error>(Place { file, offset: offset.unsigned_abs() })
+            Ok::<_, rusqlite::Error>(Fingerprint { bytes: row.get(from)?, hash: hash.cast_unsigned() })
         };
         let known = read
             .query_row([container], |row| {
-                let resume = Resume { places: [place(row, 1)?, place(row, 4)?], newest_ns: row.get(7)? };
-                Ok((row.get(0)?, resume))
+                let (inode, offset): (i64, i64) = (row.get(3)?, row.get(4)?);
+                let place = Place { file: print(row, 1)?, inode: inode.cast_unsigned(), offset: offset.unsigned_abs() };
+                let before = Some(print(row, 5)?).filter(|before| before.bytes > 0);
+                Ok((row.get(0)?, Resume { place, before, newest_ns: row.get(7)?, pending: row.get(8)? }))
             })
             .optional()?;
         Ok(match known {
@@ -100,24 +100,25 @@ impl Command for Append {
 
 impl Append {
     fn store_cursor(&self, transaction: &Connection, last_ids: [i64; 2]) -> Result<()> {
-        let [out, err] = self.resume.places;
-        let offset = |place: Place| i64::try_from(place.offset).unwrap_or(i64::MAX);
+        let Resume { place, before, newest_ns, pending } = &self.resume;
+        let before = before.unwrap_or_default();
         transaction
             .prepare_cached(
-                "INSERT OR REPLACE INTO cursors (container_id, version, out_bytes, out_hash, out_offset, err_bytes,
-                     err_hash, err_offset, newest, out_id, err_id)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                "INSERT OR REPLACE INTO cursors (container_id, version, file_bytes, file_hash, inode, offset,
+                     before_bytes, before_hash, pending, newest, out_id, err_id)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?
             .execute(rusqlite::params![
                 self.container,
                 self.version + 1,
-                out.file.bytes,
-                out.file.hash.cast_signed(),
-                offset(out),
-                err.file.bytes,
-                err.file.hash.cast_signed(),
-                offset(err),
-                self.resume.newest_ns,
+                place.file.bytes,
+                place.file.hash.cast_signed(),
+                place.inode.cast_signed(),
+                i64::try_from(place.offset).unwrap_or(i64::MAX),
+                before.bytes,
+                before.hash.cast_signed(),
+                pending,
+                newest_ns,
                 last_ids[0],
                 last_ids[1],
             ])?;

@@ -4,15 +4,18 @@
 //! of Docker's carries a moment in nanoseconds.
 
 use std::fs::{File, Metadata};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek as _, SeekFrom};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use flate2::bufread::MultiGzDecoder;
 
 /// A first line that is longer is known by this much of it.
 const FIRST_LINE_BYTES_MAX: usize = 64 * 1024;
 const UNPACK_BUFFER_BYTES: usize = 16 * 1024;
+/// How much of the end of a file is compared to what another has there.
+const COMPARED_BYTES: u64 = 4 * 1024;
 /// Looks at a folder in which files are rotated right now. Docker takes longer for one than a look does.
 const LOOKS_MAX: usize = 20;
 
@@ -46,18 +49,13 @@ impl Inode {
 /// A file by its first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Fingerprint {
-    /// Length of that line, in bytes; 0 where the file is known by its inode instead.
+    /// Length of that line, in bytes.
     pub(super) bytes: u32,
-    /// The first 64 bits of its MD5, which is for telling apart, not for protection; or the inode's number.
+    /// The first 64 bits of its MD5, which is for telling apart, not for protection.
     pub(super) hash: u64,
 }
 
 impl Fingerprint {
-    /// That of a file of which only the inode's number is known, as the original did.
-    pub(super) fn of_inode(number: u64) -> Self {
-        Self { bytes: 0, hash: number }
-    }
-
     fn of(first_line: &[u8]) -> Self {
         let digest = md5::compute(first_line).0;
         let mut hash = [0; 8];
@@ -75,35 +73,30 @@ impl Fingerprint {
     }
 }
 
-/// One file of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sibling {
-    pub(super) path: PathBuf,
+/// One file of a log, and which it is.
+#[derive(Debug, Clone)]
+pub(super) struct Generation {
+    pub(super) print: Fingerprint,
     pub(super) inode: Inode,
-    packed: bool,
+    pub(super) packed: bool,
+    /// Whether it lies where the program writes to.
+    pub(super) current: bool,
+    path: PathBuf,
+    /// As it lies there.
     bytes: u64,
 }
 
-impl Sibling {
-    /// Its first line; `None` while it has none.
-    pub(super) fn fingerprint(&self) -> io::Result<Option<Fingerprint>> {
-        let file = File::open(&self.path)?;
-        let plain = BufReader::new(file);
-        if self.packed {
-            Fingerprint::read(BufReader::new(MultiGzDecoder::new(plain)))
-        } else {
-            Fingerprint::read(plain)
-        }
-    }
-
+impl Generation {
     /// Its first line itself, as far as a fingerprint reaches.
     pub(super) fn first_line(&self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
-        let plain = BufReader::new(File::open(&self.path)?);
-        let mut content: Box<dyn BufRead> =
-            if self.packed { Box::new(BufReader::new(MultiGzDecoder::new(plain))) } else { Box::new(plain) };
-        (&mut content).take(FIRST_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
+        content(File::open(&self.path)?, self.packed).take(FIRST_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
         Ok(line)
+    }
+
+    /// When it was last written to.
+    pub(super) fn changed(&self) -> io::Result<SystemTime> {
+        std::fs::metadata(&self.path)?.modified()
     }
 
     /// Its length when unpacked, in bytes, modulo 2^32 for a packed one (RFC 1952, ISIZE).
@@ -116,9 +109,99 @@ impl Sibling {
         Ok(u64::from(u32::from_le_bytes(size)))
     }
 
-    /// Whether it still lies where it was found.
-    pub(super) fn is_still_there(&self) -> io::Result<bool> {
-        Ok(Inode::at(&self.path)? == Some(self.inode))
+    /// Whether it is what was copied of another so far: it has nothing that the other has not, in the same places.
+    fn is_copy_of(&self, other: &Self) -> io::Result<bool> {
+        if self.packed || other.packed || self.print != other.print || self.bytes > other.bytes {
+            return Ok(false);
+        }
+        let bytes = self.bytes.min(COMPARED_BYTES);
+        let end_of = |path: &Path| {
+            let mut end = vec![0; usize::try_from(bytes).unwrap_or_default()];
+            File::open(path)?.read_exact_at(&mut end, self.bytes - bytes)?;
+            io::Result::Ok(end)
+        };
+        Ok(end_of(&self.path)? == end_of(&other.path)?)
+    }
+}
+
+/// The files of the log at `path` that have a line, the newest first. One that is just being copied, to be cut then, is
+/// left out: until it is cut, the copy has nothing of its own.
+///
+/// # Errors
+/// When one cannot be read, and with [`rotated`] when they are rotated faster than one can look.
+pub(super) fn generations(path: &Path) -> io::Result<Vec<Generation>> {
+    for _ in 0..LOOKS_MAX {
+        if let Some(found) = try_generations(path)? {
+            return Ok(found);
+        }
+    }
+    Err(rotated())
+}
+
+/// What is said when files are rotated faster than one can look. It is over at the next look.
+pub(super) fn rotated() -> io::Error {
+    io::Error::new(ErrorKind::NotFound, "it is being rotated")
+}
+
+/// `None` when something was moved meanwhile.
+fn try_generations(path: &Path) -> io::Result<Option<Vec<Generation>>> {
+    let mut found: Vec<Generation> = Vec::new();
+    for sibling in siblings(path)? {
+        let current = sibling.path == path;
+        let generation = match sibling.generation(current) {
+            Ok(Some(generation)) => generation,
+            Ok(None) => continue,
+            Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(why),
+        };
+        match found.last().map(|newer| generation.is_copy_of(newer)) {
+            Some(Ok(true)) => {}
+            None | Some(Ok(false)) => found.push(generation),
+            // Moved away, or cut.
+            Some(Err(why)) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => return Ok(None),
+            Some(Err(why)) => return Err(why),
+        }
+    }
+    Ok(Some(found))
+}
+
+/// Whether an error says that what is packed is not whole, or not packed at all.
+pub(super) fn is_damage(why: &io::Error) -> bool {
+    matches!(why.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput)
+}
+
+fn content(file: File, packed: bool) -> Box<dyn BufRead> {
+    let plain = BufReader::new(file);
+    if packed { Box::new(BufReader::new(MultiGzDecoder::new(plain))) } else { Box::new(plain) }
+}
+
+/// One file of a log as its folder shows it.
+#[derive(Debug)]
+struct Sibling {
+    path: PathBuf,
+    inode: Inode,
+    packed: bool,
+}
+
+impl Sibling {
+    /// What it is; `None` while it has no line, or when it was packed badly.
+    fn generation(self, current: bool) -> io::Result<Option<Generation>> {
+        let Self { path, inode, packed } = self;
+        let file = File::open(&path)?;
+        let metadata = file.metadata()?;
+        if Inode::of(&metadata) != inode {
+            return Err(rotated());
+        }
+        match Fingerprint::read(content(file, packed)) {
+            Ok(print) => {
+                Ok(print.map(|print| Generation { print, inode, packed, current, path, bytes: metadata.len() }))
+            }
+            Err(why) if packed && is_damage(&why) => {
+                log::debug!("{} cannot be unpacked: {why}", path.display());
+                Ok(None)
+            }
+            Err(why) => Err(why),
+        }
     }
 }
 
@@ -127,7 +210,7 @@ impl Sibling {
 ///
 /// Names are read first and files looked at then, so that a rotation in between shows one file under two names and hides
 /// another. Two looks that find the same had none.
-pub(super) fn siblings(path: &Path) -> io::Result<Vec<Sibling>> {
+fn siblings(path: &Path) -> io::Result<Vec<Sibling>> {
     let mut found = look(path)?;
     for _ in 0..LOOKS_MAX {
         let again = look(path)?;
@@ -155,7 +238,7 @@ fn look(path: &Path) -> io::Result<Vec<Sibling>> {
         // What is gone since the folder was read was rotated away.
         let Ok(file) = std::fs::metadata(entry.path()) else { continue };
         if file.is_file() {
-            let sibling = Sibling { path: entry.path(), inode: Inode::of(&file), packed, bytes: file.len() };
+            let sibling = Sibling { path: entry.path(), inode: Inode::of(&file), packed };
             found.push((age, sibling));
         }
     }
@@ -189,9 +272,9 @@ impl Age {
 pub(super) struct LogFile {
     content: Content,
     inode: Inode,
+    print: Fingerprint,
     /// Where the next byte is read, in the unpacked content.
     offset: u64,
-    fingerprint: Option<Fingerprint>,
 }
 
 enum Content {
@@ -209,28 +292,28 @@ pub(super) enum Reading {
 }
 
 impl LogFile {
-    /// Opens one at its beginning; `None` when another file lies there by now.
-    pub(super) fn open(sibling: &Sibling) -> io::Result<Option<Self>> {
-        let file = File::open(&sibling.path)?;
-        let inode = Inode::of(&file.metadata()?);
-        if inode != sibling.inode {
+    /// Opens one at a place in its unpacked content; `None` when it is not what lies there any more.
+    pub(super) fn open(generation: &Generation, offset: u64) -> io::Result<Option<Self>> {
+        let Generation { inode, print, packed, .. } = *generation;
+        let file = match File::open(&generation.path) {
+            Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        if Inode::of(&file.metadata()?) != inode {
             return Ok(None);
         }
-        let mut opened = Self { content: Content::Plain(file.try_clone()?), inode, offset: 0, fingerprint: None };
-        if sibling.packed {
-            opened.fingerprint = Fingerprint::read(BufReader::new(MultiGzDecoder::new(BufReader::new(&file))))?;
-            (&file).seek(SeekFrom::Start(0))?;
-            let packed = BufReader::with_capacity(UNPACK_BUFFER_BYTES, file);
-            opened.content = Content::Packed(Box::new(MultiGzDecoder::new(packed)));
-        } else {
-            opened.fingerprint()?;
+        if !packed {
+            let opened = Self { content: Content::Plain(file), inode, print, offset };
+            return Ok(opened.is_itself()?.then_some(opened));
         }
-        Ok(Some(opened))
-    }
-
-    /// Goes back to the beginning of a file that was cut and is written again.
-    pub(super) fn begin_again(&mut self) {
-        (self.offset, self.fingerprint) = (0, None);
+        // What is packed is not written to again.
+        let mut content = MultiGzDecoder::new(BufReader::with_capacity(UNPACK_BUFFER_BYTES, file));
+        match io::copy(&mut content.by_ref().take(offset), &mut io::sink()) {
+            // The next read finds it damaged as well.
+            Err(why) if !is_damage(&why) => return Err(why),
+            _ => {}
+        }
+        Ok(Some(Self { content: Content::Packed(Box::new(content)), inode, print, offset }))
     }
 
     pub(super) fn inode(&self) -> Inode {
@@ -239,31 +322,6 @@ impl LogFile {
 
     pub(super) fn packed(&self) -> bool {
         matches!(self.content, Content::Packed(_))
-    }
-
-    /// The first line it is known by so far.
-    pub(super) fn first_line(&self) -> Option<Fingerprint> {
-        self.fingerprint
-    }
-
-    /// Its first line, once it has one.
-    pub(super) fn fingerprint(&mut self) -> io::Result<Option<Fingerprint>> {
-        if let (None, Content::Plain(file)) = (self.fingerprint, &self.content) {
-            let mut file = file.try_clone()?;
-            // Reads below say where they read, so the place in the file is nobody's.
-            file.seek(SeekFrom::Start(0))?;
-            self.fingerprint = Fingerprint::read(BufReader::new(file))?;
-        }
-        Ok(self.fingerprint)
-    }
-
-    /// Goes to a place.
-    pub(super) fn skip_to(&mut self, offset: u64) -> io::Result<()> {
-        if let Content::Packed(content) = &mut self.content {
-            io::copy(&mut content.by_ref().take(offset.saturating_sub(self.offset)), &mut io::sink())?;
-        }
-        self.offset = offset;
-        Ok(())
     }
 
     /// Reads on. What was read before the file changed is not lost; what was read while it did is read again.
@@ -278,11 +336,6 @@ impl LogFile {
                 other => break other?,
             }
         };
-        let unknown = self.offset == 0 && self.fingerprint.is_none();
-        if let Some(end) = memchr::memchr(b'\n', &buffer[..read]).filter(|_| unknown) {
-            // From what was read, since the file may be cut and written again at any moment.
-            self.fingerprint = Some(Fingerprint::of(&buffer[..=end]));
-        }
         if !self.is_itself()? {
             return Ok(Reading::Changed);
         }
@@ -296,10 +349,9 @@ impl LogFile {
         if file.metadata()?.len() < self.offset {
             return Ok(false);
         }
-        let Some(known) = self.fingerprint else { return Ok(true) };
-        let mut line = vec![0; known.bytes as usize];
+        let mut line = vec![0; self.print.bytes as usize];
         match file.read_exact_at(&mut line, 0) {
-            Ok(()) => Ok(Fingerprint::of(&line) == known),
+            Ok(()) => Ok(Fingerprint::of(&line) == self.print),
             Err(why) if why.kind() == ErrorKind::UnexpectedEof => Ok(false),
             Err(why) => Err(why),
         }

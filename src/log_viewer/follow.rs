@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use super::assembly::Assembly;
 use super::commands::{Append, Register, Trim};
 use super::config::{Config, Limits, Sources};
 use super::discovery::{Discovery, Format, Found, unreadable};
-use super::follower::{Begin, Follower, Mark, Resume, Turn};
+use super::files::generations;
+use super::follower::{Begin, Follower, MomentOf, Resume, Turn};
 use super::ring::Landed;
 use super::text::docker;
 use super::watch::{Change, Watch, concerns};
@@ -261,8 +263,8 @@ impl Rounds {
         if caught {
             assembly.flush(now);
         }
-        let stored = self.submit(key);
-        if let Err(why) = turn.and(stored) {
+        self.submit(key);
+        if let Err(why) = turn {
             return self.complain(key, &why);
         }
         if let Some(log) = self.logs.get_mut(key) {
@@ -272,28 +274,19 @@ impl Rounds {
         !caught
     }
 
-    /// Gives what is finished to the writer, with the places from which on nothing is.
-    fn submit(&mut self, key: &str) -> io::Result<()> {
-        let Some(log) = self.logs.get_mut(key) else { return Ok(()) };
-        let Some(Reading { follower, assembly }) = &mut log.reading else { return Ok(()) };
+    /// Gives what is finished to the writer, with how far the log is read.
+    fn submit(&mut self, key: &str) {
+        let Some(log) = self.logs.get_mut(key) else { return };
+        let Some(Reading { follower, assembly }) = &mut log.reading else { return };
         let gaps = follower.take_gaps();
         if gaps > 0 {
-            assembly.trust_nothing();
             log::warn!("{}: files were gone before they could be read; lines may be missing", log.found.name);
         }
         if assembly.finished().0 == 0 && gaps == 0 {
-            return Ok(());
+            return;
         }
-        let position = follower.position();
-        let (open, stored) = (assembly.open(), assembly.stored());
-        let mut resume = Resume { newest_ns: assembly.newest_ns(), ..Resume::default() };
-        for (index, place) in resume.places.iter_mut().enumerate() {
-            *place = match stored[index] {
-                Some(stored) => stored,
-                None => follower.place(open[index].unwrap_or(position))?.unwrap_or_default(),
-            };
-        }
-        follower.forget_before(open.into_iter().flatten().fold(position, Mark::min));
+        let Some((place, before)) = follower.place() else { return };
+        let resume = Resume { place, before, newest_ns: assembly.newest_ns(), pending: assembly.pending() };
         let append = Append {
             container: log.container,
             entries: assembly.take(),
@@ -314,7 +307,6 @@ impl Rounds {
             // Nobody listens any more when the program stops.
             let _ = answers.send((key, answer));
         });
-        Ok(())
     }
 
     /// Hears what became of what was given to the writer.
@@ -352,22 +344,21 @@ impl Rounds {
         let registered = self.viewer.core.writer.run(Register { found: log.found.clone() });
         let registered = registered.map_err(|why| io::Error::other(why.to_string()))?;
         log.version = registered.version;
-        let (mut follower, stored, newest_ns) = match registered.resume {
-            Some(resume) => {
-                let (follower, stored) = Follower::resume(&path, moment_of, &resume)?;
-                (follower, stored, resume.newest_ns)
-            }
+        let now = Instant::now();
+        let (follower, assembly) = match registered.resume {
+            Some(resume) => (
+                Follower::resume(&path, moment_of, &resume),
+                Assembly::new(log.found.format, &resume.pending, resume.newest_ns, now),
+            ),
             None => {
                 // What began since anything was last stored is new, whatever its size.
                 let stored_before_ns = self.stored_before_ms.saturating_mul(1_000_000);
                 let is_new =
                     log.appeared || self.stored_before_ms > 0 && began_after(&path, moment_of, stored_before_ns)?;
                 let begin = if is_new { Begin::Whole } else { Begin::Tail(self.tail_bytes) };
-                (Follower::begin(&path, moment_of, begin)?, [None; 2], 0)
+                (Follower::begin(&path, moment_of, begin)?, Assembly::new(log.found.format, &[], 0, now))
             }
         };
-        let first = follower.place(follower.position())?.map(|place| place.file);
-        let assembly = Assembly::new(log.found.format, stored, first, newest_ns);
         log.reading = Some(Reading { follower, assembly });
         Ok(())
     }
@@ -439,8 +430,8 @@ impl Log {
 }
 
 /// Whether a log's oldest line is younger than a moment.
-fn began_after(path: &std::path::Path, moment_of: super::follower::MomentOf, moment_ns: i64) -> io::Result<bool> {
-    let siblings = super::files::siblings(path)?;
-    let Some(oldest) = siblings.last() else { return Ok(true) };
+fn began_after(path: &Path, moment_of: MomentOf, moment_ns: i64) -> io::Result<bool> {
+    let generations = generations(path)?;
+    let Some(oldest) = generations.last() else { return Ok(true) };
     Ok(moment_of(&oldest.first_line()?).is_some_and(|began_ns| began_ns > moment_ns))
 }

@@ -1,40 +1,42 @@
 //! Reading one log from where it was left, through every rotation, each line once.
+//!
+//! A log is one sequence of lines that lies in several files, the generations. All that is remembered is which generation
+//! is read and how far, and which came before it; what happened to the files meanwhile is found out by looking at them.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::files::{Fingerprint, Inode, LogFile, Reading, Sibling, siblings};
+use super::files::{Fingerprint, Generation, Inode, LogFile, Reading, generations, is_damage, rotated};
 
 /// A line that is longer is cut. Docker's own are at most 16 KiB of text, each byte of which takes up to six.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 /// Read at once. A turn ends between two reads, so this bounds how many lines one can come to.
 const READ_BYTES: usize = 32 * 1024;
-/// Files may be rotated while one looks for the next; beyond this many times it is left to the next turn.
+/// Files may be rotated between a look and the opening of what it found; beyond so many times it is left to the next turn.
 const LOOKS_MAX: usize = 3;
 
-/// A place among the files read by this process: the file, counted from the first, and the offset in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Mark {
-    pub(super) file: u32,
-    pub(super) offset: u64,
-}
-
-/// The same in terms that outlive the process.
+/// A place in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Place {
+    /// The generation; a print of 0 bytes is none, and the inode's number alone says which file it is.
     pub(super) file: Fingerprint,
+    /// The number of its inode when it was read, which tells generations apart that begin with the same line.
+    pub(super) inode: u64,
+    /// Bytes before it, in the unpacked content.
     pub(super) offset: u64,
 }
 
 /// How far a log was read when the process last stored anything of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resume {
-    /// From where on nothing is stored, by stream. They differ while lines of one stream wait for more of theirs.
-    pub(super) places: [Place; 2],
+    pub(super) place: Place,
+    /// The generation before that one, if there was one.
+    pub(super) before: Option<Fingerprint>,
     /// The latest moment that was read, in ns since 1970.
     pub(super) newest_ns: i64,
+    /// Lines before the place that were not stored, since more that belongs to them could follow. Each has its `\n`.
+    pub(super) pending: Vec<u8>,
 }
 
 /// Where a log that was never read is begun.
@@ -48,24 +50,10 @@ pub(super) enum Begin {
 
 /// One line as it stands in its file.
 pub(super) struct RawLine<'a> {
-    pub(super) start: Mark,
-    /// The file it stands in.
-    pub(super) file: Fingerprint,
     /// Without its `\n`.
     pub(super) bytes: &'a [u8],
     /// Bytes of it beyond the longest that is taken, which are not in `bytes`.
     pub(super) cut_bytes: u64,
-}
-
-/// Where a log that was read before is gone on with.
-struct Start {
-    /// Of the file.
-    index: usize,
-    offset: u64,
-    /// Up to where either stream is stored already.
-    stored: [Option<Place>; 2],
-    /// Whether lines may be missing.
-    gap: bool,
 }
 
 /// Whether a turn has read all there was.
@@ -85,75 +73,35 @@ pub(super) type MomentOf = fn(&[u8]) -> Option<i64>;
 pub(super) struct Follower {
     path: PathBuf,
     moment_of: MomentOf,
+    /// The end of the last line that was handed over; `None` when there was no file yet.
+    place: Option<Place>,
+    /// The generation of that place, unless it has to be looked for.
     file: Option<LogFile>,
-    number: u32,
-    /// The files that a mark may point into.
-    known: VecDeque<(u32, Fingerprint)>,
-    /// The end of the last line that was handed over.
-    position: Mark,
-    /// What was read behind it, without an end yet.
+    /// The file that was it until it was cut.
+    cut: Option<Inode>,
+    /// What was read behind the place, without an end yet.
     carry: Vec<u8>,
     cut_bytes: u64,
-    /// Whether the file was rotated away; it has been read to its end only if that was seen before its last read.
-    rotated: bool,
-    /// Whether the file was opened before it had a line, and nothing of it was read since.
-    unseen: bool,
+    /// Whether the file had a successor already at its last read, so that an end found now is its last.
+    succeeded: bool,
     /// Whether the beginning of the next line is missing, since reading began in the midst of it.
     torn: bool,
-    /// The first lines of older files, which are read or not wanted.
+    /// Older generations, which are read or not wanted, the newest first. So are all that are older than one of them.
     passed: Vec<Fingerprint>,
-    /// Times when files were gone before they could be read.
+    /// What is not younger counts as passed, when nothing else is known.
+    newest_ns: Option<i64>,
+    /// Times when files were gone, or damaged, before they could be read.
     gaps: u64,
 }
 
 impl Follower {
-    /// Follows the log at `path` from where it was left: from the earlier of the two places. Answers also up to where
-    /// the other stream is stored already.
-    ///
-    /// # Errors
-    /// When its files cannot be read.
-    pub(super) fn resume(path: &Path, moment_of: MomentOf, from: &Resume) -> io::Result<(Self, [Option<Place>; 2])> {
-        for _ in 0..LOOKS_MAX {
-            let mut follower = Self::new(path, moment_of);
-            let siblings = siblings(path)?;
-            let prints = siblings.iter().map(Sibling::fingerprint).collect::<io::Result<Vec<_>>>()?;
-            let Some(start) = follower.start(&siblings, &prints, from)? else { return Ok((follower, [None; 2])) };
-            let Some(mut file) = LogFile::open(&siblings[start.index])? else { continue };
-            if file.fingerprint()? == prints[start.index] {
-                follower.enter(file, start.offset)?;
-                follower.gaps = u64::from(start.gap);
-                follower.passed = prints[start.index + 1..].iter().flatten().copied().collect();
-                return Ok((follower, start.stored));
-            }
-        }
-        Err(rotated())
-    }
-
-    /// Where to go on; `None` when there is no file.
-    fn start(&self, siblings: &[Sibling], prints: &[Option<Fingerprint>], from: &Resume) -> io::Result<Option<Start>> {
-        let find = |place: &Place| {
-            siblings.iter().zip(prints).position(|(sibling, print)| {
-                let by_inode = place.file.bytes == 0 && Fingerprint::of_inode(sibling.inode.number()) == place.file;
-                *print == Some(place.file)
-                    || by_inode && sibling.content_bytes().is_ok_and(|bytes| bytes >= place.offset)
-            })
-        };
-        let [out, err] = from.places;
-        let start = |index, offset, stored, gap| Ok(Some(Start { index, offset, stored, gap }));
-        match from.places.each_ref().map(find) {
-            [Some(index), Some(_)] if out == err => start(index, out.offset, [None; 2], false),
-            // The older file, and in one file the earlier place; the other stream is stored further.
-            [Some(older), Some(newer)] if (older, err.offset) > (newer, out.offset) => {
-                start(older, out.offset, [None, Some(err)], false)
-            }
-            [Some(_), Some(older)] => start(older, err.offset, [Some(out), None], false),
-            // What one stream waited for is gone; the other's file is read whole, without what is stored of it.
-            [Some(index), None] => start(index, 0, [Some(out), None], true),
-            [None, Some(index)] => start(index, 0, [None, Some(err)], true),
-            [None, None] => match self.first_after(siblings, from.newest_ns)? {
-                Some(index) => start(index, 0, [None; 2], index > 0 && index + 1 == siblings.len()),
-                None => Ok(None),
-            },
+    /// Follows the log at `path` from where it was left.
+    pub(super) fn resume(path: &Path, moment_of: MomentOf, from: &Resume) -> Self {
+        Self {
+            place: Some(from.place),
+            passed: Vec::from_iter(from.before),
+            newest_ns: Some(from.newest_ns),
+            ..Self::new(path, moment_of)
         }
     }
 
@@ -163,24 +111,19 @@ impl Follower {
     /// When its files cannot be read.
     pub(super) fn begin(path: &Path, moment_of: MomentOf, begin: Begin) -> io::Result<Self> {
         let mut follower = Self::new(path, moment_of);
-        let siblings = siblings(path)?;
-        let mut begin_at = (siblings.len().saturating_sub(1), 0);
-        if let Begin::Tail(mut wanted) = begin {
-            for (index, sibling) in siblings.iter().enumerate() {
-                let bytes = sibling.content_bytes()?;
-                if wanted < bytes {
-                    // One byte earlier, so that a line that begins right there is seen to.
-                    begin_at = (index, bytes - wanted - 1);
-                    follower.torn = true;
-                    break;
-                }
-                wanted -= bytes;
+        let Begin::Tail(mut wanted) = begin else { return Ok(follower) };
+        let generations = generations(path)?;
+        for (index, generation) in generations.iter().enumerate() {
+            let bytes = generation.content_bytes()?;
+            if wanted < bytes {
+                // One byte earlier, so that a line that begins right there is seen to.
+                let file = LogFile::open(generation, bytes - wanted - 1)?.ok_or_else(rotated)?;
+                follower.enter(file, &generations[index..], bytes - wanted - 1);
+                follower.torn = true;
+                break;
             }
+            wanted -= bytes;
         }
-        let (index, offset) = begin_at;
-        let Some(first) = siblings.get(index) else { return Ok(follower) };
-        follower.enter(LogFile::open(first)?.ok_or_else(rotated)?, offset)?;
-        follower.passed = fingerprints(&siblings[index + 1..])?;
         Ok(follower)
     }
 
@@ -188,88 +131,27 @@ impl Follower {
         Self {
             path: path.to_owned(),
             moment_of,
+            place: None,
             file: None,
-            number: 0,
-            known: VecDeque::new(),
-            position: Mark::default(),
+            cut: None,
             carry: Vec::new(),
             cut_bytes: 0,
-            rotated: false,
-            unseen: false,
+            succeeded: false,
             torn: false,
             passed: Vec::new(),
+            newest_ns: None,
             gaps: 0,
         }
     }
 
-    /// The oldest file that begins after a moment; without one that does, the newest. By the moment of its first line,
-    /// and where lines have none by that of its last change.
-    fn first_after(&self, siblings: &[Sibling], newest_ns: i64) -> io::Result<Option<usize>> {
-        for (index, sibling) in siblings.iter().enumerate().rev() {
-            let first_line = sibling.first_line()?;
-            let moment = match (self.moment_of)(&first_line) {
-                Some(moment) => moment,
-                None if first_line.is_empty() => continue,
-                None => {
-                    let changed = std::fs::metadata(&sibling.path)?.modified()?;
-                    let since_1970 = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
-                    i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX)
-                }
-            };
-            if moment > newest_ns {
-                return Ok(Some(index));
-            }
-        }
-        Ok((!siblings.is_empty()).then_some(0))
-    }
-
-    fn enter(&mut self, mut file: LogFile, offset: u64) -> io::Result<()> {
-        file.skip_to(offset)?;
-        if self.file.is_some() {
-            self.number += 1;
-        } else {
-            self.position = Mark { file: self.number, offset };
-        }
-        self.unseen = file.first_line().is_none();
-        self.file = Some(file);
-        self.forget_rest();
-        Ok(())
-    }
-
-    /// Where the last line that was handed over ends.
-    pub(super) fn position(&self) -> Mark {
-        self.position
-    }
-
-    /// A mark in terms that outlive the process; `None` for one in a file that had no line yet.
-    pub(super) fn place(&mut self, mark: Mark) -> io::Result<Option<Place>> {
-        if mark.file == self.number && self.known.back().is_none_or(|(number, _)| *number != mark.file) {
-            self.remember()?;
-        }
-        let known = self.known.iter().find(|(number, _)| *number == mark.file);
-        Ok(known.map(|(_, file)| Place { file: *file, offset: mark.offset }))
-    }
-
-    /// Says that no mark before this one is asked for any more.
-    pub(super) fn forget_before(&mut self, mark: Mark) {
-        self.known.retain(|(number, _)| *number >= mark.file);
+    /// Where the last line that was handed over ends, and the generation before that one; `None` before there was any.
+    pub(super) fn place(&self) -> Option<(Place, Option<Fingerprint>)> {
+        self.place.map(|place| (place, self.passed.first().copied()))
     }
 
     /// How often files were gone before they could be read, since the last time this was asked.
     pub(super) fn take_gaps(&mut self) -> u64 {
         std::mem::take(&mut self.gaps)
-    }
-
-    fn remember(&mut self) -> io::Result<Option<Fingerprint>> {
-        if let Some((number, print)) = self.known.back()
-            && *number == self.number
-        {
-            return Ok(Some(*print));
-        }
-        let Some(file) = &mut self.file else { return Ok(None) };
-        let print = file.fingerprint()?;
-        self.known.extend(print.map(|print| (self.number, print)));
-        Ok(print)
     }
 
     /// Reads on and hands over every line that is whole, until there are no more or `line`, after what was read at
@@ -285,68 +167,190 @@ impl Follower {
         buffer.resize(READ_BYTES, 0);
         loop {
             let Some(file) = &mut self.file else {
-                let siblings = siblings(&self.path)?;
-                let oldest = siblings.last().map(LogFile::open).transpose()?.flatten();
-                let Some(oldest) = oldest else { return Ok(Turn::Caught) };
-                self.enter(oldest, 0)?;
-                continue;
+                if self.find()? {
+                    continue;
+                }
+                return Ok(Turn::Caught);
             };
-            let reading = file.read(buffer)?;
-            if self.unseen && reading != Reading::Changed && self.find_missed()? {
-                // What was read is read again when its turn comes.
-                continue;
-            }
-            let Some(file) = &mut self.file else { continue };
-            match reading {
-                Reading::Bytes(read) => {
-                    self.unseen = false;
-                    if self.lines(&buffer[..read], line)? {
+            match file.read(buffer) {
+                Ok(Reading::Bytes(read)) => {
+                    if self.lines(&buffer[..read], line) {
                         return Ok(Turn::More);
                     }
                 }
-                Reading::Changed => self.find_again()?,
-                Reading::End => {
-                    let here = Inode::at(&self.path)?;
-                    let moved = match here {
-                        Some(inode) => file.packed() || inode != file.inode(),
-                        None => false,
-                    };
-                    if !moved {
-                        return Ok(Turn::Caught);
-                    }
-                    // What was written before it was rotated away may have come after the read that found its end.
-                    if !std::mem::replace(&mut self.rotated, true) {
-                        continue;
-                    }
-                    self.last_line(line)?;
-                    if !self.next()? {
+                Ok(Reading::Changed) => {
+                    self.cut = Some(file.inode());
+                    self.leave();
+                }
+                Ok(Reading::End) => {
+                    if !file.packed() && Inode::at(&self.path)?.is_none_or(|here| here == file.inode())
+                        || !self.go_on(line)?
+                    {
                         return Ok(Turn::Caught);
                     }
                 }
+                Err(why) if file.packed() && is_damage(&why) => {
+                    // What is left of it is given up.
+                    if !std::mem::replace(&mut self.succeeded, true) {
+                        log::warn!("a packed file of {} is damaged: {why}", self.path.display());
+                        self.gaps += 1;
+                    }
+                    if !self.go_on(line)? {
+                        return Ok(Turn::Caught);
+                    }
+                }
+                Err(why) => return Err(why),
             }
         }
     }
 
+    /// Opens the generation of the place where it lies now; when it is gone, the oldest that is not read. Answers
+    /// whether there is one.
+    fn find(&mut self) -> io::Result<bool> {
+        for _ in 0..LOOKS_MAX {
+            let generations = generations(&self.path)?;
+            let own = self.own(&generations)?;
+            let index = match own {
+                Some(own) => Some(own),
+                None => self.oldest_unread(&generations)?,
+            };
+            let Some(index) = index else { return Ok(false) };
+            let offset = self.place.filter(|_| own.is_some()).map_or(0, |place| place.offset);
+            if let Some(file) = LogFile::open(&generations[index], offset)? {
+                self.gaps += u64::from(own.is_none() && self.is_gap(&generations, index));
+                self.enter(file, &generations[index..], offset);
+                return Ok(true);
+            }
+        }
+        Err(rotated())
+    }
+
+    /// Goes on from the end of the file with the generation after it. Answers whether there is one.
+    fn go_on(&mut self, line: &mut impl FnMut(RawLine<'_>) -> Enough) -> io::Result<bool> {
+        for _ in 0..LOOKS_MAX {
+            let generations = generations(&self.path)?;
+            let own = self.own(&generations)?;
+            let index = match own {
+                Some(own) => own.checked_sub(1),
+                None => self.oldest_unread(&generations)?,
+            };
+            let Some(index) = index else { return Ok(false) };
+            // Whoever wrote to the file has a new one now. What was written to it until then is read first.
+            if !std::mem::replace(&mut self.succeeded, true) {
+                return Ok(true);
+            }
+            if let Some(file) = LogFile::open(&generations[index], 0)? {
+                self.last_line(line);
+                self.gaps += u64::from(own.is_none() && self.is_gap(&generations, index));
+                self.enter(file, &generations[index..], 0);
+                return Ok(true);
+            }
+        }
+        Err(rotated())
+    }
+
+    /// Which of the generations is that of the place.
+    fn own(&self, generations: &[Generation]) -> io::Result<Option<usize>> {
+        let Some(place) = self.place else { return Ok(None) };
+        let mut own = None;
+        for (index, generation) in generations.iter().enumerate() {
+            let same_inode = generation.inode.number() == place.inode;
+            let same = if place.file.bytes == 0 { same_inode } else { generation.print == place.file };
+            // A packed file is whole, and says its length but roughly.
+            let reaches = || Ok::<_, io::Error>(generation.packed || generation.content_bytes()? >= place.offset);
+            if !same || self.cut == Some(generation.inode) || !reaches()? {
+                continue;
+            }
+            if same_inode {
+                return Ok(Some(index));
+            }
+            own = own.or(Some(index));
+        }
+        Ok(own)
+    }
+
+    /// The oldest generation that is not known to be read, when that of the place is not there. Remembers those that are:
+    /// files that are removed go in any order.
+    fn oldest_unread(&mut self, generations: &[Generation]) -> io::Result<Option<usize>> {
+        let mut unread = generations.len();
+        let known = generations.iter().position(|generation| self.passed.contains(&generation.print));
+        match (known, self.newest_ns) {
+            (Some(known), _) => unread = known,
+            (None, Some(newest_ns)) if self.passed.is_empty() => {
+                for (index, generation) in generations.iter().enumerate().rev() {
+                    if self.began_ns(generation)? > newest_ns {
+                        break;
+                    }
+                    unread = index;
+                }
+            }
+            (None, _) => {}
+        }
+        // What is written to cannot have been read before; it may begin with the same line.
+        unread = unread.max(usize::from(generations.first().is_some_and(|newest| newest.current)));
+        let mut passed: Vec<_> = generations[unread..].iter().map(|generation| generation.print).collect();
+        self.passed.retain(|print| !passed.contains(print));
+        passed.append(&mut self.passed);
+        self.passed = passed;
+        Ok(unread.checked_sub(1))
+    }
+
+    /// Whether lines may be missing before a generation, when that of the place is gone. Files go the oldest first:
+    /// where one is left that was read before, none is missing.
+    fn is_gap(&self, generations: &[Generation], index: usize) -> bool {
+        self.place.is_some() && index > 0 && index + 1 == generations.len()
+    }
+
+    /// By the moment of its first line, and where lines have none by that of its last change.
+    fn began_ns(&self, generation: &Generation) -> io::Result<i64> {
+        if let Some(moment) = (self.moment_of)(&generation.first_line()?) {
+            return Ok(moment);
+        }
+        let since_1970 = generation.changed()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// Reads on in the first of some generations, the others being those before it.
+    fn enter(&mut self, file: LogFile, generations: &[Generation], offset: u64) {
+        let Some((entered, older)) = generations.split_first() else { return };
+        let left = self.place.map(|place| place.file).filter(|left| *left != entered.print && left.bytes > 0);
+        if left.is_some() || !older.is_empty() {
+            self.passed = older.iter().map(|generation| generation.print).chain(left).collect();
+        }
+        self.place = Some(Place { file: entered.print, inode: entered.inode.number(), offset });
+        self.leave();
+        self.cut = None;
+        self.newest_ns = None;
+        self.file = Some(file);
+    }
+
+    /// Reads no further in the file, and forgets what was read behind the last line.
+    fn leave(&mut self) {
+        self.file = None;
+        self.carry.clear();
+        self.cut_bytes = 0;
+        self.succeeded = false;
+    }
+
     /// Splits what was read.
-    fn lines(&mut self, mut bytes: &[u8], line: &mut impl FnMut(RawLine<'_>) -> Enough) -> io::Result<Enough> {
+    fn lines(&mut self, mut bytes: &[u8], line: &mut impl FnMut(RawLine<'_>) -> Enough) -> Enough {
         let mut enough = false;
         while let Some(end) = memchr::memchr(b'\n', bytes) {
-            enough = self.one_line(&bytes[..end], line)?;
+            enough = self.one_line(&bytes[..end], line);
             bytes = &bytes[end + 1..];
         }
         let room = LINE_BYTES_MAX.saturating_sub(self.carry.len());
         self.carry.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.cut_bytes += bytes.len().saturating_sub(room) as u64;
-        Ok(enough)
+        enough
     }
 
     /// Hands over what was read before `rest`, and `rest`, as one line.
-    fn one_line(&mut self, rest: &[u8], line: &mut impl FnMut(RawLine<'_>) -> Enough) -> io::Result<Enough> {
-        let offset = if self.position.file == self.number { self.position.offset } else { 0 };
-        let start = Mark { file: self.number, offset };
-        let read = self.carry.len() as u64 + self.cut_bytes + rest.len() as u64 + 1;
-        let end = Mark { file: self.number, offset: offset + read };
-        let mut cut_bytes = self.cut_bytes;
+    fn one_line(&mut self, rest: &[u8], line: &mut impl FnMut(RawLine<'_>) -> Enough) -> Enough {
+        if let Some(place) = &mut self.place {
+            place.offset += self.carry.len() as u64 + self.cut_bytes + rest.len() as u64 + 1;
+        }
+        let mut cut_bytes = std::mem::take(&mut self.cut_bytes);
         let carried;
         let bytes = if self.carry.is_empty() {
             rest
@@ -357,136 +361,21 @@ impl Follower {
             carried = std::mem::take(&mut self.carry);
             carried.as_slice()
         };
-        self.cut_bytes = 0;
-        let Some(file) = self.remember()? else {
-            return Err(io::Error::other("a line was read of a file without one"));
-        };
-        self.position = end;
         if std::mem::take(&mut self.torn) {
-            return Ok(false);
+            return false;
         }
-        Ok(line(RawLine { start, file, bytes, cut_bytes }))
+        line(RawLine { bytes, cut_bytes })
     }
 
     /// A file that was rotated away gets no end to its last line.
-    fn last_line(&mut self, line: &mut impl FnMut(RawLine<'_>) -> Enough) -> io::Result<()> {
-        if self.carry.is_empty() || self.remember()?.is_none() {
-            return Ok(());
+    fn last_line(&mut self, line: &mut impl FnMut(RawLine<'_>) -> Enough) {
+        if !self.carry.is_empty() {
+            // Whether that is enough is asked again at the next line.
+            self.one_line(&[], line);
         }
-        // Whether that is enough is asked again at the next line.
-        self.one_line(&[], line).map(drop)
-    }
-
-    /// Goes on with the file that came after the one that is read to its end. Answers whether there was one.
-    fn next(&mut self) -> io::Result<bool> {
-        for _ in 0..LOOKS_MAX {
-            let Some(file) = &mut self.file else { return Ok(false) };
-            let siblings = siblings(&self.path)?;
-            let print = file.fingerprint()?;
-            let index = place_of(file, print, &siblings)?;
-            let Some(next) = (match index {
-                Some(index) => index.checked_sub(1),
-                None => self.oldest_unread(&siblings)?,
-            }) else {
-                return Ok(false);
-            };
-            let Some(opened) = LogFile::open(&siblings[next])? else { continue };
-            // Older files are moved first: while the one just read is where it was, its successor is as well.
-            if siblings[index.unwrap_or(next)].is_still_there()? {
-                let older = fingerprints(&siblings[next + 1..])?;
-                // Files go the oldest first. Where one is left that is older than the one just read, none is missing.
-                let gap = index.is_none() && next > 0 && !older.iter().any(|print| self.passed.contains(print));
-                self.gaps += u64::from(gap);
-                self.passed = older;
-                self.passed.extend(print);
-                return self.enter(opened, 0).map(|()| true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// The oldest file that is not known to be read, of those that are left when the one just read is not among them.
-    fn oldest_unread(&self, siblings: &[Sibling]) -> io::Result<Option<usize>> {
-        for (index, sibling) in siblings.iter().enumerate().rev() {
-            if sibling.fingerprint()?.is_some_and(|print| !self.passed.contains(&print)) {
-                return Ok(Some(index));
-            }
-        }
-        // One without a line yet can only be the newest.
-        Ok((!siblings.is_empty()).then_some(0))
-    }
-
-    /// The file was cut. Where it was copied before, as logrotate does with `copytruncate`, the copy has its rest; then
-    /// it is begun again.
-    fn find_again(&mut self) -> io::Result<()> {
-        let wanted = self.file.as_ref().and_then(LogFile::first_line);
-        let offset = if self.position.file == self.number { self.position.offset } else { 0 };
-        if wanted.is_none() && self.find_missed()? {
-            return Ok(());
-        }
-        for sibling in siblings(&self.path)?.iter().skip(1) {
-            if wanted.is_none() || sibling.content_bytes()? < offset {
-                continue;
-            }
-            let mut copy = LogFile::open(sibling)?.ok_or_else(rotated)?;
-            if copy.fingerprint()? == wanted {
-                // The same content under another name: marks into it stay right.
-                copy.skip_to(offset)?;
-                self.unseen = false;
-                self.file = Some(copy);
-                self.forget_rest();
-                return Ok(());
-            }
-        }
-        if let Some(file) = &mut self.file {
-            file.begin_again();
-            self.unseen = true;
-            self.passed.extend(wanted);
-            self.number += 1;
-            self.forget_rest();
-        }
-        Ok(())
-    }
-
-    /// Nothing was read of the file yet: should something have been written, copied and cut off since, the copy is there
-    /// and was not read either. Answers whether there is one, which is gone on with.
-    fn find_missed(&mut self) -> io::Result<bool> {
-        let siblings = siblings(&self.path)?;
-        let Some(file) = &self.file else { return Ok(false) };
-        let Some(index) = place_of(file, file.first_line(), &siblings)? else { return Ok(false) };
-        let Some(missed) = self.oldest_unread(&siblings)?.filter(|missed| *missed > index) else { return Ok(false) };
-        let opened = LogFile::open(&siblings[missed])?.ok_or_else(rotated)?;
-        self.enter(opened, 0).map(|()| true)
-    }
-
-    /// Forgets what was read behind the last line.
-    fn forget_rest(&mut self) {
-        self.carry.clear();
-        self.cut_bytes = 0;
-        self.rotated = false;
     }
 }
 
-/// What is said when files are rotated faster than one can look.
-fn rotated() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "it is being rotated")
-}
-
-/// The first lines of files that have one.
-fn fingerprints(siblings: &[Sibling]) -> io::Result<Vec<Fingerprint>> {
-    siblings.iter().map(Sibling::fingerprint).filter_map(io::Result::transpose).collect()
-}
-
-/// Which of the files is the one that is held: the same one, or what it was packed to meanwhile.
-fn place_of(file: &LogFile, print: Option<Fingerprint>, siblings: &[Sibling]) -> io::Result<Option<usize>> {
-    let index = siblings.iter().position(|sibling| sibling.inode == file.inode());
-    if index.is_some() || print.is_none() {
-        return Ok(index);
-    }
-    for (at, sibling) in siblings.iter().enumerate() {
-        if sibling.fingerprint()? == print {
-            return Ok(Some(at));
-        }
-    }
-    Ok(None)
-}
+#[cfg(test)]
+#[path = "follower_tests.rs"]
+mod tests;

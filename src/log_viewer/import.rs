@@ -7,7 +7,6 @@ use std::time::Duration;
 use rusqlite::{Connection, Row};
 
 use super::config::Limits;
-use super::files::Fingerprint;
 use super::ring::{Entry, Ring, SEGMENTS};
 use super::text::level::Level;
 use super::text::{Stream, ansi};
@@ -57,12 +56,12 @@ impl Containers<'_> {
             let container = self.make(&key, &name)?;
             let newest_ns = row.get::<_, Option<String>>(4)?.as_deref().and_then(Timestamp::parse);
             let newest_ns = newest_ns.map_or(0, |newest| newest.ms().saturating_mul(NS_PER_MS));
-            let file = Fingerprint::of_inode(inode.unsigned_abs());
+            // Without a first line, a file is known by its inode alone.
             self.connection.execute(
-                "INSERT OR IGNORE INTO cursors (container_id, version, out_bytes, out_hash, out_offset, err_bytes,
-                     err_hash, err_offset, newest, out_id, err_id)
-                 VALUES (?1, 1, ?2, ?3, ?4, ?2, ?3, ?4, ?5, 0, 0)",
-                (container, file.bytes, file.hash.cast_signed(), position, newest_ns),
+                "INSERT OR IGNORE INTO cursors (container_id, version, file_bytes, file_hash, inode, offset,
+                     before_bytes, before_hash, pending, newest, out_id, err_id)
+                 VALUES (?1, 1, 0, 0, ?2, ?3, 0, 0, x'', ?4, 0, 0)",
+                (container, inode, position, newest_ns),
             )?;
         }
         Ok(())

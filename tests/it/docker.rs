@@ -20,6 +20,19 @@ while read k; do
     while [ $k -gt 0 ]; do n=$((n+1)); k=$((k-1)); echo "line $n $PAD"; done
 done"#;
 
+/// A command that finds the engine which was unpacked for this test, if there is one, with its libraries. Client and
+/// daemon are of one version, so they come before any other.
+fn engine(program: &str) -> Command {
+    let mut command = Command::new(program);
+    if let Ok(folder) = std::env::var("MONLIGHT_TEST_DOCKER") {
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{folder}/usr/sbin:{folder}/usr/bin:{folder}/bin:{path}"));
+        let libraries = format!("{}-linux-gnu", std::env::consts::ARCH);
+        command.env("LD_LIBRARY_PATH", format!("{folder}/lib/{libraries}:{folder}/usr/lib/{libraries}"));
+    }
+    command
+}
+
 /// A daemon in namespaces of its own: it changes nothing on this machine, and whatever it started ends with it.
 struct Docker {
     child: Child,
@@ -39,7 +52,7 @@ impl Docker {
         ];
         // Whoever keeps sockets in /run finds one of its own.
         let script = format!("mount -t tmpfs none /run && {}", daemon.join(" "));
-        let child = Command::new("setpriv")
+        let child = engine("setpriv")
             .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"])
             .args(["--mount-proc", "sh", "-c", &script])
             .stdin(Stdio::null())
@@ -68,7 +81,7 @@ impl Docker {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("timeout");
+        let mut command = engine("timeout");
         command.args([COMMAND_SECONDS, "docker", "--host"]);
         command.arg(format!("unix://{}", self.folder.path().join("s").display()));
         command.args(arguments).env("HOME", self.folder.path());
@@ -86,7 +99,7 @@ impl Docker {
     fn import_image(&self) {
         let root = self.folder.path().join("root");
         std::fs::create_dir_all(root.join("bin")).unwrap();
-        let busybox = Command::new("sh").args(["-c", "command -v busybox"]).output().unwrap();
+        let busybox = engine("sh").args(["-c", "command -v busybox"]).output().unwrap();
         let busybox = PathBuf::from(String::from_utf8(busybox.stdout).unwrap().trim());
         std::fs::copy(&busybox, root.join("bin/busybox")).unwrap();
         for name in ["sh", "sleep", "usleep", "head", "tr"] {
