@@ -58,30 +58,32 @@ CREATE TABLE totals (
 ) WITHOUT ROWID;
 INSERT INTO totals (name, value) VALUES ('arrivals', 0), ('stored_at', 0), ('gaps', 0);
 
--- The entries. The id is the moment in steps of 1/4096 ms, or the next that is free, so that the order of ids is the
--- order of time in all segments together; arrival counts entries as they come. A stream is 0 for stdout, 1 for stderr.
+-- The entries. The id is the moment since 2026 in steps of 1/4096 ms, or the next that is free, times 5, and the level:
+-- so the order of ids is the order of time in all segments together, and an entry's minute and level are known without
+-- looking at it.
+-- Arrival counts entries as they come. A stream is 0 for stdout, 1 for stderr.
 -- The index of a segment has no copy of the texts and no lengths; it is emptied whole, never row by row.
-CREATE TABLE segment_0 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
+CREATE TABLE segment_0 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_0 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_1 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
+CREATE TABLE segment_1 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_1 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_2 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
+CREATE TABLE segment_2 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_2 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_3 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
+CREATE TABLE segment_3 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_3 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_4 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
+CREATE TABLE segment_4 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_4 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_5 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
+CREATE TABLE segment_5 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_5 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_6 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
+CREATE TABLE segment_6 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_6 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_7 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
+CREATE TABLE segment_7 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_7 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_8 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
+CREATE TABLE segment_8 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_8 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_9 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
+CREATE TABLE segment_9 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_9 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_10 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, level INT, message TEXT);
+CREATE TABLE segment_10 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_10 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
 -- What one batch has added stays as it is until there are sixteen such parts. To merge them by fours, as FTS5 does by
 -- itself, writes everything once more.
@@ -104,7 +106,7 @@ CREATE VIEW log_entries AS
     SELECT e.id, strftime('%Y-%m-%dT%H:%M:%S', e.at / 1000000000, 'unixepoch')
             || printf('.%09dZ', e.at % 1000000000) AS timestamp,
         c.name AS container, CASE e.stream WHEN 0 THEN 'stdout' ELSE 'stderr' END AS stream,
-        CASE e.level WHEN 0 THEN 'DEBUG' WHEN 1 THEN 'INFO' WHEN 2 THEN 'WARNING' WHEN 3 THEN 'ERROR'
+        CASE (e.id % 5 + 5) % 5 WHEN 0 THEN 'DEBUG' WHEN 1 THEN 'INFO' WHEN 2 THEN 'WARNING' WHEN 3 THEN 'ERROR'
             ELSE 'CRITICAL' END AS level,
         e.message
     FROM (

@@ -1,8 +1,9 @@
 //! The ring of segments that entries are kept in, and the numbers they get.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rusqlite::Connection;
+use rusqlite::{CachedStatement, Connection};
 
 use super::config::Limits;
 use super::text::level::Level;
@@ -11,30 +12,44 @@ use crate::error::{Error, Result};
 
 /// Segments. One of them is being emptied or filled, so at least ten elevenths of what may be kept are there.
 pub(super) const SEGMENTS: u8 = 11;
-/// Ids are moments in steps of a millisecond's 4096th, which JavaScript's integers hold until the year 2039.
-const STEPS_PER_MS: i64 = 4_096;
+/// Where ids count from: 2026. With as many in a millisecond, JavaScript's integers hold those of 2012 to 2039.
+const EPOCH_MINUTE: i64 = 29_453_760;
+const EPOCH_NS: i64 = EPOCH_MINUTE * 60_000_000_000;
+/// A millisecond has so many places for entries, and each place an id for every level, so that an entry's minute and
+/// level are known without looking at it.
+const PLACES_PER_MS: i64 = 4_096;
+const IDS_PER_PLACE: i64 = 5;
+const IDS_PER_MINUTE: i64 = 60_000 * PLACES_PER_MS * IDS_PER_PLACE;
 const NS_PER_MS: i64 = 1_000_000;
+/// SQL for the level of an id.
+pub(super) const LEVEL_OF_ID: &str = "((id % 5 + 5) % 5)";
 /// Entries of a stream keep their order although their moments do not, when they are no further apart than this: beyond
 /// it a clock was set back.
-const OUT_OF_ORDER_STEPS_MAX: i64 = STEPS_PER_MS * 1_000;
+const OUT_OF_ORDER_PLACES_MAX: i64 = PLACES_PER_MS * 1_000;
 
 const COUNT: &str = "INSERT INTO counters (slot, minute, container_id, level, entries) VALUES (?1, ?2, ?3, ?4, ?5)
      ON CONFLICT DO UPDATE SET entries = entries + excluded.entries";
 
-/// The smallest id of a moment, in ns since 1970. Negative moments are 1970.
+/// The smallest id of a moment, in ns since 1970.
 pub(super) fn id_at(at_ns: i64) -> i64 {
-    let at_ns = at_ns.max(0);
-    (at_ns / NS_PER_MS).saturating_mul(STEPS_PER_MS) + at_ns % NS_PER_MS * STEPS_PER_MS / NS_PER_MS
+    let since = at_ns.saturating_sub(EPOCH_NS);
+    let (ms, ns) = (since.div_euclid(NS_PER_MS), since.rem_euclid(NS_PER_MS));
+    (ms * PLACES_PER_MS + ns * PLACES_PER_MS / NS_PER_MS) * IDS_PER_PLACE
+}
+
+/// The level of an id.
+pub(super) fn level_of_id(id: i64) -> u8 {
+    u8::try_from(id.rem_euclid(IDS_PER_PLACE)).unwrap_or_default()
 }
 
 /// The minute of an id, in minutes since 1970.
 pub(super) fn minute_of_id(id: i64) -> i64 {
-    id / (STEPS_PER_MS * 60_000)
+    id.div_euclid(IDS_PER_MINUTE) + EPOCH_MINUTE
 }
 
 /// The first id of a minute.
 pub(super) fn id_of_minute(minute: i64) -> i64 {
-    minute.saturating_mul(STEPS_PER_MS * 60_000)
+    (minute - EPOCH_MINUTE).saturating_mul(IDS_PER_MINUTE)
 }
 
 /// What a program said at once.
@@ -98,9 +113,11 @@ pub(super) struct Ring<'t> {
     limits: Limits,
     segments: Vec<Segment>,
     arrivals: i64,
-    /// Ids given to entries that are not in their segment yet.
+    /// Places given to entries that are not in their segment yet.
     given: HashSet<i64>,
-    highest: i64,
+    highest_place: i64,
+    /// Whether a segment has an entry between two ids.
+    taken: HashMap<u8, CachedStatement<'t>>,
 }
 
 impl<'t> Ring<'t> {
@@ -110,8 +127,16 @@ impl<'t> Ring<'t> {
             return Err(Error::Storage(format!("it has {} segments instead of {SEGMENTS}", segments.len())));
         }
         let arrivals = super::store::total(transaction, "arrivals")?;
-        let highest = segments.iter().map(|segment| segment.last_id).max().unwrap_or(0);
-        Ok(Self { transaction, limits, segments, arrivals, given: HashSet::new(), highest })
+        let highest_id = segments.iter().map(|segment| segment.last_id).max().unwrap_or(0);
+        Ok(Self {
+            transaction,
+            limits,
+            segments,
+            arrivals,
+            given: HashSet::new(),
+            highest_place: highest_id.div_euclid(IDS_PER_PLACE),
+            taken: HashMap::new(),
+        })
     }
 
     /// Stores entries of one container in the order they are given in. `last_ids` are those of the container's latest
@@ -185,7 +210,7 @@ impl<'t> Ring<'t> {
         let mut rows: Vec<(i64, i64, &Entry)> = Vec::with_capacity(entries.len());
         for entry in entries {
             let last_id = &mut last_ids[usize::from(entry.stream == Stream::Stderr)];
-            let id = self.free_id(entry.at_ns, *last_id)?;
+            let id = self.free_id(entry, *last_id)?;
             *last_id = id;
             self.arrivals += 1;
             rows.push((id, self.arrivals, entry));
@@ -193,8 +218,7 @@ impl<'t> Ring<'t> {
         // FTS5 writes out what it has gathered whenever ids do not ascend.
         rows.sort_unstable_by_key(|(id, ..)| *id);
         let mut insert = self.transaction.prepare_cached(&format!(
-            "INSERT INTO segment_{slot} (id, arrival, at, container_id, stream, level, message)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+            "INSERT INTO segment_{slot} (id, arrival, at, container_id, stream, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
         ))?;
         let mut index =
             self.transaction.prepare_cached(&format!("INSERT INTO search_{slot} (rowid, message) VALUES (?1, ?2)"))?;
@@ -202,10 +226,9 @@ impl<'t> Ring<'t> {
         let mut bytes = 0;
         for (id, arrival, entry) in &rows {
             let stream = i64::from(entry.stream == Stream::Stderr);
-            let level = entry.level.rank();
-            insert.execute((id, arrival, entry.at_ns, container, stream, level, &entry.message))?;
+            insert.execute((id, arrival, entry.at_ns, container, stream, &entry.message))?;
             index.execute((id, entry.plain.as_ref().unwrap_or(&entry.message)))?;
-            *counters.entry((minute_of_id(*id), level)).or_default() += 1;
+            *counters.entry((minute_of_id(*id), level_of_id(*id))).or_default() += 1;
             bytes += entry.message.len() as i64;
         }
         let mut count = self.transaction.prepare_cached(COUNT)?;
@@ -223,28 +246,36 @@ impl<'t> Ring<'t> {
         Ok(Landed { slot, first_id, last_id, first_arrival, last_arrival: self.arrivals })
     }
 
-    /// The id of a moment, or the next that is free and behind the last of the same stream.
-    fn free_id(&mut self, at_ns: i64, last_id: i64) -> Result<i64> {
-        let mut id = id_at(at_ns);
-        if last_id >= id && last_id - id < OUT_OF_ORDER_STEPS_MAX {
-            id = last_id + 1;
+    /// The id of an entry's moment and level, or that of the next place that is free and behind the last of the same
+    /// stream.
+    fn free_id(&mut self, entry: &Entry, last_id: i64) -> Result<i64> {
+        let (mut place, last_place) = (id_at(entry.at_ns) / IDS_PER_PLACE, last_id.div_euclid(IDS_PER_PLACE));
+        if last_place >= place && last_place - place < OUT_OF_ORDER_PLACES_MAX {
+            place = last_place + 1;
         }
-        while id <= self.highest && self.is_taken(id)? {
-            id += 1;
+        while place <= self.highest_place && self.is_taken(place)? {
+            place += 1;
         }
-        self.highest = self.highest.max(id);
-        self.given.insert(id);
-        Ok(id)
+        self.highest_place = self.highest_place.max(place);
+        self.given.insert(place);
+        Ok(place * IDS_PER_PLACE + i64::from(entry.level.rank()))
     }
 
-    fn is_taken(&self, id: i64) -> Result<bool> {
-        if id == self.highest || self.given.contains(&id) {
+    fn is_taken(&mut self, place: i64) -> Result<bool> {
+        if place == self.highest_place || self.given.contains(&place) {
             return Ok(true);
         }
+        let (first, end) = (place * IDS_PER_PLACE, (place + 1) * IDS_PER_PLACE);
         for segment in &self.segments {
-            if segment.entries > 0 && (segment.first_id..=segment.last_id).contains(&id) {
-                let sql = format!("SELECT 1 FROM segment_{} WHERE id = ?1", segment.slot);
-                if self.transaction.prepare_cached(&sql)?.exists([id])? {
+            if segment.entries > 0 && segment.first_id < end && segment.last_id >= first {
+                let taken = match self.taken.entry(segment.slot) {
+                    Slot::Occupied(taken) => taken.into_mut(),
+                    Slot::Vacant(free) => {
+                        let sql = format!("SELECT 1 FROM segment_{} WHERE id >= ?1 AND id < ?2", segment.slot);
+                        free.insert(self.transaction.prepare_cached(&sql)?)
+                    }
+                };
+                if taken.exists([first, end])? {
                     return Ok(true);
                 }
             }
@@ -278,8 +309,7 @@ impl<'t> Ring<'t> {
         let first_id: i64 = self.transaction.query_row(&edge, [kept.max(1) - 1], |row| row.get(0))?;
         self.transaction
             .execute(&format!("INSERT INTO segment_{to} SELECT * FROM segment_{from} WHERE id >= ?1"), [first_id])?;
-        let mut read =
-            self.transaction.prepare(&format!("SELECT id, container_id, level, message FROM segment_{to}"))?;
+        let mut read = self.transaction.prepare(&format!("SELECT id, container_id, message FROM segment_{to}"))?;
         let mut index =
             self.transaction.prepare(&format!("INSERT INTO search_{to} (rowid, message) VALUES (?1, ?2)"))?;
         let mut count = self.transaction.prepare(COUNT)?;
@@ -287,10 +317,10 @@ impl<'t> Ring<'t> {
         let mut moved = Segment { slot: to, round: segment.round, first_id, ..segment.clone() };
         (moved.entries, moved.bytes) = (0, 0);
         while let Some(row) = rows.next()? {
-            let (id, container, level): (i64, i64, u8) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let message = row.get_ref(3)?.as_str().unwrap_or_default();
+            let (id, container): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let message = row.get_ref(2)?.as_str().unwrap_or_default();
             index.execute((id, ansi::strip(message)))?;
-            count.execute((to, minute_of_id(id), container, level, 1))?;
+            count.execute((to, minute_of_id(id), container, level_of_id(id), 1))?;
             moved.entries += 1;
             moved.bytes += message.len() as i64;
         }

@@ -1,5 +1,6 @@
 //! What was typed into a search: FTS5's syntax where it is that, and else plain words.
 
+use regex::{Regex, RegexBuilder};
 use rusqlite::Connection;
 
 use super::text::ansi;
@@ -8,36 +9,23 @@ use crate::error::{Error, Result};
 /// What FTS5 is asked to understand: enough for a person, and too little to keep it busy.
 const SYNTAX_CHARS_MAX: usize = 256;
 const SYNTAX_PREFIXES_MAX: usize = 8;
+/// A part of a word that is shorter says little.
+const TELLING_CHARS: usize = 3;
 /// Pieces of a plain search that count.
 const PIECES_MAX: usize = 16;
 const REGEX_BYTES_MAX: usize = 1_000;
+/// Bytes of memory for what becomes of one, and as much again while it is searched for.
+const REGEX_SIZE_MAX: usize = 1 << 20;
 
 /// A search, ready to be asked.
 #[derive(Debug, Default)]
 pub(super) struct Search {
     /// For FTS5; `None` when there is no word to look for.
     pub(super) words: Option<String>,
-    /// What an entry's text must pass besides.
-    pub(super) tests: Vec<Test>,
+    /// What an entry's text must match besides.
+    pub(super) tests: Vec<Regex>,
     /// Whether it was not FTS5's syntax.
     pub(super) plain: bool,
-}
-
-/// What a text must pass.
-#[derive(Debug)]
-pub(super) enum Test {
-    /// To hold this, in any case. Lower case.
-    Contains(String),
-    Matches(regex_lite::Regex),
-}
-
-impl Test {
-    fn passes(&self, shown: &str, lower: &mut Option<String>) -> bool {
-        match self {
-            Self::Contains(part) => lower.get_or_insert_with(|| shown.to_lowercase()).contains(part),
-            Self::Matches(regex) => regex.is_match(shown),
-        }
-    }
 }
 
 impl Search {
@@ -52,13 +40,13 @@ impl Search {
         let mut search = match typed {
             None => Self::default(),
             Some(typed) if understood(connection, typed) => Self { words: Some(typed.to_owned()), ..Self::default() },
-            Some(typed) => plain(typed),
+            Some(typed) => plain(typed)?,
         };
         if let Some(part) = contains.filter(|part| !part.is_empty()) {
-            search.tests.push(Test::Contains(part.to_lowercase()));
+            search.tests.push(containing(part)?);
         }
         if let Some(pattern) = regex.filter(|pattern| !pattern.is_empty()) {
-            search.tests.push(Test::Matches(compiled(pattern)?));
+            search.tests.push(compiled(pattern)?);
         }
         Ok(search)
     }
@@ -74,17 +62,22 @@ impl Search {
             return true;
         }
         let shown = ansi::strip(message);
-        let mut lower = None;
-        self.tests.iter().all(|test| test.passes(&shown, &mut lower))
+        self.tests.iter().all(|test| test.is_match(&shown))
     }
 }
 
-fn compiled(pattern: &str) -> Result<regex_lite::Regex> {
+/// What matches texts that have a part, in any case.
+fn containing(part: &str) -> Result<Regex> {
+    let regex = RegexBuilder::new(&regex::escape(part)).case_insensitive(true).build();
+    regex.map_err(|why| Error::field("contains", format_args!("cannot be looked for: {why}")))
+}
+
+fn compiled(pattern: &str) -> Result<Regex> {
     if pattern.len() > REGEX_BYTES_MAX {
         return Err(Error::field("regex", format_args!("must be at most {REGEX_BYTES_MAX} bytes")));
     }
-    let mut builder = regex_lite::RegexBuilder::new(pattern);
-    builder.size_limit(1 << 20).build().map_err(|why| Error::field("regex", format_args!("is not one: {why}")))
+    let regex = RegexBuilder::new(pattern).size_limit(REGEX_SIZE_MAX).dfa_size_limit(REGEX_SIZE_MAX).build();
+    regex.map_err(|why| Error::field("regex", format_args!("is not one: {why}")))
 }
 
 /// Whether FTS5 takes it for a query. An empty index says so without looking at anything.
@@ -98,21 +91,25 @@ fn understood(connection: &Connection, typed: &str) -> bool {
 
 /// Words as they were typed, none of them syntax: all of them have to be there, and what was typed in one piece and is
 /// more than one word, such as `10.0.0.1` or `C++`, has to stand in the text as it is.
-fn plain(typed: &str) -> Search {
+fn plain(typed: &str) -> Result<Search> {
     let mut words = Vec::new();
     let mut tests = Vec::new();
     for piece in typed.split(|letter: char| letter.is_whitespace() || letter == '"').take(PIECES_MAX) {
         let parts: Vec<&str> =
             piece.split(|letter: char| !letter.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
-        if !piece.is_empty() && parts != [piece] {
-            tests.push(Test::Contains(piece.to_lowercase()));
+        let whole = parts == [piece];
+        if !whole && !piece.is_empty() {
+            tests.push(containing(piece)?);
         }
-        if !parts.is_empty() {
-            // The words of a piece stand in a row, and the last of them may be the beginning of a longer one. A letter
-            // that this program takes for a part of a word and the index does not only makes a longer row.
-            words.push(format!("\"{}\" *", parts.join(" ")));
+        for (index, part) in parts.iter().enumerate() {
+            // Where the text is looked at anyway, the index is not asked for what nearly every text has.
+            if whole || part.chars().count() >= TELLING_CHARS {
+                // The last may be the beginning of a longer word.
+                let star = if index + 1 == parts.len() { " *" } else { "" };
+                words.push(format!("\"{part}\"{star}"));
+            }
         }
     }
     let words = (!words.is_empty()).then(|| words.join(" "));
-    Search { words, tests, plain: true }
+    Ok(Search { words, tests, plain: true })
 }

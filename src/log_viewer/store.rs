@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row};
 use serde::Serialize;
 
 use super::discovery::fits;
-use super::ring::{Landed, Segment, id_of_minute, minute_of_id, segments};
+use super::ring::{LEVEL_OF_ID, Landed, Segment, id_of_minute, level_of_id, minute_of_id, segments};
 use super::search::Search;
 use super::text::Stream;
 use super::text::level::Level;
@@ -82,8 +82,9 @@ pub(super) struct Shown {
 pub(super) struct Query<'c> {
     connection: &'c Connection,
     pub(super) names: BTreeMap<i64, Container>,
-    /// SQL that holds for the entries wanted, but for the search.
+    /// SQL that holds for the entries wanted, but for the search, and for their counters.
     condition: String,
+    counted_condition: String,
     filter: &'c Filter,
     /// The containers wanted; `None` is all of them.
     wanted: Option<Vec<i64>>,
@@ -108,21 +109,25 @@ impl<'c> Query<'c> {
             names.iter().filter(|(_, container)| fits(&container.name, pattern)).map(|(id, _)| *id).collect()
         });
         let list = |numbers: Vec<String>| numbers.join(", ");
-        let mut condition = String::from("true");
-        if let Some(wanted) = &wanted {
-            let numbers = list(wanted.iter().map(ToString::to_string).collect());
-            condition.push_str(&format!(" AND container_id IN ({numbers})"));
-        }
-        if !filter.levels.is_empty() {
-            let ranks = list(filter.levels.iter().map(|level| level.rank().to_string()).collect());
-            condition.push_str(&format!(" AND level IN ({ranks})"));
-        }
+        let condition = |level: &str| {
+            let mut condition = String::from("true");
+            if let Some(wanted) = &wanted {
+                let numbers = list(wanted.iter().map(ToString::to_string).collect());
+                condition.push_str(&format!(" AND container_id IN ({numbers})"));
+            }
+            if !filter.levels.is_empty() {
+                let ranks = list(filter.levels.iter().map(|level| level.rank().to_string()).collect());
+                condition.push_str(&format!(" AND {level} IN ({ranks})"));
+            }
+            condition
+        };
+        let (condition, counted_condition) = (condition(LEVEL_OF_ID), condition("level"));
         let mut segments = segments(connection)?;
         segments.retain(|segment| {
             segment.entries > 0 && segment.last_id >= filter.first_id && segment.first_id < filter.end_id
         });
         segments.sort_unstable_by_key(|segment| std::cmp::Reverse(segment.last_id));
-        Ok(Self { connection, names, condition, filter, wanted, segments })
+        Ok(Self { connection, names, condition, counted_condition, filter, wanted, segments })
     }
 
     /// The newest `count` entries that fit, by id, and how many there are in all.
@@ -159,8 +164,11 @@ impl<'c> Query<'c> {
             return format!("segment_{slot} e");
         }
         let found = format!("(SELECT rowid AS id FROM search_{slot} WHERE search_{slot} MATCH ?4)");
-        let restricted = self.wanted.is_some() || !self.filter.levels.is_empty();
-        if whole || restricted { format!("{found} s JOIN segment_{slot} e USING (id)") } else { format!("{found} e") }
+        if whole || self.wanted.is_some() {
+            format!("{found} s JOIN segment_{slot} e USING (id)")
+        } else {
+            format!("{found} e")
+        }
     }
 
     /// Asks for entries of a segment from one id to before another.
@@ -214,7 +222,7 @@ impl<'c> Query<'c> {
     fn counted(&self, slot: u8, first_minute: i64, end_minute: i64) -> Result<i64> {
         let mut count = self.connection.prepare_cached(&format!(
             "SELECT coalesce(sum(entries), 0) FROM counters WHERE slot = ?1 AND minute >= ?2 AND minute < ?3 AND {}",
-            self.condition
+            self.counted_condition
         ))?;
         Ok(count.query_row((slot, first_minute, end_minute), |row| row.get(0))?)
     }
@@ -234,7 +242,7 @@ impl<'c> Query<'c> {
     fn look_through(&self, count: usize) -> Result<Fitting> {
         let mut fitting = Fitting::default();
         let deadline = Instant::now() + LOOK_THROUGH_WITHIN;
-        fitting.partial = !self.each_text(deadline, |id, _| {
+        fitting.partial = !self.each_text(deadline, |id| {
             fitting.total += 1;
             fitting.ids.push(id);
         })?;
@@ -243,20 +251,21 @@ impl<'c> Query<'c> {
         Ok(fitting)
     }
 
-    /// Hands over id and level of every entry that fits, segment by segment. Answers whether there was time for all.
-    fn each_text(&self, deadline: Instant, mut fits: impl FnMut(i64, u8)) -> Result<bool> {
+    /// Hands over the id of every entry that fits, segment by segment. Answers whether there was time for all.
+    fn each_text(&self, deadline: Instant, mut fits: impl FnMut(i64)) -> Result<bool> {
         // Without a test no text need be read.
-        let columns = if self.filter.search.tests.is_empty() { "id, level, ''" } else { "id, level, message" };
+        let whole = !self.filter.search.tests.is_empty();
+        let columns = if whole { "id, message" } else { "id, ''" };
         let mut looked_at = 0usize;
         for segment in &self.segments {
             let range = (self.filter.first_id, self.filter.end_id, -1);
-            let no_time = self.ask((segment, true), (columns, "ORDER BY id DESC"), range, |row| {
+            let no_time = self.ask((segment, whole), (columns, "ORDER BY id DESC"), range, |row| {
                 looked_at += 1;
                 if looked_at.is_multiple_of(TEXTS_PER_LOOK) && Instant::now() > deadline {
                     return Ok(Some(()));
                 }
-                if self.filter.search.passes(row.get_ref(2)?.as_str().unwrap_or_default()) {
-                    fits(row.get(0)?, row.get(1)?);
+                if self.filter.search.passes(row.get_ref(1)?.as_str().unwrap_or_default()) {
+                    fits(row.get(0)?);
                 }
                 Ok(None)
             })?;
@@ -296,14 +305,14 @@ impl<'c> Query<'c> {
         };
         if !self.filter.search.is_empty() {
             let deadline = Instant::now() + LOOK_THROUGH_WITHIN;
-            let complete = self.each_text(deadline, |id, level| add(minute_of_id(id), level, 1))?;
+            let complete = self.each_text(deadline, |id| add(minute_of_id(id), level_of_id(id), 1))?;
             return Ok((buckets, !complete));
         }
         for segment in &self.segments {
             let mut read = self.connection.prepare_cached(&format!(
                 "SELECT minute, level, sum(entries) FROM counters
                  WHERE slot = ?1 AND minute >= ?2 AND minute < ?3 AND {} GROUP BY minute, level",
-                self.condition
+                self.counted_condition
             ))?;
             // Minutes that are wanted in part are counted whole: a chart has no finer grain.
             let end = minute_of_id(self.filter.end_id.saturating_sub(1)).saturating_add(1);
@@ -415,19 +424,19 @@ pub(super) fn moment_of(connection: &Connection, id: i64) -> Result<Option<Strin
     Ok(None)
 }
 
-const SHOWN_COLUMNS: &str = "id, e.arrival, e.at, e.container_id, e.stream, e.level, e.message";
+const SHOWN_COLUMNS: &str = "id, e.arrival, e.at, e.container_id, e.stream, e.message";
 
 fn show(row: &Row<'_>, names: &BTreeMap<i64, Container>) -> Result<Shown> {
     let container: i64 = row.get(3)?;
-    let level = Level::ranked(row.get(5)?).unwrap_or(Level::Info);
+    let id = row.get(0)?;
     Ok(Shown {
-        id: row.get(0)?,
+        id,
         arrival: row.get(1)?,
         timestamp: timestamp(row.get(2)?),
         container: names.get(&container).map(|container| container.name.clone()).unwrap_or_default(),
         stream: if row.get::<_, i64>(4)? == 0 { Stream::Stdout.name() } else { Stream::Stderr.name() },
-        level: level.name(),
-        message: row.get(6)?,
+        level: Level::ranked(level_of_id(id)).unwrap_or(Level::Info).name(),
+        message: row.get(5)?,
     })
 }
 

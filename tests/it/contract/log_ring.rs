@@ -66,13 +66,13 @@ fn limits_that_shrink_hold_at_once_and_give_space_back() {
     const SMALL_BYTES: u64 = 1_600_000;
     let folder = Arc::new(Folder::new());
     let web = Container::new(&folder, "web");
-    web.counts(0..50_000);
+    web.counts(0..60_000);
     let start = |entries: u32| {
         let setup = Setup::log_viewer().folder(&folder).env("TAIL_BUFFER", 100_000_000);
         setup.env("MAX_ENTRIES", entries).start()
     };
     let viewer = start(100_000);
-    has(&viewer, "web", 50_000);
+    has(&viewer, "web", 60_000);
     let (status, _) = viewer.stop();
     assert!(status.success());
     assert!(file_bytes(&folder) > 2 * SMALL_BYTES, "{}", file_bytes(&folder));
@@ -83,7 +83,7 @@ fn limits_that_shrink_hold_at_once_and_give_space_back() {
             assert!(totals.iter().all(|total| *total <= most), "{totals:?} of {entries}");
         }
         becomes(&true, || totals(&viewer).iter().all(|total| (most * 4 / 10..=most).contains(total)));
-        assert_eq!(newest(&viewer), Some(49_999));
+        assert_eq!(newest(&viewer), Some(59_999));
         let given_back = wait_until(|| {
             let metrics = viewer.get("/metrics").expect(200).text();
             let bytes =
@@ -95,8 +95,8 @@ fn limits_that_shrink_hold_at_once_and_give_space_back() {
         assert!(file_bytes(&folder) < SMALL_BYTES, "{} bytes with {entries}", file_bytes(&folder));
     }
     let viewer = start(100_000);
-    web.counts(50_000..50_010);
-    becomes(&Some(50_009), || newest(&viewer));
+    web.counts(60_000..60_010);
+    becomes(&Some(60_009), || newest(&viewer));
 }
 
 #[test]
