@@ -1,6 +1,6 @@
 # Everything a person or CI does with this repository. `make help` lists it.
 
-SERVICES := error-tracker log-viewer metrics-collector
+SERVICES := browser-relay error-tracker log-viewer metrics-collector
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 BUILT := target/$(HOST)/release
 # Static, so that one file is all a machine or an image needs. Without --target these flags would reach proc macros,

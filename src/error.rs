@@ -38,6 +38,8 @@ pub enum Error {
     /// The database cannot be written or read now (disk full, read-only, I/O error); nothing was stored.
     /// The text is for the log, never for a client.
     Storage(String),
+    /// A service behind this one failed in a way that waiting does not mend; the sentence says which.
+    Upstream(String),
     /// Something the client asked for needs a setting that the operator has not made; the sentence names it.
     NotConfigured(String),
     /// A defect of this program. The text is for the log, never for a client.
@@ -59,6 +61,7 @@ impl fmt::Display for Error {
             | Self::Forbidden(sentence)
             | Self::NotFound(sentence)
             | Self::Unsupported(sentence)
+            | Self::Upstream(sentence)
             | Self::NotConfigured(sentence) => f.write_str(sentence),
             Self::Unauthorized => f.write_str("A valid API key is required in X-API-Key or Authorization: Bearer"),
             Self::MethodNotAllowed(allow) => write!(f, "This path answers only {allow}"),

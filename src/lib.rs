@@ -16,6 +16,7 @@ pub mod notify;
 // layer 2: what every main would repeat
 pub mod service;
 // layer 3: the services
+pub mod browser_relay;
 pub mod error_tracker;
 pub mod log_viewer;
 pub mod metrics_collector;

@@ -7,9 +7,11 @@ use crate::notify::{self, Notifier};
 use crate::service::Defaults;
 
 const DEFAULTS: Defaults = Defaults {
+    key: "API_KEY",
     port: "5010",
     database_path: "./data/errors.db",
     rate_limit: "100",
+    key_rate_limit: "0",
     max_body_size: "262144",
     synchronous: "FULL",
 };

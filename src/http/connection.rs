@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::body::Intake;
 use super::budget::{Budget, Charge, Exhausted};
 use super::doorstep::Outgoing;
-use super::gate::{Admitted, Gate};
+use super::gate::{Admitted, Gate, Sharing};
 use super::message::{Framing, Head, head_end};
 use super::response::Response;
 use super::stats::Stats;
@@ -284,13 +284,13 @@ impl Connection {
         };
         let admitted = match around.gate.admit(&head, framing, self.peer, around.now) {
             Ok(admitted) => admitted,
-            Err(error) => {
+            Err(response) => {
                 // Without a body the connection is in step and can be kept, so that a client over its limit does not
                 // pay with a new connection for each refusal.
                 let bodyless = matches!(framing, Framing::None | Framing::Length(0));
                 let after = if bodyless && head.keep_alive() && !around.stopping { After::Keep } else { After::Linger };
                 let head_only = *head.method() == tiny_http::Method::Head;
-                let next = self.answer(error.into(), after, head_only, around);
+                let next = self.answer(response, after, head_only, around);
                 // Such requests are small, and hundreds may have arrived at once. The next one has to wait until the
                 // others had their turn and the client takes its answers.
                 return Some(next.unwrap_or(if self.input.is_empty() { Next::Read } else { Next::Write }));
@@ -356,6 +356,11 @@ impl Connection {
             Phase::Body(pending) => Some(pending.admitted.route),
             _ => None,
         };
+        let sharing = match &self.phase {
+            Phase::Body(pending) => pending.admitted.sharing.as_ref(),
+            _ => None,
+        };
+        let response = Sharing::apply(sharing, response);
         around.stats.answered(route, response.status(), took);
         if after == After::Linger {
             self.let_go();

@@ -10,10 +10,13 @@ use tiny_http::Method;
 use super::address::{Proxies, subscriber};
 use super::keys::{Keys, Principal};
 use super::message::{Framing, Head};
+use super::origins::{Origins, preflight, share};
 use super::rate::RateLimit;
 use super::request::Params;
-use super::route::{Access, Body, Found, Rule, find};
+use super::response::Response;
+use super::route::{Access, Body, Found, Rule, find, fits};
 use super::stats::Refused;
+use super::visitors::PublicKeys;
 use crate::error::{Error, Result};
 
 /// What the gate needs to know of a service.
@@ -28,6 +31,22 @@ pub struct GateSettings {
     pub rate_per_key: u32,
     /// The most a body kept in memory may have, in bytes.
     pub body_bytes_max: usize,
+    /// How pages in browsers are let in, where there are routes for them.
+    pub visitors: VisitorSettings,
+}
+
+/// How pages in browsers are let in.
+#[derive(Debug, Default)]
+pub struct VisitorSettings {
+    /// The keys they may hold.
+    pub keys: Arc<PublicKeys>,
+    /// The origins whose pages may ask.
+    pub origins: Origins,
+    /// Requests a minute from one address with one key, so that no visitor uses up a project's allowance; also wrong
+    /// keys a minute from one address. 0 is no limit.
+    pub rate_per_address: u32,
+    /// Requests a minute with one key, from wherever; 0 is no limit.
+    pub rate_per_key: u32,
 }
 
 /// Decides, and remembers how often each client came. Owned by the one thread that reads heads.
@@ -36,9 +55,31 @@ pub(super) struct Gate {
     rules: Arc<[Rule]>,
     address_rate: RateLimit<IpAddr>,
     key_rate: RateLimit<usize>,
+    /// Wrong public keys, and requests with right ones, by key and address and by key.
+    stranger_rate: RateLimit<IpAddr>,
+    visitor_rate: RateLimit<(i64, IpAddr)>,
+    public_key_rate: RateLimit<i64>,
     anonymous: Arc<Principal>,
     holders: Vec<Arc<Principal>>,
     refused: Arc<Refused>,
+}
+
+/// Whom an answer is shared with: the page's origin where it is listed.
+#[derive(Debug, Clone)]
+pub(super) struct Sharing(Option<String>);
+
+impl Sharing {
+    fn origin(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// Adds to an answer what browsers want to read.
+    pub(super) fn apply(sharing: Option<&Self>, response: Response) -> Response {
+        match sharing {
+            Some(sharing) => share(response, sharing.origin()),
+            None => response,
+        }
+    }
 }
 
 /// A request that may send its body.
@@ -51,6 +92,8 @@ pub(super) struct Admitted {
     pub(super) bytes_max: usize,
     pub(super) spooled: bool,
     pub(super) head_only: bool,
+    /// Whom the answer is shared with, on routes for pages of other origins.
+    pub(super) sharing: Option<Sharing>,
     /// Whether answering takes a look into the database.
     pub(super) page: bool,
 }
@@ -60,6 +103,9 @@ impl Gate {
         Self {
             address_rate: RateLimit::new(settings.rate_per_address),
             key_rate: RateLimit::new(settings.rate_per_key),
+            stranger_rate: RateLimit::new(settings.visitors.rate_per_address),
+            visitor_rate: RateLimit::new(settings.visitors.rate_per_address),
+            public_key_rate: RateLimit::new(settings.visitors.rate_per_key),
             anonymous: Arc::new(Principal::anonymous()),
             holders: settings.keys.principals(),
             settings,
@@ -73,8 +119,38 @@ impl Gate {
         self.settings.proxies.trust(peer)
     }
 
-    /// Admits a request or says why not.
-    pub(super) fn admit(&mut self, head: &Head, framing: Framing, peer: IpAddr, now: Instant) -> Result<Admitted> {
+    /// Admits a request, or answers it: with a refusal, or with what a browser wants to know before it asks.
+    pub(super) fn admit(
+        &mut self,
+        head: &Head,
+        framing: Framing,
+        peer: IpAddr,
+        now: Instant,
+    ) -> std::result::Result<Admitted, Response> {
+        let sharing = self.sharing(head);
+        if let Some(sharing) = &sharing
+            && *head.method() == Method::Options
+        {
+            return Err(preflight(sharing.origin()));
+        }
+        match self.decide(head, framing, peer, now) {
+            Ok(admitted) => Ok(Admitted { sharing, ..admitted }),
+            Err(why) => Err(Sharing::apply(sharing.as_ref(), why.into())),
+        }
+    }
+
+    /// Whom an answer on this path may be shared with; `None` on paths that are not for pages of other origins.
+    fn sharing(&self, head: &Head) -> Option<Sharing> {
+        let segments = head.segments()?;
+        let shared = |rule: &Rule| rule.access == Access::Visitors && fits(rule, &segments);
+        if !self.rules.iter().any(shared) {
+            return None;
+        }
+        let origin = head.field("origin").filter(|origin| self.settings.visitors.origins.list(origin));
+        Some(Sharing(origin.map(str::to_owned)))
+    }
+
+    fn decide(&mut self, head: &Head, framing: Framing, peer: IpAddr, now: Instant) -> Result<Admitted> {
         let segments = head.segments().ok_or_else(|| Error::Invalid("The path must be UTF-8".into()))?;
         let found = find(&self.rules, head.method(), &segments);
         let access = match &found {
@@ -86,7 +162,9 @@ impl Gate {
         let client = self.settings.proxies.client(peer, self.forwarded_for(head).as_deref());
         let client = subscriber(client);
         let mut principal = Arc::clone(&self.anonymous);
-        if !open {
+        if access == Some(Access::Visitors) {
+            principal = self.visitor(head, client, now)?;
+        } else if !open {
             if let Err(retry_after_s) = self.address_rate.admit(client, now) {
                 let project = self.holder(head, in_url).and_then(|holder| self.holders[holder].project());
                 return Err(self.refused.too_many(project, retry_after_s));
@@ -118,7 +196,29 @@ impl Gate {
         }
         let head_only = *head.method() == Method::Head;
         let page = rule.method == Method::Get && !open;
-        Ok(Admitted { route, params, principal, client, bytes_max, spooled, head_only, page })
+        let sharing = None;
+        Ok(Admitted { route, params, principal, client, bytes_max, spooled, head_only, sharing, page })
+    }
+
+    /// The project whose public key a page holds, counted by key and address and by key. Strangers are counted apart,
+    /// so that they cannot use up what is a project's.
+    fn visitor(&mut self, head: &Head, client: IpAddr, now: Instant) -> Result<Arc<Principal>> {
+        let visitors = &self.settings.visitors;
+        let (origin, host) = (head.field("origin"), head.field("host").unwrap_or_default());
+        if let Some(origin) = origin.filter(|origin| !visitors.origins.admit(origin, host)) {
+            return Err(Error::Forbidden(format!(
+                "Pages of {origin} may not report here; CORS_ORIGINS does not list them"
+            )));
+        }
+        let in_url = || head.query().into_iter().find(|(name, _)| name == "key").map(|(_, key)| key);
+        let presented = head.field("x-monlight-key").map(str::to_owned).or_else(in_url);
+        let Some((id, principal)) = presented.and_then(|key| visitors.keys.holder(&key)) else {
+            let strange = self.stranger_rate.admit(client, now);
+            return Err(strange.err().map_or(Error::Unauthorized, |wait_s| self.refused.too_many(None, wait_s)));
+        };
+        let admitted = self.visitor_rate.admit((id, client), now).and_then(|()| self.public_key_rate.admit(id, now));
+        admitted.map_err(|retry_after_s| self.refused.too_many(principal.project(), retry_after_s))?;
+        Ok(principal)
     }
 
     /// The holder of the key a head carries, counted against the key's own limit.

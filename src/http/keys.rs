@@ -34,6 +34,11 @@ impl Principal {
         Self { name: String::new(), scope: None, project: None }
     }
 
+    /// A page that holds a project's public key.
+    pub(super) fn visitor(id: i64, project: &str) -> Self {
+        Self { name: format!("dsn-key-{id}"), scope: Some(Scope::Ingest), project: Some(project.to_owned()) }
+    }
+
     /// The project this key is limited to.
     #[must_use]
     pub fn project(&self) -> Option<&str> {

@@ -10,6 +10,7 @@ use rustix::event::epoll;
 
 use super::budget::Charge;
 use super::doorstep::{Doorstep, Outgoing, Return};
+use super::gate::Sharing;
 use super::response::{End, Response, write_head};
 use super::stream::Stream;
 use crate::clock::Timestamp;
@@ -25,6 +26,8 @@ pub struct Responder {
     pub(super) head_only: bool,
     /// Whether the client knows chunks.
     pub(super) chunks: bool,
+    /// Whom the answer is shared with.
+    pub(super) sharing: Option<Sharing>,
     /// Whether bytes of the next request have arrived already, for which no event will come.
     pub(super) pipelined: bool,
     pub(super) charge: Option<Charge>,
@@ -65,6 +68,7 @@ impl Responder {
         // The request's bytes are gone by now; those who come next may have the room.
         drop(self.charge.take());
         self.doorstep.stats.answered(Some(self.route), response.status(), self.started.elapsed());
+        let response = Sharing::apply(self.sharing.as_ref(), response);
         let mut outgoing = Outgoing::new(response, self.keep_alive, self.head_only);
         let (rest, keep_alive) = match outgoing.write(&self.socket) {
             Ok(true) => (None, self.keep_alive),

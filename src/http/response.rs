@@ -111,6 +111,7 @@ impl From<Error> for Response {
                 let sentence = "The database cannot be used at the moment (see the service's log); nothing was stored";
                 return Self::detail(503, sentence).with("Retry-After", "5".into());
             }
+            Error::Upstream(_) => 502,
             Error::NotConfigured(_) => 503,
             Error::Internal(why) => {
                 log::error!("{why}");

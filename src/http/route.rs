@@ -17,13 +17,15 @@ pub enum Access {
     Key(Scope),
     /// The same, where a browser cannot set headers: the key may also stand in the URL, as `?api_key=`.
     KeyInUrl(Scope),
+    /// Pages in browsers, of whatever origin may ask, that hold a project's public key.
+    Visitors,
 }
 
 impl Access {
     /// What is asked of the key, where one is asked for.
     pub(super) fn scope(self) -> Option<Scope> {
         match self {
-            Self::Open => None,
+            Self::Open | Self::Visitors => None,
             Self::Key(scope) | Self::KeyInUrl(scope) => Some(scope),
         }
     }
@@ -110,6 +112,11 @@ pub(super) fn find(rules: &[Rule], method: &Method, segments: &[String]) -> Foun
         }
     }
     if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others.join(", ")) }
+}
+
+/// Whether a path is a rule's.
+pub(super) fn fits(rule: &Rule, segments: &[String]) -> bool {
+    fit(rule.path, segments).is_some()
 }
 
 fn fit(path: &'static str, segments: &[String]) -> Option<Params> {

@@ -7,9 +7,11 @@ use crate::env::{Env, Variable};
 use crate::service::Defaults;
 
 const DEFAULTS: Defaults = Defaults {
+    key: "API_KEY",
     port: "5011",
     database_path: "./data/logs.db",
     rate_limit: "60",
+    key_rate_limit: "0",
     max_body_size: "65536",
     synchronous: "NORMAL",
 };

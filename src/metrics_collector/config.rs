@@ -6,9 +6,11 @@ use crate::env::{Env, Variable};
 use crate::service::Defaults;
 
 const DEFAULTS: Defaults = Defaults {
+    key: "API_KEY",
     port: "5012",
     database_path: "./data/metrics.db",
     rate_limit: "200",
+    key_rate_limit: "0",
     max_body_size: "524288",
     synchronous: "NORMAL",
 };

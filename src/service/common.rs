@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use log::LevelFilter;
 
 use crate::db::{self, Limit, Opened, Schema, Synchronous};
 use crate::env::{Env, Variable};
-use crate::http::{Bound, Caps, GateSettings, Keys, Network, Proxies, Settings};
+use crate::http::{Bound, Caps, GateSettings, Keys, Network, Origins, Proxies, PublicKeys, Settings, VisitorSettings};
 
 use super::Failure;
 
@@ -18,12 +19,16 @@ const READERS: usize = 4;
 /// Where services differ in their common settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Defaults {
+    /// The variable of the key that may do everything.
+    pub key: &'static str,
     /// `PORT`.
     pub port: &'static str,
     /// `DATABASE_PATH`.
     pub database_path: &'static str,
     /// `RATE_LIMIT`, in requests a minute.
     pub rate_limit: &'static str,
+    /// `KEY_RATE_LIMIT`, in requests a minute.
+    pub key_rate_limit: &'static str,
     /// `MAX_BODY_SIZE`, in bytes.
     pub max_body_size: &'static str,
     /// `SYNCHRONOUS`.
@@ -34,7 +39,7 @@ pub struct Defaults {
 #[must_use]
 pub fn variables(defaults: Defaults) -> Vec<Variable> {
     vec![
-        Variable::secret("API_KEY", "The key that may do everything; required"),
+        Variable::secret(defaults.key, "The key that may do everything; required"),
         Variable::secret("API_KEYS", "More keys, name:scope:key,... with scope ingest, read, admin or ingest@project"),
         Variable::plain("PORT", defaults.port, "Port to listen on, 0-65535; 0 takes a free one and logs it"),
         Variable::plain("LISTEN_ADDR", "0.0.0.0", "Address to listen on; :: for IPv6 and IPv4"),
@@ -50,7 +55,11 @@ pub fn variables(defaults: Defaults) -> Vec<Variable> {
             "Megabytes the database may take, the oldest payloads going first; 0 is no bound",
         ),
         Variable::plain("RATE_LIMIT", defaults.rate_limit, "Requests a minute from one address; 0 is no limit"),
-        Variable::plain("KEY_RATE_LIMIT", "0", "Requests a minute with one key, from wherever; 0 is no limit"),
+        Variable::plain(
+            "KEY_RATE_LIMIT",
+            defaults.key_rate_limit,
+            "Requests a minute with one key, from wherever; 0 is no limit",
+        ),
         Variable::plain("MAX_BODY_SIZE", defaults.max_body_size, "Bytes a request's body may have, decoded"),
         Variable::plain("MAX_CONNECTIONS", "512", "Connections open at once, 8-10000"),
         Variable::plain(
@@ -81,6 +90,12 @@ impl Common {
     /// Reads them; what is wrong is noted in `env`.
     #[must_use]
     pub fn read(env: &mut Env<'_>) -> Self {
+        Self::read_with_key(env, "API_KEY")
+    }
+
+    /// The same where the key that may do everything has a variable of another name.
+    #[must_use]
+    pub fn read_with_key(env: &mut Env<'_>, key: &'static str) -> Self {
         let address = SocketAddr::new(env.address("LISTEN_ADDR"), env.number("PORT", 0..=u16::MAX));
         let caps = Caps {
             connections: env.number("MAX_CONNECTIONS", 8..=10_000),
@@ -103,9 +118,15 @@ impl Common {
             synchronous,
             max_db_bytes: env.number("MAX_DB_MB", 0..=1_000_000u64) * 1_000_000,
             caps,
-            gate: read_gate(env),
+            gate: read_gate(env, key),
             log_level,
         }
+    }
+
+    /// Lets pages in that hold one of these keys, within the rates of the settings.
+    pub fn let_in(&mut self, keys: Arc<PublicKeys>, origins: Origins) {
+        let (rate_per_address, rate_per_key) = (self.gate.rate_per_address, self.gate.rate_per_key);
+        self.gate.visitors = VisitorSettings { keys, origins, rate_per_address, rate_per_key };
     }
 
     /// Starts the log, takes the port and opens the database, in the order in which failing is cheapest.
@@ -129,8 +150,8 @@ impl Common {
     }
 }
 
-fn read_gate(env: &mut Env<'_>) -> GateSettings {
-    let main = env.required_secret("API_KEY");
+fn read_gate(env: &mut Env<'_>, key: &'static str) -> GateSettings {
+    let main = env.required_secret(key);
     let named = env.list("API_KEYS");
     let keys = Keys::new(main.clone(), &named).or_else(|faults| {
         for fault in faults {
@@ -151,6 +172,7 @@ fn read_gate(env: &mut Env<'_>) -> GateSettings {
         rate_per_address: env.number("RATE_LIMIT", 0..=10_000_000),
         rate_per_key: env.number("KEY_RATE_LIMIT", 0..=10_000_000),
         body_bytes_max: env.number("MAX_BODY_SIZE", 1_024..=64 * 1024 * 1024),
+        visitors: VisitorSettings::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use monlight::env::Secret;
 use monlight::error::Error;
 use monlight::http::{
     Access, Body, Bound, Caps, Deferred, GateSettings, Keys, Method, Proxies, Response, Route, Rule, Scope, Server,
-    Settings,
+    Settings, VisitorSettings,
 };
 
 use crate::harness::{Answer, Client, Folder, KEY, Request};
@@ -56,6 +56,7 @@ impl Running {
         let settings = Settings {
             caps: Caps { connections: 16, connections_per_address: 16 },
             gate: GateSettings {
+                visitors: VisitorSettings::default(),
                 keys: Keys::new(Secret::new(KEY), &[]).unwrap(),
                 proxies: Proxies::default(),
                 rate_per_address: 0,

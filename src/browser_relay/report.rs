@@ -1,0 +1,267 @@
+//! What pages send, brought within bounds and into the words of the other services.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::http::json::{self, Object};
+
+const TYPE_CHARS_MAX: usize = 200;
+const URL_CHARS_MAX: usize = 2_000;
+const NAME_CHARS_MAX: usize = 200;
+/// A stack is a few kilobytes; what is longer recurses.
+const STACK_CHARS_MAX: usize = 64 * 1024;
+/// The type of an error that names none, as of a promise rejected with a text.
+const TYPE_DEFAULT: &str = "Error";
+const METRICS_MAX: usize = 1_000;
+const LABELS_MAX: usize = 24;
+
+/// An error report as the error tracker takes it.
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorReport<'a> {
+    project: &'a str,
+    exception_type: Cow<'a, str>,
+    message: Cow<'a, str>,
+    pub(super) traceback: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) release: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_url: Option<Cow<'a, str>>,
+    request_method: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<Timestamp>,
+    extra: Extra<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct Extra<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<Box<RawValue>>,
+}
+
+impl<'a> ErrorReport<'a> {
+    /// Reads what a page says of an error.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the field.
+    pub(super) fn parse(body: &'a [u8], project: &'a str) -> Result<Self> {
+        let object = Object::parse(body)?;
+        let bounded = |name, chars_max| -> Result<Option<Cow<'a, str>>> {
+            Ok(object.text(name)?.filter(|text| !text.is_empty()).map(|text| cut(text, chars_max)))
+        };
+        let context = object.object("context")?;
+        let user_id = match context {
+            Some(context) => Object::parse(context.as_bytes())?.text_or_number("user_id")?,
+            None => None,
+        };
+        let release = bounded("release", NAME_CHARS_MAX)?;
+        Ok(Self {
+            project,
+            exception_type: bounded("type", TYPE_CHARS_MAX)?.unwrap_or(Cow::Borrowed(TYPE_DEFAULT)),
+            message: object.text("message")?.ok_or_else(|| Error::field("message", "is required"))?,
+            traceback: bounded("stack", STACK_CHARS_MAX)?.unwrap_or_default(),
+            environment: bounded("environment", NAME_CHARS_MAX)?,
+            request_url: bounded("url", URL_CHARS_MAX)?,
+            request_method: "BROWSER",
+            user_id: user_id.map(|id| cut(Cow::Owned(id.into_owned()), NAME_CHARS_MAX)),
+            timestamp: object.time("timestamp")?,
+            extra: Extra {
+                user_agent: bounded("user_agent", NAME_CHARS_MAX * 5)?,
+                session_id: bounded("session_id", NAME_CHARS_MAX)?,
+                release: release.clone(),
+                context: context.and_then(|context| RawValue::from_string(context.to_owned()).ok()),
+            },
+            release,
+        })
+    }
+}
+
+fn cut(text: Cow<'_, str>, chars_max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(chars_max) {
+        None => text,
+        Some((end, _)) => match text {
+            Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
+            Cow::Owned(mut text) => {
+                text.truncate(end);
+                Cow::Owned(text)
+            }
+        },
+    }
+}
+
+/// Reads what a page has measured and says it in the collector's words: `project` and `source=browser` on every point,
+/// `page` and `session_id` where the request has them.
+///
+/// # Errors
+/// [`Error::Invalid`], naming the item and the field.
+pub(super) fn metrics(body: &[u8], project: &str) -> Result<Vec<u8>> {
+    let text = json::text(body)?;
+    let mut sent: Map<String, Value> =
+        serde_json::from_str(text).map_err(|why| Error::Invalid(format!("The body is not a JSON object: {why}")))?;
+    let own = |name: &str| sent.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let page = own("url").map(|url| cut(Cow::Owned(path(url).to_owned()), NAME_CHARS_MAX).into_owned());
+    let session = own("session_id").map(|id| cut(Cow::Owned(id.to_owned()), NAME_CHARS_MAX).into_owned());
+    let Some(Value::Array(items)) = sent.remove("metrics") else {
+        return Err(Error::field("metrics", "must be a list"));
+    };
+    if !(1..=METRICS_MAX).contains(&items.len()) {
+        return Err(Error::field("metrics", format_args!("must have 1-{METRICS_MAX} items")));
+    }
+    let mut points = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let wrong = |field: &str, rule: &str| Error::Invalid(format!("Item {index}: field '{field}' {rule}"));
+        let Value::Object(mut item) = item else {
+            return Err(Error::Invalid(format!("Item {index} must be an object")));
+        };
+        let known = |name: &str, kinds: &[&str]| {
+            item.get(name).and_then(Value::as_str).is_some_and(|kind| kinds.contains(&kind))
+        };
+        let name_fits =
+            item.get("name").and_then(Value::as_str).is_some_and(|name| (1..=200).contains(&name.chars().count()));
+        if !name_fits {
+            return Err(wrong("name", "must be 1-200 characters"));
+        }
+        if !known("type", &["counter", "gauge", "histogram"]) {
+            return Err(wrong("type", "must be counter, histogram or gauge"));
+        }
+        if !item.get("value").is_some_and(|value| value.as_f64().is_some_and(f64::is_finite)) {
+            return Err(wrong("value", "must be a finite number"));
+        }
+        let mut labels = match item.remove("labels") {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(labels)) if labels.len() <= LABELS_MAX => labels,
+            Some(_) => return Err(wrong("labels", "must be an object of at most 24 texts, numbers and booleans")),
+        };
+        for (name, value) in &mut labels {
+            match value {
+                Value::Array(_) | Value::Object(_) => {
+                    return Err(wrong("labels", "must hold texts, numbers and booleans"));
+                }
+                Value::String(text) => *text = cut(Cow::Owned(std::mem::take(text)), NAME_CHARS_MAX).into_owned(),
+                _ => {}
+            }
+            if name.chars().count() > NAME_CHARS_MAX {
+                return Err(wrong("labels", "may have names of at most 200 characters"));
+            }
+        }
+        let set = [
+            ("project", Some(project)),
+            ("source", Some("browser")),
+            ("page", page.as_deref()),
+            ("session_id", session.as_deref()),
+        ];
+        labels.extend(set.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
+        let keep = ["name", "type", "value", "timestamp"].map(|name| (name.to_owned(), item.remove(name)));
+        let mut point: Map<String, Value> = keep.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        point.insert("labels".into(), Value::Object(labels));
+        point.insert("project".into(), project.into());
+        points.push(Value::Object(point));
+    }
+    serde_json::to_vec(&points).map_err(|why| Error::Internal(format!("points cannot be written as JSON: {why}")))
+}
+
+/// The path of a URL, without query and fragment.
+fn path(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+    rest.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_said_in_the_trackers_words() {
+        let body = br#"{"type":"TypeError","message":"x is undefined","stack":"TypeError: x\n    at f (https://a/b.js:1:2)",
+            "url":"https://a/cart?x=1","user_agent":"UA","session_id":"s1","release":"1.0","environment":"prod","context":{"user_id":7,"level":"warning"}}"#;
+        let report = serde_json::to_value(ErrorReport::parse(body, "shop").unwrap()).unwrap();
+        let expected = serde_json::json!({
+            "project": "shop", "exception_type": "TypeError", "message": "x is undefined",
+            "traceback": "TypeError: x\n    at f (https://a/b.js:1:2)", "environment": "prod", "release": "1.0",
+            "request_url": "https://a/cart?x=1", "request_method": "BROWSER", "user_id": "7",
+            "extra": { "user_agent": "UA", "session_id": "s1", "release": "1.0", "context": { "user_id": 7, "level": "warning" } },
+        });
+        assert_eq!(report, expected);
+    }
+
+    #[test]
+    fn little_is_enough_and_much_is_cut() {
+        let report = ErrorReport::parse(br#"{"message":"","type":""}"#, "shop").unwrap();
+        assert_eq!((&*report.exception_type, &*report.traceback), ("Error", ""));
+        let long = format!(r#"{{"message":"m","type":"{0}","stack":"{1}"}}"#, "\u{fc}".repeat(300), "s".repeat(70_000));
+        let report = ErrorReport::parse(long.as_bytes(), "shop").unwrap();
+        assert_eq!((report.exception_type.chars().count(), report.traceback.len()), (200, STACK_CHARS_MAX));
+        for body in
+            ["", "[]", "{}", r#"{"message":7}"#, r#"{"message":"m","context":[]}"#, r#"{"message":"m","stack":{}}"#]
+        {
+            assert!(ErrorReport::parse(body.as_bytes(), "shop").is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn points_get_the_labels_that_a_page_must_not_choose() {
+        let body = br#"{"metrics":[{"name":"n","type":"counter","value":1,"labels":{"project":"other","a":true},"project":"other"}],
+            "url":"https://a/user/7?q#f","session_id":"s"}"#;
+        let points: Value = serde_json::from_slice(&metrics(body, "shop").unwrap()).unwrap();
+        let labels = serde_json::json!({ "project": "shop", "source": "browser", "page": "/user/7", "session_id": "s", "a": true });
+        assert_eq!(
+            points,
+            serde_json::json!([{ "name": "n", "type": "counter", "value": 1, "labels": labels, "project": "shop" }])
+        );
+        let bare: Value = serde_json::from_slice(
+            &metrics(br#"{"metrics":[{"name":"n","type":"gauge","value":1.5,"labels":{"page":"/x"}}]}"#, "shop")
+                .unwrap(),
+        )
+        .unwrap();
+        assert_eq!(bare[0]["labels"], serde_json::json!({ "project": "shop", "source": "browser", "page": "/x" }));
+    }
+
+    #[test]
+    fn what_is_no_point_is_named() {
+        for (item, said) in [
+            ("7", "Item 0 must be an object"),
+            (r#"{"type":"counter","value":1}"#, "Item 0: field 'name'"),
+            (r#"{"name":"n","type":"x","value":1}"#, "Item 0: field 'type'"),
+            (r#"{"name":"n","type":"gauge","value":"1"}"#, "Item 0: field 'value'"),
+            (r#"{"name":"n","type":"gauge","value":1,"labels":{"a":[]}}"#, "Item 0: field 'labels'"),
+        ] {
+            let why = metrics(format!(r#"{{"metrics":[{item}]}}"#).as_bytes(), "shop").unwrap_err().to_string();
+            assert!(why.contains(said), "{why}");
+        }
+        for body in ["", "[]", "{}", r#"{"metrics":[]}"#, r#"{"metrics":{}}"#] {
+            assert!(metrics(body.as_bytes(), "shop").is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn pages_are_paths() {
+        for (url, expected) in
+            [("https://a/b/c?d#e", "/b/c"), ("https://a", "/"), ("/x?y", "/x"), ("", "/"), ("#", "/")]
+        {
+            assert_eq!(path(url), expected, "{url}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (ErrorReport::parse(&body, "p"), metrics(&body, "p"));
+        }
+    }
+}
