@@ -6,6 +6,8 @@ mod commands;
 mod config;
 mod forward;
 mod import;
+#[cfg_attr(not(test), expect(dead_code, reason = "no route uses the maps yet"))]
+mod maps;
 mod report;
 mod store;
 mod upstream;

@@ -16,7 +16,7 @@ const SERVICES: [(&str, &str, &str); 3] = [
 ];
 
 /// Each part of the library and its layer. A part names only parts of lower layers.
-const LAYERS: [(&str, u32); 11] = [
+const LAYERS: [(&str, u32); 12] = [
     ("background", 0),
     ("clock", 0),
     ("env", 0),
@@ -25,6 +25,7 @@ const LAYERS: [(&str, u32); 11] = [
     ("http", 1),
     ("notify", 1),
     ("service", 2),
+    ("browser_relay", 3),
     ("error_tracker", 3),
     ("log_viewer", 3),
     ("metrics_collector", 3),

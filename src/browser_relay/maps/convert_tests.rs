@@ -1,0 +1,361 @@
+//! Conversion and lookup, held against the `sourcemap` crate's parser.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use serde_json::json;
+use sourcemap::{DecodedMap, SourceMapBuilder};
+
+use super::convert::{Summary, convert};
+use super::lookup::{Answer, Function, Original, look_up};
+use super::{BLOCK_BYTES, Kind};
+use crate::error::{Error, Result};
+
+/// A converted map, as a database would keep it.
+pub(super) struct Stored {
+    blocks: [BTreeMap<i64, Vec<u8>>; 4],
+    summary: Summary,
+}
+
+impl Stored {
+    pub(super) fn convert(map: &[u8]) -> Result<Self> {
+        let mut blocks: [BTreeMap<i64, Vec<u8>>; 4] = Default::default();
+        let put = |kind: Kind, key, bytes: &[u8]| {
+            assert!(bytes.len() <= BLOCK_BYTES || kind == Kind::Content, "{kind:?} of {} bytes", bytes.len());
+            assert!(blocks[kind.number() as usize].insert(key, bytes.to_vec()).is_none(), "{kind:?} {key} twice");
+            Ok(())
+        };
+        let summary = convert(|| Ok(map), put)?;
+        Ok(Self { blocks, summary })
+    }
+
+    pub(super) fn look_up(&self, line: u32, column: u32) -> Answer {
+        let block = |kind: Kind, key| {
+            let found = self.blocks[kind.number() as usize].range(..=key).next_back();
+            Ok(found.map(|(key, bytes)| (*key, bytes.clone())))
+        };
+        look_up(line, column, block).unwrap()
+    }
+
+    fn original(&self, line: u32, column: u32) -> Option<Original> {
+        match self.look_up(line, column) {
+            Answer::Mapped(original) => Some(original),
+            _ => None,
+        }
+    }
+}
+
+fn refusal(map: &str) -> String {
+    match Stored::convert(map.as_bytes()) {
+        Err(Error::Invalid(sentence)) => sentence,
+        Err(other) => panic!("{map:.80}: {other:?}"),
+        Ok(_) => panic!("{map:.80} is taken"),
+    }
+}
+
+/// What the oracle says of a position counted from 0: source, line, column (from 1) and name.
+fn oracle(map: &DecodedMap, line: u32, column: u32) -> Option<(String, u32, u32, Option<String>)> {
+    let token = map.lookup_token(line, column).filter(|token| token.get_dst_line() == line)?;
+    let source = token.get_source().filter(|source| !source.is_empty())?;
+    let name = token.get_name().filter(|name| !name.is_empty());
+    Some((source.to_owned(), token.get_src_line() + 1, token.get_src_col() + 1, name.map(str::to_owned)))
+}
+
+fn told(original: Original) -> (String, u32, u32, Option<String>) {
+    (original.source, original.line, original.column, original.name)
+}
+
+/// Generated line and column, source, original line and column, name; source and name from 1, 0 being none.
+type Row = (u32, u32, u32, u32, u32, u32);
+
+fn built(rows: &[Row]) -> Vec<u8> {
+    let mut builder = SourceMapBuilder::new(None);
+    for n in 1..=5 {
+        builder.add_source(&format!("src/{n}.ts"));
+        builder.add_name(&format!("name{n}"));
+    }
+    for (line, column, source, original_line, original_column, name) in rows {
+        let source = source.checked_sub(1);
+        let name = name.checked_sub(1).filter(|_| source.is_some());
+        builder.add_raw(*line, *column, *original_line, *original_column, source, name, false);
+    }
+    let mut bytes = Vec::new();
+    builder.into_sourcemap().to_writer(&mut bytes).unwrap();
+    bytes
+}
+
+fn rows(count: usize, columns: u32) -> impl Strategy<Value = Vec<Row>> {
+    let position = (0..4u32, 0..columns);
+    let row = (position, 0..=5u32, 0..2_000u32, 0..200u32, 0..=5u32).prop_map(
+        |((line, column), source, original_line, original_column, name)| {
+            (line, column, source, original_line, original_column, name)
+        },
+    );
+    prop::collection::vec(row, 0..count)
+}
+
+fn check_against_oracle(bytes: &[u8], lines: u32, columns: &[u32]) {
+    let oracle_map = sourcemap::decode_slice(bytes).unwrap();
+    let stored = Stored::convert(bytes).unwrap();
+    for line in 0..lines {
+        for column in columns.iter().copied() {
+            let found = stored.original(line + 1, column + 1).map(told);
+            assert_eq!(found, oracle(&oracle_map, line, column), "line {line}, column {column}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_position_of_a_small_map_is_the_oracles(rows in rows(60, 50)) {
+        check_against_oracle(&built(&rows), 5, &(0..55).collect::<Vec<_>>());
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn positions_of_maps_of_many_blocks_are_the_oracles(rows in rows(8_000, 1_000_000)) {
+        let columns: Vec<u32> = rows.iter().flat_map(|row| [row.1, row.1 + 1]).take(400).collect();
+        check_against_oracle(&built(&rows), 4, &columns);
+    }
+
+}
+
+proptest! {
+    #[test]
+    fn sections_are_one_map(parts in prop::collection::vec((rows(20, 30), 0..4u32, 0..30u32), 1..5)) {
+        let (mut line, mut column) = (0, 0);
+        let sections: Vec<serde_json::Value> = parts.iter().map(|(rows, down, right)| {
+            (line, column) = if *down == 0 { (line, column + right) } else { (line + down, *right) };
+            let map: serde_json::Value = serde_json::from_slice(&built(rows)).unwrap();
+            json!({"offset": {"line": line, "column": column}, "map": map})
+        }).collect();
+        let bytes = json!({"version": 3, "sections": sections}).to_string().into_bytes();
+        let stored = Stored::convert(&bytes).unwrap();
+        let DecodedMap::Index(index) = sourcemap::decode_slice(&bytes).unwrap() else { unreachable!() };
+        // The oracle does not cut a section off where the next begins: it asks the section that a position is in, and
+        // that it has nothing at the position's line there means nothing to it.
+        for line in 0..line + 5 {
+            for column in 0..70 {
+                let mut inside = None;
+                for section in index.sections() {
+                    if section.get_offset() <= (line, column) {
+                        inside = Some(section);
+                    }
+                }
+                let expected = inside.and_then(|section| {
+                    let (down, right) = section.get_offset();
+                    let right = if line == down { right } else { 0 };
+                    oracle(section.get_sourcemap()?, line - down, column - right)
+                });
+                let found = stored.original(line + 1, column + 1).map(told);
+                // Where the section has nothing yet on this line, the one before may reach into it.
+                if expected.is_some() {
+                    prop_assert_eq!(found, expected, "line {}, column {}", line, column);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn mappings_may_come_in_any_order_within_a_line(columns in prop::collection::vec(0..500u32, 1..200)) {
+        let mut at = 0;
+        let segments: Vec<String> = columns.iter().map(|column| {
+            let delta = i64::from(*column) - at;
+            at = i64::from(*column);
+            vlq(delta) + "AAA"
+        }).collect();
+        let map = json!({"version": 3, "sources": ["a"], "mappings": segments.join(",")}).to_string();
+        let stored = Stored::convert(map.as_bytes()).unwrap();
+        for column in 0..500 {
+            let mapped = columns.iter().any(|mapped| *mapped <= column);
+            prop_assert_eq!(stored.original(1, column + 1).is_some(), mapped);
+        }
+    }
+
+    #[test]
+    fn what_is_no_map_is_survived(text in "[\\[\\]{}:,\"\\\\a-z0-9;]{0,60}", inside in any::<bool>()) {
+        let map = if inside { format!("{{\"version\":3,\"sources\":[],\"mappings\":{text}") } else { text };
+        let _ = Stored::convert(map.as_bytes());
+    }
+}
+
+fn vlq(number: i64) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = number.unsigned_abs() << 1 | u64::from(number < 0);
+    loop {
+        let digit = (rest & 31) as usize | if rest > 31 { 32 } else { 0 };
+        bytes.push(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[digit]);
+        rest >>= 5;
+        if rest == 0 {
+            return String::from_utf8(bytes).unwrap();
+        }
+    }
+}
+
+const CONTENT: &str = "export const add = (a, b) => {\n  throw new Error(a + b);\n};\n";
+
+#[test]
+fn what_bundlers_add_to_a_map_is_taken() {
+    let plain = json!({"version": 3, "sources": ["a.js"], "names": ["add"], "mappings": "AAAA,IACEA",
+        "sourcesContent": [CONTENT]})
+    .to_string();
+    let original = |map: &str| Stored::convert(map.as_bytes()).unwrap().original(1, 6).unwrap();
+    let expected = original(&plain);
+    assert_eq!((expected.source.as_str(), expected.line, expected.column), ("a.js", 2, 3));
+    assert_eq!(expected.name.as_deref(), Some("add"));
+    assert_eq!(expected.function, Function::Named("add".into()));
+    assert_eq!(expected.context.iter().map(|line| line.number).collect::<Vec<_>>(), [1, 2, 3]);
+    for map in [
+        format!("\u{feff}{plain}"),
+        format!(")]}}'\n{plain}"),
+        format!(")]}}',\n{plain}\n"),
+        format!("  {plain}  "),
+        plain.replacen('{', "{\"file\":\"x.js\",\"debugId\":[{\"x\":{}}],\"x_google_ignoreList\":[0],", 1),
+        plain.replacen('{', "{\"sourceRoot\":null,", 1),
+        plain.replacen('{', "{\"sourceRoot\":\"\",", 1),
+        plain.replacen("3", "3.0", 1),
+    ] {
+        assert_eq!(original(&map), expected, "{map}");
+    }
+    let rooted = original(&plain.replacen('{', "{\"sourceRoot\":\"/app/\",", 1));
+    assert_eq!(rooted.source, "/app/a.js");
+    let bare = original("{\"mappings\":\"AAAA,IACE\",\"sources\":[\"a.js\"],\"version\":3}");
+    assert_eq!((bare.name, bare.function, bare.context), (None, Function::Unknown, vec![]));
+    let nobody = Stored::convert(b"{\"mappings\":\"AAAA,IACE\",\"sources\":[null],\"version\":3}").unwrap();
+    assert_eq!(nobody.look_up(1, 1), Answer::Unmapped);
+}
+
+#[test]
+fn what_is_not_mapped_is_told_apart() {
+    let map = "{\"version\":3,\"sources\":[\"a.js\"],\"mappings\":\"CAAA,E;;A\"}";
+    let stored = Stored::convert(map.as_bytes()).unwrap();
+    assert_eq!(stored.look_up(1, 1), Answer::Nothing, "before the first");
+    assert!(matches!(stored.look_up(1, 2), Answer::Mapped(_)));
+    assert!(matches!(stored.look_up(1, 3), Answer::Mapped(_)));
+    assert_eq!(stored.look_up(1, 4), Answer::Unmapped, "a segment of one number");
+    assert_eq!(stored.look_up(2, 1), Answer::Nothing, "never from the line before");
+    assert_eq!(stored.look_up(3, u32::MAX), Answer::Unmapped);
+    assert_eq!(stored.look_up(0, 0), Answer::Nothing);
+    assert_eq!(stored.look_up(u32::MAX, u32::MAX), Answer::Nothing);
+}
+
+#[test]
+fn what_is_no_map_is_refused_in_one_sentence() {
+    for (map, why) in [
+        ("", "ends too early"),
+        ("[]", "must be a JSON object"),
+        ("\"map\"", "must be a JSON object"),
+        ("{}", "'version' must be 3"),
+        ("{\"version\":2,\"sources\":[],\"mappings\":\"\"}", "'version' must be 3"),
+        ("{\"version\":\"3\",\"sources\":[],\"mappings\":\"\"}", "'version' must be 3"),
+        ("{\"version\":3,\"sources\":[]}", "'mappings' must be a string"),
+        ("{\"version\":3,\"sources\":[],\"mappings\":[]}", "'mappings' must be a string"),
+        ("{\"version\":3,\"mappings\":\"\"}", "'sources' must be an array"),
+        ("{\"version\":3,\"sources\":{},\"mappings\":\"\"}", "'sources' must be an array"),
+        ("{\"version\":3,\"sources\":[1],\"mappings\":\"\"}", "'sources' must be an array of strings"),
+        ("{\"version\":3,\"sources\":[],\"names\":[1],\"mappings\":\"\"}", "'names' must be an array of strings"),
+        ("{\"version\":3,\"sources\":[],\"sourcesContent\":[1],\"mappings\":\"\"}", "'sourcesContent' must be"),
+        ("{\"version\":3,\"sources\":[],\"sourceRoot\":1,\"mappings\":\"\"}", "'sourceRoot' must be a string"),
+        ("{\"version\":3,\"sources\":[],\"mappings\":\"AAAA\"}", "source index 0 is out of range"),
+        ("{\"version\":3,\"sources\":[\"a\"],\"mappings\":\"AAAAA\"}", "name index 0 is out of range"),
+        ("{\"version\":3,\"sources\":[\"a\"],\"mappings\":\"AAgggggggE\"}", "more than 32 bits"),
+        ("{\"version\":3,\"sources\":[],\"mappings\":\"\",\"mappings\":\"\"}", "'mappings' twice"),
+        ("{\"version\":3,\"sources\":[],\"mappings\":\"\"", "ends too early"),
+        ("{\"version\":3,\"sources\":[],\"mappings\":\"\"}x", "something follows its end"),
+        ("{\"version\":3,\"sections\":[{}]}", "must have an 'offset' and a 'map'"),
+        ("{\"version\":3,\"sections\":[1]}", "an array of objects"),
+        (
+            "{\"version\":3,\"sections\":[{\"url\":\"x\",\"offset\":{\"line\":0,\"column\":0}}]}",
+            "an 'offset' and a 'map'",
+        ),
+        ("{\"version\":3,\"sections\":[{\"offset\":{\"line\":-1,\"column\":0}}]}", "'offset' must be"),
+        ("{\"version\":3,\"sections\":[],\"mappings\":\"\"}", "both 'sections'"),
+    ] {
+        let sentence = refusal(map);
+        assert!(sentence.contains(why), "{map}: {sentence}");
+    }
+    let section = |line| {
+        json!({"offset": {"line": line, "column": 0},
+        "map": {"version": 3, "sources": [], "mappings": ""}})
+    };
+    let unsorted = json!({"version": 3, "sections": [section(1), section(0)]}).to_string();
+    assert!(refusal(&unsorted).contains("sorted by their offset"));
+    let open = "{\"version\":3,\"sections\":[{\"offset\":{\"line\":0,\"column\":0},\"map\":";
+    let nested = open.repeat(1_000) + "{}" + &"}]}".repeat(1_000);
+    assert!(refusal(&nested).contains("sections within sections"));
+}
+
+#[test]
+fn hostile_maps_take_bounded_time_and_memory() {
+    const MAP_BYTES: usize = 5 * 1024 * 1024;
+    let map = |sources: &str, mappings: &str| {
+        format!("{{\"version\":3,\"sources\":[{sources}],\"names\":[],\"mappings\":\"{mappings}\"}}")
+    };
+    let content =
+        |text: &str| format!("{{\"version\":3,\"sources\":[\"a\"],\"mappings\":\"\",\"sourcesContent\":[\"{text}\"]}}");
+    let full = |piece: &str| piece.repeat(MAP_BYTES / piece.len());
+    for (name, map) in [
+        ("lines", map("", &full(";"))),
+        ("empty segments", map("", &full(","))),
+        ("segments", map("", &full("A,"))),
+        ("one position", map("\"a\"", &full("AAAA,"))),
+        ("out of order", map("", &full("g4/C,h4/C,"))),
+        ("far out of order", map("", &(full("C,")[..3_000_000].to_owned() + &vlq(-1_400_000)))),
+        ("sources", map(&(full("\"\",") + "\"\""), "")),
+        ("brackets", format!("{{\"x\":{}", full("["))),
+        ("braces in a source", content(&full("{"))),
+        ("parentheses in a source", content(&full("(])"))),
+        ("quotes in a source", content(&full("\\\\'"))),
+        ("functions in a source", content(&full("()=>{"))),
+        ("arrows in a source", content(&full("a=>"))),
+        ("slashes in a source", content(&full("=/[/"))),
+        ("names in a source", content(&full("a=b<c:"))),
+        ("lines of a source", content(&full("\\n"))),
+        ("backticks in a source", content(&full("`${"))),
+        ("no characters", content(&full("\\ud800"))),
+    ] {
+        let start = Instant::now();
+        let bytes: usize = match Stored::convert(map.as_bytes()) {
+            Ok(stored) => stored.blocks.iter().flat_map(BTreeMap::values).map(Vec::len).sum(),
+            Err(Error::Invalid(_)) => 0,
+            Err(other) => panic!("{name}: {other:?}"),
+        };
+        assert!(bytes < 3 * MAP_BYTES, "{name}: {bytes} bytes");
+        assert!(start.elapsed() < Duration::from_secs(20), "{name}: {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn long_sources_are_kept_in_pieces_with_their_functions() {
+    let content: String = (0..3_000)
+        .map(|n| {
+            format!(
+                "function number{n}(value) {{\r\n  // é😀 {n}\r\n  return [1, 2].map((each) => each / value);\r\n}}\r\n"
+            )
+        })
+        .collect();
+    let map = json!({"version": 3, "sources": ["none.js", "long.js"], "mappings": "A",
+        "sourcesContent": [null, content]});
+    let mut mappings = String::from("AC");
+    for n in 0..12_000 {
+        mappings += if n == 0 { "AA" } else { ",CACA" };
+    }
+    let map = map.to_string().replacen("\"A\"", &format!("\"{mappings}\""), 1);
+    let stored = Stored::convert(map.as_bytes()).unwrap();
+    assert_eq!((stored.summary.sources, stored.summary.contents, stored.summary.mappings), (2, 1, 12_000));
+    let lines: Vec<&str> = content.lines().collect();
+    for n in 0..12_000u32 {
+        let original = stored.original(1, n + 1).unwrap();
+        assert_eq!((original.source.as_str(), original.line), ("long.js", n + 1));
+        let expected = n.saturating_sub(1)..(n + 2).min(12_000);
+        let context: Vec<_> = original.context.iter().map(|line| (line.number, line.text.as_str())).collect();
+        assert_eq!(context, expected.map(|n| (n + 1, lines[n as usize])).collect::<Vec<_>>());
+        let function = Function::Named(format!("number{}", n / 4));
+        assert_eq!(original.function, function, "line {}", n + 1);
+    }
+}

@@ -1,0 +1,131 @@
+//! Functions as they stand in sources of many styles. In each, `/*name*/` says which function what follows on its line
+//! is in: empty for the module, `-` for a function without a name, `name/<` for one within a function.
+
+use proptest::prelude::*;
+
+use super::scopes::{Around, Scopes};
+
+/// What is said of each column of a line.
+fn around_lines(source: &str) -> Vec<Vec<(u32, String)>> {
+    let mut scopes = Scopes::new();
+    let mut at = String::new();
+    let mut lines = Vec::new();
+    for line in source.lines() {
+        let mut changes = vec![(0, at.clone())];
+        scopes.read(line, 0, |column, around| {
+            let told = match around {
+                Around::Module => String::new(),
+                Around::Anonymous(None) => "-".to_owned(),
+                Around::Anonymous(Some(inside)) => format!("{inside}/<"),
+                Around::Named(name) => name.to_owned(),
+            };
+            assert!(changes.last().unwrap().0 <= column, "{line}");
+            changes.push((column, told));
+        });
+        at = changes.last().unwrap().1.clone();
+        lines.push(changes);
+    }
+    lines
+}
+
+fn check(source: &str) {
+    let mut marks = 0;
+    for (line, changes) in source.lines().zip(around_lines(source)) {
+        for (at, _) in line.match_indices("/*") {
+            let expected = line[at + 2..].split_once("*/").unwrap().0;
+            let column = line[..at].encode_utf16().count() as u32;
+            let found = &changes.iter().rfind(|(from, _)| *from <= column).unwrap().1;
+            assert_eq!(found, expected, "column {column} of {line:?} in:\n{source}");
+            marks += 1;
+        }
+    }
+    assert!(marks > 0, "{source}");
+}
+
+#[test]
+fn functions_of_javascript() {
+    for source in [
+        "/**/\nfunction load() {\n  /*load*/\n}\n/**/",
+        "async function* load(a = {}, {b} = {}) { /*load*/ } /**/",
+        "const load = async (path) => {\n  /*load*/\n};\n/**/",
+        "const load = path => fetch(/*load*/path)\nconst next = () => /*next*/ 1\nload() /**/",
+        "const load = (path) =>\n  fetch(path)\n    .then((answer) => /*load/<*/ answer.json())\n    .catch(() => null);\n/**/",
+        "let a = 1, load = function () { /*load*/ }, b = () => /*b*/ 1; /**/",
+        "const load = function inner() { /*inner*/ };",
+        "exports.load = function () { /*load*/ };\nFoo.prototype.bar = () => { /*bar*/ };",
+        "export default function () { /*default*/ }",
+        "export default class extends Base { run() { /*default.run*/ } }",
+        "export default async () => { /*default*/ };",
+        "items.forEach((item) => {\n  /*-*/\n});",
+        "function outer() {\n  items.map((item) => {\n    /*outer/<*/\n  }); /*outer*/\n}",
+        "const api = {\n  load() { /*load*/ },\n  async 'quoted'() { /*quoted*/ },\n  save: async (x) => { /*save*/ },\n  drop: function () { /*drop*/ },\n  get size() { /*size*/ },\n};\n/**/",
+        "if (a) { /**/ } else if (f(b)) { /**/ } for (const x of y) { /**/ } while (z) { /**/ } /**/",
+        "function f() { if (a) { /*f*/ } switch (b) { case g(c): { /*f*/ } } try { /*f*/ } catch (e) { /*f*/ } }",
+        "function f() { return a ? g(b) : { c: 1 } /*f*/ }\n/**/",
+        "const f = () => a ? b : () => { /*f/<*/ };\n/**/",
+        "(function () { /*-*/ })();\n(() => { /*-*/ })();\n/**/",
+        "setTimeout(async () => await /*-*/ load(), 5);",
+        "/**/ const f = () => /*f*/ { return };",
+        "const cases = [\n  [\"a\", async /*-*/ () => await b()],\n];\n/**/",
+    ] {
+        check(source);
+    }
+}
+
+#[test]
+fn classes_and_their_members() {
+    check(
+        "class Cart extends Base {\n  static limit = 2;\n  #secret = 1;\n  handle = (event) => {\n    /*Cart.handle*/\n  };\n\
+         \x20 constructor(a) { /*Cart*/ super(a); }\n  static async from(names) { /*Cart.from*/ }\n\
+         \x20 get total() { /*Cart.total*/ }\n  *[Symbol.iterator]() { /*Cart/<*/ }\n  #hide() { /*Cart.#hide*/ }\n\
+         \x20 static { /*Cart*/ }\n}\n/**/\nconst Named = class { run() { /*Named.run*/ } };",
+    );
+    check(
+        "@Component({ selector: 'x' })\nexport class View<T extends { a: number }> implements A<T>, B {\n\
+         \x20 @Input() value: string;\n  private readonly load = async (a: string): Promise<void> => {\n    /*View.load*/\n  };\n\
+         \x20 constructor(private a: A, public b = () => 1) {\n    /*View*/\n  }\n\
+         \x20 public save<K>(key: K, done?: (x: { y: number }) => void): { ok: boolean } {\n    /*View.save*/\n  }\n\
+         \x20 abstract draw(): void;\n  overload(a: string): void;\n  overload(a: any) { /*View.overload*/ }\n}\n/**/",
+    );
+}
+
+#[test]
+fn types_are_not_taken_for_functions() {
+    for source in [
+        "interface A {\n  run(a: string): void;\n  done: (x: number) => void;\n}\n/**/",
+        "type F = (a: number) => { b: string };\nconst f: F = (a) => { /*f*/ return g; };\n/**/",
+        "function f(this: void, a: Map<string, () => void>): (b: number) => void {\n  /*f*/\n}\n/**/",
+        "function f(a: string): void;\nfunction f(a: any): a is string {\n  /*f*/\n}\n/**/",
+        "const f = <T,>(a: T): T => {\n  /*f*/\n};\n/**/",
+        "enum E { A = 1, B }\nnamespace N {\n  export function f() { /*f*/ }\n}\n/**/",
+        "const x = y as unknown as { z: () => void };\n/**/",
+    ] {
+        check(source);
+    }
+}
+
+#[test]
+fn texts_do_not_open_or_close_anything() {
+    for source in [
+        "function f() {\n  const a = '}', b = \"\\\"}\", c = /[/}]\\/}/g; // }\n  /* } */\n  return `}${g({ a: `}` })}}`;\n  /*f*/\n}\n/**/"
+            .replace("  /* } */\n", "")
+            .as_str(),
+        "function f() {\n  const a = b / c; const d = (e) / 2; /*f*/\n}\n/**/",
+        "export function View({ items }) {\n  return (\n    <div onClick={() => { /*onClick*/ }}>\n      It's {items.map((item) => <b key={item}>don't {item} :)</b>)} here\n      <i a='x' />\n    </div>\n  ); /*View*/\n}\n/**/",
+        "function f() {\n  return <p>broken } text</p>;\n}\nexport function g() {\n  /*g*/\n}\n/**/",
+        "<template>\n  <p>it's (</p>\n</template>\n<script setup>\nfunction f() {\n  /*f*/\n}\n</script>",
+        "const a = '😀é'; function f() { /*f*/ }",
+    ] {
+        check(source);
+    }
+}
+
+proptest! {
+    #[test]
+    fn anything_is_survived(words in prop::collection::vec(prop::sample::select(&[
+        "function", "class", "const", "a", "(", ")", "{", "}", "[", "]", "=>", "=", ":", ",", ";", "`", "${", "'", "\"",
+        "/", "//", "/*", "*/", "<", ">", "?", ".", "\n", " ", "é😀", "async", "static", "\\",
+    ][..]), 0..120)) {
+        around_lines(&words.concat());
+    }
+}

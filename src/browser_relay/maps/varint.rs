@@ -1,0 +1,75 @@
+//! Numbers in as few bytes as they need: seven bits a byte, the lowest first (LEB128), signed ones in zigzag.
+
+/// Appends a number.
+pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+/// Appends a number that may be negative.
+pub(super) fn put_signed(bytes: &mut Vec<u8>, number: i64) {
+    put(bytes, (number << 1 ^ number >> 63) as u64);
+}
+
+/// Takes a number off the front; `None` where the bytes end within it or it has more than 63 bits.
+#[inline]
+pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for (at, byte) in bytes.iter().enumerate().take(9) {
+        number |= u64::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            *bytes = &bytes[at + 1..];
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// Takes a number off the front that may be negative.
+#[inline]
+pub(super) fn take_signed(bytes: &mut &[u8]) -> Option<i64> {
+    take(bytes).map(|number| (number >> 1) as i64 ^ -((number & 1) as i64))
+}
+
+/// Takes a length and as many bytes off the front.
+pub(super) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(take(bytes)?).ok()?;
+    let (taken, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_put_is_taken(numbers in prop::collection::vec(-(1i64 << 40)..1 << 40, 0..20)) {
+            let mut bytes = Vec::new();
+            for number in &numbers {
+                put_signed(&mut bytes, *number);
+                put(&mut bytes, number.unsigned_abs());
+            }
+            let mut rest = &bytes[..];
+            for number in &numbers {
+                prop_assert_eq!(take_signed(&mut rest), Some(*number));
+                prop_assert_eq!(take(&mut rest), Some(number.unsigned_abs()));
+            }
+            prop_assert!(rest.is_empty());
+            prop_assert_eq!(take(&mut rest), None);
+        }
+
+        #[test]
+        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let mut rest = &bytes[..];
+            while take_bytes(&mut rest).is_some() {}
+            prop_assert!(rest.len() <= bytes.len());
+        }
+    }
+}
