@@ -15,6 +15,7 @@
 
 pub(in crate::browser_relay) mod convert;
 pub(in crate::browser_relay) mod lookup;
+pub(in crate::browser_relay) mod urls;
 
 mod content;
 #[cfg(test)]
