@@ -14,12 +14,16 @@
 //! The format of maps is ECMA-426 (revision 3 of source maps).
 
 pub(in crate::browser_relay) mod convert;
+pub(in crate::browser_relay) mod frames;
 pub(in crate::browser_relay) mod lookup;
+pub(in crate::browser_relay) mod stack;
 pub(in crate::browser_relay) mod urls;
 
 mod content;
 #[cfg(test)]
 mod convert_tests;
+#[cfg(test)]
+mod corpus;
 mod json;
 #[cfg(test)]
 mod json_tests;
@@ -29,6 +33,8 @@ mod scopes;
 #[cfg(test)]
 mod scopes_tests;
 mod sources;
+#[cfg(test)]
+mod stack_tests;
 mod strings;
 mod varint;
 mod vlq;
