@@ -17,6 +17,7 @@ pub(in crate::browser_relay) mod convert;
 pub(in crate::browser_relay) mod frames;
 pub(in crate::browser_relay) mod lookup;
 pub(in crate::browser_relay) mod stack;
+pub(in crate::browser_relay) mod upload;
 pub(in crate::browser_relay) mod urls;
 
 mod content;
