@@ -24,3 +24,29 @@ CREATE TABLE totals (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 INSERT INTO totals (name, value) VALUES ('outbox_bytes', 0), ('outbox_dropped', 0), ('outbox_refused', 0);
+
+-- Uploaded source maps. One of the same project, release and file replaces the one before.
+CREATE TABLE source_maps (
+    id INTEGER PRIMARY KEY,
+    project TEXT NOT NULL,
+    release TEXT NOT NULL,
+    file_url TEXT NOT NULL,             -- as it was uploaded; see src/browser_relay/maps/urls.rs
+    uploaded_at INTEGER NOT NULL,
+    used_at INTEGER NOT NULL,           -- when a frame was last mapped by it, or it was uploaded
+    map_bytes INTEGER NOT NULL,         -- of the map as it was uploaded
+    mappings INTEGER NOT NULL,
+    UNIQUE (project, release, file_url)
+);
+CREATE INDEX source_maps_used ON source_maps (used_at);
+
+-- What is in them, in blocks of about 4 KB; see src/browser_relay/maps/mod.rs. The block that has an answer is the one
+-- with the greatest key that is not above the question's:
+--   SELECT key, bytes FROM map_blocks WHERE map_id = ? AND kind = ? AND key <= ? ORDER BY key DESC LIMIT 1
+CREATE TABLE map_blocks (
+    id INTEGER PRIMARY KEY,
+    map_id INTEGER NOT NULL,
+    kind INTEGER NOT NULL,              -- 0 mappings, 1 sources, 2 names, 3 contents
+    key INTEGER NOT NULL,               -- generated line and column, index, index, or source and line
+    bytes BLOB NOT NULL
+);
+CREATE UNIQUE INDEX map_blocks_key ON map_blocks (map_id, kind, key);
