@@ -15,6 +15,7 @@ CREATE TABLE outbox (
     upstream TEXT NOT NULL,             -- errors or metrics
     idempotency_key TEXT NOT NULL,      -- a second delivery changes nothing
     body TEXT NOT NULL,
+    client TEXT NOT NULL,               -- the address it came from, which the upstream's limits count
     created_at INTEGER NOT NULL
 );
 CREATE INDEX outbox_upstream ON outbox (upstream, id);
@@ -23,21 +24,29 @@ CREATE TABLE totals (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT INTO totals (name, value) VALUES ('outbox_bytes', 0), ('outbox_dropped', 0), ('outbox_refused', 0);
+INSERT INTO totals (name, value) VALUES ('outbox_waiting', 0), ('outbox_bytes', 0), ('outbox_dropped', 0),
+    ('outbox_refused', 0);
 
 -- Uploaded source maps. One of the same project, release and file replaces the one before.
 CREATE TABLE source_maps (
     id INTEGER PRIMARY KEY,
     project TEXT NOT NULL,
     release TEXT NOT NULL,
-    file_url TEXT NOT NULL,             -- as it was uploaded; see src/browser_relay/maps/urls.rs
+    file_url TEXT NOT NULL,             -- as it was uploaded
+    file_name TEXT NOT NULL,            -- the name of the file in it; see src/browser_relay/maps/urls.rs
     uploaded_at INTEGER NOT NULL,
     used_at INTEGER NOT NULL,           -- when a frame was last mapped by it, or it was uploaded
-    map_bytes INTEGER NOT NULL,         -- of the map as it was uploaded
     mappings INTEGER NOT NULL,
     UNIQUE (project, release, file_url)
 );
+CREATE INDEX source_maps_name ON source_maps (project, release, file_name);
 CREATE INDEX source_maps_used ON source_maps (used_at);
+
+-- Uploads that are being converted. One gives its number to the map; those of a process that died are removed with
+-- their blocks at the next start.
+CREATE TABLE map_uploads (
+    id INTEGER PRIMARY KEY AUTOINCREMENT
+);
 
 -- What is in them, in blocks of about 4 KB; see src/browser_relay/maps/mod.rs. The block that has an answer is the one
 -- with the greatest key that is not above the question's:

@@ -5,10 +5,10 @@ use serde::Serialize;
 use super::Relay;
 use super::commands::{CreateKey, DeactivateKey};
 use super::config::is_project;
-use super::forward::Parcel;
 use super::report::{self, ErrorReport};
 use super::store::{self, Key};
-use super::upstream::Kind;
+use super::unminify::unminify;
+use super::upstream::{Kind, Parcel};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::json::Object;
@@ -19,7 +19,8 @@ const RANDOM_BYTES: usize = 16;
 /// `POST /api/browser/errors`
 pub(super) fn errors(relay: &Relay, request: &Request, responder: Responder) {
     let body = || -> Result<Vec<u8>> {
-        let report = ErrorReport::parse(request.body(), project(request))?;
+        let mut report = ErrorReport::parse(request.body(), project(request))?;
+        unminify(relay, &mut report);
         serde_json::to_vec(&report).map_err(|why| Error::Internal(format!("a report cannot be written as JSON: {why}")))
     };
     forward(relay, Kind::Errors, request, body(), responder);
@@ -27,7 +28,8 @@ pub(super) fn errors(relay: &Relay, request: &Request, responder: Responder) {
 
 /// `POST /api/browser/metrics`
 pub(super) fn metrics(relay: &Relay, request: &Request, responder: Responder) {
-    forward(relay, Kind::Metrics, request, report::metrics(request.body(), project(request)), responder);
+    let body = report::metrics(request.body(), project(request));
+    forward(relay, Kind::Metrics, request, body, responder);
 }
 
 fn project(request: &Request) -> &str {

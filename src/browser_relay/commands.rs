@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::store::{active_keys, total};
-use super::upstream::Kind;
+use super::upstream::Parcel;
 use crate::clock::Timestamp;
 use crate::db::Command;
 use crate::error::Result;
@@ -67,8 +67,13 @@ impl Command for SeedKeys {
     fn apply(self, transaction: &Connection) -> Result<Vec<PublicKey>> {
         let mut insert = transaction
             .prepare_cached("INSERT OR IGNORE INTO dsn_keys (public_key, project, created_at) VALUES (?1, ?2, ?3)")?;
+        let mut holder = transaction.prepare_cached("SELECT project FROM dsn_keys WHERE public_key = ?1")?;
         for (key, project) in &self.keys {
             insert.execute((key, project, self.now.ms()))?;
+            let holder: String = holder.query_row([key], |row| row.get(0))?;
+            if holder != *project {
+                log::warn!("DSN_KEYS: the key for {project} stays that of {holder}");
+            }
         }
         active_keys(transaction)
     }
@@ -76,9 +81,7 @@ impl Command for SeedKeys {
 
 /// Keeps what an upstream could not take.
 pub(super) struct Enqueue {
-    pub(super) kind: Kind,
-    pub(super) idempotency_key: String,
-    pub(super) body: Vec<u8>,
+    pub(super) parcel: Parcel,
     pub(super) bytes_max: i64,
     pub(super) now: Timestamp,
 }
@@ -87,19 +90,16 @@ impl Command for Enqueue {
     type Answer = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        let bytes = self.body.len() as i64 + ITEM_BYTES;
+        let Parcel { kind, body, idempotency_key, client } = &self.parcel;
         let mut insert = transaction.prepare_cached(
-            "INSERT INTO outbox (upstream, idempotency_key, body, created_at) VALUES (?1, ?2, CAST(?3 AS TEXT), ?4)",
+            "INSERT INTO outbox (upstream, idempotency_key, body, client, created_at)
+                 VALUES (?1, ?2, CAST(?3 AS TEXT), ?4, ?5)",
         )?;
-        insert.execute((self.kind.name(), &self.idempotency_key, &self.body, self.now.ms()))?;
-        add(transaction, "outbox_bytes", bytes)?;
-        while total(transaction, "outbox_bytes")? > self.bytes_max {
-            // The oldest goes: who looks at this wants to know what is wrong now.
-            if !remove(transaction, None)? {
-                break;
-            }
-            add(transaction, "outbox_dropped", 1)?;
-        }
+        insert.execute((kind.name(), idempotency_key, body, client.to_string(), self.now.ms()))?;
+        add(transaction, "outbox_waiting", 1)?;
+        add(transaction, "outbox_bytes", body.len() as i64 + ITEM_BYTES)?;
+        // The oldest goes: who looks at this wants to know what is wrong now.
+        while total(transaction, "outbox_bytes")? > self.bytes_max && drop_oldest(transaction)? {}
         Ok(())
     }
 }
@@ -122,6 +122,15 @@ impl Command for Delivered {
     }
 }
 
+/// Drops the oldest that waits. Answers whether there was one.
+pub(super) fn drop_oldest(transaction: &Connection) -> Result<bool> {
+    let dropped = remove(transaction, None)?;
+    if dropped {
+        add(transaction, "outbox_dropped", 1)?;
+    }
+    Ok(dropped)
+}
+
 /// Removes an item, or the oldest. Answers whether there was one.
 fn remove(transaction: &Connection, id: Option<i64>) -> Result<bool> {
     let mut delete = transaction.prepare_cached(
@@ -129,6 +138,7 @@ fn remove(transaction: &Connection, id: Option<i64>) -> Result<bool> {
     )?;
     let bytes: Option<i64> = delete.query_row([id], |row| row.get(0)).optional()?;
     if let Some(bytes) = bytes {
+        add(transaction, "outbox_waiting", -1)?;
         add(transaction, "outbox_bytes", -bytes - ITEM_BYTES)?;
     }
     Ok(bytes.is_some())
@@ -140,11 +150,21 @@ fn add(transaction: &Connection, name: &str, number: i64) -> Result<()> {
     Ok(())
 }
 
-/// Removes the oldest that waits, so that the file stays within `MAX_DB_MB`.
-pub(super) fn shrink(connection: &Connection) -> Result<bool> {
-    let removed = remove(connection, None)?;
-    if removed {
-        add(connection, "outbox_dropped", 1)?;
+/// Notes that maps were used.
+pub(super) struct Used {
+    pub(super) maps: Vec<i64>,
+    pub(super) now: Timestamp,
+}
+
+impl Command for Used {
+    type Answer = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        let mut update =
+            transaction.prepare_cached("UPDATE source_maps SET used_at = max(used_at, ?2) WHERE id = ?1")?;
+        for map in &self.maps {
+            update.execute((map, self.now.ms()))?;
+        }
+        Ok(())
     }
-    Ok(removed)
 }

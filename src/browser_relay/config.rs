@@ -1,5 +1,7 @@
 //! The browser relay's own settings.
 
+use std::time::Duration;
+
 use crate::env::{Env, Secret, Variable};
 use crate::http::Origins;
 use crate::service::Defaults;
@@ -23,6 +25,8 @@ const OWN: &[Variable] = &[
     Variable::secret("METRICS_COLLECTOR_API_KEY", "A key of the metrics collector with the scope ingest; required"),
     Variable::plain("CORS_ORIGINS", "", "Origins whose pages may read answers, https://*.example.com,...; at most 32"),
     Variable::plain("DSN_KEYS", "", "Public keys to make at start, project:32 hexadecimal digits,..."),
+    Variable::plain("MAX_SOURCE_MAP_SIZE", "5242880", "Bytes a source map may have, 1024-67108864"),
+    Variable::plain("RETENTION_DAYS", "90", "Days that a source map is kept after its last use, 1-3650"),
     Variable::plain("OUTBOX_MAX_MB", "16", "Megabytes kept for upstreams that do not answer, 1-10000"),
 ];
 
@@ -40,6 +44,9 @@ pub(super) struct Config {
     pub(super) origins: Origins,
     /// Public keys and their projects.
     pub(super) dsn_keys: Vec<(String, String)>,
+    pub(super) map_bytes_max: usize,
+    /// How long a source map is kept after its last use.
+    pub(super) retention: Duration,
     pub(super) outbox_bytes_max: i64,
 }
 
@@ -73,6 +80,8 @@ impl Config {
             metrics_collector: target(env, "METRICS_COLLECTOR_URL", "METRICS_COLLECTOR_API_KEY"),
             origins,
             dsn_keys,
+            map_bytes_max: env.number("MAX_SOURCE_MAP_SIZE", 1_024..=64 * 1024 * 1024),
+            retention: Duration::from_secs(env.number("RETENTION_DAYS", 1..=3_650u64) * 86_400),
             outbox_bytes_max: env.number("OUTBOX_MAX_MB", 1..=10_000) * 1_000_000,
         }
     }

@@ -1,15 +1,15 @@
 //! The way on: threads that pass reports on while the page waits, and the outbox for what cannot be passed on now.
 
-use std::net::IpAddr;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::commands::{Delivered, Enqueue};
 use super::store;
-use super::upstream::{Kind, Outcome, Upstream};
+use super::upstream::{Kind, Outcome, Parcel, Upstream};
 use crate::background::{self, Job, Pause};
 use crate::clock::Timestamp;
 use crate::db::{Readers, Writer, give_back};
@@ -23,15 +23,7 @@ const WAITING_MAX: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Between two tries of an upstream that does not answer, the longer the longer it does not.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
-
-/// A report on its way.
-pub(super) struct Parcel {
-    pub(super) kind: Kind,
-    pub(super) body: Vec<u8>,
-    pub(super) idempotency_key: String,
-    pub(super) client: IpAddr,
-}
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Where reports go.
 pub(super) struct Forward {
@@ -45,8 +37,9 @@ struct Desk {
     writer: Writer,
     readers: Readers,
     outbox_bytes_max: i64,
-    /// How many wait in the outbox, by upstream. While any do, others queue behind them.
-    waiting: [AtomicU64; 2],
+    /// Whether anything waits for an upstream, as far as is known: then others queue behind it. That something waits is
+    /// for the database to say; this may be wrong for one look.
+    waiting: [AtomicBool; 2],
 }
 
 impl Forward {
@@ -60,8 +53,7 @@ impl Forward {
         readers: Readers,
         outbox_bytes_max: i64,
     ) -> Result<Self> {
-        let waiting = store::waiting(&*readers.lend()?)?.map(|count| AtomicU64::new(count.unsigned_abs()));
-        let desk = Arc::new(Desk { upstreams, writer, readers, outbox_bytes_max, waiting });
+        let desk = Arc::new(Desk { upstreams, writer, readers, outbox_bytes_max, waiting: Default::default() });
         let (parcels, queue) = bounded(WAITING_MAX);
         for index in 0..FORWARDERS {
             let (desk, queue): (Arc<Desk>, Receiver<(Parcel, Responder)>) = (Arc::clone(&desk), queue.clone());
@@ -74,40 +66,38 @@ impl Forward {
 
     /// Passes a report on, or keeps it. Never waits.
     pub(super) fn send(&self, parcel: Parcel, responder: Responder) {
-        if self.desk.waiting(parcel.kind).load(Ordering::Relaxed) > 0 {
+        if self.desk.waiting(parcel.kind).load(Ordering::Relaxed) {
             return self.desk.keep(parcel, responder);
         }
-        match self.parcels.try_send((parcel, responder)) {
-            Ok(()) => {}
-            Err(TrySendError::Full((parcel, responder)) | TrySendError::Disconnected((parcel, responder))) => {
-                self.desk.keep(parcel, responder);
-            }
+        if let Err(TrySendError::Full((parcel, responder)) | TrySendError::Disconnected((parcel, responder))) =
+            self.parcels.try_send((parcel, responder))
+        {
+            self.desk.keep(parcel, responder);
         }
     }
 
-    /// How many wait in the outbox.
-    pub(super) fn waiting(&self) -> u64 {
-        Kind::ALL.into_iter().map(|kind| self.desk.waiting(kind).load(Ordering::Relaxed)).sum()
-    }
-
-    /// The job that empties the outbox.
-    pub(super) fn job(&self) -> Job {
-        let desk = Arc::clone(&self.desk);
-        let mut tries = Kind::ALL.map(|kind| Tries { kind, wait: BACKOFF_MIN, next: Instant::now() });
-        let run = Box::new(move |pause: &Pause| {
-            for tries in &mut tries {
-                if let Err(why) = desk.deliver(tries, pause) {
+    /// The jobs that empty the outbox, one for each upstream, so that none waits for the other.
+    pub(super) fn jobs(&self) -> Vec<Job> {
+        let job = |kind: Kind| {
+            let desk = Arc::clone(&self.desk);
+            let mut tries = Tries { wait: BACKOFF_MIN, next: Instant::now() };
+            let run = Box::new(move |pause: &Pause| {
+                if let Err(why) = desk.deliver(kind, &mut tries, pause) {
                     log::warn!("the outbox waits: {why}");
                 }
-            }
-        });
-        Job { name: "outbox", every: LOOK_EVERY, run }
+            });
+            let name = match kind {
+                Kind::Errors => "outbox-errors",
+                Kind::Metrics => "outbox-metrics",
+            };
+            Job { name, every: LOOK_EVERY, run }
+        };
+        Kind::ALL.map(job).into()
     }
 }
 
 /// When an upstream is tried again.
 struct Tries {
-    kind: Kind,
     wait: Duration,
     next: Instant,
 }
@@ -117,30 +107,36 @@ impl Desk {
         &self.upstreams[kind as usize]
     }
 
-    fn waiting(&self, kind: Kind) -> &AtomicU64 {
+    fn waiting(&self, kind: Kind) -> &AtomicBool {
         &self.waiting[kind as usize]
     }
 
     fn pass_on(&self, parcel: Parcel, responder: Responder) {
-        let service = parcel.kind.service();
-        match self.upstream(parcel.kind).post(&parcel.body, &parcel.idempotency_key, Some(parcel.client)) {
+        let kind = parcel.kind;
+        // It may have failed for another one meanwhile.
+        if self.waiting(kind).load(Ordering::Relaxed) {
+            return self.keep(parcel, responder);
+        }
+        match self.upstream(kind).post(&parcel) {
             Outcome::Answered { status, body } => responder.send(Response::new(status, "application/json", body)),
             Outcome::Later(why) => {
-                log::debug!("the {service} cannot take a report now: {why}");
+                log::debug!("the {} cannot take a report now: {why}", kind.service());
+                self.waiting(kind).store(true, Ordering::Relaxed);
                 self.keep(parcel, responder);
             }
+            // The others need not queue behind this client.
+            Outcome::TooMany => self.keep(parcel, responder),
             Outcome::Refused(status) => {
-                log::error!("the {service} answers {status} to this relay's key");
-                responder.send(Response::from(Error::Upstream(format!("The {service} does not take the relay's key"))));
+                log::error!("the {} answers {status} to this relay's key", kind.service());
+                let sentence = format!("The {} does not take the relay's key", kind.service());
+                responder.send(Error::Upstream(sentence).into());
             }
         }
     }
 
     /// Puts a report into the outbox and says so once it is there.
     fn keep(&self, parcel: Parcel, responder: Responder) {
-        let Parcel { kind, body, idempotency_key, .. } = parcel;
-        self.waiting(kind).fetch_add(1, Ordering::Relaxed);
-        let enqueue = Enqueue { kind, idempotency_key, body, bytes_max: self.outbox_bytes_max, now: Timestamp::now() };
+        let enqueue = Enqueue { parcel, bytes_max: self.outbox_bytes_max, now: Timestamp::now() };
         self.writer.submit(enqueue, move |outcome| {
             responder.send(match outcome {
                 Ok(()) => Response::new(202, "application/json", br#"{"status":"queued"}"#.to_vec()),
@@ -149,49 +145,60 @@ impl Desk {
         });
     }
 
-    /// Delivers what waits for an upstream, the oldest first, until there is no more or it does not take more.
-    fn deliver(&self, tries: &mut Tries, pause: &Pause) -> Result<()> {
-        let kind = tries.kind;
-        if self.waiting(kind).load(Ordering::Relaxed) == 0 || Instant::now() < tries.next {
+    /// Delivers what waits for an upstream, the oldest first, until there is no more or it does not take more. What a
+    /// client has to wait with is passed over. What is delivered is removed a little later: if this process ends before,
+    /// it is delivered once more with the same key and changes nothing.
+    fn deliver(&self, kind: Kind, tries: &mut Tries, pause: &Pause) -> Result<()> {
+        if Instant::now() < tries.next {
             return Ok(());
         }
+        let (mut last, mut too_many) = (0, HashSet::new());
         while !pause.stopping() {
-            let Some(item) = store::oldest(&*self.readers.lend()?, kind)? else {
-                self.recount()?;
-                return give_back(&self.writer, || !pause.stopping());
-            };
-            let outcome = self.upstream(kind).post(item.body.as_bytes(), &item.idempotency_key, None);
-            let taken = match outcome {
+            let Some(item) = store::next(&*self.readers.lend()?, kind, last)? else { break };
+            last = item.id;
+            if too_many.contains(&item.parcel.client) {
+                continue;
+            }
+            self.waiting(kind).store(true, Ordering::Relaxed);
+            let taken = match self.upstream(kind).post(&item.parcel) {
                 Outcome::Answered { status, .. } => (200..300).contains(&status),
-                Outcome::Later(why) => return Self::wait(tries, &why),
+                Outcome::TooMany => {
+                    too_many.insert(item.parcel.client);
+                    continue;
+                }
+                Outcome::Later(why) => {
+                    tries.fail(kind, &why);
+                    return Ok(());
+                }
                 Outcome::Refused(status) => {
-                    return Self::wait(tries, &format!("it answers {status} to this relay's key"));
+                    tries.fail(kind, &format!("it answers {status} to this relay's key"));
+                    return Ok(());
                 }
             };
             if !taken {
                 log::warn!("the {} refused a report that had waited", kind.service());
             }
-            self.writer.run(Delivered { id: item.id, taken })?;
-            tries.wait = BACKOFF_MIN;
+            self.writer.submit(Delivered { id: item.id, taken }, |outcome| {
+                if let Err(why) = outcome {
+                    log::warn!("a report stays in the outbox and is delivered again: {why}");
+                }
+            });
         }
-        Ok(())
+        self.waiting(kind).store(false, Ordering::Relaxed);
+        *tries = Tries { wait: BACKOFF_MIN, next: Instant::now() };
+        if !too_many.is_empty() {
+            tries.next += BACKOFF_MIN;
+        }
+        if last > 0 { give_back(&self.writer, || !pause.stopping()) } else { Ok(()) }
     }
+}
 
-    fn wait(tries: &mut Tries, why: &str) -> Result<()> {
-        if tries.wait == BACKOFF_MIN {
-            log::warn!("the {} does not take what waits: {why}", tries.kind.service());
+impl Tries {
+    fn fail(&mut self, kind: Kind, why: &str) {
+        if self.wait == BACKOFF_MIN {
+            log::warn!("the {} does not take what waits: {why}", kind.service());
         }
-        tries.next = Instant::now() + tries.wait;
-        tries.wait = (tries.wait * 2).min(BACKOFF_MAX);
-        Ok(())
-    }
-
-    /// Counts what waits anew: some may have been dropped, and some of what was counted could not be stored.
-    fn recount(&self) -> Result<()> {
-        let counted = store::waiting(&*self.readers.lend()?)?;
-        for (waiting, count) in self.waiting.iter().zip(counted) {
-            waiting.store(count.unsigned_abs(), Ordering::Relaxed);
-        }
-        Ok(())
+        self.next = Instant::now() + self.wait;
+        self.wait = (self.wait * 2).min(BACKOFF_MAX);
     }
 }

@@ -6,10 +6,13 @@ mod commands;
 mod config;
 mod forward;
 mod import;
-#[cfg_attr(not(test), expect(dead_code, reason = "no route uses the maps yet"))]
 mod maps;
 mod report;
+mod retention;
+mod source_maps;
 mod store;
+mod unminify;
+mod uploads;
 mod upstream;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +25,7 @@ use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Servi
 use commands::SeedKeys;
 use config::Config;
 use forward::Forward;
+use uploads::{AbandonAll, Uploads};
 use upstream::{Kind, Upstream};
 
 /// The program.
@@ -35,25 +39,43 @@ const SCHEMA: Schema = Schema {
     import: Some(import::IMPORT),
 };
 
-/// A function that answers when what it waits for has come.
-type Later = fn(&Relay, &Request, Responder);
-
 /// The browser relay's routes.
-fn routes() -> Vec<Route<Relay>> {
-    let admin = Access::Key(Scope::Admin);
+fn routes(map_bytes_max: usize) -> Vec<Route<Relay>> {
+    let (read, admin) = (Access::Key(Scope::Read), Access::Key(Scope::Admin));
     vec![
-        later(Method::Post, "/api/browser/errors", Access::Visitors, api::errors),
-        later(Method::Post, "/api/browser/metrics", Access::Visitors, api::metrics),
+        post("/api/browser/errors", Access::Visitors, api::errors),
+        post("/api/browser/metrics", Access::Visitors, api::metrics),
         Route::get("/api/dsn-keys", admin, api::keys),
-        later(Method::Post, "/api/dsn-keys", admin, api::create_key),
-        later(Method::Delete, "/api/dsn-keys/{id}", admin, api::deactivate_key),
+        post("/api/dsn-keys", admin, api::create_key),
+        delete("/api/dsn-keys/{id}", api::deactivate_key),
+        Route::get("/api/source-maps", read, source_maps::list),
+        upload("/api/source-maps", map_bytes_max),
+        Route::get("/api/source-maps/verify", read, source_maps::verify),
+        delete("/api/source-maps/{id}", source_maps::remove),
     ]
 }
 
-fn later(method: Method, path: &'static str, access: Access, answer: Later) -> Route<Relay> {
-    let body = if method == Method::Post { Body::Memory } else { Body::None };
-    let rule = Rule { method, path, access, body };
+/// A function that sees to it that a request is answered.
+type Later = fn(&Relay, &Request, Responder);
+
+fn post(path: &'static str, access: Access, answer: Later) -> Route<Relay> {
+    later(Rule { method: Method::Post, path, access, body: Body::Memory }, answer)
+}
+
+fn delete(path: &'static str, answer: Later) -> Route<Relay> {
+    later(Rule { method: Method::Delete, path, access: Access::Key(Scope::Admin), body: Body::None }, answer)
+}
+
+fn later(rule: Rule, answer: Later) -> Route<Relay> {
     Route::deferred(rule, Box::new(move |relay, request, responder| answer(relay, &request, responder)))
+}
+
+/// An upload is passed on as it is, with the file that it lies in.
+fn upload(path: &'static str, map_bytes_max: usize) -> Route<Relay> {
+    // A map in a JSON string is longer than the map: every quote and line break takes two bytes.
+    let body = Body::Spooled(map_bytes_max / 5 * 12);
+    let rule = Rule { method: Method::Post, path, access: Access::Key(Scope::Admin), body };
+    Route::deferred(rule, Box::new(|relay: &Relay, request, responder| relay.uploads.take(request, responder)))
 }
 
 /// What the handlers work on.
@@ -61,6 +83,7 @@ struct Relay {
     core: Core,
     keys: Arc<PublicKeys>,
     forward: Forward,
+    uploads: Uploads,
     /// What was last found, for when no reader is free.
     facts: Mutex<Vec<Fact>>,
 }
@@ -70,17 +93,23 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     env.finish().map_err(Failure::Settings)?;
     let keys = Arc::<PublicKeys>::default();
     common.let_in(Arc::clone(&keys), config.origins);
-    let mut routes = routes();
+    let mut routes = routes(config.map_bytes_max);
     routes.extend(service::routes(common.metrics_open));
-    let (bound, settings, database) = common.open(SCHEMA, commands::shrink)?;
+    let (bound, settings, database) = common.open(SCHEMA, retention::shrink)?;
     let refused = |why: crate::error::Error| Failure::Start(format!("cannot start: {why}"));
     let (writer, readers) = (database.writer.clone(), database.readers.clone());
     keys.set(writer.run(SeedKeys { keys: config.dsn_keys, now: Timestamp::now() }).map_err(refused)?);
+    writer.run(AbandonAll).map_err(refused)?;
+    let uploads = Uploads::start(writer.clone(), config.map_bytes_max).map_err(refused)?;
     let upstreams =
         [Upstream::new(Kind::Errors, config.error_tracker), Upstream::new(Kind::Metrics, config.metrics_collector)];
     let forward = Forward::start(upstreams, writer, readers, config.outbox_bytes_max).map_err(refused)?;
-    let state = |core| Relay { core, keys, forward, facts: Mutex::default() };
-    service::serve(bound, settings, database, routes, state, |relay| vec![relay.forward.job()])
+    let state = |core| Relay { core, keys, forward, uploads, facts: Mutex::default() };
+    service::serve(bound, settings, database, routes, state, |relay| {
+        let mut jobs = relay.forward.jobs();
+        jobs.push(retention::job(relay, config.retention));
+        jobs
+    })
 }
 
 impl State for Relay {
@@ -89,21 +118,26 @@ impl State for Relay {
     }
 
     fn facts(&self) -> Vec<Fact> {
-        const TOTALS: [(&str, &str); 3] = [
+        const TOTALS: [(&str, &str); 4] = [
+            ("outbox_waiting", "Reports that wait for an upstream"),
             ("outbox_bytes", "Bytes in the outbox"),
             ("outbox_dropped", "Reports dropped from the outbox, which was full"),
             ("outbox_refused", "Reports that had waited and were refused"),
         ];
-        let reader = self.core.readers.lend_now();
-        let read = |name| reader.as_ref().and_then(|reader| store::total(reader, name).ok());
-        let totals =
-            TOTALS.map(|(name, help)| read(name).map(|total| Fact { name, help, value: Quantity::Count(total) }));
+        let found = self.core.readers.lend_now().and_then(|reader| {
+            let read = |(name, help)| {
+                let total = store::total(&reader, name)?;
+                Ok(Fact { name, help, value: Quantity::Count(total) })
+            };
+            let facts: crate::error::Result<Vec<Fact>> = TOTALS.into_iter().map(read).collect();
+            let maps = store::map_count(&reader, store::Which::default()).ok()?;
+            let maps = Fact { name: "source_maps", help: "Source maps", value: Quantity::Count(maps) };
+            Some([facts.ok()?, vec![maps]].concat())
+        });
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        if totals.iter().all(Option::is_some) {
-            *known = totals.into_iter().flatten().collect();
+        if let Some(found) = found {
+            *known = found;
         }
-        let waiting = i64::try_from(self.forward.waiting()).unwrap_or(i64::MAX);
-        let help = "Reports that wait for an upstream";
-        [&known[..], &[Fact { name: "outbox_waiting", help, value: Quantity::Count(waiting) }]].concat()
+        known.clone()
     }
 }

@@ -23,9 +23,9 @@ const LABELS_MAX: usize = 24;
 /// An error report as the error tracker takes it.
 #[derive(Debug, Serialize)]
 pub(super) struct ErrorReport<'a> {
-    project: &'a str,
+    pub(super) project: &'a str,
     exception_type: Cow<'a, str>,
-    message: Cow<'a, str>,
+    pub(super) message: Cow<'a, str>,
     pub(super) traceback: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     environment: Option<Cow<'a, str>>,
@@ -38,11 +38,11 @@ pub(super) struct ErrorReport<'a> {
     user_id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<Timestamp>,
-    extra: Extra<'a>,
+    pub(super) extra: Extra<'a>,
 }
 
 #[derive(Debug, Serialize)]
-struct Extra<'a> {
+pub(super) struct Extra<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +51,9 @@ struct Extra<'a> {
     release: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<Box<RawValue>>,
+    /// Where the mapped frames of the stack are in the sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) frames: Option<Box<RawValue>>,
 }
 
 impl<'a> ErrorReport<'a> {
@@ -84,6 +87,7 @@ impl<'a> ErrorReport<'a> {
                 session_id: bounded("session_id", NAME_CHARS_MAX)?,
                 release: release.clone(),
                 context: context.and_then(|context| RawValue::from_string(context.to_owned()).ok()),
+                frames: None,
             },
             release,
         })

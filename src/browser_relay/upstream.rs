@@ -40,6 +40,17 @@ impl Kind {
     }
 }
 
+/// A report on its way.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) kind: Kind,
+    /// JSON.
+    pub(super) body: Vec<u8>,
+    /// The same key twice counts once.
+    pub(super) idempotency_key: String,
+    pub(super) client: IpAddr,
+}
+
 /// A service and how it is reached.
 #[derive(Debug)]
 pub(super) struct Upstream {
@@ -55,6 +66,8 @@ pub(super) enum Outcome {
     Answered { status: u16, body: Vec<u8> },
     /// Not now: it was not reached, took too long, or said that it cannot.
     Later(String),
+    /// Not now from this client, which reports too often.
+    TooMany,
     /// It does not take our key, which is the operator's affair.
     Refused(u16),
 }
@@ -74,25 +87,24 @@ impl Upstream {
         Self { agent: config.into(), url: format!("{}{path}", target.url), key: target.key }
     }
 
-    /// Sends a body, which is JSON. The same key twice counts once.
-    pub(super) fn post(&self, body: &[u8], idempotency_key: &str, client: Option<IpAddr>) -> Outcome {
-        let mut request = self
+    /// Sends a report.
+    pub(super) fn post(&self, parcel: &Parcel) -> Outcome {
+        let request = self
             .agent
             .post(&self.url)
             .header("Content-Type", "application/json")
             .header("X-API-Key", self.key.reveal())
-            .header("Idempotency-Key", idempotency_key);
-        if let Some(client) = client {
-            request = request.header("X-Forwarded-For", client.to_string());
-        }
-        let mut response = match request.send(body) {
+            .header("Idempotency-Key", &parcel.idempotency_key)
+            .header("X-Forwarded-For", parcel.client.to_string());
+        let mut response = match request.send(&parcel.body) {
             Ok(response) => response,
             Err(why) => return Outcome::Later(why.to_string()),
         };
         let status = response.status().as_u16();
         match status {
             401 | 403 => Outcome::Refused(status),
-            408 | 429 | 500.. => Outcome::Later(format!("it answered {status}")),
+            429 => Outcome::TooMany,
+            408 | 500.. => Outcome::Later(format!("it answered {status}")),
             _ => match response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec() {
                 Ok(body) => Outcome::Answered { status, body },
                 Err(why) => Outcome::Later(why.to_string()),

@@ -19,6 +19,9 @@ use super::stats::Refused;
 use super::visitors::PublicKeys;
 use crate::error::{Error, Result};
 
+const NO_KEY: Error = Error::Unauthorized("API key in X-API-Key or Authorization: Bearer");
+const NO_PUBLIC_KEY: Error = Error::Unauthorized("public key in X-Monlight-Key or ?key=");
+
 /// What the gate needs to know of a service.
 pub struct GateSettings {
     /// Who may.
@@ -53,6 +56,8 @@ pub struct VisitorSettings {
 pub(super) struct Gate {
     settings: GateSettings,
     rules: Arc<[Rule]>,
+    /// Whether any of the rules lets pages of other origins in.
+    shares: bool,
     address_rate: RateLimit<IpAddr>,
     key_rate: RateLimit<usize>,
     /// Wrong public keys, and requests with right ones, by key and address and by key.
@@ -109,6 +114,7 @@ impl Gate {
             anonymous: Arc::new(Principal::anonymous()),
             holders: settings.keys.principals(),
             settings,
+            shares: rules.iter().any(|rule| rule.access == Access::Visitors),
             rules,
             refused,
         }
@@ -141,6 +147,9 @@ impl Gate {
 
     /// Whom an answer on this path may be shared with; `None` on paths that are not for pages of other origins.
     fn sharing(&self, head: &Head) -> Option<Sharing> {
+        if !self.shares {
+            return None;
+        }
         let segments = head.segments()?;
         let shared = |rule: &Rule| rule.access == Access::Visitors && fits(rule, &segments);
         if !self.rules.iter().any(shared) {
@@ -214,7 +223,7 @@ impl Gate {
         let presented = head.field("x-monlight-key").map(str::to_owned).or_else(in_url);
         let Some((id, principal)) = presented.and_then(|key| visitors.keys.holder(&key)) else {
             let strange = self.stranger_rate.admit(client, now);
-            return Err(strange.err().map_or(Error::Unauthorized, |wait_s| self.refused.too_many(None, wait_s)));
+            return Err(strange.err().map_or(NO_PUBLIC_KEY, |wait_s| self.refused.too_many(None, wait_s)));
         };
         let admitted = self.visitor_rate.admit((id, client), now).and_then(|()| self.public_key_rate.admit(id, now));
         admitted.map_err(|retry_after_s| self.refused.too_many(principal.project(), retry_after_s))?;
@@ -223,7 +232,7 @@ impl Gate {
 
     /// The holder of the key a head carries, counted against the key's own limit.
     fn key(&mut self, head: &Head, in_url: bool, now: Instant) -> Result<Arc<Principal>> {
-        let holder = self.holder(head, in_url).ok_or(Error::Unauthorized)?;
+        let holder = self.holder(head, in_url).ok_or(NO_KEY)?;
         let principal = Arc::clone(&self.holders[holder]);
         let admitted = self.key_rate.admit(holder, now);
         admitted.map_err(|retry_after_s| self.refused.too_many(principal.project(), retry_after_s))?;

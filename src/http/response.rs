@@ -95,7 +95,7 @@ impl From<Error> for Response {
         let sentence = error.to_string();
         let status = match &error {
             Error::Invalid(_) => 400,
-            Error::Unauthorized => 401,
+            Error::Unauthorized(_) => 401,
             Error::Forbidden(_) => 403,
             Error::NotFound(_) => 404,
             Error::MethodNotAllowed(allow) => return Self::detail(405, &sentence).with("Allow", allow.clone()),

@@ -18,9 +18,12 @@ pub struct PublicKey {
     pub project: String,
 }
 
+/// A key and whoever holds it.
+type Holder = (PublicKey, Arc<Principal>);
+
 /// The public keys that are active. The service changes them; the gate only looks.
 #[derive(Debug, Default)]
-pub struct PublicKeys(RwLock<Arc<[(PublicKey, Arc<Principal>)]>>);
+pub struct PublicKeys(RwLock<Arc<[Holder]>>);
 
 impl PublicKeys {
     /// Puts these in the place of those there were.

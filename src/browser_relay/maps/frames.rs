@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::lookup::Line;
+use super::lookup::{Line, Original};
 use super::stack::Mapped;
 
 /// Frames that are described; those further out say little and take room.
@@ -30,7 +30,7 @@ pub(in crate::browser_relay) struct Frame<'a> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct ContextLine {
+pub(in crate::browser_relay) struct ContextLine {
     line: u32,
     text: String,
 }
@@ -42,18 +42,23 @@ pub(in crate::browser_relay) fn described(frames: &[Mapped]) -> Vec<Frame<'_>> {
 
 fn described_frame(frame: &Mapped) -> Frame<'_> {
     let original = &frame.original;
-    let shown = |line: &Line| {
-        let column = if line.number == original.line { original.column as usize } else { 1 };
-        ContextLine { line: line.number, text: around(&line.text, column - 1) }
-    };
     Frame {
         stack_line: frame.line,
         function: &frame.function,
         file: &original.source,
         line: original.line,
         column: original.column,
-        context: original.context.iter().map(shown).collect(),
+        context: context(original),
     }
+}
+
+/// The lines around a place as they are shown.
+pub(in crate::browser_relay) fn context(original: &Original) -> Vec<ContextLine> {
+    let shown = |line: &Line| {
+        let column = if line.number == original.line { original.column as usize } else { 1 };
+        ContextLine { line: line.number, text: around(&line.text, column - 1) }
+    };
+    original.context.iter().map(shown).collect()
 }
 
 /// The part of a line around a column, with an ellipsis where something is left out.
@@ -72,7 +77,6 @@ fn around(text: &str, column: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lookup::Original;
     use super::*;
 
     fn mapped(text: &str, column: u32) -> Mapped {

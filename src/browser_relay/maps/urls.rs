@@ -48,6 +48,18 @@ pub(in crate::browser_relay) fn best<'a>(uploaded: impl IntoIterator<Item = &'a 
     fits.max_by_key(|(fit, at)| (*fit, std::cmp::Reverse(*at))).map(|(_, at)| at)
 }
 
+/// The name of the file that `uploaded` is about: maps that fit a frame have that of the frame's URL, see [`name`].
+pub(in crate::browser_relay) fn uploaded_name(uploaded: &str) -> &str {
+    let name = name(uploaded);
+    name.strip_suffix(".map").unwrap_or(name)
+}
+
+/// The name of the file at the end of a URL's path; may be empty.
+pub(in crate::browser_relay) fn name(url: &str) -> &str {
+    let (_, path) = parts(url);
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 /// A URL without query and fragment, and its path without a slash in front.
 fn parts(url: &str) -> (&str, &str) {
     let whole = &url[..url.find(['?', '#']).unwrap_or(url.len())];
@@ -130,6 +142,7 @@ mod tests {
         fn any_text_is_survived(uploaded in "[a:/.?#~é]{0,12}", frame in "[a:/.?#~é]{0,12}") {
             let found = fit(&uploaded, &frame);
             prop_assert!(found != Some(Fit::Path) || parts(&frame).1 == parts(&uploaded).1);
+            prop_assert!(found.is_none() || uploaded_name(&uploaded) == name(&frame));
         }
     }
 }
