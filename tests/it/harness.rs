@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The key that may do everything.
 pub const KEY: &str = "test-key-0123456789";
+/// The public key that pages of the project `shop` hold.
+pub const PUBLIC_KEY: &str = "00112233445566778899aabbccddeeff";
 
 /// A folder of one test's own, gone with it.
 pub struct Folder(PathBuf);
@@ -45,6 +47,7 @@ impl Drop for Folder {
 pub fn binary(name: &str) -> PathBuf {
     match (std::env::var_os("MONLIGHT_BIN_DIR"), name) {
         (Some(folder), _) => PathBuf::from(folder).join(name),
+        (None, "browser-relay") => env!("CARGO_BIN_EXE_browser-relay").into(),
         (None, "error-tracker") => env!("CARGO_BIN_EXE_error-tracker").into(),
         (None, "log-viewer") => env!("CARGO_BIN_EXE_log-viewer").into(),
         (None, "metrics-collector") => env!("CARGO_BIN_EXE_metrics-collector").into(),
@@ -76,6 +79,17 @@ impl Setup {
     /// A metrics collector, likewise, that does not measure this machine.
     pub fn metrics_collector() -> Self {
         Self::of("metrics-collector", "metrics.db").env("HOST_METRICS", 0)
+    }
+
+    /// A browser relay, likewise, in front of an error tracker and a metrics collector at these addresses.
+    pub fn browser_relay(errors: SocketAddr, metrics: SocketAddr) -> Self {
+        Self::of("browser-relay", "browser-relay.db")
+            .env("ADMIN_API_KEY", KEY)
+            .env("ERROR_TRACKER_URL", format!("http://{errors}"))
+            .env("ERROR_TRACKER_API_KEY", KEY)
+            .env("METRICS_COLLECTOR_URL", format!("http://{metrics}"))
+            .env("METRICS_COLLECTOR_API_KEY", KEY)
+            .env("DSN_KEYS", format!("shop:{PUBLIC_KEY}"))
     }
 
     fn of(name: &'static str, database: &'static str) -> Self {
@@ -322,6 +336,11 @@ impl Request {
         Self::new("POST", path).body(body.to_string())
     }
 
+    /// What a page of the project `shop` posts.
+    pub fn of_a_page(path: &str, body: &Value) -> Self {
+        Self::post(path, body).without("X-API-Key").header("X-Monlight-Key", PUBLIC_KEY)
+    }
+
     /// Replaces a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self = self.without(name);
@@ -418,7 +437,7 @@ impl Client {
         }
         let length = headers.iter().find(|(name, _)| name == "content-length").map(|(_, value)| value.parse().unwrap());
         match length {
-            _ if head_only => {}
+            _ if head_only || status == 204 => {}
             Some(length) => {
                 body = vec![0; length];
                 self.socket.read_exact(&mut body).ok()?;
