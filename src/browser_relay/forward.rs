@@ -23,7 +23,7 @@ const WAITING_MAX: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Between two tries of an upstream that does not answer, the longer the longer it does not.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// Where reports go.
 pub(super) struct Forward {
@@ -37,9 +37,9 @@ struct Desk {
     writer: Writer,
     readers: Readers,
     outbox_bytes_max: i64,
-    /// Whether anything waits for an upstream, as far as is known: then others queue behind it. That something waits is
-    /// for the database to say; this may be wrong for one look.
-    waiting: [AtomicBool; 2],
+    /// Whether an upstream did not answer when it was last asked: then what comes goes to the outbox without asking.
+    /// As soon as it answers, new reports pass what still waits, or the outbox would not empty while many come.
+    down: [AtomicBool; 2],
 }
 
 impl Forward {
@@ -53,7 +53,7 @@ impl Forward {
         readers: Readers,
         outbox_bytes_max: i64,
     ) -> Result<Self> {
-        let desk = Arc::new(Desk { upstreams, writer, readers, outbox_bytes_max, waiting: Default::default() });
+        let desk = Arc::new(Desk { upstreams, writer, readers, outbox_bytes_max, down: Default::default() });
         let (parcels, queue) = bounded(WAITING_MAX);
         for index in 0..FORWARDERS {
             let (desk, queue): (Arc<Desk>, Receiver<(Parcel, Responder)>) = (Arc::clone(&desk), queue.clone());
@@ -66,7 +66,7 @@ impl Forward {
 
     /// Passes a report on, or keeps it. Never waits.
     pub(super) fn send(&self, parcel: Parcel, responder: Responder) {
-        if self.desk.waiting(parcel.kind).load(Ordering::Relaxed) {
+        if self.desk.is_down(parcel.kind) {
             return self.desk.keep(parcel, responder);
         }
         if let Err(TrySendError::Full((parcel, responder)) | TrySendError::Disconnected((parcel, responder))) =
@@ -107,21 +107,25 @@ impl Desk {
         &self.upstreams[kind as usize]
     }
 
-    fn waiting(&self, kind: Kind) -> &AtomicBool {
-        &self.waiting[kind as usize]
+    fn is_down(&self, kind: Kind) -> bool {
+        self.down[kind as usize].load(Ordering::Relaxed)
+    }
+
+    fn set_down(&self, kind: Kind, down: bool) {
+        self.down[kind as usize].store(down, Ordering::Relaxed);
     }
 
     fn pass_on(&self, parcel: Parcel, responder: Responder) {
         let kind = parcel.kind;
         // It may have failed for another one meanwhile.
-        if self.waiting(kind).load(Ordering::Relaxed) {
+        if self.is_down(kind) {
             return self.keep(parcel, responder);
         }
         match self.upstream(kind).post(&parcel) {
             Outcome::Answered { status, body } => responder.send(Response::new(status, "application/json", body)),
             Outcome::Later(why) => {
                 log::debug!("the {} cannot take a report now: {why}", kind.service());
-                self.waiting(kind).store(true, Ordering::Relaxed);
+                self.set_down(kind, true);
                 self.keep(parcel, responder);
             }
             // The others need not queue behind this client.
@@ -159,7 +163,6 @@ impl Desk {
             if too_many.contains(&item.parcel.client) {
                 continue;
             }
-            self.waiting(kind).store(true, Ordering::Relaxed);
             let taken = match self.upstream(kind).post(&item.parcel) {
                 Outcome::Answered { status, .. } => (200..300).contains(&status),
                 Outcome::TooMany => {
@@ -167,6 +170,7 @@ impl Desk {
                     continue;
                 }
                 Outcome::Later(why) => {
+                    self.set_down(kind, true);
                     tries.fail(kind, &why);
                     return Ok(());
                 }
@@ -175,6 +179,7 @@ impl Desk {
                     return Ok(());
                 }
             };
+            self.set_down(kind, false);
             if !taken {
                 log::warn!("the {} refused a report that had waited", kind.service());
             }
@@ -184,7 +189,7 @@ impl Desk {
                 }
             });
         }
-        self.waiting(kind).store(false, Ordering::Relaxed);
+        self.set_down(kind, false);
         *tries = Tries { wait: BACKOFF_MIN, next: Instant::now() };
         if !too_many.is_empty() {
             tries.next += BACKOFF_MIN;

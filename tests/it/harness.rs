@@ -89,6 +89,7 @@ impl Setup {
             .env("ERROR_TRACKER_API_KEY", KEY)
             .env("METRICS_COLLECTOR_URL", format!("http://{metrics}"))
             .env("METRICS_COLLECTOR_API_KEY", KEY)
+            .env("KEY_RATE_LIMIT", 0)
             .env("DSN_KEYS", format!("shop:{PUBLIC_KEY}"))
     }
 

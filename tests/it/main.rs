@@ -25,6 +25,7 @@ mod notify;
 mod prometheus;
 mod python;
 mod python_client;
+mod relay_outbox;
 mod server;
 mod tidy;
 mod torture;
