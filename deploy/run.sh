@@ -7,16 +7,21 @@ cd "$(dirname "$0")/.."
 
 mkdir -p .run
 chmod 700 .run
-if [ ! -s .run/api-key ]; then
-    od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >.run/api-key
-fi
+for name in api-key public-key; do
+    if [ ! -s .run/$name ]; then
+        od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >.run/$name
+    fi
+done
 key=$(cat .run/api-key)
+public_key=$(cat .run/public-key)
 errors_port=${PORT:-5010}
 logs_port=${LOGS_PORT:-5011}
 metrics_port=${METRICS_PORT:-5012}
+relay_port=${RELAY_PORT:-5013}
 errors=http://localhost:$errors_port
 logs=http://localhost:$logs_port
 metrics=http://localhost:$metrics_port
+relay=http://localhost:$relay_port
 
 pids=
 stop() {
@@ -28,13 +33,25 @@ trap 'stop; wait' EXIT
 
 # Starts a service with a port and a database; what it says goes to a file that the log viewer follows.
 start() {
-    API_KEY_FILE=.run/api-key DATABASE_PATH=.run/$3.db PORT=$2 "./$1" 2>>".run/$1.log" &
+    DATABASE_PATH=.run/$3.db PORT=$2 "./$1" 2>>".run/$1.log" &
     pids="$pids $!"
 }
+export API_KEY_FILE=.run/api-key
+# The relay says whose reports it passes on, so that limits count pages and not the relay.
+export TRUSTED_PROXIES=127.0.0.1
 start error-tracker "$errors_port" errors
 start metrics-collector "$metrics_port" metrics
-LOG_FILES=error-tracker=.run/error-tracker.log,log-viewer=.run/log-viewer.log,metrics-collector=.run/metrics-collector.log
-export LOG_FILES
+unset TRUSTED_PROXIES
+export ADMIN_API_KEY_FILE=.run/api-key ERROR_TRACKER_API_KEY_FILE=.run/api-key METRICS_COLLECTOR_API_KEY_FILE=.run/api-key
+export ERROR_TRACKER_URL="http://127.0.0.1:$errors_port" METRICS_COLLECTOR_URL="http://127.0.0.1:$metrics_port"
+# Where development servers listen; your own page's origin is better.
+export DSN_KEYS="demo:$public_key" CORS_ORIGINS="${CORS_ORIGINS:-http://localhost:3000,http://localhost:5173,http://localhost:8080}"
+start browser-relay "$relay_port" browser-relay
+LOG_FILES=
+for name in browser-relay error-tracker log-viewer metrics-collector; do
+    LOG_FILES=$LOG_FILES,$name=.run/$name.log
+done
+export LOG_FILES="${LOG_FILES#,}"
 start log-viewer "$logs_port" logs
 
 # Waits until a service answers on its port.
@@ -58,18 +75,26 @@ all_run() {
 answers error-tracker "$errors_port"
 answers log-viewer "$logs_port"
 answers metrics-collector "$metrics_port"
+answers browser-relay "$relay_port"
 
 cat <<END
 
   error-tracker       $errors     key $key
   log-viewer          $logs     the same key
   metrics-collector   $metrics     the same key
+  browser-relay       $relay     the same key; pages of the project demo hold $public_key
 
 Report an error, and see what is there:
 
   curl -X POST $errors/api/errors -H 'X-API-Key: $key' \\
     -d '{"project":"demo","exception_type":"ValueError","message":"first report","traceback":"File \"app.py\", line 7, in main"}'
   curl -H 'X-API-Key: $key' $errors/api/errors
+
+Report one as a page in a browser does, with the key that anybody may see:
+
+  curl -X POST $relay/api/browser/errors -H 'X-Monlight-Key: $public_key' \\
+    -d '{"type":"TypeError","message":"cart is undefined","stack":"TypeError: cart is undefined\n    at add (http://localhost:3000/app.js:1:42)","url":"http://localhost:3000/"}'
+  curl -H 'X-API-Key: $key' '$errors/api/errors?source=browser'
 
 Send a metric, and see what is there:
 
