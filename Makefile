@@ -9,6 +9,7 @@ STATIC := RUSTFLAGS='-C target-feature=+crt-static'
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
 SDK := sdk/python
+BROWSER := tests/browser/node_modules
 # The Python package is tested from its sources; the published one of the same name is in the environment beside it. What
 # the tools remember stays in target/.
 SDK_RUN := cd $(SDK) && MONLIGHT_BIN_DIR=$(CURDIR) RUFF_CACHE_DIR=$(CURDIR)/target/ruff MYPY_CACHE_DIR=$(CURDIR)/target/mypy \
@@ -18,7 +19,7 @@ DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
 	PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
-.PHONY: all run test python pythons torture check bench clean help build prometheus docker
+.PHONY: all run test python pythons torture check bench clean help build chromium prometheus docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -30,7 +31,7 @@ build:
 run: all ## Build and start everything with generated keys, and print how to use it
 	@deploy/run.sh
 
-test: check all $(PYTHON) prometheus docker ## Install what the tests need and run all of them against the built binaries
+test: check all $(PYTHON) $(BROWSER) chromium prometheus docker ## Install what the tests need and run all of them against the built binaries
 	# The hostile clients come by themselves: what they measure should not be the other tests' load.
 	$(TEST) -- --skip hostile::
 	$(TEST) --test it hostile::
@@ -70,6 +71,18 @@ $(PYTHON): tests/python/requirements.txt $(SDK)/requirements.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement tests/python/requirements.txt \
 		--requirement $(SDK)/requirements.lock
 	@touch $@
+
+# Bundlers and what drives a browser, for pages that report. None of them needs its install script. Where Node or Chromium
+# cannot be had, the tests with pages say that they skip.
+$(BROWSER): tests/browser/package-lock.json
+	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq nodejs npm; } || true
+	@{ cd tests/browser && npm ci --silent --ignore-scripts --no-audit --no-fund && touch node_modules; } || \
+		echo "Node's packages cannot be had here" >&2
+
+chromium:
+	@command -v chromium >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
+		echo "Chromium cannot be had here" >&2
 
 # A real Prometheus, which the collector's answers are held against: Debian's, unpacked and not installed, since installed
 # it would start. Where it cannot be had, its test says that it skips.

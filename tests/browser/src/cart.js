@@ -1,0 +1,29 @@
+// What goes wrong here is looked for by line and column: each place is the `new` before its name.
+export class Cart {
+  #items = [];
+
+  add(item) {
+    if (this.#items.length === 0) {
+      throw new Error("class-method");
+    }
+    this.#items.push(item);
+  }
+
+  static refuse(reason) {
+    return Promise.reject(new SyntaxError(reason));
+  }
+}
+
+export function priceOf(item) {
+  if (!item.price) {
+    throw new RangeError("thrown");
+  }
+  return item.price * 1.2;
+}
+
+export async function checkOut(cart) {
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  if (cart) {
+    throw new TypeError("async");
+  }
+}
