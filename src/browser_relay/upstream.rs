@@ -10,6 +10,8 @@ use crate::env::Secret;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Connections that are kept open: one for each thread that posts.
+const CONNECTIONS: usize = 16;
 /// Both services answer in a few hundred bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
@@ -79,6 +81,8 @@ impl Upstream {
             .timeout_global(Some(ANSWER_WITHIN))
             .http_status_as_error(false)
             .max_redirects(0)
+            .max_idle_connections(CONNECTIONS)
+            .max_idle_connections_per_host(CONNECTIONS)
             .build();
         let path = match kind {
             Kind::Errors => "/api/errors",

@@ -14,7 +14,7 @@ use super::lookup::{Function, Original};
 /// Bytes of a stack that are looked at; what is behind stays as it is.
 const STACK_BYTES_MAX: usize = 64 * 1024;
 /// Frames that are looked up.
-const FRAMES_MAX: usize = 100;
+const FRAMES_MAX: usize = 50;
 
 /// A frame as it stands in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(in crate::browser_relay) struct Rewritten {
     pub(in crate::browser_relay) frames: Vec<Mapped>,
 }
 
-/// Maps the frames of a stack. `resolve` is given a frame's URL, line and column (both from 1), for at most 100 frames.
+/// Maps the frames of a stack. `resolve` is given a frame's URL, line and column (both from 1), for at most 50 frames.
 ///
 /// A frame is called what the source says, and that is nothing where the source says that the function has no name:
 /// what a minifier made of it may be called anything. Where the map has no content of the source, it is called what the

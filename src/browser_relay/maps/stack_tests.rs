@@ -122,7 +122,7 @@ fn work_and_names_are_bounded() {
         asked += 1;
         resolve(url, line, column)
     });
-    assert_eq!((asked, rewritten.frames.len()), (100, 100));
+    assert_eq!((asked, rewritten.frames.len()), (50, 50));
     assert!(rewritten.stack.ends_with(frame));
     let deep = "x".repeat(70_000) + "\n" + frame;
     assert_eq!(rewrite(&deep, "", resolve).stack, deep, "behind 64 KiB");
