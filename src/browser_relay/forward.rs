@@ -16,8 +16,9 @@ use crate::db::{Readers, Writer, give_back};
 use crate::error::{Error, Result};
 use crate::http::{Responder, Response};
 
-/// Threads that wait for upstreams, so that no worker has to.
-const FORWARDERS: usize = 4;
+/// Threads that wait for upstreams, so that no worker has to. The more of them, the more reports an upstream flushes to
+/// its disk at once.
+pub(super) const FORWARDERS: usize = 16;
 /// Reports that may wait for one of them; what comes then goes to the outbox.
 const WAITING_MAX: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(500);

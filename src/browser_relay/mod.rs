@@ -24,7 +24,8 @@ use crate::http::{Access, Body, Method, PublicKeys, Request, Responder, Route, R
 use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State};
 use commands::SeedKeys;
 use config::Config;
-use forward::Forward;
+use forward::{FORWARDERS, Forward};
+use unminify::Recent;
 use uploads::{AbandonAll, Uploads};
 use upstream::{Kind, Upstream};
 
@@ -84,6 +85,8 @@ struct Relay {
     keys: Arc<PublicKeys>,
     forward: Forward,
     uploads: Uploads,
+    /// What was looked up lately in source maps.
+    recent: Recent,
     /// What was last found, for when no reader is free.
     facts: Mutex<Vec<Fact>>,
 }
@@ -101,10 +104,12 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     keys.set(writer.run(SeedKeys { keys: config.dsn_keys, now: Timestamp::now() }).map_err(refused)?);
     writer.run(AbandonAll).map_err(refused)?;
     let uploads = Uploads::start(writer.clone(), config.map_bytes_max).map_err(refused)?;
-    let upstreams =
-        [Upstream::new(Kind::Errors, config.error_tracker), Upstream::new(Kind::Metrics, config.metrics_collector)];
+    let upstreams = [
+        Upstream::new(Kind::Errors, config.error_tracker, FORWARDERS),
+        Upstream::new(Kind::Metrics, config.metrics_collector, FORWARDERS),
+    ];
     let forward = Forward::start(upstreams, writer, readers, config.outbox_bytes_max).map_err(refused)?;
-    let state = |core| Relay { core, keys, forward, uploads, facts: Mutex::default() };
+    let state = |core| Relay { core, keys, forward, uploads, recent: Recent::default(), facts: Mutex::default() };
     service::serve(bound, settings, database, routes, state, |relay| {
         let mut jobs = relay.forward.jobs();
         jobs.push(retention::job(relay, config.retention));

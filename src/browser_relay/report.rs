@@ -125,57 +125,60 @@ pub(super) fn metrics(body: &[u8], project: &str) -> Result<Vec<u8>> {
     if !(1..=METRICS_MAX).contains(&items.len()) {
         return Err(Error::field("metrics", format_args!("must have 1-{METRICS_MAX} items")));
     }
-    let mut points = Vec::with_capacity(items.len());
-    for (index, item) in items.into_iter().enumerate() {
-        let wrong = |field: &str, rule: &str| Error::Invalid(format!("Item {index}: field '{field}' {rule}"));
-        let Value::Object(mut item) = item else {
-            return Err(Error::Invalid(format!("Item {index} must be an object")));
-        };
-        let known = |name: &str, kinds: &[&str]| {
-            item.get(name).and_then(Value::as_str).is_some_and(|kind| kinds.contains(&kind))
-        };
-        let name_fits =
-            item.get("name").and_then(Value::as_str).is_some_and(|name| (1..=200).contains(&name.chars().count()));
-        if !name_fits {
-            return Err(wrong("name", "must be 1-200 characters"));
+    let set = [
+        ("project", Some(project)),
+        ("source", Some("browser")),
+        ("page", page.as_deref()),
+        ("session_id", session.as_deref()),
+    ];
+    let set: Map<String, Value> =
+        set.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into()))).collect();
+    let points = items.into_iter().enumerate().map(|(index, item)| {
+        let mut point = point(item).map_err(|why| Error::Invalid(format!("Item {index}: {why}")))?;
+        if let Some(Value::Object(labels)) = point.get_mut("labels") {
+            labels.extend(set.clone());
         }
-        if !known("type", &["counter", "gauge", "histogram"]) {
-            return Err(wrong("type", "must be counter, histogram or gauge"));
-        }
-        if !item.get("value").is_some_and(|value| value.as_f64().is_some_and(f64::is_finite)) {
-            return Err(wrong("value", "must be a finite number"));
-        }
-        let mut labels = match item.remove("labels") {
-            None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(labels)) if labels.len() <= LABELS_MAX => labels,
-            Some(_) => return Err(wrong("labels", "must be an object of at most 24 texts, numbers and booleans")),
-        };
-        for (name, value) in &mut labels {
-            match value {
-                Value::Array(_) | Value::Object(_) => {
-                    return Err(wrong("labels", "must hold texts, numbers and booleans"));
-                }
-                Value::String(text) => *text = cut(Cow::Owned(std::mem::take(text)), NAME_CHARS_MAX).into_owned(),
-                _ => {}
-            }
-            if name.chars().count() > NAME_CHARS_MAX {
-                return Err(wrong("labels", "may have names of at most 200 characters"));
-            }
-        }
-        let set = [
-            ("project", Some(project)),
-            ("source", Some("browser")),
-            ("page", page.as_deref()),
-            ("session_id", session.as_deref()),
-        ];
-        labels.extend(set.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
-        let keep = ["name", "type", "value", "timestamp"].map(|name| (name.to_owned(), item.remove(name)));
-        let mut point: Map<String, Value> = keep.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        point.insert("labels".into(), Value::Object(labels));
         point.insert("project".into(), project.into());
-        points.push(Value::Object(point));
-    }
+        Ok(point)
+    });
+    let points: Vec<_> = points.collect::<Result<_>>()?;
     serde_json::to_vec(&points).map_err(|why| Error::Internal(format!("points cannot be written as JSON: {why}")))
+}
+
+/// One of the metrics as the collector takes it, with labels; or what is wrong with it.
+fn point(item: Value) -> std::result::Result<Map<String, Value>, String> {
+    let Value::Object(mut item) = item else { return Err("must be an object".into()) };
+    let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
+    if !(1..=NAME_CHARS_MAX).contains(&text("name").chars().count()) {
+        return Err(format!("field 'name' must be 1-{NAME_CHARS_MAX} characters"));
+    }
+    if !["counter", "gauge", "histogram"].contains(&text("type")) {
+        return Err("field 'type' must be counter, histogram or gauge".into());
+    }
+    if !item.get("value").and_then(Value::as_f64).is_some_and(f64::is_finite) {
+        return Err("field 'value' must be a finite number".into());
+    }
+    let labels = match item.remove("labels") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(labels)) if labels.len() <= LABELS_MAX => labels,
+        Some(_) => return Err(format!("field 'labels' must be an object of at most {LABELS_MAX} members")),
+    };
+    let labels: Map<String, Value> = labels.into_iter().map(label).collect::<std::result::Result<_, _>>()?;
+    let kept = ["name", "type", "value", "timestamp"].map(|name| (name.to_owned(), item.remove(name)));
+    let mut point: Map<String, Value> = kept.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    point.insert("labels".into(), labels.into());
+    Ok(point)
+}
+
+fn label((name, value): (String, Value)) -> std::result::Result<(String, Value), String> {
+    if name.chars().count() > NAME_CHARS_MAX {
+        return Err(format!("field 'labels' may have names of at most {NAME_CHARS_MAX} characters"));
+    }
+    match value {
+        Value::Array(_) | Value::Object(_) => Err("field 'labels' must hold texts, numbers and booleans".into()),
+        Value::String(text) => Ok((name, cut(Cow::Owned(text), NAME_CHARS_MAX).into_owned().into())),
+        plain => Ok((name, plain)),
+    }
 }
 
 /// The path of a URL, without query and fragment.
@@ -239,7 +242,7 @@ mod tests {
     #[test]
     fn what_is_no_point_is_named() {
         for (item, said) in [
-            ("7", "Item 0 must be an object"),
+            ("7", "Item 0: must be an object"),
             (r#"{"type":"counter","value":1}"#, "Item 0: field 'name'"),
             (r#"{"name":"n","type":"x","value":1}"#, "Item 0: field 'type'"),
             (r#"{"name":"n","type":"gauge","value":"1"}"#, "Item 0: field 'value'"),

@@ -99,7 +99,7 @@ pub(super) fn verify(relay: &Relay, request: &Request) -> Result<Response> {
     };
     let (line, column) = (number("line")?, number("column")?);
     let reader = relay.core.readers.lend()?;
-    let mut release = Release::new(&reader, project, name);
+    let mut release = Release::new(&reader, &relay.recent, project, name);
     let answer = release.look_up(url, line, column)?;
     let Some(map) = release.map_of(url)? else {
         let reason = without_map(&reader, project, name)?;

@@ -1,17 +1,22 @@
 //! The services behind the relay, and one POST to one of them.
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ureq::Agent;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::config::Target;
 use crate::env::Secret;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Connections that are kept open: one for each thread that posts.
-const CONNECTIONS: usize = 16;
+/// How long the addresses of a service's name are good for.
+const ADDRESSES_KEPT: Duration = Duration::from_secs(10);
 /// Both services answer in a few hundred bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
@@ -75,20 +80,22 @@ pub(super) enum Outcome {
 }
 
 impl Upstream {
-    pub(super) fn new(kind: Kind, target: Target) -> Self {
+    /// A service that is posted to over so many connections at once.
+    pub(super) fn new(kind: Kind, target: Target, connections: usize) -> Self {
         let config = Agent::config_builder()
             .timeout_connect(Some(CONNECT_WITHIN))
             .timeout_global(Some(ANSWER_WITHIN))
             .http_status_as_error(false)
             .max_redirects(0)
-            .max_idle_connections(CONNECTIONS)
-            .max_idle_connections_per_host(CONNECTIONS)
+            .max_idle_connections(connections)
+            .max_idle_connections_per_host(connections)
             .build();
         let path = match kind {
             Kind::Errors => "/api/errors",
             Kind::Metrics => "/api/metrics",
         };
-        Self { agent: config.into(), url: format!("{}{path}", target.url), key: target.key }
+        let agent = Agent::with_parts(config, DefaultConnector::default(), Addresses::default());
+        Self { agent, url: format!("{}{path}", target.url), key: target.key }
     }
 
     /// Sends a report.
@@ -114,5 +121,26 @@ impl Upstream {
                 Err(why) => Outcome::Later(why.to_string()),
             },
         }
+    }
+}
+
+/// Looks the service's name up now and then. Asked for every request, ureq's own resolver starts a thread each time.
+#[derive(Debug, Default)]
+struct Addresses {
+    resolver: DefaultResolver,
+    known: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+}
+
+impl Resolver for Addresses {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, addresses)) = known.filter(|(since, _)| since.elapsed() < ADDRESSES_KEPT) {
+            let mut found = self.empty();
+            addresses.into_iter().for_each(|address| found.push(address));
+            return Ok(found);
+        }
+        let found = self.resolver.resolve(uri, config, timeout)?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), found.to_vec()));
+        Ok(found)
     }
 }
