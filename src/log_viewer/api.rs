@@ -95,9 +95,11 @@ pub(super) fn context(viewer: &LogViewer, request: &Request) -> Result<Response>
     }
     let side = |name| request.query_number(name, CONTEXT_DEFAULT, 0..=CONTEXT_MAX);
     let [before, after] = [side("before"), side("after")].map(|count| usize::try_from(count).unwrap_or(0));
+    // Of what was written before 2026, it is negative.
+    let id = request.param("id").parse().map_err(|_| Error::NotFound("There is no entry with that id".into()))?;
     let reader = viewer.core.readers.lend()?;
     let snapshot = reader.unchecked_transaction()?;
-    Ok(Response::json(200, &Answer { logs: store::context(&snapshot, request.id("id")?, before, after)? }))
+    Ok(Response::json(200, &Answer { logs: store::context(&snapshot, id, before, after)? }))
 }
 
 /// Entries by level.

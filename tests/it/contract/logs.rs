@@ -290,6 +290,45 @@ fn an_entry_has_neighbours_in_its_own_container() {
     hold(&viewer, cases);
 }
 
+/// Ids count from 2026, so those before it are negative.
+#[test]
+fn what_is_older_than_2026_has_its_order_its_level_and_its_minute() {
+    let folder = Arc::new(Folder::new());
+    Container::new(&folder, "old").writes([
+        ("2019-05-01T10:00:30Z", "stdout", "ERROR: one: x\n"),
+        ("2025-12-31T23:59:59.999999Z", "stdout", "WARNING: two: x\n"),
+        ("2025-12-31T23:59:59.9999999Z", "stdout", "DEBUG: three: x\n"),
+        ("2026-01-01T00:00:00Z", "stdout", "ERROR: four: x\n"),
+    ]);
+    let viewer = Setup::log_viewer().folder(&folder).start();
+    becomes(&json!(4), || viewer.get("/health").json()["logs_indexed"].clone());
+    for (query, expected) in [
+        ("", "four three two one"),
+        ("level=ERROR", "four one"),
+        ("level=DEBUG&search=x", "three"),
+        ("search=x&level=>=WARNING", "four two one"),
+        ("until=2025-12-31T23:59:59Z", "one"),
+        ("since=2019-05-01T10:00:31Z&until=2025-12-31T23:59:59.999Z", "three two"),
+    ] {
+        let page = viewer.get(&format!("/api/logs?{query}")).expect(200).json();
+        let entries = page["logs"].as_array().unwrap().iter();
+        let words = entries.map(|entry| entry["message"].as_str().unwrap().split(' ').nth(1).unwrap());
+        assert_eq!(words.collect::<Vec<_>>().join(" ").replace(':', ""), expected, "{query}");
+    }
+    let one = viewer.get("/api/logs?level=ERROR").expect(200).json()["logs"][1].clone();
+    assert_eq!(one["timestamp"], "2019-05-01T10:00:30.000000000Z");
+    let around = viewer.get(&format!("/api/logs/{}/context?after=1", one["id"])).expect(200).json();
+    assert_eq!(around["logs"].as_array().unwrap().len(), 2, "{around}");
+    for query in ["", "&search=x"] {
+        let path = format!(
+            "/api/logs/histogram?since=2025-12-31T23:59:00Z&until=2026-01-01T00:00:59Z&bucket_minutes=1{query}"
+        );
+        let histogram = viewer.get(&path).expect(200).json();
+        let counts: Vec<&Value> = histogram["buckets"].as_array().unwrap().iter().map(|one| &one["count"]).collect();
+        assert_eq!(counts, [2, 1], "{histogram}");
+    }
+}
+
 #[test]
 fn an_export_has_everything_that_fits_in_both_formats() {
     let viewer = gallery();
