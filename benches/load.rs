@@ -401,6 +401,7 @@ pub fn is_empty_handler(path: &'static str) -> bool {
         caps: http::Caps { connections: 512, connections_per_address: 512 },
         gate: http::GateSettings {
             visitors: http::VisitorSettings::default(),
+            sessions: Arc::default(),
             keys: http::Keys::new(monlight::env::Secret::new("k"), &[]).expect("one key"),
             proxies: http::Proxies::default(),
             rate_per_address: 0,

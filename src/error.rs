@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The request cannot be understood or breaks a documented rule; the sentence names the field.
     Invalid(String),
-    /// No key, or one that is not known; the text says which kind, and where it belongs.
+    /// No key, or one that is not known, in a sentence that says which kind and where it belongs.
     Unauthorized(&'static str),
     /// The key is known and may not do this.
     Forbidden(String),
@@ -63,7 +63,7 @@ impl fmt::Display for Error {
             | Self::Unsupported(sentence)
             | Self::Upstream(sentence)
             | Self::NotConfigured(sentence) => f.write_str(sentence),
-            Self::Unauthorized(key) => write!(f, "A valid {key} is required"),
+            Self::Unauthorized(sentence) => f.write_str(sentence),
             Self::MethodNotAllowed(allow) => write!(f, "This path answers only {allow}"),
             Self::Timeout(what) => write!(f, "The {what} took too long to arrive"),
             Self::TooLarge { limit_bytes } => write!(f, "The body may be at most {limit_bytes} bytes"),

@@ -13,6 +13,8 @@ pub mod error;
 pub mod db;
 pub mod http;
 pub mod notify;
+pub mod random;
+
 // layer 2: what every main would repeat
 pub mod service;
 // layer 3: the services

@@ -13,8 +13,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::json::Object;
 use crate::http::{Request, Responder, Response};
-
-const RANDOM_BYTES: usize = 16;
+use crate::random;
 
 /// `POST /api/browser/errors`
 pub(super) fn errors(relay: &Relay, request: &Request, responder: Responder) {
@@ -55,17 +54,7 @@ fn idempotency_key(request: &Request) -> Result<String> {
             Ok(format!("{:x}", md5::compute(own)))
         }
         Some(_) => Err(Error::Invalid("Header 'Idempotency-Key' must be 1-64 characters".into())),
-        None => random(),
-    }
-}
-
-/// 128 random bits in hexadecimal digits.
-fn random() -> Result<String> {
-    let mut bytes = [0u8; RANDOM_BYTES];
-    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    match drawn {
-        Ok(RANDOM_BYTES) => Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
-        other => Err(Error::Internal(format!("the system has no random bytes: {other:?}"))),
+        None => random::hexadecimal(128),
     }
 }
 
@@ -82,7 +71,7 @@ pub(super) fn create_key(relay: &Relay, request: &Request, responder: Responder)
         if !is_project(&project) {
             return Err(Error::field("project", "must be 1-100 characters, none of them a control character"));
         }
-        Ok(CreateKey { public_key: random()?, project, now: Timestamp::now() })
+        Ok(CreateKey { public_key: random::hexadecimal(128)?, project, now: Timestamp::now() })
     };
     let keys = relay.keys.clone();
     match command() {

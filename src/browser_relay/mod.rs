@@ -98,7 +98,7 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     common.let_in(Arc::clone(&keys), config.origins);
     let mut routes = routes(config.map_bytes_max);
     routes.extend(service::routes(common.metrics_open));
-    let (bound, settings, database) = common.open(SCHEMA, retention::shrink)?;
+    let (bound, settings, database) = common.open("monlight-browser-relay", SCHEMA, retention::shrink)?;
     let refused = |why: crate::error::Error| Failure::Start(format!("cannot start: {why}"));
     let (writer, readers) = (database.writer.clone(), database.readers.clone());
     keys.set(writer.run(SeedKeys { keys: config.dsn_keys, now: Timestamp::now() }).map_err(refused)?);

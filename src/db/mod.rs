@@ -8,6 +8,7 @@ mod migrate;
 mod once;
 mod open;
 mod readers;
+mod sessions;
 mod writer;
 
 pub use give_back::give_back;
@@ -15,6 +16,7 @@ pub use migrate::{Import, Migration, Schema};
 pub use once::{ForgetKeys, Once};
 pub use open::{Opened, Settings, Synchronous, open};
 pub use readers::{Reader, Readers};
+pub use sessions::{BeginSession, EndSessions, Session, sessions};
 pub use writer::{Command, Limit, Writer, WriterStats};
 
 use rusqlite::ErrorCode;

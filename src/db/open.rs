@@ -107,6 +107,7 @@ fn writable(settings: &Settings) -> Result<Connection> {
         }
     }
     super::once::prepare(&connection)?;
+    super::sessions::prepare(&connection)?;
     Ok(connection)
 }
 

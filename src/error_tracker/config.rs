@@ -32,6 +32,7 @@ const OWN: &[Variable] = &[
 /// Every variable of the error tracker, in the order of `--help`.
 pub(super) fn variables() -> Vec<Variable> {
     let mut all = crate::service::variables(DEFAULTS);
+    all.extend(crate::service::Web::variables());
     all.extend_from_slice(OWN);
     all.extend_from_slice(notify::VARIABLES);
     all

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State};
+use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State, Web};
 use config::Config;
 
 /// The program.
@@ -63,10 +63,12 @@ struct Tracker {
 
 fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     let (common, config) = (Common::read(&mut env), Config::read(&mut env));
+    let web = Web::read(&mut env, SERVICE.name);
     env.finish().map_err(Failure::Settings)?;
     let mut routes = routes();
     routes.extend(service::routes(common.metrics_open));
-    let (bound, settings, database) = common.open(SCHEMA, retention::shrink)?;
+    routes.extend(web.routes(&[]));
+    let (bound, settings, database) = common.open("monlight-error-tracker", SCHEMA, retention::shrink)?;
     let Config { retention, groups_max, alerts, notifier } = config;
     for sentence in notifier.incomplete() {
         log::warn!("{sentence}");

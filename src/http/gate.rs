@@ -15,12 +15,16 @@ use super::rate::RateLimit;
 use super::request::Params;
 use super::response::Response;
 use super::route::{Access, Body, Found, Rule, find, fits};
+use super::sessions::{Digest, Sessions, is_same_origin};
 use super::stats::Refused;
 use super::visitors::PublicKeys;
 use crate::error::{Error, Result};
 
-const NO_KEY: Error = Error::Unauthorized("API key in X-API-Key or Authorization: Bearer");
-const NO_PUBLIC_KEY: Error = Error::Unauthorized("public key in X-Monlight-Key or ?key=");
+const NO_KEY: Error = Error::Unauthorized("A valid API key is required in X-API-Key or Authorization: Bearer");
+const NO_PUBLIC_KEY: Error = Error::Unauthorized("A valid public key is required in X-Monlight-Key or ?key=");
+
+/// Requests a minute of one session in a browser, whatever its address sends besides.
+const RATE_PER_SESSION: u32 = 600;
 
 /// What the gate needs to know of a service.
 pub struct GateSettings {
@@ -36,6 +40,8 @@ pub struct GateSettings {
     pub body_bytes_max: usize,
     /// How pages in browsers are let in, where there are routes for them.
     pub visitors: VisitorSettings,
+    /// People who showed a key once.
+    pub sessions: Arc<Sessions>,
 }
 
 /// How pages in browsers are let in.
@@ -64,6 +70,7 @@ pub(super) struct Gate {
     stranger_rate: RateLimit<IpAddr>,
     visitor_rate: RateLimit<(i64, IpAddr)>,
     public_key_rate: RateLimit<i64>,
+    session_rate: RateLimit<Digest>,
     anonymous: Arc<Principal>,
     holders: Vec<Arc<Principal>>,
     refused: Arc<Refused>,
@@ -111,6 +118,7 @@ impl Gate {
             stranger_rate: RateLimit::new(settings.visitors.rate_per_address),
             visitor_rate: RateLimit::new(settings.visitors.rate_per_address),
             public_key_rate: RateLimit::new(settings.visitors.rate_per_key),
+            session_rate: RateLimit::new(RATE_PER_SESSION),
             anonymous: Arc::new(Principal::anonymous()),
             holders: settings.keys.principals(),
             settings,
@@ -173,6 +181,13 @@ impl Gate {
         let mut principal = Arc::clone(&self.anonymous);
         if access == Some(Access::Visitors) {
             principal = self.visitor(head, client, now)?;
+        } else if let Some((session, holder)) = self.session(head).filter(|_| !open) {
+            principal = Arc::clone(&self.holders[holder]);
+            let admitted = self.session_rate.admit(session, now);
+            admitted.map_err(|retry_after_s| self.refused.too_many(principal.project(), retry_after_s))?;
+            if !matches!(head.method(), Method::Get | Method::Head) && !is_same_origin(head) {
+                return Err(Error::Forbidden("A session's changes must come from this service's own pages".into()));
+            }
         } else if !open {
             if let Err(retry_after_s) = self.address_rate.admit(client, now) {
                 let project = self.holder(head, in_url).and_then(|holder| self.holders[holder].project());
@@ -228,6 +243,12 @@ impl Gate {
         let admitted = self.visitor_rate.admit((id, client), now).and_then(|()| self.public_key_rate.admit(id, now));
         admitted.map_err(|retry_after_s| self.refused.too_many(principal.project(), retry_after_s))?;
         Ok(principal)
+    }
+
+    /// The session a head belongs to, unless it carries a key, which counts then.
+    fn session(&self, head: &Head) -> Option<(Digest, usize)> {
+        let has_key = head.field("x-api-key").is_some() || bearer(head).is_some();
+        if has_key { None } else { self.settings.sessions.holder(head) }
     }
 
     /// The holder of the key a head carries, counted against the key's own limit.

@@ -58,7 +58,9 @@ impl Principal {
         }
     }
 
-    pub(super) fn may(&self, wanted: Scope) -> bool {
+    /// Whether this key may do what asks for a scope.
+    #[must_use]
+    pub fn may(&self, wanted: Scope) -> bool {
         // No scope means everything; administration includes looking.
         match self.scope {
             None => true,
@@ -94,6 +96,11 @@ impl Keys {
     /// Who holds the keys, in the order that [`Keys::holder`] numbers them.
     pub(super) fn principals(&self) -> Vec<Arc<Principal>> {
         self.0.iter().map(|(_, principal)| Arc::new(principal.clone())).collect()
+    }
+
+    /// What becomes of each key, with who holds it, in the same order.
+    pub(super) fn digests<D>(&self, digest: fn(&str) -> D) -> Vec<(D, Principal)> {
+        self.0.iter().map(|(secret, principal)| (digest(secret.reveal()), principal.clone())).collect()
     }
 
     /// Which key `presented` is. Every key is compared in full, so the time taken tells nothing about any of them

@@ -30,6 +30,7 @@ const OWN: &[Variable] = &[
 /// Every variable of the log viewer, in the order of `--help`.
 pub(super) fn variables() -> Vec<Variable> {
     let mut all = crate::service::variables(DEFAULTS);
+    all.extend(crate::service::Web::variables());
     all.extend_from_slice(OWN);
     all
 }

@@ -25,7 +25,7 @@ use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Body, Method, Request, Responder, Route, Rule, Scope};
-use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State};
+use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State, Web};
 use config::{Config, Limits};
 use follow::Overview;
 use hub::Hub;
@@ -83,10 +83,12 @@ struct LogViewer {
 
 fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     let (common, config) = (Common::read(&mut env), Config::read(&mut env));
+    let web = Web::read(&mut env, SERVICE.name);
     env.finish().map_err(Failure::Settings)?;
     let mut routes = routes();
     routes.extend(service::routes(common.metrics_open));
-    let (bound, settings, database) = common.open(SCHEMA, commands::shrink)?;
+    routes.extend(web.routes(&[]));
+    let (bound, settings, database) = common.open("monlight-log-viewer", SCHEMA, commands::shrink)?;
     let limits = config.limits;
     // The limits may be smaller than they were, and no answer shows more than they allow.
     if let Err(why) = database.writer.run(commands::Trim { limits, existing: None, now: Timestamp::now() }) {

@@ -33,6 +33,7 @@ const OWN: &[Variable] = &[
 /// Every variable of the metrics collector, in the order of `--help`.
 pub(super) fn variables() -> Vec<Variable> {
     let mut all = crate::service::variables(DEFAULTS);
+    all.extend(crate::service::Web::variables());
     all.extend_from_slice(OWN);
     all
 }

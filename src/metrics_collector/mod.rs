@@ -24,7 +24,7 @@ use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State};
+use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State, Web};
 use commands::Reader;
 use config::{Config, Retention};
 
@@ -72,10 +72,12 @@ struct Collector {
 
 fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     let (common, config) = (Common::read(&mut env), Config::read(&mut env));
+    let web = Web::read(&mut env, SERVICE.name);
     env.finish().map_err(Failure::Settings)?;
     let mut routes = routes();
     routes.extend(service::routes(common.metrics_open));
-    let (bound, settings, database) = common.open(SCHEMA, commands::shrink)?;
+    routes.extend(web.routes(&[]));
+    let (bound, settings, database) = common.open("monlight-metrics-collector", SCHEMA, commands::shrink)?;
     let reader = Arc::new(Reader {
         hasher: Default::default(),
         known: Mutex::default(),

@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use log::LevelFilter;
 
+use crate::clock::Timestamp;
 use crate::db::{self, Limit, Opened, Schema, Synchronous};
 use crate::env::{Env, Variable};
-use crate::http::{Bound, Caps, GateSettings, Keys, Network, Origins, Proxies, PublicKeys, Settings, VisitorSettings};
+use crate::http::{
+    Bound, Caps, GateSettings, Keys, Network, Origins, Proxies, PublicKeys, Sessions, Settings, VisitorSettings,
+};
 
 use super::Failure;
 
@@ -129,12 +132,14 @@ impl Common {
         self.gate.visitors = VisitorSettings { keys, origins, rate_per_address, rate_per_key };
     }
 
-    /// Starts the log, takes the port and opens the database, in the order in which failing is cheapest.
+    /// Starts the log, takes the port and opens the database, in the order in which failing is cheapest. `cookie` is
+    /// what browsers that show a key get, and where there is an interface for them.
     ///
     /// # Errors
     /// [`Failure::Start`], in one sentence.
     pub fn open(
-        self,
+        mut self,
+        cookie: &'static str,
         schema: Schema,
         shrink: fn(&rusqlite::Connection) -> crate::error::Result<bool>,
     ) -> Result<(Bound, Settings, Opened), Failure> {
@@ -146,6 +151,13 @@ impl Common {
             path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref()).to_owned();
         let settings = db::Settings { path, schema, synchronous: self.synchronous, readers: READERS, limit };
         let database = db::open(&settings).map_err(Failure::Start)?;
+        let sessions = Sessions::new(cookie, &self.gate.keys);
+        let cannot_start = |why| Failure::Start(format!("cannot start: {why}"));
+        let stored = database.readers.lend().and_then(|reader| db::sessions(&reader, Timestamp::now()));
+        for session in stored.map_err(cannot_start)? {
+            sessions.open(session.token, session.key, session.until);
+        }
+        self.gate.sessions = Arc::new(sessions);
         Ok((bound, Settings { caps: self.caps, gate: self.gate, spool_dir }, database))
     }
 }
@@ -173,6 +185,7 @@ fn read_gate(env: &mut Env<'_>, key: &'static str) -> GateSettings {
         rate_per_key: env.number("KEY_RATE_LIMIT", 0..=10_000_000),
         body_bytes_max: env.number("MAX_BODY_SIZE", 1_024..=64 * 1024 * 1024),
         visitors: VisitorSettings::default(),
+        sessions: Arc::default(),
     }
 }
 

@@ -5,6 +5,7 @@ mod allocator;
 mod common;
 mod exposition;
 mod health;
+mod web;
 mod write;
 
 use std::io::Write as _;
@@ -17,12 +18,13 @@ use std::time::{Duration, Instant};
 pub use common::{Common, Defaults, variables};
 pub use exposition::{Exposition, escaped};
 pub use health::{Fact, Quantity, routes};
+pub use web::Web;
 pub use write::{change, ingest};
 
 use crate::background::{Job, Jobs};
 use crate::db::{Opened, Readers, Writer};
 use crate::env::{Env, Variable};
-use crate::http::{Bound, Route, Server, Settings, Stats};
+use crate::http::{Bound, Route, Server, Sessions, Settings, Stats};
 
 /// The exit code for settings that cannot be used.
 const EXIT_SETTINGS: u8 = 2;
@@ -76,6 +78,8 @@ pub struct Core {
     pub http: Arc<Stats>,
     /// Raised when a background job is gone.
     pub jobs_broken: Arc<AtomicBool>,
+    /// People in browsers who showed a key.
+    pub sessions: Arc<Sessions>,
     started: Instant,
 }
 
@@ -102,10 +106,11 @@ pub fn serve<S: State>(
     let writer = database.writer.clone();
     let jobs_broken = Arc::new(AtomicBool::new(false));
     let broken = Arc::clone(&jobs_broken);
+    let sessions = Arc::clone(&settings.gate.sessions);
     let mut made = None;
     let server = Server::start(bound, settings, routes, |http| {
         let Opened { writer, readers } = database;
-        let core = Core { writer, readers, http, jobs_broken, started: Instant::now() };
+        let core = Core { writer, readers, http, jobs_broken, sessions, started: Instant::now() };
         Arc::clone(made.insert(Arc::new(state(core))))
     })
     .map_err(refused)?;

@@ -27,6 +27,7 @@ mod relay_maps;
 mod relay_rates;
 mod reports;
 mod retries;
+mod sessions;
 mod start;
 mod stop;
 mod times;

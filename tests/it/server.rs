@@ -57,6 +57,7 @@ impl Running {
             caps: Caps { connections: 16, connections_per_address: 16 },
             gate: GateSettings {
                 visitors: VisitorSettings::default(),
+                sessions: Arc::default(),
                 keys: Keys::new(Secret::new(KEY), &[]).unwrap(),
                 proxies: Proxies::default(),
                 rate_per_address: 0,

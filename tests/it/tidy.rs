@@ -17,7 +17,7 @@ const SERVICES: [(&str, &str, &str); 4] = [
 ];
 
 /// Each part of the library and its layer. A part names only parts of lower layers.
-const LAYERS: [(&str, u32); 12] = [
+const LAYERS: [(&str, u32); 13] = [
     ("background", 0),
     ("clock", 0),
     ("env", 0),
@@ -25,6 +25,7 @@ const LAYERS: [(&str, u32); 12] = [
     ("db", 1),
     ("http", 1),
     ("notify", 1),
+    ("random", 1),
     ("service", 2),
     ("browser_relay", 3),
     ("error_tracker", 3),

@@ -8,7 +8,7 @@ use super::{fresh_with, post};
 use crate::harness::{Folder, KEY, Request, Setup};
 
 /// Every variable, and how its row in `--help` ends.
-const VARIABLES: [(&str, &str); 33] = [
+const VARIABLES: [(&str, &str); 34] = [
     ("API_KEY", "(secret)"),
     ("API_KEYS", "(secret)"),
     ("PORT", "[5010]"),
@@ -24,6 +24,7 @@ const VARIABLES: [(&str, &str); 33] = [
     ("TRUSTED_PROXIES", ""),
     ("METRICS_OPEN", "[0]"),
     ("LOG_LEVEL", "[info]"),
+    ("SERVICES", ""),
     ("RETENTION_DAYS", "[90]"),
     ("MAX_GROUPS", "[50000]"),
     ("BASE_URL", "[http://localhost:5010]"),

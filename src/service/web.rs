@@ -1,0 +1,219 @@
+//! A service's interface for people: its files, and how somebody signs in with a key.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flate2::read::GzDecoder;
+use serde::Serialize;
+
+use super::State;
+use crate::clock::Timestamp;
+use crate::db::{BeginSession, EndSessions, Session};
+use crate::env::{Env, Variable};
+use crate::error::{Error, Result};
+use crate::http::{Access, Body, Method, Request, Responder, Response, Route, Rule, Scope, digest_of};
+use crate::random;
+
+/// How long somebody stays signed in.
+const SIGNED_IN_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
+const TOKEN_BITS: usize = 256;
+/// What a page may load and who may show it: only this service's own files, in no frame of another.
+const POLICY: &str =
+    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// A file of an interface, packed when it was built.
+#[derive(Debug, Clone, Copy)]
+pub struct File {
+    /// Where it is asked for.
+    pub path: &'static str,
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Packed with gzip.
+    pub gzip: &'static [u8],
+    /// Packed with brotli.
+    pub brotli: &'static [u8],
+}
+
+/// An interface and where the others are.
+#[derive(Debug, Clone)]
+pub struct Web {
+    service: &'static str,
+    links: Vec<Link>,
+}
+
+/// Another service, as a browser reaches it.
+#[derive(Debug, Clone, Serialize)]
+struct Link {
+    name: String,
+    url: String,
+}
+
+/// Who is signed in, and to what.
+#[derive(Serialize)]
+struct SignedIn<'a> {
+    /// The key's name.
+    name: &'a str,
+    /// Whether it may change anything.
+    admin: bool,
+    service: &'a str,
+    version: &'a str,
+    services: &'a [Link],
+}
+
+impl Web {
+    /// The rows of its table.
+    #[must_use]
+    pub fn variables() -> Vec<Variable> {
+        vec![Variable::plain(
+            "SERVICES",
+            "",
+            "Where browsers find the other services, name=url,... with names such as error-tracker; a URL may begin with /",
+        )]
+    }
+
+    /// Reads its settings; what is wrong is noted in `env`.
+    #[must_use]
+    pub fn read(env: &mut Env<'_>, service: &'static str) -> Self {
+        let mut links = Vec::new();
+        for item in env.list("SERVICES") {
+            match item.split_once('=') {
+                Some((name, url)) if !name.is_empty() && is_link(url) => {
+                    links.push(Link { name: name.to_owned(), url: url.to_owned() });
+                }
+                _ => env.fault(
+                    "SERVICES",
+                    format_args!("has '{item}', which is no name=url with a URL of http, https or a path"),
+                ),
+            }
+        }
+        Self { service, links }
+    }
+
+    /// What it answers: its files, of which the one at `/` is the page, and who is signed in.
+    #[must_use]
+    pub fn routes<S: State>(self, files: &'static [File]) -> Vec<Route<S>> {
+        let web = Arc::new(self);
+        let mut routes: Vec<Route<S>> = files.iter().map(file).collect();
+        let read = Access::Key(Scope::Read);
+        let of = |method, path, access| Rule { method, path, access, body: Body::None };
+        let shown = Arc::clone(&web);
+        routes.push(Route::deferred(
+            of(Method::Get, "/api/session", read),
+            Box::new(move |_, request, responder| responder.send(shown.signed_in(&request))),
+        ));
+        routes.push(Route::deferred(
+            of(Method::Post, "/api/session", read),
+            Box::new(move |state: &S, request, responder| begin(&web, state, request, responder)),
+        ));
+        let one = |state: &S, request: Request, responder: Responder| match state.core().sessions.token_of(&request) {
+            Some(token) => end(state, Some(token), request, responder),
+            None => responder.send(Error::NotFound("There is no session to end".into()).into()),
+        };
+        routes.push(Route::deferred(of(Method::Delete, "/api/session", read), Box::new(one)));
+        let all = |state: &S, request, responder| end(state, None, request, responder);
+        routes.push(Route::deferred(of(Method::Delete, "/api/sessions", Access::Key(Scope::Admin)), Box::new(all)));
+        routes
+    }
+
+    fn signed_in(&self, request: &Request) -> Response {
+        let principal = request.principal();
+        let (name, admin) = (&*principal.name, principal.may(Scope::Admin));
+        let (service, version) = (self.service, env!("CARGO_PKG_VERSION"));
+        Response::json(200, &SignedIn { name, admin, service, version, services: &self.links })
+    }
+}
+
+/// Nothing that a script could hide in.
+fn is_link(url: &str) -> bool {
+    let plain = url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'<');
+    plain
+        && (url.starts_with("http://") || url.starts_with("https://") || url.starts_with('/') && !url.starts_with("//"))
+}
+
+/// `POST /api/session`: for who holds a key, a cookie to go on with.
+fn begin<S: State>(web: &Arc<Web>, state: &S, request: Request, responder: Responder) {
+    let core = state.core();
+    let command = || -> Result<(String, BeginSession)> {
+        let token = random::hexadecimal(TOKEN_BITS)?;
+        let none = || Error::Forbidden("Only with a key of this service".into());
+        let key = core.sessions.key_of(request.principal()).ok_or_else(none)?;
+        let now = Timestamp::now();
+        let session = Session { token: digest_of(&token), key, until: now.plus(SIGNED_IN_FOR) };
+        Ok((token, BeginSession { session, now }))
+    };
+    let (token, command) = match command() {
+        Ok(begun) => begun,
+        Err(why) => return responder.send(why.into()),
+    };
+    let (web, sessions) = (Arc::clone(web), Arc::clone(&core.sessions));
+    core.writer.submit(command, move |outcome| match outcome {
+        Err(why) => responder.send(why.into()),
+        Ok(session) => {
+            sessions.open(session.token, session.key, session.until);
+            let cookie = sessions.cookie(&request, &token, SIGNED_IN_FOR.as_secs());
+            responder.send(web.signed_in(&request).with("Set-Cookie", cookie));
+        }
+    });
+}
+
+/// `DELETE /api/session` and `/api/sessions`: ends this one, or all.
+fn end<S: State>(state: &S, token: Option<[u8; 32]>, request: Request, responder: Responder) {
+    let sessions = Arc::clone(&state.core().sessions);
+    state.core().writer.submit(EndSessions { token }, move |outcome| match outcome {
+        Err(why) => responder.send(why.into()),
+        Ok(_) => {
+            sessions.end(token);
+            let ended = Response::new(200, "application/json", br#"{"status":"ended"}"#.to_vec());
+            responder.send(ended.with("Set-Cookie", sessions.cookie(&request, "", 0)));
+        }
+    });
+}
+
+/// The route of a file.
+fn file<S: State>(file: &'static File) -> Route<S> {
+    let rule = Rule { method: Method::Get, path: file.path, access: Access::Open, body: Body::None };
+    let tag = format!("{:x}", md5::compute(file.gzip));
+    Route::deferred(rule, Box::new(move |_, request, responder| responder.send(answer(file, &tag, &request))))
+}
+
+fn answer(file: &File, tag: &str, request: &Request) -> Response {
+    let accepted = request.header("accept-encoding").map(String::from_utf8_lossy).unwrap_or_default();
+    let accepts = |coding: &str| {
+        accepted.split(',').any(|item| {
+            let (name, weight) = item.split_once(';').unwrap_or((item, ""));
+            name.trim().eq_ignore_ascii_case(coding) && weight.trim() != "q=0"
+        })
+    };
+    let (coding, body) = if accepts("br") {
+        (Some("br"), file.brotli)
+    } else if accepts("gzip") {
+        (Some("gzip"), file.gzip)
+    } else {
+        (None, file.gzip)
+    };
+    let tag = format!("\"{tag}-{}\"", coding.unwrap_or("plain"));
+    let known = request.header("if-none-match").is_some_and(|known| {
+        String::from_utf8_lossy(known).split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
+    });
+    let response = match (known, coding) {
+        (true, _) => Response::file(304, file.content_type, Vec::new()),
+        (false, Some(coding)) => {
+            Response::file(200, file.content_type, body.to_vec()).with_fixed("Content-Encoding", coding)
+        }
+        (false, None) => {
+            let mut plain = Vec::new();
+            match GzDecoder::new(body).read_to_end(&mut plain) {
+                Ok(_) => Response::file(200, file.content_type, plain),
+                Err(why) => Error::Internal(format!("{} was packed badly: {why}", file.path)).into(),
+            }
+        }
+    };
+    response
+        .with("ETag", tag)
+        .with_fixed("Vary", "Accept-Encoding")
+        .with_fixed("Content-Security-Policy", POLICY)
+        .with_fixed("Referrer-Policy", "same-origin")
+        .with_fixed("X-Frame-Options", "DENY")
+        .with_fixed("Cross-Origin-Opener-Policy", "same-origin")
+}
