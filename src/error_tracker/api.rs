@@ -13,6 +13,8 @@ use crate::http::{Request, Response};
 
 const LIMIT_DEFAULT: i64 = 50;
 const LIMIT_MAX: i64 = 200;
+/// A week.
+const HOURS_MAX: i64 = 168;
 
 /// `POST /api/errors`
 pub(super) fn report(tracker: &Tracker, request: &Request) -> Result<AddReport> {
@@ -34,7 +36,18 @@ pub(super) fn list(tracker: &Tracker, request: &Request) -> Result<Response> {
     let limit = request.query_number("limit", LIMIT_DEFAULT, 1..=LIMIT_MAX);
     let offset = request.query_number("offset", 0, 0..=i64::MAX);
     let filter = filter(request)?;
-    Ok(Response::json(200, &store::list(&*tracker.core.readers.lend()?, &filter, limit, offset)?))
+    let reader = tracker.core.readers.lend()?;
+    let mut page = store::list(&reader, &filter, limit, offset)?;
+    let hours = hours(request);
+    if hours > 0 {
+        store::add_hours(&reader, &mut page.errors, hours, Timestamp::now())?;
+    }
+    Ok(Response::json(200, &page))
+}
+
+/// Of how many hours counts are wanted; 0 is of none.
+fn hours(request: &Request) -> i64 {
+    request.query_number("hours", 0, 0..=HOURS_MAX)
 }
 
 fn filter(request: &Request) -> Result<Filter> {
@@ -66,8 +79,13 @@ fn filter(request: &Request) -> Result<Filter> {
 /// `GET /api/errors/{id}`
 pub(super) fn detail(tracker: &Tracker, request: &Request) -> Result<Response> {
     let id = request.id("id")?;
-    let found = store::detail(&*tracker.core.readers.lend()?, id)?;
-    let detail = found.ok_or_else(|| Error::NotFound(format!("There is no error {id}")))?;
+    let reader = tracker.core.readers.lend()?;
+    let found = store::detail(&reader, id)?;
+    let mut detail = found.ok_or_else(|| Error::NotFound(format!("There is no error {id}")))?;
+    let hours = hours(request);
+    if hours > 0 {
+        store::add_hours(&reader, [&mut detail.summary], hours, Timestamp::now())?;
+    }
     Ok(Response::json(200, &detail))
 }
 
@@ -89,6 +107,17 @@ pub(super) fn projects(tracker: &Tracker, _: &Request) -> Result<Response> {
         projects: Vec<String>,
     }
     Ok(Response::json(200, &Projects { projects: store::projects(&*tracker.core.readers.lend()?)? }))
+}
+
+/// `GET /api/variants`
+pub(super) fn variants(tracker: &Tracker, _: &Request) -> Result<Response> {
+    #[derive(Serialize)]
+    struct Variants {
+        environments: Vec<String>,
+        releases: Vec<String>,
+    }
+    let [environments, releases] = store::variants(&*tracker.core.readers.lend()?)?;
+    Ok(Response::json(200, &Variants { environments, releases }))
 }
 
 /// `GET /api/alerts`

@@ -44,6 +44,7 @@ fn routes() -> Vec<Route<Tracker>> {
         Route::get("/api/errors/{id}", read, api::detail),
         service::change("/api/errors/{id}/resolve", admin, api::resolve),
         Route::get("/api/projects", read, api::projects),
+        Route::get("/api/variants", read, api::variants),
         Route::get("/api/alerts", read, api::alert_history),
         service::change("/api/test-alert", admin, api::test_alert),
     ]

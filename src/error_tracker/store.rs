@@ -59,6 +59,9 @@ pub(super) struct Summary {
     pub(super) last_seen: Timestamp,
     resolved: bool,
     resolved_at: Option<Timestamp>,
+    /// Reports in each of the last hours, the running one last, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hours: Option<Vec<i64>>,
 }
 
 /// A group with everything that is kept of it.
@@ -117,6 +120,7 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
         last_seen: moment(row.get(12)?),
         resolved: row.get(13)?,
         resolved_at: row.get::<_, Option<i64>>(14)?.map(moment),
+        hours: None,
     })
 }
 
@@ -303,6 +307,43 @@ pub(super) fn detail(connection: &Connection, id: i64) -> Result<Option<Detail>>
     };
     let occurrences = read.query_map([id, OCCURRENCES_KEPT], occurrence)?.collect::<rusqlite::Result<_>>()?;
     Ok(Some(Detail { summary, traceback, occurrences }))
+}
+
+/// Adds to groups how many reports each had in the last `hours` hours, of which the running one is the last.
+pub(super) fn add_hours<'g>(
+    connection: &Connection,
+    groups: impl IntoIterator<Item = &'g mut Summary>,
+    hours: i64,
+    now: Timestamp,
+) -> Result<()> {
+    let first = now.seconds().div_euclid(3_600) + 1 - hours;
+    let mut read = connection
+        .prepare_cached("SELECT hour, sum(count) FROM error_series WHERE error_id = ?1 AND hour >= ?2 GROUP BY hour")?;
+    for group in groups {
+        let mut counts = vec![0; usize::try_from(hours).unwrap_or_default()];
+        let mut rows = read.query([group.id, first])?;
+        while let Some(row) = rows.next()? {
+            let index = usize::try_from(row.get::<_, i64>(0)? - first).unwrap_or_default();
+            if let Some(count) = counts.get_mut(index) {
+                *count = row.get(1)?;
+            }
+        }
+        group.hours = Some(counts);
+    }
+    Ok(())
+}
+
+/// The names of environments and of releases that a group was seen in, each in alphabetical order.
+pub(super) fn variants(connection: &Connection) -> Result<[Vec<String>; 2]> {
+    let names = |column: &str| -> Result<Vec<String>> {
+        // From each name to whether anything has it, however many groups do.
+        let mut read = connection.prepare_cached(&format!(
+            "SELECT name FROM names WHERE name <> '' AND EXISTS (SELECT 1 FROM error_variants WHERE {column} = names.id)
+             ORDER BY name"
+        ))?;
+        Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+    };
+    Ok([names("environment_id")?, names("release_id")?])
 }
 
 /// A stored JSON object; `{}` where there is none.

@@ -271,3 +271,38 @@ fn projects_are_named_once_in_their_order() {
     service.post("/api/errors/2/resolve", &json!({})).expect(200);
     service.get("/api/projects?project=shop").expect(200).has(all);
 }
+
+#[test]
+fn where_groups_were_seen_is_named_once() {
+    let tracker = gallery();
+    let expected = json!({ "environments": ["prod", "staging"], "releases": ["1.0", "2.0"] });
+    assert_eq!(tracker.get("/api/variants").expect(200).json(), expected);
+}
+
+#[test]
+fn counts_by_hour_are_those_of_the_reports() {
+    let tracker = Setup::error_tracker().start();
+    for (minutes, reports) in [(5, 3), (65, 1), (125, 2), (60 * 30, 4)] {
+        for _ in 0..reports {
+            let at = json!({ "project": "shop", "exception_type": "E", "message": "", "traceback": "", "timestamp": minutes_ago(minutes) });
+            tracker.post("/api/errors", &at);
+        }
+    }
+    let hours = |path: &str| {
+        let answer = tracker.get(path).expect(200).json();
+        let group = answer["errors"].get(0).unwrap_or(&answer).clone();
+        group["hours"].as_array().map(|hours| hours.iter().map(|hour| hour.as_i64().unwrap()).collect::<Vec<_>>())
+    };
+    for path in ["/api/errors", "/api/errors/1"] {
+        assert_eq!(hours(path), None);
+        for (asked, shown) in [("0", 0), ("2", 2), ("24", 24), ("168", 168), ("9999", 168)] {
+            let counts = hours(&format!("{path}?hours={asked}")).unwrap_or_default();
+            assert_eq!(counts.len(), shown, "{asked}");
+            // An hour may have begun since.
+            let recent: i64 = counts.iter().rev().take(4).sum();
+            let expected = if shown >= 4 { 6 } else { recent };
+            assert_eq!(recent, expected, "{counts:?}");
+            assert_eq!(counts.iter().sum::<i64>(), if shown == 168 { 10 } else { recent }, "{counts:?}");
+        }
+    }
+}
