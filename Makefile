@@ -14,6 +14,8 @@ BROWSER := tests/browser/node_modules
 # the tools remember stays in target/.
 SDK_RUN := cd $(SDK) && MONLIGHT_BIN_DIR=$(CURDIR) RUFF_CACHE_DIR=$(CURDIR)/target/ruff MYPY_CACHE_DIR=$(CURDIR)/target/mypy \
 	HYPOTHESIS_STORAGE_DIRECTORY=$(CURDIR)/target/hypothesis PYTHONPATH=src:tests PYTHONDONTWRITEBYTECODE=1
+# The web interfaces, packed, as the programs carry them inside.
+INTERFACES := static/dist/error-tracker/index.html.gz
 PROMETHEUS := target/prometheus/usr/bin
 DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
@@ -25,8 +27,15 @@ all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
 	@ls -l $(SERVICES) | awk '{ printf "%-20s %.1f MB\n", $$NF, $$5 / 1e6 }'
 
-build:
+build: $(INTERFACES)
 	$(STATIC) cargo build --release --locked --bins --target $(HOST)
+
+$(INTERFACES): static/node_modules/.package-lock.json $(shell find static -name node_modules -prune -o -name dist -prune -o -type f -print)
+	cd static && npm run --silent check && npm run --silent build
+
+static/node_modules/.package-lock.json: static/package.json static/package-lock.json
+	cd static && npm ci --no-audit --no-fund --loglevel error
+	@touch $@
 
 run: all ## Build and start everything with generated keys, and print how to use it
 	@deploy/run.sh
@@ -56,7 +65,7 @@ pythons: all ## Test the Python package with each interpreter in PYTHONS and the
 torture: all ## Follow 200 logs to which everything happens; `test` has 20 of them
 	MONLIGHT_TORTURE_RUNS=200 $(TEST) --test it torture -- --nocapture
 
-check: ## Format, lints and documentation, warnings being errors
+check: $(INTERFACES) ## Format, lints and documentation, warnings being errors
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet

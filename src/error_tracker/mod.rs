@@ -68,7 +68,7 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     env.finish().map_err(Failure::Settings)?;
     let mut routes = routes();
     routes.extend(service::routes(common.metrics_open));
-    routes.extend(web.routes(&[]));
+    routes.extend(web.routes(service::interface!("error-tracker")));
     let (bound, settings, database) = common.open("monlight-error-tracker", SCHEMA, retention::shrink)?;
     let Config { retention, groups_max, alerts, notifier } = config;
     for sentence in notifier.incomplete() {

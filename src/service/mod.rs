@@ -5,7 +5,7 @@ mod allocator;
 mod common;
 mod exposition;
 mod health;
-mod web;
+pub(crate) mod web;
 mod write;
 
 use std::io::Write as _;
@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 pub use common::{Common, Defaults, variables};
 pub use exposition::{Exposition, escaped};
 pub use health::{Fact, Quantity, routes};
-pub use web::Web;
+pub(crate) use web::interface;
+pub use web::{File, Web};
 pub use write::{change, ingest};
 
 use crate::background::{Job, Jobs};

@@ -35,6 +35,33 @@ pub struct File {
     pub brotli: &'static [u8],
 }
 
+/// The files of a service's interface, as `static/build.mjs` leaves them.
+macro_rules! interface {
+    ($service:literal) => {
+        &[
+            $crate::service::web::packed!("/", "text/html; charset=utf-8", $service, "index.html"),
+            $crate::service::web::packed!("/app.js", "text/javascript; charset=utf-8", $service, "app.js"),
+            $crate::service::web::packed!("/theme.js", "text/javascript; charset=utf-8", $service, "theme.js"),
+            $crate::service::web::packed!("/app.css", "text/css; charset=utf-8", $service, "app.css"),
+            $crate::service::web::packed!("/icon.svg", "image/svg+xml", $service, "icon.svg"),
+        ]
+    };
+}
+
+/// One of them.
+macro_rules! packed {
+    ($path:literal, $content_type:literal, $service:literal, $name:literal) => {
+        $crate::service::File {
+            path: $path,
+            content_type: $content_type,
+            gzip: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/static/dist/", $service, "/", $name, ".gz")),
+            brotli: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/static/dist/", $service, "/", $name, ".br")),
+        }
+    };
+}
+
+pub(crate) use {interface, packed};
+
 /// An interface and where the others are.
 #[derive(Debug, Clone)]
 pub struct Web {

@@ -1,0 +1,49 @@
+// Bundles each interface into dist/, every file packed twice: what the programs carry inside.
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+const TITLES = { "error-tracker": "Errors" };
+const SCRIPT_BYTES_MAX = 60_000;
+
+const page = await readFile(join(HERE, "shared/index.html"), "utf8");
+const icon = await readFile(join(HERE, "shared/icon.svg"));
+await rm(join(HERE, "dist"), { recursive: true, force: true });
+
+for (const [service, title] of Object.entries(TITLES)) {
+  const { outputFiles } = await build({
+    absWorkingDir: HERE,
+    entryPoints: { app: `${service}/main.tsx`, theme: "shared/theme.ts" },
+    outdir: "dist",
+    bundle: true,
+    minify: true,
+    write: false,
+    target: "es2022",
+    format: "iife",
+    legalComments: "none",
+    jsx: "automatic",
+    jsxImportSource: "preact",
+    logLevel: "warning",
+  });
+  const files = new Map(outputFiles.map(({ path, contents }) => [path.split("/").at(-1), contents]));
+  files.set("index.html", page.replaceAll("{title}", title));
+  files.set("icon.svg", icon);
+  const folder = join(HERE, "dist", service);
+  await mkdir(folder, { recursive: true });
+  for (const [name, content] of files) {
+    const bytes = Buffer.from(content);
+    const gzip = gzipSync(bytes, { level: 9 });
+    const brotli = brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length } });
+    await writeFile(join(folder, `${name}.gz`), gzip);
+    await writeFile(join(folder, `${name}.br`), brotli);
+    if (name === "app.js") {
+      console.log(`${service}: ${bytes.length} bytes of script, ${gzip.length} gzipped, ${brotli.length} with brotli`);
+      if (gzip.length > SCRIPT_BYTES_MAX) {
+        throw new Error(`${service}'s script is more than ${SCRIPT_BYTES_MAX} bytes`);
+      }
+    }
+  }
+}
