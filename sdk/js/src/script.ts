@@ -1,0 +1,15 @@
+/** For a script tag: starts with what `window.MonlightConfig` says, and leaves the client at `window.Monlight`. */
+
+import { init } from "./index";
+import type { MonlightClient, MonlightConfig } from "./types";
+
+declare global {
+  interface Window {
+    MonlightConfig?: MonlightConfig;
+    Monlight?: MonlightClient;
+    MonlightSDK?: { init: typeof init };
+  }
+}
+
+window.MonlightSDK = { init };
+if (window.MonlightConfig) window.Monlight = init(window.MonlightConfig);

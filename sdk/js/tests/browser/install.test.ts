@@ -1,0 +1,122 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import type { Browser } from "playwright-core";
+import { build } from "vite";
+import { type Backend, DSN, openBackend } from "./backend";
+import { until } from "./patience";
+import { missingBrowser, openBrowser, openSite, type Site } from "./site";
+
+const skip = missingBrowser();
+const ROOT = process.cwd();
+let site: Site;
+let backend: Backend;
+let browser: Browser;
+let folder: string;
+
+before(async () => {
+  if (skip) return;
+  site = await openSite();
+  backend = await openBackend(site.origin);
+  browser = await openBrowser();
+  // An application with the package among its modules, as `npm install` would leave it.
+  folder = mkdtempSync(join(ROOT, "node_modules/.tests/app-"));
+  mkdirSync(join(folder, "node_modules/@monlight/browser"), { recursive: true });
+  for (const name of ["package.json", "dist"]) {
+    symlinkSync(join(ROOT, name), join(folder, "node_modules/@monlight/browser", name));
+  }
+});
+after(async () => {
+  if (skip) return;
+  await browser.close();
+  await backend.close();
+  await site.close();
+  rmSync(folder, { recursive: true });
+});
+
+/** Builds an application with Vite. @returns its one script */
+async function bundle(source: string): Promise<string> {
+  writeFileSync(join(folder, "main.js"), source);
+  const outDir = join(folder, "dist");
+  await build({
+    root: folder,
+    logLevel: "error",
+    build: { outDir, emptyOutDir: true, rollupOptions: { input: join(folder, "main.js") } },
+  });
+  const [asset] = readdirSync(join(outDir, "assets"));
+  return readFileSync(join(outDir, "assets", asset ?? ""), "utf8");
+}
+
+test("an application imports the module through Vite, and its errors have none of the SDK's frames", {
+  skip,
+}, async () => {
+  const script = await bundle(`
+    import { init } from "@monlight/browser";
+    const client = init(${JSON.stringify({ dsn: DSN, endpoint: backend.url, release: "2.0.0" })});
+    client.setUser("u-42");
+    client.addContext("tenant", "acme");
+    window.buy = () => client.captureError(new RangeError("too much"), { cart: 7 });
+    buy();
+    window.move = () => history.pushState(() => 1, "");
+    setTimeout(() => move());`);
+  site.put("/vite.js", { body: script, type: "text/javascript" });
+  site.put("/vite", { body: '<!doctype html><title>Shop</title><script type="module" src="/vite.js"></script>' });
+  const page = await browser.newPage();
+  await page.goto(`${site.origin}/vite`);
+  const arrived = await until("two errors", async () => {
+    const errors = await backend.errors("/vite");
+    return errors.length >= 2 && errors;
+  });
+  const byHand = arrived.find(({ type }) => type === "RangeError");
+  const thrown = arrived.find(({ type }) => type === "DataCloneError");
+  assert.equal(byHand?.release, "2.0.0");
+  const { user_id, tenant, cart } = byHand.context;
+  assert.deepEqual({ user_id, tenant, cart }, { user_id: "u-42", tenant: "acme", cart: 7 });
+  assert.match(thrown?.stack.split("\n")[1] ?? "", /^ {4}at window\.move/);
+  await page.close();
+});
+
+test("an application that only imports it carries none of it", { skip }, async () => {
+  const script = await bundle('import { init } from "@monlight/browser"; window.later = 7;');
+  assert.ok(script.length < 1_000, script);
+});
+
+test("the script tag starts it, and leaves the client at window.Monlight", { skip }, async () => {
+  site.put("/tag", {
+    body: `<!doctype html><title>Shop</title><script>
+      window.MonlightConfig = ${JSON.stringify({ dsn: DSN, endpoint: `${backend.url}/` })}</script>
+      <script src="/monlight.min.js"></script><script>Monlight.captureMessage("by the tag", "warning")</script>`,
+  });
+  const page = await browser.newPage();
+  await page.goto(`${site.origin}/tag`);
+  const [error] = await until("an error", async () => {
+    const errors = await backend.errors("/tag");
+    return errors.length > 0 && errors;
+  });
+  assert.equal(error?.message, "by the tag");
+  assert.deepEqual(await page.evaluate("Object.keys(Monlight).sort()"), [
+    "addContext",
+    "captureError",
+    "captureMessage",
+    "destroy",
+    "setUser",
+  ]);
+  await page.close();
+});
+
+test("it sets no cookies, keeps one name in the session's storage, and evaluates nothing", { skip }, async () => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(`${site.origin}/tag`);
+  assert.deepEqual(await context.cookies(), []);
+  assert.deepEqual(await page.evaluate("[Object.keys(sessionStorage), Object.keys(localStorage)]"), [
+    ["monlight_session_id"],
+    [],
+  ]);
+  assert.doesNotMatch(
+    readFileSync(join(ROOT, "dist/monlight.min.js"), "utf8"),
+    /\beval\b|\bFunction\(|innerHTML|document\.write|cookie/,
+  );
+  await context.close();
+});
