@@ -16,12 +16,15 @@ SDK_RUN := cd $(SDK) && MONLIGHT_BIN_DIR=$(CURDIR) RUFF_CACHE_DIR=$(CURDIR)/targ
 	HYPOTHESIS_STORAGE_DIRECTORY=$(CURDIR)/target/hypothesis PYTHONPATH=src:tests PYTHONDONTWRITEBYTECODE=1
 # The web interfaces, packed, as the programs carry them inside.
 INTERFACES := static/dist/error-tracker/index.html.gz
+JS := sdk/js
+# The browser package's tests report to the real services, or where these are not built to a receiver of their own.
+NPM_RUN := cd $(JS) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
 PROMETHEUS := target/prometheus/usr/bin
 DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
 	PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
-.PHONY: all run test python pythons torture check bench clean help build chromium prometheus docker
+.PHONY: all run test python pythons js torture check bench clean help build chromium prometheus docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -45,6 +48,7 @@ test: check all $(PYTHON) $(BROWSER) chromium prometheus docker ## Install what 
 	$(TEST) -- --skip hostile::
 	$(TEST) --test it hostile::
 	@$(MAKE) --no-print-directory python
+	@$(MAKE) --no-print-directory js
 
 python: all $(PYTHON) ## Check and test the Python package alone
 	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m ruff format --check .
@@ -52,6 +56,20 @@ python: all $(PYTHON) ## Check and test the Python package alone
 	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m mypy
 	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m pytest --quiet --numprocesses 3 -m "not alone"
 	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m pytest --quiet -m alone
+
+js: all $(JS)/dist/monlight.min.js chromium ## Check, build and test the browser package alone, and hold it to its size
+	$(NPM_RUN) check
+	$(NPM_RUN) test:unit
+	$(NPM_RUN) size
+	$(NPM_RUN) test:browser
+
+# What pages load, and what the relay serves.
+$(JS)/dist/monlight.min.js: $(JS)/node_modules/.package-lock.json $(wildcard $(JS)/src/*.ts) $(wildcard $(JS)/scripts/*.mjs)
+	$(NPM_RUN) build
+
+$(JS)/node_modules/.package-lock.json: $(JS)/package.json $(JS)/package-lock.json
+	cd $(JS) && npm ci --no-audit --no-fund --loglevel error
+	@touch $@
 
 pythons: all ## Test the Python package with each interpreter in PYTHONS and the newest of all it needs
 	@for python in $(PYTHONS); do \
@@ -70,9 +88,10 @@ check: $(INTERFACES) ## Format, lints and documentation, warnings being errors
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
 
-bench: all $(PYTHON) ## Measure against ceilings taken in the same run
+bench: all $(PYTHON) $(JS)/dist/monlight.min.js ## Measure against ceilings taken in the same run
 	$(STATIC) cargo bench --locked --target $(HOST)
 	$(SDK_RUN) $(CURDIR)/$(PYTHON) bench/overhead.py
+	$(NPM_RUN) size
 
 # A Python of the tests' own: real clients and a real SMTP server. Debian keeps venv in a package of its own.
 $(PYTHON): tests/python/requirements.txt $(SDK)/requirements.lock
@@ -115,7 +134,7 @@ docker:
 clean: ## Remove everything that was built
 	cargo clean
 	rm -f $(SERVICES)
-	rm -rf .run
+	rm -rf .run $(JS)/dist $(JS)/node_modules
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
