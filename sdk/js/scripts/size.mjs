@@ -1,8 +1,9 @@
 // Prints what pages load, beside others built the same way, and fails when ours has outgrown its limit.
 
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { brotliCompressSync, gzipSync } from "node:zlib";
+import { brotliCompressSync } from "node:zlib";
 import { bundle, ROOT } from "./bundle.mjs";
 
 /** Bytes of dist/monlight.min.js by `gzip -9`. */
@@ -24,7 +25,8 @@ const sentry = (body) => ({
 const application = (body) => bundle("application.js", { format: "iife", minify: true }, sentry(body));
 
 const ours = readFileSync(join(ROOT, "dist/monlight.min.js"));
-const gzip = (code) => gzipSync(code, { level: 9 }).length;
+// The program itself: Node's zlib is another, and a few bytes off.
+const gzip = (code) => execFileSync("gzip", ["-9"], { input: code }).length;
 const rows = [
   ["@monlight/browser", ours],
   ["@sentry/browser, errors alone", await application("dsn: ''")],
