@@ -22,19 +22,17 @@ export const frames = (stack: unknown): string[] => `${stack}`.split("\n").filte
 /** The frames that called the function of the SDK in which an error was made. */
 export const callers = (here: Error): string => frames(here.stack).slice(1).join("\n");
 
-// An `@` may also be part of the address. What is behind it is still enough to tell one place from all others.
-const place = (frame: string | undefined): string | undefined => frame?.match(/[^\s(@]+:\d+:\d+/)?.[0];
-
-let ownPlace: string | undefined;
+let ownPlace = "\n";
 
 /** Remembers the second frame of a stack as the place where the SDK calls on what it has wrapped. */
 export const setOwnPlace = (stack: string): void => {
-  ownPlace = place(frames(stack)[1]);
+  // An `@` may also be part of the address. What is behind it is still enough to tell one place from all others.
+  ownPlace = frames(stack)[1]?.match(/[^\s(@]+:\d+:\d+/)?.[0] ?? "\n";
 };
 
 /** A stack without the frames of functions that the SDK has wrapped. */
 export const withoutOwnFrames = (stack: string): string =>
   stack
     .split("\n")
-    .filter((line) => !ownPlace || place(line) !== ownPlace)
+    .filter((line) => !line.replace(/\)$/, "").endsWith(ownPlace))
     .join("\n");

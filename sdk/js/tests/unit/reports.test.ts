@@ -229,6 +229,17 @@ test("long texts are cut", async () => {
   assert.deepEqual([sentError?.message.length, sentError?.stack.length], [2_000, 16_000]);
 });
 
+test("texts that are long and odd take no time", async () => {
+  const client = start();
+  const started = performance.now();
+  for (const part of ["s", ":1", ":", "1", "@", ")", "(a:1:1", "a://b?", "at ", "\n"]) {
+    const text = part.repeat(200_000 / part.length);
+    client.captureError(Object.assign(new Error(text), { stack: text }));
+    page.fire("unhandledrejection", { reason: { message: text, stack: text } });
+  }
+  assert.ok(performance.now() - started < 1_500, `${performance.now() - started} ms`);
+});
+
 test("storage that throws, is full or is not there changes nothing", async () => {
   const broken = new Proxy(
     {},
