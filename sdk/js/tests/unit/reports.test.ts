@@ -105,7 +105,23 @@ test("one error that is caught, reported and thrown on is one report", async () 
   const error = new Error("once");
   client.captureError(error);
   page.fire("error", { error, message: "Uncaught Error: once", filename: "https://shop.example/app.js" });
-  assert.equal((await sent()).length, 1);
+  await page.pass(61_000);
+  assert.deepEqual(
+    page.errors().map(({ context }) => context?.repeats),
+    [undefined],
+  );
+});
+
+test("a second start takes the place of the first", async () => {
+  const first = start({ release: "1" });
+  start({ release: "2" });
+  first.captureMessage("by the first");
+  page.fire("unhandledrejection", { reason: "no stock" });
+  await page.pass(61_000);
+  assert.deepEqual(
+    page.errors().map(({ message, release, context }) => [message, release, context?.repeats]),
+    [["no stock", "2", undefined]],
+  );
 });
 
 test("repeats are counted and said once a minute, or when the page is hidden", async () => {
