@@ -60,7 +60,7 @@ export function init(config: MonlightConfig): MonlightClient {
     }
   } catch (why) {
     end();
-    warn("[Monlight] not started:", why);
+    warn("[Monlight]", why);
   }
   return client;
 }
@@ -71,7 +71,7 @@ function flush(): void {
 }
 
 function start(config: MonlightConfig): void {
-  if (!config.dsn || !config.endpoint) throw "no dsn or no endpoint";
+  if (!config.dsn || !config.endpoint) throw "no dsn or endpoint";
   setRelay(resolve(config.endpoint.replace(/\/*$/, "/api/browser/")).href, config.dsn);
   findSession();
   watchSteps();
@@ -80,8 +80,9 @@ function start(config: MonlightConfig): void {
   if (Math.random() < (config.sampleRate ?? 1)) watchVitals();
   listen(window, "visibilitychange pagehide", ({ type, timeStamp }: Event) => {
     if (!document.hidden && type !== "pagehide") return;
-    hideVitals?.(timeStamp);
-    flush();
-    sendAll();
+    sendAll(() => {
+      hideVitals?.(timeStamp);
+      flush();
+    });
   });
 }

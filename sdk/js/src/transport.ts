@@ -1,7 +1,7 @@
 /** The way to the relay: one post after the other, tried again while that makes sense. */
 
 import { drop } from "./metrics";
-import { end } from "./scope";
+import { end, guarded } from "./scope";
 import { randomId } from "./session";
 
 /** Posts that wait. What comes then pushes out the oldest. */
@@ -73,8 +73,12 @@ export function send(path: "errors" | "metrics", body: string): void {
   drain();
 }
 
-/** Sends all that waits in a way that outlives the page. */
-export function sendAll(): void {
+/** Sends what waits, and what `gather` adds to it, in a way that outlives the page. */
+export function sendAll(gather: () => void): void {
+  const before = paused;
+  paused ||= 1;
+  guarded(gather);
+  paused = before;
   // Whoever was told to wait waits, also at the end.
   if (paused === LIMITED) return;
   for (const post of queue) {
@@ -83,6 +87,7 @@ export function sendAll(): void {
     if (post.tries && keyed) void attempt(post);
     else if (beacon(post)) queue.delete(post);
   }
+  drain();
 }
 
 // `sendBeacon` says no when browsers would have to keep too much.

@@ -152,7 +152,7 @@ test("what was tried goes out with its key when the page is hidden", async () =>
   sdk.send("errors", "1");
   sdk.send("errors", "2");
   await page.pass(0);
-  sdk.sendAll();
+  sdk.sendAll(() => undefined);
   await page.pass(0);
   assert.equal(page.beacons.length, 0);
   assert.deepEqual(
@@ -169,6 +169,14 @@ test("beyond what browsers keep, requests end with the page", async () => {
     page.requests.map(({ keepalive }) => keepalive),
     [true, false],
   );
+});
+
+test("what has gathered goes as a beacon when the page is hidden", async () => {
+  sdk.count("clicks", {});
+  page.hide();
+  await page.pass(0);
+  assert.deepEqual([page.requests.length, page.beacons.length], [0, 1]);
+  assert.match((await page.beacons[0]?.body.text()) ?? "", /"clicks"/);
 });
 
 test("a beacon that the browser refuses stays", async () => {
