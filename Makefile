@@ -33,7 +33,7 @@ all: build ## Build every service as a static binary at the top
 build: $(INTERFACES)
 	$(STATIC) cargo build --release --locked --bins --target $(HOST)
 
-$(INTERFACES): static/node_modules/.package-lock.json $(shell find static -name node_modules -prune -o -name dist -prune -o -type f -print)
+$(INTERFACES): $(JS)/dist/monlight.min.js static/node_modules/.package-lock.json $(shell find static -name node_modules -prune -o -name dist -prune -o -type f -print)
 	cd static && npm run --silent check && npm run --silent build
 
 static/node_modules/.package-lock.json: static/package.json static/package-lock.json
@@ -134,7 +134,7 @@ docker:
 clean: ## Remove everything that was built
 	cargo clean
 	rm -f $(SERVICES)
-	rm -rf .run $(JS)/dist $(JS)/node_modules
+	rm -rf .run $(JS)/dist $(JS)/node_modules static/dist static/node_modules
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -40,6 +40,15 @@ const SCHEMA: Schema = Schema {
     import: Some(import::IMPORT),
 };
 
+/// The browser package, so that a page needs one script tag and nothing from a third party.
+const SDK: service::File = service::packed!(
+    "/monlight.min.js",
+    "text/javascript; charset=utf-8",
+    OF_LIBRARIES,
+    "browser-relay",
+    "monlight.min.js"
+);
+
 /// The browser relay's routes.
 fn routes(map_bytes_max: usize) -> Vec<Route<Relay>> {
     let (read, admin) = (Access::Key(Scope::Read), Access::Key(Scope::Admin));
@@ -53,6 +62,7 @@ fn routes(map_bytes_max: usize) -> Vec<Route<Relay>> {
         upload("/api/source-maps", map_bytes_max),
         Route::get("/api/source-maps/verify", read, source_maps::verify),
         delete("/api/source-maps/{id}", source_maps::remove),
+        service::file(&SDK),
     ]
 }
 

@@ -53,19 +53,10 @@ impl Response {
         Self::new(status, "text/plain; charset=utf-8", body.into_bytes())
     }
 
-    /// A file of a web interface: what it is may be kept, as long as it is asked for each time whether it still is so.
-    #[must_use]
-    pub fn file(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
-        let mut response = Self::new(status, content_type, body);
-        if let Some((_, caching)) = response.headers.iter_mut().find(|(name, _)| *name == "Cache-Control") {
-            *caching = Value::Fixed("no-cache");
-        }
-        response
-    }
-
-    /// Adds a header whose value is fixed.
+    /// Adds a header whose value is fixed, or puts it in the place of the one there is.
     #[must_use]
     pub fn with_fixed(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.retain(|(set, _)| *set != name);
         self.headers.push((name, Value::Fixed(value)));
         self
     }

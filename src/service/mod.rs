@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 pub use common::{Common, Defaults, variables};
 pub use exposition::{Exposition, escaped};
 pub use health::{Fact, Quantity, routes};
-pub(crate) use web::interface;
-pub use web::{File, Web};
+pub use web::{File, Web, file};
+pub(crate) use web::{interface, packed};
 pub use write::{change, ingest};
 
 use crate::background::{Job, Jobs};

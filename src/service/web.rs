@@ -18,49 +18,39 @@ use crate::random;
 /// How long somebody stays signed in.
 const SIGNED_IN_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
 const TOKEN_BITS: usize = 256;
-/// What a page may load and who may show it: only this service's own files, in no frame of another.
-const POLICY: &str =
-    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// What goes with every file of an interface. It may be kept as long as it is asked each time whether it still is so; a
+/// page loads only its own service's files, and no other site shows it in a frame.
+pub(crate) const OF_INTERFACES: &[(&str, &str)] = &[
+    ("Cache-Control", "no-cache"),
+    (
+        "Content-Security-Policy",
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    ("Referrer-Policy", "same-origin"),
+    ("X-Frame-Options", "DENY"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+];
+/// What goes with a file that pages of every origin load: a new one is there a day later, and nobody waits for it.
+pub(crate) const OF_LIBRARIES: &[(&str, &str)] = &[
+    ("Cache-Control", "public, max-age=86400, stale-while-revalidate=604800"),
+    ("Access-Control-Allow-Origin", "*"),
+    ("Cross-Origin-Resource-Policy", "cross-origin"),
+];
 
-/// A file of an interface, packed when it was built.
+/// A file that a service carries inside, packed when it was built.
 #[derive(Debug, Clone, Copy)]
 pub struct File {
     /// Where it is asked for.
     pub path: &'static str,
     /// Its media type.
     pub content_type: &'static str,
+    /// What goes with it.
+    pub headers: &'static [(&'static str, &'static str)],
     /// Packed with gzip.
     pub gzip: &'static [u8],
     /// Packed with brotli.
     pub brotli: &'static [u8],
 }
-
-/// The files of a service's interface, as `static/build.mjs` leaves them.
-macro_rules! interface {
-    ($service:literal) => {
-        &[
-            $crate::service::web::packed!("/", "text/html; charset=utf-8", $service, "index.html"),
-            $crate::service::web::packed!("/app.js", "text/javascript; charset=utf-8", $service, "app.js"),
-            $crate::service::web::packed!("/theme.js", "text/javascript; charset=utf-8", $service, "theme.js"),
-            $crate::service::web::packed!("/app.css", "text/css; charset=utf-8", $service, "app.css"),
-            $crate::service::web::packed!("/icon.svg", "image/svg+xml", $service, "icon.svg"),
-        ]
-    };
-}
-
-/// One of them.
-macro_rules! packed {
-    ($path:literal, $content_type:literal, $service:literal, $name:literal) => {
-        $crate::service::File {
-            path: $path,
-            content_type: $content_type,
-            gzip: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/static/dist/", $service, "/", $name, ".gz")),
-            brotli: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/static/dist/", $service, "/", $name, ".br")),
-        }
-    };
-}
-
-pub(crate) use {interface, packed};
 
 /// An interface and where the others are.
 #[derive(Debug, Clone)]
@@ -68,6 +58,46 @@ pub struct Web {
     service: &'static str,
     links: Vec<Link>,
 }
+
+/// The files of a service's interface, as `static/build.mjs` leaves them.
+macro_rules! interface {
+    ($service:literal) => {
+        &[
+            $crate::service::web::packed!("/", "text/html; charset=utf-8", OF_INTERFACES, $service, "index.html"),
+            $crate::service::web::packed!(
+                "/app.js",
+                "text/javascript; charset=utf-8",
+                OF_INTERFACES,
+                $service,
+                "app.js"
+            ),
+            $crate::service::web::packed!(
+                "/theme.js",
+                "text/javascript; charset=utf-8",
+                OF_INTERFACES,
+                $service,
+                "theme.js"
+            ),
+            $crate::service::web::packed!("/app.css", "text/css; charset=utf-8", OF_INTERFACES, $service, "app.css"),
+            $crate::service::web::packed!("/icon.svg", "image/svg+xml", OF_INTERFACES, $service, "icon.svg"),
+        ]
+    };
+}
+
+/// One of them.
+macro_rules! packed {
+    ($path:literal, $content_type:literal, $headers:ident, $service:literal, $name:literal) => {
+        $crate::service::File {
+            path: $path,
+            content_type: $content_type,
+            headers: $crate::service::web::$headers,
+            gzip: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/static/dist/", $service, "/", $name, ".gz")),
+            brotli: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/static/dist/", $service, "/", $name, ".br")),
+        }
+    };
+}
+
+pub(crate) use {interface, packed};
 
 /// Another service, as a browser reaches it.
 #[derive(Debug, Clone, Serialize)]
@@ -197,8 +227,8 @@ fn end<S: State>(state: &S, token: Option<[u8; 32]>, request: Request, responder
     });
 }
 
-/// The route of a file.
-fn file<S: State>(file: &'static File) -> Route<S> {
+/// The route of a file, which is open to everybody.
+pub fn file<S: State>(file: &'static File) -> Route<S> {
     let rule = Rule { method: Method::Get, path: file.path, access: Access::Open, body: Body::None };
     let tag = format!("{:x}", md5::compute(file.gzip));
     Route::deferred(rule, Box::new(move |_, request, responder| responder.send(answer(file, &tag, &request))))
@@ -224,23 +254,18 @@ fn answer(file: &File, tag: &str, request: &Request) -> Response {
         String::from_utf8_lossy(known).split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
     });
     let response = match (known, coding) {
-        (true, _) => Response::file(304, file.content_type, Vec::new()),
+        (true, _) => Response::new(304, file.content_type, Vec::new()),
         (false, Some(coding)) => {
-            Response::file(200, file.content_type, body.to_vec()).with_fixed("Content-Encoding", coding)
+            Response::new(200, file.content_type, body.to_vec()).with_fixed("Content-Encoding", coding)
         }
         (false, None) => {
             let mut plain = Vec::new();
-            match GzDecoder::new(body).read_to_end(&mut plain) {
-                Ok(_) => Response::file(200, file.content_type, plain),
-                Err(why) => Error::Internal(format!("{} was packed badly: {why}", file.path)).into(),
+            if let Err(why) = GzDecoder::new(body).read_to_end(&mut plain) {
+                return Error::Internal(format!("{} was packed badly: {why}", file.path)).into();
             }
+            Response::new(200, file.content_type, plain)
         }
     };
-    response
-        .with("ETag", tag)
-        .with_fixed("Vary", "Accept-Encoding")
-        .with_fixed("Content-Security-Policy", POLICY)
-        .with_fixed("Referrer-Policy", "same-origin")
-        .with_fixed("X-Frame-Options", "DENY")
-        .with_fixed("Cross-Origin-Opener-Policy", "same-origin")
+    let response = response.with("ETag", tag).with_fixed("Vary", "Accept-Encoding");
+    file.headers.iter().fold(response, |response, (name, value)| response.with_fixed(name, value))
 }

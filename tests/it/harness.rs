@@ -438,7 +438,7 @@ impl Client {
         }
         let length = headers.iter().find(|(name, _)| name == "content-length").map(|(_, value)| value.parse().unwrap());
         match length {
-            _ if head_only || status == 204 => {}
+            _ if head_only || matches!(status, 204 | 304) => {}
             Some(length) => {
                 body = vec![0; length];
                 self.socket.read_exact(&mut body).ok()?;

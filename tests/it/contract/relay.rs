@@ -1,5 +1,7 @@
 //! The browser relay's public door: keys, origins, preflights, what goes on to whom, and the keys' own API.
 
+use std::io::Read as _;
+
 use serde_json::{Value, json};
 
 use super::{fits, hold};
@@ -409,5 +411,38 @@ fn what_cannot_be_used_as_a_setting_is_named() {
     ] {
         let (code, output) = Setup::browser_relay(nowhere, nowhere).env(name, value).run();
         assert!(code == Some(2) && output.contains(said), "{name}={value}: {code:?} {output}");
+    }
+}
+
+#[test]
+fn the_browser_package_is_there_for_pages_of_every_origin() {
+    let nowhere = ([127, 0, 0, 1], 1).into();
+    let relay = Setup::browser_relay(nowhere, nowhere).env("CORS_ORIGINS", "https://shop.example").start();
+    let ask = |coding: &str| {
+        let request = Request::get("/monlight.min.js").without("X-API-Key").header("Origin", "https://evil.example");
+        relay.send(&request.header("Accept-Encoding", coding)).expect(200)
+    };
+    let plain = ask("identity");
+    assert!(plain.text().contains("Monlight"), "{}", plain.text());
+    for (coding, sent) in [
+        ("", None),
+        ("gzip", Some("gzip")),
+        ("gzip, deflate, br, zstd", Some("br")),
+        ("br;q=0, gzip;q=0.5", Some("gzip")),
+        ("*;q=0", None),
+    ] {
+        let answer = ask(coding);
+        assert_eq!(answer.header("content-encoding"), sent, "{coding}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(answer.header("content-type"), Some("text/javascript; charset=utf-8"));
+        assert!(answer.header("cache-control").unwrap().starts_with("public, max-age="));
+        let tag = answer.header("etag").unwrap().to_owned();
+        let again = Request::get("/monlight.min.js").header("Accept-Encoding", coding).header("If-None-Match", &tag);
+        assert!(relay.send(&again).expect(304).body.is_empty());
+        if sent == Some("gzip") {
+            let mut unpacked = String::new();
+            flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut unpacked).unwrap();
+            assert_eq!(unpacked, plain.text());
+        }
     }
 }
