@@ -18,7 +18,7 @@ use crate::http::{Responder, Response};
 
 /// Threads that wait for upstreams, so that no worker has to. The more of them, the more reports an upstream flushes to
 /// its disk at once.
-pub(super) const FORWARDERS: usize = 16;
+pub(super) const FORWARDERS: usize = 8;
 /// Reports that may wait for one of them; what comes then goes to the outbox.
 const WAITING_MAX: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(500);

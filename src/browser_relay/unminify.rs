@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 /// A mapped stack that is longer, in bytes, goes as it came: the error tracker would refuse it.
 const STACK_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of answers in a generation of those that are remembered.
-const GENERATION_BYTES_MAX: usize = 256 * 1024;
+const GENERATION_BYTES_MAX: usize = 384 * 1024;
 /// How old the note of a map's last use gets before it is renewed.
 const USE_NOTED_EVERY_MS: i64 = 3_600_000;
 
@@ -191,7 +191,7 @@ mod tests {
             recent.put((2, 1, column), &answer(700));
             assert_eq!(recent.get((1, 1, 1)), Some(answer(7)), "{column}");
             let generations = recent.0.lock().unwrap();
-            assert!(generations.younger.len() + generations.older.len() < 600);
+            assert!(generations.younger.len() + generations.older.len() < 900);
         }
         assert_eq!(recent.get((2, 1, 0)), None);
         assert_eq!(recent.get((2, 1, 9_999)), Some(answer(700)));

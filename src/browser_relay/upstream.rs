@@ -15,6 +15,8 @@ use crate::env::Secret;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Each connection has two of them; ureq's own measure is 128 KiB.
+const BUFFER_BYTES: usize = 16 * 1024;
 /// How long the addresses of a service's name are good for.
 const ADDRESSES_KEPT: Duration = Duration::from_secs(10);
 /// Both services answer in a few hundred bytes.
@@ -87,6 +89,8 @@ impl Upstream {
             .timeout_global(Some(ANSWER_WITHIN))
             .http_status_as_error(false)
             .max_redirects(0)
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES)
             .max_idle_connections(connections)
             .max_idle_connections_per_host(connections)
             .build();
