@@ -446,3 +446,39 @@ fn the_browser_package_is_there_for_pages_of_every_origin() {
         }
     }
 }
+
+#[test]
+fn it_is_a_service_like_the_others() {
+    let house = House::new(|setup| setup.env("API_KEYS", "page:ingest:i"));
+    let relay = &house.relay;
+    relay.get("/health").expect(200).has(json!({ "status": "ok", "outbox_waiting": 0, "source_maps": 0 }));
+    hold(
+        relay,
+        [
+            ("an unknown path", Request::get("/api/nothing"), 404, json!("nothing at this path")),
+            ("the same without a key", Request::get("/api/nothing").without("X-API-Key"), 401, json!("X-API-Key")),
+            ("another method", Request::new("PUT", "/api/dsn-keys"), 405, json!("GET, HEAD, POST")),
+            ("its figures without a key", Request::get("/metrics").without("X-API-Key"), 401, Value::Null),
+            (
+                "keys with a key that reports",
+                Request::get("/api/dsn-keys").header("X-API-Key", "i"),
+                403,
+                json!("admin"),
+            ),
+            (
+                "maps with a key that reports",
+                Request::get("/api/source-maps").header("X-API-Key", "i"),
+                403,
+                json!("read"),
+            ),
+        ],
+    );
+    let figures = relay.get("/metrics").expect(200).text();
+    for name in ["monlight_outbox_waiting 0", "monlight_source_maps 0", "monlight_commits_total"] {
+        assert!(figures.contains(name), "{name} is not in {figures}");
+    }
+    let check = Setup::browser_relay(house.tracker.address, house.collector.address).env("PORT", relay.address.port());
+    assert_eq!(check.arguments(&["--healthcheck"]).run().0, Some(0));
+    let (status, took) = house.relay.stop();
+    assert!(status.success() && took < std::time::Duration::from_secs(5), "{status} after {took:?}");
+}
