@@ -42,7 +42,7 @@ export function Groups({ session }: { session: Session }): JSX.Element {
     ]);
     return { projects, ...variants };
   });
-  const shown = useSteady(path, loaded.value);
+  const shown = useSteady(path, loaded.key === path ? loaded.value : undefined);
   const search = useRef<HTMLInputElement>(null);
   const [at, setAt] = useState(-1);
   const [chosen, setChosen] = useState<ReadonlySet<number>>(new Set());
@@ -208,6 +208,9 @@ function useSteady(
     }
     const reading = scrollY > 40 || document.activeElement?.closest(".groups") !== null;
     const same = held?.list.errors.map(({ id }) => id).join() === latest.errors.map(({ id }) => id).join();
+    if (held && held.path !== path) {
+      scrollTo(0, 0);
+    }
     if (!held || held.path !== path || released || same || !reading) {
       setHeld({ path, list: latest });
       setReleased(false);

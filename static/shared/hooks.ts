@@ -30,8 +30,9 @@ export function useParams(): [
 /** What was loaded, or why it was not. */
 export interface Loaded<T> {
   value: T | undefined;
+  /** What `value` was loaded for: while something else is on its way, not the key that was asked for last. */
+  key: string;
   error: Error | undefined;
-  loading: boolean;
   reload: () => void;
 }
 
@@ -71,7 +72,7 @@ export function useLoaded<T>(key: string, load: (signal: AbortSignal) => Promise
     };
   }, [everyMs]);
   const reload = useCallback(() => setTurn((turn) => turn + 1), []);
-  return { value: state.value, error: state.error, loading: state.key !== key, reload };
+  return { value: state.value, key: state.key, error: state.error, reload };
 }
 
 /** A new render every so many milliseconds, for times that pass. */

@@ -1,0 +1,270 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { browser, isAccessible, KEY, service, skip, until } from "./harness.mjs";
+
+const PYTHON = `Traceback (most recent call last):
+  File "/usr/lib/python3/site-packages/flask/app.py", line 1498, in __call__
+    return self.wsgi_app(environ, start_response)
+  File "/usr/lib/python3/site-packages/flask/app.py", line 1473, in wsgi_app
+    response = self.full_dispatch_request()
+  File "/app/cart.py", line 7, in add
+    raise ValueError("cart is empty")
+ValueError: cart is empty`;
+const PAYLOADS = [
+  "<img src=x onerror=alert(1)>",
+  "<script>alert(1)</script>",
+  "javascript:alert(1)",
+  '"><svg onload=alert(1)>',
+  "\u001b[31m{{alert(1)}}\u202e",
+];
+
+/** @type {Awaited<ReturnType<typeof service>>} */
+let tracker;
+/** @type {Awaited<ReturnType<typeof browser>>} */
+let chrome;
+
+before(async () => {
+  if (!skip) {
+    const services = "log-viewer=http://127.0.0.1:5011,metrics-collector=/metrics/";
+    tracker = await service("error-tracker", { API_KEYS: "eye:read:only-a-reader", SERVICES: services });
+    chrome = await browser();
+  }
+});
+
+after(async () => {
+  await tracker?.stop();
+  await chrome?.close();
+});
+
+const report = (fields) =>
+  tracker.ask("POST", "/api/errors", {
+    project: "shop",
+    exception_type: "ValueError",
+    message: "cart is empty",
+    traceback: PYTHON,
+    ...fields,
+  });
+const rows = (page) => page.locator(".groups li");
+
+test("whoever has no key sees nothing, and a wrong one is said to be wrong", { skip }, async () => {
+  const page = await chrome.visit(tracker.url, { key: null });
+  await isAccessible(page, "sign in");
+  await page.getByLabel("API key").fill("wrong");
+  await page.keyboard.press("Enter");
+  await page.getByText("That is not a key of this service.").waitFor();
+  await page.getByLabel("API key").fill(KEY);
+  await page.keyboard.press("Enter");
+  await page.getByText("No errors yet").waitFor();
+  assert.match(await page.locator(".empty pre").innerText(), new RegExp(`ErrorClient\\("${tracker.url}", `));
+  await isAccessible(page, "empty list");
+  const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
+  assert.ok(!kept.includes(KEY) && !kept.includes("monlight"), kept);
+  await page.reload();
+  await page.getByText("No errors yet").waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("API key").waitFor();
+  await page.reload();
+  await page.getByLabel("API key").waitFor();
+});
+
+test("errors are listed, filtered by what stands in the URL, opened and resolved", { skip }, async () => {
+  const extra = {
+    cart: 7,
+    frames: [
+      {
+        file: "src/cart.ts",
+        line: 7,
+        function: "add",
+        pre_context: ["let a"],
+        context_line: "a.b.c",
+        post_context: ["}"],
+      },
+    ],
+  };
+  await report({
+    release: "1.4.2",
+    environment: "staging",
+    request_url: "/cart/7",
+    request_method: "POST",
+    user_id: "u-1",
+    extra,
+  });
+  await report({});
+  await report({
+    exception_type: "TypeError",
+    message: "no price",
+    project: "blog",
+    level: "warning",
+    traceback: "TypeError: no price\n    at pay (https://shop.example/app.js:10:5)",
+    request_method: "BROWSER",
+  });
+  for (let n = 0; n < 60; n++) {
+    await report({ project: "many", exception_type: `Many${n}`, traceback: `  File "/app/m.py", line ${n}, in f` });
+  }
+  const page = await chrome.visit(tracker.url);
+  await until(async () => (await rows(page).count()) === 50, "a page of groups");
+  await page.getByText("1–50 of 62").waitFor();
+  await page.getByRole("button", { name: "Older" }).click();
+  await until(async () => (await rows(page).count()) === 12, "the second page");
+  assert.match(page.url(), /\?offset=50$/);
+  await page.goBack();
+  await until(async () => (await rows(page).count()) === 50, "the first page again");
+
+  await page.keyboard.press("/");
+  await page.keyboard.type("cart");
+  await until(async () => (await rows(page).count()) === 1, "one fits");
+  assert.match(page.url(), /\?search=cart$/);
+  await page.getByLabel("Environment").selectOption("prod");
+  await until(() => page.url().includes("environment=prod"), "the URL says so");
+  const copy = await chrome.visit(page.url());
+  await until(async () => (await rows(copy).count()) === 1, "a link shows the same");
+  assert.equal(await copy.getByRole("searchbox").inputValue(), "cart");
+  await copy.close();
+  await page.getByLabel("Level").selectOption("critical");
+  await page.getByText("No error fits these filters").waitFor();
+  await page.getByRole("button", { name: "Clear" }).click();
+  await until(async () => (await rows(page).count()) === 50, "all again");
+
+  await page.getByLabel("Project").selectOption("shop");
+  await until(async () => (await rows(page).count()) === 1, "the project's");
+  await isAccessible(page, "list");
+  await page.locator("body").click({ position: { x: 2, y: 2 } });
+  await page.keyboard.press("j");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "ValueError" }).waitFor();
+  assert.match(page.url(), /[?&]id=1(&|$)/);
+  await page.getByText("2 library frames").click();
+  await page.getByText("full_dispatch_request").waitFor();
+  await isAccessible(page, "detail");
+  const text = await page.locator("main").innerText();
+  for (const expected of [
+    "cart is empty",
+    "1.4.2",
+    "staging",
+    "POST /cart/7",
+    "u-1",
+    '"cart": 7',
+    "/app/cart.py",
+    "logs, metrics",
+  ]) {
+    assert.ok(text.includes(expected), `${expected} in ${text}`);
+  }
+  assert.equal(await page.locator(".trace .in-app").first().isVisible(), true);
+  const link = await page.getByRole("link", { name: "logs", exact: true }).getAttribute("href");
+  assert.match(link ?? "", /^http:\/\/127\.0\.0\.1:5011\/\?since=20.*&until=20/);
+  await page.keyboard.press("r");
+  await page.getByText("resolved").first().waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByText("No error fits these filters").waitFor();
+  await report({});
+  await page.reload();
+  await until(async () => (await rows(page).count()) === 1, "it came back");
+});
+
+test("several are resolved at once", { skip }, async () => {
+  const page = await chrome.visit(`${tracker.url}/?project=many&search=Many1*`);
+  await until(async () => (await rows(page).count()) > 2, "groups");
+  const before = await rows(page).count();
+  await rows(page).nth(0).getByRole("checkbox").check();
+  await rows(page).nth(1).getByRole("checkbox").check();
+  await page.getByRole("button", { name: "Resolve 2" }).click();
+  await until(async () => (await rows(page).count()) === before - 2, "two fewer");
+});
+
+test("what is being read does not move, and what is new is announced", { skip }, async () => {
+  const page = await chrome.visit(`${tracker.url}/?project=many`);
+  await until(async () => (await rows(page).count()) === 50, "groups");
+  const first = await rows(page).nth(0).innerText();
+  await page.mouse.wheel(0, 600);
+  await until(() => page.evaluate(() => scrollY > 100), "scrolled");
+  await report({ project: "many", exception_type: "Newest", traceback: "newest" });
+  // As it does by itself every 15 s, while the page is looked at.
+  await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+  await page.getByRole("button", { name: "Show what is new" }).waitFor();
+  assert.equal((await rows(page).nth(0).innerText()).split("\n")[0], first.split("\n")[0]);
+  await page.getByRole("button", { name: "Show what is new" }).click();
+  await until(async () => (await rows(page).nth(0).innerText()).startsWith("Newest"), "the newest first");
+});
+
+test("whoever may only look is offered nothing else", { skip }, async () => {
+  const page = await chrome.visit(`${tracker.url}/?id=2`, { key: "only-a-reader" });
+  await page.getByRole("heading", { name: "TypeError" }).waitFor();
+  assert.equal(await page.getByRole("button", { name: "Resolve" }).count(), 0);
+});
+
+test("alerts say why there are none", { skip }, async () => {
+  const page = await chrome.visit(`${tracker.url}/?alerts=1`, { refused: 503 });
+  await page.getByText("set ALERT_EMAILS with SMTP_HOST").waitFor();
+  await isAccessible(page, "alerts");
+  await page.getByRole("button", { name: "Send a test alert" }).click();
+  await page
+    .getByText(/ALERT_EMAILS|ALERT_WEBHOOK_URL/)
+    .first()
+    .waitFor();
+});
+
+test("nothing that was reported runs", { skip }, async () => {
+  for (const payload of PAYLOADS) {
+    const nested = { [payload]: payload };
+    const frames = [
+      {
+        file: payload,
+        line: payload,
+        function: payload,
+        pre_context: [payload],
+        context_line: payload,
+        post_context: [payload],
+      },
+    ];
+    await report({
+      project: payload,
+      exception_type: payload,
+      message: payload,
+      traceback: payload,
+      environment: payload,
+      release: payload,
+      request_url: payload,
+      request_method: payload.slice(0, 16),
+      user_id: payload,
+      request_headers: nested,
+      extra: { ...nested, frames, breadcrumbs: [payload, nested] },
+    });
+  }
+  const page = await chrome.visit(`${tracker.url}/?search=alert`);
+  await until(async () => (await rows(page).count()) === PAYLOADS.length, "all are listed");
+  for (let n = 0; n < PAYLOADS.length; n++) {
+    await rows(page).nth(n).getByRole("link").click();
+    await page.getByRole("heading", { level: 1 }).waitFor();
+    const heading = await page.getByRole("heading", { level: 1 }).textContent();
+    assert.ok(PAYLOADS.includes(heading ?? ""), heading ?? "");
+    await page.goBack();
+    await until(async () => (await rows(page).count()) === PAYLOADS.length, "the list again");
+  }
+});
+
+test("every view fits a phone, light and dark", { skip }, async () => {
+  for (const [view, ready] of [
+    ["", ".groups li"],
+    ["?id=1", ".trace"],
+    ["?alerts=1", "h1"],
+  ]) {
+    for (const dark of [false, true]) {
+      const page = await chrome.visit(`${tracker.url}/${view}`, { width: 360, height: 740, dark });
+      await page.locator(ready).first().waitFor();
+      await isAccessible(page, `${view} at 360 px, ${dark ? "dark" : "light"}`);
+      await page.close();
+    }
+  }
+});
+
+test("the theme that was chosen stays, and help is a key away", { skip }, async () => {
+  const page = await chrome.visit(tracker.url);
+  await page.getByRole("button", { name: "Theme: auto" }).click();
+  await page.getByRole("button", { name: "Theme: light" }).click();
+  await page.reload();
+  await page.getByRole("button", { name: "Theme: dark" }).waitFor();
+  assert.equal(await page.evaluate(() => getComputedStyle(document.body).colorScheme), "dark");
+  await page.keyboard.press("?");
+  await page.getByRole("dialog").getByText("next error").waitFor();
+  await isAccessible(page, "help");
+});
