@@ -24,7 +24,7 @@ DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
 	PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
-.PHONY: all run test python pythons js torture check bench clean help build chromium prometheus docker
+.PHONY: all run test python pythons js interfaces torture check bench clean help build chromium prometheus docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -49,6 +49,7 @@ test: check all $(PYTHON) $(BROWSER) chromium prometheus docker ## Install what 
 	$(TEST) --test it hostile::
 	@$(MAKE) --no-print-directory python
 	@$(MAKE) --no-print-directory js
+	@$(MAKE) --no-print-directory interfaces
 
 python: all $(PYTHON) ## Check and test the Python package alone
 	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m ruff format --check .
@@ -62,6 +63,9 @@ js: all $(JS)/dist/monlight.min.js chromium ## Check, build and test the browser
 	$(NPM_RUN) test:unit
 	$(NPM_RUN) size
 	$(NPM_RUN) test:browser
+
+interfaces: all chromium ## Try the web interfaces alone, in Chromium
+	cd static && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent test
 
 # What pages load, and what the relay serves.
 $(JS)/dist/monlight.min.js: $(JS)/node_modules/.package-lock.json $(wildcard $(JS)/src/*.ts) $(wildcard $(JS)/scripts/*.mjs)

@@ -99,7 +99,12 @@ test("errors are listed, filtered by what stands in the URL, opened and resolved
     request_method: "BROWSER",
   });
   for (let n = 0; n < 60; n++) {
-    await report({ project: "many", exception_type: `Many${n}`, traceback: `  File "/app/m.py", line ${n}, in f` });
+    await report({
+      project: "many",
+      exception_type: `Many${n}`,
+      message: "too many",
+      traceback: `  File "/app/m.py", line ${n}, in f`,
+    });
   }
   const page = await chrome.visit(tracker.url);
   await until(async () => (await rows(page).count()) === 50, "a page of groups");
