@@ -39,6 +39,8 @@ start() {
 export API_KEY_FILE=.run/api-key
 # The relay says whose reports it passes on, so that limits count pages and not the relay.
 export TRUSTED_PROXIES=127.0.0.1
+# Where the interfaces find each other.
+export SERVICES="error-tracker=$errors,log-viewer=$logs,metrics-collector=$metrics"
 start error-tracker "$errors_port" errors
 start metrics-collector "$metrics_port" metrics
 unset TRUSTED_PROXIES
@@ -83,6 +85,8 @@ cat <<END
   log-viewer          $logs     the same key
   metrics-collector   $metrics     the same key
   browser-relay       $relay     the same key; pages of the project demo hold $public_key
+
+Open $errors in a browser and sign in with that key.
 
 Report an error, and see what is there:
 

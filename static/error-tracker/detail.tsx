@@ -148,7 +148,7 @@ function Trace({ trace }: { trace: string }): JSX.Element {
       {parts(trace).map((part, index) =>
         part.kind === "library" ? (
           <details key={index}>
-            <summary>{frameCount(part.lines)} library frames</summary>
+            <summary>{plural(frameCount(part.lines), "library frame")}</summary>
             <pre>{part.lines.join("\n")}</pre>
           </details>
         ) : (
@@ -160,6 +160,8 @@ function Trace({ trace }: { trace: string }): JSX.Element {
     </div>
   );
 }
+
+const plural = (count: number, thing: string): string => `${count} ${thing}${count === 1 ? "" : "s"}`;
 
 interface SourceFrame {
   file?: unknown;

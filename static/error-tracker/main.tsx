@@ -19,7 +19,7 @@ function App({ session }: { session: Session }): JSX.Element {
   };
   return (
     <>
-      <nav class="bar" aria-label="Views">
+      <nav class="tabs" aria-label="Views">
         <a
           href="./"
           aria-current={alerts ? undefined : "page"}

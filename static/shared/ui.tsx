@@ -91,7 +91,13 @@ export function Sparkline({ counts, label }: { counts: number[]; label: string }
     return `M${index * 4} 20h3v${-height}h-3z`;
   };
   return (
-    <svg class="sparkline" viewBox={`0 0 ${counts.length * 4} 20`} role="img" aria-label={label}>
+    <svg
+      class="sparkline"
+      preserveAspectRatio="none"
+      viewBox={`0 0 ${counts.length * 4} 20`}
+      role="img"
+      aria-label={label}
+    >
       <title>{label}</title>
       <path d={counts.map(bar).join("")} />
     </svg>

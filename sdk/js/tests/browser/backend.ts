@@ -32,6 +32,8 @@ export interface Arrived {
 export interface Backend {
   /** `http://host:port` of the relay. */
   url: string;
+  /** Where the package itself is: at the relay, or where there is only a receiver at the page's own host. */
+  script: string;
   /** Errors of pages with that path. */
   errors(page: string): Promise<Arrived[]>;
   /** Values of that name with all these labels: how many and their sum. */
@@ -100,6 +102,7 @@ async function openReceiver(origin: string): Promise<Backend> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    script: "/monlight.min.js",
     async errors(page) {
       return errors
         .filter(({ url }) => url && path(url) === page)
@@ -201,6 +204,7 @@ async function openServices(binaries: string, origin: string): Promise<Backend> 
   });
   return {
     url: relay.url,
+    script: `${relay.url}/monlight.min.js`,
     async errors(page) {
       const list = (await tracker.get(`/api/errors?resolved=all&limit=200&project=${PROJECT}`)) as {
         errors: { id: number }[];

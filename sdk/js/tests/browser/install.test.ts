@@ -86,7 +86,7 @@ test("the script tag starts it, and leaves the client at window.Monlight", { ski
   site.put("/tag", {
     body: `<!doctype html><title>Shop</title><script>
       window.MonlightConfig = ${JSON.stringify({ dsn: DSN, endpoint: `${backend.url}/` })}</script>
-      <script src="/monlight.min.js"></script><script>Monlight.captureMessage("by the tag", "warning")</script>`,
+      <script src="${backend.script}"></script><script>Monlight.captureMessage("by the tag", "warning")</script>`,
   });
   const page = await browser.newPage();
   await page.goto(`${site.origin}/tag`);
