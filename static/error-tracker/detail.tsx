@@ -163,34 +163,36 @@ function Trace({ trace }: { trace: string }): JSX.Element {
 
 const plural = (count: number, thing: string): string => `${count} ${thing}${count === 1 ? "" : "s"}`;
 
+/** A frame that the relay mapped, with the lines of source around it. */
 interface SourceFrame {
+  function?: unknown;
   file?: unknown;
   line?: unknown;
-  function?: unknown;
-  pre_context?: unknown;
-  context_line?: unknown;
-  post_context?: unknown;
+  context?: { line?: unknown; text?: unknown }[];
 }
 
-/** The lines of source around each frame, where the relay found them in a source map. */
+/** The lines of source around each frame, where a source map has them. */
 function Context({ occurrence }: { occurrence: Occurrence }): JSX.Element | null {
   const frames = occurrence.extra?.frames;
   if (!Array.isArray(frames)) {
     return null;
   }
-  const lines = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
-  const shown = (frames as SourceFrame[]).filter((frame) => typeof frame?.context_line === "string");
+  const shown = (frames as (SourceFrame | null)[]).filter(
+    (frame) => Array.isArray(frame?.context) && frame.context.length > 0,
+  );
   return (
     <div class="frames">
       {shown.map((frame, index) => (
         <div key={index}>
           <p class="quiet">
-            {String(frame.function ?? "")} {String(frame.file ?? "")}:{String(frame.line ?? "")}
+            {String(frame?.function ?? "")} {String(frame?.file ?? "")}:{String(frame?.line ?? "")}
           </p>
           <pre>
-            {lines(frame.pre_context).map((line) => `${line}\n`)}
-            <span class="at">{String(frame.context_line)}</span>
-            {lines(frame.post_context).map((line) => `${line}\n`)}
+            {frame?.context?.map((source, index) => (
+              <span key={index} class={source?.line === frame.line ? "source at" : "source"}>
+                {String(source?.line ?? "").padStart(5)} {String(source?.text ?? "")}
+              </span>
+            ))}
           </pre>
         </div>
       ))}
@@ -200,6 +202,7 @@ function Context({ occurrence }: { occurrence: Occurrence }): JSX.Element | null
 
 function Report({ occurrence, of }: { occurrence: Occurrence; of: Detail }): JSX.Element {
   const { breadcrumbs, frames: _, ...extra } = occurrence.extra ?? {};
+  const trail = breadcrumbs ?? (extra.context as { breadcrumbs?: unknown } | undefined)?.breadcrumbs;
   const json = (value: unknown): string => JSON.stringify(value, null, 2);
   const filled = (value: object | null): value is object => value !== null && Object.keys(value).length > 0;
   return (
@@ -218,7 +221,7 @@ function Report({ occurrence, of }: { occurrence: Occurrence; of: Detail }): JSX
         {occurrence.release && <Fact name="Release">{occurrence.release}</Fact>}
       </dl>
       {occurrence.message !== of.message && <pre>{occurrence.message}</pre>}
-      {Array.isArray(breadcrumbs) && <Breadcrumbs crumbs={breadcrumbs} />}
+      {Array.isArray(trail) && <Breadcrumbs crumbs={trail} />}
       {filled(extra) && (
         <details open>
           <summary>Context</summary>
@@ -241,15 +244,30 @@ function Report({ occurrence, of }: { occurrence: Occurrence; of: Detail }): JSX
   );
 }
 
+interface Breadcrumb {
+  timestamp?: unknown;
+  category?: unknown;
+  message?: unknown;
+}
+
 function Breadcrumbs({ crumbs }: { crumbs: unknown[] }): JSX.Element {
+  const shown = (crumb: unknown): JSX.Element => {
+    const { timestamp, category, message } = (crumb ?? {}) as Breadcrumb;
+    return typeof message === "string" ? (
+      <>
+        {typeof timestamp === "string" && <Moment at={timestamp} />} <b>{String(category ?? "")}</b>{" "}
+        <code>{message}</code>
+      </>
+    ) : (
+      <code>{JSON.stringify(crumb)}</code>
+    );
+  };
   return (
     <details open>
       <summary>What happened before</summary>
       <ol>
         {crumbs.map((crumb, index) => (
-          <li key={index}>
-            <code>{typeof crumb === "string" ? crumb : JSON.stringify(crumb)}</code>
-          </li>
+          <li key={index}>{shown(crumb)}</li>
         ))}
       </ol>
     </details>

@@ -70,14 +70,16 @@ test("whoever has no key sees nothing, and a wrong one is said to be wrong", { s
 test("errors are listed, filtered by what stands in the URL, opened and resolved", { skip }, async () => {
   const extra = {
     cart: 7,
+    context: { breadcrumbs: [{ timestamp: "2026-01-31T12:00:00Z", category: "click", message: "button.pay" }] },
     frames: [
       {
         file: "src/cart.ts",
         line: 7,
         function: "add",
-        pre_context: ["let a"],
-        context_line: "a.b.c",
-        post_context: ["}"],
+        context: [
+          { line: 6, text: "function add(cart) {" },
+          { line: 7, text: "  cart.items.push(item);" },
+        ],
       },
     ],
   };
@@ -151,6 +153,8 @@ test("errors are listed, filtered by what stands in the URL, opened and resolved
     '"cart": 7',
     "/app/cart.py",
     "logs, metrics",
+    "button.pay",
+    "cart.items.push(item);",
   ]) {
     assert.ok(text.includes(expected), `${expected} in ${text}`);
   }
@@ -216,9 +220,7 @@ test("nothing that was reported runs", { skip }, async () => {
         file: payload,
         line: payload,
         function: payload,
-        pre_context: [payload],
-        context_line: payload,
-        post_context: [payload],
+        context: [{ line: payload, text: payload }],
       },
     ];
     await report({
@@ -232,7 +234,11 @@ test("nothing that was reported runs", { skip }, async () => {
       request_method: payload.slice(0, 16),
       user_id: payload,
       request_headers: nested,
-      extra: { ...nested, frames, breadcrumbs: [payload, nested] },
+      extra: {
+        ...nested,
+        frames,
+        breadcrumbs: [payload, nested, { timestamp: payload, category: payload, message: payload }],
+      },
     });
   }
   const page = await chrome.visit(`${tracker.url}/?search=alert`);

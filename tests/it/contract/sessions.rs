@@ -146,6 +146,38 @@ fn a_session_has_a_rate_of_its_own() {
 }
 
 #[test]
+fn the_interface_loads_nothing_from_elsewhere_and_is_shown_in_no_frame() {
+    let tracker = Setup::error_tracker().env("RATE_LIMIT", 1).start();
+    for (path, content_type, part) in [
+        ("/", "text/html; charset=utf-8", "<title>Errors"),
+        ("/app.js", "text/javascript; charset=utf-8", "api/session"),
+        ("/theme.js", "text/javascript; charset=utf-8", "theme"),
+        ("/app.css", "text/css; charset=utf-8", "color-scheme"),
+        ("/icon.svg", "image/svg+xml", "<svg"),
+    ] {
+        // Without a key, and without being counted.
+        let answer = tracker.send(&Request::get(path).without("X-API-Key")).expect(200);
+        assert!(answer.text().contains(part), "{path}");
+        for (name, value) in [
+            ("content-type", content_type),
+            ("cache-control", "no-cache"),
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "same-origin"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{path}");
+        }
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'self';") && !policy.contains("unsafe"), "{policy}");
+        let tag = answer.header("etag").unwrap().to_owned();
+        let again = tracker.send(&Request::get(path).header("If-None-Match", &tag)).expect(304);
+        assert_eq!((again.header("etag"), again.body.len()), (Some(&*tag), 0));
+        tracker.send(&Request::get(path).header("If-None-Match", "\"other\"")).expect(200);
+        assert!(!answer.text().contains("http://") || path == "/icon.svg" || path == "/app.js", "{path}");
+    }
+}
+
+#[test]
 fn links_to_other_services_cannot_be_scripts() {
     for services in ["logs", "logs=javascript:alert(1)", "logs=//evil.test", "=http://logs.test", "logs=http://a\"b"] {
         let (code, said) = Setup::error_tracker().env("SERVICES", services).run();
