@@ -20,7 +20,7 @@ fn unknown_paths() {
         ("under /api/ with one", get("/api/nothing"), 404, nothing.clone()),
         ("elsewhere without a key", anybody("/nothing"), 404, nothing.clone()),
         ("elsewhere with one", get("/nothing"), 404, nothing.clone()),
-        ("the root", anybody("/"), 404, nothing.clone()),
+        ("a file beside the interface's", anybody("/app.js.map"), 404, nothing.clone()),
         ("a slash too many", get("/api/errors/"), 404, nothing.clone()),
         ("a slash too many in front", get("//api/errors"), 404, nothing.clone()),
         ("other letters", get("/API/errors"), 404, nothing.clone()),
