@@ -158,6 +158,17 @@ pub(super) fn names(collector: &Collector, request: &Request) -> Result<Response
     Ok(Response::json(200, &Names { metrics }))
 }
 
+/// `GET /api/metrics/labels`
+pub(super) fn labels(collector: &Collector, request: &Request) -> Result<Response> {
+    #[derive(Serialize)]
+    struct Labels {
+        labels: Vec<store::Label>,
+    }
+    let name = request.query("name").ok_or_else(|| Error::field("name", "is required"))?;
+    let labels = store::labels(&*collector.core.readers.lend()?, name, request.query("project"))?;
+    Ok(Response::json(200, &Labels { labels }))
+}
+
 /// `GET /api/projects`
 pub(super) fn projects(collector: &Collector, _: &Request) -> Result<Response> {
     #[derive(Serialize)]

@@ -54,6 +54,7 @@ fn routes() -> Vec<Route<Collector>> {
         service::ingest("/api/metrics", api::report),
         Route::get("/api/metrics", read, api::buckets),
         Route::get("/api/metrics/names", read, api::names),
+        Route::get("/api/metrics/labels", read, api::labels),
         Route::get("/api/projects", read, api::projects),
         Route::get("/api/dashboard", read, api::dashboard),
         Route::get("/federate", read, federate::federate),

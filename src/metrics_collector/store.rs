@@ -18,6 +18,8 @@ use crate::error::Result;
 
 /// Values of a label that are answered apart.
 const GROUPS_MAX: usize = 50;
+/// Values of a label that are listed.
+const LABEL_VALUES_MAX: usize = 100;
 
 /// How wide a bucket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -338,6 +340,13 @@ pub(super) struct Metric {
     r#type: String,
 }
 
+/// A label and the first of its values, in alphabetical order.
+#[derive(Debug, Serialize)]
+pub(super) struct Label {
+    name: String,
+    values: Vec<String>,
+}
+
 /// The names of all metrics, of one project or of all, in alphabetical order.
 pub(super) fn names(connection: &Connection, project: Option<&str>) -> Result<Vec<Metric>> {
     let mut read = connection.prepare_cached(
@@ -345,6 +354,25 @@ pub(super) fn names(connection: &Connection, project: Option<&str>) -> Result<Ve
     )?;
     let metric = |row: &Row<'_>| Ok(Metric { name: row.get(0)?, r#type: row.get(1)? });
     Ok(read.query_map([project], metric)?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The labels that tell the series of a metric apart, in alphabetical order.
+pub(super) fn labels(connection: &Connection, name: &str, project: Option<&str>) -> Result<Vec<Label>> {
+    let mut read = connection.prepare_cached(
+        "SELECT DISTINCT label.key, label.value FROM series, json_each(series.labels) AS label
+             WHERE name = ?1 AND (?2 IS NULL OR project = ?2) ORDER BY label.key, label.value",
+    )?;
+    let mut rows = read.query((name, project))?;
+    let mut labels: Vec<Label> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, value): (String, String) = (row.get(0)?, row.get(1)?);
+        match labels.last_mut().filter(|label| label.name == name) {
+            Some(label) if label.values.len() < LABEL_VALUES_MAX => label.values.push(value),
+            Some(_) => {}
+            None => labels.push(Label { name, values: vec![value] }),
+        }
+    }
+    Ok(labels)
 }
 
 /// The names of all projects, in alphabetical order.

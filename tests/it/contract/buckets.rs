@@ -345,3 +345,32 @@ fn labels_that_are_dropped_tell_no_series_apart() {
         check();
     }
 }
+
+#[test]
+fn labels_are_listed_with_their_first_values() {
+    let collector = Setup::metrics_collector().start();
+    collector.get("/api/metrics/labels?name=ms").expect(200).has(json!({ "labels": [] }));
+    collector.get("/api/metrics/labels").expect(400).says("name");
+    let item = |name: &str, project: &str, labels: Value| {
+        json!({ "name": name, "type": "histogram", "value": 1, "project": project, "labels": labels })
+    };
+    let wide = |n: u32| item("ms", "blog", json!({ "post": format!("{n:03}") }));
+    send(&collector, &(0..150).map(wide).collect::<Vec<_>>());
+    send(
+        &collector,
+        &[
+            item("ms", "shop", json!({ "shop": "west", "fast": true, "session_id": "s" })),
+            item("ms", "shop", json!({ "shop": "east \"1\"" })),
+            item("other", "shop", json!({ "of": "another metric" })),
+        ],
+    );
+    let label = |name: &str, values: &[&str]| json!({ "name": name, "values": values });
+    let expected = [label("fast", &["true"]), label("shop", &["east \"1\"", "west"])];
+    let body = collector.get("/api/metrics/labels?name=ms&project=shop").expect(200).json();
+    assert_eq!(body, json!({ "labels": expected }));
+    let body = collector.get("/api/metrics/labels?name=ms").expect(200).json();
+    let names: Vec<&Value> = body["labels"].as_array().unwrap().iter().map(|label| &label["name"]).collect();
+    assert_eq!(names, ["fast", "post", "shop"]);
+    let posts = body["labels"][1]["values"].as_array().unwrap();
+    assert_eq!((posts.len(), posts[0].as_str(), posts[99].as_str()), (100, Some("000"), Some("099")));
+}

@@ -20,6 +20,7 @@ fn every_route_of_the_collector_declares_its_scope() {
         ("points of shop and blog", batch(&[json!("shop"), json!("blog")])),
         ("buckets", Request::get("/api/metrics?name=n")),
         ("names", Request::get("/api/metrics/names")),
+        ("labels", Request::get("/api/metrics/labels?name=n")),
         ("projects", Request::get("/api/projects")),
         ("dashboard", Request::get("/api/dashboard")),
         ("federate", Request::get("/federate")),
@@ -28,13 +29,13 @@ fn every_route_of_the_collector_declares_its_scope() {
         ("health", Request::get("/health")),
     ];
     for (key, expected) in [
-        (KEY, [202, 202, 200, 200, 200, 200, 200, 200, 404, 200]),
-        ("app-key", [202, 202, 403, 403, 403, 403, 403, 403, 404, 200]),
-        ("eye-key", [403, 403, 200, 200, 200, 200, 200, 200, 404, 200]),
-        ("ops-key", [403, 403, 200, 200, 200, 200, 200, 200, 404, 200]),
-        ("shop:key", [202, 403, 403, 403, 403, 403, 403, 403, 404, 200]),
-        ("no-key", [401, 401, 401, 401, 401, 401, 401, 401, 401, 200]),
-        ("", [401, 401, 401, 401, 401, 401, 401, 401, 401, 200]),
+        (KEY, [202, 202, 200, 200, 200, 200, 200, 200, 200, 404, 200]),
+        ("app-key", [202, 202, 403, 403, 403, 403, 403, 403, 403, 404, 200]),
+        ("eye-key", [403, 403, 200, 200, 200, 200, 200, 200, 200, 404, 200]),
+        ("ops-key", [403, 403, 200, 200, 200, 200, 200, 200, 200, 404, 200]),
+        ("shop:key", [202, 403, 403, 403, 403, 403, 403, 403, 403, 404, 200]),
+        ("no-key", [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 200]),
+        ("", [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 200]),
     ] {
         for ((what, request), status) in routes.iter().zip(expected) {
             let answer = service.send(&request.clone().header("X-API-Key", key));
