@@ -77,7 +77,7 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     env.finish().map_err(Failure::Settings)?;
     let mut routes = routes();
     routes.extend(service::routes(common.metrics_open));
-    routes.extend(web.routes(&[]));
+    routes.extend(web.routes(service::interface!("metrics-collector")));
     let (bound, settings, database) = common.open("monlight-metrics-collector", SCHEMA, commands::shrink)?;
     let reader = Arc::new(Reader {
         hasher: Default::default(),
