@@ -6,7 +6,7 @@ import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const TITLES = { "error-tracker": "Errors", "metrics-collector": "Metrics" };
+const TITLES = { "error-tracker": "Errors", "log-viewer": "Logs", "metrics-collector": "Metrics" };
 const SCRIPT_BYTES_MAX = 60_000;
 
 const page = await readFile(join(HERE, "shared/index.html"), "utf8");

@@ -87,7 +87,7 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     env.finish().map_err(Failure::Settings)?;
     let mut routes = routes();
     routes.extend(service::routes(common.metrics_open));
-    routes.extend(web.routes(&[]));
+    routes.extend(web.routes(service::interface!("log-viewer")));
     let (bound, settings, database) = common.open("monlight-log-viewer", SCHEMA, commands::shrink)?;
     let limits = config.limits;
     // The limits may be smaller than they were, and no answer shows more than they allow.

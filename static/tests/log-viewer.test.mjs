@@ -1,0 +1,393 @@
+import assert from "node:assert/strict";
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { browser, isAccessible, KEY, service, skip, until } from "./harness.mjs";
+
+const PAYLOADS = [
+  "<img src=x onerror=alert(1)>",
+  "<script>alert(1)</script>",
+  '"><svg onload=alert(1)>',
+  "\u001b[31m<b onclick=alert(1)>{{alert(1)}}\u001b[0m",
+  "\u001b]8;;javascript:alert(1)\u0007click alert\u001b]8;;\u0007",
+];
+const LONG = 100_000;
+const MINUTE_MS = 60_000;
+
+/** @type {Awaited<ReturnType<typeof service>>} */
+let viewer;
+/** @type {Awaited<ReturnType<typeof service>>} */
+let large;
+/** @type {Awaited<ReturnType<typeof browser>>} */
+let chrome;
+let folder;
+
+/** A container as Docker writes it down. Answers what adds lines to it. */
+function container(name, { driver = "json-file", project = "" } = {}) {
+  const id = Buffer.from(name).toString("hex").padEnd(64, "0").slice(0, 64);
+  const place = join(folder, "containers", id);
+  mkdirSync(place, { recursive: true });
+  const log = join(place, `${id}-json.log`);
+  const config = {
+    ID: id,
+    Name: `/${name}`,
+    LogPath: driver === "json-file" ? log : "",
+    Config: { Image: "shop:1", Labels: project ? { "com.docker.compose.project": project } : {} },
+    HostConfig: { LogConfig: { Type: driver, Config: {} } },
+    State: { Running: true },
+  };
+  writeFileSync(join(place, "config.v2.json"), JSON.stringify(config));
+  writeFileSync(join(place, "hostconfig.json"), JSON.stringify(config.HostConfig));
+  return (lines, times = lines.map(() => Date.now())) => {
+    const records = lines.map((line, index) => {
+      const time = new Date(times[index]).toISOString();
+      return `${JSON.stringify({ log: `${line}\n`, stream: "stdout", time })}\n`;
+    });
+    appendFileSync(log, records.join(""));
+  };
+}
+
+/** Waits until so many entries are stored. */
+const stored = (service, count) =>
+  until(async () => (await service.ask("GET", "/api/logs/stats")).total_logs >= count, `${count} entries`);
+const rows = (page) => page.locator(".lines .row:not(.waits)");
+const shows = (page, text) => until(() => page.locator(".state").getByText(text).isVisible(), `the list says ${text}`);
+const add = {};
+let total = 0;
+
+before(async () => {
+  if (skip) {
+    return;
+  }
+  folder = mkdtempSync(join(tmpdir(), "monlight-logs-"));
+  const now = Date.now();
+  add.web = container("web", { project: "shop" });
+  add.db = container("db", { project: "shop" });
+  container("quiet", { driver: "journald" });
+  const lines = Array.from({ length: 300 }, (_, n) =>
+    n % 10 === 0 ? `ERROR payment ${n} failed` : `INFO request ${n} ok`,
+  );
+  add.web(
+    lines,
+    lines.map((_, n) => now - (300 - n) * MINUTE_MS),
+  );
+  const special = [
+    "plain \u001b[32mgreen\u001b[0m and \u001b[1;31mred\u001b[0m",
+    '{"level":"info","msg":"cart saved","cart":{"id":12345678901234567890,"items":[1,2],"empty":{}}}',
+    "WARNING slow query from 10.0.0.1",
+    ...PAYLOADS,
+  ];
+  add.db(
+    special,
+    special.map((_, n) => now - 30_000 + n),
+  );
+  total = lines.length + special.length;
+  writeFileSync(join(folder, "many.log"), "");
+  viewer = await service("log-viewer", { LOG_SOURCES: join(folder, "containers"), TAIL_BUFFER: "10000000" });
+  const many = join(folder, "many.log");
+  const text = Array.from({ length: LONG }, (_, n) => `${n % 7 === 0 ? "WARNING" : "INFO"} number ${n} of many`);
+  writeFileSync(many, `${text.join("\n")}\n`);
+  const settings = { LOG_SOURCES: join(folder, "none"), LOG_FILES: `many=${many}`, MAX_ENTRIES: "200000" };
+  mkdirSync(settings.LOG_SOURCES);
+  large = await service("log-viewer", { ...settings, TAIL_BUFFER: "100000000" });
+  chrome = await browser();
+  await stored(viewer, total);
+});
+
+after(async () => {
+  await viewer?.stop();
+  await large?.stop();
+  if (folder) {
+    rmSync(folder, { recursive: true });
+  }
+  await chrome?.close();
+});
+
+test("whoever is signed in and has no logs learns how to get some", { skip }, async () => {
+  const empty = await service("log-viewer", { LOG_SOURCES: join(folder, "none") });
+  const page = await chrome.visit(empty.url, { key: null });
+  await page.getByLabel("API key").waitFor();
+  await isAccessible(page, "sign in");
+  await page.getByLabel("API key").fill(KEY);
+  await page.keyboard.press("Enter");
+  await page.getByText("No logs are followed yet").waitFor();
+  assert.match(await page.locator(".empty pre").innerText(), /LOG_SOURCES=.*\nLOG_FILES=/);
+  await isAccessible(page, "no logs");
+  await page.close();
+  await empty.stop();
+});
+
+test("lines are listed and filtered by what stands in the URL", { skip }, async () => {
+  const page = await chrome.visit(viewer.url);
+  await shows(page, `${total} lines, live`);
+  await isAccessible(page, "list");
+  await page.getByText("Not followed: ").waitFor();
+  const web = page.getByRole("button", { name: /^web\s*300$/ });
+  await web.click();
+  await shows(page, "300 lines");
+  assert.match(page.url(), /\?container=web$/);
+  await page.getByRole("button", { name: /^ERROR\s*30$/ }).click();
+  await shows(page, "30 lines");
+  assert.match(page.url(), /level=ERROR/);
+  assert.ok((await rows(page).allInnerTexts()).every((text) => text.includes("payment")));
+  const copy = await chrome.visit(page.url());
+  await shows(copy, "30 lines");
+  assert.equal(await copy.getByRole("button", { name: /^ERROR\s*30$/ }).getAttribute("aria-pressed"), "true");
+  await copy.close();
+  await page.goBack();
+  await shows(page, "300 lines");
+  await page.goBack();
+  await shows(page, `${total} lines`);
+  await page.goForward();
+  await shows(page, "300 lines");
+
+  await page.keyboard.press("/");
+  await page.keyboard.type("payment 100");
+  await shows(page, "1 line");
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Clear all" }).click();
+  await shows(page, `${total} lines`);
+  await page.goto(`${viewer.url}/?level=${encodeURIComponent(">=WARNING")}`);
+  await shows(page, "31 lines");
+  await page.goto(`${viewer.url}/?container=none-such`);
+  await page.getByText("No line fits these filters").waitFor();
+  await isAccessible(page, "nothing fits");
+});
+
+test("words, parts and regular expressions are looked for, and what was done is said", { skip }, async () => {
+  const page = await chrome.visit(viewer.url, { refused: 422 });
+  const search = page.getByRole("searchbox");
+  const note = page.getByText("searched as plain words");
+  await page.getByText("Syntax").click();
+  await page.getByText("words that begin so").waitFor();
+  await isAccessible(page, "syntax of searches");
+  await search.fill("slow quer*");
+  await shows(page, "1 line");
+  assert.equal(await note.count(), 0);
+  await search.fill("10.0.0.1");
+  await note.waitFor();
+  await shows(page, "1 line");
+  await search.fill("ayment");
+  await page.getByText("No line fits these filters").waitFor();
+  await page.getByLabel("As").selectOption("contains");
+  await shows(page, "30 lines");
+  assert.match(page.url(), /\?contains=ayment$/);
+  await page.getByLabel("As").selectOption("regex");
+  await search.fill("^ERROR payment (10|20)0");
+  await shows(page, "2 lines");
+  assert.match(page.url(), /\?regex=/);
+  await search.fill("(");
+  await page.getByRole("alert").getByText(/regex/).waitFor();
+});
+
+test("what a terminal or a browser would obey is shown as text", { skip }, async () => {
+  const page = await chrome.visit(`${viewer.url}/?container=db`);
+  await shows(page, "8 lines");
+  const green = page.locator(".lines .text .f2");
+  assert.equal(await green.innerText(), "green");
+  assert.equal(await page.locator(".lines .text .f1.bold").innerText(), "red");
+  const texts = await rows(page).locator(".text").allInnerTexts();
+  for (const payload of PAYLOADS.slice(0, 3)) {
+    assert.ok(texts.includes(payload), `${payload} in ${texts}`);
+  }
+  assert.ok(texts.includes("<b onclick=alert(1)>{{alert(1)}}") && texts.includes("click alert"), String(texts));
+  for (const fold of await page.locator(".lines .fold").all()) {
+    await fold.click();
+  }
+  assert.equal(await page.locator(".opened").count(), 8);
+  const json = await page.locator(".opened pre").filter({ hasText: "cart saved" }).innerText();
+  assert.match(json, /^\{\n {2}"level": "info",\n/);
+  assert.match(json, /\n {4}"id": 12345678901234567890,\n {4}"items": \[\n {6}1,\n {6}2\n {4}\],\n {4}"empty": \{\}\n/);
+  await isAccessible(page, "opened lines");
+  assert.equal(await page.locator(".lines img, .lines svg, .lines b, .lines script").count(), 0);
+});
+
+test("what is new shows at once, waits while one reads or pauses, and is a jump away", { skip }, async () => {
+  const page = await chrome.visit(`${viewer.url}/?container=web`);
+  await shows(page, "live");
+  const first = rows(page).first();
+  add.web(["INFO first of the new"]);
+  await until(async () => (await first.innerText()).includes("first of the new"), "a line that came");
+  await page.keyboard.press("p");
+  await shows(page, "paused");
+  add.web(["INFO second of the new"]);
+  const jump = page.getByRole("button", { name: "Jump to newest (1)" });
+  await jump.waitFor();
+  assert.ok((await first.innerText()).includes("first of the new"), "pausing lets nothing in");
+  await page.keyboard.press("p");
+  await until(async () => (await first.innerText()).includes("second of the new"), "what waited");
+
+  await page.locator(".lines").hover();
+  await page.mouse.wheel(0, 900);
+  await until(async () => !(await rows(page).allInnerTexts()).join().includes("of the new"), "further down");
+  const before = await page.locator(".lines").evaluate((lines) => [lines.scrollTop, lines.innerText]);
+  add.web(["INFO third of the new"]);
+  await jump.waitFor();
+  assert.deepEqual(await page.locator(".lines").evaluate((lines) => [lines.scrollTop, lines.innerText]), before);
+  await isAccessible(page, "lines wait");
+  await page.keyboard.press("g");
+  await until(async () => (await first.innerText()).includes("third of the new"), "the newest");
+
+  // With a line opened at the top, too, somebody reads.
+  await page.keyboard.press("j");
+  await page.keyboard.press("j");
+  await page.keyboard.press("Enter");
+  await page.locator(".opened").waitFor();
+  assert.ok((await page.locator(".row.at").innerText()).includes("second of the new"));
+  add.web(["INFO fourth of the new"]);
+  await jump.waitFor();
+  assert.ok((await first.innerText()).includes("third of the new"));
+  await page.keyboard.press("k");
+  await page.keyboard.press("Escape");
+  await until(async () => (await first.innerText()).includes("fourth of the new"), "nobody reads any more");
+  total += 4;
+});
+
+test("a part of the histogram becomes the period", { skip }, async () => {
+  const page = await chrome.visit(`${viewer.url}/?level=ERROR`);
+  await shows(page, "30 lines");
+  const area = page.locator(".chart .area");
+  await area.locator("path.error").waitFor({ state: "attached" });
+  const box = await area.boundingBox();
+  await page.mouse.move(box.x + box.width * 0.25, box.y + 20);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.5, box.y + 20, { steps: 5 });
+  await isAccessible(page, "a part is chosen");
+  await page.mouse.up();
+  await shows(page, "in a period that has ended");
+  const query = new URL(page.url()).searchParams;
+  const span = Date.parse(query.get("until")) - Date.parse(query.get("since"));
+  assert.ok(span > 50 * MINUTE_MS && span < 110 * MINUTE_MS, `${span / MINUTE_MS} minutes`);
+  const shown = await rows(page).count();
+  assert.ok(shown >= 5 && shown <= 11, `${shown} rows`);
+  const { total } = await viewer.ask("GET", `/api/logs?${query}`);
+  assert.equal(shown, total);
+  await page.goBack();
+  await shows(page, "30 lines, live");
+  await page.getByLabel("Period").selectOption("60");
+  await until(() => page.url().includes("since="), "a period in the URL");
+  await page.getByRole("button", { name: /^from / }).click();
+  await until(() => !page.url().includes("since="), "no period any more");
+});
+
+test("a link to a line shows it among its neighbours", { skip }, async () => {
+  const page = await chrome.visit(`${viewer.url}/?search=payment`);
+  await shows(page, "30 lines");
+  await rows(page).filter({ hasText: "payment 150 " }).locator(".when").click();
+  const dialog = page.getByRole("dialog");
+  await dialog.locator('[aria-current="true"]').getByText("payment 150").first().waitFor();
+  assert.equal(await dialog.locator(".row").count(), 41);
+  await dialog.getByText("request 151 ok").waitFor();
+  await isAccessible(page, "context");
+  await dialog.getByRole("button", { name: "More before" }).click();
+  await until(async () => (await dialog.locator(".row").count()) === 150 + 21, "all before");
+  assert.match(page.url(), /search=payment&line=\d+$/);
+  const link = await chrome.visit(page.url());
+  await link.locator('dialog [aria-current="true"]').getByText("payment 150").first().waitFor();
+  await link.close();
+  await page.keyboard.press("Escape");
+  await until(() => !page.url().includes("line="), "the line is not in the URL any more");
+  await page.goBack();
+  await dialog.locator('[aria-current="true"]').waitFor();
+  await dialog.getByRole("button", { name: "All logs of that minute" }).click();
+  await until(() => /\?since=.*&until=/.test(page.url()), "that minute");
+  const gone = await chrome.visit(`${viewer.url}/?line=1`, { refused: 404 });
+  await gone.getByText("That line is not kept any more.").waitFor();
+});
+
+test("an export is what is filtered", { skip }, async () => {
+  const page = await chrome.visit(`${viewer.url}/?container=web&level=ERROR&contains=5`);
+  await shows(page, "lines");
+  const shown = await rows(page).locator(".text").allInnerTexts();
+  assert.ok(shown.length > 0 && shown.length < 30);
+  const read = async (name) => {
+    const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name }).click()]);
+    return readFileSync(await download.path(), "utf8")
+      .trim()
+      .split("\n");
+  };
+  const entries = (await read("NDJSON")).map((line) => JSON.parse(line));
+  assert.deepEqual(entries.map(({ message }) => message).reverse(), shown);
+  assert.equal((await read("text")).length, shown.length);
+});
+
+test("among 100,000 lines one scrolls through few nodes", { skip }, async () => {
+  await stored(large, LONG);
+  const page = await chrome.visit(large.url);
+  await shows(page, "100,000 lines");
+  const limits = [];
+  page.on("request", (request) => limits.push(Number(new URL(request.url()).searchParams.get("limit"))));
+  const lines = page.locator(".lines");
+  const height = await lines.evaluate((lines) => lines.scrollHeight);
+  for (const part of [0.1, 0.5, 0.25, 0.9, 1]) {
+    await lines.evaluate((lines, top) => lines.scrollTo(0, top), part * height);
+    const number = Math.round((LONG - 1) * (1 - part));
+    const seen = async () => {
+      const texts = await rows(page).locator(".text").allInnerTexts();
+      return texts.map((text) => Number(/number (\d+) of/.exec(text)?.[1]));
+    };
+    await until(async () => (await seen()).some((shown) => Math.abs(shown - number) < 40), `line ${number}`);
+    await until(async () => (await page.locator(".row.waits").count()) === 0, "all are there");
+    const numbers = await seen();
+    assert.deepEqual(
+      numbers,
+      numbers.map((_, index) => numbers[0] - index),
+    );
+    assert.ok((await page.locator(".lines .row").count()) < 300, "few nodes");
+  }
+  let most = 0;
+  for (let step = 0; step < 60; step++) {
+    await lines.evaluate((lines) => lines.scrollBy(0, -5_000));
+    most = Math.max(most, await page.locator(".lines .row").count());
+  }
+  assert.ok(most > 0 && most < 300, `${most} nodes`);
+  assert.ok(Math.max(...limits) <= 500, "no large page");
+  await isAccessible(page, "100,000 lines");
+
+  // Rows of other heights, some of them above: what is read stays.
+  await page.setViewportSize({ width: 500, height: 800 });
+  await page.keyboard.press("w");
+  await lines.evaluate((lines) => lines.scrollTo(0, lines.scrollHeight / 2));
+  await until(async () => (await page.locator(".row.waits").count()) === 0, "all are there");
+  const top = () =>
+    lines.evaluate((lines) => {
+      const edge = lines.getBoundingClientRect().top;
+      return [...lines.querySelectorAll(".row")].find((row) => row.getBoundingClientRect().bottom > edge + 1)
+        ?.textContent;
+    });
+  await page.waitForTimeout(300);
+  const read = await top();
+  await page.waitForTimeout(300);
+  assert.equal(await top(), read);
+  assert.ok((await page.locator(".lines .row").count()) < 300, "few nodes");
+});
+
+test("every view fits a phone, light and dark", { skip }, async () => {
+  const [line] = (await viewer.ask("GET", "/api/logs?contains=cart+saved")).logs;
+  for (const [view, ready] of [
+    ["", ".lines .row"],
+    ["?container=db", ".lines .row"],
+    [`?line=${line.id}`, 'dialog [aria-current="true"]'],
+  ]) {
+    for (const dark of [false, true]) {
+      const page = await chrome.visit(`${viewer.url}/${view}`, { width: 360, height: 740, dark });
+      await page.locator(ready).first().waitFor();
+      if (!view.includes("line")) {
+        await page.getByText("Filters", { exact: true }).click();
+        await page.getByRole("button", { name: /^web/ }).waitFor();
+        await page.keyboard.press("w");
+        await page.getByRole("button", { name: "Wrap" }).and(page.locator('[aria-pressed="true"]')).waitFor();
+      }
+      await isAccessible(page, `${view} at 360 px, ${dark ? "dark" : "light"}`);
+      await page.context().close();
+    }
+  }
+});
+
+test("help is a key away", { skip }, async () => {
+  const page = await chrome.visit(viewer.url);
+  await page.keyboard.press("?");
+  await page.getByRole("dialog").getByText("jump to the newest").waitFor();
+  await isAccessible(page, "help");
+});
