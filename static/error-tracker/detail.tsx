@@ -32,7 +32,8 @@ export function ErrorDetail({ id, session }: { id: string; session: Session }): 
   if (!value) {
     return <Loading />;
   }
-  const latest = value.occurrences[0];
+  // Not every page of a release is one that has a map.
+  const mapped = value.occurrences.find(({ extra }) => Array.isArray(extra?.frames));
   return (
     <article class="detail">
       <div class="bar">
@@ -88,7 +89,7 @@ export function ErrorDetail({ id, session }: { id: string; session: Session }): 
           <Copy label="Copy" text={() => value.traceback} />
         </div>
         <Trace trace={value.traceback} />
-        {latest && <Context occurrence={latest} />}
+        {mapped && <Context occurrence={mapped} />}
       </section>
       <section class="paper" aria-labelledby="occurrences">
         <h2 id="occurrences">

@@ -32,8 +32,8 @@ before(async () => {
 });
 
 after(async () => {
-  await tracker?.stop();
   await chrome?.close();
+  await tracker?.stop();
 });
 
 const report = (fields) =>

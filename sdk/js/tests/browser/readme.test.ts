@@ -28,7 +28,10 @@ after(async () => {
 /** The README's examples in a language, told of this relay. */
 const examples = (language: string): string[] =>
   [...README.matchAll(new RegExp(`\`\`\`${language}\\n(.*?)\`\`\``, "gs"))].map(([, code = ""]) =>
-    code.replace("PUBLIC_KEY", DSN).replace("https://relay.example.com", backend.url),
+    code
+      .replace("PUBLIC_KEY", DSN)
+      .replace("https://relay.example.com/monlight.min.js", backend.script)
+      .replace("https://relay.example.com", backend.url),
   );
 
 const arrived = (path: string, count: number): Promise<string[]> =>
