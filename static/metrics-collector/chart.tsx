@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 import { useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
-import { highest, latest, times, type Values } from "./data.ts";
+import { highest, latest, lonely, times, type Values } from "./data.ts";
 import { format, type Unit } from "./format.ts";
 import type { Frame, Span } from "./range.ts";
 
@@ -99,7 +99,7 @@ export function Chart(props: {
           ...Array.from({ length: count }, (_, index) => ({
             stroke: () => colors.of(`--line-${index + 1}`),
             width: 1.75,
-            points: { size: 4 },
+            points: { size: 5, filter: () => lonely(current.current.lines[index]?.values ?? []) },
           })),
         ],
         hooks: {

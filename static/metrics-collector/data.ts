@@ -85,3 +85,10 @@ export function highest(values: Values): number | null {
   const numbers = values.filter((value) => value !== null && value !== undefined);
   return numbers.length > 0 ? Math.max(...numbers) : null;
 }
+
+/** Where a value stands alone, so that no line shows it. */
+export function lonely(values: Values): number[] {
+  const known = values.flatMap((value, index) => (value === undefined ? [] : [{ value, index }]));
+  const isEnd = (at: number): boolean => (known[at]?.value ?? null) === null;
+  return known.flatMap(({ value, index }, at) => (value !== null && isEnd(at - 1) && isEnd(at + 1) ? [index] : []));
+}

@@ -218,13 +218,13 @@ function MetricView(props: { name: string; type: Kind; range: Range; project: st
       {labels.error && <Trouble error={labels.error} retry={labels.reload} />}
       {series.error && <Trouble error={series.error} retry={series.reload} />}
       {!series.value && !series.error && <Loading />}
-      {series.value && <Found series={series.value} name={name} show={show} range={range} />}
+      {series.value && <Found series={series.value} name={name} type={type} show={show} range={range} />}
     </>
   );
 }
 
-function Found(props: { series: Series; name: string; show: string; range: Range }): JSX.Element {
-  const { series, name, show, range } = props;
+function Found(props: { series: Series; name: string; type: Kind; show: string; range: Range }): JSX.Element {
+  const { series, name, type, show, range } = props;
   const { frame, groups, resolution } = series;
   if (groups.length === 0) {
     return (
@@ -281,7 +281,7 @@ function Found(props: { series: Series; name: string; show: string; range: Range
                 <tr key={index}>
                   <th scope="row">{label}</th>
                   <td>{count.toLocaleString("en")}</td>
-                  {[sum, lowest, most, sum / count].map((figure, column) => (
+                  {[type === "gauge" ? null : sum, lowest, most, sum / count].map((figure, column) => (
                     <td key={column}>{format(figure, unitOf(name))}</td>
                   ))}
                 </tr>

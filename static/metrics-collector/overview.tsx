@@ -207,7 +207,7 @@ function Host({ overview, range }: { overview: Overview; range: Range }): JSX.El
 
 export function Tile(props: {
   name: string;
-  figure: string;
+  figure: string | JSX.Element;
   mood?: string;
   children: JSX.Element | (string | number)[] | string;
 }): JSX.Element {

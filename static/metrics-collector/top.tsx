@@ -47,8 +47,8 @@ export function Top(props: {
           </Tile>
         )}
         {health?.last_aggregation && (
-          <Tile name="Rolled up" figure="">
-            <Moment at={health.last_aggregation} />
+          <Tile name="Rolled up" figure={<Moment at={health.last_aggregation} />}>
+            into minutes and hours
           </Tile>
         )}
       </dl>
