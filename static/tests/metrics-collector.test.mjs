@@ -233,7 +233,7 @@ test("dragging zooms, and nothing but the reader ends it", { skip }, async () =>
 
   // A link of another service.
   const moment = (ago) => new Date(Date.now() - ago * MINUTE_MS).toISOString();
-  await page.goto(`${collector.url}/?since=${moment(100)}&until=${moment(40)}`);
+  await page.goto(`${collector.url}/?period=1h&since=${moment(100)}&until=${moment(40)}`);
   await until(async () => Math.abs(Number(await figure(page, "Requests")) - 360) <= 12, "an hour's requests");
 });
 
@@ -300,8 +300,9 @@ test("nothing that was reported runs", { skip }, async () => {
     { name: "web_vitals_lcp", type: "histogram", value: 1, labels: { source: "browser", page: text }, project: text },
   ]);
   await report(points);
+  const page = await chrome.visit(collector.url);
   for (const payload of PAYLOADS) {
-    const page = await chrome.visit(`${collector.url}/?view=explore`);
+    await page.goto(`${collector.url}/?view=explore`);
     const params = { view: "explore", metric: payload, group_by: payload, labels: `${payload}:${payload}` };
     await page.locator(".picker .name", { hasText: payload }).first().click();
     await page.locator("h2.metric").waitFor();
@@ -319,9 +320,8 @@ test("nothing that was reported runs", { skip }, async () => {
       assert.equal(await choice(page, "Project").inputValue(), payload);
       await page.locator(".loading").waitFor({ state: "detached" });
     }
-    await page.close();
   }
-  const page = await chrome.visit(`${collector.url}/?view=vitals`);
+  await page.goto(`${collector.url}/?view=vitals`);
   await page.locator(".pages tbody tr").first().waitFor();
   const pages = await page.locator(".pages tbody th").allTextContents();
   assert.ok(pages.includes("<img src=x onerror=alert(1)>"), pages.join("\n"));
@@ -329,19 +329,20 @@ test("nothing that was reported runs", { skip }, async () => {
 
 test("every view fits a phone, light and dark", { skip }, async () => {
   const explore = "?view=explore&metric=http_requests_total&type=counter&group_by=endpoint";
-  for (const [view, ready] of [
+  const views = [
     ["", ".chart canvas"],
     ["?view=explore", ".picker li"],
     [explore, ".chart canvas"],
     ["?view=vitals", ".chart canvas"],
     ["?view=top", ".figures"],
     [`?since=${new Date(Date.now() - 3_600_000).toISOString()}`, ".chart canvas"],
-  ]) {
-    for (const dark of [false, true]) {
-      const page = await chrome.visit(`${collector.url}/${view}`, { width: 360, height: 740, dark });
+  ];
+  for (const dark of [false, true]) {
+    const page = await chrome.visit(collector.url, { width: 360, height: 740, dark });
+    for (const [view, ready] of views) {
+      await page.goto(`${collector.url}/${view}`);
       await page.locator(ready).first().waitFor();
       await isAccessible(page, `${view} at 360 px, ${dark ? "dark" : "light"}`);
-      await page.close();
     }
   }
 });
