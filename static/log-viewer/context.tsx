@@ -84,7 +84,7 @@ export function Context(props: {
                 filters={props.filters}
                 wrap
                 open={(entry.id === id) !== toggled.has(entry.id)}
-                current
+                reachable
                 chosen={entry.id === id}
                 onToggle={() => toggle(entry.id)}
                 onOpen={() => props.onOpen(entry.id)}

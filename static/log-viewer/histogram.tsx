@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 import { useRef, useState } from "preact/hooks";
-import { get, query } from "../shared/api.ts";
+import { ApiError, get, query } from "../shared/api.ts";
 import { useLoaded } from "../shared/hooks.ts";
 import { absolute } from "../shared/time.ts";
 import { Trouble } from "../shared/ui.tsx";
@@ -18,7 +18,8 @@ export function Chart(props: { filters: Filters; onZoom: (since: string, until: 
   const [from, setFrom] = useState<number>();
   const [pointed, setPointed] = useState<number>();
   if (error && !value) {
-    return <Trouble error={error} retry={reload} />;
+    // What is wrong with a filter stands where the lines would be.
+    return error instanceof ApiError && error.status === 422 ? null : <Trouble error={error} retry={reload} />;
   }
   if (!value) {
     return <div class="chart" />;

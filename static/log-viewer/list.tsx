@@ -9,6 +9,8 @@ import { Row } from "./row.tsx";
 const SPARE = 8;
 /** Browsers make nothing higher than some 17 million pixels. */
 const ROWS_MAX = 400_000;
+/** A row's height until it is known which the style gives it. */
+const USUAL_PX = 24;
 /** What one scrolls past is not asked for. */
 const SETTLE_MS = 80;
 
@@ -24,7 +26,7 @@ export function LineList(props: {
 }): JSX.Element {
   const { lines, wrap } = props;
   const scroller = useRef<HTMLDivElement>(null);
-  const [seen, setSeen] = useState({ top: 0, height: 0, width: 0, usual: 22 });
+  const [seen, setSeen] = useState({ top: 0, height: 0, width: 0, usual: USUAL_PX });
   const [at, setAt] = useState<number>();
   const [open, setOpen] = useState<ReadonlySet<number>>(new Set());
   // With any of these, heights are others.
@@ -36,7 +38,13 @@ export function LineList(props: {
   const first = Math.max(0, topmost - SPARE);
 
   // Below the newest line, or with one in view that was opened or gone to, somebody reads.
-  lines.held = props.paused || seen.top > 4 || at !== undefined || open.size > 0;
+  const held = props.paused || seen.top > 4 || at !== undefined || open.size > 0;
+  lines.held = held;
+  useEffect(() => {
+    if (!held && lines.waiting > 0) {
+      lines.release();
+    }
+  }, [held, lines]);
 
   useLayoutEffect(() => {
     const element = scroller.current;
@@ -44,7 +52,7 @@ export function LineList(props: {
       return;
     }
     const look = (): void => {
-      const usual = Number.parseFloat(getComputedStyle(element).getPropertyValue("--row")) || 22;
+      const usual = Number.parseFloat(getComputedStyle(element).getPropertyValue("--row")) || USUAL_PX;
       setSeen({ top: element.scrollTop, height: element.clientHeight, width: element.clientWidth, usual });
     };
     look();
@@ -156,7 +164,8 @@ export function LineList(props: {
           filters={lines.filters}
           wrap={wrap}
           open={open.has(entry.id)}
-          current={at === undefined ? index === topmost : key === at}
+          current={key === at}
+          reachable={at === undefined ? index === topmost : key === at}
           place={{ index, count: lines.count, key }}
           onToggle={() => toggle(entry.id)}
           onOpen={() => props.onOpen(entry.id)}

@@ -174,7 +174,7 @@ function Find(props: {
         onSearch={(text) => props.onFilter({ [mode]: text })}
       />
       <Choice
-        label="As"
+        label="Search for"
         value={mode}
         options={MODES.map(([mode, shown]): [string, string] => [mode, shown])}
         onChoose={choose}

@@ -23,7 +23,9 @@ export function Row(props: {
   wrap: boolean;
   open: boolean;
   /** Whether the keys are here. */
-  current: boolean;
+  current?: boolean;
+  /** Whether the Tab key comes here. */
+  reachable: boolean;
   /** Whether the link that is looked at means this line. */
   chosen?: boolean;
   place?: { index: number; count: number; key: number };
@@ -40,7 +42,7 @@ export function Row(props: {
       props.onOpen();
     }
   };
-  const tabIndex = props.current ? 0 : -1;
+  const tabIndex = props.reachable ? 0 : -1;
   return (
     <li
       class={`row ${entry.level.toLowerCase()}${props.current ? " at" : ""}${props.wrap || open ? " tall" : ""}`}

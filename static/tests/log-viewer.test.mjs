@@ -170,10 +170,10 @@ test("words, parts and regular expressions are looked for, and what was done is 
   await shows(page, "1 line");
   await search.fill("ayment");
   await page.getByText("No line fits these filters").waitFor();
-  await page.getByLabel("As").selectOption("contains");
+  await page.getByLabel("Search for").selectOption("contains");
   await shows(page, "30 lines");
   assert.match(page.url(), /\?contains=ayment$/);
-  await page.getByLabel("As").selectOption("regex");
+  await page.getByLabel("Search for").selectOption("regex");
   await search.fill("^ERROR payment (10|20)0");
   await shows(page, "2 lines");
   assert.match(page.url(), /\?regex=/);
