@@ -19,7 +19,7 @@ export function Chart(props: { filters: Filters; onZoom: (since: string, until: 
   const [pointed, setPointed] = useState<number>();
   if (error && !value) {
     // What is wrong with a filter stands where the lines would be.
-    return error instanceof ApiError && error.status === 422 ? null : <Trouble error={error} retry={reload} />;
+    return error instanceof ApiError && error.status === 400 ? null : <Trouble error={error} retry={reload} />;
   }
   if (!value) {
     return <div class="chart" />;
