@@ -351,9 +351,9 @@ fn labels_are_listed_with_their_first_values() {
     let collector = Setup::metrics_collector().start();
     collector.get("/api/metrics/labels?name=ms").expect(200).has(json!({ "labels": [] }));
     collector.get("/api/metrics/labels").expect(400).says("name");
-    let item = |name: &str, project: &str, labels: Value| {
+    fn item(name: &str, project: &str, labels: Value) -> Value {
         json!({ "name": name, "type": "histogram", "value": 1, "project": project, "labels": labels })
-    };
+    }
     let wide = |n: u32| item("ms", "blog", json!({ "post": format!("{n:03}") }));
     send(&collector, &(0..150).map(wide).collect::<Vec<_>>());
     send(
