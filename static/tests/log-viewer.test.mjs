@@ -193,6 +193,13 @@ test("words, parts and regular expressions are looked for, and what was done is 
   assert.match(page.url(), /\?regex=/);
   await search.fill("(");
   await page.getByRole("alert").getByText(/regex/).waitFor();
+  // As a search that had no time for all of many more lines.
+  await page.route("**/api/logs?*", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...(await response.json()), partial: true } });
+  });
+  await search.fill("ERROR payment");
+  await page.getByText("There was not time to look through everything").waitFor();
 });
 
 test("what a terminal or a browser would obey is shown as text", { skip }, async () => {
