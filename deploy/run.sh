@@ -86,7 +86,7 @@ cat <<END
   metrics-collector   $metrics     the same key
   browser-relay       $relay     the same key; pages of the project demo hold $public_key
 
-Open $errors in a browser and sign in with that key.
+Open $errors, $logs or $metrics in a browser and sign in with that key.
 
 Report an error, and see what is there:
 
