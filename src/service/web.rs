@@ -1,4 +1,4 @@
-//! A service's interface for people: its files, and how somebody signs in with a key.
+//! Files that a service carries inside, its interface for people above all, and how somebody signs in with a key.
 
 use std::io::Read as _;
 use std::sync::Arc;

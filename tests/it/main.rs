@@ -15,6 +15,7 @@ mod collector_federate;
 mod collector_import;
 mod collector_percentiles;
 mod contract;
+mod dice;
 mod docker;
 mod durability;
 mod harness;

@@ -14,6 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
+use crate::dice::Dice;
 use crate::harness::{Folder, Service, Setup, signal, wait_until};
 
 const RUNS_DEFAULT: u64 = 20;
@@ -23,27 +24,6 @@ const PIECE_BYTES: usize = 16_384;
 const FILE_BYTES_MAX: usize = 10_000;
 /// Files besides the one that is written to; what is rotated out of the last is gone.
 const ROTATED_MAX: usize = 4;
-
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): all that a seed needs to stand for a run.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn one_in(&mut self, count: usize) -> bool {
-        self.below(count) == 0
-    }
-}
 
 /// One container: its folder, its files, and everything it ever wrote, by stream.
 struct Container {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::dice::Dice;
 use crate::harness::{Client, Folder, Request, Service, Setup};
 use crate::logs::{Container, encoded, has};
 
@@ -127,67 +128,50 @@ fn texts_are_looked_through_where_words_do_not_help() {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    /// Bytes that somebody may send as a search: words, syntax, letters of all kinds, and what is no text at all.
-    fn search(&mut self) -> Vec<u8> {
-        const WORDS: [&str; 20] = [
-            "line",
-            "error",
-            "timeout",
-            "a",
-            "e*",
-            "l*",
-            "10.0.0.1",
-            "foo-bar",
-            "C++",
-            "ü",
-            "支付",
-            "message",
-            "\u{1f600}",
-            "1",
-            "\"open",
-            "close\"",
-            "\"a phrase\"",
-            "message:",
-            "-message",
-            "{message}",
-        ];
-        const SYNTAX: [&str; 22] = [
-            " ", " AND ", " OR ", " NOT ", "NEAR(", ")", "(", "\"", "*", "^", "+", ":", "-", ",", "{", "}", "'", "\\",
-            ";", "--", "\0", "%",
-        ];
-        let mut search = Vec::new();
-        let parts = if self.below(40) == 0 { 400 } else { 1 + self.below(12) };
-        for _ in 0..parts {
-            match self.below(10) {
-                0..=3 => search.extend(WORDS[self.below(WORDS.len())].bytes()),
-                4..=7 => search.extend(SYNTAX[self.below(SYNTAX.len())].bytes()),
-                8 => {
-                    let letter = char::from_u32(self.below(0x11_0000) as u32).unwrap_or('\u{fffd}');
-                    search.extend(letter.to_string().bytes());
-                }
-                _ => search.push(self.below(256) as u8),
+/// Bytes that somebody may send as a search: words, syntax, letters of all kinds, and what is no text at all.
+fn any_search(dice: &mut Dice) -> Vec<u8> {
+    const WORDS: [&str; 20] = [
+        "line",
+        "error",
+        "timeout",
+        "a",
+        "e*",
+        "l*",
+        "10.0.0.1",
+        "foo-bar",
+        "C++",
+        "ü",
+        "支付",
+        "message",
+        "\u{1f600}",
+        "1",
+        "\"open",
+        "close\"",
+        "\"a phrase\"",
+        "message:",
+        "-message",
+        "{message}",
+    ];
+    const SYNTAX: [&str; 22] = [
+        " ", " AND ", " OR ", " NOT ", "NEAR(", ")", "(", "\"", "*", "^", "+", ":", "-", ",", "{", "}", "'", "\\", ";",
+        "--", "\0", "%",
+    ];
+    let mut search = Vec::new();
+    let parts = if dice.below(40) == 0 { 400 } else { 1 + dice.below(12) };
+    for _ in 0..parts {
+        match dice.below(10) {
+            0..=3 => search.extend(WORDS[dice.below(WORDS.len())].bytes()),
+            4..=7 => search.extend(SYNTAX[dice.below(SYNTAX.len())].bytes()),
+            8 => {
+                let letter = char::from_u32(dice.below(0x11_0000) as u32).unwrap_or('\u{fffd}');
+                search.extend(letter.to_string().bytes());
             }
+            _ => search.push(dice.below(256) as u8),
         }
-        // With its escapes it has to fit into a request's head.
-        search.truncate(4_000);
-        search
     }
+    // With its escapes it has to fit into a request's head.
+    search.truncate(4_000);
+    search
 }
 
 #[test]
@@ -204,7 +188,7 @@ fn any_search_at_all_is_answered_in_time_and_memory() {
     let mut modes = [0u32; 3];
     let mut client: Client = viewer.connect();
     for number in 0..FUZZED {
-        let search = dice.search();
+        let search = any_search(&mut dice);
         let asked = Instant::now();
         let answer = client.send(&Request::get(&format!("/api/logs?limit=5&search={}", encoded(&search))));
         let took = asked.elapsed();
