@@ -276,6 +276,7 @@ impl Door {
             keep_alive: pending.head.keep_alive() && !self.around.stopping,
             head_only: pending.admitted.head_only,
             chunks: pending.head.knows_chunks(),
+            gzip: pending.head.accepts("gzip"),
             sharing: pending.admitted.sharing.clone(),
             pipelined: connection.has_input(),
             charge: Some(connection.take_charge(&self.around.budget)),

@@ -181,6 +181,21 @@ impl Head {
         !self.http_10
     }
 
+    /// Whether the client understands answers in this coding (RFC 9110, section 12.5.3).
+    pub(super) fn accepts(&self, coding: &str) -> bool {
+        let mut items = self.all("accept-encoding").flat_map(|value| value.split(|byte| *byte == b','));
+        items.any(|item| {
+            let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding.as_bytes()));
+            // A weight of zero, with up to three decimals, means: anything but this.
+            let refused = |part: &[u8]| {
+                let weight = part.strip_prefix(b"q=").or_else(|| part.strip_prefix(b"Q="));
+                weight.is_some_and(|weight| weight.iter().all(|byte| b"0.".contains(byte)))
+            };
+            named && !parts.any(refused)
+        })
+    }
+
     /// Whether the client wants the connection kept after the answer (RFC 9112, section 9.3).
     pub(super) fn keep_alive(&self) -> bool {
         let mut options = self.all("connection").flat_map(|value| value.split(|byte| *byte == b','));

@@ -39,6 +39,25 @@ fn an_endless_head_is_refused_at_16_kib() {
 }
 
 #[test]
+fn a_coding_is_accepted_when_it_is_named_and_not_weighed_nought() {
+    for (field, expected) in [
+        ("gzip", true),
+        ("br, GZip;q=0.5", true),
+        ("deflate;q=1 , gzip ; q=1.0", true),
+        ("gzip;q=0", false),
+        ("gzip; Q=0.000, br", false),
+        ("identity, br", false),
+        ("xgzip", false),
+        ("", false),
+    ] {
+        let text = format!("GET / HTTP/1.1\r\nHost: x\r\nAccept-Encoding: {field}\r\n\r\n");
+        assert_eq!(head(&text).unwrap().accepts("gzip"), expected, "{field}");
+    }
+    let twice = "GET / HTTP/1.1\r\nHost: x\r\nAccept-Encoding: br\r\nAccept-Encoding: gzip\r\n\r\n";
+    assert!(head(twice).unwrap().accepts("gzip"));
+}
+
+#[test]
 fn framing_refuses_whatever_two_parties_could_read_differently() {
     for (fields, expected) in [
         ("", Ok(Framing::None)),

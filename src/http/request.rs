@@ -83,6 +83,12 @@ impl Request {
         self.head.all(name).next()
     }
 
+    /// Whether the client understands answers in this coding.
+    #[must_use]
+    pub fn accepts(&self, coding: &str) -> bool {
+        self.head.accepts(coding)
+    }
+
     /// The body; empty on routes that spool it.
     #[must_use]
     pub fn body(&self) -> &[u8] {

@@ -26,6 +26,8 @@ pub struct Responder {
     pub(super) head_only: bool,
     /// Whether the client knows chunks.
     pub(super) chunks: bool,
+    /// Whether the client understands packed answers.
+    pub(super) gzip: bool,
     /// Whom the answer is shared with.
     pub(super) sharing: Option<Sharing>,
     /// Whether bytes of the next request have arrived already, for which no event will come.
@@ -68,6 +70,7 @@ impl Responder {
         // The request's bytes are gone by now; those who come next may have the room.
         drop(self.charge.take());
         self.doorstep.stats.answered(Some(self.route), response.status(), self.started.elapsed());
+        let response = if self.gzip { response.packed() } else { response };
         let response = Sharing::apply(self.sharing.as_ref(), response);
         let mut outgoing = Outgoing::new(response, self.keep_alive, self.head_only);
         let (rest, keep_alive) = match outgoing.write(&self.socket) {

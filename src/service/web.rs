@@ -235,16 +235,9 @@ pub fn file<S: State>(file: &'static File) -> Route<S> {
 }
 
 fn answer(file: &File, tag: &str, request: &Request) -> Response {
-    let accepted = request.header("accept-encoding").map(String::from_utf8_lossy).unwrap_or_default();
-    let accepts = |coding: &str| {
-        accepted.split(',').any(|item| {
-            let (name, weight) = item.split_once(';').unwrap_or((item, ""));
-            name.trim().eq_ignore_ascii_case(coding) && weight.trim() != "q=0"
-        })
-    };
-    let (coding, body) = if accepts("br") {
+    let (coding, body) = if request.accepts("br") {
         (Some("br"), file.brotli)
-    } else if accepts("gzip") {
+    } else if request.accepts("gzip") {
         (Some("gzip"), file.gzip)
     } else {
         (None, file.gzip)

@@ -15,6 +15,7 @@ use monlight::http::{
 
 use crate::harness::{Answer, Client, Folder, KEY, Request};
 
+const LONG: &str = "the same again, ";
 const SPOOLED_BYTES_MAX: usize = 3_000_000;
 
 struct Nothing;
@@ -37,6 +38,7 @@ fn routes() -> Vec<Route<Nothing>> {
         Route::get("/panics", Access::Open, |_, _| panic!("on purpose")),
         Route::get("/fails", Access::Open, |_, _| Err(Error::Internal("SELECT secret FROM place".into()))),
         Route::get("/fine", Access::Open, |_, _| Ok(Response::text(200, "fine".into()))),
+        Route::get("/long", Access::Open, |_, _| Ok(Response::text(200, LONG.repeat(1_000)))),
         Route::deferred(rule("/drops", Body::Memory), drops),
         Route::deferred(rule("/panics-later", Body::Memory), panics),
         Route::deferred(rule("/spooled", Body::Spooled(SPOOLED_BYTES_MAX)), measures),
@@ -92,6 +94,22 @@ fn whatever_a_handler_does_every_request_is_answered_and_the_pool_goes_on() {
         client.send(&Request::get("/fine")).expect(200);
     }
     assert!(running.server.stop(Duration::from_secs(5)));
+}
+
+#[test]
+fn a_long_answer_is_packed_for_who_can_unpack_it() {
+    let running = Running::start();
+    let asking = |path: &str| running.send(&Request::get(path).header("Accept-Encoding", "br;q=1.0, gzip;q=0.8"));
+    let packed = asking("/long").expect(200);
+    assert_eq!((packed.header("content-encoding"), packed.header("vary")), (Some("gzip"), Some("Accept-Encoding")));
+    assert!(packed.body.len() < 500, "{} bytes", packed.body.len());
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_string(&mut text).unwrap();
+    assert_eq!(text, LONG.repeat(1_000));
+    let short = asking("/fine").expect(200);
+    assert_eq!((short.text().as_str(), short.header("content-encoding")), ("fine", None));
+    let plain = running.send(&Request::get("/long")).expect(200);
+    assert_eq!((plain.text().as_str(), plain.header("content-encoding")), (text.as_str(), None));
 }
 
 #[test]
