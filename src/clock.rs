@@ -68,6 +68,12 @@ impl Timestamp {
         Self::from_ms(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// How much later than `earlier` this moment is; zero where it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0 - earlier.0).unwrap_or(0))
+    }
+
     /// The date and clock time, for formats other than RFC 3339.
     #[must_use]
     pub fn calendar(self) -> OffsetDateTime {

@@ -9,18 +9,19 @@ use serde::Serialize;
 use super::Collector;
 use super::commands::{Accepted, AddPoints, Measured, Reader};
 use super::dashboard::{self, Dashboard};
+use super::releases::{self, Release};
 use super::store::{self, Bucket, Group, Query, Resolution};
+use super::window::Window;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
 
-/// A clock that is further off than this is wrong, and the time of arrival stands for its own.
-const PAST_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// A clock that is further ahead than this is wrong, and the time of arrival stands for its own.
 const AHEAD_MAX: Duration = Duration::from_secs(600);
 /// The longest period that a dashboard shows by the minute: a chart has no room for more.
 const DASHBOARD_MINUTES_MAX: Duration = Duration::from_secs(6 * 3_600);
-const PERIOD_DEFAULT: &str = "24h";
-const PERIOD_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// The longest way back that charts show by the minute unless they are asked to.
+const BUCKETS_MINUTES_MAX: Duration = Duration::from_secs(86_400);
 
 /// `POST /api/metrics`
 pub(super) fn report(collector: &Collector, request: &Request) -> Result<AddPoints> {
@@ -43,7 +44,7 @@ pub(super) fn batch(
     for (point, dropped) in read {
         may_report(&point.project)?;
         let at = match point.at {
-            Some(at) if at < now.minus(PAST_MAX) || at > now.plus(AHEAD_MAX) => {
+            Some(at) if at < now.minus(reader.point_age_max) || at > now.plus(AHEAD_MAX) => {
                 corrected += 1;
                 now
             }
@@ -77,26 +78,25 @@ pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Respon
         groups: Option<Vec<Group>>,
     }
     let name = request.query("name").ok_or_else(|| Error::field("name", "is required"))?;
-    let period_text = request.query("period").unwrap_or(PERIOD_DEFAULT);
-    let period = period(period_text)?;
+    let window = Window::read(request, Timestamp::now())?;
     let resolution = match request.query("resolution") {
         Some("minute") => Resolution::Minute,
         Some("hour") => Resolution::Hour,
-        _ if period <= Duration::from_secs(86_400) => Resolution::Minute,
+        _ if window.reach() <= BUCKETS_MINUTES_MAX => Resolution::Minute,
         _ => Resolution::Hour,
     };
     let query = Query {
         name: name.to_owned(),
         project: request.query("project").map(str::to_owned),
         labels: label_pairs(request.query("labels").unwrap_or_default())?,
-        since: Timestamp::now().minus(period),
+        buckets: window.buckets(resolution),
         resolution,
         group_by: request.query("group_by").map(str::to_owned),
     };
     let (data, groups) = store::buckets(&*collector.core.readers.lend()?, &query)?;
     let groups = query.group_by.is_some().then_some(groups);
     let resolution = resolution.name();
-    Ok(Response::json(200, &Answer { name, resolution, period: period_text, data, groups }))
+    Ok(Response::json(200, &Answer { name, resolution, period: window.period(), data, groups }))
 }
 
 /// `GET /api/dashboard`
@@ -104,38 +104,30 @@ pub(super) fn dashboard(collector: &Collector, request: &Request) -> Result<Resp
     #[derive(Serialize)]
     struct Answer<'a> {
         period: &'a str,
+        resolution: &'static str,
         #[serde(flatten)]
         dashboard: Dashboard,
     }
-    let period_text = request.query("period").unwrap_or(PERIOD_DEFAULT);
-    let period = period(period_text)?;
-    let resolution = if period <= DASHBOARD_MINUTES_MAX.min(collector.retention.minutes) {
-        Resolution::Minute
-    } else {
-        Resolution::Hour
-    };
+    let now = Timestamp::now();
+    let window = Window::read(request, now)?;
+    let in_minutes = window.length() <= DASHBOARD_MINUTES_MAX && window.reach() <= collector.retention.minutes;
+    let resolution = if in_minutes { Resolution::Minute } else { Resolution::Hour };
+    let (project, buckets) = (request.query("project"), window.buckets(resolution));
     let reader = collector.core.readers.lend()?;
-    let dashboard =
-        dashboard::read(&reader, &collector.settled, request.query("project"), period, resolution, Timestamp::now())?;
-    Ok(Response::json(200, &Answer { period: period_text, dashboard }))
+    let dashboard = dashboard::read(&reader, &collector.settled, project, buckets, resolution, now)?;
+    Ok(Response::json(200, &Answer { period: window.period(), resolution: resolution.name(), dashboard }))
 }
 
-/// A span such as `30s`, `5m`, `1h`, `7d`.
-fn period(text: &str) -> Result<Duration> {
-    let rule = || Error::field("period", "must be a span such as 30s, 5m, 1h, 24h, 7d or 30d");
-    let (digits, unit) = text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(rule)?);
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return Err(rule()),
-    };
-    let number: u64 = digits.parse().map_err(|_| rule())?;
-    if number == 0 {
-        return Err(rule());
+/// `GET /api/metrics/releases`
+pub(super) fn releases(collector: &Collector, request: &Request) -> Result<Response> {
+    #[derive(Serialize)]
+    struct Releases {
+        releases: Vec<Release>,
     }
-    Ok(Duration::from_secs(number.saturating_mul(seconds)).min(PERIOD_MAX))
+    let window = Window::read(request, Timestamp::now())?;
+    let reader = collector.core.readers.lend()?;
+    let releases = releases::read(&reader, request.query("project"), |at| window.contains(at))?;
+    Ok(Response::json(200, &Releases { releases }))
 }
 
 /// `a:1,b:2`; a value may have colons of its own.
@@ -181,17 +173,6 @@ pub(super) fn projects(collector: &Collector, _: &Request) -> Result<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn periods_are_any_number_of_seconds_minutes_hours_or_days() {
-        for (text, seconds) in [("30s", 30), ("5m", 300), ("24h", 86_400), ("30d", 2_592_000)] {
-            assert_eq!(period(text).unwrap(), Duration::from_secs(seconds));
-        }
-        assert_eq!(period("99999999999999999d").unwrap(), PERIOD_MAX);
-        for text in ["", "h", "1", "0h", "1w", "-1h", "1.5h", "1 h", "99999999999999999999d"] {
-            assert!(period(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn label_filters_are_pairs() {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,8 @@ pub(super) struct Reader {
     pub(super) known: Mutex<Known>,
     pub(super) dropped_labels: Vec<String>,
     pub(super) caps: SeriesCaps,
+    /// A point that says it is older has a wrong clock.
+    pub(super) point_age_max: Duration,
 }
 
 impl Reader {

@@ -20,6 +20,11 @@ const OWN: &[Variable] = &[
     Variable::plain("RETENTION_RAW", "1", "Hours that points are kept as they came, 1-168"),
     Variable::plain("RETENTION_MINUTE", "24", "Hours that minutes are kept, 1-720"),
     Variable::plain("RETENTION_HOURLY", "30", "Days that hours are kept, 1-3650"),
+    Variable::plain(
+        "MAX_POINT_AGE",
+        "24",
+        "Hours back that a point's own time is believed, 1-8760; with more a past can be filled in",
+    ),
     Variable::plain("ROLLUP_DROP_LABELS", "session_id", "Labels that points keep and that do not tell series apart"),
     Variable::plain("MAX_SERIES", "20000", "Series in all; what comes after counts in one more of its name, 1-1000000"),
     Variable::plain(
@@ -44,6 +49,8 @@ pub(super) struct Config {
     pub(super) rollup_every: Duration,
     /// How long each tier is kept.
     pub(super) retention: Retention,
+    /// A point that says it is older has a wrong clock.
+    pub(super) point_age_max: Duration,
     /// Labels that do not tell series apart.
     pub(super) dropped_labels: Vec<String>,
     /// Series kept apart.
@@ -78,6 +85,7 @@ impl Config {
                 minutes: hours(env.number("RETENTION_MINUTE", 1..=720)),
                 hours: hours(24 * env.number("RETENTION_HOURLY", 1..=3_650u64)),
             },
+            point_age_max: hours(env.number("MAX_POINT_AGE", 1..=8_760u64)),
             dropped_labels: env.list("ROLLUP_DROP_LABELS"),
             caps: SeriesCaps {
                 in_all: env.number("MAX_SERIES", 1..=1_000_000),

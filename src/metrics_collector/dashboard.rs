@@ -103,16 +103,18 @@ struct Page {
     page_views: u64,
 }
 
-/// Hours that are over for this long stay as they are: points land at most 24 h back and are then rolled up. What was
-/// read of them is kept, since a month of hours is a lot to read for every look.
-const SETTLED_AFTER: Duration = Duration::from_secs(26 * 3_600);
+/// Hours that are over for this long, and for as long as points may be late, stay as they are: those are rolled up by
+/// then. What was read of them is kept, since a month of hours is a lot to read for every look.
+const SETTLED_AFTER: Duration = Duration::from_secs(2 * 3_600);
 /// How many such readings are kept, and how large each may be: every page and every metric counts.
 const SETTLED_KEPT_MAX: usize = 3;
 const SETTLED_ENTRIES_MAX: usize = 1_000;
 
 /// What was read of hours that are over, the latest reading last.
-#[derive(Default)]
-pub(super) struct Settled(Mutex<Vec<Reading>>);
+pub(super) struct Settled {
+    after: Duration,
+    readings: Mutex<Vec<Reading>>,
+}
 
 struct Reading {
     project: Option<String>,
@@ -121,6 +123,16 @@ struct Reading {
 }
 
 impl Settled {
+    /// Nothing yet, of points that may be as late as this.
+    pub(super) fn new(point_age_max: Duration) -> Self {
+        Self { after: point_age_max + SETTLED_AFTER, readings: Mutex::default() }
+    }
+
+    /// The first hour that may still change.
+    fn first_open(&self, now: Timestamp) -> i64 {
+        now.minus(self.after).hour()
+    }
+
     /// What is known of these hours, read if need be.
     fn read(
         &self,
@@ -129,7 +141,7 @@ impl Settled {
         read: impl FnOnce() -> Result<Span>,
     ) -> Result<Arc<Span>> {
         let same = |reading: &&Reading| reading.project.as_deref() == project && reading.buckets == buckets;
-        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = || self.readings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reading) = kept().iter().find(same) {
             return Ok(Arc::clone(&reading.span));
         }
@@ -146,32 +158,32 @@ impl Settled {
     }
 }
 
-/// Puts together the dashboard of one project or of all.
+/// Puts together the dashboard of one project or of all, in a range of buckets.
 pub(super) fn read(
     connection: &Connection,
     settled: &Settled,
     project: Option<&str>,
-    period: Duration,
+    buckets: Range<i64>,
     resolution: Resolution,
     now: Timestamp,
 ) -> Result<Dashboard> {
     let snapshot = connection.unchecked_transaction()?;
     let series = series(&snapshot, project)?;
-    let tier = Tier::since(&snapshot, now.minus(period), resolution, |id| {
+    let tier = Tier::open(&snapshot, buckets.start, resolution, |id| {
         let found = series.binary_search_by_key(&id, |series| series.id).ok().map(|index| &series[index])?;
         // Others are only counted.
         Some(found.measured.as_ref().map(Measured::detail).unwrap_or_default())
     })?;
-    let over = now.minus(SETTLED_AFTER).ms().div_euclid(resolution.ms());
     let mut span = Span::default();
-    let mut from = tier.first();
+    let mut from = buckets.start;
+    let over = if resolution == Resolution::Hour { settled.first_open(now).min(buckets.end) } else { from };
     // Where rollups wait for so long, hours that are over still change.
-    if resolution == Resolution::Hour && from < over && !tier.has_fresh_before(over) {
+    if from < over && !tier.has_fresh_before(over) {
         let old = settled.read(project, from..over, || Span::read(&snapshot, &tier, &series, from..over))?;
         span.merge(&old);
         from = over;
     }
-    span.merge(&Span::read(&snapshot, &tier, &series, from..i64::MAX)?);
+    span.merge(&Span::read(&snapshot, &tier, &series, from..buckets.end)?);
     Ok(span.show(resolution, caps::by_metric(&snapshot)?))
 }
 

@@ -10,6 +10,7 @@ mod federate;
 mod host;
 mod import;
 mod points;
+mod releases;
 mod rollup;
 mod series;
 mod sketch;
@@ -17,6 +18,7 @@ mod store;
 mod tally;
 mod vitals;
 mod whole;
+mod window;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,6 +57,7 @@ fn routes() -> Vec<Route<Collector>> {
         Route::get("/api/metrics", read, api::buckets),
         Route::get("/api/metrics/names", read, api::names),
         Route::get("/api/metrics/labels", read, api::labels),
+        Route::get("/api/metrics/releases", read, api::releases),
         Route::get("/api/projects", read, api::projects),
         Route::get("/api/dashboard", read, api::dashboard),
         Route::get("/federate", read, federate::federate),
@@ -84,12 +87,13 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
         known: Mutex::default(),
         dropped_labels: config.dropped_labels.clone(),
         caps: config.caps,
+        point_age_max: config.point_age_max,
     });
     let state = |core| Collector {
         core,
         reader,
         retention: config.retention,
-        settled: Default::default(),
+        settled: dashboard::Settled::new(config.point_age_max),
         facts: Mutex::default(),
     };
     service::serve(bound, settings, database, routes, state, |collector| {

@@ -14,7 +14,7 @@ use super::super::SCHEMA;
 use super::super::api::batch;
 use super::super::commands::{Expire, Fold, Reader, RollUp};
 use super::super::config::{Retention, SeriesCaps};
-use super::super::dashboard;
+use super::super::dashboard::{self, Settled};
 use super::super::points::Kind;
 use super::super::sketch::Sketch;
 use super::super::store::{self, Query, Resolution};
@@ -320,8 +320,7 @@ impl World {
         for (resolution, kept) in [(Resolution::Minute, RETENTION.minutes), (Resolution::Hour, RETENTION.hours)] {
             let mut tier = self.oracle.tier(resolution).clone();
             put(&mut tier, self.oracle.fresh(), resolution);
-            let since = self.now.minus(kept);
-            let first = since.ms().div_euclid(resolution.ms());
+            let first = self.now.minus(kept).ms().div_euclid(resolution.ms());
             let mut expected: BTreeMap<i64, Vec<(i64, f64)>> = BTreeMap::new();
             for ((series, bucket), points) in &tier {
                 if *bucket >= first && series / SETS == metric && sets.contains(&(series % SETS)) {
@@ -331,7 +330,7 @@ impl World {
             let (name, kind) = METRICS[metric];
             let labels = label.map(|value| ("n".to_owned(), value.to_owned())).into_iter().collect();
             let (name, project) = (name.to_owned(), project.map(str::to_owned));
-            let query = Query { name, project, labels, since, resolution, group_by: None };
+            let query = Query { name, project, labels, buckets: first..i64::MAX, resolution, group_by: None };
             let (buckets, _) = store::buckets(&connection, &query).unwrap();
             let answered = serde_json::to_value(&buckets).unwrap();
             assert_eq!(buckets.len(), expected.len(), "{query:?}: {answered} for {expected:?}");
@@ -430,6 +429,7 @@ fn start(path: &std::path::Path, schema: Schema) -> (Opened, Arc<Reader>) {
         known: Mutex::default(),
         dropped_labels: vec!["session_id".into()],
         caps: SeriesCaps { in_all: 1_000, per_metric: 1_000 },
+        point_age_max: HOUR * 24,
     };
     (open(&settings).unwrap(), Arc::new(reader))
 }
@@ -588,8 +588,9 @@ fn a_dashboard_is_the_same_whether_points_are_rolled_up_or_not() {
     let dashboards = |world: &World| {
         let connection = world.opened().readers.lend().unwrap();
         [Resolution::Minute, Resolution::Hour].map(|resolution| {
-            let read =
-                dashboard::read(&connection, &Default::default(), None, HOUR * 24, resolution, world.now).unwrap();
+            let settled = Settled::new(HOUR * 24);
+            let buckets = world.now.minus(HOUR * 24).ms().div_euclid(resolution.ms())..i64::MAX;
+            let read = dashboard::read(&connection, &settled, None, buckets, resolution, world.now).unwrap();
             serde_json::to_value(&read).unwrap()
         })
     };

@@ -59,7 +59,7 @@ pub(super) struct Query {
     pub(super) project: Option<String>,
     /// Pairs that a series must carry, in any order.
     pub(super) labels: Vec<(String, String)>,
-    pub(super) since: Timestamp,
+    pub(super) buckets: Range<i64>,
     pub(super) resolution: Resolution,
     /// A label whose values are answered apart.
     pub(super) group_by: Option<String>,
@@ -153,20 +153,18 @@ fn read_numbers(row: &Row<'_>, from: usize) -> Result<Tally> {
 pub(super) struct Tier<'c> {
     connection: &'c Connection,
     resolution: Resolution,
-    first: i64,
     fresh: BTreeMap<(i64, i64), Tally>,
 }
 
 impl<'c> Tier<'c> {
-    /// Looks for points that are in no row yet; `detail` answers `None` for series that are of no interest. The
-    /// connection must be in a transaction, so that no point is both in a row and not.
-    pub(super) fn since(
+    /// Looks for points that are in no row yet, from the bucket `first` on; `detail` answers `None` for series that are
+    /// of no interest. The connection must be in a transaction, so that no point is both in a row and not.
+    pub(super) fn open(
         connection: &'c Connection,
-        since: Timestamp,
+        first: i64,
         resolution: Resolution,
         detail: impl Fn(i64) -> Option<Detail>,
     ) -> Result<Self> {
-        let first = since.ms().div_euclid(resolution.ms());
         let mut fresh: BTreeMap<(i64, i64), Tally> = BTreeMap::new();
         let mut read = connection.prepare_cached("SELECT series_id, at, value FROM points WHERE id > ?1")?;
         let mut rows = read.query([total(connection, "rolled_up")?])?;
@@ -179,12 +177,7 @@ impl<'c> Tier<'c> {
                 .and_modify(|tally| tally.add(value, at, detail))
                 .or_insert_with(|| Tally::of(value, at, detail));
         }
-        Ok(Self { connection, resolution, first, fresh })
-    }
-
-    /// The first bucket.
-    pub(super) fn first(&self) -> i64 {
-        self.first
+        Ok(Self { connection, resolution, fresh })
     }
 
     /// What is in no row yet of one series, by bucket.
@@ -274,8 +267,8 @@ pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Buc
     let snapshot = connection.unchecked_transaction()?;
     let series = fitting(&snapshot, query)?;
     let detail = |id: i64| series.get(&id).map(|fitting| Detail::of(fitting.kind, &query.name));
-    let tier = Tier::since(&snapshot, query.since, query.resolution, detail)?;
-    let all = tier.first()..i64::MAX;
+    let tier = Tier::open(&snapshot, query.buckets.start, query.resolution, detail)?;
+    let all = query.buckets.clone();
     let mut groups: HashMap<&str, BTreeMap<i64, Tally>> = HashMap::new();
     let mut wholes = HashSet::new();
     for (id, fitting) in &series {

@@ -1,11 +1,12 @@
 //! The metrics collector's first screen: web vitals as the deployed browser SDK sends them, and the machine itself.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::collector::{close, nearest_rank, send, wait_for_rollup};
-use crate::harness::{Answer, Setup, wait_until};
+use crate::harness::{Answer, Folder, Setup, wait_until};
 
 const VITALS: [(&str, f64, f64); 5] = [
     ("lcp", 2_500.0, 4_000.0),
@@ -157,6 +158,96 @@ fn the_machine_is_measured_unless_that_is_switched_off() {
     let database = shown("database_bytes").unwrap()["last"].as_f64().unwrap();
     assert!(database > 4_096.0, "{database}");
     assert_eq!(quiet.get("/api/metrics/names").expect(200).json(), json!({ "metrics": [] }));
+}
+
+/// So many hours ago.
+fn ago(hours: i64) -> String {
+    let at = time::OffsetDateTime::now_utc() - time::Duration::hours(hours);
+    at.format(&time::format_description::well_known::Rfc3339).unwrap()
+}
+
+#[test]
+fn what_is_asked_for_ends_where_it_is_told_to() {
+    for rollups_s in [86_400, 1] {
+        let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", rollups_s).start();
+        let order = |hours: i64| json!({ "name": "orders", "type": "counter", "value": 1, "timestamp": ago(hours) });
+        send(&collector, &[1, 3, 3, 5, 5, 5, 9].map(order));
+        if rollups_s == 1 {
+            wait_for_rollup(&collector.folder);
+        }
+        // Between the moments of the points, where no hour or minute begins.
+        let hours = |asked: &str| {
+            let dashboard = collector.get(&format!("/api/dashboard?{asked}")).expect(200).json();
+            let body = collector.get(&format!("/api/metrics?name=orders&{asked}")).expect(200).json();
+            let found = body["data"].as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum();
+            (dashboard["summary"]["total_datapoints"].as_u64().unwrap(), found)
+        };
+        assert_eq!(hours("period=24h"), (7, 7));
+        // By the hour the dashboard counts every hour that begins before the end.
+        assert_eq!(hours(&format!("since={}&until={}", ago(7), ago(2))), (5, 5));
+        assert_eq!(hours(&format!("since={}", ago(4))), (3, 3));
+        assert_eq!(hours(&format!("until={}&period=5h", ago(4))), (4, 4));
+        for path in ["/api/dashboard", "/api/metrics/releases", "/api/metrics?name=orders"] {
+            let and = if path.contains('?') { '&' } else { '?' };
+            let asked = format!("{path}{and}since={}&until={}", ago(2), ago(3));
+            collector.get(&asked).expect(400).says("before until");
+            collector.get(&format!("{path}{and}until=noon")).expect(400).says("until");
+        }
+    }
+}
+
+#[test]
+fn a_release_is_told_of_where_it_goes_live() {
+    let folder = Arc::new(Folder::new());
+    for rollups_s in [86_400, 1] {
+        let setup = Setup::metrics_collector().folder(&folder).env("AGGREGATION_INTERVAL", rollups_s);
+        let collector = setup.start();
+        let live = |hours: i64, release: &str, project: &str| {
+            let labels = json!({ "release": release, "host": "a" });
+            json!({ "name": "release_info", "type": "gauge", "value": 1, "labels": labels, "project": project,
+                "timestamp": ago(hours) })
+        };
+        if rollups_s == 86_400 {
+            // Said at each deployment, or for as long as a program runs.
+            send(&collector, &[live(9, "1.0", "shop"), live(4, "1.1", "shop"), live(1, "1.0", "shop")]);
+            send(&collector, &[live(6, "7", "blog"), live(5, "7", "blog"), live(4, "7", "blog"), live(2, "8", "blog")]);
+            send(&collector, &[json!({ "name": "release_info", "type": "gauge", "value": 1 })]);
+        } else {
+            wait_for_rollup(&collector.folder);
+        }
+        let releases = |asked: &str| -> Vec<String> {
+            let body = collector.get(&format!("/api/metrics/releases?{asked}")).expect(200).json();
+            let text = |release: &Value| {
+                format!("{} {}", release["project"].as_str().unwrap(), release["release"].as_str().unwrap())
+            };
+            let at = |release: &Value| release["at"].as_str().unwrap().to_owned();
+            let found = body["releases"].as_array().unwrap();
+            assert!(found.is_sorted_by_key(at), "{body}");
+            found.iter().map(text).collect()
+        };
+        assert_eq!(releases("period=24h"), ["shop 1.0", "blog 7", "shop 1.1", "blog 8", "shop 1.0"]);
+        assert_eq!(releases("period=24h&project=blog"), ["blog 7", "blog 8"]);
+        // What was live before is not news.
+        assert_eq!(releases(&format!("since={}&project=blog", ago(5))), ["blog 8"]);
+        assert_eq!(releases(&format!("since={}&until={}", ago(7), ago(3))), ["blog 7", "shop 1.1"]);
+    }
+}
+
+#[test]
+fn a_past_can_be_filled_in_where_that_is_allowed() {
+    let (strict, filling) =
+        (Setup::metrics_collector().start(), Setup::metrics_collector().env("MAX_POINT_AGE", 720).start());
+    for (collector, expected) in [(&strict, 2), (&filling, 1)] {
+        // Asked before, so that what is kept of hours that are over is seen to be read again.
+        collector.get("/api/dashboard?period=30d").expect(200);
+        let order = |hours: i64| json!({ "name": "orders", "type": "counter", "value": 1, "timestamp": ago(hours) });
+        send(collector, &[25, 1].map(order));
+        assert_eq!(
+            collector.get("/api/dashboard?period=12h").expect(200).json()["summary"]["total_datapoints"],
+            expected
+        );
+        assert_eq!(collector.get("/api/dashboard?period=30d").expect(200).json()["summary"]["total_datapoints"], 2);
+    }
 }
 
 /// Thirty days of hours of fifty series, half of them vitals. Prints what it measured; a debug build is several times

@@ -88,6 +88,9 @@ def test_every_request_and_every_exception_counts_once(stack: Stack, tracker: Tr
     assert collector.totals("http_requests_total", "status") == {"200": GOOD, "500": BROKEN, "404": MISSING}
     assert collector.totals("http_requests_total", "method") == {"GET": GOOD + MISSING, "POST": BROKEN}
 
+    live = collector.get("/api/metrics/releases")["releases"]
+    assert [(release["release"], release["project"]) for release in live] == [("1.4.2", "shop")]
+
     (group,) = tracker.details()
     assert group["count"] == BROKEN
     assert (group["exception_type"], group["project"]) == ("ValueError", "shop")

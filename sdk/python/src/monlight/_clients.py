@@ -44,7 +44,7 @@ def make_clients(
         )
     if metrics_collector_url:
         metrics = clients["metrics_client"] = MetricsClient(
-            metrics_collector_url, api_key, flush_interval, timeout, project
+            metrics_collector_url, api_key, flush_interval, timeout, project, release
         )
         metrics.start()
     return clients

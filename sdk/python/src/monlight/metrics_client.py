@@ -33,6 +33,7 @@ class MetricsClient:
         flush_interval: seconds between two flushes, at least 0.01.
         timeout: seconds that each step of a request may take.
         project: at most 100 characters; None for none.
+        release: as `1.4.2` or a commit; where it goes live shows in the collector's charts. None for none.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class MetricsClient:
         flush_interval: float = 10.0,
         timeout: float = 5.0,
         project: str | None = None,
+        release: str | None = None,
     ) -> None:
         self.base_url = str(base_url or "").rstrip("/")
         self.api_key = str(api_key or "")
         self.flush_interval = flush_interval
         self.timeout = timeout
         self.project = project
+        self.release = release
         self._points = PendingPoints(None if project is None else clean_text(str(project), PROJECT_CHARS_MAX))
         self._refused = 0
         self._is_started = False
@@ -68,6 +71,8 @@ class MetricsClient:
     def start(self) -> None:
         """Begins to flush by itself. The thread starts with the first value, in whichever process that is."""
         self._is_started = True
+        if self.release:
+            self.gauge("release_info", 1, {"release": self.release})
         if len(self._points):
             self._sender.start()
 
