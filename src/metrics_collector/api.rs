@@ -10,7 +10,7 @@ use super::Collector;
 use super::commands::{Accepted, AddPoints, Measured, Reader};
 use super::dashboard::{self, Dashboard};
 use super::releases::{self, Release};
-use super::store::{self, Bucket, Group, Query, Resolution};
+use super::store::{self, Bucket, Fields, Group, Query, Resolution};
 use super::window::Window;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -92,6 +92,7 @@ pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Respon
         buckets: window.buckets(resolution),
         resolution,
         group_by: request.query("group_by").map(str::to_owned),
+        fields: request.query("fields").map_or(Ok(Fields::ALL), Fields::named)?,
     };
     let (data, groups) = store::buckets(&*collector.core.readers.lend()?, &query)?;
     let groups = query.group_by.is_some().then_some(groups);

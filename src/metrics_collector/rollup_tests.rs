@@ -17,7 +17,7 @@ use super::super::config::{Retention, SeriesCaps};
 use super::super::dashboard::{self, Settled};
 use super::super::points::Kind;
 use super::super::sketch::Sketch;
-use super::super::store::{self, Query, Resolution};
+use super::super::store::{self, Fields, Query, Resolution};
 use super::super::tally::{Detail, Tally};
 use super::super::whole::{self, Metric, Whole};
 use crate::clock::Timestamp;
@@ -330,7 +330,15 @@ impl World {
             let (name, kind) = METRICS[metric];
             let labels = label.map(|value| ("n".to_owned(), value.to_owned())).into_iter().collect();
             let (name, project) = (name.to_owned(), project.map(str::to_owned));
-            let query = Query { name, project, labels, buckets: first..i64::MAX, resolution, group_by: None };
+            let query = Query {
+                name,
+                project,
+                labels,
+                buckets: first..i64::MAX,
+                resolution,
+                group_by: None,
+                fields: Fields::ALL,
+            };
             let (buckets, _) = store::buckets(&connection, &query).unwrap();
             let answered = serde_json::to_value(&buckets).unwrap();
             assert_eq!(buckets.len(), expected.len(), "{query:?}: {answered} for {expected:?}");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use rusqlite::{Connection, Row};
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::commands::{MS_PER_HOUR, MS_PER_MINUTE};
 use super::points::Kind;
@@ -14,7 +14,7 @@ use super::tally::{Detail, Tally};
 use super::vitals::Shares;
 use super::whole::{self, Whole};
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Values of a label that are answered apart.
 const GROUPS_MAX: usize = 50;
@@ -63,27 +63,73 @@ pub(super) struct Query {
     pub(super) resolution: Resolution,
     /// A label whose values are answered apart.
     pub(super) group_by: Option<String>,
+    pub(super) fields: Fields,
+}
+
+/// What is answered of a bucket: by their places in [`FIELDS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fields(u16);
+
+/// A bucket's members in the order of the answer. The last is of gauges alone.
+const FIELDS: [&str; 9] = ["count", "sum", "min", "max", "avg", "p50", "p95", "p99", "last"];
+
+impl Fields {
+    pub(super) const ALL: Self = Self(u16::MAX);
+
+    /// Reads names with commas between them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for one that no bucket has.
+    pub(super) fn named(text: &str) -> Result<Self> {
+        let place = |name: &str| {
+            let place = FIELDS.iter().position(|field| *field == name.trim());
+            place.ok_or_else(|| Error::field("fields", format_args!("must be some of {}", FIELDS.join(","))))
+        };
+        text.split(',').try_fold(Self(0), |fields, name| Ok(Self(fields.0 | 1 << place(name)?)))
+    }
+
+    /// Whether distributions are needed: to read and merge them takes most of the time.
+    fn has_percentiles(self) -> bool {
+        (5..8).any(|place| self.has(place))
+    }
+
+    fn without_last(self) -> Self {
+        Self(self.0 & !(1 << (FIELDS.len() - 1)))
+    }
+
+    fn has(self, place: usize) -> bool {
+        self.0 >> place & 1 == 1
+    }
 }
 
 /// One bucket, as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct Bucket {
     bucket: Timestamp,
-    count: u64,
-    sum: f64,
-    min: f64,
-    max: f64,
-    avg: f64,
-    p50: Option<f64>,
-    p95: Option<f64>,
-    p99: Option<f64>,
-    /// Of gauges.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last: Option<f64>,
+    tally: Tally,
+    fields: Fields,
+}
+
+impl Serialize for Bucket {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let Tally { count, sum, min, max, last, .. } = &self.tally;
+        let [p50, p95, p99] = self.tally.percentiles();
+        let avg = sum / (*count).max(1) as f64;
+        let numbers = [Some(*sum), Some(*min), Some(*max), Some(avg), p50, p95, p99, Some(*last)];
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("bucket", &self.bucket)?;
+        if self.fields.has(0) {
+            map.serialize_entry(FIELDS[0], count)?;
+        }
+        for (place, number) in (1..).zip(&numbers).filter(|(place, _)| self.fields.has(*place)) {
+            map.serialize_entry(FIELDS[place], number)?;
+        }
+        map.end()
+    }
 }
 
 /// The buckets of one label's value.
-#[derive(Debug, Serialize)]
+#[derive(Debug, serde::Serialize)]
 pub(super) struct Group {
     value: String,
     data: Vec<Bucket>,
@@ -266,14 +312,15 @@ fn fitting(connection: &Connection, query: &Query) -> Result<BTreeMap<i64, Fitti
 pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Bucket>, Vec<Group>)> {
     let snapshot = connection.unchecked_transaction()?;
     let series = fitting(&snapshot, query)?;
-    let detail = |id: i64| series.get(&id).map(|fitting| Detail::of(fitting.kind, &query.name));
+    let of_kind = |kind| if query.fields.has_percentiles() { Detail::of(kind, &query.name) } else { Detail::default() };
+    let detail = |id: i64| series.get(&id).map(|fitting| of_kind(fitting.kind));
     let tier = Tier::open(&snapshot, query.buckets.start, query.resolution, detail)?;
     let all = query.buckets.clone();
     let mut groups: HashMap<&str, BTreeMap<i64, Tally>> = HashMap::new();
     let mut wholes = HashSet::new();
     for (id, fitting) in &series {
         let buckets = groups.entry(fitting.group.as_str()).or_default();
-        let detail = Detail::of(fitting.kind, &query.name);
+        let detail = of_kind(fitting.kind);
         let [apart, together] = whole::split(&all, fitting.whole, query.resolution);
         if let Some(whole) = fitting.whole.filter(|whole| wholes.insert(whole.id)) {
             tier.rows(whole.id, detail, &together, |bucket, tally| put(buckets, bucket, tally))?;
@@ -283,7 +330,7 @@ pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Buc
     }
     groups.retain(|_, buckets| !buckets.is_empty());
     let gauges = series.values().any(|fitting| fitting.kind == Some(Kind::Gauge));
-    let shown = |buckets: BTreeMap<i64, Tally>| show(buckets, query.resolution, gauges);
+    let shown = |buckets: BTreeMap<i64, Tally>| show(buckets, query, gauges);
     if query.group_by.is_none() {
         return Ok((shown(groups.into_values().next().unwrap_or_default()), Vec::new()));
     }
@@ -307,34 +354,21 @@ fn merged(mut one: BTreeMap<i64, Tally>, other: BTreeMap<i64, Tally>) -> BTreeMa
     one
 }
 
-fn show(buckets: BTreeMap<i64, Tally>, resolution: Resolution, gauges: bool) -> Vec<Bucket> {
-    let bucket = |(bucket, tally): (i64, Tally)| {
-        let [p50, p95, p99] = tally.percentiles();
-        Bucket {
-            bucket: Timestamp::from_ms(bucket.saturating_mul(resolution.ms())),
-            count: tally.count,
-            sum: tally.sum,
-            min: tally.min,
-            max: tally.max,
-            avg: tally.sum / tally.count.max(1) as f64,
-            p50,
-            p95,
-            p99,
-            last: gauges.then_some(tally.last),
-        }
-    };
-    buckets.into_iter().map(bucket).collect()
+fn show(buckets: BTreeMap<i64, Tally>, query: &Query, gauges: bool) -> Vec<Bucket> {
+    let fields = if gauges { query.fields } else { query.fields.without_last() };
+    let moment = |bucket: i64| Timestamp::from_ms(bucket.saturating_mul(query.resolution.ms()));
+    buckets.into_iter().map(|(bucket, tally)| Bucket { bucket: moment(bucket), tally, fields }).collect()
 }
 
 /// A metric's name and type.
-#[derive(Debug, Serialize)]
+#[derive(Debug, serde::Serialize)]
 pub(super) struct Metric {
     name: String,
     r#type: String,
 }
 
 /// A label and the first of its values, in alphabetical order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, serde::Serialize)]
 pub(super) struct Label {
     name: String,
     values: Vec<String>,

@@ -23,9 +23,10 @@ impl Exposition {
     /// One for whoever asks, compressed where that is accepted.
     #[must_use]
     pub fn answering(request: &Request) -> Self {
-        let accepted = request.header("accept-encoding").and_then(|value| std::str::from_utf8(value).ok());
-        let gzip = accepted.is_some_and(|list| list.split(',').any(|coding| coding.trim() == "gzip"));
-        Self { text: String::new(), gzip: gzip.then(|| GzEncoder::new(Vec::new(), Compression::default())) }
+        Self {
+            text: String::new(),
+            gzip: request.accepts("gzip").then(|| GzEncoder::new(Vec::new(), Compression::default())),
+        }
     }
 
     /// Begins a metric: its type is `counter`, `gauge` or `histogram`.

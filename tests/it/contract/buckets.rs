@@ -47,6 +47,36 @@ fn of(name: &str, kind: &str, value: f64, labels: Value) -> Value {
 }
 
 #[test]
+fn only_what_is_asked_for_of_a_bucket_is_answered() {
+    for rollups_s in [86_400, 1] {
+        let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", rollups_s).start();
+        send(&collector, &[2.0, 4.0].map(|value| of("took", "histogram", value, json!({}))));
+        send(&collector, &[3.0, 1.0].map(|value| of("depth", "gauge", value, json!({}))));
+        if rollups_s == 1 {
+            wait_for_rollup(&collector.folder);
+        }
+        // Both points of a pair may lie on two sides of a minute, so whole hours are asked for, and the last of two.
+        let last = |query: &str| {
+            let mut bucket = data(&collector, &format!("resolution=hour&{query}")).pop().unwrap();
+            bucket.as_object_mut().unwrap().remove("bucket").expect("every bucket begins");
+            bucket
+        };
+        assert_eq!(last("name=took&fields=sum,count"), json!({ "count": 2, "sum": 6.0 }));
+        assert_eq!(last("name=depth&fields=last,max"), json!({ "max": 3.0, "last": 1.0 }));
+        assert_eq!(last("name=took&fields=last,min"), json!({ "min": 2.0 }));
+        let percentiles = last("name=took&fields=p99,%20p50");
+        assert_eq!(percentiles.as_object().unwrap().len(), 2);
+        close(&percentiles["p50"], 2.0);
+        close(&percentiles["p99"], 4.0);
+        let apart = collector.get("/api/metrics?name=took&fields=count&group_by=shop").expect(200).json();
+        assert_eq!(apart["groups"][0]["data"][0].as_object().unwrap().len(), 2);
+        for fields in ["sums", "sum,", "sum;count"] {
+            collector.get(&format!("/api/metrics?name=took&fields={fields}")).expect(400).says("fields");
+        }
+    }
+}
+
+#[test]
 fn a_period_is_any_span_and_sets_the_resolution() {
     let old = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
     send(&old, &[of("three_days", "counter", 1.0, json!({})), of("twenty_days", "counter", 1.0, json!({}))]);
