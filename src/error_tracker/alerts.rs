@@ -322,6 +322,9 @@ pub(super) struct Entry {
     id: i64,
     kind: String,
     error_id: Option<i64>,
+    /// What the group is of; `None` where there is none any more.
+    project: Option<String>,
+    exception_type: Option<String>,
     created_at: Timestamp,
     state: String,
     finished_at: Option<Timestamp>,
@@ -331,7 +334,8 @@ pub(super) struct Entry {
 /// The last alerts, newest first.
 pub(super) fn history(reader: &Connection) -> Result<Vec<Entry>> {
     let mut read = reader.prepare_cached(
-        "SELECT id, kind, error_id, created_at, state, finished_at, detail FROM alerts ORDER BY id DESC LIMIT ?1",
+        "SELECT a.id, kind, error_id, created_at, state, finished_at, detail, project, exception_type FROM alerts a
+             LEFT JOIN errors e ON e.id = a.error_id ORDER BY a.id DESC LIMIT ?1",
     )?;
     let moment = |seconds: i64| Timestamp::from_ms(seconds.saturating_mul(1_000));
     let entry = |row: &rusqlite::Row<'_>| {
@@ -340,6 +344,8 @@ pub(super) fn history(reader: &Connection) -> Result<Vec<Entry>> {
             id: row.get(0)?,
             kind: row.get(1)?,
             error_id: row.get(2)?,
+            project: row.get(7)?,
+            exception_type: row.get(8)?,
             created_at: moment(row.get(3)?),
             state: row.get(4)?,
             finished_at: row.get::<_, Option<i64>>(5)?.map(moment),

@@ -64,7 +64,16 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
                     <td>
                       <Moment at={alert.created_at} />
                     </td>
-                    <td>{alert.error_id ? <a href={`?id=${alert.error_id}`}>{alert.kind}</a> : alert.kind}</td>
+                    <td>
+                      {alert.kind}
+                      {alert.error_id && (
+                        <>
+                          {" "}
+                          <a href={`?id=${alert.error_id}`}>{alert.exception_type ?? `error ${alert.error_id}`}</a>{" "}
+                          {alert.project}
+                        </>
+                      )}
+                    </td>
                     <td>
                       <span
                         class={`tag ${alert.state === "failed" ? "error" : alert.state === "sent" ? "resolved" : ""}`}

@@ -51,6 +51,8 @@ export interface Alert {
   id: number;
   kind: string;
   error_id: number | null;
+  project: string | null;
+  exception_type: string | null;
   created_at: string;
   state: string;
   finished_at: string | null;

@@ -47,8 +47,11 @@ fn what_became_of_each_alert_can_be_read() {
     for (alert, (kind, error_id, state)) in
         alerts.iter().zip([("new", json!(id), "failed"), ("test", Value::Null, "sent")])
     {
-        let expected = ["created_at", "detail", "error_id", "finished_at", "id", "kind", "state"].into_iter().collect();
-        assert_eq!(members(alert), expected);
+        let expected =
+            ["created_at", "detail", "error_id", "exception_type", "finished_at", "id", "kind", "project", "state"];
+        assert_eq!(members(alert), expected.into_iter().collect());
+        let exception_type = if kind == "new" { json!("ValueError") } else { Value::Null };
+        assert_eq!(alert["exception_type"], exception_type);
         assert_eq!((&alert["kind"], &alert["error_id"], &alert["state"]), (&json!(kind), &error_id, &json!(state)));
         assert!(alert["created_at"].is_string() && alert["finished_at"].is_string(), "{alert}");
         let delivery = &alert["detail"][0];
