@@ -24,7 +24,10 @@ DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
 	PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
-.PHONY: all run test python pythons js interfaces torture check bench clean help build chromium prometheus docker
+# What looks at the interfaces starts the programs at the top by itself.
+LOOK := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
+
+.PHONY: all run demo-data screenshots first-loads test python pythons js interfaces torture check bench clean help build chromium prometheus docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -42,6 +45,15 @@ static/node_modules/.package-lock.json: static/package.json static/package-lock.
 
 run: all ## Build and start everything with generated keys, and print how to use it
 	@deploy/run.sh
+
+demo-data: all ## Fill what `make run` shows with a month of a shop's life; GROUPS=, LINES= and DAYS= say how much
+	node static/demo/main.mjs
+
+screenshots: all chromium ## Take pictures of every view in target/screenshots, the best for the README
+	$(LOOK) demo/screenshots.mjs
+
+first-loads: all chromium ## Measure the first look at each view with a month of data
+	$(LOOK) demo/first-loads.mjs
 
 test: check all $(PYTHON) $(BROWSER) chromium prometheus docker ## Install what the tests need and run all of them against the built binaries
 	# The hostile clients come by themselves: what they measure should not be the other tests' load.
@@ -141,4 +153,4 @@ clean: ## Remove everything that was built
 	rm -rf .run $(JS)/dist $(JS)/node_modules static/dist static/node_modules
 
 help: ## List what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

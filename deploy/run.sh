@@ -54,6 +54,8 @@ for name in browser-relay error-tracker log-viewer metrics-collector; do
     LOG_FILES=$LOG_FILES,$name=.run/$name.log
 done
 export LOG_FILES="${LOG_FILES#,}"
+# What `make demo-data` has left.
+[ ! -d .run/containers ] || export LOG_SOURCES="${LOG_SOURCES:-/var/lib/docker/containers},.run/containers"
 start log-viewer "$logs_port" logs
 
 # Waits until a service answers on its port.
