@@ -30,8 +30,13 @@ use uploads::{AbandonAll, Uploads};
 use upstream::{Kind, Upstream};
 
 /// The program.
-pub const SERVICE: Service =
-    Service { name: "browser-relay", about: "the public door for browsers", variables: config::variables, start };
+pub const SERVICE: Service = Service {
+    name: "browser-relay",
+    about: "the public door for browsers",
+    variables: config::variables,
+    schema: SCHEMA,
+    start,
+};
 
 const SCHEMA: Schema = Schema {
     // "MLBR"

@@ -3,7 +3,9 @@
 //!
 //! Nothing outside this folder opens a connection that can write.
 
+mod backup;
 mod give_back;
+mod lock;
 mod migrate;
 mod once;
 mod open;
@@ -11,6 +13,7 @@ mod readers;
 mod sessions;
 mod writer;
 
+pub use backup::{backup, restore};
 pub use give_back::give_back;
 pub use migrate::{Import, Migration, Schema};
 pub use once::{ForgetKeys, Once};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::lock::Lock;
 use super::migrate::{Found, Schema};
 use super::readers::Readers;
 use super::writer::{Limit, Writer};
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 /// Statements each connection keeps prepared.
 const STATEMENTS_KEPT: usize = 64;
 /// How long a lock of another process (a backup) is waited for.
-const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+pub(super) const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 const WRITER_CACHE_KIB: i32 = 1024;
 const READER_CACHE_KIB: i32 = 512;
 /// PRAGMA auto_vacuum's number for INCREMENTAL.
@@ -61,13 +62,15 @@ pub fn open(settings: &Settings) -> std::result::Result<Opened, String> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|why| named(&why))?;
     }
+    // Before SQLite opens the file, so that it is closed after.
+    let lock = Lock::take(path).map_err(|why| named(&why))?;
     let connection = writable(settings).map_err(|why| match why {
         Error::Storage(why) | Error::Internal(why) => named(&why),
         other => named(&other),
     })?;
     let readers = (0..settings.readers).map(|_| read_only(path)).collect::<Result<Vec<_>>>();
     let readers = readers.map_err(|why| named(&why))?;
-    let writer = Writer::start(connection, settings.limit).map_err(|why| named(&why))?;
+    let writer = Writer::start(connection, lock, settings.limit).map_err(|why| named(&why))?;
     Ok(Opened { writer, readers: Readers::new(readers, path.clone()) })
 }
 

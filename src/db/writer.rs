@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use rusqlite::Connection;
 
+use super::lock::Lock;
 use crate::background;
 use crate::error::{Error, Result};
 
@@ -128,11 +129,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, limit: Option<Limit>) -> io::Result<Self> {
+    pub(super) fn start(connection: Connection, lock: Lock, limit: Option<Limit>) -> io::Result<Self> {
         let (queue, commands) = bounded(QUEUE_COMMANDS_MAX);
         let stats = Arc::new(WriterStats { batch_began_ms: AtomicI64::new(-1), ..WriterStats::default() });
         let started = Instant::now();
-        let worker = Worker { connection, commands, limit, stats: Arc::clone(&stats), started };
+        let worker = Worker { connection, _lock: lock, commands, limit, stats: Arc::clone(&stats), started };
         let thread = background::vital("writer", move || worker.run())?;
         Ok(Self { queue, stats, started, thread: Arc::new(Mutex::new(Some(thread))) })
     }
@@ -215,6 +216,7 @@ fn elapsed_ms(since: Instant) -> i64 {
 /// What the thread owns.
 struct Worker {
     connection: Connection,
+    _lock: Lock,
     commands: Receiver<Message>,
     limit: Option<Limit>,
     stats: Arc<WriterStats>,

@@ -25,6 +25,7 @@ pub const SERVICE: Service = Service {
     name: "error-tracker",
     about: "exceptions in, grouped by fingerprint, reopened on recurrence, alerts out",
     variables: config::variables,
+    schema: SCHEMA,
     start,
 };
 

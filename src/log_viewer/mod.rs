@@ -35,6 +35,7 @@ pub const SERVICE: Service = Service {
     name: "log-viewer",
     about: "what containers say: followed, searched, shown live",
     variables: config::variables,
+    schema: SCHEMA,
     start,
 };
 

@@ -35,6 +35,7 @@ pub const SERVICE: Service = Service {
     name: "metrics-collector",
     about: "counters, gauges and histograms in, rollups with percentiles out",
     variables: config::variables,
+    schema: SCHEMA,
     start,
 };
 

@@ -10,6 +10,7 @@ mod write;
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,7 +24,7 @@ pub(crate) use web::{interface, packed};
 pub use write::{change, ingest};
 
 use crate::background::{Job, Jobs};
-use crate::db::{Opened, Readers, Writer};
+use crate::db::{self, Opened, Readers, Schema, Writer};
 use crate::env::{Env, Variable};
 use crate::http::{Bound, Route, Server, Sessions, Settings, Stats};
 
@@ -43,6 +44,8 @@ pub struct Service {
     pub about: &'static str,
     /// Every variable it understands.
     pub variables: fn() -> Vec<Variable>,
+    /// What its database looks like.
+    pub schema: Schema,
     /// Reads its settings and starts it.
     pub start: fn(Env<'_>) -> Result<Running, Failure>,
 }
@@ -139,18 +142,27 @@ impl Running {
 #[must_use]
 pub fn main(service: &Service) -> ExitCode {
     let variables = (service.variables)();
-    match std::env::args().nth(1).as_deref() {
-        None => run(service, &variables),
-        Some("--help" | "-h") => say(&help(service, &variables)),
-        Some("--version" | "-V") => say(&format!("{} {}\n", service.name, env!("CARGO_PKG_VERSION"))),
-        Some("--healthcheck") => healthcheck(&variables),
-        Some(other) => complain(&[format!("unknown argument {other}; --help lists what there is")], EXIT_SETTINGS),
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *arguments {
+        [] => run(service, &variables),
+        ["--help" | "-h"] => say(&help(service, &variables)),
+        ["--version" | "-V"] => say(&format!("{} {}\n", service.name, env!("CARGO_PKG_VERSION"))),
+        ["--healthcheck"] => healthcheck(&variables),
+        ["--backup", file] => backup(service, &variables, file.as_ref()),
+        ["--restore", file] => restore(service, &variables, file.as_ref()),
+        ["--backup" | "--restore"] => complain(&[format!("{} needs a FILE", arguments[0])], EXIT_SETTINGS),
+        _ => {
+            complain(&[format!("unknown argument {}; --help lists what there is", arguments.join(" "))], EXIT_SETTINGS)
+        }
     }
 }
 
 fn help(service: &Service, variables: &[Variable]) -> String {
     format!(
-        "{} {} - {}\n\nUsage: {} [--help | --version | --healthcheck]\n\n\
+        "{} {} - {}\n\nUsage: {} [--help | --version | --healthcheck | --backup FILE | --restore FILE]\n\n\
+         --healthcheck asks the service on this machine how it is. --backup copies the database at DATABASE_PATH, which\n\
+         may be in use, into a new FILE, checked and flushed; --restore puts it back while the service is stopped.\n\n\
          Settings are environment variables (defaults in brackets; NAME_FILE names a file for a secret NAME):\n\n{}",
         service.name,
         env!("CARGO_PKG_VERSION"),
@@ -196,6 +208,31 @@ fn complain(sentences: &[String], code: u8) -> ExitCode {
         let _ = writeln!(std::io::stderr(), "{sentence}");
     }
     ExitCode::from(code)
+}
+
+/// Copies the database into a file.
+fn backup(service: &Service, variables: &[Variable], to: &Path) -> ExitCode {
+    let database = database_path(variables);
+    match db::backup(&service.schema, &database, to) {
+        Ok(bytes) => say(&format!("{}: {bytes} bytes of {}, checked\n", to.display(), database.display())),
+        Err(why) => complain(&[why], 1),
+    }
+}
+
+/// Puts a copy in the place of the database.
+fn restore(service: &Service, variables: &[Variable], from: &Path) -> ExitCode {
+    let database = database_path(variables);
+    match db::restore(&service.schema, from, &database) {
+        Ok(None) => say(&format!("{} is restored\n", database.display())),
+        Ok(Some(kept)) => {
+            say(&format!("{} is restored; what was there is kept as {}\n", database.display(), kept.display()))
+        }
+        Err(why) => complain(&[why], 1),
+    }
+}
+
+fn database_path(variables: &[Variable]) -> PathBuf {
+    Env::of_process(variables).text("DATABASE_PATH").unwrap_or_default().into()
 }
 
 /// Asks the service on this machine how it is: what a container runs as its health check.

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "what was measured or skipped is told to whoever runs the tests")]
 
 mod alerts;
+mod backup;
 mod browser;
 mod collector;
 mod collector_caps;
