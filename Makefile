@@ -19,15 +19,16 @@ INTERFACES := static/dist/error-tracker/index.html.gz
 JS := sdk/js
 # The browser package's tests report to the real services, or where these are not built to a receiver of their own.
 NPM_RUN := cd $(JS) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
-PROMETHEUS := target/prometheus/usr/bin
+PEERS := target/peers/usr/bin
+PEER_PACKAGES := prometheus victoria-metrics
 DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
-	PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
+	PATH="$$PATH:$(CURDIR)/$(PEERS)" cargo test --locked
 
 # What looks at the interfaces starts the programs at the top by itself.
 LOOK := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
-.PHONY: all run demo-data screenshots first-loads test python pythons js interfaces torture check bench clean help build chromium prometheus docker
+.PHONY: all run demo-data screenshots first-loads test python pythons js interfaces torture check bench clean help build chromium peers docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -55,7 +56,7 @@ screenshots: all chromium ## Take pictures of every view in target/screenshots, 
 first-loads: all chromium ## Measure the first look at each view with a month of data
 	$(LOOK) demo/first-loads.mjs
 
-test: check all $(PYTHON) $(BROWSER) chromium prometheus docker ## Install what the tests need and run all of them against the built binaries
+test: check all $(PYTHON) $(BROWSER) chromium peers docker ## Install what the tests need and run all of them against the built binaries
 	# The hostile clients come by themselves: what they measure should not be the other tests' load.
 	$(TEST) -- --skip hostile::
 	$(TEST) --test it hostile::
@@ -128,13 +129,15 @@ chromium:
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
 		echo "Chromium cannot be had here" >&2
 
-# A real Prometheus, which the collector's answers are held against: Debian's, unpacked and not installed, since installed
-# it would start. Where it cannot be had, its test says that it skips.
-prometheus:
-	@command -v prometheus >/dev/null || [ -x $(PROMETHEUS)/prometheus ] || { \
-		mkdir -p target/prometheus && cd target/prometheus && command -v apt-get dpkg >/dev/null && \
-		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && apt-get download -qq prometheus && dpkg -x prometheus_*.deb .; \
-	} || echo "prometheus cannot be had here" >&2
+# Real programs that the services are held against: Debian's, unpacked and not installed, since installed they would start.
+# Where one cannot be had, its test says that it skips.
+peers:
+	@mkdir -p target/peers && cd target/peers && command -v apt-get dpkg >/dev/null && \
+		{ ls $(PEER_PACKAGES:%=.%) >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || apt-get update -qq; } && \
+		for package in $(PEER_PACKAGES); do \
+			[ -e .$$package ] || { apt-get download -qq $$package && dpkg -x $${package}_*.deb . && rm $${package}_*.deb && touch .$$package; } || \
+				echo "$$package cannot be had here" >&2; \
+		done || echo "Debian's packages cannot be had here" >&2
 
 # A real Docker, whose containers the log viewer reads: Debian's as well, unpacked and not installed. Its client is a
 # package of its own from Debian 13 on, and one of its libraries is not on every machine.

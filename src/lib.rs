@@ -11,6 +11,7 @@ pub mod error;
 
 // layer 1: what every service stands on
 pub mod db;
+pub mod export;
 pub mod http;
 pub mod notify;
 pub mod random;

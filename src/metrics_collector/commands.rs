@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use super::config::{Retention, SeriesCaps};
-use super::cumulative::Cumulative;
+use super::cumulative::{Cumulative, Table};
 use super::points::{self, Kind};
 use super::series::{Hasher, Identity, Known, Resolved};
 use super::store::{RECEIVED_HOURS, TALLY_COLUMNS, read_tally, total};
@@ -284,7 +284,7 @@ impl Touched {
         let kind = metric.as_ref().and_then(|metric| Kind::named(&metric.kind)).unwrap_or(Kind::Gauge);
         let detail = metric.as_ref().map(|metric| Detail::of(Some(kind), &metric.name)).unwrap_or_default();
         let whole = metric.map(|metric| wholes.find(transaction, metric)).transpose()?.flatten();
-        let cumulative = Cumulative::load_numbers(transaction, id)?;
+        let cumulative = Cumulative::load_numbers(transaction, Table::RolledUp, id)?;
         Ok(Self { kind, detail, cumulative, whole, minutes: Vec::with_capacity(1) })
     }
 
@@ -304,7 +304,7 @@ impl Touched {
 
     fn store(mut self, transaction: &Connection, id: i64, tiers: &mut Tiers<'_>, wholes: &mut Gathered) -> Result<()> {
         if self.kind == Kind::Histogram {
-            self.cumulative.load_sketch(transaction, id)?;
+            self.cumulative.load_sketch(transaction, Table::RolledUp, id)?;
         }
         for (minute, tally) in &self.minutes {
             if let Some(sketch) = &tally.sketch {
@@ -315,7 +315,7 @@ impl Touched {
             }
         }
         tiers.put(id, self.minutes)?;
-        self.cumulative.store(transaction, id)
+        self.cumulative.store(transaction, Table::RolledUp, id)
     }
 }
 
@@ -393,6 +393,9 @@ impl<'c> Fold<'c> {
     }
 }
 
+/// Points that wait to be sent on, whatever their age: about 20 MB.
+const UNSENT_POINTS_MAX: i64 = 1_000_000;
+
 /// Removes some of what is older than its tier is kept, and series and metrics of which nothing is left.
 pub(super) struct Expire {
     pub(super) retention: Retention,
@@ -406,14 +409,23 @@ impl Command for Expire {
 
     fn apply(self, transaction: &Connection) -> Result<bool> {
         let before = |kept| self.now.minus(kept).ms();
+        let newest: i64 = transaction.query_row("SELECT coalesce(max(id), 0) FROM points", [], |row| row.get(0))?;
+        let cursor = total(transaction, "remote_cursor")?;
+        // What was not sent on yet stays as well, as far as there is room for it.
+        let sent = if cursor < 0 { newest } else { cursor.max(newest - UNSENT_POINTS_MAX) };
         // What is in no tier yet stays whatever its age, and so does the newest point: in an empty table numbers would
         // begin again below the mark of what is folded, and new points would be in no tier ever.
         let points = transaction.execute(
             "DELETE FROM points WHERE id IN (SELECT id FROM points
                  WHERE id <= (SELECT value FROM totals WHERE name = 'rolled_up')
-                     AND id < (SELECT max(id) FROM points) AND at < ?1 ORDER BY id LIMIT ?2)",
-            (before(self.retention.points), REMOVED_AT_ONCE),
+                     AND id < ?2 AND id <= ?3 AND at < ?1 ORDER BY id LIMIT ?4)",
+            (before(self.retention.points), newest, sent, REMOVED_AT_ONCE),
         )?;
+        if points > 0 && cursor >= 0 && sent > cursor {
+            // Some of what was to be sent one after the other is gone. The totals still have it.
+            transaction.execute("UPDATE totals SET value = -1 WHERE name = 'remote_cursor'", [])?;
+            log::warn!("remote write: its server was away for too long; totals go on, what was between is not sent");
+        }
         for (tier, bucket) in [
             ("minutes", before(self.retention.minutes).div_euclid(MS_PER_MINUTE)),
             ("hours", before(self.retention.hours).div_euclid(MS_PER_HOUR)),
@@ -437,7 +449,10 @@ impl Command for Expire {
         )?;
         if gone > 0 {
             // The number of what is gone may be given to another one, which begins at nothing.
-            transaction.execute("DELETE FROM cumulative WHERE series_id NOT IN (SELECT id FROM series)", [])?;
+            for table in ["cumulative", "remote"] {
+                let sql = format!("DELETE FROM {table} WHERE series_id NOT IN (SELECT id FROM series)");
+                transaction.execute(&sql, [])?;
+            }
             transaction.execute(
                 "DELETE FROM metrics
                  WHERE NOT EXISTS (SELECT 1 FROM series s

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::env::{Env, Variable};
+use crate::export::Target;
 use crate::service::Defaults;
 
 const DEFAULTS: Defaults = Defaults {
@@ -33,6 +34,15 @@ const OWN: &[Variable] = &[
         "Series of one name; what comes after counts in one more, 1-1000000",
     ),
     Variable::plain("HOST_METRICS", "1", "1 measures this machine every 10 s; 0 does not"),
+    Variable::plain(
+        "REMOTE_WRITE_URL",
+        "",
+        "Where every point is sent on to by Prometheus' remote write, as of VictoriaMetrics",
+    ),
+    Variable::secret(
+        "REMOTE_WRITE_HEADERS",
+        "Headers sent there, 'Name: value', one a line or with semicolons between them",
+    ),
 ];
 
 /// Every variable of the metrics collector, in the order of `--help`.
@@ -57,6 +67,8 @@ pub(super) struct Config {
     pub(super) caps: SeriesCaps,
     /// Whether this machine is measured.
     pub(super) host_metrics: bool,
+    /// Who keeps metrics for longer.
+    pub(super) remote_write: Option<Target>,
 }
 
 /// How long each tier is kept.
@@ -92,6 +104,7 @@ impl Config {
                 per_metric: env.number("MAX_SERIES_PER_METRIC", 1..=1_000_000),
             },
             host_metrics: env.switch("HOST_METRICS"),
+            remote_write: Target::read(env, "REMOTE_WRITE_URL", "REMOTE_WRITE_HEADERS"),
         }
     }
 }

@@ -11,6 +11,24 @@ use super::sketch::Sketch;
 use super::store::total;
 use crate::error::Result;
 
+/// Where totals are kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Table {
+    /// Of all that is rolled up.
+    RolledUp,
+    /// Of all that was sent on.
+    Remote,
+}
+
+impl Table {
+    fn name(self) -> &'static str {
+        match self {
+            Self::RolledUp => "cumulative",
+            Self::Remote => "remote",
+        }
+    }
+}
+
 /// All points of a series, put together.
 ///
 /// Sums are made point by point in the order of arrival, at a rollup as well as for an answer in between: any other
@@ -46,23 +64,24 @@ impl Cumulative {
     }
 
     /// What is stored of a series; nothing of one that has had no rollup.
-    fn load(connection: &Connection, series: i64) -> Result<Self> {
-        let mut all = Self::load_numbers(connection, series)?;
-        all.load_sketch(connection, series)?;
+    pub(super) fn load(connection: &Connection, table: Table, series: i64) -> Result<Self> {
+        let mut all = Self::load_numbers(connection, table, series)?;
+        all.load_sketch(connection, table, series)?;
         Ok(all)
     }
 
     /// The same without the distribution, which is large.
-    pub(super) fn load_numbers(connection: &Connection, series: i64) -> Result<Self> {
-        let sql = "SELECT count, sum, last, last_at, NULL FROM cumulative WHERE series_id = ?1";
-        let mut read = connection.prepare_cached(sql)?;
+    pub(super) fn load_numbers(connection: &Connection, table: Table, series: i64) -> Result<Self> {
+        let sql = format!("SELECT count, sum, last, last_at, NULL FROM {} WHERE series_id = ?1", table.name());
+        let mut read = connection.prepare_cached(&sql)?;
         let mut rows = read.query([series])?;
         Ok(rows.next()?.map(|row| Self::read(row, 0)).transpose()?.flatten().unwrap_or_default())
     }
 
     /// Loads the stored distribution after the numbers.
-    pub(super) fn load_sketch(&mut self, connection: &Connection, series: i64) -> Result<()> {
-        let mut read = connection.prepare_cached("SELECT sketch FROM cumulative WHERE series_id = ?1")?;
+    pub(super) fn load_sketch(&mut self, connection: &Connection, table: Table, series: i64) -> Result<()> {
+        let sql = format!("SELECT sketch FROM {} WHERE series_id = ?1", table.name());
+        let mut read = connection.prepare_cached(&sql)?;
         let mut rows = read.query([series])?;
         if let Some(row) = rows.next()? {
             self.sketch = row.get_ref(0)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode).unwrap_or_default();
@@ -84,11 +103,12 @@ impl Cumulative {
     }
 
     /// Stores it in place of what was there.
-    pub(super) fn store(&self, transaction: &Connection, series: i64) -> Result<()> {
-        let mut write = transaction.prepare_cached(
-            "INSERT OR REPLACE INTO cumulative (series_id, count, sum, last, last_at, sketch)
+    pub(super) fn store(&self, transaction: &Connection, table: Table, series: i64) -> Result<()> {
+        let mut write = transaction.prepare_cached(&format!(
+            "INSERT OR REPLACE INTO {} (series_id, count, sum, last, last_at, sketch)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?;
+            table.name()
+        ))?;
         let count = i64::try_from(self.count).unwrap_or(i64::MAX);
         let sketch = (self.sketch.count() > 0).then(|| self.sketch.encode());
         write.execute(params![series, count, self.sum, self.last, self.last_at, sketch])?;
@@ -140,7 +160,7 @@ fn with_fresh_points(snapshot: &Connection) -> Result<HashMap<i64, Cumulative>> 
         let kind = Kind::named(row.get_ref(1)?.as_str().unwrap_or_default()).unwrap_or(Kind::Gauge);
         let cumulative = match known.entry(series) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(first) => first.insert(Cumulative::load(snapshot, series)?),
+            Entry::Vacant(first) => first.insert(Cumulative::load(snapshot, Table::RolledUp, series)?),
         };
         cumulative.add(kind, value, row.get(3)?);
         if kind == Kind::Histogram {

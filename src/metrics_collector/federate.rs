@@ -4,19 +4,16 @@
 //! and a histogram 34 of them, so 20,000 counters are 2 MB and 20,000 histograms, the most there can be, 60 MB. Nobody
 //! holds those: Prometheus takes gzip, the text is compressed as it is made, and what comes out is a few megabytes.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ops::RangeInclusive;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Collector;
 use super::cumulative::{self, Cumulative, Named};
+use super::exposed::{BOUNDARIES, free_name, label_pairs, metric_name};
 use super::points::Kind;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
 use crate::service::{Exposition, escaped};
-
-/// Histograms are answered up to each of these powers of two, on which a bucket of theirs ends, so counts are exact.
-const BOUNDARIES: RangeInclusive<i32> = -10..=20;
 
 /// An answer; the door cuts off clients for which it has to keep more.
 const ANSWER_BYTES_MAX: usize = 4_000_000;
@@ -66,7 +63,8 @@ impl Metrics {
             .0
             .entry((series.kind, metric_name(&series.name)))
             .or_insert_with(|| Metric { sent_as: series.name.clone(), samples: BTreeMap::new() });
-        let labels = labels(series);
+        let pair = |(name, value): (String, String)| format!("{name}=\"{}\"", escaped(&value));
+        let labels = label_pairs(series).into_iter().map(pair).collect::<Vec<_>>().join(",");
         match metric.samples.get_mut(&labels) {
             Some(known) => known.merge(&sample),
             None => drop(metric.samples.insert(labels, sample)),
@@ -131,54 +129,6 @@ fn number(value: f64) -> String {
     if plain { value.to_string() } else { format!("{value:e}") }
 }
 
-/// The name, or, where another type has it already, the name and the type.
-fn free_name(taken: &mut HashSet<String>, name: &str, kind: Kind) -> String {
-    let endings: &[&str] = if kind == Kind::Histogram { &["", "_bucket", "_sum", "_count"] } else { &[""] };
-    let mut name = name.to_owned();
-    while endings.iter().any(|ending| taken.contains(&format!("{name}{ending}"))) {
-        name = format!("{name}_{}", kind.name());
-    }
-    taken.extend(endings.iter().map(|ending| format!("{name}{ending}")));
-    name
-}
-
-/// What Prometheus allows: letters, digits and `_`, no digit first, and in a metric's name also `:`.
-fn sanitised(name: &str, colons: bool) -> String {
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || (colons && letter == ':');
-    let mut clean: String = name.chars().map(|letter| if allowed(letter) { letter } else { '_' }).collect();
-    if clean.starts_with(|first: char| first.is_ascii_digit()) || clean.is_empty() {
-        clean.insert(0, '_');
-    }
-    clean
-}
-
-fn metric_name(name: &str) -> String {
-    sanitised(name, true)
-}
-
-/// Labels as they stand within braces. One whose name is Prometheus' own, or ours for the project, gets `exported_` in
-/// front, as Prometheus does it; of two whose names have become the same, the second gets one more `_`.
-fn labels(series: &Named) -> String {
-    let own: BTreeMap<String, String> = serde_json::from_str(&series.labels).unwrap_or_default();
-    let (mut used, mut pairs) = (BTreeSet::new(), Vec::new());
-    if !series.project.is_empty() {
-        used.insert("project".to_owned());
-        pairs.push(format!("project=\"{}\"", escaped(&series.project)));
-    }
-    // To Prometheus an empty label is none.
-    for (name, value) in own.iter().filter(|(_, value)| !value.is_empty()) {
-        let mut name = sanitised(name, false);
-        if name.starts_with("__") || name == "le" || used.contains(&name) && name == "project" {
-            name.insert_str(0, "exported_");
-        }
-        while !used.insert(name.clone()) {
-            name.push('_');
-        }
-        pairs.push(format!("{name}=\"{}\"", escaped(value)));
-    }
-    pairs.join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,22 +156,9 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_what_prometheus_allows() {
-        for (project, given, shown) in [
-            ("", "{}", ""),
-            ("shop", r#"{"a":"x"}"#, r#"project="shop",a="x""#),
-            ("shop", r#"{"project":"web"}"#, r#"project="shop",exported_project="web""#),
-            ("", r#"{"project":"web"}"#, r#"project="web""#),
-            ("", r#"{"a.b":"1","a_b":"2","a-b":""}"#, r#"a_b="1",a_b_="2""#),
-            (
-                "",
-                r#"{"le":"1","__name__":"x","1st":"y","ö":"z"}"#,
-                r#"_1st="y",exported___name__="x",exported_le="1",_="z""#,
-            ),
-            ("", r#"{"a":"q\"\\\n"}"#, r#"a="q\"\\\n""#),
-        ] {
-            assert_eq!(labels(&named(Kind::Counter, "n", project, given)), shown, "{given}");
-        }
+    fn a_value_is_escaped_within_its_quotes() {
+        let series = [(named(Kind::Counter, "n", "", r#"{"a":"q\"\\\n"}"#), of(Kind::Counter, &[1.0]))];
+        assert!(exposed(&series, 0).contains(r#"n{a="q\"\\\n"} 1"#));
     }
 
     #[test]

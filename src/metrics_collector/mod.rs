@@ -6,11 +6,13 @@ mod commands;
 mod config;
 mod cumulative;
 mod dashboard;
+mod exposed;
 mod federate;
 mod host;
 mod import;
 mod points;
 mod releases;
+mod remote_write;
 mod rollup;
 mod series;
 mod sketch;
@@ -22,9 +24,12 @@ mod window;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rusqlite::Connection;
+
 use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
+use crate::error::Result;
 use crate::http::{Access, Route, Scope};
 use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State, Web};
 use commands::Reader;
@@ -46,6 +51,7 @@ const SCHEMA: Schema = Schema {
         Migration { sql: include_str!("../../sql/metrics-collector/0001_metrics.sql"), oldest_reader: 1 },
         Migration { sql: include_str!("../../sql/metrics-collector/0002_received.sql"), oldest_reader: 1 },
         Migration { sql: include_str!("../../sql/metrics-collector/0003_wholes.sql"), oldest_reader: 1 },
+        Migration { sql: include_str!("../../sql/metrics-collector/0004_remote_write.sql"), oldest_reader: 1 },
     ],
     import: Some(import::IMPORT),
 };
@@ -71,18 +77,26 @@ struct Collector {
     reader: Arc<Reader>,
     retention: Retention,
     settled: dashboard::Settled,
+    /// Whether points are sent on to another server, and how that goes.
+    sends_on: bool,
+    remote: remote_write::State,
     /// What was last found, for when no reader is free.
     facts: Mutex<Vec<Fact>>,
 }
 
-fn start(mut env: Env<'_>) -> Result<Running, Failure> {
-    let (common, config) = (Common::read(&mut env), Config::read(&mut env));
+fn start(mut env: Env<'_>) -> std::result::Result<Running, Failure> {
+    let (common, mut config) = (Common::read(&mut env), Config::read(&mut env));
     let web = Web::read(&mut env, SERVICE.name);
     env.finish().map_err(Failure::Settings)?;
     let mut routes = routes();
     routes.extend(service::routes(common.metrics_open));
     routes.extend(web.routes(service::interface!("metrics-collector")));
     let (bound, settings, database) = common.open("monlight-metrics-collector", SCHEMA, commands::shrink)?;
+    let remote_write = config.remote_write.take();
+    if remote_write.is_none() {
+        let forgotten = database.writer.run(remote_write::Forget);
+        forgotten.map_err(|why| Failure::Start(format!("cannot start: {why}")))?;
+    }
     let reader = Arc::new(Reader {
         hasher: Default::default(),
         known: Mutex::default(),
@@ -90,15 +104,19 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
         caps: config.caps,
         point_age_max: config.point_age_max,
     });
+    let sends_on = remote_write.is_some();
     let state = |core| Collector {
         core,
         reader,
         retention: config.retention,
         settled: dashboard::Settled::new(config.point_age_max),
+        sends_on,
+        remote: remote_write::State::default(),
         facts: Mutex::default(),
     };
     service::serve(bound, settings, database, routes, state, |collector| {
         let mut jobs = vec![rollup::job(collector, &config)];
+        jobs.extend(remote_write.map(|target| remote_write::job(collector, target)));
         jobs.extend(config.host_metrics.then(|| host::job(collector)));
         jobs
     })
@@ -110,23 +128,10 @@ impl State for Collector {
     }
 
     fn facts(&self) -> Vec<Fact> {
-        const FACTS: [(&str, &str, &str); 4] = [
-            (store::RECEIVED, "metrics_received_24h", "Points received in this hour and the 23 before it"),
-            ("series", "series", "Series that are told apart"),
-            ("overflowed", "points_overflowed", "Points over MAX_SERIES or MAX_SERIES_PER_METRIC, counted together"),
-            ("clock_corrected", "points_clock_corrected", "Points whose clock was wrong"),
-        ];
-        let now = Timestamp::now();
-        let totals = self.core.readers.lend_now().and_then(|reader| store::totals(&reader, now).ok());
+        let found = self.core.readers.lend_now().and_then(|reader| self.find_facts(&reader).ok());
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(totals) = totals {
-            let value = |total: &str| totals.get(total).copied().unwrap_or(0);
-            *known = FACTS.map(|(total, name, help)| Fact { name, help, value: Quantity::Count(value(total)) }).into();
-            known.push(Fact {
-                name: "last_aggregation",
-                help: "When points were last rolled up",
-                value: Quantity::Moment(Some(value("rolled_up_at")).filter(|ms| *ms > 0).map(Timestamp::from_ms)),
-            });
+        if let Some(found) = found {
+            *known = found;
         }
         known.clone()
     }
@@ -134,6 +139,38 @@ impl State for Collector {
     fn warnings(&self) -> Vec<String> {
         let reader = self.core.readers.lend_now();
         let caps = reader.and_then(|reader| caps::reached(&reader, self.reader.caps).ok());
-        caps.unwrap_or_default()
+        caps.unwrap_or_default().into_iter().chain(self.remote.warning()).collect()
+    }
+}
+
+impl Collector {
+    fn find_facts(&self, reader: &Connection) -> Result<Vec<Fact>> {
+        let now = Timestamp::now();
+        let totals = store::totals(reader, now)?;
+        let total = |name: &str| totals.get(name).copied().unwrap_or(0);
+        let count = |name, help, count| Fact { name, help, value: Quantity::Count(count) };
+        let overflowed = "Points over MAX_SERIES or MAX_SERIES_PER_METRIC, counted together";
+        let mut facts = vec![
+            count("metrics_received_24h", "Points received in this hour and the 23 before it", total(store::RECEIVED)),
+            count("series", "Series that are told apart", total("series")),
+            count("points_overflowed", overflowed, total("overflowed")),
+            count("points_clock_corrected", "Points whose clock was wrong", total("clock_corrected")),
+            Fact {
+                name: "last_aggregation",
+                help: "When points were last rolled up",
+                value: Quantity::Moment(Some(total("rolled_up_at")).filter(|ms| *ms > 0).map(Timestamp::from_ms)),
+            },
+        ];
+        if self.sends_on {
+            let (waiting, seconds) = remote_write::lag(reader, now)?;
+            let refused = "Samples that its server refused for good";
+            facts.extend([
+                count("remote_write_sent", "Samples that remote write has sent", total("remote_sent")),
+                count("remote_write_refused", refused, total("remote_refused")),
+                count("remote_write_waiting", "Points that wait to be sent", waiting),
+                count("remote_write_lag_seconds", "How old what was sent last is, while points wait", seconds),
+            ]);
+        }
+        Ok(facts)
     }
 }

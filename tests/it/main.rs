@@ -29,6 +29,7 @@ mod prometheus;
 mod python;
 mod python_client;
 mod relay_outbox;
+mod remote_write;
 mod server;
 mod tidy;
 mod torture;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -10,16 +11,17 @@ use crate::harness::{Client, Folder, Request, Service, Setup, skip, wait_until};
 
 const READ_KEY: &str = "prometheus-key-0123456789";
 
-struct Prometheus {
+/// A Prometheus, or a program with its way to ask.
+pub struct Prometheus {
     child: Child,
     address: SocketAddr,
-    folder: Folder,
+    folder: Arc<Folder>,
 }
 
 impl Prometheus {
     /// Scrapes both texts of a collector every second; `None` where it is not installed.
     fn of(collector: &Service) -> Option<Self> {
-        let folder = Folder::new();
+        let folder = Arc::new(Folder::new());
         let job = |name: &str, path: &str| {
             json!({
                 "job_name": name,
@@ -34,19 +36,22 @@ impl Prometheus {
             "scrape_configs": [job("itself", "/metrics"), job("federate", "/federate")],
         });
         std::fs::write(folder.path().join("prometheus.yml"), config.to_string()).unwrap();
-        // Free a moment ago; nobody else takes ports in this order.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let child = Command::new("prometheus")
-            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
-            .arg(format!("--web.listen-address={address}"))
+        Self::start("prometheus", &["--config.file=prometheus.yml", "--storage.tsdb.path=data"], &folder, free_port())
+    }
+
+    /// Starts a program in a folder; `None` where it is not installed.
+    pub fn start(program: &str, arguments: &[&str], folder: &Arc<Folder>, address: SocketAddr) -> Option<Self> {
+        let listen = if program == "prometheus" { "--web.listen-address" } else { "-httpListenAddr" };
+        let child = Command::new(program)
+            .args(arguments)
+            .arg(format!("{listen}={address}"))
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
             .spawn()
             .ok()?;
-        Some(Self { child, address, folder })
+        Some(Self { child, address, folder: Arc::clone(folder) })
     }
 
     fn get(&self, path: &str) -> Option<Value> {
@@ -55,7 +60,7 @@ impl Prometheus {
     }
 
     /// The value of an expression that has one.
-    fn value(&self, expression: &str, at: Option<f64>) -> Option<f64> {
+    pub fn value(&self, expression: &str, at: Option<f64>) -> Option<f64> {
         let mut path = "/api/v1/query?query=".to_owned();
         expression.bytes().for_each(|byte| write!(path, "%{byte:02X}").unwrap());
         if let Some(at) = at {
@@ -64,7 +69,7 @@ impl Prometheus {
         self.get(&path)?["result"][0]["value"][1].as_str()?.parse().ok()
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 }
@@ -74,6 +79,11 @@ impl Drop for Prometheus {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An address that was free a moment ago; nobody else takes ports in this order.
+pub fn free_port() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 #[test]
