@@ -19,11 +19,11 @@ INTERFACES := static/dist/error-tracker/index.html.gz
 JS := sdk/js
 # The browser package's tests report to the real services, or where these are not built to a receiver of their own.
 NPM_RUN := cd $(JS) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
-PEERS := target/peers/usr/bin
-PEER_PACKAGES := prometheus victoria-metrics
+PEERS := $(CURDIR)/target/peers
+PEER_PACKAGES := prometheus victoria-metrics clickhouse-server
 DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
-	PATH="$$PATH:$(CURDIR)/$(PEERS)" cargo test --locked
+	MONLIGHT_TEST_PEERS=$(PEERS) PATH="$$PATH:$(PEERS)/usr/bin:$(PEERS)/usr/sbin" cargo test --locked
 
 # What looks at the interfaces starts the programs at the top by itself.
 LOOK := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
@@ -129,15 +129,17 @@ chromium:
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
 		echo "Chromium cannot be had here" >&2
 
-# Real programs that the services are held against: Debian's, unpacked and not installed, since installed they would start.
-# Where one cannot be had, its test says that it skips.
-peers:
-	@mkdir -p target/peers && cd target/peers && command -v apt-get dpkg >/dev/null && \
-		{ ls $(PEER_PACKAGES:%=.%) >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || apt-get update -qq; } && \
-		for package in $(PEER_PACKAGES); do \
-			[ -e .$$package ] || { apt-get download -qq $$package && dpkg -x $${package}_*.deb . && rm $${package}_*.deb && touch .$$package; } || \
-				echo "$$package cannot be had here" >&2; \
-		done || echo "Debian's packages cannot be had here" >&2
+# Real programs that the services are held against, and the libraries they lack here: Debian's, unpacked and not
+# installed, since installed they would start. Where one cannot be had, its test says that it skips.
+peers: $(PEER_PACKAGES:%=target/peers/.%)
+
+target/peers/.%:
+	@mkdir -p target/peers && cd target/peers && { command -v apt-get dpkg >/dev/null && \
+		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && \
+		for package in $$({ echo $*; apt-get install --simulate --no-install-recommends $* | \
+				sed -n 's/^Inst \([^ ]*\).*/\1/p'; } | sort -u); do \
+			apt-get download -qq -o APT::Sandbox::User=root $$package && dpkg -x $${package}_*.deb . && rm $${package}_*.deb || exit 1; \
+		done && touch .$*; } || echo "$* cannot be had here" >&2
 
 # A real Docker, whose containers the log viewer reads: Debian's as well, unpacked and not installed. Its client is a
 # package of its own from Debian 13 on, and one of its libraries is not on every machine.

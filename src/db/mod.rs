@@ -6,6 +6,7 @@
 mod backup;
 mod give_back;
 mod lock;
+mod marks;
 mod migrate;
 mod once;
 mod open;
@@ -15,6 +16,7 @@ mod writer;
 
 pub use backup::{backup, restore};
 pub use give_back::give_back;
+pub use marks::{Exported, NoteExported, exported};
 pub use migrate::{Import, Migration, Schema};
 pub use once::{ForgetKeys, Once};
 pub use open::{Opened, Settings, Synchronous, open};

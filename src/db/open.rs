@@ -111,6 +111,7 @@ fn writable(settings: &Settings) -> Result<Connection> {
     }
     super::once::prepare(&connection)?;
     super::sessions::prepare(&connection)?;
+    super::marks::prepare(&connection)?;
     Ok(connection)
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::env::{Env, Variable};
 use crate::notify::{self, Notifier};
-use crate::service::Defaults;
+use crate::service::{Defaults, Export};
 
 const DEFAULTS: Defaults = Defaults {
     key: "API_KEY",
@@ -35,6 +35,7 @@ pub(super) fn variables() -> Vec<Variable> {
     all.extend(crate::service::Web::variables());
     all.extend_from_slice(OWN);
     all.extend_from_slice(notify::VARIABLES);
+    all.extend(Export::variables());
     all
 }
 
@@ -48,6 +49,8 @@ pub(super) struct Config {
     pub(super) alerts: AlertSettings,
     /// Where alerts go.
     pub(super) notifier: Notifier,
+    /// What is sent on to somewhere else.
+    pub(super) export: Export,
 }
 
 /// How and when alerts go out.
@@ -80,6 +83,7 @@ impl Config {
                 digest_delay: Duration::from_secs(env.number("ALERT_DIGEST_DELAY", 1..=3_600)),
             },
             notifier: Notifier::from_env(env),
+            export: Export::read(env, "monlight_errors"),
         }
     }
 }

@@ -4,6 +4,7 @@ mod alerts;
 mod api;
 mod commands;
 mod config;
+mod export;
 mod fingerprint;
 mod import;
 mod location;
@@ -17,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State, Web};
+use crate::service::{self, Common, Core, Export, Fact, Failure, Quantity, Running, Service, State, Web};
 use config::Config;
 
 /// The program.
@@ -59,6 +60,8 @@ struct Tracker {
     channels: Vec<&'static str>,
     /// What keeps alerts from being sent at all, in words for whoever asks.
     alerts_missing: Option<String>,
+    /// What is sent on to somewhere else.
+    export: Export,
     /// What was last found, for when no reader is free.
     facts: Mutex<Vec<Fact>>,
 }
@@ -71,17 +74,19 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     routes.extend(service::routes(common.metrics_open));
     routes.extend(web.routes(service::interface!("error-tracker")));
     let (bound, settings, database) = common.open("monlight-error-tracker", SCHEMA, retention::shrink)?;
-    let Config { retention, groups_max, alerts, notifier } = config;
+    let Config { retention, groups_max, alerts, notifier, export } = config;
+    export.prepare(&database)?;
     for sentence in notifier.incomplete() {
         log::warn!("{sentence}");
     }
     let (channels, alerts_missing) = (notifier.channels(), notifier.missing());
-    let state = |core| Tracker { core, groups_max, channels, alerts_missing, facts: Mutex::default() };
+    let state = |core| Tracker { core, groups_max, channels, alerts_missing, export, facts: Mutex::default() };
     service::serve(bound, settings, database, routes, state, |tracker| {
         let mut jobs = vec![retention::job(tracker, retention)];
         if !tracker.channels.is_empty() {
             jobs.push(alerts::job(tracker, notifier, alerts));
         }
+        jobs.extend(Export::job(tracker));
         jobs
     })
 }
@@ -99,12 +104,20 @@ impl State for Tracker {
             ("stripped", "occurrences_stripped", "Occurrences removed because of MAX_DB_MB"),
             ("alerts_held", "alerts_held", "Alerts that wait for the next digest"),
         ];
-        let totals = self.core.readers.lend_now().and_then(|reader| store::totals(&reader).ok());
-        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(totals) = totals {
+        let found = self.core.readers.lend_now().and_then(|reader| {
+            let totals = store::totals(&reader).ok()?;
             let value = |wanted| totals.iter().find(|(name, _)| name == wanted).map_or(0, |(_, value)| *value);
-            *known = FACTS.map(|(total, name, help)| Fact { name, help, value: Quantity::Count(value(total)) }).into();
+            let facts = FACTS.map(|(total, name, help)| Fact { name, help, value: Quantity::Count(value(total)) });
+            Some(facts.into_iter().chain(Export::facts(self, &reader).ok()?).collect())
+        });
+        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = found {
+            *known = found;
         }
         known.clone()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.export.warning().into_iter().collect()
     }
 }

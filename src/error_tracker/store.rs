@@ -124,7 +124,7 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
     })
 }
 
-fn moment(seconds: i64) -> Timestamp {
+pub(super) fn moment(seconds: i64) -> Timestamp {
     Timestamp::from_ms(seconds.saturating_mul(1_000))
 }
 
@@ -347,7 +347,7 @@ pub(super) fn variants(connection: &Connection) -> Result<[Vec<String>; 2]> {
 }
 
 /// A stored JSON object; `{}` where there is none.
-fn object(stored: Option<String>) -> Box<RawValue> {
+pub(super) fn object(stored: Option<String>) -> Box<RawValue> {
     let stored = stored.and_then(|text| RawValue::from_string(text).ok());
     stored.unwrap_or_else(|| RawValue::from_string("{}".into()).expect("{} is JSON"))
 }

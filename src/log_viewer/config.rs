@@ -32,6 +32,7 @@ pub(super) fn variables() -> Vec<Variable> {
     let mut all = crate::service::variables(DEFAULTS);
     all.extend(crate::service::Web::variables());
     all.extend_from_slice(OWN);
+    all.extend(crate::service::Export::variables());
     all
 }
 

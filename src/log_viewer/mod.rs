@@ -6,6 +6,7 @@ mod assembly;
 mod commands;
 mod config;
 mod discovery;
+mod export;
 mod files;
 mod follow;
 mod follower;
@@ -21,11 +22,14 @@ mod watch;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rusqlite::Connection;
+
 use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
+use crate::error::Result;
 use crate::http::{Access, Body, Method, Request, Responder, Route, Rule, Scope};
-use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State, Web};
+use crate::service::{self, Common, Core, Export, Fact, Failure, Quantity, Running, Service, State, Web};
 use config::{Config, Limits};
 use follow::Overview;
 use hub::Hub;
@@ -78,18 +82,22 @@ struct LogViewer {
     /// Streams that are open, by kind.
     tails: Arc<AtomicUsize>,
     exports: Arc<AtomicUsize>,
+    /// What is sent on to somewhere else.
+    export: Export,
     /// What was last found, for when no reader is free.
     facts: Mutex<Vec<Fact>>,
 }
 
-fn start(mut env: Env<'_>) -> Result<Running, Failure> {
+fn start(mut env: Env<'_>) -> std::result::Result<Running, Failure> {
     let (common, config) = (Common::read(&mut env), Config::read(&mut env));
+    let export = Export::read(&mut env, "monlight_logs");
     let web = Web::read(&mut env, SERVICE.name);
     env.finish().map_err(Failure::Settings)?;
     let mut routes = routes();
     routes.extend(service::routes(common.metrics_open));
     routes.extend(web.routes(service::interface!("log-viewer")));
     let (bound, settings, database) = common.open("monlight-log-viewer", SCHEMA, commands::shrink)?;
+    export.prepare(&database)?;
     let limits = config.limits;
     // The limits may be smaller than they were, and no answer shows more than they allow.
     if let Err(why) = database.writer.run(commands::Trim { limits, existing: None, now: Timestamp::now() }) {
@@ -105,14 +113,30 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
         overview: Mutex::default(),
         tails: Arc::default(),
         exports: Arc::default(),
+        export,
         facts: Mutex::default(),
     };
-    service::serve(bound, settings, database, routes, state, |viewer| vec![follow::job(viewer, config)])
+    service::serve(bound, settings, database, routes, state, |viewer| {
+        std::iter::once(follow::job(viewer, config)).chain(Export::job(viewer)).collect()
+    })
 }
 
 impl LogViewer {
     fn overview(&self) -> Arc<Overview> {
         Arc::clone(&self.overview.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn find_facts(&self, reader: &Connection) -> Result<Vec<Fact>> {
+        let found = store::facts(reader)?;
+        let count = |name, help, value| Fact { name, help, value: Quantity::Count(value) };
+        let stored_at = Some(found.stored_at_ms).filter(|ms| *ms > 0).map(Timestamp::from_ms);
+        let own = [
+            count("logs_indexed", "Entries stored", found.entries),
+            count("containers", "Logs that are followed or have entries", found.containers),
+            count("gaps", "Times when files were gone before they could be read", found.gaps),
+            Fact { name: "last_ingest", help: "When anything was last stored", value: Quantity::Moment(stored_at) },
+        ];
+        Ok(own.into_iter().chain(Export::facts(self, reader)?).collect())
     }
 
     fn set_overview(&self, overview: Overview) {
@@ -126,25 +150,15 @@ impl State for LogViewer {
     }
 
     fn facts(&self) -> Vec<Fact> {
-        let found = self.core.readers.lend_now().and_then(|reader| store::facts(&reader).ok());
+        let found = self.core.readers.lend_now().and_then(|reader| self.find_facts(&reader).ok());
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = found {
-            let count = |name, help, value| Fact { name, help, value: Quantity::Count(value) };
-            *known = vec![
-                count("logs_indexed", "Entries stored", found.entries),
-                count("containers", "Logs that are followed or have entries", found.containers),
-                count("gaps", "Times when files were gone before they could be read", found.gaps),
-                Fact {
-                    name: "last_ingest",
-                    help: "When anything was last stored",
-                    value: Quantity::Moment(Some(found.stored_at_ms).filter(|ms| *ms > 0).map(Timestamp::from_ms)),
-                },
-            ];
+            *known = found;
         }
         known.clone()
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.overview().troubles.clone()
+        self.overview().troubles.iter().cloned().chain(self.export.warning()).collect()
     }
 }

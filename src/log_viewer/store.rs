@@ -64,18 +64,28 @@ pub(super) struct Filter {
     pub(super) search: Search,
 }
 
+impl Filter {
+    /// Everything fits.
+    pub(super) fn all() -> Self {
+        Self { container: None, levels: Vec::new(), first_id: i64::MIN, end_id: i64::MAX, search: Search::default() }
+    }
+}
+
 /// One entry as it is answered.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Shown {
     pub(super) id: i64,
     timestamp: String,
-    container: String,
-    stream: &'static str,
-    level: &'static str,
-    message: String,
+    pub(super) container: String,
+    pub(super) stream: &'static str,
+    pub(super) level: &'static str,
+    pub(super) message: String,
     /// Its number among all entries as they came.
     #[serde(skip)]
     pub(super) arrival: i64,
+    /// In nanoseconds since 1970.
+    #[serde(skip)]
+    pub(super) at_ns: i64,
 }
 
 /// What a filter comes to for one database: numbers instead of names, and the segments that may have any of it.
@@ -428,11 +438,12 @@ const SHOWN_COLUMNS: &str = "id, e.arrival, e.at, e.container_id, e.stream, e.me
 
 fn show(row: &Row<'_>, names: &BTreeMap<i64, Container>) -> Result<Shown> {
     let container: i64 = row.get(3)?;
-    let id = row.get(0)?;
+    let (id, at_ns) = (row.get(0)?, row.get(2)?);
     Ok(Shown {
         id,
         arrival: row.get(1)?,
-        timestamp: timestamp(row.get(2)?),
+        timestamp: timestamp(at_ns),
+        at_ns,
         container: names.get(&container).map(|container| container.name.clone()).unwrap_or_default(),
         stream: if row.get::<_, i64>(4)? == 0 { Stream::Stdout.name() } else { Stream::Stderr.name() },
         level: Level::ranked(level_of_id(id)).unwrap_or(Level::Info).name(),

@@ -30,6 +30,7 @@ use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::error::Result;
+use crate::export::Trouble;
 use crate::http::{Access, Route, Scope};
 use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State, Web};
 use commands::Reader;
@@ -79,7 +80,7 @@ struct Collector {
     settled: dashboard::Settled,
     /// Whether points are sent on to another server, and how that goes.
     sends_on: bool,
-    remote: remote_write::State,
+    remote: Trouble,
     /// What was last found, for when no reader is free.
     facts: Mutex<Vec<Fact>>,
 }
@@ -111,7 +112,7 @@ fn start(mut env: Env<'_>) -> std::result::Result<Running, Failure> {
         retention: config.retention,
         settled: dashboard::Settled::new(config.point_age_max),
         sends_on,
-        remote: remote_write::State::default(),
+        remote: Trouble::of("remote write"),
         facts: Mutex::default(),
     };
     service::serve(bound, settings, database, routes, state, |collector| {

@@ -3,6 +3,7 @@
 
 mod allocator;
 mod common;
+mod export;
 mod exposition;
 mod health;
 pub(crate) mod web;
@@ -17,6 +18,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub use common::{Common, Defaults, variables};
+pub use export::{Export, Exports, Outgoing};
 pub use exposition::{Exposition, escaped};
 pub use health::{Fact, Quantity, routes};
 pub use web::{File, Web, file};

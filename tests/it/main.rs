@@ -19,6 +19,7 @@ mod contract;
 mod dice;
 mod docker;
 mod durability;
+mod export;
 mod harness;
 mod hostile;
 mod log_fixtures;

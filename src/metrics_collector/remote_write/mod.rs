@@ -10,7 +10,7 @@ mod protocol;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -36,37 +36,6 @@ const STEP: Duration = Duration::from_secs(10);
 const POINTS_AT_ONCE: usize = 5_000;
 /// Samples of a request, about 200 bytes each before they are packed.
 const SAMPLES_PER_REQUEST: usize = 2_000;
-/// How long a server may be away until `/health` warns of it.
-const WARN_AFTER: Duration = Duration::from_secs(60);
-
-/// What is known of the server, for those who ask for the service's health.
-#[derive(Debug, Default)]
-pub(super) struct State(Mutex<Option<(Instant, String)>>);
-
-impl State {
-    fn note(&self, trouble: Option<String>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&mut *known, trouble) {
-            (Some((_, said)), Some(why)) => *said = why,
-            (None, Some(why)) => {
-                log::warn!("remote write waits: {why}");
-                *known = Some((Instant::now(), why));
-            }
-            (Some(_), None) => {
-                log::info!("remote write goes on");
-                *known = None;
-            }
-            (None, None) => {}
-        }
-    }
-
-    /// That nothing was taken for a while, and why.
-    pub(super) fn warning(&self) -> Option<String> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, why) = known.as_ref().filter(|(since, _)| since.elapsed() > WARN_AFTER)?;
-        Some(format!("Nothing was taken by remote write for {} s: {why}", since.elapsed().as_secs()))
-    }
-}
 
 /// The job that sends.
 pub(super) fn job(collector: &Arc<Collector>, target: Target) -> Job {
@@ -147,13 +116,13 @@ impl Sending {
                 }
                 Outcome::Later(why, wait) => {
                     self.backoff.failed(Instant::now(), wait);
-                    self.collector.remote.note(Some(why));
+                    self.collector.remote.note(why);
                     return Ok(false);
                 }
             }
         }
         self.backoff.succeeded();
-        self.collector.remote.note(None);
+        self.collector.remote.is_over();
         let states = step.series.into_iter().map(|(id, (_, all))| (id, all)).collect();
         writer.run(Sent { last: step.last, at: step.at, states, sent, refused })?;
         Ok(true)

@@ -8,7 +8,7 @@ use super::{fresh_with, post};
 use crate::harness::{Folder, KEY, Request, Setup};
 
 /// Every variable, and how its row in `--help` ends.
-const VARIABLES: [(&str, &str); 34] = [
+const VARIABLES: [(&str, &str); 37] = [
     ("API_KEY", "(secret)"),
     ("API_KEYS", "(secret)"),
     ("PORT", "[5010]"),
@@ -43,6 +43,9 @@ const VARIABLES: [(&str, &str); 34] = [
     ("ALERT_WEBHOOK_URL", "(secret)"),
     ("ALERT_WEBHOOK_FORMAT", "[auto]"),
     ("ALERT_CA_FILE", ""),
+    ("EXPORT_URL", ""),
+    ("EXPORT_FORMAT", "[jsonl]"),
+    ("EXPORT_HEADERS", "(secret)"),
 ];
 
 #[test]

@@ -1,0 +1,133 @@
+//! Reports as they are sent on, in the order in which they came. Of a group the last five are kept, so of a storm that
+//! comes faster than it is sent those are what is sent; each says how many the group counts.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, Row};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::Tracker;
+use super::store::{moment, object};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::export::{Format, Record};
+use crate::service::{Export, Exports, Outgoing};
+
+/// Reports sent together; one may have a few hundred kilobytes.
+const REPORTS_AT_ONCE: usize = 50;
+
+/// A report with what its group is.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// Of the report, and of its group.
+    id: i64,
+    error_id: i64,
+    timestamp: Timestamp,
+    fingerprint: String,
+    project: String,
+    exception_type: String,
+    message: String,
+    location: Option<String>,
+    environment: String,
+    release: Option<String>,
+    level: String,
+    source: String,
+    /// Reports of the group, this one and those up to when it is sent.
+    count: i64,
+    request_url: Option<String>,
+    request_method: Option<String>,
+    user_id: Option<String>,
+    session_id: Option<String>,
+    extra: Extra,
+    traceback: String,
+}
+
+/// What came with a report.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Extra {
+    Nested(Box<RawValue>),
+    /// For who knows columns and no objects.
+    Text(String),
+}
+
+impl Exports for Tracker {
+    type Record = Report;
+
+    fn export(&self) -> &Export {
+        &self.export
+    }
+
+    fn after(&self, reader: &Connection, mark: i64, format: Format) -> Result<Outgoing<Report>> {
+        let snapshot = reader.unchecked_transaction()?;
+        let mut read = snapshot.prepare_cached(
+            "SELECT o.id, o.error_id, o.timestamp, e.fingerprint, e.project, e.exception_type,
+                 coalesce(o.message, t.message, e.message), e.location, o.environment, o.release, o.level, e.source,
+                 e.count, o.request_url, o.request_method, o.user_id, o.session_id, o.extra,
+                 coalesce(o.traceback, t.traceback, '')
+             FROM error_occurrences o JOIN errors e ON e.id = o.error_id LEFT JOIN error_texts t ON t.error_id = e.id
+             WHERE o.id > ?1 ORDER BY o.id LIMIT ?2",
+        )?;
+        let report = |row: &Row<'_>| {
+            let extra = object(row.get(17)?);
+            Ok(Report {
+                id: row.get(0)?,
+                error_id: row.get(1)?,
+                timestamp: moment(row.get(2)?),
+                fingerprint: row.get(3)?,
+                project: row.get(4)?,
+                exception_type: row.get(5)?,
+                message: row.get(6)?,
+                location: row.get(7)?,
+                environment: row.get(8)?,
+                release: row.get(9)?,
+                level: row.get(10)?,
+                source: row.get(11)?,
+                count: row.get(12)?,
+                request_url: row.get(13)?,
+                request_method: row.get(14)?,
+                user_id: row.get(15)?,
+                session_id: row.get(16)?,
+                extra: if format == Format::ClickHouse {
+                    Extra::Text(extra.get().into())
+                } else {
+                    Extra::Nested(extra)
+                },
+                traceback: row.get(18)?,
+            })
+        };
+        let records: Vec<Report> =
+            read.query_map((mark, REPORTS_AT_ONCE as i64), report)?.collect::<rusqlite::Result<_>>()?;
+        let last = records.last().map_or(mark, |last| last.id);
+        Ok(Outgoing { records, last })
+    }
+
+    fn newest(&self, reader: &Connection) -> Result<i64> {
+        let mut read = reader.prepare_cached("SELECT coalesce(max(id), 0) FROM error_occurrences")?;
+        Ok(read.query_row([], |row| row.get(0))?)
+    }
+}
+
+impl Record for Report {
+    fn at_ns(&self) -> i64 {
+        self.timestamp.ms().saturating_mul(1_000_000)
+    }
+
+    fn labels(&self) -> BTreeMap<&'static str, Cow<'_, str>> {
+        [
+            ("project", self.project.as_str()),
+            ("environment", &self.environment),
+            ("level", &self.level),
+            ("source", &self.source),
+        ]
+        .map(|(name, value)| (name, Cow::Borrowed(value)))
+        .into()
+    }
+
+    fn line(&self) -> Result<Cow<'_, str>> {
+        let line = serde_json::to_string(self);
+        line.map(Cow::Owned).map_err(|why| Error::Internal(format!("a report cannot be written: {why}")))
+    }
+}
