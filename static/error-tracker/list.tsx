@@ -2,7 +2,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { change, get, query, type Session } from "../shared/api.ts";
 import { useKeys, useLoaded, useParams } from "../shared/hooks.ts";
-import { Choice, Empty, Loading, Moment, Search, Sparkline, Trouble } from "../shared/ui.tsx";
+import { Choice, Empty, Filters, Loading, Moment, Search, Sparkline, Trouble } from "../shared/ui.tsx";
 import type { Group, List } from "./types.ts";
 
 const PAGE = 50;
@@ -22,6 +22,9 @@ const FILTERS = [
   "session_id",
   "sort",
 ];
+
+/** Those that are chosen from a list. */
+const CHOICES = FILTERS.filter((name) => !["search", "since", "until", "session_id"].includes(name));
 
 interface Names {
   projects: string[];
@@ -112,31 +115,35 @@ export function Groups({ session }: { session: Session }): JSX.Element {
           placeholder="Search type, message and traceback"
           onSearch={(search) => filter({ search })}
         />
-        <Choice
-          label="State"
-          value={params.get("resolved") ?? ""}
-          options={[
-            ["", "open"],
-            ["true", "resolved"],
-            ["all", "all"],
-          ]}
-          onChoose={(resolved) => filter({ resolved })}
-        />
-        {choice("Project", "project", names.value?.projects ?? [])}
-        {choice("Environment", "environment", names.value?.environments ?? [])}
-        {choice("Release", "release", names.value?.releases ?? [])}
-        {choice("Level", "level", ["debug", "info", "warning", "error", "critical"])}
-        {choice("Source", "source", ["server", "browser"])}
-        <Choice
-          label="Order"
-          value={params.get("sort") ?? ""}
-          options={[
-            ["", "last seen"],
-            ["first_seen", "first seen"],
-            ["count", "most reports"],
-          ]}
-          onChoose={(sort) => filter({ sort })}
-        />
+        <Filters wide="48rem" set={CHOICES.filter((name) => params.has(name)).length}>
+          <div class="choices">
+            <Choice
+              label="State"
+              value={params.get("resolved") ?? ""}
+              options={[
+                ["", "open"],
+                ["true", "resolved"],
+                ["all", "all"],
+              ]}
+              onChoose={(resolved) => filter({ resolved })}
+            />
+            {choice("Project", "project", names.value?.projects ?? [])}
+            {choice("Environment", "environment", names.value?.environments ?? [])}
+            {choice("Release", "release", names.value?.releases ?? [])}
+            {choice("Level", "level", ["debug", "info", "warning", "error", "critical"])}
+            {choice("Source", "source", ["server", "browser"])}
+            <Choice
+              label="Order"
+              value={params.get("sort") ?? ""}
+              options={[
+                ["", "last seen"],
+                ["first_seen", "first seen"],
+                ["count", "most reports"],
+              ]}
+              onChoose={(sort) => filter({ sort })}
+            />
+          </div>
+        </Filters>
         {anyFilter && (
           <button
             type="button"

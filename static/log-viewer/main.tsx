@@ -5,7 +5,7 @@ import { get, query } from "../shared/api.ts";
 import { useKeys, useLoaded, useParams } from "../shared/hooks.ts";
 import { start } from "../shared/shell.tsx";
 import { absolute } from "../shared/time.ts";
-import { Choice, Empty, Loading, Search, Trouble } from "../shared/ui.tsx";
+import { Choice, Empty, Filters as FoldedFilters, Loading, Search, Trouble } from "../shared/ui.tsx";
 import { Context } from "./context.tsx";
 import { Facets } from "./facets.tsx";
 import { Chart } from "./histogram.tsx";
@@ -18,6 +18,9 @@ const WRAP = "wrap";
 
 type Mode = "search" | "contains" | "regex";
 const MODES: [mode: Mode, shown: string, placeholder: string][] = [
+/** The filters beside the lines. */
+const FACETS = ["container", "level", "since", "until"] as const;
+
   ["search", "words", "Search words"],
   ["contains", "a part of the text", "Search a part of the text, in any case"],
   ["regex", "a regular expression", "Search a regular expression"],
@@ -73,10 +76,12 @@ function App(): JSX.Element {
       <Notes shown={shown} gaps={stats.value?.gaps ?? 0} troubles={containers.value?.troubles ?? []} />
       <Chart filters={filters} onZoom={(since, until) => filter({ since, until })} />
       <div class="columns">
-        <Side>
-          {containers.error && <Trouble error={containers.error} retry={containers.reload} />}
-          <Facets filters={filters} containers={containers.value} stats={stats.value} onFilter={filter} />
-        </Side>
+        <FoldedFilters wide="60rem" set={FACETS.filter((name) => filters[name]).length}>
+          <div class="facets">
+            {containers.error && <Trouble error={containers.error} retry={containers.reload} />}
+            <Facets filters={filters} containers={containers.value} stats={stats.value} onFilter={filter} />
+          </div>
+        </FoldedFilters>
         <section aria-label="Lines" aria-busy={opening}>
           {shown?.error && <Trouble error={shown.error} retry={() => shown.retry()} />}
           {!shown && <Loading />}
@@ -269,17 +274,6 @@ function Notes(props: { shown: Lines | undefined; gaps: number; troubles: string
         </p>
       ))}
     </div>
-  );
-}
-
-/** Beside the lines where there is room, and else folded above them. */
-function Side({ children }: { children: JSX.Element | (JSX.Element | false | undefined)[] }): JSX.Element {
-  const [wide] = useState(() => matchMedia("(min-width: 60rem)").matches);
-  return (
-    <details class="side" open={wide}>
-      <summary>Filters</summary>
-      <div class="facets">{children}</div>
-    </details>
   );
 }
 

@@ -1,5 +1,5 @@
 import type { ComponentChildren, JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useNow } from "./hooks.ts";
 import { absolute, relative } from "./time.ts";
 
@@ -151,5 +151,22 @@ export function Choice(props: {
         ))}
       </select>
     </label>
+  );
+}
+
+/** Filters: beside or above what they are for where there is room, and else folded behind how many of them are set. */
+export function Filters(props: { wide: string; set: number; children: ComponentChildren }): JSX.Element {
+  const wide = useMemo(() => matchMedia(`(min-width: ${props.wide})`), [props.wide]);
+  const [isOpen, setOpen] = useState(wide.matches);
+  useEffect(() => {
+    const changed = (): void => setOpen(wide.matches);
+    wide.addEventListener("change", changed);
+    return () => wide.removeEventListener("change", changed);
+  }, [wide]);
+  return (
+    <details class="filters" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>{props.set > 0 ? `Filters (${props.set})` : "Filters"}</summary>
+      {props.children}
+    </details>
   );
 }

@@ -395,7 +395,7 @@ test("every view fits a phone, light and dark", { skip }, async () => {
       const page = await visit(`${viewer.url}/${view}`, { width: 360, height: 740, dark });
       await page.locator(ready).first().waitFor();
       if (!view.includes("line")) {
-        await page.getByText("Filters", { exact: true }).click();
+        await page.locator("summary", { hasText: "Filters" }).click();
         await page.getByRole("button", { name: /^web/ }).waitFor();
         await page.keyboard.press("w");
         await page.getByRole("button", { name: "Wrap" }).and(page.locator('[aria-pressed="true"]')).waitFor();
