@@ -144,11 +144,8 @@ export function LineList(props: {
       }
     },
     Escape: () => {
-      // It closes a dialog by itself.
-      if (!document.querySelector("dialog[open]")) {
-        setAt(undefined);
-        setOpen(new Set());
-      }
+      setAt(undefined);
+      setOpen(new Set());
     },
   });
 

@@ -95,7 +95,9 @@ export function useKeys(keys: Record<string, (event: KeyboardEvent) => void>): v
       const typing = target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
       const held = event.ctrlKey || event.metaKey || event.altKey;
       const action = latest.current[event.key];
-      if (action && !held && (!typing || event.key === "Escape")) {
+      // A dialog over the page has keys of its own.
+      const isCovered = document.querySelector("dialog[open]") !== null;
+      if (action && !held && !isCovered && (!typing || event.key === "Escape")) {
         action(event);
       }
     };

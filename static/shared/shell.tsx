@@ -12,6 +12,9 @@ const SERVICES: [name: string, title: string][] = [
   ["metrics-collector", "Metrics"],
 ];
 
+const ENDED = "You have been signed out: the session was ended or is more than 30 days old. Enter a key to go on.";
+const ENDED_EVERYWHERE = "Everybody is signed out. Enter a key to go on.";
+
 /** A key and what it does, for the help. */
 export type Help = [keys: string, what: string][];
 
@@ -25,13 +28,19 @@ export function start(help: Help, App: (props: { session: Session }) => JSX.Elem
 
 function Shell({ help, App }: { help: Help; App: (props: { session: Session }) => JSX.Element }): JSX.Element {
   const [who, setWho] = useState<Session | null | undefined>();
+  // Why somebody who was signed in is not.
+  const [ended, setEnded] = useState<string>();
   const [error, setError] = useState<Error>();
   const load = (): void => {
     setError(undefined);
     session().then(setWho, setError);
   };
+  const signOut = (why?: string): void => {
+    setEnded(why);
+    setWho(null);
+  };
   useEffect(() => {
-    whenSignedOut(() => setWho(null));
+    whenSignedOut(() => signOut(ENDED));
     load();
   }, []);
   if (error) {
@@ -41,25 +50,26 @@ function Shell({ help, App }: { help: Help; App: (props: { session: Session }) =
     return <Loading />;
   }
   if (who === null) {
-    return <SignIn onSignedIn={setWho} />;
+    return <SignIn ended={ended} onSignedIn={setWho} />;
   }
   return (
-    <Frame who={who} help={help} onSignOut={() => setWho(null)}>
+    <Frame who={who} help={help} onSignOut={signOut}>
       <App session={who} />
     </Frame>
   );
 }
 
-function Frame(props: { who: Session; help: Help; onSignOut: () => void; children: ComponentChildren }): JSX.Element {
+function Frame(props: {
+  who: Session;
+  help: Help;
+  onSignOut: (why?: string) => void;
+  children: ComponentChildren;
+}): JSX.Element {
   const { who } = props;
   const [theme, setTheme] = useState(chosenTheme);
   const dialog = useRef<HTMLDialogElement>(null);
   const showHelp = (): void => dialog.current?.showModal();
   useKeys({ "?": showHelp });
-  const signOut = async (): Promise<void> => {
-    await change("DELETE", "api/session").catch(() => undefined);
-    props.onSignOut();
-  };
   const links = SERVICES.map(([name, title]) => {
     const url = name === who.service ? "./" : who.services.find((link) => link.name === name)?.url;
     return url ? { name, title, url } : undefined;
@@ -95,9 +105,7 @@ function Frame(props: { who: Session; help: Help; onSignOut: () => void; childre
         <button type="button" onClick={showHelp} aria-keyshortcuts="?">
           Help
         </button>
-        <button type="button" onClick={signOut} title={`Signed in with the key ${who.name}`}>
-          Sign out
-        </button>
+        <Account who={who} onSignOut={props.onSignOut} />
       </header>
       <main id="main" tabIndex={-1}>
         {props.children}
@@ -127,7 +135,81 @@ function Frame(props: { who: Session; help: Help; onSignOut: () => void; childre
   );
 }
 
-function SignIn({ onSignedIn }: { onSignedIn: (who: Session) => void }): JSX.Element {
+/** Who is signed in, and the ways out. */
+function Account({ who, onSignOut }: { who: Session; onSignOut: (why?: string) => void }): JSX.Element {
+  const menu = useRef<HTMLDetailsElement>(null);
+  const dialog = useRef<HTMLDialogElement>(null);
+  const [error, setError] = useState<Error>();
+  const close = (): void => menu.current?.removeAttribute("open");
+  useEffect(() => {
+    const elsewhere = (event: Event): void => {
+      if (!menu.current?.contains(event.target as Node)) {
+        close();
+      }
+    };
+    addEventListener("pointerdown", elsewhere);
+    addEventListener("focusin", elsewhere);
+    return () => {
+      removeEventListener("pointerdown", elsewhere);
+      removeEventListener("focusin", elsewhere);
+    };
+  }, []);
+  const end = async (path: string, why?: string): Promise<void> => {
+    setError(undefined);
+    try {
+      await change("DELETE", path);
+      onSignOut(why);
+    } catch (why) {
+      // A session that is over already has said so.
+      setError(why as Error);
+    }
+  };
+  const pressed = (event: KeyboardEvent): void => {
+    if (event.key === "Escape" && menu.current?.open) {
+      event.stopPropagation();
+      close();
+      menu.current.querySelector("summary")?.focus();
+    }
+  };
+  return (
+    <>
+      <details ref={menu} class="menu" onKeyDown={pressed}>
+        <summary>Account</summary>
+        <div class="paper">
+          <p class="quiet">
+            Signed in with the key <b>{who.name}</b>
+          </p>
+          <button type="button" onClick={() => end("api/session")}>
+            Sign out
+          </button>
+          {who.admin && (
+            <button type="button" onClick={() => dialog.current?.showModal()}>
+              Sign out everywhere…
+            </button>
+          )}
+          {error && <Trouble error={error} />}
+        </div>
+      </details>
+      <dialog ref={dialog} aria-labelledby="everywhere">
+        <h2 id="everywhere">Sign out everywhere?</h2>
+        <p>
+          Everybody who is signed in to the {who.service} in a browser has to enter a key again, you too. Keys stay as
+          they are, and the other services are not concerned.
+        </p>
+        {error && <Trouble error={error} />}
+        <form method="dialog" class="bar">
+          <button type="button" class="danger" onClick={() => end("api/sessions", ENDED_EVERYWHERE)}>
+            Sign out everywhere
+          </button>
+          <button type="submit">Cancel</button>
+        </form>
+      </dialog>
+    </>
+  );
+}
+
+function SignIn(props: { ended: string | undefined; onSignedIn: (who: Session) => void }): JSX.Element {
+  const { ended, onSignedIn } = props;
   const [error, setError] = useState<string>();
   const [busy, setBusy] = useState(false);
   const field = useRef<HTMLInputElement>(null);
@@ -149,6 +231,11 @@ function SignIn({ onSignedIn }: { onSignedIn: (who: Session) => void }): JSX.Ele
   return (
     <main class="sign-in">
       <h1>Monlight</h1>
+      {ended && (
+        <p class="ended" role="status">
+          {ended}
+        </p>
+      )}
       <form onSubmit={submit}>
         <label>
           API key

@@ -61,7 +61,9 @@ test("whoever has no key sees nothing, and a wrong one is said to be wrong", { s
   assert.ok(!kept.includes(KEY) && !kept.includes("monlight"), kept);
   await page.reload();
   await page.getByText("No errors yet").waitFor();
-  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByText("Account", { exact: true }).click();
+  await isAccessible(page, "account");
+  await page.getByRole("button", { name: "Sign out", exact: true }).click();
   await page.getByLabel("API key").waitFor();
   await page.reload();
   await page.getByLabel("API key").waitFor();
@@ -202,6 +204,70 @@ test("whoever may only look is offered nothing else", { skip }, async () => {
 });
 
 test("alerts say why there are none", { skip }, async () => {
+  await page.getByText("Account", { exact: true }).click();
+  await page.getByText("Signed in with the key eye").waitFor();
+  assert.equal(await page.getByRole("button", { name: "Sign out everywhere" }).count(), 0);
+});
+
+test("whoever may change anything signs everybody out, who then learn that they are", { skip }, async () => {
+  const other = await chrome.visit(`${tracker.url}/?id=2`, { key: "only-a-reader" });
+  await other.getByRole("heading", { name: "TypeError" }).waitFor();
+  const page = await chrome.visit(tracker.url);
+  await page.getByText("Account", { exact: true }).click();
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Sign out everywhere" }).waitFor({ state: "hidden" });
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Sign out everywhere" }).click();
+  const dialog = page.getByRole("dialog", { name: "Sign out everywhere?" });
+  await dialog.waitFor();
+  await isAccessible(page, "whether to sign out everywhere");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  await dialog.waitFor({ state: "hidden" });
+  await rows(page).first().waitFor();
+  await page.getByText("Account", { exact: true }).click();
+  await page.getByRole("button", { name: "Sign out everywhere" }).click();
+  await dialog.getByRole("button", { name: "Sign out everywhere" }).click();
+  await page.getByText("Everybody is signed out.").waitFor();
+  // As it does by itself every 15 s, while the page is looked at.
+  await other.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+  await other.getByText("You have been signed out").waitFor();
+  await isAccessible(other, "signed out from elsewhere");
+  await other.getByLabel("API key").fill("only-a-reader");
+  await other.keyboard.press("Enter");
+  await other.getByRole("heading", { name: "TypeError" }).waitFor();
+  assert.equal(await other.getByText("You have been signed out").count(), 0);
+});
+
+test("signing out that fails says so", { skip }, async () => {
+  const page = await chrome.visit(tracker.url, { refused: 503 });
+  await page.route("**/api/session", (route) => route.fulfill({ status: 503, json: { detail: "The disk is full" } }));
+  await page.getByText("Account", { exact: true }).click();
+  await page.getByRole("button", { name: "Sign out", exact: true }).click();
+  await page.getByRole("alert").getByText("The disk is full").waitFor();
+  await rows(page).first().waitFor();
+});
+
+test("on a phone the first error is seen before the filters", { skip }, async () => {
+  const page = await chrome.visit(`${tracker.url}/?project=many&environment=prod&sort=count`, {
+    width: 390,
+    height: 844,
+  });
+  await rows(page).first().waitFor();
+  const summary = page.locator("summary", { hasText: "Filters (3)" });
+  const box = await rows(page).first().boundingBox();
+  assert.ok(box && box.y + box.height <= 844, `the first error ends at ${box && box.y + box.height}`);
+  assert.equal(await page.getByLabel("Level").isVisible(), false);
+  await isAccessible(page, "filters that are folded");
+  await summary.focus();
+  await page.keyboard.press("Enter");
+  await page.getByLabel("Environment").selectOption("");
+  await page.locator("summary", { hasText: "Filters (2)" }).waitFor();
+  assert.equal(await page.getByLabel("Level").isVisible(), true);
+  await isAccessible(page, "filters that are unfolded");
+  await summary.or(page.locator("summary", { hasText: "Filters (2)" })).click();
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await page.getByLabel("Level").waitFor();
+  assert.equal(await page.locator(".filters > summary").isVisible(), false);
   const page = await chrome.visit(`${tracker.url}/?alerts=1`, { refused: 503 });
   await page.getByText("set ALERT_EMAILS with SMTP_HOST").waitFor();
   await isAccessible(page, "alerts");

@@ -92,7 +92,7 @@ export async function browser() {
     if (key) {
       await page.getByLabel("API key").fill(key);
       await page.getByRole("button", { name: "Sign in" }).click();
-      await page.getByRole("button", { name: "Sign out" }).waitFor();
+      await page.getByText("Account", { exact: true }).waitFor();
     }
     return page;
   };
