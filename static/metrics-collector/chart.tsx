@@ -5,12 +5,18 @@ import { highest, latest, lonely, times, type Values } from "./data.ts";
 import { format, type Unit } from "./format.ts";
 import type { Frame, Span } from "./range.ts";
 
+import { nameOf } from "./releases.tsx";
+import type { Release } from "./types.ts";
 const HEIGHT = 190;
 const AXIS_WIDTH = 68;
 /** A drag of fewer pixels is a click. */
 const DRAG_MIN = 6;
 const ROWS_MAX = 200;
 /** As many as can be told apart; style.css has a colour for each. */
+/** So close to a release it is pointed at. */
+const NEAR_PX = 8;
+/** Letters of a release's name that are drawn. */
+const NAME_MAX = 18;
 export const LINES_MAX = 8;
 /** All charts of a page show the same moment. */
 const CROSSHAIR = uPlot.sync("page").key;
@@ -35,10 +41,11 @@ export function Chart(props: {
   title: string;
   frame: Frame;
   lines: Line[];
+  releases: Release[];
   unit: Unit;
   onZoom: (span: Span | undefined) => void;
 }): JSX.Element {
-  const { title, frame, lines, unit } = props;
+  const { title, frame, releases, lines, unit } = props;
   const shown = lines.slice(0, LINES_MAX);
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(undefined);
@@ -46,6 +53,7 @@ export function Chart(props: {
   current.current = props;
   const [at, setAt] = useState<number | null>(null);
   const id = useId();
+  const [near, setNear] = useState<Release>();
   const x = useMemo(() => times(frame), [frame]);
   const count = shown.length;
 
@@ -103,7 +111,13 @@ export function Chart(props: {
           })),
         ],
         hooks: {
-          setCursor: [(plot) => setAt(plot.cursor.idx ?? null)],
+          draw: [(plot) => drawReleases(plot, current.current.releases, colors)],
+          setCursor: [
+            (plot) => {
+              setAt(plot.cursor.idx ?? null);
+              setNear(releaseNear(plot, current.current.releases));
+            },
+          ],
           setSelect: [
             (plot) => {
               const { left, width } = plot.select;
@@ -142,6 +156,8 @@ export function Chart(props: {
   }, [x, lines, count]);
 
   const summary = shown.map(
+  useEffect(() => plot.current?.redraw(false), [releases, count]);
+
     ({ label, values }) => `${label}: latest ${format(latest(values), unit)}, highest ${format(highest(values), unit)}`,
   );
   const time = at === null ? undefined : x[at];
@@ -158,7 +174,13 @@ export function Chart(props: {
         ))}
         <li class="quiet">{time === undefined ? "latest" : FULL.format(time * 1000)}</li>
       </ul>
-      <div ref={box} class="plot" role="img" aria-label={`${title}. ${summary.join("; ")}`} />
+      <div ref={box} class="plot" role="img" aria-label={`${title}. ${summary.join("; ")}`}>
+        {near && (
+          <p class="near" aria-hidden="true">
+            Release <b>{nameOf(near, releases)}</b> at {FULL.format(Date.parse(near.at))}
+          </p>
+        )}
+      </div>
       <Table title={title} x={x} lines={lines} unit={unit} />
     </section>
   );
@@ -214,6 +236,58 @@ function Table({ title, x, lines, unit }: { title: string; x: number[]; lines: L
 function moment(seconds: number, every: number): string {
   const date = new Date(seconds * 1000);
   const isMidnight = date.getHours() === 0 && date.getMinutes() === 0;
+/** Thin lines where releases began, with as many names as there is room for. */
+function drawReleases(plot: uPlot, releases: Release[], colors: Colors): void {
+  const { ctx, bbox } = plot;
+  const scale = devicePixelRatio;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  ctx.strokeStyle = colors.of("--release");
+  ctx.fillStyle = colors.of("--release");
+  ctx.lineWidth = scale;
+  ctx.setLineDash([4 * scale, 3 * scale]);
+  ctx.font = `${11 * scale}px system-ui, sans-serif`;
+  ctx.textBaseline = "top";
+  ctx.textAlign = "left";
+  let free = bbox.left;
+  for (const release of releases) {
+    const x = Math.round(plot.valToPos(Date.parse(release.at) / 1000, "x", true)) + scale / 2;
+    if (x < bbox.left || x > bbox.left + bbox.width) {
+      continue;
+    }
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+    const name = shortened(release.release);
+    const width = ctx.measureText(name).width + 4 * scale;
+    // At the right edge it stands in front of its line.
+    const left = x + width > bbox.left + bbox.width ? x - width : x + 4 * scale;
+    if (left >= free) {
+      ctx.fillText(name, left, bbox.top + 2 * scale);
+      free = left + width + 2 * scale;
+    }
+  }
+  ctx.restore();
+}
+
+function shortened(name: string): string {
+  return name.length > NAME_MAX ? `${name.slice(0, NAME_MAX)}…` : name;
+}
+
+/** The release that is pointed at. */
+function releaseNear(plot: uPlot, releases: Release[]): Release | undefined {
+  const { left } = plot.cursor;
+  if (left === undefined || left < 0) {
+    return undefined;
+  }
+  const away = (release: Release): number => Math.abs(plot.valToPos(Date.parse(release.at) / 1000, "x") - left);
+  const nearest = releases.toSorted((a, b) => away(a) - away(b))[0];
+  return nearest && away(nearest) <= NEAR_PX ? nearest : undefined;
+}
+
   return every >= 86_400 || isMidnight ? DAY.format(date) : TIME.format(date);
 }
 

@@ -1,7 +1,7 @@
 // From what the service answers to what a chart draws.
 import { get, query } from "../shared/api.ts";
-import type { Frame } from "./range.ts";
-import type { Bucket, Buckets } from "./types.ts";
+import type { Frame, Range } from "./range.ts";
+import type { Bucket, Buckets, Dashboard, Release } from "./types.ts";
 
 /** A value for each of a frame's buckets: `null` where a line ends, `undefined` where it goes on over nothing. */
 export type Values = (number | null | undefined)[];
@@ -17,6 +17,26 @@ export async function buckets(
   signal: AbortSignal,
 ): Promise<Buckets> {
   return await get<Buckets>(`api/metrics${query(asked)}`, signal);
+}
+
+/** A span at a glance: what was zoomed to, or a period up to now. */
+export async function dashboardOf(
+  { period, ends }: ReturnType<Range["now"]>,
+  project: string | undefined,
+  signal: AbortSignal,
+): Promise<Dashboard> {
+  return await get<Dashboard>(`api/dashboard${query({ period, ...ends, project })}`, signal);
+}
+
+/** The releases of a span, the earliest first. */
+export async function releasesOf(
+  { period, ends }: ReturnType<Range["now"]>,
+  project: string | undefined,
+  signal: AbortSignal,
+): Promise<Release[]> {
+  return (
+    await get<{ releases: Release[] }>(`api/metrics/releases${query({ ...(ends ?? { period }), project })}`, signal)
+  ).releases;
 }
 
 /** When the buckets of a frame begin, the one that its beginning lies in among them. */

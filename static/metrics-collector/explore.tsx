@@ -8,7 +8,7 @@ import { buckets, measures, rates, total, within } from "./data.ts";
 import { format, type Unit, unitOf } from "./format.ts";
 import { FirstPoint } from "./overview.tsx";
 import type { Frame, Range } from "./range.ts";
-import type { Bucket, Kind, Label, Metric } from "./types.ts";
+import type { Bucket, Kind, Label, Metric, Release } from "./types.ts";
 
 const LISTED_MAX = 300;
 /** The highest first, so that no line hides a lower one. */
@@ -40,6 +40,7 @@ export function Explore(props: {
   range: Range;
   project: string | undefined;
   /** Whether what is typed next is a search. */
+  releases: Release[];
   isSearching: boolean;
   onSearching: () => void;
 }): JSX.Element {
@@ -122,7 +123,14 @@ export function Explore(props: {
       </section>
       <div class="found">
         {name ? (
-          <MetricView key={name} name={name} type={chosen?.type ?? "gauge"} range={range} project={project} />
+          <MetricView
+            key={name}
+            name={name}
+            type={chosen?.type ?? "gauge"}
+            range={range}
+            project={project}
+            releases={props.releases}
+          />
         ) : (
           <div class="paper">
             <Empty title="Choose a metric">
@@ -144,7 +152,13 @@ interface Series {
   groups: { label: string; data: Bucket[] }[];
 }
 
-function MetricView(props: { name: string; type: Kind; range: Range; project: string | undefined }): JSX.Element {
+function MetricView(props: {
+  name: string;
+  type: Kind;
+  range: Range;
+  project: string | undefined;
+  releases: Release[];
+}): JSX.Element {
   const { name, type, range, project } = props;
   const [params, setParams] = useParams();
   const filters = labelsOf(params.get("labels") ?? "");
@@ -218,13 +232,22 @@ function MetricView(props: { name: string; type: Kind; range: Range; project: st
       {labels.error && <Trouble error={labels.error} retry={labels.reload} />}
       {series.error && <Trouble error={series.error} retry={series.reload} />}
       {!series.value && !series.error && <Loading />}
-      {series.value && <Found series={series.value} name={name} type={type} show={show} range={range} />}
+      {series.value && (
+        <Found series={series.value} name={name} type={type} show={show} range={range} releases={props.releases} />
+      )}
     </>
   );
 }
 
-function Found(props: { series: Series; name: string; type: Kind; show: string; range: Range }): JSX.Element {
-  const { series, name, type, show, range } = props;
+function Found(props: {
+  series: Series;
+  name: string;
+  type: Kind;
+  show: string;
+  range: Range;
+  releases: Release[];
+}): JSX.Element {
+  const { series, name, type, show, range, releases } = props;
   const { frame, groups, resolution } = series;
   if (groups.length === 0) {
     return (
@@ -258,8 +281,15 @@ function Found(props: { series: Series; name: string; type: Kind; show: string; 
         {points.reduce((sum, count) => sum + count, 0).toLocaleString("en")} points by the {resolution}
         {groups.length > LINES_MAX && `; drawn are the ${LINES_MAX} groups with most of ${groups.length}`}
       </p>
-      <Chart title={name} frame={frame} lines={lines} unit={unit} onZoom={range.zoomTo} />
-      <Chart title={`Points by the ${resolution}`} frame={frame} lines={counts} unit="" onZoom={range.zoomTo} />
+      <Chart title={name} frame={frame} releases={releases} lines={lines} unit={unit} onZoom={range.zoomTo} />
+      <Chart
+        title={`Points by the ${resolution}`}
+        frame={frame}
+        releases={releases}
+        lines={counts}
+        unit=""
+        onZoom={range.zoomTo}
+      />
       <div class="scroll paper" tabIndex={0} role="group" aria-label="Totals">
         <table class="figures">
           <thead>

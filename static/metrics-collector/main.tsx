@@ -5,12 +5,14 @@ import { get, query } from "../shared/api.ts";
 import { useKeys, useLoaded, useParams } from "../shared/hooks.ts";
 import { start } from "../shared/shell.tsx";
 import { absolute } from "../shared/time.ts";
-import { Choice } from "../shared/ui.tsx";
+import { Choice, Trouble } from "../shared/ui.tsx";
+import { releasesOf } from "./data.ts";
 import { Explore } from "./explore.tsx";
 import { OverviewView } from "./overview.tsx";
 import { PERIODS, type Range, useRange } from "./range.ts";
+import { Releases } from "./releases.tsx";
 import { Top } from "./top.tsx";
-import type { Health } from "./types.ts";
+import type { Health, Release } from "./types.ts";
 import { Vitals } from "./vitals.tsx";
 
 const VIEWS: [view: string, title: string][] = [
@@ -20,6 +22,7 @@ const VIEWS: [view: string, title: string][] = [
   ["top", "Top metrics"],
 ];
 const EVERY_MS = 60_000;
+const NONE: Release[] = [];
 
 function App(): JSX.Element {
   const [params, setParams] = useParams();
@@ -28,6 +31,12 @@ function App(): JSX.Element {
   const view = VIEWS.find(([name]) => name === params.get("view")) ?? ["", "Overview"];
   const { value: projects } = useLoaded("projects", (signal) => get<{ projects: string[] }>("api/projects", signal));
   const { value: health } = useLoaded("health", (signal) => get<Health>("health", signal), EVERY_MS);
+  const releases = useLoaded(
+    `${range.key} ${project ?? ""}`,
+    (signal) => releasesOf(range.now(), project, signal),
+    range.everyMs,
+  );
+  const inView = releases.value ?? NONE;
   const [isSearching, setSearching] = useState(false);
   useKeys({
     "/": (event) => {
@@ -92,13 +101,25 @@ function App(): JSX.Element {
       )}
       <div class="view">
         {view[0] === "explore" ? (
-          <Explore range={range} project={project} isSearching={isSearching} onSearching={() => setSearching(false)} />
+          <Explore
+            range={range}
+            project={project}
+            releases={inView}
+            isSearching={isSearching}
+            onSearching={() => setSearching(false)}
+          />
         ) : view[0] === "vitals" ? (
-          <Vitals range={range} project={project} />
+          <Vitals range={range} project={project} releases={inView} />
         ) : view[0] === "top" ? (
           <Top range={range} project={project} health={health} onOpen={open} link={link} />
         ) : (
-          <OverviewView range={range} project={project} />
+          <OverviewView range={range} project={project} releases={inView} />
+        )}
+        {view[0] !== "top" && (
+          <>
+            {releases.error && <Trouble error={releases.error} retry={releases.reload} />}
+            <Releases releases={inView} />
+          </>
         )}
       </div>
     </>

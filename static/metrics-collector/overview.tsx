@@ -6,7 +6,7 @@ import { Chart, type Line } from "./chart.tsx";
 import { buckets, highest, latest, measures, rates, total, type Values, within } from "./data.ts";
 import { format } from "./format.ts";
 import type { Frame, Range } from "./range.ts";
-import type { Bucket, Buckets, Metric } from "./types.ts";
+import type { Bucket, Buckets, Metric, Release } from "./types.ts";
 
 /** What the middlewares of the Python package send. */
 const REQUESTS = "http_requests_total";
@@ -32,7 +32,8 @@ interface Overview {
   host: Record<(typeof HOST)[number], Bucket[]>;
 }
 
-export function OverviewView({ range, project }: { range: Range; project: string | undefined }): JSX.Element {
+export function OverviewView(props: { range: Range; project: string | undefined; releases: Release[] }): JSX.Element {
+  const { range, project, releases } = props;
   const { value, error, reload } = useLoaded(
     `${range.key} ${project ?? ""}`,
     (signal) => load(range, project, signal),
@@ -47,8 +48,12 @@ export function OverviewView({ range, project }: { range: Range; project: string
   return (
     <>
       {error && <Trouble error={error} retry={reload} />}
-      {value.isFirst ? <FirstPoint /> : <Requests overview={value} range={range} project={project} />}
-      <Host overview={value} range={range} />
+      {value.isFirst ? (
+        <FirstPoint />
+      ) : (
+        <Requests overview={value} range={range} project={project} releases={releases} />
+      )}
+      <Host overview={value} range={range} releases={releases} />
     </>
   );
 }
@@ -87,7 +92,13 @@ function together(groups: { data: Bucket[] }[]): Bucket[] {
 
 const sum = (bucket: Bucket): number => bucket.sum;
 
-function Requests(props: { overview: Overview; range: Range; project: string | undefined }): JSX.Element {
+function Requests(props: {
+  overview: Overview;
+  range: Range;
+  project: string | undefined;
+  releases: Release[];
+}): JSX.Element {
+  const { releases } = props;
   const { frame, requests, errors, durations } = props.overview;
   const { zoomTo } = props.range;
   if (requests.length === 0 && durations.length === 0) {
@@ -131,18 +142,27 @@ setup_monlight(app, metrics_collector_url="${home()}", api_key="the API key")`}<
         <Chart
           title="Request rate"
           frame={frame}
+          releases={releases}
           lines={[{ label: "requests", values: rate }]}
           unit="/s"
           onZoom={zoomTo}
         />
-        <Chart title="Error rate" frame={frame} lines={[{ label: "5xx", values: shares }]} unit="%" onZoom={zoomTo} />
-        <Chart title="Latency" frame={frame} lines={percentiles} unit="s" onZoom={zoomTo} />
+        <Chart
+          title="Error rate"
+          frame={frame}
+          releases={releases}
+          lines={[{ label: "5xx", values: shares }]}
+          unit="%"
+          onZoom={zoomTo}
+        />
+        <Chart title="Latency" frame={frame} releases={releases} lines={percentiles} unit="s" onZoom={zoomTo} />
       </div>
     </section>
   );
 }
 
-function Host({ overview, range }: { overview: Overview; range: Range }): JSX.Element | null {
+function Host(props: { overview: Overview; range: Range; releases: Release[] }): JSX.Element | null {
+  const { overview, range, releases } = props;
   const { frame, host } = overview;
   if (Object.values(host).every((found) => found.length === 0)) {
     return null;
@@ -176,6 +196,7 @@ function Host({ overview, range }: { overview: Overview; range: Range }): JSX.El
         <Chart
           title="Processor"
           frame={frame}
+          releases={releases}
           lines={[{ label: "busy", values: cpu }]}
           unit="%"
           onZoom={range.zoomTo}
@@ -183,6 +204,7 @@ function Host({ overview, range }: { overview: Overview; range: Range }): JSX.El
         <Chart
           title="Memory"
           frame={frame}
+          releases={releases}
           lines={[
             { label: "used", values: memory },
             { label: "there is", values: memoryTotal },
@@ -193,6 +215,7 @@ function Host({ overview, range }: { overview: Overview; range: Range }): JSX.El
         <Chart
           title="Network"
           frame={frame}
+          releases={releases}
           lines={[
             { label: "received", values: rates(frame, host.host_network_received_bytes, sum) },
             { label: "sent", values: rates(frame, host.host_network_sent_bytes, sum) },

@@ -33,8 +33,11 @@ export interface Range {
   /** Differs where something else is to be loaded. */
   key: string;
   everyMs: number;
-  /** The span as of now, and the period to ask the service for, which reaches from its beginning until now. */
-  now: () => { frame: Frame; period: string };
+  /**
+   * The span as of now, the period to ask the service for, which reaches from its beginning until now, and for what can
+   * end earlier its two ends.
+   */
+  now: () => { frame: Frame; period: string; ends: { since: string; until: string } | undefined };
   choose: (period: string) => void;
   zoomTo: (span: Span | undefined) => void;
 }
@@ -62,19 +65,21 @@ export function useRange(): Range {
   const key = `${period} ${params.get("since") ?? ""} ${params.get("until") ?? ""}`;
   return useMemo(() => {
     const zoom = zoomed(params);
-    const now = (): { frame: Frame; period: string } => {
+    const text = (moment: number): string => new Date(moment * 1000).toISOString().replace(/\.\d+/, "");
+    const ends = zoom && { since: text(zoom.from), until: text(zoom.to) };
+    const now: Range["now"] = () => {
       const to = Date.now() / 1000;
       const span = zoom ?? { from: to - seconds(period), to };
       const reach = Math.max(60, Math.ceil((to - span.from) / 60) * 60);
       return {
         frame: { ...span, step: reach <= MINUTES_MAX_S ? 60 : 3600 },
         period: zoom ? `${reach / 60}m` : period,
+        ends,
       };
     };
     const choose = (next: string): void =>
       setParams({ period: next === PERIOD_DEFAULT ? undefined : next, since: undefined, until: undefined });
     const zoomTo = (span: Span | undefined): void => {
-      const text = (moment: number): string => new Date(moment * 1000).toISOString().replace(/\.\d+/, "");
       if (!span) {
         setParams({ since: undefined, until: undefined });
         return;

@@ -1,11 +1,11 @@
 import type { JSX } from "preact";
-import { get, query } from "../shared/api.ts";
 import { useLoaded } from "../shared/hooks.ts";
 import { Loading, Moment, Trouble } from "../shared/ui.tsx";
+import { dashboardOf } from "./data.ts";
 import { format, unitOf } from "./format.ts";
 import { FirstPoint, Tile } from "./overview.tsx";
 import type { Range } from "./range.ts";
-import type { Dashboard, Health } from "./types.ts";
+import type { Health } from "./types.ts";
 
 export function Top(props: {
   range: Range;
@@ -17,7 +17,7 @@ export function Top(props: {
   const { range, project, health } = props;
   const { value, error, reload } = useLoaded(
     `${range.key} ${project ?? ""}`,
-    (signal) => get<Dashboard>(`api/dashboard${query({ period: range.now().period, project })}`, signal),
+    (signal) => dashboardOf(range.now(), project, signal),
     range.everyMs,
   );
   if (error && !value) {
@@ -29,7 +29,6 @@ export function Top(props: {
   return (
     <>
       {error && <Trouble error={error} retry={reload} />}
-      {range.zoom && <p class="quiet">Points are counted from the beginning of this time until now.</p>}
       {value.warnings && (
         <ul class="warnings paper" aria-label="Metrics over their cap on series">
           {value.warnings.map((warning) => (

@@ -68,3 +68,10 @@ export interface Health {
   last_aggregation?: string | null;
   warnings?: string[];
 }
+
+/** When a release of a project was first heard of. */
+export interface Release {
+  at: string;
+  release: string;
+  project: string;
+}

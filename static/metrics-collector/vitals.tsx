@@ -1,12 +1,11 @@
 import type { JSX } from "preact";
-import { get, query } from "../shared/api.ts";
 import { useLoaded } from "../shared/hooks.ts";
 import { Empty, Loading, Trouble } from "../shared/ui.tsx";
 import { Chart } from "./chart.tsx";
-import { measures, within } from "./data.ts";
+import { dashboardOf, measures, within } from "./data.ts";
 import { format, type Unit } from "./format.ts";
 import type { Range } from "./range.ts";
-import { type Dashboard, type Rating, VITALS, type VitalName, type VitalSummary } from "./types.ts";
+import { type Dashboard, type Rating, type Release, VITALS, type VitalName, type VitalSummary } from "./types.ts";
 
 /** What each is, and up to where it is good and over what poor (https://web.dev/articles/vitals). */
 const ABOUT: Record<VitalName, { title: string; unit: Unit; good: number; poor: number }> = {
@@ -18,12 +17,14 @@ const ABOUT: Record<VitalName, { title: string; unit: Unit; good: number; poor: 
 };
 const RATINGS: Record<Rating, string> = { good: "good", needs_improvement: "needs improvement", poor: "poor" };
 
-export function Vitals({ range, project }: { range: Range; project: string | undefined }): JSX.Element {
+export function Vitals(props: { range: Range; project: string | undefined; releases: Release[] }): JSX.Element {
+  const { range, project, releases } = props;
   const { value, error, reload } = useLoaded(
     `${range.key} ${project ?? ""}`,
     async (signal) => {
-      const { frame, period } = range.now();
-      const dashboard = await get<Dashboard>(`api/dashboard${query({ period, project })}`, signal);
+      const now = range.now();
+      const { frame } = now;
+      const dashboard = await dashboardOf(now, project, signal);
       return { frame, vitals: dashboard.web_vitals, step: dashboardStep(dashboard, frame.step) };
     },
     range.everyMs,
@@ -51,7 +52,6 @@ export function Vitals({ range, project }: { range: Range; project: string | und
   return (
     <>
       {error && <Trouble error={error} retry={reload} />}
-      {range.zoom && <p class="quiet">Ratings, shares and pages count from the beginning of this time until now.</p>}
       <h2>All pages</h2>
       <div class="vitals">
         {VITALS.map((name) => (
@@ -65,6 +65,7 @@ export function Vitals({ range, project }: { range: Range; project: string | und
             key={name}
             title={`${ABOUT[name].title}, p75`}
             frame={frame}
+            releases={releases}
             lines={[{ label: name.toUpperCase(), values: measures(frame, moments, (moment) => moment[name]) }]}
             unit={ABOUT[name].unit}
             onZoom={range.zoomTo}

@@ -54,7 +54,8 @@ export async function service(name, env = {}) {
 }
 
 /**
- * A browser, from which `visit` makes pages. `close` says what went wrong on any of them: messages of the console,
+ * A browser, from which `visit` makes pages: `refused` is a status that is no fault, 0 that the service may be away, and
+ * `prepare` is called with the page before it goes anywhere. `close` says what went wrong on any of them: messages of the console,
  * errors, requests to other hosts, what the content security policy forbade.
  */
 export async function browser() {
@@ -67,7 +68,7 @@ export async function browser() {
   ];
   const chrome = await chromium.launch({ executablePath: CHROMIUM, args: [...flags, "--disable-component-update"] });
   const faults = [];
-  const visit = async (url, { width = 1280, height = 800, dark = false, key = KEY, refused = 401 } = {}) => {
+  const visit = async (url, { width = 1280, height = 800, dark = false, key = KEY, refused = 401, prepare } = {}) => {
     const context = await chrome.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light" });
     const page = await context.newPage();
     page.setDefaultTimeout(PATIENCE_MS);
@@ -105,6 +106,7 @@ export async function browser() {
 
 /** Holds a page to WCAG 2.2 AA as far as axe-core can tell, and to its width. */
 export async function isAccessible(page, what) {
+    await prepare?.(page);
   await page.evaluate(AXE);
   const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
   const found = await page.evaluate((values) => window.axe.run({ runOnly: { type: "tag", values } }), tags);

@@ -29,6 +29,14 @@ after(async () => {
   await chrome?.close();
 });
 
+/** Releases as the service will tell them: the test of the real ones comes with its endpoint. Until then there are none. */
+const releases = async (page, answer = () => []) => {
+  await page.route("**/api/metrics/releases?*", (route) =>
+    route.fulfill({ json: { releases: answer(new URL(route.request().url()).searchParams) } }),
+  );
+};
+const visit = (url, options) => chrome.visit(url, { prepare: releases, ...options });
+
 async function report(points) {
   for (let first = 0; first < points.length; first += 1000) {
     await collector.ask("POST", "/api/metrics", points.slice(first, first + 1000));
@@ -93,7 +101,7 @@ test("where nothing was measured, what would send a first point", { skip }, asyn
     ["?view=explore", "explorer"],
     ["?view=top", "top metrics"],
   ]) {
-    const page = await chrome.visit(`${collector.url}/${view}`);
+    const page = await visit(`${collector.url}/${view}`);
     await page.getByText("No metrics yet").waitFor();
     const said = await page.locator(".empty").innerText();
     assert.ok(said.includes(`MetricsClient("${collector.url}", `), said);
@@ -101,14 +109,14 @@ test("where nothing was measured, what would send a first point", { skip }, asyn
     await isAccessible(page, `${name}, empty`);
     await page.close();
   }
-  const page = await chrome.visit(`${collector.url}/?view=vitals`);
+  const page = await visit(`${collector.url}/?view=vitals`);
   await page.getByText("No Web Vitals in this time").waitFor();
   await isAccessible(page, "Web Vitals, empty");
 });
 
 test("the overview's figures are what the API says", { skip }, async () => {
   await reportShop();
-  const page = await chrome.visit(collector.url);
+  const page = await visit(collector.url);
   await until(async () => (await charts(page).count()) === 3, "three charts");
   const { groups } = await collector.ask("GET", "/api/metrics?name=http_requests_total&period=24h&group_by=status");
   const sum = (status) =>
@@ -137,7 +145,7 @@ test("the overview's figures are what the API says", { skip }, async () => {
 });
 
 test("a metric is found, filtered and grouped, and the URL holds every choice", { skip }, async () => {
-  const page = await chrome.visit(collector.url);
+  const page = await visit(collector.url);
   await until(async () => (await charts(page).count()) === 3, "the overview");
   await page.keyboard.press("/");
   await page.getByRole("searchbox").waitFor();
@@ -175,7 +183,7 @@ test("a metric is found, filtered and grouped, and the URL holds every choice", 
   assert.match(await rows.innerText(), new RegExp(`^/pay\\t${MINUTES / 10}\\t7.2 s\\t400 ms\\t400 ms\\t400 ms$`));
   await isAccessible(page, "explorer");
 
-  const copy = await chrome.visit(page.url());
+  const copy = await visit(page.url());
   await until(async () => (await copy.locator(".legend .name").allInnerTexts())[0] === "/pay", "a link shows the same");
   assert.equal(await choice(copy, "status").inputValue(), "500");
   assert.equal(await choice(copy, "Show").inputValue(), "max");
@@ -204,7 +212,7 @@ test("a metric is found, filtered and grouped, and the URL holds every choice", 
 });
 
 test("dragging zooms, and nothing but the reader ends it", { skip }, async () => {
-  const page = await chrome.visit(`${collector.url}/?period=1h`);
+  const page = await visit(`${collector.url}/?period=1h`);
   await until(async () => (await charts(page).count()) === 3, "charts");
   const before = await figure(page, "Requests");
   await drag(page, 0.25, 0.75);
@@ -238,7 +246,7 @@ test("dragging zooms, and nothing but the reader ends it", { skip }, async () =>
 });
 
 test("the crosshair is at the same moment in all charts", { skip }, async () => {
-  const page = await chrome.visit(`${collector.url}/?period=1h`);
+  const page = await visit(`${collector.url}/?period=1h`);
   await until(async () => (await charts(page).count()) === 3, "charts");
   const times = () => page.locator(".legend li:last-child").allInnerTexts();
   assert.deepEqual(await times(), ["latest", "latest", "latest"]);
@@ -247,8 +255,107 @@ test("the crosshair is at the same moment in all charts", { skip }, async () => 
   assert.equal(new Set(await times()).size, 1);
 });
 
+test("releases are marked in charts, named where one points, and listed", { skip }, async () => {
+  const at = (ago) => new Date(Date.now() - ago * MINUTE_MS).toISOString().replace(/\.\d+/, "");
+  const known = [
+    { at: at(45), release: "1.4.2", project: "shop" },
+    { at: at(30), release: "<img src=x onerror=alert(1)>", project: "blog" },
+    { at: at(29), release: "a-release-with-a-very-long-name-that-nobody-can-read", project: "shop" },
+  ];
+  const asked = [];
+  const prepare = (page) =>
+    releases(page, (params) => {
+      asked.push(Object.fromEntries(params));
+      const [since, until] = [params.get("since") ?? "", params.get("until") ?? "9"];
+      const project = params.get("project");
+      return known.filter((one) => one.at >= since && one.at <= until && (!project || one.project === project));
+    });
+  const page = await visit(`${collector.url}/?period=1h`, { prepare });
+  await until(async () => (await charts(page).count()) === 3, "charts");
+  const list = page.getByRole("region", { name: "Releases in view" });
+  await list.waitFor();
+  assert.deepEqual(asked.at(-1), { period: "1h" });
+  const listed = await list.locator("li").allInnerTexts();
+  assert.equal(listed.length, 3);
+  assert.match(listed[2] ?? "", /^1\.4\.2 \(shop\) at .*\d\d:\d\d$/);
+  assert.match(listed[1] ?? "", /^<img src=x onerror=alert\(1\)> \(blog\) at /);
+  await isAccessible(page, "releases");
+
+  // What stands where the first release is, is another picture than without it.
+  const picture = () =>
+    charts(page)
+      .first()
+      .evaluate((canvas) => canvas.toDataURL());
+  const marked = await picture();
+  const box = await page.locator(".u-over").first().boundingBox();
+  await page.mouse.move(box.x + box.width * 0.25 + 1, box.y + 60);
+  const near = page.locator(".near");
+  await until(async () => (await near.count()) === 3, "named in each chart");
+  assert.match(await near.first().innerText(), /^Release 1\.4\.2 \(shop\) at /);
+  await isAccessible(page, "a release is pointed at");
+  await page.mouse.move(box.x + box.width * 0.9, box.y + 60);
+  await until(async () => (await near.count()) === 0, "pointed at no more");
+  known.splice(1);
+  await choice(page, "Project").selectOption("shop");
+  await until(async () => (await list.locator("li").allInnerTexts()).length === 1, "the project's alone");
+  assert.match(await list.locator("li").innerText(), /^1\.4\.2 at /);
+  assert.deepEqual(asked.at(-1), { period: "1h", project: "shop" });
+  known.splice(0);
+  await refresh(page);
+  await list.waitFor({ state: "detached" });
+  await page.mouse.move(0, 0);
+  await until(async () => (await picture()) !== marked, "not drawn any more");
+
+  known.push(...Array.from({ length: 20 }, (_, n) => ({ at: at(50 - n), release: `2.0.${n}`, project: "shop" })));
+  for (const view of ["?view=explore&metric=queue_depth&type=gauge", "?view=vitals", ""]) {
+    await page.goto(`${collector.url}/${view}`);
+    await list.getByText("8 earlier").click();
+    assert.equal(await list.locator("li").count(), 20);
+    await charts(page).first().waitFor();
+    await isAccessible(page, `${view} with releases`);
+  }
+  const [since, end] = [at(46.5), at(39.5)];
+  await page.goto(`${collector.url}/?since=${since}&until=${end}`);
+  await until(async () => (await list.locator("li").count()) === 7, "those of a part");
+  assert.deepEqual(asked.at(-1), { since, until: end });
+
+  const failing = await visit(collector.url, {
+    refused: 503,
+    prepare: (page) =>
+      page.route("**/api/metrics/releases?*", (route) => route.fulfill({ status: 503, json: { detail: "Not now" } })),
+  });
+  await failing.getByRole("alert").getByText("Not now").waitFor();
+  await until(async () => (await charts(failing).count()) === 3, "charts all the same");
+});
+
+test("what a part of time holds is asked for that part", { skip }, async () => {
+  const at = (ago) => new Date(Date.now() - ago * MINUTE_MS).toISOString().replace(/\.\d+/, "");
+  const [since, end] = [at(100), at(40)];
+  const asked = [];
+  const page = await visit(collector.url);
+  page.on("request", (request) => {
+    const url = new URL(request.url());
+    if (url.pathname === "/api/dashboard") {
+      asked.push(Object.fromEntries(url.searchParams));
+    }
+  });
+  for (const [view, ready] of [
+    ["vitals", ".vital"],
+    ["top", ".figures"],
+  ]) {
+    await page.goto(`${collector.url}/?view=${view}&project=shop&since=${since}&until=${end}`);
+    await page.locator(ready).first().waitFor();
+    const { period, ...rest } = asked.at(-1) ?? {};
+    assert.deepEqual(rest, { since, until: end, project: "shop" });
+    assert.match(period ?? "", /^1\d\dm$/);
+    await page.goto(`${collector.url}/?view=${view}&period=1h`);
+    await page.locator(ready).first().waitFor();
+    assert.deepEqual(asked.at(-1), { period: "1h" });
+  }
+});
+
 test("web vitals have ratings, shares, a trend and pages", { skip }, async () => {
-  const page = await chrome.visit(`${collector.url}/?view=vitals`);
+  const page = await visit(`${collector.url}/?view=vitals`);
   await page.locator(".vital").first().waitFor();
   const vital = (name) => page.locator(".vital", { hasText: name });
   const { web_vitals } = await collector.ask("GET", "/api/dashboard?period=24h");
@@ -278,7 +385,7 @@ test("top metrics lead to the explorer, and caps that were reached are said", { 
   await report(
     Array.from({ length: 30 }, (_, n) => ({ name: "wide_total", type: "counter", value: 1, labels: { id: `${n}` } })),
   );
-  const page = await chrome.visit(`${collector.url}/?view=top`);
+  const page = await visit(`${collector.url}/?view=top`);
   await page.getByText("wide_total has more series than MAX_SERIES_PER_METRIC").waitFor();
   const { summary, top_metrics } = await collector.ask("GET", "/api/dashboard?period=24h");
   assert.equal(await figure(page, "Points"), summary.total_datapoints.toLocaleString("en"));
@@ -300,7 +407,7 @@ test("nothing that was reported runs", { skip }, async () => {
     { name: "web_vitals_lcp", type: "histogram", value: 1, labels: { source: "browser", page: text }, project: text },
   ]);
   await report(points);
-  const page = await chrome.visit(collector.url);
+  const page = await visit(collector.url);
   for (const payload of PAYLOADS) {
     await page.goto(`${collector.url}/?view=explore`);
     const params = { view: "explore", metric: payload, group_by: payload, labels: `${payload}:${payload}` };
@@ -311,6 +418,15 @@ test("nothing that was reported runs", { skip }, async () => {
     await until(async () => (await page.locator(".legend .name").first().textContent()) === payload, "its group");
     await page.locator(".chart summary").first().click();
     await page.locator(".chart table").waitFor();
+    // Its line, its legend and what is said where one points at it.
+    await page.locator(".u-over").first().hover();
+    await until(
+      async () => (await page.locator(".legend li:last-child").first().innerText()) !== "latest",
+      "the crosshair",
+    );
+    assert.equal(await page.locator(".chart thead th").nth(1).textContent(), payload);
+    await choice(page, payload.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).selectOption(payload);
+    await page.getByRole("button", { name: "Any label" }).waitFor();
     await choice(page, "Project").selectOption(payload);
     await page.keyboard.press("Escape");
     for (const view of ["vitals", "top", "", "explore"]) {
@@ -338,7 +454,7 @@ test("every view fits a phone, light and dark", { skip }, async () => {
     [`?since=${new Date(Date.now() - 3_600_000).toISOString()}`, ".chart canvas"],
   ];
   for (const dark of [false, true]) {
-    const page = await chrome.visit(collector.url, { width: 360, height: 740, dark });
+    const page = await visit(collector.url, { width: 360, height: 740, dark });
     for (const [view, ready] of views) {
       await page.goto(`${collector.url}/${view}`);
       await page.locator(ready).first().waitFor();
@@ -348,7 +464,7 @@ test("every view fits a phone, light and dark", { skip }, async () => {
 });
 
 test("charts follow the theme", { skip }, async () => {
-  const page = await chrome.visit(collector.url);
+  const page = await visit(collector.url);
   await until(async () => (await charts(page).count()) === 3, "charts");
   const drawn = () =>
     charts(page)
@@ -370,7 +486,7 @@ test("the machine's figures are shown where they are measured", { skip }, async 
       async () => (await alone.ask("GET", "/api/metrics?name=host_memory_used_bytes")).data.length > 0,
       "measured once",
     );
-    const page = await chrome.visit(alone.url);
+    const page = await visit(alone.url);
     await page.getByText("No metrics yet").waitFor();
     await page.getByRole("heading", { name: "The machine of this service" }).waitFor();
     assert.match(await figure(page, "Memory"), /^[\d.]+ %$/);
