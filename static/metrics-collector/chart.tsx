@@ -3,20 +3,21 @@ import { useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { highest, latest, lonely, times, type Values } from "./data.ts";
 import { format, type Unit } from "./format.ts";
+import { Name } from "./name.tsx";
 import type { Frame, Span } from "./range.ts";
-
 import { nameOf } from "./releases.tsx";
 import type { Release } from "./types.ts";
+
 const HEIGHT = 190;
 const AXIS_WIDTH = 68;
 /** A drag of fewer pixels is a click. */
 const DRAG_MIN = 6;
 const ROWS_MAX = 200;
-/** As many as can be told apart; style.css has a colour for each. */
 /** So close to a release it is pointed at. */
 const NEAR_PX = 8;
 /** Letters of a release's name that are drawn. */
 const NAME_MAX = 18;
+/** As many as can be told apart; style.css has a colour for each. */
 export const LINES_MAX = 8;
 /** All charts of a page show the same moment. */
 const CROSSHAIR = uPlot.sync("page").key;
@@ -40,8 +41,8 @@ export interface Line {
 export function Chart(props: {
   title: string;
   frame: Frame;
-  lines: Line[];
   releases: Release[];
+  lines: Line[];
   unit: Unit;
   onZoom: (span: Span | undefined) => void;
 }): JSX.Element {
@@ -52,8 +53,8 @@ export function Chart(props: {
   const current = useRef(props);
   current.current = props;
   const [at, setAt] = useState<number | null>(null);
-  const id = useId();
   const [near, setNear] = useState<Release>();
+  const id = useId();
   const x = useMemo(() => times(frame), [frame]);
   const count = shown.length;
 
@@ -155,15 +156,17 @@ export function Chart(props: {
     draw();
   }, [x, lines, count]);
 
-  const summary = shown.map(
   useEffect(() => plot.current?.redraw(false), [releases, count]);
 
+  const summary = shown.map(
     ({ label, values }) => `${label}: latest ${format(latest(values), unit)}, highest ${format(highest(values), unit)}`,
   );
   const time = at === null ? undefined : x[at];
   return (
     <section class="chart paper" aria-labelledby={id}>
-      <h3 id={id}>{title}</h3>
+      <h3 id={id}>
+        <Name of={title} />
+      </h3>
       <ul class="legend" aria-hidden="true">
         {shown.map(({ label, values }, index) => (
           <li key={index}>
@@ -172,7 +175,7 @@ export function Chart(props: {
             <b>{format(time === undefined ? latest(values) : values[at ?? 0], unit)}</b>
           </li>
         ))}
-        <li class="quiet">{time === undefined ? "latest" : FULL.format(time * 1000)}</li>
+        <li class="moment quiet">{time === undefined ? "latest" : FULL.format(time * 1000)}</li>
       </ul>
       <div ref={box} class="plot" role="img" aria-label={`${title}. ${summary.join("; ")}`}>
         {near && (
@@ -233,9 +236,6 @@ function Table({ title, x, lines, unit }: { title: string; x: number[]; lines: L
   );
 }
 
-function moment(seconds: number, every: number): string {
-  const date = new Date(seconds * 1000);
-  const isMidnight = date.getHours() === 0 && date.getMinutes() === 0;
 /** Thin lines where releases began, with as many names as there is room for. */
 function drawReleases(plot: uPlot, releases: Release[], colors: Colors): void {
   const { ctx, bbox } = plot;
@@ -288,6 +288,9 @@ function releaseNear(plot: uPlot, releases: Release[]): Release | undefined {
   return nearest && away(nearest) <= NEAR_PX ? nearest : undefined;
 }
 
+function moment(seconds: number, every: number): string {
+  const date = new Date(seconds * 1000);
+  const isMidnight = date.getHours() === 0 && date.getMinutes() === 0;
   return every >= 86_400 || isMidnight ? DAY.format(date) : TIME.format(date);
 }
 

@@ -6,6 +6,7 @@ import { Choice, Empty, Loading, Search, Trouble } from "../shared/ui.tsx";
 import { Chart, LINES_MAX, type Line } from "./chart.tsx";
 import { buckets, measures, rates, total, within } from "./data.ts";
 import { format, type Unit, unitOf } from "./format.ts";
+import { Name } from "./name.tsx";
 import { FirstPoint } from "./overview.tsx";
 import type { Frame, Range } from "./range.ts";
 import type { Bucket, Kind, Label, Metric, Release } from "./types.ts";
@@ -39,8 +40,8 @@ const SHOWN: Record<Kind, [value: string, shown: string][]> = {
 export function Explore(props: {
   range: Range;
   project: string | undefined;
-  /** Whether what is typed next is a search. */
   releases: Release[];
+  /** Whether what is typed next is a search. */
   isSearching: boolean;
   onSearching: () => void;
 }): JSX.Element {
@@ -110,7 +111,10 @@ export function Explore(props: {
                   }
                 }}
               >
-                <span class="name">{metric.name}</span> <span class="tag">{metric.type}</span>
+                <span class="name">
+                  <Name of={metric.name} />
+                </span>{" "}
+                <span class="tag">{metric.type}</span>
               </a>
             </li>
           ))}
@@ -193,7 +197,7 @@ function MetricView(props: {
   return (
     <>
       <h2 class="metric">
-        {name} <span class="tag">{type}</span>
+        <Name of={name} /> <span class="tag">{type}</span>
       </h2>
       <div class="bar">
         <Choice

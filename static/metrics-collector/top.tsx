@@ -3,6 +3,7 @@ import { useLoaded } from "../shared/hooks.ts";
 import { Loading, Moment, Trouble } from "../shared/ui.tsx";
 import { dashboardOf } from "./data.ts";
 import { format, unitOf } from "./format.ts";
+import { Name } from "./name.tsx";
 import { FirstPoint, Tile } from "./overview.tsx";
 import type { Range } from "./range.ts";
 import type { Health } from "./types.ts";
@@ -61,7 +62,7 @@ export function Top(props: {
               <thead>
                 <tr>
                   {["Metric", "Type", "Points", "Sum"].map((title) => (
-                    <th key={title} scope="col">
+                    <th key={title} scope="col" class={title === "Type" ? "kind" : undefined}>
                       {title}
                     </th>
                   ))}
@@ -74,10 +75,10 @@ export function Top(props: {
                     <tr key={`${metric.type} ${metric.name}`}>
                       <th scope="row">
                         <a href={props.link(changes)} onClick={(event) => props.onOpen(event, changes)}>
-                          {metric.name}
+                          <Name of={metric.name} />
                         </a>
                       </th>
-                      <td>{metric.type}</td>
+                      <td class="kind">{metric.type}</td>
                       <td>{metric.count.toLocaleString("en")}</td>
                       <td>{metric.type === "gauge" ? "–" : format(metric.total, unitOf(metric.name))}</td>
                     </tr>
