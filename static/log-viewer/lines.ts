@@ -1,4 +1,4 @@
-import { get, query } from "../shared/api.ts";
+import { get, query, refusal } from "../shared/api.ts";
 import type { Entry, Filters, Page } from "./types.ts";
 
 /** Entries asked for at once. */
@@ -12,7 +12,7 @@ const WAITING_MAX = 2_000;
 /** Changes that are shown at once. */
 const GATHER_MS = 100;
 /** After which a tail that was refused is asked for again. */
-const AGAIN_MS = 15_000;
+export const AGAIN_MS = 15_000;
 
 /** What the tail does: it needs a period that is open. */
 export type Tail = "off" | "connecting" | "live" | "refused";
@@ -43,6 +43,8 @@ export class Lines {
   partial = false;
   error: Error | undefined;
   tail: Tail = "off";
+  /** Why it was refused. */
+  refusal: Error | undefined;
   /** While somebody reads, what is new waits. */
   held = false;
   /** How often all began anew. */
@@ -137,6 +139,13 @@ export class Lines {
     this.#waiting = [];
     this.#counted = 0;
     this.#insert(waiting);
+    this.changed();
+  }
+
+  /** Asks for the tail again, after it was refused. */
+  follow(): void {
+    clearTimeout(this.#again);
+    this.#listen();
     this.changed();
   }
 
@@ -242,10 +251,12 @@ export class Lines {
     }
     this.tail = "connecting";
     const { since: _, ...filters } = this.filters;
-    const source = new EventSource(`api/logs/tail${query(filters)}`);
+    const path = `api/logs/tail${query(filters)}`;
+    const source = new EventSource(path);
     this.#source = source;
     source.addEventListener("open", () => {
       this.tail = "live";
+      this.refusal = undefined;
       void this.#catchUp();
     });
     source.addEventListener("log", (event) => this.#arrive([JSON.parse(event.data)]));
@@ -254,8 +265,12 @@ export class Lines {
       this.tail = refused ? "refused" : "connecting";
       if (refused) {
         clearTimeout(this.#again);
-        this.#again = setTimeout(() => this.#listen(), AGAIN_MS);
-        // Whether it is because nobody is signed in any more, only another request tells.
+        this.#again = setTimeout(() => this.follow(), AGAIN_MS);
+        // Why it is, only another request tells.
+        void refusal(path, this.#abort.signal).then((why) => {
+          this.refusal = why;
+          this.#say();
+        });
         void this.#catchUp();
       }
       this.#say();

@@ -2,7 +2,8 @@ import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useKeys } from "../shared/hooks.ts";
 import { Heights } from "./heights.ts";
-import type { Lines } from "./lines.ts";
+import { AGAIN_MS, type Lines } from "./lines.ts";
+import type { Marks } from "./marks.ts";
 import { Row } from "./row.tsx";
 
 /** Rows that are there above and below those that are seen. */
@@ -197,6 +198,17 @@ export function LineList(props: {
       </div>
       <div
         ref={scroller}
+      {lines.tail === "refused" && (
+        <div class="note bar refused" role="alert">
+          <span>
+            New lines do not show by themselves here: {lines.refusal?.message ?? "the service has refused to send them"}
+            . It is tried again every {AGAIN_MS / 1000} seconds.
+          </span>
+          <button type="button" onClick={() => lines.follow()}>
+            Try again
+          </button>
+        </div>
+      )}
         class={wrap ? "lines wrap" : "lines"}
         onScroll={scrolled}
         tabIndex={0}
@@ -227,7 +239,7 @@ function said(lines: Lines, paused: boolean): string {
   const tails = {
     live: lines.waiting > 0 ? "new lines wait while you read" : "live",
     connecting: "connecting…",
-    refused: "not live: too many may be following already. It is tried again",
+    refused: "not live",
   };
   return `${count}, ${tails[lines.tail]}`;
 }

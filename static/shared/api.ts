@@ -25,6 +25,8 @@ export interface Session {
   services: Link[];
 }
 
+const UNREACHABLE = "The service cannot be reached.";
+
 let onSignedOut = (): void => {};
 
 /** Calls back when the service says that nobody is signed in any more. */
@@ -40,12 +42,13 @@ async function ask<T>(path: string, init: RequestInit): Promise<T> {
     if (init.signal?.aborted) {
       throw why;
     }
-    throw new ApiError(0, "The service cannot be reached.");
+    throw new ApiError(0, UNREACHABLE);
   }
+  return response.ok ? ((await response.json().catch(() => null)) as T) : await failed(response);
+}
+
+async function failed(response: Response): Promise<never> {
   const body: unknown = await response.json().catch(() => null);
-  if (response.ok) {
-    return body as T;
-  }
   const detail = (body as { detail?: unknown } | null)?.detail;
   throw new ApiError(response.status, typeof detail === "string" ? detail : `The service answered ${response.status}.`);
 }
@@ -58,6 +61,29 @@ export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
 /** Changes something. */
 export async function change<T>(method: "POST" | "DELETE", path: string): Promise<T> {
   return await watched(ask<T>(path, { method }));
+}
+
+/** Why a stream that broke off cannot be had; `undefined` when it can be again. */
+export async function refusal(path: string, signal: AbortSignal): Promise<Error | undefined> {
+  const stream = new AbortController();
+  try {
+    const asked = fetch(path, { signal: AbortSignal.any([signal, stream.signal]), cache: "no-store" });
+    const response = await asked.catch((why) => {
+      if (signal.aborted) {
+        throw why;
+      }
+      throw new ApiError(0, UNREACHABLE);
+    });
+    if (!response.ok) {
+      await watched(failed(response));
+    }
+    return undefined;
+  } catch (why) {
+    return why as Error;
+  } finally {
+    // What would come is for the stream to have.
+    stream.abort();
+  }
 }
 
 async function watched<T>(answer: Promise<T>): Promise<T> {

@@ -17,7 +17,8 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 export const skip = !existsSync(CHROMIUM) && !process.env.CI && `SKIPPED: there is no ${CHROMIUM}`;
 
 /**
- * Starts a service on a free port. Answers its URL, a way to ask it with the key, and one to stop it.
+ * Starts a service on a free port. Answers its URL, a way to ask it with the key, one to stop it, and one to kill it and
+ * start it again where it was, with something done in between.
  *
  * @param {string} name of the binary
  * @param {Record<string, string>} [env] settings besides
@@ -25,32 +26,47 @@ export const skip = !existsSync(CHROMIUM) && !process.env.CI && `SKIPPED: there 
 export async function service(name, env = {}) {
   const folder = mkdtempSync(join(tmpdir(), "monlight-interface-"));
   const settings = { PATH: process.env.PATH, API_KEY: KEY, PORT: "0", LISTEN_ADDR: "127.0.0.1", RATE_LIMIT: "0" };
-  const child = spawn(join(BINARIES, name), { cwd: folder, env: { ...settings, DATABASE_PATH: "test.db", ...env } });
-  let said = "";
-  const url = await new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("exit", () => reject(new Error(`${name} ended: ${said}`)));
-    child.stderr.on("data", (bytes) => {
-      said += bytes;
-      const address = /listening on (\S+)[\s\S]* is ready/.exec(said)?.[1];
-      if (address) {
-        resolve(`http://${address}`);
-      }
+  let child;
+  const start = (more) => {
+    child = spawn(join(BINARIES, name), {
+      cwd: folder,
+      env: { ...settings, DATABASE_PATH: "test.db", ...env, ...more },
     });
-  });
+    let said = "";
+    return new Promise((resolve, reject) => {
+      child.on("error", reject);
+      child.on("exit", () => reject(new Error(`${name} ended: ${said}`)));
+      child.stderr.on("data", (bytes) => {
+        said += bytes;
+        const address = /listening on (\S+)[\s\S]* is ready/.exec(said)?.[1];
+        if (address) {
+          resolve(`http://${address}`);
+        }
+      });
+    });
+  };
+  const end = async (signal) => {
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    child.kill(signal);
+    await ended;
+  };
+  const url = await start({});
   const ask = async (method, path, body) => {
     const headers = { "X-API-Key": KEY, "Content-Type": "application/json" };
     const answer = await fetch(url + path, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) });
     assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${await answer.clone().text()}`);
     return answer.json();
   };
+  const restart = async (between) => {
+    await end("SIGKILL");
+    await between();
+    await start({ PORT: new URL(url).port });
+  };
   const stop = async () => {
-    const ended = new Promise((resolve) => child.once("exit", resolve));
-    child.kill("SIGTERM");
-    await ended;
+    await end("SIGTERM");
     rmSync(folder, { recursive: true });
   };
-  return { url, folder, ask, stop };
+  return { url, folder, ask, restart, stop };
 }
 
 /**
@@ -75,7 +91,8 @@ export async function browser() {
     page.on("console", (message) => {
       // Browsers log every refusal: who is not signed in yet is told so by a 401.
       const known = [401, refused].some((status) => message.text().includes(`with a status of ${status} `));
-      if (["error", "warning"].includes(message.type()) && !known) {
+      const isAway = refused === 0 && /net::ERR_(?!BLOCKED)/.test(message.text());
+      if (["error", "warning"].includes(message.type()) && !known && !isAway) {
         faults.push(`console: ${message.text()}`);
       }
     });
@@ -89,6 +106,7 @@ export async function browser() {
         faults.push(`another host: ${request.url()}`);
       }
     });
+    await prepare?.(page);
     await page.goto(url);
     if (key) {
       await page.getByLabel("API key").fill(key);
@@ -106,7 +124,6 @@ export async function browser() {
 
 /** Holds a page to WCAG 2.2 AA as far as axe-core can tell, and to its width. */
 export async function isAccessible(page, what) {
-    await prepare?.(page);
   await page.evaluate(AXE);
   const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
   const found = await page.evaluate((values) => window.axe.run({ runOnly: { type: "tag", values } }), tags);

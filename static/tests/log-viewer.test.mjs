@@ -26,9 +26,9 @@ let folder;
 const pages = [];
 
 /** A container as Docker writes it down. Answers what adds lines to it. */
-function container(name, { driver = "json-file", project = "" } = {}) {
+function container(name, { driver = "json-file", project = "", place: among = join(folder, "containers") } = {}) {
   const id = Buffer.from(name).toString("hex").padEnd(64, "0").slice(0, 64);
-  const place = join(folder, "containers", id);
+  const place = join(among, id);
   mkdirSync(place, { recursive: true });
   const log = join(place, `${id}-json.log`);
   const config = {
@@ -224,6 +224,117 @@ test("what a terminal or a browser would obey is shown as text", { skip }, async
   assert.equal(await page.locator(".lines img, .lines svg, .lines b, .lines script").count(), 0);
 });
 
+/** A viewer of a text file with some lines. */
+async function viewerOf(context, name, lines) {
+  const file = join(folder, `${name}.log`);
+  writeFileSync(file, `${lines.join("\n")}\n`);
+  const settings = { LOG_SOURCES: join(folder, "none"), LOG_FILES: `${name}=${file}` };
+  const viewer = await service("log-viewer", settings);
+  context.after(viewer.stop);
+  await stored(viewer, lines.length);
+  return { ...viewer, file };
+}
+
+test("what a search has found is marked, and nothing else", { skip }, async (context) => {
+  const lines = [
+    "payment of a paymaster timed out, not timely",
+    "Zahlung über 10 € fürs Café refused: connection refused",
+    "debug: payment refused",
+    "10.0.0.1 and 100000.1 and \u001b[31m10.0\u001b[1m.0.1\u001b[0m said <mark>no</mark>",
+    '2026-11-22 10:00:00 INFO {"payment":{"state":"refused by 10.0.0.1"}}',
+    `${"a".repeat(40)}!`,
+    "ERROR the first line\n    at the second (line.js:2:1)\n    at needle (third.js:3:1)",
+  ];
+  const viewer = await viewerOf(context, "marked", lines);
+  const page = await visit(viewer.url);
+  const marks = async () => (await page.locator(".lines .text mark").allInnerTexts()).reverse();
+  const searches = [
+    ["search=payment", ["payment", "payment", "payment"]],
+    ["search=pay*", ["payment", "paymaster", "payment", "payment"]],
+    ["search=cafe", ["Café"]],
+    ["search=FÜRS", ["fürs"]],
+    ['search="connection refused"', ["connection refused"]],
+    ["search=refused NOT debug", ["refused", "refused", "refused"]],
+    ["search=refused NOT (debug OR payment)", ["refused", "refused"]],
+    ["search=timed OR debug", ["timed", "debug"]],
+    ["search=(zahlung AND nowhere) OR refused", ["refused", "refused", "refused", "refused"]],
+    ["search=10.0.0.1", ["10.0.0.1", "10.0", ".0.1", "10.0.0.1"]],
+    ["search=<mark>", ["<mark>"]],
+    ["search=NEAR(payment refused, 5) AND ^debug", ["debug", "payment", "refused"]],
+    ["contains=AYMENT", ["ayment", "ayment", "ayment"]],
+    ["contains=( OF A )", []],
+    ["regex=(?i)CAF\\w+", ["Café"]],
+    ["regex=^debug|\\d+ €", ["10 €", "debug"]],
+    ["regex=(?P<what>timed|timely)", ["timed", "timely"]],
+    ["contains=payment&regex=refused$", ["payment", "refused"]],
+    ["search=needle", ["+2 lines"]],
+  ];
+  for (const [query, expected] of searches) {
+    const [first, second] = query.split("&").map((part) => part.split("="));
+    const params = new URLSearchParams(
+      [first, second].filter(Boolean).map(([name, ...value]) => [name, value.join("=")]),
+    );
+    await page.goto(`${viewer.url}/?${params}`);
+    await page.locator(".state, .empty").first().waitFor();
+    await until(async () => (await marks()).length >= expected.length, `${query}: as many marks`);
+    assert.deepEqual((await marks()).sort(), [...expected].sort(), query);
+  }
+
+  // Where colours change within it, it is marked in both, and keeps them.
+  await page.goto(`${viewer.url}/?search=10.0.0.1`);
+  await page.locator(".text .f1:not(.bold) mark", { hasText: "10.0" }).waitFor();
+  await page.locator(".text .f1.bold mark", { hasText: ".0.1" }).waitFor();
+  await isAccessible(page, "marks");
+  for (const fold of await page.locator(".lines .fold").all()) {
+    await fold.click();
+  }
+  await page.locator(".opened pre mark", { hasText: "10.0.0.1" }).first().waitFor();
+  assert.equal(await page.locator("mark mark, .text > :not(span, mark)").count(), 0);
+  await page.locator(".lines .when").last().click();
+  const dialog = page.getByRole("dialog");
+  await dialog.locator("mark").first().waitFor();
+  assert.deepEqual([...new Set(await dialog.locator("mark").allInnerTexts())].sort(), [".0.1", "10.0", "10.0.0.1"]);
+  await page.keyboard.press("Escape");
+
+  // An expression that a browser would look for until tomorrow.
+  const note = page.getByText("cannot be marked here");
+  assert.equal(await note.count(), 0);
+  await page.goto(`${viewer.url}/?regex=${encodeURIComponent("^(a+)+$|!$")}`);
+  await shows(page, "1 line");
+  await note.waitFor();
+  assert.deepEqual(await marks(), []);
+  await page.keyboard.press("?");
+  await page.getByRole("dialog").getByText("jump to the newest").waitFor();
+  await page.goto(`${viewer.url}/?regex=${encodeURIComponent("[[:digit:]]+!?")}`);
+  await note.waitFor();
+  await isAccessible(page, "what cannot be marked");
+});
+
+test("JSON behind something else is opened like JSON alone", { skip }, async (context) => {
+  const lines = [
+    '\u001b[32m2026-11-22 10:00:00\u001b[0m INFO {"cart":{"id":12345678901234567890,"items":[]}}',
+    'api | {"a":1} took [3] ms',
+    'jobs [1] {"half": [{"b":2}] and [{"b":"a \\"}]\\" z"}]',
+    "plain [1] {no} {} []",
+  ];
+  const viewer = await viewerOf(context, "json", lines);
+  const page = await visit(viewer.url);
+  await shows(page, "4 lines");
+  for (const fold of await page.locator(".lines .fold").all()) {
+    await fold.click();
+  }
+  const texts = (await page.locator(".opened pre").allInnerTexts()).reverse();
+  assert.equal(
+    texts[0],
+    '2026-11-22 10:00:00 INFO\n{\n  "cart": {\n    "id": 12345678901234567890,\n    "items": []\n  }\n}',
+  );
+  assert.equal(await page.locator(".opened pre .f2").innerText(), "2026-11-22 10:00:00");
+  assert.equal(texts[1], 'api |\n{\n  "a": 1\n}\ntook [3] ms');
+  assert.equal(texts[2], 'jobs [1] {"half":\n[\n  {\n    "b": 2\n  }\n]\nand [{"b":"a \\"}]\\" z"}]');
+  assert.equal(texts[3], lines[3]);
+  await isAccessible(page, "JSON behind something else");
+});
+
 test("what is new shows at once, waits while one reads or pauses, and is a jump away", { skip }, async () => {
   const page = await visit(`${viewer.url}/?container=web`);
   await shows(page, "live");
@@ -263,6 +374,112 @@ test("what is new shows at once, waits while one reads or pauses, and is a jump 
   await page.keyboard.press("Escape");
   await until(async () => (await first.innerText()).includes("fourth of the new"), "nobody reads any more");
   total += 4;
+});
+
+test("a tail goes on where it broke off when the service was killed", { skip }, async (context) => {
+  const viewer = await viewerOf(context, "tailed", ["INFO line 0"]);
+  const page = await visit(viewer.url, { refused: 0 });
+  await shows(page, "1 line, live");
+  const shown = async () => (await rows(page).locator(".text").allInnerTexts()).reverse();
+  const lines = (first, last) => Array.from({ length: last - first + 1 }, (_, n) => `INFO line ${first + n}`);
+  const write = (first, last) => appendFileSync(viewer.file, `${lines(first, last).join("\n")}\n`);
+  const places = [];
+  page.on("request", async (request) => {
+    if (request.url().includes("/tail")) {
+      places.push((await request.allHeaders())["last-event-id"]);
+    }
+  });
+  write(1, 3);
+  await shows(page, "4 lines, live");
+  await viewer.restart(async () => {
+    await shows(page, "connecting…");
+    write(4, 6);
+  });
+  await shows(page, "7 lines, live");
+  write(7, 9);
+  await shows(page, "10 lines, live");
+  assert.deepEqual(await shown(), lines(0, 9));
+  assert.match(places.at(-1) ?? "", /^\d+$/);
+  // And again while somebody reads.
+  await page.keyboard.press("p");
+  await viewer.restart(async () => write(10, 11));
+  await page.getByRole("button", { name: "Jump to newest (2)" }).click();
+  await page.keyboard.press("p");
+  write(12, 12);
+  await shows(page, "13 lines, live");
+  assert.deepEqual(await shown(), lines(0, 12));
+});
+
+test("the sixth reader learns why nothing comes by itself, and tries again", { skip }, async (context) => {
+  const viewer = await viewerOf(context, "crowd", ["INFO the first"]);
+  const aborts = [];
+  for (let n = 0; n < 5; n++) {
+    const abort = new AbortController();
+    aborts.push(abort);
+    const answer = await fetch(`${viewer.url}/api/logs/tail?api_key=${KEY}`, { signal: abort.signal });
+    assert.equal(answer.status, 200);
+  }
+  const page = await visit(viewer.url, { refused: 503 });
+  await shows(page, "1 line, not live");
+  const said = page.getByRole("alert");
+  await said.getByText("Five readers follow the logs already").waitFor();
+  await isAccessible(page, "the sixth reader");
+  appendFileSync(viewer.file, "INFO the second\n");
+  await stored(viewer, 2);
+  await said.getByRole("button", { name: "Try again" }).click();
+  await shows(page, "2 lines, not live");
+  for (const abort of aborts) {
+    abort.abort();
+  }
+  // The service looks every quarter of a second whether a reader is gone.
+  await until(async () => {
+    if (await said.isVisible()) {
+      await said.getByRole("button", { name: "Try again" }).click({ timeout: 1_000 });
+    }
+    return (await page.locator(".state").innerText()).includes("2 lines, live");
+  }, "a place is free");
+  appendFileSync(viewer.file, "INFO the third\n");
+  await shows(page, "3 lines, live");
+});
+
+test("names of containers are text, whatever they are", { skip }, async (context) => {
+  const place = join(folder, "named");
+  const names = [...PAYLOADS, "javascript:alert(1)", "\u202egnp.exe"];
+  for (const [index, name] of names.entries()) {
+    const add = container(name, { project: name, driver: index === 1 ? "journald" : "json-file", place });
+    add([
+      `INFO ${name} ${index}`,
+      `{"${index}":${JSON.stringify(name)}}`,
+      `api | {"at":${JSON.stringify([{ [name]: name }])}}`,
+    ]);
+  }
+  const viewer = await service("log-viewer", { LOG_SOURCES: place });
+  context.after(viewer.stop);
+  await stored(viewer, (names.length - 1) * 3);
+  const { containers } = await viewer.ask("GET", "/api/logs/containers");
+  const page = await visit(viewer.url);
+  for (const { name, followed } of containers) {
+    await page.goto(`${viewer.url}/`);
+    await page.locator(".facet .name").getByText(name, { exact: true }).first().click();
+    await page.getByRole("group", { name: "Filters that are set" }).getByText(name, { exact: true }).waitFor();
+    if (followed) {
+      await shows(page, "3 lines");
+      assert.equal(await rows(page).locator(".source").first().textContent(), name);
+      for (const fold of await page.locator(".lines .fold").all()) {
+        await fold.click();
+      }
+      await rows(page).locator(".when").first().click();
+      await page.getByRole("heading", { name: "Around a line of" }).waitFor();
+    } else {
+      await page.getByText("No line fits these filters").waitFor();
+    }
+    for (const mode of ["search", "contains"]) {
+      await page.goto(`${viewer.url}/?${new URLSearchParams({ [mode]: name, container: name })}`);
+      await page.locator(".state, .empty").first().waitFor();
+    }
+    assert.equal(await page.locator("main :is(img, script, iframe, a[href^=javascript])").count(), 0);
+  }
+  assert.ok(containers.length >= names.length - 1, JSON.stringify(containers));
 });
 
 test("a part of the histogram becomes the period", { skip }, async () => {
