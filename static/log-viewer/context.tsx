@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get } from "../shared/api.ts";
 import { useLoaded } from "../shared/hooks.ts";
 import { Copy, Loading, Trouble } from "../shared/ui.tsx";
+import type { Marks } from "./marks.ts";
 import { Row } from "./row.tsx";
 import { type Entry, type Filters, lineLink } from "./types.ts";
 
@@ -13,6 +14,7 @@ const MANY = 200;
 export function Context(props: {
   id: number;
   filters: Filters;
+  marks: Marks;
   onClose: () => void;
   onOpen: (id: number) => void;
   onAround: (since: string, until: string) => void;
@@ -82,6 +84,7 @@ export function Context(props: {
                 key={entry.id}
                 entry={entry}
                 filters={props.filters}
+                marks={props.marks}
                 wrap
                 open={(entry.id === id) !== toggled.has(entry.id)}
                 reachable

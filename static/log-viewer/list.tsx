@@ -18,6 +18,7 @@ const SETTLE_MS = 80;
 /** The lines: as many nodes as fit the window, whatever their number. */
 export function LineList(props: {
   lines: Lines;
+  marks: Marks;
   /** Another whenever the lines have changed. */
   version: number;
   wrap: boolean;
@@ -160,6 +161,7 @@ export function LineList(props: {
           key={entry.id}
           entry={entry}
           filters={lines.filters}
+          marks={props.marks}
           wrap={wrap}
           open={open.has(entry.id)}
           current={key === at}
@@ -196,8 +198,6 @@ export function LineList(props: {
           </button>
         )}
       </div>
-      <div
-        ref={scroller}
       {lines.tail === "refused" && (
         <div class="note bar refused" role="alert">
           <span>
@@ -209,6 +209,8 @@ export function LineList(props: {
           </button>
         </div>
       )}
+      <div
+        ref={scroller}
         class={wrap ? "lines wrap" : "lines"}
         onScroll={scrolled}
         tabIndex={0}

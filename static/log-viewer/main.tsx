@@ -7,20 +7,22 @@ import { start } from "../shared/shell.tsx";
 import { absolute } from "../shared/time.ts";
 import { Choice, Empty, Filters as FoldedFilters, Loading, Search, Trouble } from "../shared/ui.tsx";
 import { Context } from "./context.tsx";
+import { answerOnThread } from "./expression.ts";
 import { Facets } from "./facets.tsx";
 import { Chart } from "./histogram.tsx";
 import { Lines } from "./lines.ts";
 import { LineList } from "./list.tsx";
+import { type Marks, useMarks } from "./marks.ts";
 import { type Containers, FILTERS, type Filters, filtersOf, type Stats } from "./types.ts";
 
 const EVERY_MS = 30_000;
 const WRAP = "wrap";
 
-type Mode = "search" | "contains" | "regex";
-const MODES: [mode: Mode, shown: string, placeholder: string][] = [
 /** The filters beside the lines. */
 const FACETS = ["container", "level", "since", "until"] as const;
 
+type Mode = "search" | "contains" | "regex";
+const MODES: [mode: Mode, shown: string, placeholder: string][] = [
   ["search", "words", "Search words"],
   ["contains", "a part of the text", "Search a part of the text, in any case"],
   ["regex", "a regular expression", "Search a regular expression"],
@@ -33,6 +35,7 @@ function App(): JSX.Element {
   const { shown, opening, version } = useLines(key, filters);
   const containers = useLoaded("containers", (signal) => get<Containers>("api/logs/containers", signal), EVERY_MS);
   const stats = useLoaded("stats", (signal) => get<Stats>("api/logs/stats", signal), EVERY_MS);
+  const marks = useMarks(shown);
   const [wrap, setWrap] = useState(storedWrap);
   const [paused, setPaused] = useState(false);
   const field = useRef<HTMLInputElement>(null);
@@ -73,7 +76,7 @@ function App(): JSX.Element {
         </span>
       </div>
       <Chosen filters={filters} onFilter={filter} onClear={() => filter(clear)} />
-      <Notes shown={shown} gaps={stats.value?.gaps ?? 0} troubles={containers.value?.troubles ?? []} />
+      <Notes shown={shown} marks={marks} gaps={stats.value?.gaps ?? 0} troubles={containers.value?.troubles ?? []} />
       <Chart filters={filters} onZoom={(since, until) => filter({ since, until })} />
       <div class="columns">
         <FoldedFilters wide="60rem" set={FACETS.filter((name) => filters[name]).length}>
@@ -90,6 +93,7 @@ function App(): JSX.Element {
               <LineList
                 key={query({ ...shown.filters })}
                 lines={shown}
+                marks={marks}
                 version={version}
                 wrap={wrap}
                 paused={paused}
@@ -111,6 +115,7 @@ function App(): JSX.Element {
         <Context
           id={Number(line)}
           filters={filters}
+          marks={marks}
           onClose={() => setParams({ line: undefined })}
           onOpen={open}
           onAround={(since, until) => setParams({ ...clear, since, until, line: undefined })}
@@ -249,7 +254,7 @@ function Chosen(props: {
 }
 
 /** What one should know of what is shown. */
-function Notes(props: { shown: Lines | undefined; gaps: number; troubles: string[] }): JSX.Element {
+function Notes(props: { shown: Lines | undefined; marks: Marks; gaps: number; troubles: string[] }): JSX.Element {
   const { shown, gaps } = props;
   return (
     <div role="status">
@@ -261,6 +266,11 @@ function Notes(props: { shown: Lines | undefined; gaps: number; troubles: string
       {shown?.partial && (
         <p class="note">
           There was not time to look through everything: older lines may fit too. A shorter period or a container helps.
+        </p>
+      )}
+      {props.marks.isGivenUp && (
+        <p class="note">
+          What this regular expression has matched cannot be marked here. The lines are those that fit.
         </p>
       )}
       {gaps > 0 && (
@@ -320,17 +330,21 @@ LOG_FILES=web=/var/log/nginx/access.log,api=/srv/api/api.log`}</pre>
   );
 }
 
-start(
-  [
-    ["/", "search"],
-    ["j", "next line"],
-    ["k", "previous line"],
-    ["Enter", "open it"],
-    ["c", "what is around it"],
-    ["g", "jump to the newest"],
-    ["p", "pause, or go on"],
-    ["w", "wrap long lines, or not"],
-    ["Escape", "close what is open"],
-  ],
-  App,
-);
+if (typeof document === "undefined") {
+  answerOnThread();
+} else {
+  start(
+    [
+      ["/", "search"],
+      ["j", "next line"],
+      ["k", "previous line"],
+      ["Enter", "open it"],
+      ["c", "what is around it"],
+      ["g", "jump to the newest"],
+      ["p", "pause, or go on"],
+      ["w", "wrap long lines, or not"],
+      ["Escape", "close what is open"],
+    ],
+    App,
+  );
+}

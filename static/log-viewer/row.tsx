@@ -1,7 +1,9 @@
 import type { JSX } from "preact";
 import { absolute } from "../shared/time.ts";
 import { Copy } from "../shared/ui.tsx";
-import { Coloured, plain, prettyJson } from "./text.tsx";
+import type { Hit } from "./hits.ts";
+import { type Marks, useHits } from "./marks.ts";
+import { bare, Coloured, jsonIn, Pretty, plain } from "./text.tsx";
 import { type Entry, type Filters, lineLink } from "./types.ts";
 
 /** Of a line that is not opened, so much is shown. */
@@ -20,6 +22,7 @@ function moment(time: string): string {
 export function Row(props: {
   entry: Entry;
   filters: Filters;
+  marks: Marks;
   wrap: boolean;
   open: boolean;
   /** Whether the keys are here. */
@@ -36,6 +39,10 @@ export function Row(props: {
   const lines = entry.message.split("\n");
   const shown = props.wrap ? lines.slice(0, SHOWN_LINES).join("\n") : (lines[0] ?? "");
   const hidden = lines.length - (props.wrap ? Math.min(lines.length, SHOWN_LINES) : 1);
+  const hits = useHits(props.marks, entry.message);
+  const seen = bare(shown.slice(0, SHOWN_CHARS)).length;
+  // What is not to be seen may be what was searched for.
+  const Rest = (hits[0]?.[0] ?? 0) >= seen && hits.length > 0 ? "mark" : "span";
   const follow = (event: MouseEvent): void => {
     if (!event.ctrlKey && !event.metaKey && !event.shiftKey) {
       event.preventDefault();
@@ -77,23 +84,34 @@ export function Row(props: {
           {entry.container}
         </span>
         <span class="text">
-          <Coloured text={shown.slice(0, SHOWN_CHARS)} />
-          {hidden > 0 && <span class="quiet"> +{hidden} lines</span>}
-          {shown.length > SHOWN_CHARS && <span class="quiet"> … and more</span>}
+          <Coloured text={shown.slice(0, SHOWN_CHARS)} hits={hits} />
+          {hidden > 0 && (
+            <>
+              {" "}
+              <Rest class="quiet">{hidden === 1 ? "+1 line" : `+${hidden} lines`}</Rest>
+            </>
+          )}
+          {shown.length > SHOWN_CHARS && (
+            <>
+              {" "}
+              <Rest class="quiet">… and more</Rest>
+            </>
+          )}
         </span>
       </div>
-      {open && <Opened entry={entry} href={lineLink(props.filters, entry.id)} onOpen={follow} />}
+      {open && <Opened entry={entry} hits={hits} href={lineLink(props.filters, entry.id)} onOpen={follow} />}
     </li>
   );
 }
 
-/** All of a line; of JSON, a line for every member. */
-function Opened(props: { entry: Entry; href: string; onOpen: (event: MouseEvent) => void }): JSX.Element {
-  const { entry } = props;
-  const json = prettyJson(entry.message);
+/** All of a line; of JSON in it, a line for every member. */
+function Opened(props: { entry: Entry; hits: Hit[]; href: string; onOpen: (event: MouseEvent) => void }): JSX.Element {
+  const { entry, hits } = props;
   return (
     <div class="opened">
-      <pre tabIndex={0}>{json ?? <Coloured text={entry.message} />}</pre>
+      <pre tabIndex={0}>
+        <Whole message={entry.message} hits={hits} />
+      </pre>
       <div class="bar">
         <a href={props.href} onClick={props.onOpen}>
           What is around it
@@ -104,5 +122,33 @@ function Opened(props: { entry: Entry; href: string; onOpen: (event: MouseEvent)
         </span>
       </div>
     </div>
+  );
+}
+
+function Whole({ message, hits }: { message: string; hits: Hit[] }): JSX.Element {
+  const text = bare(message);
+  const json = jsonIn(text);
+  if (!json) {
+    return <Coloured text={message} hits={hits} />;
+  }
+  const { from, to } = json;
+  const before = text.slice(0, from).trimEnd().length;
+  const after = text.slice(to).trim();
+  return (
+    <>
+      {before > 0 && (
+        <>
+          <Coloured text={message} hits={hits} to={before} />
+          {"\n"}
+        </>
+      )}
+      <Pretty text={text} from={from} to={to} hits={hits} />
+      {after !== "" && (
+        <>
+          {"\n"}
+          <Coloured text={message} hits={hits} from={text.indexOf(after, to)} />
+        </>
+      )}
+    </>
   );
 }

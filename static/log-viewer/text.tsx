@@ -1,4 +1,5 @@
-import type { JSX } from "preact";
+import type { ComponentChildren, JSX } from "preact";
+import type { Hit } from "./hits.ts";
 
 // Colours (SGR), and everything else that a terminal would obey and a page need not.
 const SEQUENCE =
@@ -7,6 +8,11 @@ const SEQUENCE =
 // Controls that would hide or reorder what stands there are shown as what they are.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** What JSON is made of. */
+const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
+/** Places of a line where JSON may begin. */
+const JSON_TRIES_MAX = 16;
 
 interface Style {
   bold?: boolean;
@@ -19,9 +25,22 @@ interface Style {
   paper?: number;
 }
 
+/** A piece of a text between two sequences, and how it looks. */
+interface Run {
+  /** Where it begins in the text without sequences. */
+  at: number;
+  text: string;
+  class: string | undefined;
+}
+
+/** The text without sequences: what searches look through. */
+export function bare(text: string): string {
+  return text.replace(SEQUENCE, "");
+}
+
 /** The text without sequences, and controls made visible. */
 export function plain(text: string): string {
-  return visible(text.replace(SEQUENCE, ""));
+  return visible(bare(text));
 }
 
 function visible(text: string): string {
@@ -32,22 +51,14 @@ function visible(text: string): string {
   });
 }
 
-/** The text with its colours, as spans with classes. */
-export function Coloured({ text }: { text: string }): JSX.Element {
-  if (!text.includes("\u001b")) {
-    return <>{visible(text)}</>;
-  }
-  const spans: JSX.Element[] = [];
+function runs(text: string): Run[] {
+  const found: Run[] = [];
   let style: Style = {};
-  let from = 0;
+  let [from, at] = [0, 0];
   const push = (to: number): void => {
     if (to > from) {
-      const shown = visible(text.slice(from, to));
-      spans.push(
-        <span key={from} class={classes(style)}>
-          {shown}
-        </span>,
-      );
+      found.push({ at, text: text.slice(from, to), class: classes(style) });
+      at += to - from;
     }
   };
   for (const match of text.matchAll(SEQUENCE)) {
@@ -58,7 +69,47 @@ export function Coloured({ text }: { text: string }): JSX.Element {
     }
   }
   push(text.length);
-  return <>{spans}</>;
+  return found;
+}
+
+/** The text with its colours, as spans with classes, and with what was searched for marked; or a part of it. */
+export function Coloured(props: { text: string; hits: Hit[]; from?: number; to?: number }): JSX.Element {
+  const { text, hits, from = 0, to = Number.POSITIVE_INFINITY } = props;
+  const shown = runs(text).flatMap((run): Run[] => {
+    const [first, last] = [Math.max(from, run.at), Math.min(to, run.at + run.text.length)];
+    return first < last ? [{ ...run, at: first, text: run.text.slice(first - run.at, last - run.at) }] : [];
+  });
+  return (
+    <>
+      {shown.map((run) =>
+        run.class === undefined ? (
+          marked(run.text, run.at, hits)
+        ) : (
+          <span key={run.at} class={run.class}>
+            {marked(run.text, run.at, hits)}
+          </span>
+        ),
+      )}
+    </>
+  );
+}
+
+/** A piece of a text, which begins at a place of it, with what was searched for marked. */
+function marked(text: string, at: number, hits: Hit[]): ComponentChildren[] {
+  const pieces: ComponentChildren[] = [];
+  let from = at;
+  for (const hit of hits) {
+    const [first, last] = [Math.max(hit[0], from), Math.min(hit[1], at + text.length)];
+    if (first < last) {
+      pieces.push(
+        visible(text.slice(from - at, first - at)),
+        <mark key={first}>{visible(text.slice(first - at, last - at))}</mark>,
+      );
+      from = last;
+    }
+  }
+  pieces.push(visible(text.slice(from - at)));
+  return pieces;
 }
 
 function classes({ ink, paper, inverse, bold, italic, underline, dim }: Style): string | undefined {
@@ -136,35 +187,71 @@ function nearest(red: number, green: number, blue: number): number {
   return bit(red) + 2 * bit(green) + 4 * bit(blue) + (most > 191 ? 8 : 0);
 }
 
-/** What a message in JSON looks like with a line for every member, its numbers as they were written. */
-export function prettyJson(message: string): string | undefined {
-  const text = plain(message).trim();
-  if (!/^[{[]/.test(text)) {
-    return undefined;
-  }
-  try {
-    JSON.parse(text);
-  } catch {
-    // Most lines are not.
-    return undefined;
-  }
-  let depth = 0;
-  let pretty = "";
-  const line = (): string => `\n${"  ".repeat(depth)}`;
-  const tokens = text.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g) ?? [];
-  for (const [index, token] of tokens.entries()) {
-    const empty = /[{[]/.test(tokens[index - 1] ?? "") && (tokens[index - 1]?.length ?? 0) === 1;
-    if (token === "}" || token === "]") {
-      depth -= 1;
-      pretty += empty ? token : line() + token;
-    } else if (token === ",") {
-      pretty += token + line();
-    } else if (token === ":") {
-      pretty += ": ";
-    } else {
-      pretty += (empty ? line() : "") + token;
-      depth += Number(token === "{" || token === "[");
+/** Where a text without sequences has JSON in it: all of it, or an object or objects behind what else is said. */
+export function jsonIn(text: string): { from: number; to: number } | undefined {
+  const whole = /^\s*(?=[{[])/.exec(text)?.[0].length;
+  if (whole !== undefined) {
+    const to = end(text, whole);
+    if (to !== undefined && text.slice(to).trim() === "") {
+      return { from: whole, to };
     }
   }
-  return pretty;
+  let tries = 0;
+  for (const { index } of text.matchAll(/\{\s*"|\[\s*\{\s*"/g)) {
+    const to = end(text, index);
+    if (to !== undefined) {
+      return { from: index, to };
+    }
+    tries += 1;
+    if (tries === JSON_TRIES_MAX) {
+      break;
+    }
+  }
+  return undefined;
+}
+
+/** Where JSON ends that begins at a place, if it does. */
+function end(text: string, from: number): number | undefined {
+  let depth = 0;
+  let to = from;
+  for (const { 0: token, index } of text.slice(from).matchAll(TOKEN)) {
+    depth += token === "{" || token === "[" ? 1 : token === "}" || token === "]" ? -1 : 0;
+    to = from + index + token.length;
+    if (depth === 0) {
+      break;
+    }
+  }
+  try {
+    JSON.parse(visible(text.slice(from, to)));
+    return to;
+  } catch {
+    // Most lines are none.
+    return undefined;
+  }
+}
+
+/** JSON with a line for every member, its numbers as they were written. */
+export function Pretty(props: { text: string; from: number; to: number; hits: Hit[] }): JSX.Element {
+  const { text, from, to, hits } = props;
+  let depth = 0;
+  let before = "";
+  const pieces: ComponentChildren[] = [];
+  const line = (): string => `\n${"  ".repeat(depth)}`;
+  for (const { 0: token, index } of text.slice(from, to).matchAll(TOKEN)) {
+    const isEmpty = before === "{" || before === "[";
+    const isEnd = token === "}" || token === "]";
+    depth -= Number(isEnd);
+    if (isEmpty !== isEnd) {
+      pieces.push(line());
+    }
+    pieces.push(...marked(token, from + index, hits));
+    if (token === ",") {
+      pieces.push(line());
+    } else if (token === ":") {
+      pieces.push(" ");
+    }
+    depth += Number(token === "{" || token === "[");
+    before = token;
+  }
+  return <>{pieces}</>;
 }
