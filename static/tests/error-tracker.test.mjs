@@ -18,6 +18,9 @@ const PAYLOADS = [
   "\u001b[31m{{alert(1)}}\u202e",
 ];
 
+/** The public key of pages. */
+const PAGES = "fedcba9876543210fedcba9876543210";
+
 /** @type {Awaited<ReturnType<typeof service>>} */
 let tracker;
 /** @type {Awaited<ReturnType<typeof browser>>} */
@@ -201,9 +204,6 @@ test("whoever may only look is offered nothing else", { skip }, async () => {
   const page = await chrome.visit(`${tracker.url}/?id=2`, { key: "only-a-reader" });
   await page.getByRole("heading", { name: "TypeError" }).waitFor();
   assert.equal(await page.getByRole("button", { name: "Resolve" }).count(), 0);
-});
-
-test("alerts say why there are none", { skip }, async () => {
   await page.getByText("Account", { exact: true }).click();
   await page.getByText("Signed in with the key eye").waitFor();
   assert.equal(await page.getByRole("button", { name: "Sign out everywhere" }).count(), 0);
@@ -268,6 +268,9 @@ test("on a phone the first error is seen before the filters", { skip }, async ()
   await page.setViewportSize({ width: 1280, height: 800 });
   await page.getByLabel("Level").waitFor();
   assert.equal(await page.locator(".filters > summary").isVisible(), false);
+});
+
+test("alerts say why there are none", { skip }, async () => {
   const page = await chrome.visit(`${tracker.url}/?alerts=1`, { refused: 503 });
   await page.getByText("set ALERT_EMAILS with SMTP_HOST").waitFor();
   await isAccessible(page, "alerts");
@@ -316,6 +319,63 @@ test("nothing that was reported runs", { skip }, async () => {
     assert.ok(PAYLOADS.includes(heading ?? ""), heading ?? "");
     await page.goBack();
     await until(async () => (await rows(page).count()) === PAYLOADS.length, "the list again");
+  }
+});
+
+test("nothing in a source map runs", { skip }, async (context) => {
+  const upstreams = { ERROR_TRACKER_URL: tracker.url, ERROR_TRACKER_API_KEY: KEY, METRICS_COLLECTOR_URL: tracker.url };
+  const relay = await service("browser-relay", {
+    ADMIN_API_KEY: KEY,
+    DSN_KEYS: `mapped:${PAGES}`,
+    METRICS_COLLECTOR_API_KEY: KEY,
+    ...upstreams,
+  });
+  context.after(relay.stop);
+  const page = await chrome.visit(`${tracker.url}/?project=mapped`);
+  for (const [index, payload] of PAYLOADS.entries()) {
+    const url = `https://shop.example/app${index}.js`;
+    const map = {
+      version: 3,
+      sources: [payload],
+      names: [payload],
+      sourcesContent: [`${payload}\n${payload}\n`],
+      // All of the first line is the first source's first line, with the first name.
+      mappings: "AAAAA",
+    };
+    // Where releases are named, control characters are refused.
+    const release = `${payload.replace("\u001b", "")} ${index}`;
+    await relay.ask("POST", "/api/source-maps", {
+      project: "mapped",
+      release,
+      file_url: url,
+      map_content: JSON.stringify(map),
+    });
+    const answer = await fetch(`${relay.url}/api/browser/errors`, {
+      method: "POST",
+      headers: { "X-Monlight-Key": PAGES },
+      body: JSON.stringify({
+        type: `Mapped${index}`,
+        message: payload,
+        stack: `Mapped${index}: ${payload}\n    at a (${url}:1:5)\n    at b (${url}:1:9)`,
+        url: `https://shop.example/${payload}`,
+        release,
+        environment: payload,
+        session_id: payload,
+        user_agent: payload,
+        context: { [payload]: payload, user_id: payload },
+      }),
+    });
+    assert.ok(answer.ok, await answer.text());
+    await page.goto(`${tracker.url}/?project=mapped&search=Mapped${index}`);
+    await rows(page).getByRole("link").first().click();
+    await page.getByRole("heading", { level: 1, name: `Mapped${index}` }).waitFor();
+    const frames = await page.locator(".frames").first().textContent();
+    assert.ok(frames?.includes(payload), `${payload} in ${frames}`);
+    assert.ok((await page.locator(".trace").textContent())?.includes(payload));
+    for (const summary of await page.locator(".detail details:not([open]) > summary").all()) {
+      await summary.click();
+    }
+    assert.equal(await page.locator("main :is(img, script, iframe, a[href^='javascript'])").count(), 0);
   }
 });
 
