@@ -50,6 +50,7 @@ export interface VitalSummary {
 }
 
 export interface Dashboard {
+  resolution: "minute" | "hour";
   summary: { total_datapoints: number; distinct_metrics: number };
   top_metrics: (Metric & { count: number; total: number })[];
   web_vitals?: {

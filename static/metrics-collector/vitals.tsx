@@ -5,7 +5,7 @@ import { Chart } from "./chart.tsx";
 import { dashboardOf, measures, within } from "./data.ts";
 import { format, type Unit } from "./format.ts";
 import type { Range } from "./range.ts";
-import { type Dashboard, type Rating, type Release, VITALS, type VitalName, type VitalSummary } from "./types.ts";
+import { type Rating, type Release, VITALS, type VitalName, type VitalSummary } from "./types.ts";
 
 /** What each is, and up to where it is good and over what poor (https://web.dev/articles/vitals). */
 const ABOUT: Record<VitalName, { title: string; unit: Unit; good: number; poor: number }> = {
@@ -25,7 +25,7 @@ export function Vitals(props: { range: Range; project: string | undefined; relea
       const now = range.now();
       const { frame } = now;
       const dashboard = await dashboardOf(now, project, signal);
-      return { frame, vitals: dashboard.web_vitals, step: dashboardStep(dashboard, frame.step) };
+      return { frame, vitals: dashboard.web_vitals, step: dashboard.resolution === "hour" ? 3600 : 60 };
     },
     range.everyMs,
   );
@@ -103,12 +103,6 @@ export function Vitals(props: { range: Range; project: string | undefined; relea
       </div>
     </>
   );
-}
-
-/** The dashboard goes over to hours sooner than other answers do: how far apart its moments are shows. */
-function dashboardStep(dashboard: Dashboard, step: number): number {
-  const moments = dashboard.web_vitals?.timeseries ?? [];
-  return moments.every(({ bucket }) => Date.parse(bucket) % 3_600_000 === 0) ? 3600 : step;
 }
 
 function Vital({ name, summary }: { name: VitalName; summary: VitalSummary }): JSX.Element {
