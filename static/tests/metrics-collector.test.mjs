@@ -29,13 +29,12 @@ after(async () => {
   await chrome?.close();
 });
 
-/** Releases as the service will tell them: the test of the real ones comes with its endpoint. Until then there are none. */
-const releases = async (page, answer = () => []) => {
+/** Has the service tell a page of other releases than there are. */
+const releases = async (page, answer) => {
   await page.route("**/api/metrics/releases?*", (route) =>
     route.fulfill({ json: { releases: answer(new URL(route.request().url()).searchParams) } }),
   );
 };
-const visit = (url, options) => chrome.visit(url, { prepare: releases, ...options });
 
 async function report(points) {
   for (let first = 0; first < points.length; first += 1000) {
@@ -101,7 +100,7 @@ test("where nothing was measured, what would send a first point", { skip }, asyn
     ["?view=explore", "explorer"],
     ["?view=top", "top metrics"],
   ]) {
-    const page = await visit(`${collector.url}/${view}`);
+    const page = await chrome.visit(`${collector.url}/${view}`);
     await page.getByText("No metrics yet").waitFor();
     const said = await page.locator(".empty").innerText();
     assert.ok(said.includes(`MetricsClient("${collector.url}", `), said);
@@ -109,14 +108,14 @@ test("where nothing was measured, what would send a first point", { skip }, asyn
     await isAccessible(page, `${name}, empty`);
     await page.close();
   }
-  const page = await visit(`${collector.url}/?view=vitals`);
+  const page = await chrome.visit(`${collector.url}/?view=vitals`);
   await page.getByText("No Web Vitals in this time").waitFor();
   await isAccessible(page, "Web Vitals, empty");
 });
 
 test("the overview's figures are what the API says", { skip }, async () => {
   await reportShop();
-  const page = await visit(collector.url);
+  const page = await chrome.visit(collector.url);
   await until(async () => (await charts(page).count()) === 3, "three charts");
   const { groups } = await collector.ask("GET", "/api/metrics?name=http_requests_total&period=24h&group_by=status");
   const sum = (status) =>
@@ -145,7 +144,7 @@ test("the overview's figures are what the API says", { skip }, async () => {
 });
 
 test("a metric is found, filtered and grouped, and the URL holds every choice", { skip }, async () => {
-  const page = await visit(collector.url);
+  const page = await chrome.visit(collector.url);
   await until(async () => (await charts(page).count()) === 3, "the overview");
   await page.keyboard.press("/");
   await page.getByRole("searchbox").waitFor();
@@ -183,7 +182,7 @@ test("a metric is found, filtered and grouped, and the URL holds every choice", 
   assert.match(await rows.innerText(), new RegExp(`^/pay\\t${MINUTES / 10}\\t7.2 s\\t400 ms\\t400 ms\\t400 ms$`));
   await isAccessible(page, "explorer");
 
-  const copy = await visit(page.url());
+  const copy = await chrome.visit(page.url());
   await until(async () => (await copy.locator(".legend .name").allInnerTexts())[0] === "/pay", "a link shows the same");
   assert.equal(await choice(copy, "status").inputValue(), "500");
   assert.equal(await choice(copy, "Show").inputValue(), "max");
@@ -212,7 +211,7 @@ test("a metric is found, filtered and grouped, and the URL holds every choice", 
 });
 
 test("dragging zooms, and nothing but the reader ends it", { skip }, async () => {
-  const page = await visit(`${collector.url}/?period=1h`);
+  const page = await chrome.visit(`${collector.url}/?period=1h`);
   await until(async () => (await charts(page).count()) === 3, "charts");
   const before = await figure(page, "Requests");
   await drag(page, 0.25, 0.75);
@@ -246,7 +245,7 @@ test("dragging zooms, and nothing but the reader ends it", { skip }, async () =>
 });
 
 test("the crosshair is at the same moment in all charts", { skip }, async () => {
-  const page = await visit(`${collector.url}/?period=1h`);
+  const page = await chrome.visit(`${collector.url}/?period=1h`);
   await until(async () => (await charts(page).count()) === 3, "charts");
   const times = () => page.locator(".legend li:last-child").allInnerTexts();
   assert.deepEqual(await times(), ["latest", "latest", "latest"]);
@@ -270,7 +269,7 @@ test("releases are marked in charts, named where one points, and listed", { skip
       const project = params.get("project");
       return known.filter((one) => one.at >= since && one.at <= until && (!project || one.project === project));
     });
-  const page = await visit(`${collector.url}/?period=1h`, { prepare });
+  const page = await chrome.visit(`${collector.url}/?period=1h`, { prepare });
   await until(async () => (await charts(page).count()) === 3, "charts");
   const list = page.getByRole("region", { name: "Releases in view" });
   await list.waitFor();
@@ -319,7 +318,7 @@ test("releases are marked in charts, named where one points, and listed", { skip
   await until(async () => (await list.locator("li").count()) === 7, "those of a part");
   assert.deepEqual(asked.at(-1), { since, until: end });
 
-  const failing = await visit(collector.url, {
+  const failing = await chrome.visit(collector.url, {
     refused: 503,
     prepare: (page) =>
       page.route("**/api/metrics/releases?*", (route) => route.fulfill({ status: 503, json: { detail: "Not now" } })),
@@ -328,11 +327,49 @@ test("releases are marked in charts, named where one points, and listed", { skip
   await until(async () => (await charts(failing).count()) === 3, "charts all the same");
 });
 
+test("a release that a program told of is marked", { skip }, async (context) => {
+  const alone = await service("metrics-collector", { HOST_METRICS: "0" });
+  context.after(alone.stop);
+  const now = Date.now();
+  const told = (ago, release, project) => ({
+    name: "release_info",
+    type: "gauge",
+    value: 1,
+    labels: { release },
+    project,
+    timestamp: new Date(now - ago * MINUTE_MS).toISOString(),
+  });
+  const requests = {
+    name: "http_requests_total",
+    type: "counter",
+    value: 5,
+    labels: { status: "200" },
+    project: "shop",
+  };
+  await alone.ask("POST", "/api/metrics", [
+    told(50, "1.4.1", "shop"),
+    told(20, "1.4.2", "shop"),
+    told(10, "7", "blog"),
+    requests,
+  ]);
+  const known = async () => (await alone.ask("GET", "/api/metrics/releases?period=1h")).releases;
+  await until(async () => (await known()).length === 3, "the service knows them");
+  const page = await chrome.visit(`${alone.url}/?period=1h`);
+  const listed = page.getByRole("region", { name: "Releases in view" }).locator("li b");
+  await until(async () => (await listed.count()) === 3, "all are listed");
+  assert.deepEqual(await listed.allInnerTexts(), ["7 (blog)", "1.4.2 (shop)", "1.4.1 (shop)"]);
+  const box = await page.locator(".u-over").first().boundingBox();
+  await page.mouse.move(box.x + (box.width * 40) / 60, box.y + 60);
+  await page.locator(".near").first().getByText("1.4.2 (shop)").waitFor();
+  await drag(page, 0.5, 0.75);
+  await until(async () => (await listed.allInnerTexts()).join() === "1.4.2", "the one of that quarter");
+});
+
 test("what a part of time holds is asked for that part", { skip }, async () => {
   const at = (ago) => new Date(Date.now() - ago * MINUTE_MS).toISOString().replace(/\.\d+/, "");
   const [since, end] = [at(100), at(40)];
   const asked = [];
-  const page = await visit(collector.url);
+  const page = await chrome.visit(collector.url);
   page.on("request", (request) => {
     const url = new URL(request.url());
     if (url.pathname === "/api/dashboard") {
@@ -345,6 +382,13 @@ test("what a part of time holds is asked for that part", { skip }, async () => {
   ]) {
     await page.goto(`${collector.url}/?view=${view}&project=shop&since=${since}&until=${end}`);
     await page.locator(ready).first().waitFor();
+    if (view === "top") {
+      const points = async (part) =>
+        (await collector.ask("GET", `/api/dashboard?project=shop&${part}`)).summary.total_datapoints;
+      const inside = await points(`since=${since}&until=${end}`);
+      assert.equal(await figure(page, "Points"), inside.toLocaleString("en"));
+      assert.ok(inside > 0 && inside < (await points(`since=${since}`)), "less than until now");
+    }
     const { period, ...rest } = asked.at(-1) ?? {};
     assert.deepEqual(rest, { since, until: end, project: "shop" });
     assert.match(period ?? "", /^1\d\dm$/);
@@ -355,7 +399,7 @@ test("what a part of time holds is asked for that part", { skip }, async () => {
 });
 
 test("web vitals have ratings, shares, a trend and pages", { skip }, async () => {
-  const page = await visit(`${collector.url}/?view=vitals`);
+  const page = await chrome.visit(`${collector.url}/?view=vitals`);
   await page.locator(".vital").first().waitFor();
   const vital = (name) => page.locator(".vital", { hasText: name });
   const { web_vitals } = await collector.ask("GET", "/api/dashboard?period=24h");
@@ -385,7 +429,7 @@ test("top metrics lead to the explorer, and caps that were reached are said", { 
   await report(
     Array.from({ length: 30 }, (_, n) => ({ name: "wide_total", type: "counter", value: 1, labels: { id: `${n}` } })),
   );
-  const page = await visit(`${collector.url}/?view=top`);
+  const page = await chrome.visit(`${collector.url}/?view=top`);
   await page.getByText("wide_total has more series than MAX_SERIES_PER_METRIC").waitFor();
   const { summary, top_metrics } = await collector.ask("GET", "/api/dashboard?period=24h");
   assert.equal(await figure(page, "Points"), summary.total_datapoints.toLocaleString("en"));
@@ -404,10 +448,11 @@ test("top metrics lead to the explorer, and caps that were reached are said", { 
 test("nothing that was reported runs", { skip }, async () => {
   const points = PAYLOADS.flatMap((text) => [
     { name: text, type: "counter", value: 1, labels: { [text]: text }, project: text },
+    { name: "release_info", type: "gauge", value: 1, labels: { release: text }, project: text },
     { name: "web_vitals_lcp", type: "histogram", value: 1, labels: { source: "browser", page: text }, project: text },
   ]);
   await report(points);
-  const page = await visit(collector.url);
+  const page = await chrome.visit(collector.url);
   for (const payload of PAYLOADS) {
     await page.goto(`${collector.url}/?view=explore`);
     const params = { view: "explore", metric: payload, group_by: payload, labels: `${payload}:${payload}` };
@@ -435,6 +480,10 @@ test("nothing that was reported runs", { skip }, async () => {
       await page.locator(".view > *").first().waitFor();
       assert.equal(await choice(page, "Project").inputValue(), payload);
       await page.locator(".loading").waitFor({ state: "detached" });
+      if (view !== "top") {
+        await page.locator(".releases li").first().waitFor();
+        assert.equal(await page.locator(".releases li b").textContent(), payload);
+      }
     }
   }
   await page.goto(`${collector.url}/?view=vitals`);
@@ -454,7 +503,7 @@ test("every view fits a phone, light and dark", { skip }, async () => {
     [`?since=${new Date(Date.now() - 3_600_000).toISOString()}`, ".chart canvas"],
   ];
   for (const dark of [false, true]) {
-    const page = await visit(collector.url, { width: 360, height: 740, dark });
+    const page = await chrome.visit(collector.url, { width: 360, height: 740, dark });
     for (const [view, ready] of views) {
       await page.goto(`${collector.url}/${view}`);
       await page.locator(ready).first().waitFor();
@@ -464,7 +513,7 @@ test("every view fits a phone, light and dark", { skip }, async () => {
 });
 
 test("charts follow the theme", { skip }, async () => {
-  const page = await visit(collector.url);
+  const page = await chrome.visit(collector.url);
   await until(async () => (await charts(page).count()) === 3, "charts");
   const drawn = () =>
     charts(page)
@@ -486,7 +535,7 @@ test("the machine's figures are shown where they are measured", { skip }, async 
       async () => (await alone.ask("GET", "/api/metrics?name=host_memory_used_bytes")).data.length > 0,
       "measured once",
     );
-    const page = await visit(alone.url);
+    const page = await chrome.visit(alone.url);
     await page.getByText("No metrics yet").waitFor();
     await page.getByRole("heading", { name: "The machine of this service" }).waitFor();
     assert.match(await figure(page, "Memory"), /^[\d.]+ %$/);
