@@ -14,6 +14,9 @@ const GATHER_MS = 100;
 /** After which a tail that was refused is asked for again. */
 export const AGAIN_MS = 15_000;
 
+/** After which one that would not be refused any more is. */
+const SOON_MS = 1_000;
+
 /** What the tail does: it needs a period that is open. */
 export type Tail = "off" | "connecting" | "live" | "refused";
 
@@ -43,7 +46,7 @@ export class Lines {
   partial = false;
   error: Error | undefined;
   tail: Tail = "off";
-  /** Why it was refused. */
+  /** Why it was refused, until it is live again. */
   refusal: Error | undefined;
   /** While somebody reads, what is new waits. */
   held = false;
@@ -269,6 +272,10 @@ export class Lines {
         // Why it is, only another request tells.
         void refusal(path, this.#abort.signal).then((why) => {
           this.refusal = why;
+          if (!why) {
+            clearTimeout(this.#again);
+            this.#again = setTimeout(() => this.follow(), SOON_MS);
+          }
           this.#say();
         });
         void this.#catchUp();

@@ -198,11 +198,11 @@ export function LineList(props: {
           </button>
         )}
       </div>
-      {lines.tail === "refused" && (
+      {lines.refusal && (
         <div class="note bar refused" role="alert">
           <span>
-            New lines do not show by themselves here: {lines.refusal?.message ?? "the service has refused to send them"}
-            . It is tried again every {AGAIN_MS / 1000} seconds.
+            New lines do not show by themselves here: {lines.refusal.message}. It is tried again every {AGAIN_MS / 1000}{" "}
+            seconds.
           </span>
           <button type="button" onClick={() => lines.follow()}>
             Try again

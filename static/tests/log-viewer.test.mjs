@@ -285,6 +285,10 @@ test("what a search has found is marked, and nothing else", { skip }, async (con
   await page.locator(".text .f1:not(.bold) mark", { hasText: "10.0" }).waitFor();
   await page.locator(".text .f1.bold mark", { hasText: ".0.1" }).waitFor();
   await isAccessible(page, "marks");
+  const dark = await visit(`${viewer.url}/?search=${encodeURIComponent("10 OR needle OR said")}`, { dark: true });
+  await dark.locator(".text mark.quiet").waitFor();
+  await isAccessible(dark, "marks in the dark");
+  await dark.close();
   for (const fold of await page.locator(".lines .fold").all()) {
     await fold.click();
   }
