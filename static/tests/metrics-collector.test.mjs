@@ -363,6 +363,7 @@ test("a release that a program told of is marked", { skip }, async (context) => 
   await page.locator(".near").first().getByText("1.4.2 (shop)").waitFor();
   await drag(page, 0.5, 0.75);
   await until(async () => (await listed.allInnerTexts()).join() === "1.4.2", "the one of that quarter");
+  await page.close();
 });
 
 test("what a part of time holds is asked for that part", { skip }, async () => {
