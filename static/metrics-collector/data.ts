@@ -1,6 +1,6 @@
 // From what the service answers to what a chart draws.
 import { get, query } from "../shared/api.ts";
-import type { Frame, Range } from "./range.ts";
+import type { Asked, Frame } from "./range.ts";
 import type { Bucket, Buckets, Dashboard, Release } from "./types.ts";
 
 /** A value for each of a frame's buckets: `null` where a line ends, `undefined` where it goes on over nothing. */
@@ -11,32 +11,22 @@ const GAP_MIN = 5;
 /** A rate over less than this says nothing: what was counted meanwhile is still on its way. */
 const ELAPSED_MIN_S = 60;
 
-/** What the service knows of a metric. */
+/** What the service knows of a metric: all numbers of its buckets, or only the `fields`. */
 export async function buckets(
-  asked: { name: string; period: string; project?: string; labels?: string; group_by?: string },
+  asked: Asked & { name: string; project?: string; labels?: string; group_by?: string; fields?: string },
   signal: AbortSignal,
 ): Promise<Buckets> {
   return await get<Buckets>(`api/metrics${query(asked)}`, signal);
 }
 
-/** A span at a glance: what was zoomed to, or a period up to now. */
-export async function dashboardOf(
-  { period, ends }: ReturnType<Range["now"]>,
-  project: string | undefined,
-  signal: AbortSignal,
-): Promise<Dashboard> {
-  return await get<Dashboard>(`api/dashboard${query({ period, ...ends, project })}`, signal);
+/** A span at a glance. */
+export async function dashboardOf(asked: Asked, project: string | undefined, signal: AbortSignal): Promise<Dashboard> {
+  return await get<Dashboard>(`api/dashboard${query({ ...asked, project })}`, signal);
 }
 
 /** The releases of a span, the earliest first. */
-export async function releasesOf(
-  { period, ends }: ReturnType<Range["now"]>,
-  project: string | undefined,
-  signal: AbortSignal,
-): Promise<Release[]> {
-  return (
-    await get<{ releases: Release[] }>(`api/metrics/releases${query({ ...(ends ?? { period }), project })}`, signal)
-  ).releases;
+export async function releasesOf(asked: Asked, project: string | undefined, signal: AbortSignal): Promise<Release[]> {
+  return (await get<{ releases: Release[] }>(`api/metrics/releases${query({ ...asked, project })}`, signal)).releases;
 }
 
 /** When the buckets of a frame begin, the one that its beginning lies in among them. */

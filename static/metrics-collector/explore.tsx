@@ -173,9 +173,9 @@ function MetricView(props: {
   const series = useLoaded(
     `${query(asked)} ${range.key}`,
     async (signal): Promise<Series> => {
-      const { frame, period } = range.now();
+      const { frame, asked: span } = range.now();
       const set = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined));
-      const answer = await buckets({ name, period, ...set }, signal);
+      const answer = await buckets({ ...span, name, ...set }, signal);
       const groups = answer.groups?.map(({ value, data }) => ({ label: value || "(none)", data })) ?? [
         { label: name, data: answer.data },
       ];

@@ -33,7 +33,7 @@ function App(): JSX.Element {
   const { value: health } = useLoaded("health", (signal) => get<Health>("health", signal), EVERY_MS);
   const releases = useLoaded(
     `${range.key} ${project ?? ""}`,
-    (signal) => releasesOf(range.now(), project, signal),
+    (signal) => releasesOf(range.now().asked, project, signal),
     range.everyMs,
   );
   const inView = releases.value ?? NONE;

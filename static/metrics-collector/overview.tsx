@@ -59,13 +59,13 @@ export function OverviewView(props: { range: Range; project: string | undefined;
 }
 
 async function load(range: Range, project: string | undefined, signal: AbortSignal): Promise<Overview> {
-  const { frame, period } = range.now();
-  const of = project ? { project } : {};
+  const { frame, asked } = range.now();
+  const of = { ...asked, ...(project ? { project } : {}) };
   const [{ metrics }, requests, durations, ...host] = await Promise.all([
     get<{ metrics: Metric[] }>("api/metrics/names", signal),
-    buckets({ name: REQUESTS, group_by: "status", period, ...of }, signal),
-    buckets({ name: DURATION, period, ...of }, signal),
-    ...HOST.map((name) => buckets({ name, period }, signal)),
+    buckets({ name: REQUESTS, group_by: "status", fields: "sum", ...of }, signal),
+    buckets({ name: DURATION, fields: "p50,p95,p99", ...of }, signal),
+    ...HOST.map((name) => buckets({ name, fields: "sum,avg", ...asked }, signal)),
   ]);
   const inside = (answer: Buckets | undefined): Bucket[] => within(frame, answer?.data ?? []);
   const groups = requests.groups ?? [];

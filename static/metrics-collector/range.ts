@@ -25,6 +25,9 @@ export interface Frame extends Span {
   step: number;
 }
 
+/** A span as the service is asked for it: a period up to now, or what was zoomed to. */
+export type Asked = { period: string } | { since: string; until: string };
+
 /** What the URL says of time. */
 export interface Range {
   period: string;
@@ -33,11 +36,8 @@ export interface Range {
   /** Differs where something else is to be loaded. */
   key: string;
   everyMs: number;
-  /**
-   * The span as of now, the period to ask the service for, which reaches from its beginning until now, and for what can
-   * end earlier its two ends.
-   */
-  now: () => { frame: Frame; period: string; ends: { since: string; until: string } | undefined };
+  /** The span as of now, and how the service is asked for it. */
+  now: () => { frame: Frame; asked: Asked };
   choose: (period: string) => void;
   zoomTo: (span: Span | undefined) => void;
 }
@@ -66,16 +66,12 @@ export function useRange(): Range {
   return useMemo(() => {
     const zoom = zoomed(params);
     const text = (moment: number): string => new Date(moment * 1000).toISOString().replace(/\.\d+/, "");
-    const ends = zoom && { since: text(zoom.from), until: text(zoom.to) };
+    const asked = zoom ? { since: text(zoom.from), until: text(zoom.to) } : { period };
     const now: Range["now"] = () => {
       const to = Date.now() / 1000;
       const span = zoom ?? { from: to - seconds(period), to };
       const reach = Math.max(60, Math.ceil((to - span.from) / 60) * 60);
-      return {
-        frame: { ...span, step: reach <= MINUTES_MAX_S ? 60 : 3600 },
-        period: zoom ? `${reach / 60}m` : period,
-        ends,
-      };
+      return { frame: { ...span, step: reach <= MINUTES_MAX_S ? 60 : 3600 }, asked };
     };
     const choose = (next: string): void =>
       setParams({ period: next === PERIOD_DEFAULT ? undefined : next, since: undefined, until: undefined });

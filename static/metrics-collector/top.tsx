@@ -18,7 +18,7 @@ export function Top(props: {
   const { range, project, health } = props;
   const { value, error, reload } = useLoaded(
     `${range.key} ${project ?? ""}`,
-    (signal) => dashboardOf(range.now(), project, signal),
+    (signal) => dashboardOf(range.now().asked, project, signal),
     range.everyMs,
   );
   if (error && !value) {

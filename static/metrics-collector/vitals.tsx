@@ -24,7 +24,7 @@ export function Vitals(props: { range: Range; project: string | undefined; relea
     async (signal) => {
       const now = range.now();
       const { frame } = now;
-      const dashboard = await dashboardOf(now, project, signal);
+      const dashboard = await dashboardOf(now.asked, project, signal);
       return { frame, vitals: dashboard.web_vitals, step: dashboard.resolution === "hour" ? 3600 : 60 };
     },
     range.everyMs,
