@@ -24,7 +24,7 @@ DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
 	PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
-.PHONY: all run test python pythons js interfaces torture check bench clean help build chromium prometheus docker
+.PHONY: all run smoke test python pythons js interfaces torture check bench clean help build chromium prometheus docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -42,6 +42,10 @@ static/node_modules/.package-lock.json: static/package.json static/package-lock.
 
 run: all ## Build and start everything with generated keys, and print how to use it
 	@deploy/run.sh
+
+smoke: ## Try what `make run` has started from end to end
+	@[ -s .run/api-key ] || { echo "nothing was started: make run" >&2; exit 1; }
+	@API_KEY=$$(cat .run/api-key) deploy/smoke-test.sh
 
 test: check all $(PYTHON) $(BROWSER) chromium prometheus docker ## Install what the tests need and run all of them against the built binaries
 	# The hostile clients come by themselves: what they measure should not be the other tests' load.
@@ -88,6 +92,8 @@ torture: all ## Follow 200 logs to which everything happens; `test` has 20 of th
 	MONLIGHT_TORTURE_RUNS=200 $(TEST) --test it torture -- --nocapture
 
 check: $(INTERFACES) ## Format, lints and documentation, warnings being errors
+	@command -v shellcheck >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq shellcheck; }
+	shellcheck deploy/*.sh
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet

@@ -29,5 +29,6 @@ mod python;
 mod python_client;
 mod relay_outbox;
 mod server;
+mod smoke;
 mod tidy;
 mod torture;
