@@ -24,7 +24,7 @@ DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
 	PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
-.PHONY: all run smoke test python pythons js interfaces torture check bench clean help build chromium prometheus docker
+.PHONY: all run smoke image test python pythons js interfaces torture check bench clean help build chromium prometheus docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -46,6 +46,9 @@ run: all ## Build and start everything with generated keys, and print how to use
 smoke: ## Try what `make run` has started from end to end
 	@[ -s .run/api-key ] || { echo "nothing was started: make run" >&2; exit 1; }
 	@API_KEY=$$(cat .run/api-key) deploy/smoke-test.sh
+
+image: ## Build the images and print their sizes; BINARIES=here takes the binaries that `make` left at the top
+	@deploy/images.sh
 
 test: check all $(PYTHON) $(BROWSER) chromium prometheus docker ## Install what the tests need and run all of them against the built binaries
 	# The hostile clients come by themselves: what they measure should not be the other tests' load.
