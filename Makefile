@@ -24,7 +24,7 @@ DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
 	PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
-.PHONY: all run smoke image test python pythons js interfaces torture check bench clean help build chromium prometheus docker
+.PHONY: all run smoke image memory test python pythons js interfaces torture check bench clean help build chromium prometheus docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -49,6 +49,9 @@ smoke: ## Try what `make run` has started from end to end
 
 image: ## Build the images and print their sizes; BINARIES=here takes the binaries that `make` left at the top
 	@deploy/images.sh
+
+memory: all docker ## Run the images for a minute at the rates that the limits allow, and hold them to their memory
+	MONLIGHT_LOAD_S=60 $(TEST) --test it compose:: -- --nocapture
 
 test: check all $(PYTHON) $(BROWSER) chromium prometheus docker ## Install what the tests need and run all of them against the built binaries
 	# The hostile clients come by themselves: what they measure should not be the other tests' load.
@@ -133,15 +136,20 @@ prometheus:
 		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && apt-get download -qq prometheus && dpkg -x prometheus_*.deb .; \
 	} || echo "prometheus cannot be had here" >&2
 
-# A real Docker, whose containers the log viewer reads: Debian's as well, unpacked and not installed. Its client is a
-# package of its own from Debian 13 on, and one of its libraries is not on every machine.
+# A real Docker, whose containers the log viewer reads and which runs the services: Debian's as well, unpacked and not
+# installed. Its client is a package of its own from Debian 13 on, and some of its libraries are not on every machine.
+# Compose is a Python program up to Debian 12, with its modules in packages of their own.
+DEPENDS := apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances
 docker:
-	@[ -x $(DOCKER)/usr/sbin/dockerd ] || { \
+	@[ -x $(DOCKER)/usr/sbin/dockerd ] && [ -e $(DOCKER)/usr/bin/docker-compose ] && [ -e $(DOCKER)/usr/sbin/iptables ] || { \
 		mkdir -p $(DOCKER) && cd $(DOCKER) && command -v apt-get dpkg >/dev/null && \
 		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && \
 		apt-get download -qq docker.io containerd runc busybox-static libdevmapper1.02.1 && \
 		{ apt-get download -qq docker-cli 2>/dev/null || true; } && \
-		for package in *.deb; do dpkg -x $$package . && rm $$package || exit 1; done; \
+		apt-get download -qq docker-compose $$($(DEPENDS) docker-compose | grep '^python3-' | grep -v minimal | sort -u) && \
+		apt-get download -qq iptables $$($(DEPENDS) iptables | grep -E '^lib(ip|mnl|net|nf|xtables)' | sort -u) && \
+		for package in *.deb; do dpkg -x $$package . && rm $$package || exit 1; done && \
+		ln -sf iptables-nft usr/sbin/iptables; \
 	} || echo "Docker cannot be had here" >&2
 
 clean: ## Remove everything that was built
