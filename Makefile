@@ -6,6 +6,7 @@ BUILT := target/$(HOST)/release
 # Static, so that one file is all a machine or an image needs. Without --target these flags would reach proc macros,
 # which cannot be static.
 STATIC := RUSTFLAGS='-C target-feature=+crt-static'
+PREFIX ?= /usr/local
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
 SDK := sdk/python
@@ -24,7 +25,7 @@ DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
 	PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
-.PHONY: all run smoke image memory test python pythons js interfaces torture check bench clean help build chromium prometheus docker
+.PHONY: all install run smoke image memory test python pythons js interfaces torture check bench clean help build chromium prometheus docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -46,6 +47,14 @@ run: all ## Build and start everything with generated keys, and print how to use
 smoke: ## Try what `make run` has started from end to end
 	@[ -s .run/api-key ] || { echo "nothing was started: make run" >&2; exit 1; }
 	@API_KEY=$$(cat .run/api-key) deploy/smoke-test.sh
+
+install: all ## Install the programs as $(PREFIX)/bin/monlight-*, and units of systemd for them
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for service in $(SERVICES); do \
+		install -m 755 $$service $(DESTDIR)$(PREFIX)/bin/monlight-$$service && \
+		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' deploy/systemd/monlight-$$service.service \
+			>$(DESTDIR)$(PREFIX)/lib/systemd/system/monlight-$$service.service || exit 1; \
+	done
 
 image: ## Build the images and print their sizes; BINARIES=here takes the binaries that `make` left at the top
 	@deploy/images.sh

@@ -32,5 +32,6 @@ mod python_client;
 mod relay_outbox;
 mod server;
 mod smoke;
+mod systemd;
 mod tidy;
 mod torture;
