@@ -22,10 +22,12 @@ JS := sdk/js
 NPM_RUN := cd $(JS) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
 PROMETHEUS := target/prometheus/usr/bin
 DOCKER := $(CURDIR)/target/docker
+PROXIES := $(CURDIR)/target/proxies
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
+	MONLIGHT_TEST_PROXIES=$(PROXIES) \
 	PATH="$$PATH:$(CURDIR)/$(PROMETHEUS)" cargo test --locked
 
-.PHONY: all install run smoke image memory test python pythons js interfaces torture check bench clean help build chromium prometheus docker
+.PHONY: all install run smoke image memory test python pythons js interfaces torture check bench clean help build chromium prometheus docker proxies
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -62,7 +64,7 @@ image: ## Build the images and print their sizes; BINARIES=here takes the binari
 memory: all docker ## Run the images for a minute at the rates that the limits allow, and hold them to their memory
 	MONLIGHT_LOAD_S=60 $(TEST) --test it compose:: -- --nocapture
 
-test: check all $(PYTHON) $(BROWSER) chromium prometheus docker ## Install what the tests need and run all of them against the built binaries
+test: check all $(PYTHON) $(BROWSER) chromium prometheus docker proxies ## Install what the tests need and run all of them against the built binaries
 	# The hostile clients come by themselves: what they measure should not be the other tests' load.
 	$(TEST) -- --skip hostile::
 	$(TEST) --test it hostile::
@@ -160,6 +162,14 @@ docker:
 		for package in *.deb; do dpkg -x $$package . && rm $$package || exit 1; done && \
 		ln -sf iptables-nft usr/sbin/iptables; \
 	} || echo "Docker cannot be had here" >&2
+
+# Real reverse proxies, which the examples for them are tried with: Debian's too, since installed they would start.
+proxies:
+	@[ -x $(PROXIES)/usr/sbin/nginx ] && [ -x $(PROXIES)/usr/bin/caddy ] || { \
+		mkdir -p $(PROXIES) && cd $(PROXIES) && command -v apt-get dpkg >/dev/null && \
+		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && apt-get download -qq nginx caddy && \
+		for package in *.deb; do dpkg -x $$package . && rm $$package || exit 1; done; \
+	} || echo "nginx and Caddy cannot be had here" >&2
 
 clean: ## Remove everything that was built
 	cargo clean

@@ -27,6 +27,7 @@ mod log_tail;
 mod logs;
 mod notify;
 mod prometheus;
+mod proxies;
 mod python;
 mod python_client;
 mod relay_outbox;

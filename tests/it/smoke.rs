@@ -60,12 +60,17 @@ impl Stack {
 
     fn smoke(&self) -> Smoke {
         let begun = Instant::now();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/smoke-test.sh");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let environment = self.env.iter().map(|(name, value)| (*name, value));
-        let output = Command::new(script).env_clear().env("PATH", path).envs(environment).output().unwrap();
+        let output = smoke_test(&self.env);
         Smoke::of(&output, begun.elapsed())
     }
+}
+
+/// Runs the smoke test with this environment.
+pub fn smoke_test(env: &[(&str, String)]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/smoke-test.sh");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let env = env.iter().map(|(name, value)| (*name, value));
+    Command::new(script).env_clear().env("PATH", path).envs(env).output().unwrap()
 }
 
 fn url(address: SocketAddr) -> String {
@@ -112,7 +117,7 @@ impl Smoke {
     }
 }
 
-fn curl_or_skip() -> bool {
+pub fn curl_or_skip() -> bool {
     let there = Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success());
     if !there {
         skip("curl is not there");
