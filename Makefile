@@ -65,9 +65,10 @@ memory: all docker ## Run the images for a minute at the rates that the limits a
 	MONLIGHT_LOAD_S=60 $(TEST) --test it compose:: -- --nocapture
 
 test: check all $(PYTHON) $(BROWSER) chromium prometheus docker proxies ## Install what the tests need and run all of them against the built binaries
-	# The hostile clients come by themselves: what they measure should not be the other tests' load.
-	$(TEST) -- --skip hostile::
+	# The hostile clients and the images come by themselves: what they measure should not be the other tests' load.
+	$(TEST) -- --skip hostile:: --skip compose::
 	$(TEST) --test it hostile::
+	$(TEST) --test it compose::
 	@$(MAKE) --no-print-directory python
 	@$(MAKE) --no-print-directory js
 	@$(MAKE) --no-print-directory interfaces

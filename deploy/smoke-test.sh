@@ -415,17 +415,18 @@ restart() {
     if docker compose version >/dev/null 2>&1; then
         docker_compose="docker compose"
     fi
-    for service in browser-relay error-tracker metrics-collector log-viewer; do
-        name="compose: $service ends by itself within $stop_within_s s"
-        if container=$($docker_compose ps -q $service 2>"$work/why") && [ -n "$container" ] &&
-            $docker_compose stop --timeout $stop_within_s $service >"$work/why" 2>&1 &&
-            code=$(docker inspect --format '{{.State.Running}} {{.State.ExitCode}}' "$container" 2>"$work/why"); then
-            if [ "$code" = "false 0" ]; then ok "$name"; else fail "$name" "exit code 0" "${code#* }"; fi
-        else
-            fail "$name" "exit code 0" "$(cat "$work/why")"
-        fi
+    services="browser-relay error-tracker metrics-collector log-viewer"
+    for service in $services; do
+        $docker_compose ps -q "$service" >"$work/$service" 2>"$work/why" || cat "$work/why"
     done
-    $docker_compose start >"$work/why" 2>&1 || printf '%s\n' "$(cat "$work/why")"
+    # Whoever is still there afterwards is killed, which its exit code says.
+    $docker_compose stop --timeout $stop_within_s >"$work/why" 2>&1 || cat "$work/why"
+    for service in $services; do
+        name="compose: $service ends by itself within $stop_within_s s"
+        code=$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$(cat "$work/$service")" 2>&1) || true
+        if [ "$code" = "exited 0" ]; then ok "$name"; else fail "$name" "exited 0" "$code"; fi
+    done
+    $docker_compose start >"$work/why" 2>&1 || cat "$work/why"
     deadline=$(($(date +%s) + start_within_s))
     gone=
     for service in errors logs metrics relay; do

@@ -140,15 +140,18 @@ impl<'a> Proxy<'a> {
     fn is_smooth(&self) {
         let url = |service: &str| format!("{}/monitoring/{service}", self.origin());
         let begun = Instant::now();
-        let output = smoke_test(&[
-            ("ERRORS_URL", url("errors")),
-            ("LOGS_URL", url("logs")),
-            ("METRICS_URL", url("metrics")),
-            ("RELAY_URL", url("relay")),
-            ("API_KEY", KEY.to_owned()),
-            ("ORIGIN", ORIGIN.to_owned()),
-            ("CURL_CA_BUNDLE", self.behind.at("cert.pem")),
-        ]);
+        let output = smoke_test(
+            &[],
+            &[
+                ("ERRORS_URL", url("errors")),
+                ("LOGS_URL", url("logs")),
+                ("METRICS_URL", url("metrics")),
+                ("RELAY_URL", url("relay")),
+                ("API_KEY", KEY.to_owned()),
+                ("ORIGIN", ORIGIN.to_owned()),
+                ("CURL_CA_BUNDLE", self.behind.at("cert.pem")),
+            ],
+        );
         let smoke = Smoke::of(&output, begun.elapsed());
         smoke.is_green();
         eprintln!("the smoke test took {:.1?}", smoke.took);

@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{KEY, PUBLIC_KEY, Service, Setup, skip};
+use crate::harness::{Folder, KEY, PUBLIC_KEY, Service, Setup, skip};
 
 /// An origin that the relay lists.
 const ORIGIN: &str = "https://shop.example";
@@ -60,17 +61,17 @@ impl Stack {
 
     fn smoke(&self) -> Smoke {
         let begun = Instant::now();
-        let output = smoke_test(&self.env);
+        let output = smoke_test(&[], &self.env);
         Smoke::of(&output, begun.elapsed())
     }
 }
 
-/// Runs the smoke test with this environment.
-pub fn smoke_test(env: &[(&str, String)]) -> Output {
+/// Runs the smoke test with these arguments and this environment.
+pub fn smoke_test(arguments: &[&str], env: &[(&str, String)]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/smoke-test.sh");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let env = env.iter().map(|(name, value)| (*name, value));
-    Command::new(script).env_clear().env("PATH", path).envs(env).output().unwrap()
+    Command::new(script).args(arguments).env_clear().env("PATH", path).envs(env).output().unwrap()
 }
 
 fn url(address: SocketAddr) -> String {
@@ -372,14 +373,53 @@ fn a_proxy_that_changes_what_goes_through_fails_where_it_does() {
 }
 
 #[test]
+fn secrets_that_were_made_are_enough_for_all_of_it() {
+    if !curl_or_skip() {
+        return;
+    }
+    let folder = Folder::new();
+    for name in ["init-secrets.sh", "secrets.env.example"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
+        std::fs::copy(from, folder.path().join(name)).unwrap();
+    }
+    let make = || Command::new(folder.path().join("init-secrets.sh")).output().unwrap();
+    assert!(make().status.success());
+    let file = folder.path().join("secrets.env");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    // One that is there stays as it is, whoever asks again.
+    let again = make();
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is there already"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+
+    let lines = || text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+    let keys: Vec<&str> = lines().filter(|(name, _)| name.ends_with("API_KEY")).map(|(_, value)| value).collect();
+    assert!(keys.len() == 4 && keys.iter().all(|key| key.len() == 32), "{keys:?}");
+    // The relay can report with its own, and nothing else.
+    assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2], "{keys:?}");
+    let told = |setup: Setup| lines().fold(setup, |setup, (name, value)| setup.env(name, value));
+    let errors = told(Setup::error_tracker()).start();
+    let logs = told(Setup::log_viewer()).start();
+    let metrics = told(Setup::metrics_collector()).start();
+    let relay = told(Setup::browser_relay(errors.address, metrics.address)).env("RATE_LIMIT", RELAY_RATE_LIMIT).start();
+    let begun = Instant::now();
+    let output = smoke_test(
+        &["--secrets", &file.display().to_string()],
+        &[
+            ("ERRORS_URL", url(errors.address)),
+            ("LOGS_URL", url(logs.address)),
+            ("METRICS_URL", url(metrics.address)),
+            ("RELAY_URL", url(relay.address)),
+        ],
+    );
+    Smoke::of(&output, begun.elapsed()).is_green();
+}
+
+#[test]
 fn it_says_what_it_cannot_be_told() {
-    let run = |arguments: &[&str]| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/smoke-test.sh");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let output = Command::new(script).args(arguments).env_clear().env("PATH", path).output().unwrap();
-        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        (output.status.code(), text)
-    };
     for (arguments, code, says) in [
         (&["--help"][..], 0, "CURL_CA_BUNDLE"),
         (&[], 2, "API_KEY is required"),
@@ -387,8 +427,9 @@ fn it_says_what_it_cannot_be_told() {
         (&["--secrets", "/nowhere/secrets.env"], 2, "/nowhere/secrets.env cannot be read"),
         (&["--fast"], 2, "unknown argument --fast"),
     ] {
-        let (came, text) = run(arguments);
-        assert_eq!(came, Some(code), "{arguments:?}: {text}");
+        let output = smoke_test(arguments, &[]);
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
         assert!(text.contains(says), "{arguments:?}: {text}");
     }
 }
