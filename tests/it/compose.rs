@@ -109,14 +109,18 @@ impl Installation {
     }
 }
 
+/// Copies files and folders of this checkout into a folder.
+#[track_caller]
+fn copy(names: &[&str], folder: &Path) {
+    assert!(Command::new("cp").arg("-r").args(names).arg(folder).current_dir(ROOT).status().unwrap().success());
+}
+
 /// What makes the images out of the binaries that are there, with the checkout as it is put into them.
 #[track_caller]
 fn build_images(docker: &Docker) {
     let source = docker.folder.path().join("source");
     std::fs::create_dir(&source).unwrap();
-    let files = ["Dockerfile", ".dockerignore", "Cargo.toml", "deploy"];
-    let copied = Command::new("cp").arg("-r").args(files).arg(&source).current_dir(ROOT).status().unwrap();
-    assert!(copied.success());
+    copy(&["Dockerfile", ".dockerignore", "Cargo.toml", "deploy"], &source);
     for service in SERVICES {
         std::fs::copy(binary(service), source.join(service)).unwrap();
     }
@@ -162,9 +166,9 @@ fn installation() -> Option<Installation> {
     build_images(&docker);
     let folder = docker.folder.path().join("monlight");
     std::fs::create_dir(&folder).unwrap();
-    let tracked = "git ls-files docker-compose.yml deploy | xargs cp --parents --target-directory";
-    let copied = Command::new("sh").args(["-c", &format!("{tracked} {}", folder.display())]).current_dir(ROOT).status();
-    assert!(copied.unwrap().success());
+    copy(&["docker-compose.yml", "deploy"], &folder);
+    // Whoever works in this checkout may have secrets of their own in it.
+    let _ = std::fs::remove_file(folder.join("deploy/secrets.env"));
     Some(Installation { docker, folder })
 }
 
