@@ -6,6 +6,7 @@ BUILT := target/$(HOST)/release
 # Static, so that one file is all a machine or an image needs. Without --target these flags would reach proc macros,
 # which cannot be static.
 STATIC := RUSTFLAGS='-C target-feature=+crt-static'
+PREFIX ?= /usr/local
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
 SDK := sdk/python
@@ -20,7 +21,7 @@ JS := sdk/js
 # The browser package's tests report to the real services, or where these are not built to a receiver of their own.
 NPM_RUN := cd $(JS) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
 PEERS := $(CURDIR)/target/peers
-PEER_PACKAGES := prometheus victoria-metrics clickhouse-server
+PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy
 DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
 	MONLIGHT_TEST_PEERS=$(PEERS) PATH="$$PATH:$(PEERS)/usr/bin:$(PEERS)/usr/sbin" cargo test --locked
@@ -28,7 +29,8 @@ TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONL
 # What looks at the interfaces starts the programs at the top by itself.
 LOOK := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
-.PHONY: all run demo-data screenshots first-loads test python pythons js interfaces torture check bench clean help build chromium peers docker
+.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture check bench clean help \
+	build chromium peers docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -56,10 +58,29 @@ screenshots: all chromium ## Take pictures of every view in target/screenshots, 
 first-loads: all chromium ## Measure the first look at each view with a month of data
 	$(LOOK) demo/first-loads.mjs
 
+smoke: ## Try what `make run` has started from end to end
+	@[ -s .run/api-key ] || { echo "nothing was started: make run" >&2; exit 1; }
+	@API_KEY=$$(cat .run/api-key) deploy/smoke-test.sh
+
+install: all ## Install the programs as $(PREFIX)/bin/monlight-*, and units of systemd for them
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for service in $(SERVICES); do \
+		install -m 755 $$service $(DESTDIR)$(PREFIX)/bin/monlight-$$service && \
+		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' deploy/systemd/monlight-$$service.service \
+			>$(DESTDIR)$(PREFIX)/lib/systemd/system/monlight-$$service.service || exit 1; \
+	done
+
+image: ## Build the images and print their sizes; BINARIES=here takes the binaries that `make` left at the top
+	@deploy/images.sh
+
+memory: all docker ## Run the images for a minute at the rates that the limits allow, and hold them to their memory
+	MONLIGHT_LOAD_S=60 $(TEST) --test it compose:: -- --nocapture
+
 test: check all $(PYTHON) $(BROWSER) chromium peers docker ## Install what the tests need and run all of them against the built binaries
-	# The hostile clients come by themselves: what they measure should not be the other tests' load.
-	$(TEST) -- --skip hostile::
+	# The hostile clients and the images come by themselves: what they measure should not be the other tests' load.
+	$(TEST) -- --skip hostile:: --skip compose::
 	$(TEST) --test it hostile::
+	$(TEST) --test it compose::
 	@$(MAKE) --no-print-directory python
 	@$(MAKE) --no-print-directory js
 	@$(MAKE) --no-print-directory interfaces
@@ -101,6 +122,9 @@ torture: all ## Follow 200 logs to which everything happens; `test` has 20 of th
 	MONLIGHT_TORTURE_RUNS=200 $(TEST) --test it torture -- --nocapture
 
 check: $(INTERFACES) ## Format, lints and documentation, warnings being errors
+	@command -v shellcheck >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq shellcheck; } || \
+		{ echo "shellcheck cannot be had here" >&2; [ -z "$$CI" ]; }
+	! command -v shellcheck >/dev/null || shellcheck deploy/*.sh .ci/run
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
@@ -141,15 +165,20 @@ target/peers/.%:
 			apt-get download -qq -o APT::Sandbox::User=root $$package && dpkg -x $${package}_*.deb . && rm $${package}_*.deb || exit 1; \
 		done && touch .$*; } || echo "$* cannot be had here" >&2
 
-# A real Docker, whose containers the log viewer reads: Debian's as well, unpacked and not installed. Its client is a
-# package of its own from Debian 13 on, and one of its libraries is not on every machine.
+# A real Docker, whose containers the log viewer reads and which runs the services: Debian's as well, unpacked and not
+# installed. Its client is a package of its own from Debian 13 on, and some of its libraries are not on every machine.
+# Compose is a Python program up to Debian 12, with its modules in packages of their own.
+DEPENDS := apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances
 docker:
-	@[ -x $(DOCKER)/usr/sbin/dockerd ] || { \
+	@[ -x $(DOCKER)/usr/sbin/dockerd ] && [ -e $(DOCKER)/usr/bin/docker-compose ] && [ -e $(DOCKER)/usr/sbin/iptables ] || { \
 		mkdir -p $(DOCKER) && cd $(DOCKER) && command -v apt-get dpkg >/dev/null && \
 		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && \
 		apt-get download -qq docker.io containerd runc busybox-static libdevmapper1.02.1 && \
 		{ apt-get download -qq docker-cli 2>/dev/null || true; } && \
-		for package in *.deb; do dpkg -x $$package . && rm $$package || exit 1; done; \
+		apt-get download -qq docker-compose $$($(DEPENDS) docker-compose | grep '^python3-' | grep -v minimal | sort -u) && \
+		apt-get download -qq iptables $$($(DEPENDS) iptables | grep -E '^lib(ip|mnl|net|nf|xtables)' | sort -u) && \
+		for package in *.deb; do dpkg -x $$package . && rm $$package || exit 1; done && \
+		ln -sf iptables-nft usr/sbin/iptables; \
 	} || echo "Docker cannot be had here" >&2
 
 clean: ## Remove everything that was built

@@ -4,15 +4,14 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Folder, Service, Setup, root_or_skip, signal, skip, wait_until};
+use crate::engine::{Docker, NO_NETWORKS, engine};
+use crate::harness::{Service, Setup, root_or_skip, wait_until};
 use crate::logs::{Entry, becomes, container, exported, has, lines};
 
-/// How long one command may take, for `timeout`.
-const COMMAND_SECONDS: &str = "30";
 const IMAGE: &str = "base:1";
 /// Writes as many numbered lines as it is told to, again and again, until nobody tells it any more.
 const WRITES_WHAT_IT_IS_TOLD: &str = r#"n=0
@@ -20,81 +19,7 @@ while read k; do
     while [ $k -gt 0 ]; do n=$((n+1)); k=$((k-1)); echo "line $n $PAD"; done
 done"#;
 
-/// A command that finds the engine which was unpacked for this test, if there is one, with its libraries. Client and
-/// daemon are of one version, so they come before any other.
-fn engine(program: &str) -> Command {
-    let mut command = Command::new(program);
-    if let Ok(folder) = std::env::var("MONLIGHT_TEST_DOCKER") {
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{folder}/usr/sbin:{folder}/usr/bin:{folder}/bin:{path}"));
-        let libraries = format!("{}-linux-gnu", std::env::consts::ARCH);
-        command.env("LD_LIBRARY_PATH", format!("{folder}/lib/{libraries}:{folder}/usr/lib/{libraries}"));
-    }
-    command
-}
-
-/// A daemon in namespaces of its own: it changes nothing on this machine, and whatever it started ends with it.
-struct Docker {
-    child: Child,
-    folder: Folder,
-}
-
 impl Docker {
-    /// Says why when there is none to be had.
-    fn start() -> Option<Self> {
-        let folder = Folder::new();
-        let at = |name: &str| folder.path().join(name).display().to_string();
-        let log = File::create(at("log")).unwrap();
-        let daemon = [
-            "exec dockerd --bridge=none --iptables=false --ip-forward=false --ip-masq=false --storage-driver=vfs",
-            &format!("--data-root={} --exec-root={}", at("d"), at("x")),
-            &format!("--pidfile={} --host=unix://{}", at("p"), at("s")),
-        ];
-        // Whoever keeps sockets in /run finds one of its own.
-        let script = format!("mount -t tmpfs none /run && {}", daemon.join(" "));
-        let child = engine("setpriv")
-            .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"])
-            .args(["--mount-proc", "sh", "-c", &script])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn();
-        let mut docker = match child {
-            Ok(child) => Self { child, folder },
-            Err(why) => {
-                skip(&format!("no namespace can be made: {why}"));
-                return None;
-            }
-        };
-        let ready = wait_until(|| {
-            let ended = docker.child.try_wait().unwrap().is_some();
-            let answers = docker.command(&["version"]).output().is_ok_and(|output| output.status.success());
-            (ended || answers).then_some(answers)
-        });
-        if ready != Some(true) {
-            let log = std::fs::read_to_string(docker.folder.path().join("log")).unwrap();
-            skip(&format!("no Docker can be started here: {log}"));
-            return None;
-        }
-        docker.import_image();
-        Some(docker)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = engine("timeout");
-        command.args([COMMAND_SECONDS, "docker", "--host"]);
-        command.arg(format!("unix://{}", self.folder.path().join("s").display()));
-        command.args(arguments).env("HOME", self.folder.path());
-        command
-    }
-
-    #[track_caller]
-    fn call(&self, arguments: &[&str]) -> Output {
-        let output = self.command(arguments).stdin(Stdio::null()).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        output
-    }
-
     /// An image of nothing but a shell.
     fn import_image(&self) {
         let root = self.folder.path().join("root");
@@ -144,20 +69,6 @@ impl Docker {
             };
             text.split_terminator('\n').map(line).collect()
         })
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let pid = self.child.id();
-        // The daemon is the only child. It stops its containers first, and everything else ends with it.
-        let daemon = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        if let Ok(daemon) = daemon.trim().parse() {
-            signal(daemon, "TERM");
-            wait_until(|| self.child.try_wait().unwrap());
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -349,8 +260,9 @@ fn what_is_read_of_a_real_engine_is_what_docker_logs_says() {
     if !root_or_skip("a Docker daemon") {
         return;
     }
-    let Some(docker) = Docker::start() else { return };
-    let sources = docker.folder.path().join("d/containers");
+    let Some(docker) = Docker::start(&NO_NETWORKS) else { return };
+    docker.import_image();
+    let sources = docker.folder.path().join("data/containers");
     let viewer = Setup::log_viewer().env("LOG_SOURCES", sources.display()).start();
     short_lives(&docker, &viewer);
     changes(&docker, &viewer);
