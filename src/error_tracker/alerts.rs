@@ -183,7 +183,7 @@ fn message(detail: &Detail, kind: &str, settings: &AlertSettings) -> Message {
         title: clip(&one_line(&title), TITLE_CHARS_MAX).into_owned(),
         facts,
         excerpt: detail.traceback.clone(),
-        link: Some(format!("{}/errors/{}", settings.base_url, group.id)),
+        link: Some(format!("{}/?id={}", settings.base_url, group.id)),
     }
 }
 

@@ -74,7 +74,7 @@ fn a_new_group_and_a_reopened_one_are_told_of_and_repeats_are_not() {
     let (head, alert) = hook.next();
     assert!(head.starts_with("POST /hook HTTP/1.1\r\n"), "{head}");
     assert_eq!(alert["event"], "error.new");
-    assert_eq!(alert["link"], "https://errors.example/errors/1");
+    assert_eq!(alert["link"], "https://errors.example/?id=1");
     assert_eq!(alert["title"], "[shop] New: ValueError: bad Bcc: all@example.com");
     for (fact, value) in [
         ("project", "shop"),
@@ -183,7 +183,7 @@ fn mail_goes_out_by_postmark() {
     assert!(head.starts_with("POST /email HTTP/1.1\r\n"), "{head}");
     assert!(head.to_ascii_lowercase().contains("x-postmark-server-token: pm-token\r\n"), "{head}");
     assert_eq!(mail["Subject"], "[shop] New: ValueError: boom");
-    for (part, text) in [("TextBody", "/app/pay.py:42"), ("HtmlBody", "/errors/1"), ("To", "b@example.com")] {
+    for (part, text) in [("TextBody", "/app/pay.py:42"), ("HtmlBody", "/?id=1"), ("To", "b@example.com")] {
         assert!(mail[part].as_str().unwrap().contains(text), "{part} of {mail}");
     }
 }
@@ -209,7 +209,7 @@ fn mail_goes_out_by_smtp_with_starttls_and_with_tls() {
         let mail = listener.next();
         assert_eq!((&mail["tls"], &mail["from"]), (&json!(true), &json!("errors@example.com")), "{mode}");
         let text = mail["parts"][0]["text"].as_str().unwrap();
-        for part in ["ValueError", "boom", "shop", "/app/pay.py:42", "http://localhost:5010/errors/1"] {
+        for part in ["ValueError", "boom", "shop", "/app/pay.py:42", "http://localhost:5010/?id=1"] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }
