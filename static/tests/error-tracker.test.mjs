@@ -35,8 +35,11 @@ before(async () => {
 });
 
 after(async () => {
-  await chrome?.close();
-  await tracker?.stop();
+  try {
+    await chrome?.close();
+  } finally {
+    await tracker?.stop();
+  }
 });
 
 const report = (fields) =>

@@ -25,8 +25,11 @@ before(async () => {
 });
 
 after(async () => {
-  await collector?.stop();
-  await chrome?.close();
+  try {
+    await chrome?.close();
+  } finally {
+    await collector?.stop();
+  }
 });
 
 /** Has the service tell a page of other releases than there are. */
