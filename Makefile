@@ -98,7 +98,7 @@ js: all $(JS)/dist/monlight.min.js chromium ## Check, build and test the browser
 	$(NPM_RUN) size
 	$(NPM_RUN) test:browser
 
-interfaces: all chromium ## Try the web interfaces alone, in Chromium
+interfaces: all chromium target/peers/.nginx ## Try the web interfaces alone, in Chromium
 	cd static && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent test
 
 # What pages load, and what the relay serves.

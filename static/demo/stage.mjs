@@ -6,6 +6,8 @@ import { join } from "node:path";
 import { service, until } from "../tests/harness.mjs";
 import { fillCollector, fillTracker, fillViewer, SIZE, TAIL_BUFFER } from "./fill.mjs";
 
+const NAMES = ["error-tracker", "log-viewer", "metrics-collector"];
+
 /** A server on a port that was free, for alerts that go somewhere. */
 function listener() {
   const server = createServer((request, response) => {
@@ -16,7 +18,7 @@ function listener() {
 }
 
 /** Ports that were free a moment ago: each service has to know the others'. */
-async function freePorts(count) {
+export async function freePorts(count) {
   const servers = await Promise.all(Array.from({ length: count }, listener));
   const ports = servers.map((server) => server.address().port);
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
@@ -24,20 +26,23 @@ async function freePorts(count) {
 }
 
 /**
- * Starts and fills them. `views` are all there is to look at: a name, a URL, and what is there once it can be used.
+ * Starts and fills them. `views` are all there is to look at: a name, the service, the path in it, the whole URL, and what
+ * is there once it can be used.
  *
  * @param {Partial<typeof SIZE>} [size]
+ * @param {{ links?: (name: string, url: string) => string, env?: Record<string, string> }} [settings] where browsers find
+ *   each service, and variables of all of them
  */
-export async function stage(size) {
+export async function stage(size, { links = (_name, url) => url, env: common = {} } = {}) {
   const wanted = { ...SIZE, ...size, now: Date.now() };
   const folder = mkdtempSync(join(tmpdir(), "monlight-stage-"));
   const containers = join(folder, "containers");
   mkdirSync(containers);
   const alerts = await listener();
-  const names = ["error-tracker", "log-viewer", "metrics-collector"];
-  const ports = await freePorts(names.length);
-  const services = names.map((name, index) => `${name}=http://127.0.0.1:${ports[index]}`).join(",");
-  const begin = (name, env) => service(name, { SERVICES: services, PORT: String(ports[names.indexOf(name)]), ...env });
+  const ports = await freePorts(NAMES.length);
+  const port = (name) => String(ports[NAMES.indexOf(name)]);
+  const SERVICES = NAMES.map((name) => `${name}=${links(name, `http://127.0.0.1:${port(name)}`)}`).join(",");
+  const begin = (name, env) => service(name, { SERVICES, PORT: port(name), ...common, ...env });
   const [tracker, viewer, collector] = await Promise.all([
     begin("error-tracker", {
       ALERT_WEBHOOK_URL: `http://127.0.0.1:${alerts.address().port}/`,
@@ -59,28 +64,25 @@ export async function stage(size) {
   const search = await tracker.ask("GET", "/api/errors?search=Cannot+read+properties&limit=1");
   const { logs } = await viewer.ask("GET", "/api/logs?search=payment&limit=1");
   const views = [
-    ["errors", `${tracker.url}/`, ".groups li"],
-    ["error", `${tracker.url}/?id=${errors[0].id}`, ".trace"],
-    ["error-in-a-browser", `${tracker.url}/?id=${search.errors[0].id}`, ".trace"],
-    ["errors-search", `${tracker.url}/?search=timeout&resolved=all&sort=count`, ".groups li"],
-    ["alerts", `${tracker.url}/?alerts=1`, "tbody tr"],
-    ["logs", `${viewer.url}/`, ".lines .row:not(.waits)"],
-    [
-      "logs-search",
-      `${viewer.url}/?search=payment&level=${encodeURIComponent(">=WARNING")}`,
-      ".lines .row:not(.waits)",
-    ],
-    ["logs-line", `${viewer.url}/?line=${logs[0].id}`, ".lines .row:not(.waits)"],
-    ["metrics", `${collector.url}/`, ".chart canvas"],
-    ["metrics-month", `${collector.url}/?period=30d`, ".chart canvas"],
+    ["errors", tracker, ``, ".groups li"],
+    ["error", tracker, `?id=${errors[0].id}`, ".trace"],
+    ["error-in-a-browser", tracker, `?id=${search.errors[0].id}`, ".trace"],
+    ["errors-search", tracker, `?search=timeout&resolved=all&sort=count`, ".groups li"],
+    ["alerts", tracker, `?alerts=1`, "tbody tr"],
+    ["logs", viewer, ``, ".lines .row:not(.waits)"],
+    ["logs-search", viewer, `?search=payment&level=${encodeURIComponent(">=WARNING")}`, ".lines .row:not(.waits)"],
+    ["logs-line", viewer, `?line=${logs[0].id}`, ".lines .row:not(.waits)"],
+    ["metrics", collector, ``, ".chart canvas"],
+    ["metrics-month", collector, `?period=30d`, ".chart canvas"],
     [
       "explore",
-      `${collector.url}/?view=explore&metric=http_request_duration_seconds&type=histogram&group_by=endpoint`,
+      collector,
+      `?view=explore&metric=http_request_duration_seconds&type=histogram&group_by=endpoint`,
       ".chart canvas",
     ],
-    ["vitals", `${collector.url}/?view=vitals&period=7d`, ".chart canvas"],
-    ["top", `${collector.url}/?view=top`, ".figures"],
-  ].map(([name, url, ready]) => ({ name, url, ready }));
+    ["vitals", collector, `?view=vitals&period=7d`, ".chart canvas"],
+    ["top", collector, `?view=top`, ".figures"],
+  ].map(([name, { url, name: service }, path, ready]) => ({ name, service, path, url: `${url}/${path}`, ready }));
   const stop = async () => {
     await Promise.all([tracker.stop(), viewer.stop(), collector.stop()]);
     alerts.close();

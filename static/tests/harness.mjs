@@ -66,7 +66,7 @@ export async function service(name, env = {}) {
     await end("SIGTERM");
     rmSync(folder, { recursive: true });
   };
-  return { url, folder, ask, restart, stop };
+  return { name, url, folder, ask, restart, stop };
 }
 
 /**
@@ -85,7 +85,12 @@ export async function browser() {
   const chrome = await chromium.launch({ executablePath: CHROMIUM, args: [...flags, "--disable-component-update"] });
   const faults = [];
   const visit = async (url, { width = 1280, height = 800, dark = false, key = KEY, refused = 401, prepare } = {}) => {
-    const context = await chrome.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light" });
+    const context = await chrome.newContext({
+      viewport: { width, height },
+      colorScheme: dark ? "dark" : "light",
+      // Of proxies that were started for a test.
+      ignoreHTTPSErrors: true,
+    });
     const page = await context.newPage();
     page.setDefaultTimeout(PATIENCE_MS);
     page.on("console", (message) => {

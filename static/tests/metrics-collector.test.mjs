@@ -393,9 +393,7 @@ test("what a part of time holds is asked for that part", { skip }, async () => {
       assert.equal(await figure(page, "Points"), inside.toLocaleString("en"));
       assert.ok(inside > 0 && inside < (await points(`since=${since}`)), "less than until now");
     }
-    const { period, ...rest } = asked.at(-1) ?? {};
-    assert.deepEqual(rest, { since, until: end, project: "shop" });
-    assert.match(period ?? "", /^1\d\dm$/);
+    assert.deepEqual(asked.at(-1), { since, until: end, project: "shop" });
     await page.goto(`${collector.url}/?view=${view}&period=1h`);
     await page.locator(ready).first().waitFor();
     assert.deepEqual(asked.at(-1), { period: "1h" });
