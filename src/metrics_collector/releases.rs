@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use rusqlite::Connection;
 use serde::Serialize;
 
+use super::commands::{MS_PER_HOUR, MS_PER_MINUTE};
 use super::store::{Resolution, Tier, put};
 use super::tally::{Detail, Tally};
 use crate::clock::Timestamp;
@@ -87,20 +88,20 @@ fn gauges(connection: &Connection, project: Option<&str>) -> Result<HashMap<i64,
 
 /// When a gauge was first set within an hour, as exactly as is known: minutes are not kept for as long as hours.
 fn began(minutes: &Tier<'_>, id: i64, gauge: &Gauge, hour: i64, tally: &Tally) -> Result<Timestamp> {
-    let ms = hour * Resolution::Hour.ms();
-    let of_hour = ms..ms + Resolution::Hour.ms();
-    if of_hour.contains(&gauge.created_at) {
-        return Ok(Timestamp::from_ms(gauge.created_at));
-    }
     if tally.count == 1 {
         return Ok(Timestamp::from_ms(tally.last_at));
     }
-    let of_hour = of_hour.start / Resolution::Minute.ms()..of_hour.end / Resolution::Minute.ms();
+    let minutes_of = |hour: i64| hour * MS_PER_HOUR / MS_PER_MINUTE;
+    let of_hour = minutes_of(hour)..minutes_of(hour + 1);
     let mut first = minutes.fresh(id, &of_hour).next().map(|(minute, _)| minute);
     minutes.rows(id, Detail::default(), &of_hour, |minute, _| {
         first = Some(first.map_or(minute, |known| known.min(minute)));
     })?;
-    Ok(Timestamp::from_ms(first.map_or(ms, |minute| minute * Resolution::Minute.ms())))
+    let (from, length) =
+        first.map_or((hour * MS_PER_HOUR, MS_PER_HOUR), |minute| (minute * MS_PER_MINUTE, MS_PER_MINUTE));
+    // When the first point of all arrived is as good as when it was measured.
+    let is_first = (from..from + length).contains(&gauge.created_at);
+    Ok(Timestamp::from_ms(if is_first { gauge.created_at } else { from }))
 }
 
 /// Where a release begins that was not live in the last hour of which anything is known. Two that are live side by side
