@@ -81,7 +81,7 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
                         {alert.state}
                       </span>
                     </td>
-                    <td>{alert.detail}</td>
+                    <td>{inWords(alert.detail)}</td>
                   </tr>
                 ))}
               </tbody>
@@ -91,4 +91,13 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
       )}
     </>
   );
+}
+
+/** What became of an alert, in words. */
+function inWords(detail: Alert["detail"]): string {
+  if (typeof detail === "string") {
+    return detail;
+  }
+  const words = detail.map(({ channel, outcome, reason }) => `${channel}: ${reason ?? outcome}`);
+  return words.join("; ");
 }

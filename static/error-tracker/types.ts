@@ -56,5 +56,6 @@ export interface Alert {
   created_at: string;
   state: string;
   finished_at: string | null;
-  detail: string | null;
+  /** Why it is held, or what each channel said. */
+  detail: string | { channel: string; outcome: string; reason: string | null }[];
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { browser, isAccessible, KEY, service, skip, until } from "./harness.mjs";
 
@@ -282,6 +283,27 @@ test("alerts say why there are none", { skip }, async () => {
     .getByText(/ALERT_EMAILS|ALERT_WEBHOOK_URL/)
     .first()
     .waitFor();
+});
+
+test("alerts name the error and what each channel said", { skip }, async (context) => {
+  const hook = createServer((request, response) => {
+    request.resume();
+    request.on("end", () => response.writeHead(410).end("nobody lives here"));
+  });
+  await new Promise((resolve) => hook.listen(0, "127.0.0.1", resolve));
+  context.after(() => hook.close());
+  const url = `http://127.0.0.1:${hook.address().port}/`;
+  const alerting = await service("error-tracker", { ALERT_WEBHOOK_URL: url });
+  context.after(alerting.stop);
+  const error = { project: "shop", exception_type: "PaymentError", message: "no money", traceback: "" };
+  await alerting.ask("POST", "/api/errors", error);
+  const page = await chrome.visit(`${alerting.url}/?alerts=1`);
+  const row = page.locator("tbody tr").first();
+  await row.getByText("webhook: the server answered 410: nobody lives here").waitFor();
+  await isAccessible(page, "an alert that failed");
+  await row.getByRole("link", { name: "PaymentError" }).click();
+  await page.getByRole("heading", { name: "PaymentError" }).waitFor();
+  await page.close();
 });
 
 test("nothing that was reported runs", { skip }, async () => {
