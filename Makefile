@@ -30,7 +30,7 @@ TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONL
 LOOK := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
 .PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture check bench clean help \
-	build chromium peers docker
+	build chromium tools peers docker
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -76,7 +76,7 @@ image: ## Build the images and print their sizes; BINARIES=here takes the binari
 memory: all docker ## Run the images for a minute at the rates that the limits allow, and hold them to their memory
 	MONLIGHT_LOAD_S=60 $(TEST) --test it compose:: -- --nocapture
 
-test: check all $(PYTHON) $(BROWSER) chromium peers docker ## Install what the tests need and run all of them against the built binaries
+test: check all $(PYTHON) $(BROWSER) chromium tools peers docker ## Install what the tests need and run all of them against the built binaries
 	# The hostile clients and the images come by themselves: what they measure should not be the other tests' load.
 	$(TEST) -- --skip hostile:: --skip compose::
 	$(TEST) --test it hostile::
@@ -152,6 +152,12 @@ chromium:
 	@command -v chromium >/dev/null || \
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
 		echo "Chromium cannot be had here" >&2
+
+# What the documentation's commands call. Where it cannot be had, their test says that it skips.
+tools:
+	@[ "$$(command -v curl jq openssl sqlite3 | wc -l)" = 4 ] || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq curl jq openssl sqlite3; } || \
+		echo "curl, jq, openssl and sqlite3 cannot all be had here" >&2
 
 # Real programs that the services are held against, and the libraries they lack here: Debian's, unpacked and not
 # installed, since installed they would start. Where one cannot be had, its test says that it skips.

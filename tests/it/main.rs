@@ -19,6 +19,7 @@ mod compose;
 mod contract;
 mod dice;
 mod docker;
+mod docs;
 mod durability;
 mod engine;
 mod export;
