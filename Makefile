@@ -155,7 +155,7 @@ chromium:
 
 # What the documentation's commands call. Where it cannot be had, their test says that it skips.
 tools:
-	@[ "$$(command -v curl jq openssl sqlite3 | wc -l)" = 4 ] || \
+	@for tool in curl jq openssl sqlite3; do command -v $$tool >/dev/null || exit 1; done || \
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq curl jq openssl sqlite3; } || \
 		echo "curl, jq, openssl and sqlite3 cannot all be had here" >&2
 

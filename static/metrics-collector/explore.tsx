@@ -167,7 +167,13 @@ function MetricView(props: {
   const [params, setParams] = useParams();
   const filters = labelsOf(params.get("labels") ?? "");
   const groupBy = params.get("group_by") ?? undefined;
-  const asked = { name, project, labels: params.get("labels") ?? undefined, group_by: groupBy };
+  const options = SHOWN[type].filter(([value]) => !groupBy || value !== "percentiles");
+  const usual = type === "histogram" && groupBy ? "p95" : (options[0]?.[0] ?? "");
+  const show = options.some(([value]) => value === params.get("show")) ? (params.get("show") ?? usual) : usual;
+  // What the table says, and what is drawn.
+  const drawn = show === "percentiles" ? PERCENTILES : show === "rate" ? [] : [show];
+  const fields = [...new Set(["count", "sum", "min", "max", ...drawn])].join(",");
+  const asked = { name, project, labels: params.get("labels") ?? undefined, group_by: groupBy, fields };
   const of = query({ name, project });
   const labels = useLoaded(of, (signal) => get<{ labels: Label[] }>(`api/metrics/labels${of}`, signal));
   const series = useLoaded(
@@ -184,9 +190,6 @@ function MetricView(props: {
     },
     range.everyMs,
   );
-  const options = SHOWN[type].filter(([value]) => !groupBy || value !== "percentiles");
-  const usual = type === "histogram" && groupBy ? "p95" : (options[0]?.[0] ?? "");
-  const show = options.some(([value]) => value === params.get("show")) ? (params.get("show") ?? usual) : usual;
   const filter = (label: string, value: string): void => {
     const next = new Map(filters);
     next.set(label, value);
