@@ -29,7 +29,7 @@ TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONL
 # What looks at the interfaces starts the programs at the top by itself.
 LOOK := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
-.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture check bench clean help \
+.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture check bench versions clean help \
 	build chromium tools peers docker
 
 all: build ## Build every service as a static binary at the top
@@ -186,6 +186,13 @@ docker:
 		for package in *.deb; do dpkg -x $$package . && rm $$package || exit 1; done && \
 		ln -sf iptables-nft usr/sbin/iptables; \
 	} || echo "Docker cannot be had here" >&2
+
+versions: ## Say which versions the services and the packages have
+	@deploy/release.sh versions
+
+# make release-services V=1.4.2, and likewise release-python, release-js and release-all.
+release-%:
+	@deploy/release.sh $* $(V)
 
 clean: ## Remove everything that was built
 	cargo clean

@@ -15,6 +15,7 @@ const KEPT = [
   "errors-light-1440",
   "error-dark-1440",
   "logs-dark-1440",
+  "logs-search-light-1440",
   "metrics-light-1440",
   "vitals-light-1440",
   "errors-dark-390",

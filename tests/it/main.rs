@@ -34,6 +34,7 @@ mod proxies;
 mod python;
 mod python_client;
 mod relay_outbox;
+mod release;
 mod remote_write;
 mod server;
 mod smoke;
