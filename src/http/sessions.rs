@@ -63,6 +63,13 @@ impl Sessions {
         self.keys.iter().find(|(_, holder)| holder == principal).map(|(digest, _)| *digest)
     }
 
+    /// Whether a session has not ended.
+    #[must_use]
+    pub fn is_open(&self, token: Digest) -> bool {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.get(&token).is_some_and(|(_, until)| *until > Timestamp::now())
+    }
+
     /// The session a request came with, as far as its cookie says.
     #[must_use]
     pub fn token_of(&self, request: &Request) -> Option<Digest> {

@@ -14,7 +14,7 @@ use crate::background;
 use crate::clock::Timestamp;
 use crate::db::Readers;
 use crate::error::{Error, Result};
-use crate::http::{Request, Responder, Response, Stream};
+use crate::http::{Digest, Request, Responder, Response, Sessions, Stream};
 
 const TAILS_MAX: usize = 5;
 const EXPORTS_MAX: usize = 2;
@@ -99,8 +99,9 @@ fn tail_of(viewer: &LogViewer, request: &Request) -> Result<Tail> {
         None => None,
     };
     drop(reader);
-    let hub = Arc::clone(&viewer.hub);
-    Ok(Tail { seen: seen.unwrap_or_else(|| hub.latest()), hub, readers, filter, said: Instant::now() })
+    let (hub, sessions) = (Arc::clone(&viewer.hub), Arc::clone(&viewer.core.sessions));
+    let session = sessions.token_of(request).filter(|token| sessions.is_open(*token)).map(|token| (sessions, token));
+    Ok(Tail { seen: seen.unwrap_or_else(|| hub.latest()), hub, readers, filter, session, said: Instant::now() })
 }
 
 /// One reader of the live tail.
@@ -108,6 +109,8 @@ struct Tail {
     hub: Arc<Hub>,
     readers: Readers,
     filter: Filter,
+    /// The session it was begun with; where that ends it ends as well.
+    session: Option<(Arc<Sessions>, Digest)>,
     /// The arrival of what it has seen last.
     seen: i64,
     /// When anything was sent last.
@@ -118,7 +121,8 @@ impl Tail {
     fn run(&mut self, stream: &mut Stream) -> io::Result<Ended> {
         let deadline = Instant::now() + TAIL_WITHIN;
         stream.send(RETRY.as_bytes())?;
-        while Instant::now() < deadline && !stream.is_stopping() {
+        let is_let_in = |tail: &Self| tail.session.as_ref().is_none_or(|(sessions, token)| sessions.is_open(*token));
+        while Instant::now() < deadline && !stream.is_stopping() && is_let_in(self) {
             match self.hub.after(self.seen, LOOK_EVERY) {
                 News::Nothing if !stream.is_open() => return Ok(false),
                 News::Nothing => {

@@ -1,11 +1,13 @@
 //! People in browsers: a key is shown once and exchanged for a cookie, which is good for what the key is good for.
 
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Case, hold};
-use crate::harness::{Folder, KEY, Request, Service, Setup};
+use crate::harness::{Folder, KEY, PATIENCE, Request, Service, Setup, wait_until};
 
 const API_KEYS: &str = "app:ingest:app-key, eye:read:eye-key, ops:admin:ops-key";
 
@@ -126,6 +128,41 @@ fn who_signs_out_is_signed_out_and_an_admin_ends_all() {
     for cookie in [other, ops] {
         tracker.send(&with(&cookie, "GET", "/api/errors")).expect(401);
     }
+}
+
+#[test]
+fn who_is_signed_out_hears_no_more_lines() {
+    let viewer = Setup::log_viewer().start();
+    let [mine, other] = [KEY, KEY].map(|key| sign_in(&viewer, key));
+    let listen = |cookie: &str| {
+        let mut socket = std::net::TcpStream::connect(viewer.address).unwrap();
+        socket.write_all(&with(cookie, "GET", "/api/logs/tail").bytes()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    };
+    let (mut ended, mut open) = (listen(&mine), listen(&other));
+    let mut begun = [0; 512];
+    assert!(open.read(&mut begun).unwrap() > 0 && String::from_utf8_lossy(&begun).contains("200 OK"));
+    viewer.send(&own(with(&mine, "DELETE", "/api/session"))).expect(200);
+    // A heartbeat comes sooner than patience ends, so each look is short.
+    ended.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let mut said = Vec::new();
+    let closed = wait_until(|| {
+        // Nothing for now, or the end; what there is of it is in `said` either way.
+        let _ = ended.read_to_end(&mut said);
+        String::from_utf8_lossy(&said).contains("event: close").then_some(())
+    });
+    assert!(closed.is_some(), "{}", String::from_utf8_lossy(&said));
+    // The other one goes on: it is not over when its client has nothing to hear.
+    open.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    let heard = loop {
+        match open.read(&mut begun) {
+            Ok(0) => break "the end",
+            Ok(_) => {}
+            Err(_) => break "nothing",
+        }
+    };
+    assert_eq!(heard, "nothing");
 }
 
 #[test]
