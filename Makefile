@@ -62,12 +62,19 @@ smoke: ## Try what `make run` has started from end to end
 	@[ -s .run/api-key ] || { echo "nothing was started: make run" >&2; exit 1; }
 	@API_KEY=$$(cat .run/api-key) deploy/smoke-test.sh
 
-install: all ## Install the programs as $(PREFIX)/bin/monlight-*, and units of systemd for them
+install: all ## Install programs and scripts as $(PREFIX)/bin/monlight-*, and units of systemd for them
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for service in $(SERVICES); do \
 		install -m 755 $$service $(DESTDIR)$(PREFIX)/bin/monlight-$$service && \
 		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' deploy/systemd/monlight-$$service.service \
 			>$(DESTDIR)$(PREFIX)/lib/systemd/system/monlight-$$service.service || exit 1; \
+	done
+	for script in backup; do \
+		install -m 755 deploy/$$script.sh $(DESTDIR)$(PREFIX)/bin/monlight-$$script || exit 1; \
+	done
+	for unit in monlight-backup.service monlight-backup.timer; do \
+		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' deploy/systemd/$$unit \
+			>$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; \
 	done
 
 image: ## Build the images and print their sizes; BINARIES=here takes the binaries that `make` left at the top

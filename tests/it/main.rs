@@ -7,6 +7,7 @@
 
 mod alerts;
 mod backup;
+mod backup_script;
 mod browser;
 mod collector;
 mod collector_caps;
