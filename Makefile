@@ -69,7 +69,7 @@ install: all ## Install programs and scripts as $(PREFIX)/bin/monlight-*, and un
 		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' deploy/systemd/monlight-$$service.service \
 			>$(DESTDIR)$(PREFIX)/lib/systemd/system/monlight-$$service.service || exit 1; \
 	done
-	for script in backup; do \
+	for script in backup upgrade; do \
 		install -m 755 deploy/$$script.sh $(DESTDIR)$(PREFIX)/bin/monlight-$$script || exit 1; \
 	done
 	for unit in monlight-backup.service monlight-backup.timer; do \

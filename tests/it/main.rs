@@ -40,3 +40,4 @@ mod smoke;
 mod systemd;
 mod tidy;
 mod torture;
+mod upgrade;
