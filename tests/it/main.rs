@@ -25,6 +25,7 @@ mod engine;
 mod export;
 mod harness;
 mod hostile;
+mod litestream;
 mod log_fixtures;
 mod log_tail;
 mod logs;
