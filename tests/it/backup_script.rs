@@ -19,12 +19,13 @@ const DATABASES: [&str; 4] = ["errors.db", "logs.db", "metrics.db", "browser-rel
 /// Holds the first database and not the second.
 const SMALL: &str = "size=256k";
 
-/// Runs a script of `deploy/` with nothing of this environment but where programs are.
-pub fn script(name: &str, arguments: &[&str], env: &[(&str, &str)]) -> Output {
+/// A script of `deploy/` with nothing of this environment but where programs are.
+pub fn script(name: &str, arguments: &[&str], env: &[(&str, &str)]) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
     let mut command = Command::new(script);
     command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.envs(env.iter().copied()).output().unwrap()
+    command.envs(env.iter().copied());
+    command
 }
 
 /// What a script said, on both ways.
@@ -71,7 +72,7 @@ impl Stack {
 fn backup(data: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Output {
     let programs = binary("error-tracker");
     let known = ["--bin", text(programs.parent().unwrap()), "--data", text(data)];
-    script("backup.sh", &[&known[..], arguments].concat(), env)
+    script("backup.sh", &[&known[..], arguments].concat(), env).output().unwrap()
 }
 
 /// What lies in a folder, in order.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -104,7 +104,7 @@ impl Site {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    fn upgrade(&self, more: &[&str], start: &str) -> Output {
+    fn upgrade_command(&self, more: &[&str], start: &str) -> Command {
         let at = |name: &str| self.at(name).display().to_string();
         let (new, bin, data, to) = (at("new"), at("bin"), at("data"), at("backups"));
         let known = ["--new", &new, "--bin", &bin, "--data", &data, "--to", &to, "--within", WITHIN];
@@ -112,7 +112,11 @@ impl Site {
         let [errors, logs, metrics, relay] = [0, 1, 2, 3].map(|at| urls[at].as_str());
         let env = [("START", start), ("STOP", &self.stop_command()), ("ERRORS_URL", errors), ("LOGS_URL", logs)];
         let env = [&env[..], &[("METRICS_URL", metrics), ("RELAY_URL", relay)]].concat();
-        let output = script("upgrade.sh", &[&known[..], more].concat(), &env);
+        script("upgrade.sh", &[&known[..], more].concat(), &env)
+    }
+
+    fn upgrade(&self, more: &[&str], start: &str) -> Output {
+        let output = self.upgrade_command(more, start).output().unwrap();
         eprintln!("{}", said(&output));
         output
     }
@@ -412,4 +416,32 @@ fn without_a_backup_or_a_program_nothing_is_touched() {
     site.upgrades(&["--tag", "next"], 2, &["go with --compose"]);
     assert_eq!(pids(), before, "nothing was stopped");
     assert!(SERVICES.iter().all(|(service, _)| site.is_real(service)));
+}
+
+#[test]
+fn whoever_interrupts_an_upgrade_leaves_no_service_half_done() {
+    let site = Site::start();
+    for (service, _) in SERVICES {
+        site.replace(service, "sleep 1; exec \"$real\"");
+    }
+    let mut command = site.upgrade_command(&[], &site.start_command());
+    let mut upgrade = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Its first service is at work as soon as the older program is kept.
+    let begun = wait_until(|| site.at("bin/error-tracker.previous").exists().then_some(()));
+    assert!(begun.is_some());
+    signal(upgrade.id(), "TERM");
+    assert!(wait_until(|| upgrade.try_wait().unwrap()).is_some(), "it comes to an end");
+    let output = upgrade.wait_with_output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for line in [
+        "error-tracker      upgraded, unavailable for 1.",
+        "log-viewer         not upgraded: it was interrupted",
+        "metrics-collector  not touched",
+        "browser-relay      not touched",
+    ] {
+        assert!(text.contains(line), "{line:?} in {text}");
+    }
+    assert!(!site.is_real("error-tracker") && site.is_real("log-viewer"));
+    site.get("error-tracker", "/health").expect(200);
 }
