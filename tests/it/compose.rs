@@ -425,6 +425,12 @@ fn what_runs_in_docker_is_backed_up_put_back_and_upgraded() {
     here.says("docker compose start");
     here.becomes_healthy();
     assert_eq!(groups(&here), 1);
+    // As on a new machine.
+    here.says("docker compose down --volumes");
+    ends_with(&here, &restore, 0);
+    here.says("docker compose up -d");
+    here.becomes_healthy();
+    assert_eq!(groups(&here), 1);
     newer_images(&here);
 }
 
