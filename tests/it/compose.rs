@@ -379,3 +379,94 @@ fn beside_another(here: &Installation) {
     here.says(&format!("{ports}\n{address}\ndocker compose {files} down --volumes"));
     assert!(!here.docker.says(&["volume", "ls", "--quiet"]).contains("monlight-test"));
 }
+
+/// How many groups the tracker has.
+fn groups(here: &Installation) -> Value {
+    let ask = format!("curl -s -H 'X-API-Key: {}' localhost:5010/api/errors", here.secret("API_KEY"));
+    serde_json::from_str::<Value>(&here.says(&ask)).unwrap()["total"].take()
+}
+
+fn report_group(here: &Installation, at: u64) {
+    let report = large_report(at).to_string();
+    std::fs::write(here.folder.join("report"), report).unwrap();
+    let key = here.secret("API_KEY");
+    here.says(&format!("curl -sf -H 'X-API-Key: {key}' localhost:5010/api/errors --data-binary @report"));
+}
+
+/// Runs a script that is to end with this code; answers what it said.
+#[track_caller]
+fn ends_with(here: &Installation, script: &str, code: i32) -> String {
+    let output = here.run(script);
+    let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{script}: {said}");
+    eprintln!("{said}");
+    said
+}
+
+#[test]
+fn what_runs_in_docker_is_backed_up_put_back_and_upgraded() {
+    let Some(here) = installation() else { return };
+    here.says("deploy/init-secrets.sh && docker compose up -d");
+    here.becomes_healthy();
+    report_group(&here, 1);
+    let said = ends_with(&here, "deploy/backup.sh --compose --to backups", 0);
+    let copy = said.lines().last().unwrap().to_owned();
+    for database in ["errors.db", "logs.db", "metrics.db", "browser-relay.db"] {
+        let copy = rusqlite::Connection::open(Path::new(&copy).join(database)).unwrap();
+        let verdict: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(verdict, "ok", "{database}");
+    }
+    assert_eq!(here.docker.says(&["ps", "--all", "--quiet"]).lines().count(), 4, "no container is left");
+    report_group(&here, 2);
+    let restore = format!("deploy/backup.sh --compose --restore {copy} error-tracker");
+    assert!(ends_with(&here, &restore, 1).contains("error-tracker runs; stop it first"));
+    here.says("docker compose stop");
+    ends_with(&here, &restore, 0);
+    here.says("docker compose start");
+    here.becomes_healthy();
+    assert_eq!(groups(&here), 1);
+    // As on a new machine.
+    here.says("docker compose down --volumes");
+    ends_with(&here, &restore, 0);
+    here.says("docker compose up -d");
+    here.becomes_healthy();
+    assert_eq!(groups(&here), 1);
+    newer_images(&here);
+}
+
+/// Upgrades to images that work, and then to such that do not.
+fn newer_images(here: &Installation) {
+    let build = |service: &str, tag: &str, line: &str| {
+        let image = format!("monlight/{service}");
+        here.says(&format!("printf 'FROM {image}:latest\\n{line}\\n' | docker build -q -t {image}:{tag} -"));
+    };
+    let image = |service: &str| here.inspect(service, "{{.Image}}");
+    let named = |service: &str, tag: &str| {
+        here.docker.says(&["image", "inspect", "--format", "{{.Id}}", &format!("monlight/{service}:{tag}")])
+    };
+    assert!(ends_with(here, "deploy/upgrade.sh --compose --tag next", 1).contains("there is no image monlight/"));
+    let upgraded = ["error-tracker", "log-viewer"];
+    upgraded.iter().for_each(|service| build(service, "next", "LABEL newer=1"));
+    let said = ends_with(here, "deploy/upgrade.sh --compose --tag next --to backups log-viewer error-tracker", 0);
+    for service in upgraded {
+        assert!(said.contains(&format!("{service:<18} upgraded, unavailable for ")), "{said}");
+        assert_eq!(image(service), named(service, "next"));
+        assert_eq!(named(service, "previous"), named(service, "latest"));
+    }
+    assert_eq!(groups(here), 1, "on the same volume");
+    // What the documentation says of going back by hand, and of where a database lies.
+    here.says("MONLIGHT_VERSION=previous docker compose up -d --no-deps error-tracker");
+    assert_eq!(image("error-tracker"), named("error-tracker", "latest"));
+    here.says("test -s $(docker volume inspect --format '{{.Mountpoint}}' monlight_error-tracker-data)/errors.db");
+
+    // Under the name of the one that works, which is what `docker compose up` would start again.
+    let worked = image("log-viewer");
+    build("log-viewer", "next", "ENTRYPOINT [\"/app/log-viewer\", \"--version\"]");
+    let said = ends_with(here, "deploy/upgrade.sh --compose --tag next --to backups log-viewer", 1);
+    assert!(said.contains("log-viewer         rolled back, unavailable for "), "{said}");
+    assert!(said.contains("it ends whenever it is started"), "{said}");
+    assert_eq!((image("log-viewer"), named("log-viewer", "next")), (worked.clone(), worked));
+    here.says("curl -sf localhost:5011/health");
+    let tags = here.docker.says(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);
+    assert!(!tags.contains("upgrading"), "{tags}");
+}

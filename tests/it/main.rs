@@ -7,6 +7,7 @@
 
 mod alerts;
 mod backup;
+mod backup_script;
 mod browser;
 mod collector;
 mod collector_caps;
@@ -25,6 +26,7 @@ mod engine;
 mod export;
 mod harness;
 mod hostile;
+mod litestream;
 mod log_fixtures;
 mod log_tail;
 mod logs;
@@ -41,3 +43,4 @@ mod smoke;
 mod systemd;
 mod tidy;
 mod torture;
+mod upgrade;

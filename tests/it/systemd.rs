@@ -60,3 +60,34 @@ fn what_is_installed_runs_and_its_units_are_sound_and_confined() {
         assert!(exposed.status.success(), "{said}");
     }
 }
+
+#[test]
+fn what_is_installed_for_the_nights_backs_up_what_lies_where_the_units_have_it() {
+    let Some(folder) = installed() else { return };
+    let backup = folder.path().join("bin/monlight-backup");
+    for unit in ["monlight-backup.service", "monlight-backup.timer"] {
+        let unit = folder.path().join("lib/systemd/system").join(unit).display().to_string();
+        let Some(verified) = analyze(&["verify", "--man=no", &unit]) else { return };
+        let said = String::from_utf8_lossy(&verified.stderr);
+        assert!(verified.status.success() && said.is_empty(), "{unit}: {said}");
+    }
+    let unit = std::fs::read_to_string(folder.path().join("lib/systemd/system/monlight-backup.service")).unwrap();
+    assert!(unit.contains(&format!("ExecStart={} --to ", backup.display())), "{unit}");
+
+    // It finds the programs beside itself, and the databases nowhere: no unit has run here.
+    let to = folder.path().join("backups");
+    let output = Command::new(&backup).arg("--to").arg(&to).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let place = "cannot copy /var/lib/monlight-error-tracker/errors.db: ";
+    assert!(!output.status.success() && said.contains(place), "{said}");
+    let units = SERVICES.map(|service| {
+        let unit = folder.path().join(format!("lib/systemd/system/monlight-{service}.service"));
+        let text = std::fs::read_to_string(unit).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("Environment=DATABASE_PATH=")).unwrap().to_owned()
+    });
+    let script = std::fs::read_to_string(&backup).unwrap();
+    for (service, path) in SERVICES.iter().zip(units) {
+        let name = path.strip_prefix(&format!("/var/lib/monlight-{service}/")).unwrap_or_else(|| panic!("{path}"));
+        assert!(script.contains(&format!("{service}) say {name} ;;")), "{service} has its database at {path}");
+    }
+}
