@@ -16,7 +16,7 @@ use crate::prometheus::free_port;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Blocks of which something else is the test, by what they begin with, and what that is.
-const ELSEWHERE: [(&str, &str); 12] = [
+const ELSEWHERE: [(&str, &str); 23] = [
     ("make run\n", "what_is_started_with_generated_keys_does_what_it_prints"),
     ("make test\n", "what runs this"),
     ("make demo-data\n", "static/tests/prefix.test.mjs, as far as it fills services with the same"),
@@ -32,6 +32,17 @@ const ELSEWHERE: [(&str, &str); 12] = [
     ("make\nsudo make install\n", "systemd.rs"),
     ("echo 'SERVICES=", "systemd.rs, as far as units read that file"),
     ("ERRORS_URL=https://monitoring.example.com", "proxies.rs"),
+    ("sudo deploy/backup.sh --compose --to", "compose.rs"),
+    ("docker compose stop\n", "compose.rs"),
+    ("sudo monlight-backup --to", "backup_script.rs, under its other name"),
+    ("sudo systemctl enable --now monlight-backup", "systemd.rs, as far as the unit is valid"),
+    ("sudo systemctl stop monlight-error-tracker", "backup_script.rs, but for systemd"),
+    ("sudo deploy/upgrade.sh --compose", "compose.rs"),
+    ("sudo monlight-upgrade --new", "upgrade.rs, under its other name"),
+    ("sudo mv /usr/local/bin", "upgrade.rs, which goes back like that"),
+    ("MONLIGHT_VERSION=previous", "compose.rs"),
+    ("sudo cp deploy/litestream.yml.example", "litestream.rs"),
+    ("sudo litestream restore", "litestream.rs"),
 ];
 /// What blocks call that is not to run as it is on whatever machine this is.
 const PRELUDE: &str = r#"
