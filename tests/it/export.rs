@@ -2,7 +2,7 @@
 //! killed meanwhile: in the end each record is there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Folder, Request, Service, Setup, report_at, skip, wait_until};
 use crate::logs::{Container, exported};
 use crate::prometheus::free_port;
+use crate::receiver::answer;
 
 const LINES: u32 = 20_000;
 
@@ -43,7 +44,10 @@ impl Receiver {
         std::thread::spawn(move || {
             for (number, socket) in listener.incoming().enumerate() {
                 let status = statuses.get(number).copied().unwrap_or("204 No Content");
-                kept.lock().unwrap().push(answer(socket.unwrap(), status));
+                let (head, packed) = answer(socket.unwrap(), status);
+                let mut body = String::new();
+                flate2::read::GzDecoder::new(packed.as_slice()).read_to_string(&mut body).unwrap();
+                kept.lock().unwrap().push((head, body));
             }
         });
         Self { address, taken }
@@ -58,24 +62,6 @@ impl Receiver {
         let taken = self.taken();
         taken.iter().flat_map(|(_, body)| body.lines()).map(|line| serde_json::from_str(line).unwrap()).collect()
     }
-}
-
-fn answer(socket: TcpStream, status: &str) -> (String, String) {
-    let mut socket = BufReader::new(socket);
-    let (mut head, mut length) = (String::new(), 0);
-    while !head.ends_with("\r\n\r\n") {
-        let from = head.len();
-        socket.read_line(&mut head).unwrap();
-        if let Some(text) = head[from..].to_lowercase().strip_prefix("content-length: ") {
-            length = text.trim().parse().unwrap();
-        }
-    }
-    let mut packed = vec![0; length];
-    socket.read_exact(&mut packed).unwrap();
-    let mut body = String::new();
-    flate2::read::GzDecoder::new(packed.as_slice()).read_to_string(&mut body).unwrap();
-    write!(socket.get_mut(), "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
-    (head, body)
 }
 
 #[test]

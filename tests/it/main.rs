@@ -35,6 +35,7 @@ mod prometheus;
 mod proxies;
 mod python;
 mod python_client;
+mod receiver;
 mod relay_outbox;
 mod release;
 mod remote_write;

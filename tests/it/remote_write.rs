@@ -1,7 +1,6 @@
 //! Every point goes on to a real Prometheus and a real VictoriaMetrics, which are away for a while, from a collector that
 //! is killed meanwhile; in the end there is what was sent, counted once.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Folder, Service, Setup, skip, wait_until};
 use crate::prometheus::{Prometheus, free_port};
+use crate::receiver::answer;
 
 /// How long points come in, and within it how long the server is away.
 const SENDING: Duration = Duration::from_secs(44);
@@ -131,7 +131,7 @@ fn what_is_taken_later_is_the_same_and_what_is_refused_does_not_stop_the_rest() 
     post(&collector, &mut Sent::default());
     // Not now, and why; in a moment; there.
     let [busy, broken, taken] = ["429 Too Many Requests\r\nRetry-After: 1", "500 Oops", "204 No Content"]
-        .map(|status| answer(&listener, status));
+        .map(|status| answer(listener.accept().unwrap().0, status));
     assert!(busy.1 == broken.1 && broken.1 == taken.1, "the same again");
     for line in [
         "post /write http/1.1",
@@ -147,29 +147,12 @@ fn what_is_taken_later_is_the_same_and_what_is_refused_does_not_stop_the_rest() 
     // Two counters, a gauge, and a histogram of 31 buckets and three more.
     assert_eq!(wait_until(sent), Some(37));
     collector.post("/api/metrics", &json!([{ "name": "n", "type": "counter", "value": 1 }])).expect(202);
-    answer(&listener, "400 Bad Request");
+    answer(listener.accept().unwrap().0, "400 Bad Request");
     let refused = || Some(fact(&collector, "remote_write_refused")).filter(|samples| *samples > 0);
     assert_eq!(wait_until(refused), Some(1));
     assert_eq!((fact(&collector, "remote_write_waiting"), fact(&collector, "remote_write_sent")), (0, 37));
     let log = collector.log().concat();
     assert!(log.contains("1 samples are refused: it answered 400") && !log.contains("s3cret"), "{log}");
-}
-
-/// Takes one request and answers it: its head and its body.
-fn answer(listener: &TcpListener, status: &str) -> (String, Vec<u8>) {
-    let mut socket = BufReader::new(listener.accept().unwrap().0);
-    let (mut head, mut length) = (String::new(), 0);
-    while !head.ends_with("\r\n\r\n") {
-        let from = head.len();
-        socket.read_line(&mut head).unwrap();
-        if let Some(text) = head[from..].to_lowercase().strip_prefix("content-length: ") {
-            length = text.trim().parse().unwrap();
-        }
-    }
-    let mut body = vec![0; length];
-    socket.read_exact(&mut body).unwrap();
-    write!(socket.get_mut(), "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
-    (head, body)
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! `POST /api/test-alert` and `GET /api/alerts`: what is missing, and what became of each alert.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
 use super::{fresh, members};
 use crate::harness::{Request, Setup, wait_until};
+use crate::receiver::answer;
 
 #[test]
 fn a_test_alert_names_the_variables_that_are_missing() {
@@ -34,7 +34,10 @@ fn what_became_of_each_alert_can_be_read() {
     service.send(&Request::new("POST", "/api/test-alert")).expect(202).has(json!({ "status": "queued" }));
     let id = service.post("/api/errors", &fresh()).expect(201).id();
     // The first is taken, the second refused for good.
-    let posted = ["204 No Content", "410 Gone"].map(|status| answer_one(&listener, status));
+    let posted = ["204 No Content", "410 Gone"].map(|status| {
+        let (_, body) = answer(listener.accept().unwrap().0, status);
+        String::from_utf8(body).unwrap()
+    });
     assert!(posted[0].contains("Test alert") && posted[1].contains("New: ValueError"), "{posted:#?}");
     let settled = || {
         let history = service.get("/api/alerts").expect(200).json();
@@ -59,23 +62,4 @@ fn what_became_of_each_alert_can_be_read() {
         assert_eq!(delivery["reason"].is_null(), state == "sent", "{delivery}");
     }
     assert_eq!(alerts.len(), 2);
-}
-
-/// Takes one post and answers it; what was posted.
-fn answer_one(listener: &TcpListener, status: &str) -> String {
-    let mut socket = BufReader::new(listener.accept().unwrap().0);
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        socket.read_line(&mut line).unwrap();
-        match line.trim_end().split_once(": ") {
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse().unwrap(),
-            _ if line == "\r\n" => break,
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
-    socket.read_exact(&mut body).unwrap();
-    write!(socket.get_mut(), "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
-    String::from_utf8(body).unwrap()
 }
