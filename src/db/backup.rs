@@ -98,7 +98,8 @@ fn copy(schema: &Schema, from: &Path, to: &Path) -> Result<u64, String> {
     flushed
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The path of a file that belongs to a database: its name and more.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

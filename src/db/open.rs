@@ -1,10 +1,10 @@
 //! Opening a database: the file, its pragmas, its schema, and the copy that is kept of what is taken over.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::backup::beside;
 use super::lock::Lock;
 use super::migrate::{Found, Schema};
 use super::readers::Readers;
@@ -118,12 +118,7 @@ fn writable(settings: &Settings) -> Result<Connection> {
 /// Keeps what is about to be taken over beside it, complete or not at all.
 fn keep_copy(connection: &Connection, path: &Path, schema: &Schema) -> Result<()> {
     let version = schema.import.map_or(0, |import| import.version);
-    let beside = |suffix: &str| -> PathBuf {
-        let mut name: OsString = path.as_os_str().to_owned();
-        name.push(suffix);
-        name.into()
-    };
-    let (copy, unfinished) = (beside(&format!(".original-{version}")), beside(".copying"));
+    let (copy, unfinished) = (beside(path, &format!(".original-{version}")), beside(path, ".copying"));
     let storage = |why: std::io::Error| Error::Storage(format!("a copy of it cannot be kept: {why}"));
     if unfinished.exists() {
         std::fs::remove_file(&unfinished).map_err(storage)?;

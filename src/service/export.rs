@@ -147,7 +147,9 @@ fn look<S: Exports>(state: &S, backoff: &mut Backoff, pause: &Pause) -> Result<(
             return Ok(());
         }
         let count = i64::try_from(next.records.len()).unwrap_or(i64::MAX);
-        let mut now = Exported { mark: next.last, missed: known.missed + (next.last - known.mark - count), ..known };
+        // What was gone before anything was sent on was nobody's to send.
+        let missed = if known == Exported::default() { 0 } else { next.last - known.mark - count };
+        let mut now = Exported { mark: next.last, missed: known.missed + missed, ..known };
         if !next.records.is_empty() {
             match target.post(&format.headers(), &format.body(&next.records)?) {
                 Outcome::Taken => now.sent += count,

@@ -179,6 +179,31 @@ fn reports_go_on_with_their_groups_and_refused_ones_are_counted() {
     );
 }
 
+#[test]
+fn what_was_gone_before_anything_was_sent_on_was_not_missed() {
+    let receiver = Receiver::new(&[]);
+    let tracker = Setup::error_tracker().start();
+    for _ in 0..12 {
+        tracker.post("/api/errors", &report_at("boom", 1));
+    }
+    let folder = tracker.kill();
+    let sending = || {
+        let url = format!("http://{}/", receiver.address);
+        Setup::error_tracker().folder(&folder).env("EXPORT_URL", url).start()
+    };
+    let tracker = sending();
+    wait_until(|| (fact(&tracker, "export_sent") == 5).then_some(())).expect("the five that are kept");
+    assert_eq!(fact(&tracker, "export_missed"), 0);
+    tracker.kill();
+    // What comes and goes while the mark is there is missed: of twelve more five are left when their turn comes.
+    let database = rusqlite::Connection::open(folder.path().join("errors.db")).unwrap();
+    database.execute_batch("UPDATE _exported SET mark = mark - 7").unwrap();
+    drop(database);
+    let tracker = sending();
+    wait_until(|| (fact(&tracker, "export_sent") == 10).then_some(())).expect("the five that are left");
+    assert_eq!(fact(&tracker, "export_missed"), 2);
+}
+
 /// A ClickHouse of Debian's, unpacked with its libraries.
 struct ClickHouse {
     child: Child,
