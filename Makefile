@@ -22,7 +22,7 @@ JS := sdk/js
 NPM_RUN := cd $(JS) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
 PEERS := $(CURDIR)/target/peers
 LITESTREAM := 0.5.17
-PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy
+PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy strace libfaketime
 DOCKER := $(CURDIR)/target/docker
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
 	MONLIGHT_TEST_PEERS=$(PEERS) PATH="$$PATH:$(PEERS)/usr/bin:$(PEERS)/usr/sbin" cargo test --locked

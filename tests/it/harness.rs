@@ -45,13 +45,17 @@ impl Drop for Folder {
 
 /// Where a binary lies: as `make` left it, or as cargo built it for the tests.
 pub fn binary(name: &str) -> PathBuf {
-    match (std::env::var_os("MONLIGHT_BIN_DIR"), name) {
-        (Some(folder), _) => PathBuf::from(folder).join(name),
-        (None, "browser-relay") => env!("CARGO_BIN_EXE_browser-relay").into(),
-        (None, "error-tracker") => env!("CARGO_BIN_EXE_error-tracker").into(),
-        (None, "log-viewer") => env!("CARGO_BIN_EXE_log-viewer").into(),
-        (None, "metrics-collector") => env!("CARGO_BIN_EXE_metrics-collector").into(),
-        (None, other) => panic!("{other} is not built"),
+    std::env::var_os("MONLIGHT_BIN_DIR").map_or_else(|| cargo_binary(name), |folder| PathBuf::from(folder).join(name))
+}
+
+/// Where cargo built a binary for the tests; other than what `make` left, it is linked with the libraries of this machine.
+fn cargo_binary(name: &str) -> PathBuf {
+    match name {
+        "browser-relay" => env!("CARGO_BIN_EXE_browser-relay").into(),
+        "error-tracker" => env!("CARGO_BIN_EXE_error-tracker").into(),
+        "log-viewer" => env!("CARGO_BIN_EXE_log-viewer").into(),
+        "metrics-collector" => env!("CARGO_BIN_EXE_metrics-collector").into(),
+        other => panic!("{other} is not built"),
     }
 }
 
@@ -63,6 +67,7 @@ pub struct Setup {
     folder: Arc<Folder>,
     prefix: Vec<String>,
     arguments: Vec<String>,
+    preloaded: bool,
 }
 
 impl Setup {
@@ -97,8 +102,15 @@ impl Setup {
         let folder = Arc::new(Folder::new());
         let env = [("API_KEY", KEY), ("PORT", "0"), ("LISTEN_ADDR", "127.0.0.1"), ("RATE_LIMIT", "0")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let setup =
-            Self { name, database, env, folder: Arc::clone(&folder), prefix: Vec::new(), arguments: Vec::new() };
+        let setup = Self {
+            name,
+            database,
+            env,
+            folder: Arc::clone(&folder),
+            prefix: Vec::new(),
+            arguments: Vec::new(),
+            preloaded: false,
+        };
         setup.folder(&folder)
     }
 
@@ -122,6 +134,12 @@ impl Setup {
         self
     }
 
+    /// With a library before all others, which a static program would not load: as cargo built it.
+    pub fn preloading(mut self, library: &Path) -> Self {
+        self.preloaded = true;
+        self.env("LD_PRELOAD", library.display())
+    }
+
     /// With arguments, such as `--help`.
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
@@ -129,7 +147,7 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let binary = binary(self.name);
+        let binary = if self.preloaded { cargo_binary(self.name) } else { binary(self.name) };
         let mut command = match self.prefix.split_first() {
             Some((program, arguments)) => {
                 let mut command = Command::new(program);

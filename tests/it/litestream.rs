@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Client, Folder, Request, Service, Setup, report_at, signal, skip, wait_until};
+use crate::harness::{Client, Folder, Request, Service, Setup, report_at, signal, wait_until};
+use crate::peers::program;
 
 const DATABASES: [(&str, &str); 4] = [
     ("monlight-error-tracker", "errors.db"),
@@ -30,17 +31,6 @@ const WAL_BYTES_MAX: u64 = 200_000_000;
 /// Several checkpoints of 4 MB pass in that time.
 const MESSAGE_BYTES: usize = 4_000;
 
-/// Where Litestream is; says so where it is not.
-fn litestream() -> Option<PathBuf> {
-    let unpacked = std::env::var("MONLIGHT_TEST_PEERS").unwrap_or_default();
-    let program = Path::new(&unpacked).join("litestream/bin/litestream");
-    if program.exists() {
-        return Some(program);
-    }
-    skip("there is no Litestream: make peers");
-    None
-}
-
 /// Databases in a folder, the replicas in another, and the shipped configuration with these.
 struct Site {
     program: PathBuf,
@@ -50,7 +40,7 @@ struct Site {
 
 impl Site {
     fn new() -> Option<Self> {
-        let site = Self { program: litestream()?, data: Arc::new(Folder::new()), elsewhere: Folder::new() };
+        let site = Self { program: program("litestream")?, data: Arc::new(Folder::new()), elsewhere: Folder::new() };
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/litestream.yml.example");
         let mut text = std::fs::read_to_string(example).unwrap();
         for (folder, database) in DATABASES {

@@ -3,12 +3,13 @@
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Folder, KEY, Service, Setup, signal, skip, wait_until};
+use crate::peers::program;
 use crate::smoke::{Smoke, curl_or_skip, smoke_test};
 
 const ORIGIN: &str = "https://shop.example";
@@ -18,22 +19,6 @@ const ERRORS_RATE_LIMIT: u32 = 50;
 /// has enough would keep it for much longer.
 const LINE_WITHIN: Duration = Duration::from_secs(2);
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-/// A program that was unpacked for the tests, or is there anyway.
-fn program(name: &str) -> Option<PathBuf> {
-    let unpacked = std::env::var("MONLIGHT_TEST_PEERS").unwrap_or_default();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = ["usr/sbin", "usr/bin"].map(|folder| Path::new(&unpacked).join(folder));
-    let found = folders
-        .into_iter()
-        .chain(std::env::split_paths(&path))
-        .map(|folder| folder.join(name))
-        .find(|file| file.exists());
-    if found.is_none() {
-        skip(&format!("there is no {name}"));
-    }
-    found
-}
 
 /// The four services, listening for a proxy.
 struct Behind {
