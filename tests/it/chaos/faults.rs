@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use monlight::clock::Timestamp;
+
 use super::Run;
 use crate::harness::{Folder, KEY, PUBLIC_KEY, Request, Service, signal, wait_until};
 use crate::peers;
@@ -146,6 +148,8 @@ pub fn upstream_gone(run: &mut Run) {
 pub fn logs_gone(run: &mut Run) {
     let gone = run.stack.containers.with_extension("gone");
     std::fs::rename(&run.stack.containers, &gone).unwrap();
+    let warns = || run.stack.health(VIEWER)?.1["warnings"].as_array().filter(|all| !all.is_empty()).map(|_| ());
+    wait_until(warns).expect("who looks at /health is told");
     std::thread::sleep(TROUBLE);
     std::fs::rename(&gone, &run.stack.containers).unwrap();
 }
@@ -155,6 +159,12 @@ pub fn clock_set(run: &mut Run) {
     for offset in ["+7200", "-7200", "+0"] {
         set_clock(run.clock.path(), offset);
         std::thread::sleep(TROUBLE / 2);
+        let newest = run.stack.service(TRACKER).as_ref().map(|tracker| tracker.get("/api/errors?limit=1").expect(200));
+        let seen = newest.unwrap().json()["errors"][0]["last_seen"].as_str().and_then(Timestamp::parse).unwrap();
+        let ahead_s = seen.seconds() - Timestamp::now().seconds();
+        let set_s: i64 = offset.parse().unwrap();
+        // A group that was seen in the future stays the newest after that.
+        assert!(ahead_s >= set_s - 60, "the clock was set to {offset}, and the newest is {ahead_s} s ahead");
     }
 }
 
