@@ -24,13 +24,17 @@ PEERS := $(CURDIR)/target/peers
 LITESTREAM := 0.5.17
 PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy strace libfaketime
 DOCKER := $(CURDIR)/target/docker
+# Where what was measured is left.
+FIGURES := $(CURDIR)/target/figures
+# Long enough to see whether memory grows, where nobody waits for it.
+SOAK_S ?= $(if $(CI),600,30)
 TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
 	MONLIGHT_TEST_PEERS=$(PEERS) PATH="$$PATH:$(PEERS)/usr/bin:$(PEERS)/usr/sbin" cargo test --locked
 
 # What looks at the interfaces starts the programs at the top by itself.
 LOOK := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
-.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture check bench versions clean help \
+.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture chaos soak check bench versions clean help \
 	build chromium tools peers docker
 
 all: build ## Build every service as a static binary at the top
@@ -85,10 +89,13 @@ memory: all docker ## Run the images for a minute at the rates that the limits a
 	MONLIGHT_LOAD_S=60 $(TEST) --test it compose:: -- --nocapture
 
 test: check all $(PYTHON) $(BROWSER) chromium tools peers docker ## Install what the tests need and run all of them against the built binaries
-	# The hostile clients and the images come by themselves: what they measure should not be the other tests' load.
-	$(TEST) -- --skip hostile:: --skip compose::
+	# The hostile clients, the images, the faults and the soak come by themselves: what they measure should not be the other
+	# tests' load.
+	$(TEST) -- --skip hostile:: --skip compose:: --skip chaos:: --skip soak::
 	$(TEST) --test it hostile::
 	$(TEST) --test it compose::
+	@$(MAKE) --no-print-directory chaos
+	@$(MAKE) --no-print-directory soak
 	@$(MAKE) --no-print-directory python
 	@$(MAKE) --no-print-directory js
 	@$(MAKE) --no-print-directory interfaces
@@ -128,6 +135,12 @@ pythons: all ## Test the Python package with each interpreter in PYTHONS and the
 
 torture: all ## Follow 200 logs to which everything happens; `test` has 20 of them
 	MONLIGHT_TORTURE_RUNS=200 $(TEST) --test it torture -- --nocapture
+
+chaos: all peers ## Let everything go wrong under load, and count what was acknowledged; MONLIGHT_CHAOS= names one fault
+	MONLIGHT_FIGURES=$(FIGURES) $(TEST) --test it chaos:: -- --nocapture
+
+soak: all $(PYTHON) $(BROWSER) chromium ## Use all four services for SOAK_S seconds, and see that nothing grows
+	MONLIGHT_FIGURES=$(FIGURES) MONLIGHT_SOAK_S=$(SOAK_S) $(TEST) --test it soak:: -- --nocapture
 
 check: $(INTERFACES) ## Format, lints and documentation, warnings being errors
 	@command -v shellcheck >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq shellcheck; } || \

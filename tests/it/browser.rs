@@ -19,7 +19,7 @@ fn folder() -> PathBuf {
 
 /// Node with what `tests/browser/package-lock.json` names; `make test` installs it. Without it the test is to end; in CI that
 /// is a failure.
-fn node(script: impl AsRef<Path>) -> Option<Command> {
+pub fn node(script: impl AsRef<Path>) -> Option<Command> {
     if !folder().join("node_modules").exists() {
         skip("tests/browser/node_modules is not there: npm ci in tests/browser");
         return None;
@@ -29,7 +29,7 @@ fn node(script: impl AsRef<Path>) -> Option<Command> {
     Some(command)
 }
 
-fn chromium() -> Option<PathBuf> {
+pub fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join("chromium")).find(|file| file.exists());
     if found.is_none() {

@@ -262,7 +262,7 @@ impl Service {
     }
 
     pub fn connect(&self) -> Client {
-        Client::new(TcpStream::connect(self.address).unwrap())
+        Client::connect(self.address)
     }
 
     /// From another address of this machine's loopback network.
@@ -396,6 +396,11 @@ pub struct Client {
 }
 
 impl Client {
+    #[track_caller]
+    pub fn connect(address: SocketAddr) -> Self {
+        Self::new(TcpStream::connect(address).unwrap())
+    }
+
     pub fn new(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();

@@ -22,7 +22,7 @@ fn interpreter() -> Option<PathBuf> {
 }
 
 /// What starts a script of `tests/python`; `None` where there is no Python.
-fn command(script: &str) -> Option<Command> {
+pub fn command(script: &str) -> Option<Command> {
     let mut command = Command::new(interpreter()?);
     command.arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script));
     Some(command)

@@ -1,10 +1,7 @@
 //! What comes in while things go wrong: each item has a number, and who was promised what is noted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -12,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::docker_log::Log;
 use crate::harness::{Client, Request, report_at};
 use crate::stack::{COLLECTOR, RELAY, Stack, TRACKER, VIEWER};
 
@@ -22,10 +20,6 @@ const PACE: Duration = Duration::from_millis(15);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long one item may take to be acknowledged once everything is well.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
-/// How long a log becomes before it is rotated, as Docker does.
-const LOG_BYTES_MAX: u64 = 200_000;
-const ROTATED_MAX: u32 = 4;
-
 /// What comes in, by the way that it comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -160,7 +154,7 @@ impl Load {
                 clients.push(std::thread::spawn(move || post(&ledger, kind, address)));
             }
         }
-        let (log, writing) = (Log::create(&stack.containers), Arc::clone(&ledger));
+        let (log, writing) = (Log::create(&stack.containers, "shop"), Arc::clone(&ledger));
         clients.push(std::thread::spawn(move || write(&writing, log)));
         Self { ledger, clients }
     }
@@ -213,60 +207,6 @@ fn attempt(client: &mut Option<Client>, address: SocketAddr, request: &Request) 
         *client = None;
     }
     answer.map(|answer| answer.status)
-}
-
-/// A container's log as Docker writes it. What it is in goes and comes back; who writes has it open.
-struct Log {
-    folder: File,
-    path: PathBuf,
-    file: File,
-    bytes: u64,
-}
-
-impl Log {
-    fn create(containers: &Path) -> Self {
-        let id = "c0ffee".repeat(11)[..64].to_owned();
-        let folder = containers.join(&id);
-        std::fs::create_dir(&folder).unwrap();
-        let log_path = format!("/var/lib/docker/containers/{id}/{id}-json.log");
-        let config =
-            json!({ "ID": id, "Name": "/shop", "LogPath": log_path, "Config": { "Image": "shop:1", "Labels": {} } });
-        std::fs::write(folder.join("config.v2.json"), config.to_string()).unwrap();
-        let path = PathBuf::from(format!("{id}-json.log"));
-        let folder = File::open(folder).unwrap();
-        let file = open(&folder, &path);
-        Self { folder, path, file, bytes: 0 }
-    }
-
-    fn line(&mut self, text: &str) {
-        if self.bytes > LOG_BYTES_MAX {
-            self.rotate();
-        }
-        let time = monlight::clock::Timestamp::now().to_string();
-        let mut line = json!({ "log": format!("{text}\n"), "stream": "stdout", "time": time }).to_string();
-        line.push('\n');
-        self.file.write_all(line.as_bytes()).unwrap();
-        self.bytes += line.len() as u64;
-    }
-
-    fn rotate(&mut self) {
-        let named = |number: u32| self.path.with_extension(format!("log.{number}"));
-        let rename = |from: &Path, to: &Path| rustix::fs::renameat(&self.folder, from, &self.folder, to);
-        for number in (1..ROTATED_MAX).rev() {
-            // Not there yet, at first.
-            let _ = rename(&named(number), &named(number + 1));
-        }
-        rename(&self.path, &named(1)).unwrap();
-        self.file = open(&self.folder, &self.path);
-        self.bytes = 0;
-    }
-}
-
-/// Opens a log in a folder, wherever that is by now.
-fn open(folder: &File, path: &Path) -> File {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, path, flags, Mode::from_raw_mode(0o640)).unwrap().into()
 }
 
 /// Writes lines; one that is in the log counts as acknowledged.
