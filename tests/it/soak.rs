@@ -29,8 +29,10 @@ const FLAT_FROM_SECONDS: u64 = 540;
 const GROWTH_MAX: f64 = 1.05;
 /// Of the four programs together, at their peaks.
 const MEMORY_KIB_MAX: u64 = 50_000_000 / 1_024;
-/// How many of the disk's own flushes a write may take, at the 99th percentile.
+/// How many of the disk's own flushes a write may take, at the 99th percentile. A disk whose flushes are quicker than this
+/// is not what a write waits for, and how long it may take is then the bench's to say.
 const FLUSHES_MAX: f64 = 10.0;
+const FLUSH_MS_MIN: f64 = 10.0;
 const SAMPLE_EVERY: Duration = Duration::from_secs(2);
 const WAL_BYTES_MAX: u64 = 16 << 20;
 const ENTRIES_MAX: i64 = 20_000;
@@ -380,7 +382,7 @@ impl Verdict {
             .map(|(name, took)| {
                 let (p50_ms, p99_ms) = (quantile_ms(took, 0.5), quantile_ms(took, 0.99));
                 let slow = format!("{name}: p99 {p99_ms:.1} ms, more than {FLUSHES_MAX} flushes of {flush_ms:.2} ms");
-                self.expect(p99_ms < FLUSHES_MAX * flush_ms, slow);
+                self.expect(p99_ms < FLUSHES_MAX * flush_ms.max(FLUSH_MS_MIN), slow);
                 vec![
                     json!(name),
                     json!(took.len()),
