@@ -54,12 +54,15 @@ const LOOKS: [(usize, &str); 9] = [
     (RELAY, "/metrics"),
 ];
 
+/// A request that is made of a number, and what it is called.
+type Named<N> = (&'static str, fn(N) -> Request);
+
 /// A way to write, and one that takes back or changes what was just written.
 struct Write {
     service: usize,
     every: Duration,
-    first: (&'static str, fn(u64) -> Request),
-    then: Option<(&'static str, fn(i64) -> Request)>,
+    first: Named<u64>,
+    then: Option<Named<i64>>,
 }
 
 const WRITES: [Write; 6] = [
