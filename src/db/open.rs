@@ -74,6 +74,18 @@ pub fn open(settings: &Settings) -> std::result::Result<Opened, String> {
     Ok(Opened { writer, readers: Readers::new(readers, path.clone()) })
 }
 
+/// A database in memory with what `fill` puts into it, for questions that change nothing.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn in_memory(schema: Schema, fill: impl FnOnce(&Connection) -> Result<()>) -> Readers {
+    let filled = || {
+        let mut connection = Connection::open_in_memory()?;
+        schema.migrate(&mut connection, Found::Empty)?;
+        fill(&connection)?;
+        Ok::<_, Error>(connection)
+    };
+    Readers::new(vec![filled().expect("a database in memory has no trouble")], PathBuf::new())
+}
+
 fn writable(settings: &Settings) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&settings.path, flags)?;
