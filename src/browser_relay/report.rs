@@ -237,7 +237,9 @@ mod tests {
 
     #[test]
     fn a_context_leaves_room_for_what_is_around_it_in_the_trackers_report() {
-        let of = |levels: usize| format!(r#"{{"message":"m","context":{}1{}}}"#, r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        let of = |levels: usize| {
+            format!(r#"{{"message":"m","context":{}1{}}}"#, r#"{"a":"#.repeat(levels), "}".repeat(levels))
+        };
         assert!(ErrorReport::parse(of(CONTEXT_LEVELS_MAX).as_bytes(), "shop").is_ok());
         let why = ErrorReport::parse(of(CONTEXT_LEVELS_MAX + 1).as_bytes(), "shop").unwrap_err();
         assert_eq!(why.to_string(), "Field 'context' must nest at most 62 levels");

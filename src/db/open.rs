@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::backup::beside;
-use super::lock::Lock;
+use super::lock::{Lock, private};
 use super::migrate::{Found, Schema};
 use super::readers::Readers;
 use super::writer::{Limit, Writer};
@@ -135,6 +135,7 @@ fn keep_copy(connection: &Connection, path: &Path, schema: &Schema) -> Result<()
     if unfinished.exists() {
         std::fs::remove_file(&unfinished).map_err(storage)?;
     }
+    drop(private(&unfinished).map_err(storage)?);
     connection.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])?;
     let file = std::fs::File::open(&unfinished).map_err(storage)?;
     file.sync_all().map_err(storage)?;

@@ -44,7 +44,11 @@ pub(crate) fn reports(data: &[u8]) {
     for object in [&report.request_headers, &report.extra].into_iter().flatten() {
         assert!(object.len() <= data.len());
         // What is stored is sent to browsers as it is: it must be JSON to other parsers too, and stay so compacted.
-        assert!(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(object).is_ok_and(|_| true) || is_vast(object), "{object}");
+        assert!(
+            serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(object).is_ok_and(|_| true)
+                || is_vast(object),
+            "{object}"
+        );
         assert_eq!(&json::compact(object), object);
     }
     let words = search::words(&report.exception_type, &report.message, &report.traceback);

@@ -59,7 +59,8 @@ pub(crate) fn heads(data: &[u8]) {
         assert!(again.is_none() && path.len() > HEAD_BYTES_MAX - 64 || again == Some(segments), "{path}");
     }
     let pairs = head.query();
-    let query: Vec<String> = pairs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
+    let query: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
     let target = format!("/?{}", query.join("&"));
     let again = request(&target).map(|request| request.query);
     assert!(again.is_none() && target.len() > HEAD_BYTES_MAX - 64 || again == Some(pairs), "{target}");
@@ -119,7 +120,8 @@ fn taken(data: &[u8], step: usize) -> Taken {
 fn packed(data: &[u8], encoding: &str) {
     let unpacked = |bytes_max: usize| {
         let mut charge = Budget::default().charge(CLIENT);
-        let content = decode(Content::Memory(data.to_vec()), Some(encoding), bytes_max, &mut charge, &std::env::temp_dir());
+        let content =
+            decode(Content::Memory(data.to_vec()), Some(encoding), bytes_max, &mut charge, &std::env::temp_dir());
         match content {
             Ok(Content::Memory(bytes)) => Some(bytes),
             _ => None,

@@ -37,7 +37,8 @@ pub(crate) fn lines(data: &[u8]) {
     assert!(whole.iter().map(|entry| entry.message.len()).sum::<usize>() <= 3 * data.len() + 64 * lines.len());
     // A line that is not Docker's has the moment of the line before, which may be another after a restart.
     if lines.iter().all(|line| docker::parse(line).is_some()) {
-        let restart = data.iter().fold(7_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into())) % lines.len();
+        let restart =
+            data.iter().fold(7_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into())) % lines.len();
         let cut = assembled(Format::Docker, &lines, Some(restart));
         assert_eq!(sorted(cut), sorted(whole), "started again before line {restart}");
     }

@@ -47,7 +47,8 @@ fn converted(map: &[u8]) -> Result<(Summary, Blocks)> {
 pub(crate) fn maps(data: &[u8]) {
     if upload::fields(data).is_ok() {
         let mut map = Vec::new();
-        let read = upload::map_content(data, MAP_BYTES_MAX).map(|mut content| std::io::Read::read_to_end(&mut content, &mut map));
+        let read = upload::map_content(data, MAP_BYTES_MAX)
+            .map(|mut content| std::io::Read::read_to_end(&mut content, &mut map));
         // The map's own string may still be malformed; then there is no map.
         if !matches!(read, Ok(Ok(_))) {
             return;
@@ -84,7 +85,10 @@ fn alone(map: &[u8]) {
         };
         let has_source = token.has_source() && token.get_source().is_some_and(|source| !source.is_empty());
         let expected = has_source.then(|| token.get_src());
-        assert!(told == expected || expected.is_some() && told.is_none() && is_nameless(token.get_source()), "{place:?}: {told:?}, {expected:?}");
+        assert!(
+            told == expected || expected.is_some() && told.is_none() && is_nameless(token.get_source()),
+            "{place:?}: {told:?}, {expected:?}"
+        );
     }
 }
 
@@ -138,9 +142,17 @@ pub(crate) fn stacks(data: &[u8]) {
     let rewritten = stack::rewrite(stack, message, |url, line, column| {
         asked += 1;
         let found = urls::best(["/assets/app.js", "https://shop.example/b.js.map", "~/c.js"], url)?;
-        let context = vec![Line { number: line, text: stack.chars().take(300).filter(|letter| !letter.is_control()).collect() }];
+        let context =
+            vec![Line { number: line, text: stack.chars().take(300).filter(|letter| !letter.is_control()).collect() }];
         let function = if column % 2 == 0 { Function::Named("pay".into()) } else { Function::Unknown };
-        Some(Original { source: format!("src/{found}.ts"), line, column, name: Some("total".into()), function, context })
+        Some(Original {
+            source: format!("src/{found}.ts"),
+            line,
+            column,
+            name: Some("total".into()),
+            function,
+            context,
+        })
     });
     assert!(asked <= 50 && rewritten.frames.len() <= asked);
     assert_eq!(rewritten.stack.matches('\n').count(), stack.matches('\n').count(), "a frame is a line");
