@@ -21,6 +21,11 @@ JS := sdk/js
 # The browser package's tests report to the real services, or where these are not built to a receiver of their own.
 NPM_RUN := cd $(JS) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
 PEERS := $(CURDIR)/target/peers
+# Programs of cargo's own that are built here once, and whose versions are ours to choose.
+TOOLS := $(CURDIR)/target/tools
+CARGO_DENY := 0.20.2
+CARGO_FUZZ := 0.13.2
+FUZZ_SECONDS ?= 600
 LITESTREAM := 0.5.17
 PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy strace libfaketime
 DOCKER := $(CURDIR)/target/docker
@@ -34,7 +39,7 @@ TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONL
 # What looks at the interfaces starts the programs at the top by itself.
 LOOK := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
-.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture chaos soak check bench versions clean help \
+.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture chaos soak check deny fuzz bench versions clean help \
 	build chromium tools peers docker
 
 all: build ## Build every service as a static binary at the top
@@ -88,7 +93,7 @@ image: ## Build the images and print their sizes; BINARIES=here takes the binari
 memory: all docker ## Run the images for a minute at the rates that the limits allow, and hold them to their memory
 	MONLIGHT_LOAD_S=60 $(TEST) --test it compose:: -- --nocapture
 
-test: check all $(PYTHON) $(BROWSER) chromium tools peers docker ## Install what the tests need and run all of them against the built binaries
+test: check deny all $(PYTHON) $(BROWSER) chromium tools peers docker ## Install what the tests need and run all of them against the built binaries
 	# The hostile clients, the images, the faults and the soak come by themselves: what they measure should not be the other
 	# tests' load.
 	$(TEST) -- --skip hostile:: --skip compose:: --skip chaos:: --skip soak::
@@ -145,10 +150,25 @@ soak: all $(PYTHON) $(BROWSER) chromium ## Use all four services for SOAK_S seco
 check: $(INTERFACES) ## Format, lints and documentation, warnings being errors
 	@command -v shellcheck >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq shellcheck; } || \
 		{ echo "shellcheck cannot be had here" >&2; [ -z "$$CI" ]; }
-	! command -v shellcheck >/dev/null || shellcheck deploy/*.sh .ci/run
+	! command -v shellcheck >/dev/null || shellcheck deploy/*.sh fuzz/run.sh .ci/run
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
+
+deny: $(TOOLS)/bin/cargo-deny ## Hold every crate, the fuzzer's too, to the licences, bans and sources in deny.toml
+	cargo fetch --locked --quiet
+	cargo fetch --locked --quiet --manifest-path fuzz/Cargo.toml
+	$(TOOLS)/bin/cargo-deny --offline --locked --log-level error check licenses bans sources
+	$(TOOLS)/bin/cargo-deny --offline --locked --log-level error --manifest-path fuzz/Cargo.toml --config deny.toml check licenses bans sources
+
+fuzz: $(TOOLS)/bin/cargo-fuzz $(INTERFACES) ## Fuzz whatever reads bytes of strangers, each target for FUZZ_SECONDS; needs a nightly compiler
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz/run.sh $(TARGETS)
+
+$(TOOLS)/bin/cargo-deny:
+	cargo install --locked --quiet --root $(TOOLS) --version $(CARGO_DENY) cargo-deny
+
+$(TOOLS)/bin/cargo-fuzz:
+	cargo install --locked --quiet --root $(TOOLS) --version $(CARGO_FUZZ) cargo-fuzz
 
 bench: all $(PYTHON) $(JS)/dist/monlight.min.js ## Measure against ceilings taken in the same run
 	$(STATIC) cargo bench --locked --target $(HOST)

@@ -37,8 +37,10 @@ set_version() {
     case $1 in
     services)
         replace Cargo.toml "^version = \"$old\"$" "version = \"$2\""
-        awk -v new="$2" '{ if (last == "name = \"monlight\"" && /^version = /) $0 = "version = \"" new "\""; print; last = $0 }' \
-            Cargo.lock >Cargo.lock.new && cat Cargo.lock.new >Cargo.lock && rm Cargo.lock.new
+        for lock in Cargo.lock fuzz/Cargo.lock; do
+            awk -v new="$2" '{ if (last == "name = \"monlight\"" && /^version = /) $0 = "version = \"" new "\""; print; last = $0 }' \
+                $lock >lock.new && cat lock.new >$lock && rm lock.new
+        done
         grep -q '^## .*(unreleased)$' CHANGELOG.md || fail "CHANGELOG.md has no part that is unreleased"
         replace CHANGELOG.md '^## .*(unreleased)$' "## $2 ($(date -u +%Y-%m-%d))"
         ;;

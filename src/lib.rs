@@ -23,3 +23,7 @@ pub mod browser_relay;
 pub mod error_tracker;
 pub mod log_viewer;
 pub mod metrics_collector;
+
+// layer 4: what the fuzzer and its corpus need of all of them; not in a program that is built to run
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

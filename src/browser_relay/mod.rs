@@ -5,6 +5,8 @@ mod api;
 mod commands;
 mod config;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod import;
 mod maps;
 mod report;

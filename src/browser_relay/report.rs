@@ -19,6 +19,8 @@ const STACK_CHARS_MAX: usize = 64 * 1024;
 const TYPE_DEFAULT: &str = "Error";
 const METRICS_MAX: usize = 1_000;
 const LABELS_MAX: usize = 24;
+/// The tracker takes 64 levels, of which the report and `extra` are two.
+const CONTEXT_LEVELS_MAX: usize = 62;
 
 /// An error report as the error tracker takes it.
 #[derive(Debug, Serialize)]
@@ -67,6 +69,9 @@ impl<'a> ErrorReport<'a> {
             Ok(object.text(name)?.filter(|text| !text.is_empty()).map(|text| cut(text, chars_max)))
         };
         let context = object.object("context")?;
+        if context.is_some_and(|context| !json::nests_within(context, CONTEXT_LEVELS_MAX)) {
+            return Err(Error::field("context", format_args!("must nest at most {CONTEXT_LEVELS_MAX} levels")));
+        }
         let user_id = match context {
             Some(context) => Object::parse(context.as_bytes())?.text_or_number("user_id")?,
             None => None,
@@ -158,6 +163,11 @@ fn point(item: Value) -> std::result::Result<Map<String, Value>, String> {
     if !item.get("value").and_then(Value::as_f64).is_some_and(f64::is_finite) {
         return Err("field 'value' must be a finite number".into());
     }
+    // The collector would refuse it, perhaps long after the page was told that it is queued.
+    let moment = item.get("timestamp").filter(|moment| !moment.is_null());
+    if moment.is_some_and(|moment| moment.as_str().and_then(Timestamp::parse).is_none()) {
+        return Err("field 'timestamp' must be a time such as 2026-01-31T12:00:00Z".into());
+    }
     let labels = match item.remove("labels") {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(labels)) if labels.len() <= LABELS_MAX => labels,
@@ -171,10 +181,14 @@ fn point(item: Value) -> std::result::Result<Map<String, Value>, String> {
 }
 
 fn label((name, value): (String, Value)) -> std::result::Result<(String, Value), String> {
-    if name.chars().count() > NAME_CHARS_MAX {
-        return Err(format!("field 'labels' may have names of at most {NAME_CHARS_MAX} characters"));
+    if !(1..=NAME_CHARS_MAX).contains(&name.chars().count()) {
+        return Err(format!("field 'labels' must have names of 1-{NAME_CHARS_MAX} characters"));
     }
     match value {
+        // Written out, as labels show them, such numbers have hundreds of digits.
+        Value::Number(number) if number.as_f64().is_some_and(|number| number.to_string().len() > NAME_CHARS_MAX) => {
+            Err(format!("field 'labels' may have numbers of at most {NAME_CHARS_MAX} digits"))
+        }
         Value::Array(_) | Value::Object(_) => Err("field 'labels' must hold texts, numbers and booleans".into()),
         Value::String(text) => Ok((name, cut(Cow::Owned(text), NAME_CHARS_MAX).into_owned().into())),
         plain => Ok((name, plain)),
@@ -222,6 +236,16 @@ mod tests {
     }
 
     #[test]
+    fn a_context_leaves_room_for_what_is_around_it_in_the_trackers_report() {
+        let of = |levels: usize| {
+            format!(r#"{{"message":"m","context":{}1{}}}"#, r#"{"a":"#.repeat(levels), "}".repeat(levels))
+        };
+        assert!(ErrorReport::parse(of(CONTEXT_LEVELS_MAX).as_bytes(), "shop").is_ok());
+        let why = ErrorReport::parse(of(CONTEXT_LEVELS_MAX + 1).as_bytes(), "shop").unwrap_err();
+        assert_eq!(why.to_string(), "Field 'context' must nest at most 62 levels");
+    }
+
+    #[test]
     fn points_get_the_labels_that_a_page_must_not_choose() {
         let body = br#"{"metrics":[{"name":"n","type":"counter","value":1,"labels":{"project":"other","a":true},"project":"other"}],
             "url":"https://a/user/7?q#f","session_id":"s"}"#;
@@ -247,6 +271,10 @@ mod tests {
             (r#"{"name":"n","type":"x","value":1}"#, "Item 0: field 'type'"),
             (r#"{"name":"n","type":"gauge","value":"1"}"#, "Item 0: field 'value'"),
             (r#"{"name":"n","type":"gauge","value":1,"labels":{"a":[]}}"#, "Item 0: field 'labels'"),
+            (r#"{"name":"n","type":"gauge","value":1,"labels":{"":1}}"#, "Item 0: field 'labels'"),
+            (r#"{"name":"n","type":"gauge","value":1,"labels":{"a":-1e-300}}"#, "Item 0: field 'labels'"),
+            (r#"{"name":"n","type":"gauge","value":1,"timestamp":7}"#, "Item 0: field 'timestamp'"),
+            (r#"{"name":"n","type":"gauge","value":1,"timestamp":"now"}"#, "Item 0: field 'timestamp'"),
         ] {
             let why = metrics(format!(r#"{{"metrics":[{item}]}}"#).as_bytes(), "shop").unwrap_err().to_string();
             assert!(why.contains(said), "{why}");

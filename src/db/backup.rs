@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use super::lock::Lock;
+use super::lock::{Lock, private};
 use super::migrate::{Found, Schema};
 use super::open::LOCK_WAIT;
 
@@ -67,6 +67,7 @@ fn copy(schema: &Schema, from: &Path, to: &Path) -> Result<u64, String> {
     let named = |why: &dyn std::fmt::Display| format!("cannot copy {}: {why}", from.display());
     let metadata = std::fs::metadata(from).map_err(|why| named(&why))?;
     remove(to)?;
+    drop(private(to).map_err(|why| format!("cannot write {}: {why}", to.display()))?);
     let copied = (|| -> rusqlite::Result<Result<(), String>> {
         let source =
             Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;

@@ -2,6 +2,8 @@
 //! done twice.
 
 use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -20,8 +22,7 @@ impl Lock {
     /// # Errors
     /// One sentence when somebody else holds it, or when the file cannot be opened.
     pub(super) fn take(path: &Path) -> Result<Self, String> {
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let file = opened.map_err(|why| why.to_string())?;
+        let file = private(path).map_err(|why| why.to_string())?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => Err("another program uses it; stop that first".into()),
             // Some network file systems have no locks.
@@ -32,4 +33,10 @@ impl Lock {
             Ok(()) => Ok(Self { _file: file }),
         }
     }
+}
+
+/// Opens a file of a database, and makes one that is missing for its owner alone: it holds what users did when something
+/// broke. Whatever SQLite makes beside it has the same mode.
+pub(super) fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }

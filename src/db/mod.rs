@@ -19,6 +19,8 @@ pub use give_back::give_back;
 pub use marks::{Exported, NoteExported, exported};
 pub use migrate::{Import, Migration, Schema};
 pub use once::{ForgetKeys, Once};
+#[cfg(any(test, fuzzing))]
+pub(crate) use open::in_memory;
 pub use open::{Opened, Settings, Synchronous, open};
 pub use readers::{Reader, Readers};
 pub use sessions::{BeginSession, EndSessions, Session, sessions};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::backup::beside;
-use super::lock::Lock;
+use super::lock::{Lock, private};
 use super::migrate::{Found, Schema};
 use super::readers::Readers;
 use super::writer::{Limit, Writer};
@@ -74,6 +74,18 @@ pub fn open(settings: &Settings) -> std::result::Result<Opened, String> {
     Ok(Opened { writer, readers: Readers::new(readers, path.clone()) })
 }
 
+/// A database in memory with what `fill` puts into it, for questions that change nothing.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn in_memory(schema: Schema, fill: impl FnOnce(&Connection) -> Result<()>) -> Readers {
+    let filled = || {
+        let mut connection = Connection::open_in_memory()?;
+        schema.migrate(&mut connection, Found::Empty)?;
+        fill(&connection)?;
+        Ok::<_, Error>(connection)
+    };
+    Readers::new(vec![filled().expect("a database in memory has no trouble")], PathBuf::new())
+}
+
 fn writable(settings: &Settings) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&settings.path, flags)?;
@@ -123,6 +135,7 @@ fn keep_copy(connection: &Connection, path: &Path, schema: &Schema) -> Result<()
     if unfinished.exists() {
         std::fs::remove_file(&unfinished).map_err(storage)?;
     }
+    drop(private(&unfinished).map_err(storage)?);
     connection.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])?;
     let file = std::fs::File::open(&unfinished).map_err(storage)?;
     file.sync_all().map_err(storage)?;

@@ -127,6 +127,21 @@ fn files_of_others_are_left_alone_and_those_of_the_original_are_copied_first() {
 }
 
 #[test]
+fn what_is_made_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = Folder::new("private");
+    let settings = folder.settings(SCHEMA);
+    let database = open(&settings).unwrap();
+    database.writer.run(Insert(1)).unwrap();
+    super::super::backup(&SCHEMA, &settings.path, &folder.0.join("copy.db")).unwrap();
+    for name in ["test.db", "test.db-wal", "test.db-shm", "copy.db"] {
+        let mode = std::fs::metadata(folder.0.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
 fn a_limit_keeps_the_pages_in_use_within_bounds() {
     struct Fill(i64);
     impl Command for Fill {

@@ -50,7 +50,7 @@ fn hours(request: &Request) -> i64 {
     request.query_number("hours", 0, 0..=HOURS_MAX)
 }
 
-fn filter(request: &Request) -> Result<Filter> {
+pub(super) fn filter(request: &Request) -> Result<Filter> {
     let text = |name| request.query(name).map(str::to_owned);
     Ok(Filter {
         project: text("project"),

@@ -6,6 +6,8 @@ mod commands;
 mod config;
 mod export;
 mod fingerprint;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod import;
 mod location;
 mod report;

@@ -123,8 +123,14 @@ pub fn text(body: &[u8]) -> Result<&str> {
     if text.trim_ascii().is_empty() {
         return Err(Error::Invalid("The body is empty; JSON is expected".into()));
     }
-    check(text)?;
+    check(text, DEPTH_MAX)?;
     Ok(text)
+}
+
+/// Whether a JSON text nests at most so many levels, so that it may become part of another.
+#[must_use]
+pub fn nests_within(json: &str, levels: usize) -> bool {
+    check(json, levels).is_ok()
 }
 
 /// A valid JSON text without the blanks between its tokens.
@@ -195,7 +201,7 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
 
 /// Walks over the text once and refuses what would hurt later: nesting that exhausts somebody's stack, and escapes
 /// that no text in a database or in strict JSON may hold. Whether it is JSON at all is the parser's to say.
-fn check(text: &str) -> Result<()> {
+fn check(text: &str, depth_max: usize) -> Result<()> {
     let bytes = text.as_bytes();
     let (mut depth, mut at) = (0usize, 0usize);
     // Two loops over what says nothing, which is nearly all of it, are twice as fast as one that asks where it is.
@@ -206,8 +212,8 @@ fn check(text: &str) -> Result<()> {
             b'"' => at = text_end(bytes, at)?,
             b'{' | b'[' => {
                 depth += 1;
-                if depth > DEPTH_MAX {
-                    return Err(Error::Invalid(format!("The body nests deeper than {DEPTH_MAX} levels")));
+                if depth > depth_max {
+                    return Err(Error::Invalid(format!("The body nests deeper than {depth_max} levels")));
                 }
             }
             _ => depth = depth.saturating_sub(1),

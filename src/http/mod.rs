@@ -9,6 +9,8 @@ mod budget;
 mod connection;
 mod door;
 mod doorstep;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gate;
 pub mod json;
 mod keys;

@@ -10,6 +10,8 @@ mod export;
 mod files;
 mod follow;
 mod follower;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hub;
 mod import;
 mod ring;

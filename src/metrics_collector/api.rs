@@ -77,8 +77,17 @@ pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Respon
         #[serde(skip_serializing_if = "Option::is_none")]
         groups: Option<Vec<Group>>,
     }
+    let (query, window) = query(request, Timestamp::now())?;
+    let (data, groups) = store::buckets(&*collector.core.readers.lend()?, &query)?;
+    let groups = query.group_by.is_some().then_some(groups);
+    let (name, resolution) = (query.name.as_str(), query.resolution.name());
+    Ok(Response::json(200, &Answer { name, resolution, period: window.period(), data, groups }))
+}
+
+/// What a request for buckets asks for.
+pub(super) fn query(request: &Request, now: Timestamp) -> Result<(Query, Window<'_>)> {
     let name = request.query("name").ok_or_else(|| Error::field("name", "is required"))?;
-    let window = Window::read(request, Timestamp::now())?;
+    let window = Window::read(request, now)?;
     let resolution = match request.query("resolution") {
         Some("minute") => Resolution::Minute,
         Some("hour") => Resolution::Hour,
@@ -94,10 +103,7 @@ pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Respon
         group_by: request.query("group_by").map(str::to_owned),
         fields: request.query("fields").map_or(Ok(Fields::ALL), Fields::named)?,
     };
-    let (data, groups) = store::buckets(&*collector.core.readers.lend()?, &query)?;
-    let groups = query.group_by.is_some().then_some(groups);
-    let resolution = resolution.name();
-    Ok(Response::json(200, &Answer { name, resolution, period: window.period(), data, groups }))
+    Ok((query, window))
 }
 
 /// `GET /api/dashboard`

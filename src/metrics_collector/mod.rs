@@ -8,6 +8,8 @@ mod cumulative;
 mod dashboard;
 mod exposed;
 mod federate;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod host;
 mod import;
 mod points;

@@ -10,6 +10,10 @@ const SMALLEST: f64 = 9.313_225_746_154_785e-10;
 const LARGEST: f64 = 1.152_921_504_606_847e18;
 /// The first byte of an encoded sketch, for formats to come.
 const FORMAT: u8 = 1;
+/// The bucket of [`SMALLEST`] at the lowest, which lies on a boundary, and that of [`LARGEST`].
+const INDICES: std::ops::RangeInclusive<i32> = -961..=1_919;
+/// Values that one sketch counts: as many as f64 holds exactly, and far from where counts of merged ones overflow.
+const COUNT_MAX: u64 = 1 << 53;
 
 /// Indices with their counts, sorted: a few dozen as a rule, which a tree would only spread over memory.
 type Buckets = Vec<(i32, u64)>;
@@ -101,7 +105,7 @@ impl Sketch {
         bytes
     }
 
-    /// Reads what [`Sketch::encode`] wrote; `None` for anything else.
+    /// Reads what [`Sketch::encode`] wrote; `None` for anything else, such as what a damaged disk made of it.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(&[FORMAT])?;
         let mut sketch = Self { zeros: pull(&mut rest)?, ..Self::default() };
@@ -112,11 +116,13 @@ impl Sketch {
             buckets.reserve_exact((rest.len() / 2).min(usize::try_from(count).ok()?));
             for _ in 0..count {
                 index = index.checked_add(i32::try_from(unzigzag(pull(&mut rest)?)).ok()?)?;
-                let sorted = buckets.last().is_none_or(|(last, _)| *last < index);
-                buckets.push(sorted.then_some((index, pull(&mut rest)?))?);
+                let fits = INDICES.contains(&index) && buckets.last().is_none_or(|(last, _)| *last < index);
+                buckets.push(fits.then_some((index, pull(&mut rest)?))?);
             }
         }
-        rest.is_empty().then_some(sketch)
+        let counts = sketch.positive.iter().chain(&sketch.negative).map(|(_, count)| *count);
+        let fits = counts.fold(sketch.zeros, u64::saturating_add) <= COUNT_MAX;
+        (rest.is_empty() && fits).then_some(sketch)
     }
 }
 
@@ -247,6 +253,20 @@ mod tests {
             let sketch = sketch(&finite);
             prop_assert_eq!(sketch.count(), finite.len() as u64);
             prop_assert!(sketch.positive.iter().chain(&sketch.negative).all(|(index, _)| (-961..1_920).contains(index)));
+        }
+    }
+
+    #[test]
+    fn what_nothing_could_have_counted_is_no_sketch() {
+        let sketch = |positive: Buckets, zeros| Sketch { zeros, positive, negative: Vec::new() };
+        for (sketch, is_one) in [
+            (sketch(vec![(*INDICES.start(), 1), (*INDICES.end(), COUNT_MAX - 1)], 0), true),
+            (sketch(vec![(*INDICES.end() + 1, 1)], 0), false),
+            (sketch(vec![(i32::MIN, 1)], 0), false),
+            (sketch(vec![(0, COUNT_MAX)], 1), false),
+            (sketch(vec![(0, u64::MAX)], u64::MAX), false),
+        ] {
+            assert_eq!(Sketch::decode(&sketch.encode()).is_some(), is_one, "{sketch:?}");
         }
     }
 

@@ -10,6 +10,7 @@ mod collector_keys;
 mod connections;
 mod errors;
 mod groups;
+mod headers;
 mod health;
 mod json;
 mod keys;

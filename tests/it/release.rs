@@ -7,9 +7,10 @@ use crate::harness::{Folder, skip};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What has a version in it, and what sets it.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "Cargo.toml",
     "Cargo.lock",
+    "fuzz/Cargo.lock",
     "CHANGELOG.md",
     "sdk/python/src/monlight/_version.py",
     "sdk/js/package.json",
@@ -69,7 +70,7 @@ fn a_release_is_one_commit_and_its_tags() {
     let changed = String::from_utf8(git(&folder, &["show", "--stat", "--format=%s"]).stdout).unwrap();
     assert!(
         changed.contains("Release services 77.9.0")
-            && changed.contains("3 files changed, 3 insertions(+), 3 deletions(-)"),
+            && changed.contains("4 files changed, 4 insertions(+), 4 deletions(-)"),
         "{changed}"
     );
     let changelog = std::fs::read_to_string(at("CHANGELOG.md")).unwrap();

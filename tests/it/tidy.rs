@@ -17,7 +17,7 @@ const SERVICES: [(&str, &str, &str); 4] = [
 ];
 
 /// Each part of the library and its layer. A part names only parts of lower layers.
-const LAYERS: [(&str, u32); 14] = [
+const LAYERS: [(&str, u32); 15] = [
     ("background", 0),
     ("clock", 0),
     ("env", 0),
@@ -32,6 +32,7 @@ const LAYERS: [(&str, u32); 14] = [
     ("error_tracker", 3),
     ("log_viewer", 3),
     ("metrics_collector", 3),
+    ("fuzz", 4),
 ];
 
 /// What only one folder may name, each with the reason for it.

@@ -44,6 +44,8 @@ struct Part {
     /// How many there are in this part, and before it.
     sources: u32,
     names: u32,
+    /// Contents, those that are null included.
+    contents: u32,
     sources_before: u32,
     names_before: u32,
     root: String,
@@ -219,6 +221,10 @@ impl Outline {
         if !offset || !map {
             return Err(invalid("Each section of the source map must have an 'offset' and a 'map'"));
         }
+        if part.contents > part.sources {
+            // What is too much would be taken for that of the next section's sources.
+            return Err(invalid("A section of the source map has more 'sourcesContent' than 'sources'"));
+        }
         self.push(part)
     }
 
@@ -268,14 +274,14 @@ impl Outline {
             "sourcesContent" if !json.null()? => {
                 once(&mut seen.contents, member)?;
                 require(json, b'[', member, "an array")?;
-                let mut source = self.sources;
                 json.array(|json| {
-                    source += 1;
+                    let source = self.sources + part.contents;
+                    part.contents += 1;
                     if json.null()? {
                         return Ok(());
                     }
                     require(json, b'"', "sourcesContent", "an array of strings")?;
-                    let mut content = content::Writer::new(source - 1);
+                    let mut content = content::Writer::new(source);
                     json.string(|chunk| content.feed(chunk, put))?;
                     self.contents += 1;
                     if self.contents > SOURCES_MAX {

@@ -283,6 +283,10 @@ fn what_is_no_map_is_refused_in_one_sentence() {
         json!({"offset": {"line": line, "column": 0},
         "map": {"version": 3, "sources": [], "mappings": ""}})
     };
+    let more = json!({"offset": {"line": 0, "column": 0},
+        "map": {"version": 3, "sources": ["a"], "sourcesContent": ["a", "b"], "mappings": ""}});
+    let more = json!({"version": 3, "sections": [more, section(1)]}).to_string();
+    assert!(refusal(&more).contains("more 'sourcesContent' than 'sources'"));
     let unsorted = json!({"version": 3, "sections": [section(1), section(0)]}).to_string();
     assert!(refusal(&unsorted).contains("sorted by their offset"));
     let open = "{\"version\":3,\"sections\":[{\"offset\":{\"line\":0,\"column\":0},\"map\":";

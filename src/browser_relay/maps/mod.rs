@@ -25,6 +25,8 @@ mod content;
 mod convert_tests;
 #[cfg(test)]
 mod corpus;
+#[cfg(any(test, fuzzing))]
+pub(in crate::browser_relay) mod fuzz;
 mod json;
 #[cfg(test)]
 mod json_tests;

@@ -1,0 +1,89 @@
+//! Everything here that reads the bytes of strangers, as one function each that asserts what must hold of it.
+//!
+//! `make fuzz` runs them by cargo-fuzz, which needs a nightly compiler; the tests below run them on the corpus in
+//! `fuzz/corpus`, which has what was found besides examples to begin with. Neither is part of a program.
+
+use crate::{browser_relay, error_tracker, http, log_viewer, metrics_collector};
+
+/// A name, which is also that of the target in `fuzz/targets` and of its folder in the corpus, and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Each of them.
+pub const TARGETS: &[Target] = &[
+    ("addresses", http::fuzz::addresses),
+    ("containers", log_viewer::fuzz::containers),
+    ("error_queries", error_tracker::fuzz::queries),
+    ("error_reports", error_tracker::fuzz::reports),
+    ("http_bodies", http::fuzz::bodies),
+    ("http_heads", http::fuzz::heads),
+    ("log_lines", log_viewer::fuzz::lines),
+    ("log_queries", log_viewer::fuzz::queries),
+    ("metric_points", metrics_collector::fuzz::batches),
+    ("metric_queries", metrics_collector::fuzz::queries),
+    ("moments", log_viewer::fuzz::moments),
+    ("page_reports", page_reports),
+    ("sketches", metrics_collector::fuzz::sketches),
+    ("source_maps", browser_relay::fuzz::maps),
+    ("sources", browser_relay::fuzz::sources),
+    ("stacks", browser_relay::fuzz::stacks),
+];
+
+/// What pages send: what the relay takes, whoever it goes on to takes as well. It may have been answered by then.
+fn page_reports(data: &[u8]) {
+    let [error, metrics] = browser_relay::fuzz::forwarded(data);
+    for (body, taken) in [
+        (error.ok(), error_tracker::fuzz::takes as fn(&[u8]) -> Result<(), crate::error::Error>),
+        (metrics.ok(), metrics_collector::fuzz::takes),
+    ] {
+        let Some(body) = body else { continue };
+        assert_eq!(taken(&body), Ok(()), "{}", String::from_utf8_lossy(&body));
+    }
+}
+
+/// Runs one of them.
+///
+/// # Panics
+/// When something does not hold, and for a name that none has.
+pub fn run(name: &str, data: &[u8]) {
+    let (_, target) = TARGETS.iter().find(|(target, _)| *target == name).expect("a target has this name");
+    target(data);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn files(folder: &str) -> Vec<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder);
+        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+
+    fn stems(files: &[PathBuf]) -> BTreeSet<&str> {
+        files.iter().map(|file| file.file_stem().unwrap().to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn every_target_has_a_corpus_and_a_program() {
+        let names: BTreeSet<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(stems(&files("targets")), names);
+        assert_eq!(stems(&files("corpus")), names);
+    }
+
+    #[test]
+    fn what_must_hold_does_of_the_whole_corpus() {
+        for (name, target) in TARGETS {
+            let corpus = files(&format!("corpus/{name}"));
+            assert!(!corpus.is_empty(), "{name}");
+            for file in corpus {
+                let data = std::fs::read(&file).unwrap();
+                let held = std::panic::catch_unwind(|| target(&data));
+                assert!(held.is_ok(), "{}", file.display());
+            }
+        }
+    }
+}
