@@ -22,8 +22,8 @@ pub use export::{Export, Exports, Outgoing};
 pub use exposition::{Exposition, escaped};
 pub use health::{Fact, Quantity, routes};
 pub use web::{File, Web, file};
-pub(crate) use web::{interface, packed};
-pub use write::{change, ingest};
+pub(crate) use web::{description, interface, packed};
+pub use write::{change, idempotency_key, ingest};
 
 use crate::background::{Job, Jobs};
 use crate::db::{self, Opened, Readers, Schema, Writer};
