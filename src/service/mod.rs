@@ -3,6 +3,8 @@
 
 mod allocator;
 mod common;
+#[cfg(test)]
+mod description_tests;
 mod export;
 mod exposition;
 mod health;
@@ -18,6 +20,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub use common::{Common, Defaults, variables};
+#[cfg(test)]
+pub(crate) use description_tests::hold;
 pub use export::{Export, Exports, Outgoing};
 pub use exposition::{Exposition, escaped};
 pub use health::{Fact, Quantity, routes};
