@@ -31,6 +31,7 @@ mod log_fixtures;
 mod log_tail;
 mod logs;
 mod notify;
+mod openapi;
 mod prometheus;
 mod proxies;
 mod python;
