@@ -3,7 +3,7 @@
 ARG NODE_IMAGE=node:22-bookworm-slim
 ARG RUST_IMAGE=rust:1.91-bookworm
 
-# The web interfaces and the browser package, as the programs carry them inside.
+# The web interfaces, the browser package and the OpenAPI documents, as the programs carry them inside.
 FROM ${NODE_IMAGE} AS interfaces
 WORKDIR /src
 COPY sdk/js/package.json sdk/js/package-lock.json sdk/js/
@@ -11,6 +11,8 @@ COPY static/package.json static/package-lock.json static/
 RUN for folder in sdk/js static; do (cd $folder && npm ci --no-audit --no-fund --loglevel error) || exit 1; done
 COPY sdk/js sdk/js
 COPY static static
+COPY openapi openapi
+COPY Cargo.toml ./
 RUN for folder in sdk/js static; do (cd $folder && npm run --silent build) || exit 1; done
 
 FROM ${RUST_IMAGE} AS builder

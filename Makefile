@@ -39,7 +39,7 @@ TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONL
 # What looks at the interfaces starts the programs at the top by itself.
 LOOK := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
-.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture chaos soak check deny fuzz bench versions clean help \
+.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture schemathesis chaos soak check deny fuzz bench versions clean help \
 	build chromium tools peers docker
 
 all: build ## Build every service as a static binary at the top
@@ -49,7 +49,7 @@ all: build ## Build every service as a static binary at the top
 build: $(INTERFACES)
 	$(STATIC) cargo build --release --locked --bins --target $(HOST)
 
-$(INTERFACES): $(JS)/dist/monlight.min.js static/node_modules/.package-lock.json $(shell find static -name node_modules -prune -o -name dist -prune -o -type f -print)
+$(INTERFACES): $(JS)/dist/monlight.min.js static/node_modules/.package-lock.json $(shell find static -name node_modules -prune -o -name dist -prune -o -type f -print) $(wildcard openapi/*.json) Cargo.toml
 	cd static && npm run --silent check && npm run --silent build
 
 static/node_modules/.package-lock.json: static/package.json static/package-lock.json
@@ -140,6 +140,12 @@ pythons: all ## Test the Python package with each interpreter in PYTHONS and the
 
 torture: all ## Follow 200 logs to which everything happens; `test` has 20 of them
 	MONLIGHT_TORTURE_RUNS=200 $(TEST) --test it torture -- --nocapture
+
+# `test` asks each operation 25 random things, the same every time.
+EXAMPLES ?= 500
+SEED ?= $(shell date +%s)
+schemathesis: all $(PYTHON) ## Ask the services what their OpenAPI documents allow and do not; EXAMPLES= and SEED= say how much and what
+	MONLIGHT_EXAMPLES=$(EXAMPLES) MONLIGHT_SEED=$(SEED) $(TEST) --test it openapi:: -- --nocapture --test-threads 1
 
 chaos: all peers ## Let everything go wrong under load, and count what was acknowledged; MONLIGHT_CHAOS= names one fault
 	MONLIGHT_FIGURES=$(FIGURES) $(TEST) --test it chaos:: -- --nocapture

@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { describe } from "./openapi.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const TITLES = { "error-tracker": "Errors", "log-viewer": "Logs", "metrics-collector": "Metrics" };
@@ -22,6 +23,11 @@ async function pack(folder, name, content) {
   await writeFile(join(folder, `${name}.gz`), gzip);
   await writeFile(join(folder, `${name}.br`), brotli);
   return [bytes.length, gzip.length, brotli.length];
+}
+
+// What each service says of itself.
+for (const service of ["browser-relay", ...Object.keys(TITLES)]) {
+  await pack(join(HERE, "dist", service), "openapi.json", await describe(service, service in TITLES));
 }
 
 // What the relay gives to pages.

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::http::json::Object;
 use crate::http::{Request, Responder, Response};
 use crate::random;
+use crate::service;
 
 /// `POST /api/browser/errors`
 pub(super) fn errors(relay: &Relay, request: &Request, responder: Responder) {
@@ -48,12 +49,8 @@ fn forward(relay: &Relay, kind: Kind, request: &Request, body: Result<Vec<u8>>, 
 
 /// The key that a report counts once by: the page's own, made the public key's own, or one of ours.
 fn idempotency_key(request: &Request) -> Result<String> {
-    match request.header("idempotency-key") {
-        Some(given) if (1..=64).contains(&given.len()) => {
-            let own = [request.principal().name.as_bytes(), b" ", given].concat();
-            Ok(format!("{:x}", md5::compute(own)))
-        }
-        Some(_) => Err(Error::Invalid("Header 'Idempotency-Key' must be 1-64 characters".into())),
+    match service::idempotency_key(request)? {
+        Some(given) => Ok(format!("{:x}", md5::compute(format!("{} {given}", request.principal().name)))),
         None => random::hexadecimal(128),
     }
 }

@@ -23,7 +23,7 @@ use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Body, Method, PublicKeys, Request, Responder, Route, Rule, Scope};
-use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State};
+use crate::service::{self, Common, Core, Fact, Failure, File, Quantity, Running, Service, State};
 use commands::SeedKeys;
 use config::Config;
 use forward::{FORWARDERS, Forward};
@@ -48,7 +48,7 @@ const SCHEMA: Schema = Schema {
 };
 
 /// The browser package, so that a page needs one script tag and nothing from a third party.
-const SDK: service::File = service::packed!(
+const SDK: File = service::packed!(
     "/monlight.min.js",
     "text/javascript; charset=utf-8",
     OF_LIBRARIES,
@@ -56,10 +56,13 @@ const SDK: service::File = service::packed!(
     "monlight.min.js"
 );
 
+/// What it says of itself.
+const DESCRIPTION: File = service::description!("browser-relay");
+
 /// The browser relay's routes.
-fn routes(map_bytes_max: usize) -> Vec<Route<Relay>> {
+fn routes(map_bytes_max: usize, metrics_open: bool) -> Vec<Route<Relay>> {
     let (read, admin) = (Access::Key(Scope::Read), Access::Key(Scope::Admin));
-    vec![
+    let own = vec![
         post("/api/browser/errors", Access::Visitors, api::errors),
         post("/api/browser/metrics", Access::Visitors, api::metrics),
         Route::get("/api/dsn-keys", admin, api::keys),
@@ -70,7 +73,8 @@ fn routes(map_bytes_max: usize) -> Vec<Route<Relay>> {
         Route::get("/api/source-maps/verify", read, source_maps::verify),
         delete("/api/source-maps/{id}", source_maps::remove),
         service::file(&SDK),
-    ]
+    ];
+    own.into_iter().chain(service::routes(metrics_open, &DESCRIPTION)).collect()
 }
 
 /// A function that sees to it that a request is answered.
@@ -113,8 +117,7 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     env.finish().map_err(Failure::Settings)?;
     let keys = Arc::<PublicKeys>::default();
     common.let_in(Arc::clone(&keys), config.origins);
-    let mut routes = routes(config.map_bytes_max);
-    routes.extend(service::routes(common.metrics_open));
+    let routes = routes(config.map_bytes_max, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-browser-relay", SCHEMA, retention::shrink)?;
     let refused = |why: crate::error::Error| Failure::Start(format!("cannot start: {why}"));
     let (writer, readers) = (database.writer.clone(), database.readers.clone());
@@ -161,5 +164,15 @@ impl State for Relay {
             *known = found;
         }
         known.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_of_these_routes() {
+        service::hold(&DESCRIPTION, &[], &routes(5, false));
     }
 }

@@ -20,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Common, Core, Export, Fact, Failure, Quantity, Running, Service, State, Web};
+use crate::service::{self, Common, Core, Export, Fact, Failure, File, Quantity, Running, Service, State, Web};
 use config::Config;
 
 /// The program.
@@ -39,10 +39,16 @@ const SCHEMA: Schema = Schema {
     import: Some(import::IMPORT),
 };
 
+/// What it says of itself.
+const DESCRIPTION: File = service::description!("error-tracker");
+
+/// The files of its interface, which are no part of what it describes: they are for its own pages alone.
+const INTERFACE: &[File] = service::interface!("error-tracker");
+
 /// The error tracker's routes.
-fn routes() -> Vec<Route<Tracker>> {
+fn routes(web: Web, metrics_open: bool) -> Vec<Route<Tracker>> {
     let (read, admin) = (Access::Key(Scope::Read), Scope::Admin);
-    vec![
+    let own = vec![
         service::ingest("/api/errors", api::report),
         Route::get("/api/errors", read, api::list),
         Route::get("/api/errors/{id}", read, api::detail),
@@ -51,7 +57,8 @@ fn routes() -> Vec<Route<Tracker>> {
         Route::get("/api/variants", read, api::variants),
         Route::get("/api/alerts", read, api::alert_history),
         service::change("/api/test-alert", admin, api::test_alert),
-    ]
+    ];
+    own.into_iter().chain(service::routes(metrics_open, &DESCRIPTION)).chain(web.routes(INTERFACE)).collect()
 }
 
 /// What the handlers work on.
@@ -72,9 +79,7 @@ fn start(mut env: Env<'_>) -> Result<Running, Failure> {
     let (common, config) = (Common::read(&mut env), Config::read(&mut env));
     let web = Web::read(&mut env, SERVICE.name);
     env.finish().map_err(Failure::Settings)?;
-    let mut routes = routes();
-    routes.extend(service::routes(common.metrics_open));
-    routes.extend(web.routes(service::interface!("error-tracker")));
+    let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-error-tracker", SCHEMA, retention::shrink)?;
     let Config { retention, groups_max, alerts, notifier, export } = config;
     export.prepare(&database)?;
@@ -121,5 +126,17 @@ impl State for Tracker {
 
     fn warnings(&self) -> Vec<String> {
         self.export.warning().into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_of_these_routes() {
+        let variables = config::variables();
+        let web = Web::read(&mut Env::new(&variables, |_| None), SERVICE.name);
+        service::hold(&DESCRIPTION, INTERFACE, &routes(web, false));
     }
 }

@@ -172,6 +172,12 @@ impl Gate {
         let found = find(&self.rules, head.method(), &segments);
         let access = match &found {
             Found::Route(index, _) => Some(self.rules[*index].access),
+            // What everybody may know of: another method needs no key to hear that it is the wrong one.
+            Found::OtherMethods(_)
+                if self.rules.iter().all(|rule| rule.access.scope().is_none() || !fits(rule, &segments)) =>
+            {
+                Some(Access::Open)
+            }
             Found::OtherMethods(_) | Found::Nothing => None,
         };
         let open = access == Some(Access::Open);

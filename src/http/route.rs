@@ -97,12 +97,18 @@ pub(super) enum Found {
     Nothing,
 }
 
-/// Looks `segments` up in the table.
+/// Looks `segments` up in the table. A path that a rule has as it stands is no other rule's, whatever could stand there.
 pub(super) fn find(rules: &[Rule], method: &Method, segments: &[String]) -> Found {
     let wanted = if *method == Method::Head { &Method::Get } else { method };
-    let mut others = Vec::new();
+    let mut fitting: Vec<(usize, &Rule, Params)> = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
-        let Some(params) = fit(rule.path, segments) else { continue };
+        fitting.extend(fit(rule.path, segments).map(|params| (index, rule, params)));
+    }
+    if fitting.iter().any(|(_, _, params)| params.is_empty()) {
+        fitting.retain(|(_, _, params)| params.is_empty());
+    }
+    let mut others = Vec::new();
+    for (index, rule, params) in fitting {
         if rule.method == *wanted {
             return Found::Route(index, params);
         }
@@ -149,6 +155,8 @@ mod tests {
             rule(Method::Post, "/api/errors"),
             rule(Method::Get, "/api/errors/{id}"),
             rule(Method::Post, "/api/errors/{id}/resolve"),
+            rule(Method::Get, "/api/errors/all"),
+            rule(Method::Delete, "/api/errors/{id}"),
             rule(Method::Get, "/"),
         ];
         let find = |method: Method, path: &str| {
@@ -160,6 +168,8 @@ mod tests {
         assert_eq!(find(Method::Post, "/api/errors/ü/resolve"), Found::Route(3, vec![("id", "ü".into())]));
         assert_eq!(find(Method::Get, "/"), Found::Route(4, vec![]));
         assert_eq!(find(Method::Delete, "/api/errors"), Found::OtherMethods("GET, HEAD, POST".into()));
+        assert_eq!(find(Method::Get, "/api/errors/all"), Found::Route(4, vec![]));
+        assert_eq!(find(Method::Delete, "/api/errors/all"), Found::OtherMethods("GET, HEAD".into()));
         for path in ["/api", "/api/errors/", "/api/errors/7/", "/api/errors/7/resolve/x", "//api/errors", "/API/errors"]
         {
             assert_eq!(find(Method::Get, path), Found::Nothing, "{path}");

@@ -31,7 +31,7 @@ use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::error::Result;
 use crate::http::{Access, Body, Method, Request, Responder, Route, Rule, Scope};
-use crate::service::{self, Common, Core, Export, Fact, Failure, Quantity, Running, Service, State, Web};
+use crate::service::{self, Common, Core, Export, Fact, Failure, File, Quantity, Running, Service, State, Web};
 use config::{Config, Limits};
 use follow::Overview;
 use hub::Hub;
@@ -52,8 +52,14 @@ const SCHEMA: Schema = Schema {
     import: Some(import::IMPORT),
 };
 
+/// What it says of itself.
+const DESCRIPTION: File = service::description!("log-viewer");
+
+/// The files of its interface, which are no part of what it describes: they are for its own pages alone.
+const INTERFACE: &[File] = service::interface!("log-viewer");
+
 /// The log viewer's routes.
-fn routes() -> Vec<Route<LogViewer>> {
+fn routes(web: Web, metrics_open: bool) -> Vec<Route<LogViewer>> {
     let read = Access::Key(Scope::Read);
     let stream = |path, answer: fn(&LogViewer, &Request, Responder)| {
         // A browser's EventSource sends no headers of one's own.
@@ -61,7 +67,7 @@ fn routes() -> Vec<Route<LogViewer>> {
         let rule = Rule { method: Method::Get, path, access, body: Body::None };
         Route::deferred(rule, Box::new(move |viewer, request, responder| answer(viewer, &request, responder)))
     };
-    vec![
+    let own = vec![
         Route::get("/api/logs", read, api::list),
         stream("/api/logs/tail", streams::tail),
         stream("/api/logs/export", streams::export),
@@ -71,7 +77,8 @@ fn routes() -> Vec<Route<LogViewer>> {
         Route::get("/api/stats", read, api::stats),
         Route::get("/api/logs/histogram", read, api::histogram),
         Route::get("/api/logs/{id}/context", read, api::context),
-    ]
+    ];
+    own.into_iter().chain(service::routes(metrics_open, &DESCRIPTION)).chain(web.routes(INTERFACE)).collect()
 }
 
 /// What the handlers work on.
@@ -95,9 +102,7 @@ fn start(mut env: Env<'_>) -> std::result::Result<Running, Failure> {
     let export = Export::read(&mut env, "monlight_logs");
     let web = Web::read(&mut env, SERVICE.name);
     env.finish().map_err(Failure::Settings)?;
-    let mut routes = routes();
-    routes.extend(service::routes(common.metrics_open));
-    routes.extend(web.routes(service::interface!("log-viewer")));
+    let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-log-viewer", SCHEMA, commands::shrink)?;
     export.prepare(&database)?;
     let limits = config.limits;
@@ -162,5 +167,17 @@ impl State for LogViewer {
 
     fn warnings(&self) -> Vec<String> {
         self.overview().troubles.iter().cloned().chain(self.export.warning()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_of_these_routes() {
+        let variables = config::variables();
+        let web = Web::read(&mut Env::new(&variables, |_| None), SERVICE.name);
+        service::hold(&DESCRIPTION, INTERFACE, &routes(web, false));
     }
 }

@@ -34,7 +34,7 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::export::Trouble;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Common, Core, Fact, Failure, Quantity, Running, Service, State, Web};
+use crate::service::{self, Common, Core, Fact, Failure, File, Quantity, Running, Service, State, Web};
 use commands::Reader;
 use config::{Config, Retention};
 
@@ -59,10 +59,16 @@ const SCHEMA: Schema = Schema {
     import: Some(import::IMPORT),
 };
 
+/// What it says of itself.
+const DESCRIPTION: File = service::description!("metrics-collector");
+
+/// The files of its interface, which are no part of what it describes: they are for its own pages alone.
+const INTERFACE: &[File] = service::interface!("metrics-collector");
+
 /// The metrics collector's routes.
-fn routes() -> Vec<Route<Collector>> {
+fn routes(web: Web, metrics_open: bool) -> Vec<Route<Collector>> {
     let read = Access::Key(Scope::Read);
-    vec![
+    let own = vec![
         service::ingest("/api/metrics", api::report),
         Route::get("/api/metrics", read, api::buckets),
         Route::get("/api/metrics/names", read, api::names),
@@ -71,7 +77,8 @@ fn routes() -> Vec<Route<Collector>> {
         Route::get("/api/projects", read, api::projects),
         Route::get("/api/dashboard", read, api::dashboard),
         Route::get("/federate", read, federate::federate),
-    ]
+    ];
+    own.into_iter().chain(service::routes(metrics_open, &DESCRIPTION)).chain(web.routes(INTERFACE)).collect()
 }
 
 /// What the handlers work on.
@@ -91,9 +98,7 @@ fn start(mut env: Env<'_>) -> std::result::Result<Running, Failure> {
     let (common, mut config) = (Common::read(&mut env), Config::read(&mut env));
     let web = Web::read(&mut env, SERVICE.name);
     env.finish().map_err(Failure::Settings)?;
-    let mut routes = routes();
-    routes.extend(service::routes(common.metrics_open));
-    routes.extend(web.routes(service::interface!("metrics-collector")));
+    let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-metrics-collector", SCHEMA, commands::shrink)?;
     let remote_write = config.remote_write.take();
     if remote_write.is_none() {
@@ -175,5 +180,17 @@ impl Collector {
             ]);
         }
         Ok(facts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_of_these_routes() {
+        let variables = config::variables();
+        let web = Web::read(&mut Env::new(&variables, |_| None), SERVICE.name);
+        service::hold(&DESCRIPTION, INTERFACE, &routes(web, false));
     }
 }

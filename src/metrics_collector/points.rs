@@ -291,7 +291,11 @@ impl<'a> Scalar<'a> {
         match self {
             Self::Text(text) => Some(text),
             Self::Bool(flag) => Some(Cow::Borrowed(if flag { "true" } else { "false" })),
-            Self::Float(number) => Some(Cow::Owned(number.to_string())),
+            Self::Float(number) => {
+                // What is very large or very small would be hundreds of digits, more than a label may have.
+                let plain = number.to_string();
+                Some(Cow::Owned(if plain.len() > LABEL_CHARS_MAX { format!("{number:e}") } else { plain }))
+            }
             Self::Unsigned(number) => Some(Cow::Owned(number.to_string())),
             Self::Signed(number) => Some(Cow::Owned(number.to_string())),
             Self::Null | Self::Other => None,

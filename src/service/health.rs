@@ -1,4 +1,5 @@
-//! `GET /health`, whether this service can do its work, and `GET /metrics`, what it counts of itself.
+//! What every service answers: `GET /health`, whether it can do its work, `GET /metrics`, what it counts of itself, and
+//! `GET /openapi.json`, what it answers at all.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use super::State;
 use super::exposition::{Exposition, escaped};
+use super::web::{File, file};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::http::{Access, LATENCY_BUCKETS_S, Request, Response, Route, Scope};
@@ -41,11 +43,15 @@ impl Quantity {
     }
 }
 
-/// The routes every service has.
+/// The routes every service has; `description` is what it says of itself.
 #[must_use]
-pub fn routes<S: State>(metrics_open: bool) -> Vec<Route<S>> {
+pub fn routes<S: State>(metrics_open: bool, description: &'static File) -> Vec<Route<S>> {
     let metrics_access = if metrics_open { Access::Open } else { Access::Key(Scope::Read) };
-    vec![Route::get("/health", Access::Open, health), Route::get("/metrics", metrics_access, metrics)]
+    vec![
+        Route::get("/health", Access::Open, health),
+        Route::get("/metrics", metrics_access, metrics),
+        file(description),
+    ]
 }
 
 #[derive(Serialize)]

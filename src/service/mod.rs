@@ -3,6 +3,8 @@
 
 mod allocator;
 mod common;
+#[cfg(test)]
+mod description_tests;
 mod export;
 mod exposition;
 mod health;
@@ -18,12 +20,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub use common::{Common, Defaults, variables};
+#[cfg(test)]
+pub(crate) use description_tests::hold;
 pub use export::{Export, Exports, Outgoing};
 pub use exposition::{Exposition, escaped};
 pub use health::{Fact, Quantity, routes};
 pub use web::{File, Web, file};
-pub(crate) use web::{interface, packed};
-pub use write::{change, ingest};
+pub(crate) use web::{description, interface, packed};
+pub use write::{change, idempotency_key, ingest};
 
 use crate::background::{Job, Jobs};
 use crate::db::{self, Opened, Readers, Schema, Writer};

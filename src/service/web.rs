@@ -37,6 +37,10 @@ pub(crate) const OF_LIBRARIES: &[(&str, &str)] = &[
     ("Cross-Origin-Resource-Policy", "cross-origin"),
 ];
 
+/// What goes with what a service says of itself: it may be kept as files of interfaces may. Pages of other origins could
+/// not use what it describes, so they need not read it.
+pub(crate) const OF_DESCRIPTIONS: &[(&str, &str)] = &[("Cache-Control", "no-cache")];
+
 /// A file that a service carries inside, packed when it was built.
 #[derive(Debug, Clone, Copy)]
 pub struct File {
@@ -84,6 +88,13 @@ macro_rules! interface {
     };
 }
 
+/// What a service says of itself in OpenAPI, as `static/openapi.mjs` puts it together.
+macro_rules! description {
+    ($service:literal) => {
+        $crate::service::web::packed!("/openapi.json", "application/json", OF_DESCRIPTIONS, $service, "openapi.json")
+    };
+}
+
 /// One of them.
 macro_rules! packed {
     ($path:literal, $content_type:literal, $headers:ident, $service:literal, $name:literal) => {
@@ -97,7 +108,7 @@ macro_rules! packed {
     };
 }
 
-pub(crate) use {interface, packed};
+pub(crate) use {description, interface, packed};
 
 /// Another service, as a browser reaches it.
 #[derive(Debug, Clone, Serialize)]

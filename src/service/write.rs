@@ -53,7 +53,11 @@ where
     Route::deferred(rule, Box::new(handler))
 }
 
-fn idempotency_key(request: &Request) -> Result<Option<String>> {
+/// The key that a repeat is known by, if there is one.
+///
+/// # Errors
+/// [`Error::Invalid`] when it is empty, too long, or no text.
+pub fn idempotency_key(request: &Request) -> Result<Option<String>> {
     let Some(given) = request.header("idempotency-key") else { return Ok(None) };
     let key = std::str::from_utf8(given).ok();
     match key.filter(|key| (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.chars().count())) {

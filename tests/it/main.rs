@@ -34,6 +34,7 @@ mod log_fixtures;
 mod log_tail;
 mod logs;
 mod notify;
+mod openapi;
 mod peers;
 mod prometheus;
 mod proxies;

@@ -21,10 +21,22 @@ fn interpreter() -> Option<PathBuf> {
     given
 }
 
+/// Where the scripts are.
+pub fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/python")
+}
+
 /// What starts a script of `tests/python`; `None` where there is no Python.
-pub fn command(script: &str) -> Option<Command> {
+pub fn script(name: &str) -> Option<Command> {
     let mut command = Command::new(interpreter()?);
-    command.arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script));
+    command.arg(folder().join(name));
+    Some(command)
+}
+
+/// What starts a program of the environment; `None` where there is no Python.
+pub fn module(name: &str) -> Option<Command> {
+    let mut command = Command::new(interpreter()?);
+    command.args(["-m", name]);
     Some(command)
 }
 
@@ -38,7 +50,7 @@ pub struct Application {
 impl Application {
     /// `None` where there is no Python.
     pub fn start(script: &str, service: &Service) -> Option<Self> {
-        let mut command = command(script)?;
+        let mut command = self::script(script)?;
         command.arg(format!("http://{}", service.address)).arg(KEY);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -80,7 +92,7 @@ impl Listener {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let ca_file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}.pem", std::process::id()));
-        let mut command = command(script)?;
+        let mut command = self::script(script)?;
         command.args(arguments).arg("--ca-out").arg(&ca_file);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());

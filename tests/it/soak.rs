@@ -200,7 +200,7 @@ impl Drop for User {
 
 /// An application with one of the Python clients.
 fn application(stack: &Stack, name: &str, rate: &str, own: bool) -> Option<User> {
-    let mut command = python::command("soaking_app.py")?;
+    let mut command = python::script("soaking_app.py")?;
     if own {
         command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk/python/src"));
         command.env("PYTHONDONTWRITEBYTECODE", "1");

@@ -11,13 +11,16 @@ fn health_is_open_whatever_stands_beside_the_path() {
     let service = Setup::error_tracker().start();
     let ok = json!({ "status": "ok" });
     let anybody = |path| Request::get(path).without("X-API-Key");
-    let cases: [Case; 6] = [
+    let wrong = |method| Request::new(method, "/health").without("X-API-Key");
+    let cases: [Case; 8] = [
         ("without a key", anybody("/health"), 200, ok.clone()),
         ("with a query", anybody("/health?from=balancer&x=%20"), 200, ok.clone()),
         ("with an empty query", anybody("/health?"), 200, ok.clone()),
         ("with a wrong key", Request::get("/health").header("X-API-Key", "wrong"), 200, ok),
         ("another path", anybody("/health/"), 404, json!("There is nothing at this path")),
         ("another method", Request::new("POST", "/health"), 405, json!("GET, HEAD")),
+        ("another method without a key", wrong("DELETE"), 405, json!("GET, HEAD")),
+        ("a method that is none of HTTP's", wrong("BREW"), 405, json!("GET, HEAD")),
     ];
     hold(&service, cases);
     let head = service.send(&Request::new("HEAD", "/health?x=1").without("X-API-Key")).expect(200);

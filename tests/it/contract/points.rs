@@ -313,3 +313,16 @@ fn a_repeat_under_a_key_gets_the_first_answer_and_counts_nothing() {
     service.send(&keyed(&batch(3), "one")).expect(202).has(accepted(3));
     assert_eq!(stored(&service), 10);
 }
+
+#[test]
+fn a_label_has_room_for_any_number() {
+    let service = Setup::metrics_collector().start();
+    let numbers = ["1e300", "-1.5e-300", "0.1", "1e21", "7"];
+    for number in numbers {
+        let body = format!(r#"[{{"name":"n","type":"gauge","value":1,"labels":{{"a":{number}}}}}]"#);
+        service.send(&post_bytes(body)).expect(202);
+    }
+    let listed = service.get("/api/metrics/labels?name=n").expect(200).json();
+    let values = json!(["-1.5e-300", "0.1", "1000000000000000000000", "1e300", "7"]);
+    assert_eq!(listed["labels"], json!([{ "name": "a", "values": values }]));
+}

@@ -280,8 +280,15 @@ fn a_key_given_by_the_page_makes_a_report_count_once() {
     assert_eq!(house.only_error()["count"], 1);
     // Another project's page may use the same one.
     house.relay.send(&report.header("X-Monlight-Key", other["public_key"].as_str().unwrap())).expect(201);
-    let long = Request::of_a_page(ERRORS, &error("e")).header("Idempotency-Key", &"k".repeat(65));
-    house.relay.send(&long).expect(400).says("Idempotency-Key");
+    // The rule is the one that the services behind it have: characters count, and they are UTF-8.
+    let keyed = |key: &str| Request::of_a_page(ERRORS, &error("e")).header("Idempotency-Key", key);
+    house.relay.send(&keyed(&"k".repeat(65))).expect(400).says("Idempotency-Key");
+    house.relay.send(&keyed(&"ü".repeat(64))).expect(200);
+    let mut latin = keyed("k\u{1}k").bytes();
+    latin.iter_mut().filter(|byte| **byte == 1).for_each(|byte| *byte = 0xFC);
+    let mut client = house.relay.connect();
+    client.write(&latin);
+    client.answer().expect(400).says("must be 1-64 characters of UTF-8");
 }
 
 /// What a browser is told of an answer for a page.

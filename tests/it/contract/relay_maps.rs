@@ -230,6 +230,7 @@ fn why_a_position_resolves_or_not_is_said() {
         relay,
         [
             ("a position of the map", at("shop", "1.0", url, 1, 1), 200, found),
+            ("another method", Request::new("DELETE", &format!("{MAPS}/verify")), 405, json!("only GET, HEAD")),
             ("no project", ask("release=1"), 400, json!("'project' is required")),
             ("no line", ask("project=shop&release=1.0&url=x&column=1"), 400, json!("'line' is required")),
             ("line 0", at("shop", "1.0", url, 0, 1), 400, json!("'line' must be a number from 1 up")),
