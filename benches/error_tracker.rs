@@ -48,7 +48,7 @@ fn reports(figures: &mut Figures) {
             Ceiling { name: "an empty handler", rounds: &nothing },
             Ceiling { name: "raw SQLite, same rows", rounds: &raw },
         ];
-        round_head(figures, &format!("{connections} connections"), "reports", &ceilings);
+        round_head(figures, &load::over(connections), "reports", &ceilings);
         round_row(figures, "into 100 groups", &repeats, &ceilings);
         round_row(figures, "a new group each", &news, &ceilings);
         if connections == 64 {

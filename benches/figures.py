@@ -15,6 +15,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -146,6 +147,10 @@ def shown(cell: Any) -> str:
     return f"{cell:,.{places}f}"
 
 
+def thousands(text: str) -> str:
+    return re.sub(r"(?<![\d.])\d{4,}", lambda number: f"{int(number[0]):,}", text)
+
+
 def table(columns: list[str], rows: list[list[Any]]) -> list[str]:
     rows = [row + [None] * (len(columns) - len(row)) for row in rows]
     # Columns of figures are flush right, those of sentences are not.
@@ -171,7 +176,7 @@ def page(document: dict[str, Any]) -> str:
     measured = sorted(document["parts"].values(), key=lambda part: (part["order"], part["name"]))
     run = f"{document['date']} {document['commit']}"
     lines = [INTRODUCTION, f"Measured on {document['date']} at commit {document['commit']}.", "", "## In short", ""]
-    rows = [row for part in measured for row in part.get("summary", [])]
+    rows = [[what, thousands(said)] for part in measured for what, said in part.get("summary", [])]
     lines += table(["", "median"], rows)
     for part in measured:
         lines += section(part, run)
@@ -188,9 +193,16 @@ def render() -> None:
         part.setdefault("commit", now)
     kept = {**old["parts"], **{part["name"]: part for part in measured}}
     document = {"date": max(part["date"] for part in measured), "commit": now, "parts": kept}
-    COMMITTED.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    COMMITTED.write_text(laid_out(document))
     PAGE.write_text(page(document))
     print(f"{PAGE.relative_to(ROOT)} and {COMMITTED.relative_to(ROOT)} have {len(measured)} parts of this run")
+
+
+def laid_out(document: dict[str, Any]) -> str:
+    """JSON with a line for each row and each ratio, so that a commit shows what has changed."""
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    line = re.compile(r"([\[{])\n\s+([^\[\]{}]*?)\n\s+([\]}])")
+    return line.sub(lambda found: found[1] + re.sub(r"\n\s+", " ", found[2]) + found[3], text) + "\n"
 
 
 # Comparing

@@ -300,6 +300,14 @@ pub fn middle_and_tail_ms(took: &mut [Duration]) -> (f64, f64) {
     (quantile(0.5), quantile(0.99))
 }
 
+/// The title of a table of what goes over so many connections.
+pub fn over(connections: usize) -> String {
+    match connections {
+        1 => "One connection".to_owned(),
+        many => format!("{many} connections"),
+    }
+}
+
 /// A ceiling: bare inserts into the table that `schema` makes, one prepared statement, so many rows a transaction;
 /// `bind` gives the values of a running number.
 pub fn raw_sqlite<V: rusqlite::Params>(

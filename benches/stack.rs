@@ -74,8 +74,9 @@ impl Stack {
         let log_sources = sources.0.to_string_lossy().into_owned();
         let tracker = Process::service(env!("CARGO_BIN_EXE_error-tracker"), &folder, &[]);
         let collector = Process::service(env!("CARGO_BIN_EXE_metrics-collector"), &folder, &[]);
-        let viewer =
-            Process::service(env!("CARGO_BIN_EXE_log-viewer"), &folder, &[("LOG_SOURCES", log_sources.as_str())]);
+        // What is written before it has found the logs counts as well.
+        let settings = [("LOG_SOURCES", log_sources.as_str()), ("TAIL_BUFFER", "1000000000")];
+        let viewer = Process::service(env!("CARGO_BIN_EXE_log-viewer"), &folder, &settings);
         let (errors, metrics) = (format!("http://{}", tracker.address), format!("http://{}", collector.address));
         let keys = format!("shop:{PUBLIC_KEY}");
         let settings = [
@@ -121,7 +122,13 @@ impl Logs {
         let mut waiting: VecDeque<(u64, Instant)> = VecDeque::new();
         let mut took = Vec::new();
         while began.elapsed() < time || !waiting.is_empty() {
-            assert!(began.elapsed() < time + PATIENCE, "the viewer follows");
+            assert!(
+                began.elapsed() < time + PATIENCE,
+                "the viewer stored {} entries of {}, {} lines",
+                self.stored(),
+                self.entries,
+                self.lines
+            );
             if began.elapsed() < time && waiting.len() as u64 * LINES_AT_ONCE < LINES_AHEAD {
                 self.append();
                 waiting.push_back((self.entries.saturating_sub(ENTRIES_WAITING), Instant::now()));
