@@ -26,6 +26,7 @@ mod engine;
 mod export;
 mod harness;
 mod hostile;
+mod idle;
 mod litestream;
 mod log_fixtures;
 mod log_tail;
