@@ -91,7 +91,7 @@ impl Stack {
         let relay = Process::service(env!("CARGO_BIN_EXE_browser-relay"), &folder, &settings);
         let database = Connection::open(folder.0.join("data/logs.db")).expect("the viewer's database");
         database.busy_timeout(PATIENCE).expect("a timeout");
-        let logs = Logs { files, database, lines: 0, entries: 0, _sources: sources };
+        let logs = Logs { files, database, said: 0, lines: 0, _sources: sources };
         Self { tracker, viewer, collector, relay, logs }
     }
 
@@ -104,8 +104,10 @@ impl Stack {
 struct Logs {
     files: [File; 3],
     database: Connection,
+    /// What was said, and how many lines of it are there; stack traces are left out, since the viewer makes one entry of
+    /// them with the record before them.
+    said: u64,
     lines: u64,
-    entries: u64,
     _sources: Arc<Folder>,
 }
 
@@ -122,21 +124,15 @@ impl Logs {
         let mut waiting: VecDeque<(u64, Instant)> = VecDeque::new();
         let mut took = Vec::new();
         while began.elapsed() < time || !waiting.is_empty() {
-            assert!(
-                began.elapsed() < time + PATIENCE,
-                "the viewer stored {} entries of {}, {} lines",
-                self.stored(),
-                self.entries,
-                self.lines
-            );
+            assert!(began.elapsed() < time + PATIENCE, "the viewer stored {} lines of {}", self.stored(), self.lines);
             if began.elapsed() < time && waiting.len() as u64 * LINES_AT_ONCE < LINES_AHEAD {
                 self.append();
-                waiting.push_back((self.entries.saturating_sub(ENTRIES_WAITING), Instant::now()));
+                waiting.push_back((self.lines.saturating_sub(ENTRIES_WAITING), Instant::now()));
             } else {
                 std::thread::sleep(Duration::from_millis(5));
             }
             let stored = self.stored();
-            while let Some((_, appended)) = waiting.front().filter(|(entries, _)| *entries <= stored) {
+            while let Some((_, appended)) = waiting.front().filter(|(lines, _)| *lines <= stored) {
                 took.push(Instant::elapsed(appended));
                 waiting.pop_front();
             }
@@ -151,12 +147,12 @@ impl Logs {
         let mut texts = [const { String::new() }; 3];
         let (now, until) = (Timestamp::now().to_string(), self.lines + LINES_AT_ONCE);
         while self.lines < until {
-            let said = said(self.entries, &now);
-            for line in &said.lines {
+            let said = said(self.said, &now);
+            if let [line] = &*said.lines {
                 texts[said.container] += &docker_line(line, said.stderr, &now);
                 self.lines += 1;
             }
-            self.entries += 1;
+            self.said += 1;
         }
         for (file, text) in self.files.iter_mut().zip(&texts) {
             file.write_all(text.as_bytes()).expect("a log can be written");
