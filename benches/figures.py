@@ -19,6 +19,7 @@ import re
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -159,15 +160,19 @@ def table(columns: list[str], rows: list[list[Any]]) -> list[str]:
     return lines + ["| " + " | ".join(shown(cell) for cell in row) + " |" for row in rows]
 
 
+def filled(text: str) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
+
+
 def section(part: Part, run: str) -> list[str]:
     lines = ["", f"## {part['title']}", ""]
     taken = f", on {part['date']} at commit {part['commit']}" if f"{part['date']} {part['commit']}" != run else ""
     lines.append(f"`{part['command']}`{taken}")
     for note in part["notes"]:
-        lines += ["", note]
+        lines += ["", *filled(note)]
     for one in part["tables"]:
         lines += ["", *([f"**{one['title']}**", ""] if one["title"] else [])]
-        lines += [one["note"], ""] if one.get("note") else []
+        lines += [*filled(one["note"]), ""] if one.get("note") else []
         lines += table(one["columns"], one["rows"])
     return lines
 

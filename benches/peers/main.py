@@ -45,11 +45,11 @@ Sentry, GlitchTip, Netdata and Dozzle are not compared: none of them can be had 
 runs with."""
 
 ERRORS_SAY = f"""\
-{errors.REPORTS:,} reports of {errors.FRAMES} frames in {errors.GROUPS} groups, over 4 connections: `POST
-/api/errors` for ours, Sentry's envelopes for Bugsink, with gunicorn's two workers and its own SQLite. **Why they
-differ:** Bugsink is a Django application of several processes that keeps every event whole, takes everything that
-Sentry's SDKs send, and has users, teams and permissions; ours keeps the five newest occurrences of a group and
-counts the others, which is most of the difference on the disk. Bugsink's search is in its pages only."""
+{errors.REPORTS:,} reports of {errors.FRAMES} frames in {errors.GROUPS} groups, over 4 connections: `POST /api/errors`
+for ours, Sentry's envelopes for Bugsink, with gunicorn's two workers and its own SQLite. **Why they differ:** Bugsink is a
+Django application of several processes that keeps every event whole, takes everything that Sentry's SDKs send, and
+has users, teams and permissions; ours keeps a traceback once for a group, the five newest occurrences beside it, and
+counts the others. Bugsink's search is in its pages only."""
 METRICS_SAY = f"""\
 {metrics.SERIES:,} series of a gauge, {metrics.TIMES} points each, {metrics.STEP_S} s apart, over one connection in
 batches of 1,000: JSON for ours, Prometheus' remote write for the others. Prometheus' bytes are those of a
@@ -103,7 +103,7 @@ def search(place: Path) -> dict[str, Any]:
         ("grep", "reads the files", lambda: logs.grep(paths)),
         ("lnav", "reads the files", lambda: logs.lnav(paths)),
     ]
-    table = measured("logs", logs.COLUMNS, viewer)
+    table = measured("Search in logs", logs.COLUMNS, viewer)
     table["columns"][1] = "how"
     return table
 
@@ -138,8 +138,8 @@ def main() -> None:
     (FIGURES / "peers.json").unlink(missing_ok=True)
     FIGURES.mkdir(parents=True, exist_ok=True)
     tables = [
-        measured("errors", errors.COLUMNS, ERRORS),
-        measured("metrics", metrics.COLUMNS, METRICS),
+        measured("Error reports", errors.COLUMNS, ERRORS),
+        measured("Points", metrics.COLUMNS, METRICS),
         search(folder("containers")),
     ]
     compared = [
@@ -169,8 +169,7 @@ def summary(tables: list[dict[str, Any]]) -> list[list[str]]:
     for table in tables[:2]:
         at, memory = table["columns"].index("CPU s per 10,000"), table["columns"].index("MB after")
         parts = [f"{row[0]} {row[at]:.2f} s, {row[memory]:.0f} MB" for row in table["rows"] if len(row) > at]
-        things = {"errors": "error reports", "metrics": "points"}[table["title"]]
-        said.append([f"CPU time of 10,000 {things}, memory after", "; ".join(parts)])
+        said.append([f"CPU time of 10,000 {table['title'].lower()}, memory after", "; ".join(parts)])
     return said
 
 
