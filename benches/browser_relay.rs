@@ -4,15 +4,19 @@
 // A bench prints its figures, and has no public face.
 #![allow(clippy::print_stdout, missing_docs, unreachable_pub)]
 
+mod figures;
 mod load;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use load::{Client, Folder, Process, Round, Until, load, median, post};
+use figures::{Cell, Figures};
+use load::{Client, Folder, Process, Round, Until, in_turn, load, median, middle, post};
 
-const ROUNDS: usize = 3;
-const ROUND: Until = Until::Time(Duration::from_secs(2));
+const ROUNDS: usize = 5;
+const ROUND: Until = Until::Time(Duration::from_millis(1_200));
+/// How often each map is uploaded to be measured.
+const UPLOADS: usize = 5;
 const PUBLIC_KEY: &str = "00112233445566778899aabbccddeeff";
 const FRAMES: u64 = 10;
 const GROUPS: u64 = 100;
@@ -23,23 +27,49 @@ const COLUMNS_ALL: u64 = 800_000;
 const MAPS: [(&str, usize); 3] = [("small", 21_000), ("medium", 2_000_000), ("large", 5_000_000)];
 
 fn main() {
+    let mut figures = Figures::new("browser_relay", "Browser relay", 40);
+    figures.note(format!(
+        "`SYNCHRONOUS=FULL`. Reports have {FRAMES} frames and go on to an error tracker, which flushes them before either \
+         answers; beside them the same reports straight to that tracker. CPU time is the relay's own. Median of {ROUNDS} \
+         rounds."
+    ));
+    figures.measure(&[("uploads", uploads), ("rates", all_rates), ("memory", memory)]);
+}
+
+/// Over one connection and over many.
+fn all_rates(figures: &mut Figures) {
     let house = House::new();
     for (release, bytes) in MAPS {
-        let map = map(bytes);
-        let begun = Instant::now();
-        house.upload(release, &map);
-        println!(
-            "a map of {} bytes is uploaded and converted in {:.0} ms",
-            map.len(),
-            begun.elapsed().as_secs_f64() * 1e3
-        );
+        house.upload(release, &map(bytes));
     }
-    println!("peak memory of the relay after that: {:.1} MB", house.relay.mb("VmHWM:"));
-    println!("\nbrowser-relay, reports with {FRAMES} frames, SYNCHRONOUS=FULL, median of {ROUNDS} rounds\n");
     for connections in [1, 64] {
-        rates(&house, connections);
+        rates(figures, &house, connections);
     }
-    memory();
+}
+
+fn uploads(figures: &mut Figures) {
+    let house = House::new();
+    figures.table("a map uploaded, converted and stored", &["bytes", "ms", "relay's peak MB so far"]);
+    for (release, bytes) in MAPS {
+        let map = map(bytes);
+        let upload = |_| {
+            // What any reader of the map has to do at least.
+            let begun = Instant::now();
+            std::hint::black_box(serde_json::from_str::<serde::de::IgnoredAny>(&map).expect("a map is JSON"));
+            let read = begun.elapsed().as_secs_f64() * 1e3;
+            let begun = Instant::now();
+            house.upload(release, &map);
+            (begun.elapsed().as_secs_f64() * 1e3, read)
+        };
+        let took: Vec<(f64, f64)> = (0..UPLOADS).map(upload).collect();
+        let (ms, ratio) = (
+            middle(took.iter().map(|(ms, _)| *ms).collect()),
+            middle(took.iter().map(|(ms, read)| read / ms).collect()),
+        );
+        figures.row(release, &[(map.len() as f64).into(), ms.into(), house.relay.mb("VmHWM:").into()]);
+        let why = "it waits for the disk, and the reading takes a moment only";
+        figures.loose_ratio(release, "reading it as JSON", ratio, why);
+    }
 }
 
 /// A relay and what is behind it.
@@ -77,7 +107,7 @@ impl House {
 }
 
 /// One table: direct and through the relay, in turn, so that a slow moment of the machine falls on all of them.
-fn rates(house: &House, connections: usize) {
+fn rates(figures: &mut Figures, house: &House, connections: usize) {
     let releases = ["none", MAPS[0].0, MAPS[1].0, MAPS[2].0];
     let (mut direct, mut direct_points, mut points, mut new) = (vec![], vec![], vec![], vec![]);
     let mut relayed = releases.map(|_| Vec::new());
@@ -91,28 +121,46 @@ fn rates(house: &House, connections: usize) {
         direct_points.push(load(&house.collector, connections, ROUND, |n| post("/api/metrics", &direct_metrics(n))));
         points.push(load(&house.relay, connections, ROUND, |n| page("metrics", &metrics(n))));
     }
-    println!("{:<36} {:>10} {:>9} {:>9} {:>9} {:>10}", "", "reports/s", "CPU us", "p50 ms", "p99 ms", "of direct");
-    println!("{connections} connections");
-    let direct = median(&direct);
-    row("  straight to the error tracker", direct, None);
-    let [none, small, medium, large] = relayed.map(|rounds| median(&rounds));
-    row("  relayed, no map", none, Some(direct));
-    for (what, mapped) in [("  a map of 21 kB", small), ("  a map of 2 MB", medium), ("  a map of 5 MB", large)] {
-        row(what, mapped, Some(direct));
+    let columns = ["reports/s", "CPU µs", "p50 ms", "p99 ms", "of direct"];
+    figures.table(load::over(connections), &columns);
+    row(figures, "straight to the error tracker", &direct, None);
+    for (what, rounds) in
+        ["relayed, no map", "a map of 21 kB", "a map of 2 MB", "a map of 5 MB"].into_iter().zip(&relayed)
+    {
+        row(figures, what, rounds, Some(&direct));
     }
-    let new = median(&new);
-    row("  a map of 5 MB, each frame new", new, Some(direct));
-    let direct_points = median(&direct_points);
-    row("  10 points straight to the collector", direct_points, None);
-    row("  10 points relayed", median(&points), Some(direct_points));
-    let [again_us, new_us] = [large, new].map(|mapped| (mapped.cpu_us - none.cpu_us) / FRAMES as f64);
-    println!("  a frame of the 5 MB map costs {new_us:.1} us of CPU time, and again {again_us:.1} us\n");
+    row(figures, "a map of 5 MB, each frame new", &new, Some(&direct));
+    row(figures, "10 points straight to the collector", &direct_points, None);
+    row(figures, "10 points relayed", &points, Some(&direct_points));
+    let [none_us, large_us, new_us] = [&relayed[0], &relayed[3], &new].map(|rounds| median(rounds).cpu_us);
+    let [again_us, new_us] = [large_us, new_us].map(|cpu_us| (cpu_us - none_us) / FRAMES as f64);
+    figures.note(format!(
+        "{}: a frame of the 5 MB map costs {new_us:.1} µs of CPU time, and again {again_us:.1} µs.",
+        load::over(connections)
+    ));
+    if connections == 64 {
+        let [direct, relayed] = [&direct, &relayed[3]].map(|rounds| median(rounds));
+        figures.summary(
+            "Browser reports through the relay, mapped by a map of 5 MB, 64 connections",
+            format!(
+                "{:.0} a second, {:.2} of posting straight",
+                relayed.per_second,
+                relayed.per_second / direct.per_second
+            ),
+        );
+    }
 }
 
-fn row(what: &str, round: Round, direct: Option<Round>) {
-    let Round { per_second, cpu_us, p50_ms, p99_ms } = round;
-    let ratio = direct.map_or(String::new(), |direct| format!("{:.2}", per_second / direct.per_second));
-    println!("{what:<36} {per_second:>10.0} {cpu_us:>9.1} {p50_ms:>9.2} {p99_ms:>9.2} {ratio:>10}");
+fn row(figures: &mut Figures, what: &str, rounds: &[Round], direct: Option<&[Round]>) {
+    let Round { per_second, cpu_us, p50_ms, p99_ms } = median(rounds);
+    let rate = direct.map(|direct| in_turn(rounds, direct, |round, direct| round.per_second / direct.per_second));
+    figures.row(what, &[per_second.into(), cpu_us.into(), p50_ms.into(), p99_ms.into(), Cell::from(rate)]);
+    if let (Some(direct), Some(rate)) = (direct, rate) {
+        let why = "both wait for the disk, whose flushes take as long as they like";
+        figures.loose_ratio(what, "the rate of posting straight", rate, why);
+        let cpu = in_turn(rounds, direct, |round, direct| direct.cpu_us / round.cpu_us);
+        figures.ratio(what, "CPU time of what takes it", cpu);
+    }
 }
 
 fn page(what: &str, body: &str) -> Vec<u8> {
@@ -210,17 +258,17 @@ fn vlq(into: &mut String, number: i64) {
     }
 }
 
-fn memory() {
+fn memory(figures: &mut Figures) {
     let house = House::new();
-    Process::memory_head();
-    house.relay.memory_row("  idle");
+    Process::memory_head(figures);
+    house.relay.memory_row(figures, "idle");
     house.upload("large", &map(5_000_000));
-    house.relay.memory_row("  after a map of 5 MB");
+    house.relay.memory_row(figures, "after a map of 5 MB");
     for _ in 0..5 {
         house.upload("large", &map(5_000_000));
     }
-    house.relay.memory_row("  after five more");
+    house.relay.memory_row(figures, "after five more");
     let house = Arc::new(house);
     load(&house.relay, 64, Until::Requests(100_000), |n| page("errors", &report("large", n)));
-    house.relay.memory_row("  after 100,000 reports mapped by it");
+    house.relay.memory_row(figures, "after 100,000 reports mapped by it");
 }

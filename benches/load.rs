@@ -1,5 +1,5 @@
-//! What the benches share: a service to measure and keep-alive clients that load it, the two ceilings they have in common,
-//! medians, and rows of the tables they print.
+//! What the benches share: a service to measure and keep-alive clients that load it, the ceilings they have in common,
+//! medians, and rows of the tables they fill.
 
 #![allow(dead_code, reason = "each bench needs some of it")]
 
@@ -13,8 +13,15 @@ use std::time::{Duration, Instant};
 
 use monlight::http;
 
-/// Requests of each kind whose latency is measured.
+use crate::figures::{Cell, Figures, shown};
+
+/// Requests of each kind whose latency is measured, in turns with the yardstick.
 const QUERIES: usize = 100;
+const TURNS: usize = 5;
+/// Rows that the yardstick of questions reads.
+const YARDSTICK_ROWS: i64 = 100_000;
+/// What a service may take of memory, in MB: the limit that compose sets.
+const MEMORY_MB: f64 = 30.0;
 /// Asks a bench to be the empty handler rather than itself.
 const EMPTY_HANDLER: &str = "--empty-handler";
 
@@ -25,7 +32,8 @@ impl Folder {
     pub fn new(name: &str) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("monlight-bench-{name}-{}-{number}", std::process::id()));
+        // Beside the build and not in `/tmp`, which is often memory: what is flushed should go to a disk.
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{name}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("the temporary folder can be written");
         Arc::new(Self(path))
     }
@@ -80,14 +88,16 @@ impl Process {
         tasks.flatten().map(|task| thread_cpu(&task.path())).sum()
     }
 
-    /// Prints the head of a table of memory.
-    pub fn memory_head() {
-        println!("\n{:<48} {:>10} {:>8}", "memory, MB", "now", "peak");
+    /// Begins a table of memory.
+    pub fn memory_head(figures: &mut Figures) {
+        figures.table("memory", &["MB now", "MB at peak"]);
     }
 
-    /// Prints a row of it: resident now and at its peak, in MB.
-    pub fn memory_row(&self, what: &str) {
-        println!("{what:<48} {:>10.1} {:>8.1}", self.mb("VmRSS:"), self.mb("VmHWM:"));
+    /// Adds a row to it: resident now and at its peak.
+    pub fn memory_row(&self, figures: &mut Figures, what: &str) {
+        let peak = self.mb("VmHWM:");
+        figures.row(what, &[self.mb("VmRSS:").into(), peak.into()]);
+        figures.ratio(what, "the limit of 30 MB", MEMORY_MB / peak);
     }
 
     /// Memory in MB: `VmRSS:` is resident now, `VmHWM:` was at its peak.
@@ -116,7 +126,7 @@ impl Drop for Process {
 }
 
 /// CPU time of a thread, by its folder in `/proc`.
-fn thread_cpu(folder: &Path) -> Duration {
+pub fn thread_cpu(folder: &Path) -> Duration {
     let text = std::fs::read_to_string(folder.join("schedstat")).unwrap_or_default();
     Duration::from_nanos(text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
@@ -290,6 +300,14 @@ pub fn middle_and_tail_ms(took: &mut [Duration]) -> (f64, f64) {
     (quantile(0.5), quantile(0.99))
 }
 
+/// The title of a table of what goes over so many connections.
+pub fn over(connections: usize) -> String {
+    match connections {
+        1 => "One connection".to_owned(),
+        many => format!("{many} connections"),
+    }
+}
+
 /// A ceiling: bare inserts into the table that `schema` makes, one prepared statement, so many rows a transaction;
 /// `bind` gives the values of a running number.
 pub fn raw_sqlite<V: rusqlite::Params>(
@@ -330,54 +348,104 @@ pub fn median(rounds: &[Round]) -> Round {
     }
 }
 
-/// Prints the head of a table of rounds; `thing` is what is counted.
-pub fn round_head(thing: &str) {
-    println!(
-        "{:<36} {:>10} {:>9} {:>9} {:>9} {:>12} {:>18}",
-        "",
-        format!("{thing}/s"),
-        "CPU us",
-        "p50 ms",
-        "p99 ms",
-        "per CPU-s",
-        "of ceilings"
-    );
+/// The median over the rounds of how `of` a round and its neighbour of the same turn compare, so that a slow moment of
+/// the machine falls on both.
+pub fn in_turn(rounds: &[Round], ceilings: &[Round], of: impl Fn(&Round, &Round) -> f64) -> f64 {
+    middle(rounds.iter().zip(ceilings).map(|(round, ceiling)| of(round, ceiling)).collect())
 }
 
-/// Prints a round as a row, with its ratios to ceilings: how much of what they do in a CPU-second is done.
-pub fn round_row(what: &str, round: Round, ceilings: &[Round]) {
-    let Round { per_second, cpu_us, p50_ms, p99_ms } = round;
-    let ratios: Vec<String> = ceilings.iter().map(|ceiling| format!("{:.2}", ceiling.cpu_us / cpu_us)).collect();
-    let (per_cpu, ratios) = (1e6 / cpu_us, ratios.join(" / "));
-    println!("{what:<36} {per_second:>10.0} {cpu_us:>9.2} {p50_ms:>9.2} {p99_ms:>9.2} {per_cpu:>12.0} {ratios:>18}");
+/// Something that is measured in the same turns as what is compared to it.
+pub struct Ceiling<'a> {
+    pub name: &'a str,
+    pub rounds: &'a [Round],
 }
 
-/// Prints the head of a table of latencies.
-pub fn latency_head(title: &str) {
-    println!("\n{:<48} {:>10} {:>8} {:>8}", format!("{title}, ms"), "median", "p99", "CPU");
+/// Begins a table of rounds; `thing` is what is counted. Its first rows are the ceilings.
+pub fn round_head(figures: &mut Figures, title: &str, thing: &str, ceilings: &[Ceiling<'_>]) {
+    let things = format!("{thing}/s");
+    let mut columns = [&things, "CPU µs", "p50 ms", "p99 ms", "per CPU-second"].map(str::to_owned).to_vec();
+    columns.extend(ceilings.iter().map(|ceiling| format!("of {}", ceiling.name)));
+    figures.table(title, &columns);
+    for ceiling in ceilings {
+        round_row(figures, &format!("ceiling: {}", ceiling.name), ceiling.rounds, &[]);
+    }
 }
 
-/// Prints how long a kind of request takes, in ms: median and 99th percentile of [`QUERIES`], one after the other, and
-/// the server's CPU time of one; `path` gets a running number.
-pub fn latency_row(process: &Process, what: &str, path: impl Fn(usize) -> String) {
-    latency_row_of(process, QUERIES, what, path);
-}
-
-/// The same of so many requests.
-pub fn latency_row_of(process: &Process, queries: usize, what: &str, path: impl Fn(usize) -> String) {
-    let (mut client, cpu) = (Client::connect(process.address), process.cpu());
-    let mut took: Vec<Duration> = (0..queries)
-        .map(|number| {
-            let path = path(number);
-            let request = get(&path);
-            let sent = Instant::now();
-            assert_eq!(client.send(&request), 200, "{path}: {}", String::from_utf8_lossy(client.body()));
-            sent.elapsed()
-        })
+/// Adds the median of rounds as a row, with its ratios to ceilings: how much of what they do in a CPU-second is done.
+pub fn round_row(figures: &mut Figures, what: &str, rounds: &[Round], ceilings: &[Ceiling<'_>]) {
+    let Round { per_second, cpu_us, p50_ms, p99_ms } = median(rounds);
+    let latency = |ms: f64| Cell::from((ms > 0.0).then_some(ms));
+    let mut cells = vec![per_second.into(), cpu_us.into(), latency(p50_ms), latency(p99_ms), (1e6 / cpu_us).into()];
+    let ratios: Vec<f64> = ceilings
+        .iter()
+        .map(|ceiling| in_turn(rounds, ceiling.rounds, |round, ceiling| ceiling.cpu_us / round.cpu_us))
         .collect();
-    let cpu_ms = (process.cpu() - cpu).as_secs_f64() * 1e3 / QUERIES as f64;
-    let (p50_ms, p99_ms) = middle_and_tail_ms(&mut took);
-    println!("{what:<48} {p50_ms:>10.2} {p99_ms:>8.2} {cpu_ms:>8.2}");
+    cells.extend(ratios.iter().copied().map(Cell::from));
+    figures.row(what, &cells);
+    for (ceiling, ratio) in ceilings.iter().zip(ratios) {
+        figures.ratio(what, ceiling.name, ratio);
+    }
+}
+
+/// A table of how long questions take, beside a yardstick of the same moment: SQLite reading through a bare table.
+pub struct Latencies<'a> {
+    figures: &'a mut Figures,
+    process: &'a Process,
+    yardstick: rusqlite::Connection,
+}
+
+impl<'a> Latencies<'a> {
+    pub fn of(figures: &'a mut Figures, process: &'a Process, title: &str) -> Self {
+        figures.table(title, &["median ms", "p99 ms", "CPU ms", "bare scan ÷ this"]);
+        let yardstick = rusqlite::Connection::open_in_memory().expect("a database");
+        let schema = "CREATE TABLE rows (id INTEGER PRIMARY KEY, value INTEGER, body TEXT)";
+        yardstick.execute_batch(schema).expect("a table");
+        let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+                   INSERT INTO rows SELECT i, i % 97, hex(randomblob(20)) FROM n";
+        yardstick.execute(sql, [YARDSTICK_ROWS]).expect("rows");
+        Self { figures, process, yardstick }
+    }
+
+    /// CPU time of one reading of the bare table.
+    fn yardstick(&self) -> Duration {
+        let cpu = own_cpu();
+        let sql = "SELECT sum(value) FROM rows WHERE body < 'F'";
+        let sum: i64 = self.yardstick.query_row(sql, [], |row| row.get(0)).expect("a sum");
+        std::hint::black_box(sum);
+        own_cpu() - cpu
+    }
+
+    /// Adds how long a kind of request takes, in ms: median and 99th percentile of [`QUERIES`], one after the other, and
+    /// the server's CPU time of one; `path` gets a running number.
+    pub fn row(&mut self, what: &str, path: impl Fn(usize) -> String) {
+        self.row_of(QUERIES, what, path);
+    }
+
+    /// The same of so many requests.
+    pub fn row_of(&mut self, queries: usize, what: &str, path: impl Fn(usize) -> String) {
+        let mut client = Client::connect(self.process.address);
+        let (mut took, mut cpus, mut ratios) = (vec![], vec![], vec![]);
+        let numbers: Vec<usize> = (0..queries).collect();
+        for turn in numbers.chunks(queries.div_ceil(TURNS)) {
+            let (yardstick, cpu) = (self.yardstick(), self.process.cpu());
+            for &number in turn {
+                let path = path(number);
+                let request = get(&path);
+                let sent = Instant::now();
+                assert_eq!(client.send(&request), 200, "{path}: {}", String::from_utf8_lossy(client.body()));
+                took.push(sent.elapsed());
+            }
+            let cpu = (self.process.cpu() - cpu) / turn.len() as u32;
+            cpus.push(cpu.as_secs_f64() * 1e3);
+            ratios.push(yardstick.as_secs_f64() / cpu.as_secs_f64());
+        }
+        let (p50_ms, p99_ms) = middle_and_tail_ms(&mut took);
+        let (cpu_ms, ratio) = (middle(cpus), middle(ratios));
+        // Of a few there is no 99th percentile.
+        let p99 = (queries >= QUERIES).then_some(p99_ms);
+        self.figures.row(what, &[p50_ms.into(), p99.into(), cpu_ms.into(), shown(ratio).as_str().into()]);
+        self.figures.ratio(what, "a bare scan of 100,000 rows", ratio);
+    }
 }
 
 /// Whether this program was asked to be the empty handler; it then is one until it is killed.

@@ -5,6 +5,8 @@
 // A bench prints its figures, and has no public face.
 #![allow(clippy::print_stdout, missing_docs, unreachable_pub)]
 
+mod data;
+mod figures;
 mod load;
 
 use std::borrow::Cow;
@@ -15,36 +17,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use data::{CONTAINERS, container, docker_line, said};
+use figures::Figures;
 use load::{
-    Client, Folder, Process, Round, alone, get, latency_head, latency_row, latency_row_of, median, middle,
-    middle_and_tail_ms, raw_sqlite, round_head, round_row,
+    Ceiling, Client, Folder, Latencies, Process, Round, alone, get, in_turn, median, middle, middle_and_tail_ms,
+    raw_sqlite, round_head, round_row,
 };
 use monlight::clock::Timestamp;
 use rusqlite::Connection;
 use serde::Deserialize;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const LINES: u64 = 500_000;
 /// Lines that questions are asked of.
 const KEPT: u64 = 100_000;
 /// As many rows as the viewer gives its writer at once.
 const BATCH: usize = 1_000;
 const CEILING_ROUND: Duration = Duration::from_secs(1);
+/// How long the viewer waits for a line that may belong to the last one.
+const MORE_WITHIN_MS: f64 = 120.0;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two lines: a day of 100,000.
 const STEP_NS: u64 = 864_000_000;
-const CONTAINERS: [&str; 3] = ["shop-web-1", "shop-api-1", "shop-worker-1"];
-/// A line in so many has a word that hardly any other has, and one in so many of the worker's is a stack trace.
-const RARE_EVERY: u64 = 5_000;
-const TRACE_EVERY: u64 = 2_000;
 
 fn main() {
-    let parts: [(&str, fn()); 4] = [("cold", cold), ("reading", reading), ("tail", tail), ("idle", idle)];
-    // `cargo bench --bench log_viewer -- idle` measures only that.
-    let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    for (_, part) in parts.iter().filter(|(name, _)| named.is_empty() || named.iter().any(|named| named == name)) {
-        part();
-    }
+    let figures = Figures::new("log_viewer", "Log viewer", 20);
+    figures.measure(&[("cold", cold), ("reading", reading), ("tail", tail), ("idle", idle)]);
 }
 
 /// Starts a viewer that reads everything there is in a folder of containers.
@@ -52,88 +50,6 @@ fn viewer(folder: &Arc<Folder>, sources: &Folder, settings: &[(&str, &str)]) -> 
     let sources = sources.0.to_string_lossy();
     let settings = [&[("LOG_SOURCES", &*sources), ("TAIL_BUFFER", "1000000000")], settings].concat();
     Process::service(env!("CARGO_BIN_EXE_log-viewer"), folder, &settings)
-}
-
-/// Something between 0 and 1 that looks like chance.
-fn chance(number: u64) -> f64 {
-    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// A word of four thousand, of which some come often and most hardly ever.
-fn word(number: u64) -> String {
-    const SYLLABLES: [&str; 16] =
-        ["ba", "ce", "dor", "fi", "gal", "hu", "jen", "ko", "lim", "mar", "no", "pel", "qui", "ras", "sto", "tun"];
-    let rank = (4_096.0 * chance(number).powi(3)) as usize;
-    [rank % 16, rank / 16 % 16, rank / 256].map(|index| SYLLABLES[index]).concat()
-}
-
-/// One thing a program says: on which stream, and in which lines.
-struct Said {
-    container: usize,
-    stderr: bool,
-    lines: Vec<String>,
-}
-
-/// The `n`-th thing said, at a moment: an access log as nginx writes it, JSON as pino does, lines of Python's logging.
-fn said(n: u64, at: &str) -> Said {
-    let (order, ms) = (n / 7 % 40_000, (4.0 * (8.0 * chance(n + 5)).exp2()) as u64);
-    let [one, two, three] = [n * 3, n * 3 + 1, n * 3 + 2].map(word);
-    let (day, time) = (&at[..10], &at[11..19]);
-    let container = (n % 3) as usize;
-    let ill = n.is_multiple_of(11);
-    let rare = if n.is_multiple_of(RARE_EVERY) { " deadlock" } else { "" };
-    let client = n / 3 % 200;
-    let line = match container {
-        0 if ill => format!(
-            r#"{day} {time} [error] 31#31: *{n} connect() failed (111: Connection refused) to {three}, client: 10.0.0.{client}, request: "GET /{one}/{order}"{rare}"#
-        ),
-        0 => format!(
-            r#"10.0.0.{client} - - [{day}:{time} +0000] "GET /{one}/{two}/{order} HTTP/1.1" 200 {} "https://shop.example/{three}" "curl/8.5"{rare}"#,
-            ms * 31
-        ),
-        1 => format!(
-            r#"{{"level":{},"time":"{at}","reqId":"{:07x}","ms":{ms},"msg":"order {order} {one} {two} by {three} from 10.0.0.{client}{rare}"}}"#,
-            if ill { 50 } else { 30 },
-            n.wrapping_mul(0x9E37_79B9) & 0xFFF_FFFF
-        ),
-        _ if n.is_multiple_of(TRACE_EVERY) => {
-            let frames = (0..4).flat_map(|frame| {
-                [
-                    format!(r#"  File "/app/{one}/{two}.py", line {frame}, in {three}"#),
-                    format!("    return {two}(order)"),
-                ]
-            });
-            let last = format!("ValueError: order {order} has no {three}");
-            let lines = ["Traceback (most recent call last):".to_owned()].into_iter().chain(frames).chain([last]);
-            return Said { container, stderr: true, lines: lines.collect() };
-        }
-        _ => format!(
-            "{day} {time},{:03} {} [shop.jobs.{one}] sent the {two} of order {order} to customer {} by {three} in {ms} ms{rare}",
-            n % 1_000,
-            if ill { "WARNING" } else { "INFO" },
-            n % 9_999
-        ),
-    };
-    Said { container, stderr: container == 0 && ill || container == 2 && n.is_multiple_of(2), lines: vec![line] }
-}
-
-/// A folder of Docker's with one container: `config.v2.json` and a log that is written to.
-fn container(sources: &Folder, number: usize, name: &str) -> PathBuf {
-    let id = format!("{number:064x}");
-    let folder = sources.0.join(&id);
-    std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
-    let config = format!(
-        r#"{{"ID":"{id}","Name":"/{name}","LogPath":"/var/lib/docker/containers/{id}/{id}-json.log","Config":{{"Image":"shop:1","Labels":{{}}}}}}"#
-    );
-    std::fs::write(folder.join("config.v2.json"), config).expect("a file");
-    folder.join(format!("{id}-json.log"))
-}
-
-/// A line as Docker writes it.
-fn docker_line(text: &str, stderr: bool, at: &str) -> String {
-    let log = serde_json::to_string(&format!("{text}\n")).expect("a text");
-    let stream = if stderr { "stderr" } else { "stdout" };
-    format!("{{\"log\":{log},\"stream\":\"{stream}\",\"time\":\"{at}\"}}\n")
 }
 
 /// A moment of the bench, with nanoseconds, as Docker writes it.
@@ -211,13 +127,13 @@ impl Database {
     }
 }
 
-fn cold() {
+fn cold(figures: &mut Figures) {
     let logs = Logs::of(LINES);
     let mb = logs.bytes as f64 / 1e6;
-    println!(
-        "log-viewer, SYNCHRONOUS=NORMAL, {LINES} lines of 3 containers, {mb:.0} MB of Docker's JSON, from cold, median \
-         of {ROUNDS} rounds\n"
-    );
+    figures.note(format!(
+        "`SYNCHRONOUS=NORMAL`, {LINES} lines of 3 containers, {mb:.0} MB of Docker's JSON, read from cold and indexed for \
+         search, 100,000 of them kept; median of {ROUNDS} rounds."
+    ));
     let (mut rounds, mut parsed, mut tables) = (vec![], vec![], vec![]);
     let (mut peaks, mut disk, mut written) = (vec![], vec![], vec![]);
     let rows = rows();
@@ -238,19 +154,32 @@ fn cold() {
         disk.push(database.bytes_per_entry());
         written.push(process.bytes_written() / logs.bytes as f64);
     }
-    let (parsed, table, lines) = (median(&parsed), median(&tables), median(&rounds));
-    round_head("lines");
-    round_row("  ceiling: parsing the files", parsed, &[]);
-    round_row("  ceiling: SQLite without search", table, &[]);
-    round_row("  lines", lines, &[parsed, table]);
-    let row = |what: &str, figure: f64| println!("  {what:<46} {figure:>10.2}");
-    println!();
-    row("MB/s", lines.per_second * mb / LINES as f64);
-    row("lines/s as a part of parsing the files", lines.per_second / parsed.per_second);
-    row("lines/s as a part of SQLite without search", lines.per_second / table.per_second);
-    row("peak of memory, MB", middle(peaks));
-    row("bytes on disk for an entry that is kept", middle(disk));
-    row("bytes written for a byte read", middle(written));
+    let ceilings = [
+        Ceiling { name: "parsing the files", rounds: &parsed },
+        Ceiling { name: "SQLite without search", rounds: &tables },
+    ];
+    round_head(figures, "from cold", "lines", &ceilings);
+    round_row(figures, "lines", &rounds, &ceilings);
+    let lines = median(&rounds);
+    figures.summary(
+        "Lines of Docker's JSON, read and indexed for search",
+        format!("{:.0} a second, {:.1} µs of CPU time each", lines.per_second, lines.cpu_us),
+    );
+    figures.table("what that takes", &["figure"]);
+    let rate = |rounds: &[Round], ceiling: &[Round]| in_turn(rounds, ceiling, |a, b| a.per_second / b.per_second);
+    figures.row("MB/s", &[(lines.per_second * mb / LINES as f64).into()]);
+    for ceiling in &ceilings {
+        let ratio = rate(&rounds, ceiling.rounds);
+        figures.row(&format!("lines/s as a part of {}", ceiling.name), &[ratio.into()]);
+        figures.loose_ratio("lines/s", ceiling.name, ratio, "it waits for the disk; CPU time is held to");
+    }
+    let (peak, kept, written) = (middle(peaks), middle(disk), middle(written));
+    figures.row("peak of memory, MB", &[peak.into()]);
+    figures.ratio("peak of memory", "the limit of 30 MB", 30.0 / peak);
+    figures.row("bytes on disk for an entry that is kept", &[kept.into()]);
+    figures.ratio("bytes on disk for an entry", "its bytes as Docker writes it", mb * 1e6 / LINES as f64 / kept);
+    figures.row("bytes written for a byte read", &[written.into()]);
+    figures.ratio("bytes written", "bytes read", 1.0 / written);
 }
 
 /// A ceiling: serde's own reading of the same files into texts that are borrowed from them.
@@ -309,11 +238,12 @@ fn filled() -> (Logs, Arc<Folder>, Process) {
     (logs, folder, process)
 }
 
-fn reading() {
+fn reading(figures: &mut Figures) {
     let (logs, folder, process) = filled();
     let id = Database::of(&folder).number("SELECT id FROM log_entries ORDER BY id LIMIT 1 OFFSET 50000");
     let context = format!("/api/logs/{id}/context");
-    latency_head(&format!("{} entries of 3 containers", logs.entries));
+    figures.note(format!("Questions are asked of {} entries of 3 containers.", logs.entries));
+    let mut latencies = Latencies::of(figures, &process, "reading");
     for (what, path) in [
         ("all", "/api/logs"),
         ("level=ERROR", "/api/logs?level=ERROR"),
@@ -337,12 +267,11 @@ fn reading() {
         ("health", "/health"),
     ] {
         let hour_ago = Timestamp::now().minus(Duration::from_secs(3_600)).to_string();
-        latency_row(&process, &format!("  {what}"), |_| path.replace('#', &hour_ago));
+        latencies.row(what, |_| path.replace('#', &hour_ago));
     }
-    latency_row_of(&process, 3, "  export of everything", |_| "/api/logs/export".into());
-    println!();
-    Process::memory_head();
-    process.memory_row("  after all of these");
+    latencies.row_of(5, "export of everything", |_| "/api/logs/export".into());
+    Process::memory_head(figures);
+    process.memory_row(figures, "after all of these");
 }
 
 /// Appends to a log as Docker does.
@@ -364,7 +293,7 @@ impl Writer {
     }
 }
 
-fn tail() {
+fn tail(figures: &mut Figures) {
     const APPENDED: u64 = 200;
     const BURST: u64 = 5_000;
     let (logs, _folder, process) = filled();
@@ -387,8 +316,9 @@ fn tail() {
         })
         .collect();
     let (p50_ms, p99_ms) = middle_and_tail_ms(&mut took);
-    latency_head("live tail, 100,000 entries stored");
-    println!("{:<48} {p50_ms:>10.0} {p99_ms:>8.0}", "  from a line appended to its event");
+    figures.table("live tail, 100,000 entries stored", &["median ms", "p99 ms"]);
+    figures.row("from a line appended to its event", &[p50_ms.into(), p99_ms.into()]);
+    figures.ratio("from a line appended to its event", "the wait for more of its entry", MORE_WITHIN_MS / p50_ms);
     let mut bursts: Vec<Duration> = (0..ROUNDS)
         .map(|round| {
             let began = Instant::now();
@@ -397,13 +327,15 @@ fn tail() {
             began.elapsed()
         })
         .collect();
-    let (p50_ms, p99_ms) = middle_and_tail_ms(&mut bursts);
-    println!("{:<48} {p50_ms:>10.0} {p99_ms:>8.0}", "  of 5,000 lines appended at once");
+    let (p50_ms, _) = middle_and_tail_ms(&mut bursts);
+    figures.row("of 5,000 lines appended at once", &[p50_ms.into(), None.into()]);
+    let why = "three bursts are few";
+    figures.loose_ratio("of 5,000 lines", "the wait for more of its entry", MORE_WITHIN_MS / p50_ms, why);
 }
 
-fn idle() {
+fn idle(figures: &mut Figures) {
     const WATCHED: Duration = Duration::from_secs(6);
-    println!("\n{:<48} {:>10} {:>8}", "while nothing is logged", "CPU %", "MB");
+    figures.table("while nothing is logged", &["CPU %", "MB"]);
     for containers in [3, 20, 200] {
         let (sources, folder) = (Folder::new("idle"), Folder::new("idle-viewer"));
         for number in 0..containers {
@@ -416,6 +348,9 @@ fn idle() {
         let cpu = process.cpu();
         std::thread::sleep(WATCHED);
         let percent = (process.cpu() - cpu).as_secs_f64() / WATCHED.as_secs_f64() * 100.0;
-        println!("{:<48} {percent:>10.2} {:>8.1}", format!("  {containers} containers"), process.mb("VmRSS:"));
+        let (what, mb) = (format!("{containers} containers"), process.mb("VmRSS:"));
+        figures.row(&what, &[percent.into(), mb.into()]);
+        figures.loose_ratio(&what, "1 % of a CPU", 1.0 / percent, "a few ms of CPU time differ from run to run");
+        figures.ratio(&format!("{what}, memory"), "the limit of 30 MB", 30.0 / mb);
     }
 }

@@ -5,21 +5,25 @@
 // A bench prints its figures, and has no public face.
 #![allow(clippy::print_stdout, missing_docs, unreachable_pub)]
 
+mod data;
+mod figures;
 mod load;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use data::{bodies, chance, duration_s};
+use figures::Figures;
 use load::{
-    Client, Folder, Process, Round, Until, alone, is_empty_handler, latency_head, latency_row, load, median, middle,
-    post, raw_sqlite, round_head, round_row,
+    Ceiling, Client, Folder, Latencies, Process, Round, Until, alone, is_empty_handler, load, median, middle, post,
+    raw_sqlite, round_head, round_row,
 };
 use monlight::clock::Timestamp;
 use rusqlite::Connection;
 use serde::Deserialize;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_secs(1);
 const CEILING_ROUND: Duration = Duration::from_millis(300);
 const CONNECTIONS: usize = 8;
@@ -36,13 +40,18 @@ fn main() {
     if is_empty_handler("/api/metrics") {
         return;
     }
-    let parts: [(&str, fn()); 5] =
-        [("ingest", ingest), ("rollup", rollup), ("memory", memory), ("hour", an_hour), ("month", a_month)];
-    // `cargo bench --bench metrics_collector -- rollup` measures only that.
-    let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    for (_, part) in parts.iter().filter(|(name, _)| named.is_empty() || named.iter().any(|named| named == name)) {
-        part();
-    }
+    let mut figures = Figures::new("metrics_collector", "Metrics collector", 30);
+    figures.note(format!(
+        "`SYNCHRONOUS=NORMAL`, points of 3 labels into {SERIES} series over {CONNECTIONS} connections, rollups meanwhile, \
+         median of {ROUNDS} rounds."
+    ));
+    figures.measure(&[
+        ("ingest", ingest),
+        ("rollup", rollup),
+        ("memory", memory),
+        ("hour", an_hour),
+        ("month", a_month),
+    ]);
 }
 
 /// Rolls up every second.
@@ -56,47 +65,8 @@ fn collector_with(folder: &Arc<Folder>, settings: &[(&str, &str)]) -> Process {
     Process::service(env!("CARGO_BIN_EXE_metrics-collector"), folder, &settings)
 }
 
-/// Something between 0 and 1 that looks like chance.
-fn chance(number: u64) -> f64 {
-    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// A duration in seconds: most are short.
-fn duration_s(number: u64) -> f64 {
-    0.004 * (9.0 * chance(number).powi(2)).exp2()
-}
-
-/// A point as the FastAPI middleware of the original's Python client sends it: of each request a count and a duration.
-fn point(series: u64, number: u64, at: Timestamp) -> String {
-    let (name, kind, value) = match series % 2 {
-        0 => ("http_requests_total", "counter", "1".to_owned()),
-        _ => ("http_request_duration_seconds", "histogram", duration_s(number).to_string()),
-    };
-    let (method, status) = [("GET", 200), ("POST", 201), ("GET", 404), ("PUT", 200)][series as usize / 2 % 4];
-    let endpoint = series / 8;
-    format!(
-        r#"{{"name":"{name}","type":"{kind}","value":{value},"timestamp":"{at}","labels":{{"method":"{method}","endpoint":"/api/v1/shops/{{shop_id}}/resource{endpoint}","status":"{status}"}},"project":"shop"}}"#
-    )
-}
-
-/// So many points of so many series, in bodies of a batch each.
-fn bodies(points: u64, series: u64, batch: u64) -> Vec<String> {
-    let now = Timestamp::now();
-    let body = |first: u64| {
-        let points: Vec<String> =
-            (first..(first + batch).min(points)).map(|number| point(number % series, number, now)).collect();
-        format!("[{}]", points.join(","))
-    };
-    (0..points.div_ceil(batch)).map(|number| body(number * batch)).collect()
-}
-
-fn ingest() {
+fn ingest(figures: &mut Figures) {
     let (collector, empty) = (collector(&Folder::new("ingest")), Process::empty_handler());
-    println!(
-        "metrics-collector, SYNCHRONOUS=NORMAL, points of 3 labels into {SERIES} series over {CONNECTIONS} connections, \
-         rollups meanwhile, median of {ROUNDS} rounds\n"
-    );
-    round_head("points");
     for batch in [1, 100, BATCH] {
         let bodies = Arc::new(bodies(POINTS_MADE, SERIES, batch));
         let send = |process: &Process, time| {
@@ -113,13 +83,23 @@ fn ingest() {
             raw.push(raw_rows(batch as usize * CONNECTIONS));
             points.push(send(&collector, ROUND));
         }
-        let ceilings = [median(&nothing), median(&parsed), median(&raw)];
-        println!("batches of {batch}");
-        let names = ["empty handler", "parsing the JSON", "raw SQLite, same rows"];
-        for (name, ceiling) in names.into_iter().zip(ceilings) {
-            round_row(&format!("  ceiling: {name}"), ceiling, &[]);
+        let ceilings = [
+            Ceiling { name: "an empty handler", rounds: &nothing },
+            Ceiling { name: "parsing the JSON", rounds: &parsed },
+            Ceiling { name: "raw SQLite, same rows", rounds: &raw },
+        ];
+        round_head(figures, &format!("batches of {batch}"), "points", &ceilings);
+        round_row(figures, "points", &points, &ceilings);
+        if batch == BATCH {
+            let (points, raw) = (median(&points), median(&raw));
+            let figure = format!(
+                "{:.0} a second, {:.0} a CPU-second, {:.2} of raw SQLite inserts",
+                points.per_second,
+                1e6 / points.cpu_us,
+                raw.cpu_us / points.cpu_us
+            );
+            figures.summary("Points in batches of 1,000, rollups included", figure);
         }
-        round_row("  points", median(&points), &ceilings);
     }
 }
 
@@ -191,11 +171,12 @@ impl Database {
         }
     }
 
-    /// Prints how much of the file a series' row of a table takes, with its share of the rows of wholes.
-    fn bytes_row(&self, what: &str, table: &str) {
+    /// Adds how much of the file a series' row of a table takes, with its share of the rows of wholes.
+    fn bytes_row(&self, figures: &mut Figures, what: &str, table: &str) {
         let bytes = self.number(&format!("SELECT sum(pgsize) FROM dbstat WHERE name = '{table}'")) as f64;
         let rows = self.number(&format!("SELECT count(*) FROM {table} WHERE series_id > 0")) as f64;
-        println!("  {what:<46} {:>10.0}", bytes / rows);
+        figures.row(what, &[(bytes / rows).into()]);
+        figures.ratio(what, "two numbers of 8 bytes", 16.0 * rows / bytes);
     }
 }
 
@@ -208,9 +189,9 @@ fn make_series(collector: &Process, database: &Database, bodies: &[String]) {
     database.rolled_up();
 }
 
-fn rollup() {
+fn rollup(figures: &mut Figures) {
     const POINTS: u64 = 200_000;
-    println!("\n{:<48} {:>10} {:>8} {:>11}", "rollup of 200,000 points, CPU ms", "rollup", "SELECT", "of ceiling");
+    figures.table("rollup of 200,000 points", &["CPU ms", "CPU ms of a bare SELECT", "of the SELECT"]);
     for series in [SERIES, 5_000] {
         let folder = Folder::new("rollup");
         let collector = collector(&folder);
@@ -228,9 +209,10 @@ fn rollup() {
             rollups.push((collector.cpu() - cpu).as_secs_f64() * 1e3);
             selects.push(select(&database, mark).cpu_us / 1e3);
         }
-        let (rollup, select) = (middle(rollups), middle(selects));
-        let what = format!("  in {series} series of one minute");
-        println!("{what:<48} {rollup:>10.0} {select:>8.0} {:>11.2}", select / rollup);
+        let ratio = middle(rollups.iter().zip(&selects).map(|(rollup, select)| select / rollup).collect());
+        let what = format!("in {series} series of one minute");
+        figures.row(&what, &[middle(rollups).into(), middle(selects).into(), ratio.into()]);
+        figures.ratio(&what, "a bare SELECT of them", ratio);
     }
 }
 
@@ -247,16 +229,16 @@ fn select(database: &Database, mark: i64) -> Round {
     })
 }
 
-fn memory() {
-    Process::memory_head();
+fn memory(figures: &mut Figures) {
+    Process::memory_head(figures);
     let folder = Folder::new("memory");
     let process = collector(&folder);
     let database = Database::of(&folder);
-    process.memory_row("  idle");
+    process.memory_row(figures, "idle");
     let many = bodies(POINTS_MADE, SERIES, BATCH);
     load(&process, CONNECTIONS, Until::Requests(1_000), move |n| post("/api/metrics", &many[n as usize % many.len()]));
     database.rolled_up();
-    process.memory_row("  after 1,000,000 points in batches of 1,000");
+    process.memory_row(figures, "after 1,000,000 points in batches of 1,000");
 
     let folder = Folder::new("labels");
     let process = collector(&folder);
@@ -264,16 +246,16 @@ fn memory() {
     let next = move |n: u64| post("/api/metrics", &distinct[n as usize % distinct.len()]);
     load(&process, CONNECTIONS, Until::Requests(100), next);
     Database::of(&folder).rolled_up();
-    process.memory_row("  after 100,000 distinct sets of labels");
-    println!("\n{:<48} {:>10}", "on disk", "bytes");
-    database.bytes_row("a point as it came", "points");
+    process.memory_row(figures, "after 100,000 distinct sets of labels");
+    figures.table("on disk, points", &["bytes"]);
+    database.bytes_row(figures, "a point as it came", "points");
 }
 
-/// Prints how long answers take; `#` in a path stands for hours, up to 30 days of them and others each time.
-fn reading(collector: &Process, title: &str, paths: &[(&str, &str)]) {
-    latency_head(title);
+/// Measures how long answers take; `#` in a path stands for hours, up to 30 days of them and others each time.
+fn reading(figures: &mut Figures, collector: &Process, title: &str, paths: &[(&str, &str)]) {
+    let mut latencies = Latencies::of(figures, collector, title);
     for (what, path) in paths {
-        latency_row(collector, &format!("  {what}"), |n| path.replace('#', &(30 * 24 - n).to_string()));
+        latencies.row(what, |n| path.replace('#', &(30 * 24 - n).to_string()));
     }
 }
 
@@ -295,7 +277,7 @@ fn filled(series: &[String], points: impl Iterator<Item = (i64, Timestamp, f64)>
     (collector, database)
 }
 
-fn an_hour() {
+fn an_hour(figures: &mut Figures) {
     const POINTS: u64 = 200_000;
     // As many as may wait for a rollup, or nearly.
     const FRESH: u64 = 9_500;
@@ -307,6 +289,7 @@ fn an_hour() {
     let (collector, database) = filled(&bodies(SERIES, SERIES, BATCH), (0..POINTS - FRESH).map(point));
     database.add((POINTS - FRESH..POINTS).map(point));
     reading(
+        figures,
         &collector,
         "200,000 points of an hour, 9,500 not rolled up",
         &[
@@ -322,7 +305,7 @@ fn an_hour() {
     );
 }
 
-fn a_month() {
+fn a_month(figures: &mut Figures) {
     const VITALS: [(&str, f64); 5] =
         [("lcp", 2_000.0), ("inp", 150.0), ("cls", 0.08), ("fcp", 1_500.0), ("ttfb", 600.0)];
     const PAGES: u64 = 5;
@@ -353,6 +336,7 @@ fn a_month() {
     let points = every(30 * 24 * HOUR, HOUR, PER_HOUR).chain(every(24 * HOUR, MINUTE, PER_MINUTE));
     let (collector, database) = filled(&series, points);
     reading(
+        figures,
         &collector,
         "30 days of 75 series, 25 of web vitals",
         &[
@@ -371,7 +355,7 @@ fn a_month() {
             ("health", "/health"),
         ],
     );
-    println!("\n{:<48} {:>10}", "on disk", "bytes");
-    database.bytes_row("a minute of a series", "minutes");
-    database.bytes_row("an hour of a series", "hours");
+    figures.table("on disk, tiers", &["bytes"]);
+    database.bytes_row(figures, "a minute of a series", "minutes");
+    database.bytes_row(figures, "an hour of a series", "hours");
 }

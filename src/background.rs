@@ -1,14 +1,14 @@
 //! Named plain threads: those the process cannot live without, and jobs that run on an interval until they are
 //! stopped and joined.
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 /// The exit code of a process that ended itself because one of its vital threads panicked (EX_SOFTWARE).
 pub const EXIT_BROKEN: i32 = 70;
@@ -50,7 +50,8 @@ pub struct Job {
 
 /// What a job may ask while it runs.
 pub struct Pause {
-    stop: crossbeam_channel::Receiver<()>,
+    stop: Receiver<()>,
+    stopped: Arc<PipeReader>,
 }
 
 impl Pause {
@@ -58,6 +59,21 @@ impl Pause {
     #[must_use]
     pub fn sleep(&self, duration: Duration) -> bool {
         self.stop.recv_timeout(duration) == Err(RecvTimeoutError::Timeout)
+    }
+
+    /// Sleeps until there is news, or until the program stops. Answers whether to go on.
+    #[must_use]
+    pub fn sleep_until(&self, news: &Receiver<()>) -> bool {
+        crossbeam_channel::select! {
+            recv(self.stop) -> _ => false,
+            recv(news) -> _ => true,
+        }
+    }
+
+    /// What hangs up when the program stops, for a job that waits for the kernel to report something else.
+    #[must_use]
+    pub fn hangs_up(&self) -> &PipeReader {
+        &self.stopped
     }
 
     /// Whether the program is stopping.
@@ -69,8 +85,8 @@ impl Pause {
 
 /// The running jobs of a service.
 pub struct Jobs {
-    // Dropping it tells every job to stop.
-    stop: Option<Sender<()>>,
+    // Dropping them tells every job to stop: those that wait for a channel, and those that wait for the kernel.
+    stop: Option<(Sender<()>, PipeWriter)>,
     threads: Vec<(&'static str, JoinHandle<()>)>,
 }
 
@@ -78,12 +94,14 @@ impl Jobs {
     /// Starts every job on a thread of its own; `broken` is raised for good when one of them panics.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// When the system has no thread or no descriptor left.
     pub fn start(jobs: Vec<Job>, broken: &Arc<AtomicBool>) -> io::Result<Self> {
-        let (stop, stopped) = bounded(0);
+        let (stop, told) = bounded(0);
+        let (stopped, hang_up) = io::pipe()?;
+        let stopped = Arc::new(stopped);
         let mut threads = Vec::with_capacity(jobs.len());
         for mut job in jobs {
-            let pause = Pause { stop: stopped.clone() };
+            let pause = Pause { stop: told.clone(), stopped: Arc::clone(&stopped) };
             let broken = Arc::clone(broken);
             let name = job.name;
             let body = move || {
@@ -102,7 +120,7 @@ impl Jobs {
             };
             threads.push((name, thread(name, body)?));
         }
-        Ok(Self { stop: Some(stop), threads })
+        Ok(Self { stop: Some((stop, hang_up)), threads })
     }
 
     /// Tells every job to stop and waits for them, at most `patience` in all; one that does not come is left behind.
@@ -125,6 +143,8 @@ impl Jobs {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     #[test]
@@ -134,6 +154,25 @@ mod tests {
         let jobs =
             Jobs::start(vec![Job { name: "test", every: Duration::from_secs(3600), run }], &Arc::default()).unwrap();
         runs.recv_timeout(Duration::from_secs(5)).unwrap();
+        let begun = std::time::Instant::now();
+        jobs.stop(Duration::from_secs(5));
+        assert!(begun.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_job_that_waits_for_news_hears_them_and_stops_when_told() {
+        let ((news, hears), (heard, hearings)) = (bounded(1), bounded(1));
+        let run = Box::new(move |pause: &Pause| {
+            while pause.sleep_until(&hears) {
+                heard.send(()).unwrap();
+            }
+            // It hung up, so that reading comes to an end at once.
+            assert_eq!(pause.hangs_up().read(&mut [0]).unwrap(), 0);
+        });
+        let jobs =
+            Jobs::start(vec![Job { name: "test", every: Duration::from_secs(3600), run }], &Arc::default()).unwrap();
+        news.send(()).unwrap();
+        hearings.recv_timeout(Duration::from_secs(5)).unwrap();
         let begun = std::time::Instant::now();
         jobs.stop(Duration::from_secs(5));
         assert!(begun.elapsed() < Duration::from_secs(2));

@@ -41,6 +41,8 @@ struct Desk {
     /// Whether an upstream did not answer when it was last asked: then what comes goes to the outbox without asking.
     /// As soon as it answers, new reports pass what still waits, or the outbox would not empty while many come.
     down: [AtomicBool; 2],
+    /// Tells the job of an outbox that something may wait in it. One piece of news is as good as many.
+    news: [(Sender<()>, Receiver<()>); 2],
 }
 
 impl Forward {
@@ -54,7 +56,8 @@ impl Forward {
         readers: Readers,
         outbox_bytes_max: i64,
     ) -> Result<Self> {
-        let desk = Arc::new(Desk { upstreams, writer, readers, outbox_bytes_max, down: Default::default() });
+        let (down, news) = (Default::default(), [bounded(1), bounded(1)]);
+        let desk = Arc::new(Desk { upstreams, writer, readers, outbox_bytes_max, down, news });
         let (parcels, queue) = bounded(WAITING_MAX);
         for index in 0..FORWARDERS {
             let (desk, queue): (Arc<Desk>, Receiver<(Parcel, Responder)>) = (Arc::clone(&desk), queue.clone());
@@ -83,8 +86,14 @@ impl Forward {
             let desk = Arc::clone(&self.desk);
             let mut tries = Tries { wait: BACKOFF_MIN, next: Instant::now() };
             let run = Box::new(move |pause: &Pause| {
-                if let Err(why) = desk.deliver(kind, &mut tries, pause) {
-                    log::warn!("the outbox waits: {why}");
+                match desk.deliver(kind, &mut tries, pause) {
+                    Ok(Left::Nothing) => {
+                        // The pause between two looks comes after the news, so that a storm of them changes nothing;
+                        // it ends at once when the program stops.
+                        let _ = pause.sleep_until(&desk.news[kind as usize].1);
+                    }
+                    Ok(Left::Something) => {}
+                    Err(why) => log::warn!("the outbox waits: {why}"),
                 }
             });
             let name = match kind {
@@ -95,6 +104,12 @@ impl Forward {
         };
         Kind::ALL.map(job).into()
     }
+}
+
+/// What may be in the outbox after a look.
+enum Left {
+    Nothing,
+    Something,
 }
 
 /// When an upstream is tried again.
@@ -141,8 +156,12 @@ impl Desk {
 
     /// Puts a report into the outbox and says so once it is there.
     fn keep(&self, parcel: Parcel, responder: Responder) {
+        let news = self.news[parcel.kind as usize].0.clone();
         let enqueue = Enqueue { parcel, bytes_max: self.outbox_bytes_max, now: Timestamp::now() };
         self.writer.submit(enqueue, move |outcome| {
+            // Also where it could not be kept: it came here because its upstream may be down, which a look finds out.
+            // What is there already says the same.
+            let _ = news.try_send(());
             responder.send(match outcome {
                 Ok(()) => Response::new(202, "application/json", br#"{"status":"queued"}"#.to_vec()),
                 Err(why) => why.into(),
@@ -153,9 +172,9 @@ impl Desk {
     /// Delivers what waits for an upstream, the oldest first, until there is no more or it does not take more. What a
     /// client has to wait with is passed over. What is delivered is removed a little later: if this process ends before,
     /// it is delivered once more with the same key and changes nothing.
-    fn deliver(&self, kind: Kind, tries: &mut Tries, pause: &Pause) -> Result<()> {
+    fn deliver(&self, kind: Kind, tries: &mut Tries, pause: &Pause) -> Result<Left> {
         if Instant::now() < tries.next {
-            return Ok(());
+            return Ok(Left::Something);
         }
         let (mut last, mut too_many) = (0, HashSet::new());
         while !pause.stopping() {
@@ -173,11 +192,11 @@ impl Desk {
                 Outcome::Later(why) => {
                     self.set_down(kind, true);
                     tries.fail(kind, &why);
-                    return Ok(());
+                    return Ok(Left::Something);
                 }
                 Outcome::Refused(status) => {
                     tries.fail(kind, &format!("it answers {status} to this relay's key"));
-                    return Ok(());
+                    return Ok(Left::Something);
                 }
             };
             self.set_down(kind, false);
@@ -195,7 +214,12 @@ impl Desk {
         if !too_many.is_empty() {
             tries.next += BACKOFF_MIN;
         }
-        if last > 0 { give_back(&self.writer, || !pause.stopping()) } else { Ok(()) }
+        if last == 0 {
+            return Ok(Left::Nothing);
+        }
+        // What could not be removed is there once more, and only a further look finds it.
+        give_back(&self.writer, || !pause.stopping())?;
+        Ok(Left::Something)
     }
 }
 

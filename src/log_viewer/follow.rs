@@ -30,8 +30,8 @@ const TURN_BYTES: usize = 512 * 1024;
 const IN_FLIGHT_MAX: usize = 2;
 /// Changes come in bursts; this long they are gathered.
 const GATHER: Duration = Duration::from_millis(15);
-/// The longest wait, so that a stop is noticed.
-const WAIT_MAX: Duration = Duration::from_millis(200);
+/// The longest wait while the writer has something to say, and the shortest for what could not be read.
+const ANSWER_MAX: Duration = Duration::from_millis(200);
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const TRIM_EVERY: Duration = Duration::from_secs(300);
 /// Free space in the file, as a part of it, that is worth moving pages for. Less is filled again soon.
@@ -143,7 +143,7 @@ impl Rounds {
             let more = self.round();
             self.hear(if more { Duration::ZERO } else { GATHER });
             if !more {
-                self.wait();
+                self.wait(pause);
             }
         }
     }
@@ -225,7 +225,7 @@ impl Rounds {
         for key in std::mem::take(&mut self.order) {
             more |= self.turn(&key);
             while self.in_flight >= IN_FLIGHT_MAX {
-                self.hear(WAIT_MAX);
+                self.hear(ANSWER_MAX);
             }
             self.order.push(key);
         }
@@ -398,14 +398,18 @@ impl Rounds {
     }
 
     /// Waits for something new, or until something has waited long enough.
-    fn wait(&mut self) {
+    fn wait(&mut self, pause: &Pause) {
         let now = Instant::now();
         let due = self.logs.values().filter_map(|log| match &log.reading {
+            // What could not be read or stored is tried again, unless there is nothing to read.
+            _ if log.dirty && log.found.log.is_ok() => Some(log.not_before.max(now + ANSWER_MAX)),
             Some(reading) => reading.assembly.due().map(|due| due.max(log.not_before)),
             None => None,
         });
-        let until = due.min().map_or(WAIT_MAX, |due| due.saturating_duration_since(now).min(WAIT_MAX));
-        for change in self.watch.wait(until) {
+        let look = self.looked.map_or(now, |looked| looked + self.poll_every);
+        let until = due.min().map_or(look, |due| due.min(look)).saturating_duration_since(now);
+        let until = if self.in_flight > 0 { until.min(ANSWER_MAX) } else { until };
+        for change in self.watch.wait(until, pause) {
             if let Change::File(folder, name) = &change
                 && (self.sources.folders.contains(folder)
                     || name.to_str().is_some_and(|name| name.starts_with("config.v2")))

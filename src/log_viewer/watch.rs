@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+
+use crate::background::Pause;
 
 /// Bytes for events that are read at once.
 const EVENTS_BYTES: usize = 4 * 1024;
@@ -71,18 +73,22 @@ impl Watch {
         }
     }
 
-    /// Waits for changes, at most `patience`.
-    pub(super) fn wait(&self, patience: Duration) -> Vec<Change> {
+    /// Waits for changes, at most `patience` and not when the program stops.
+    pub(super) fn wait(&self, patience: Duration, pause: &Pause) -> Vec<Change> {
         let Some(events) = &self.events else {
-            std::thread::sleep(patience);
+            // Whoever waits asks by itself whether to go on.
+            let _ = pause.sleep(patience);
             return Vec::new();
         };
         // At most the hour that POLL_INTERVAL may be.
         let tv_sec = i64::try_from(patience.as_secs()).unwrap_or(1);
         let patience = Timespec { tv_sec, tv_nsec: i64::from(patience.subsec_nanos()) };
-        match poll(&mut [PollFd::new(events, PollFlags::IN)], Some(&patience)) {
-            Ok(1) => self.read(events),
-            // A signal, or nothing: the next look finds what there is.
+        let stops = pause.hangs_up().as_fd();
+        // Of the second its end is reported without being asked for.
+        let mut reports = [PollFd::new(events, PollFlags::IN), PollFd::from_borrowed_fd(stops, PollFlags::empty())];
+        match poll(&mut reports, Some(&patience)) {
+            Ok(_) if reports[0].revents().contains(PollFlags::IN) => self.read(events),
+            // A signal, the end, or nothing: the next look finds what there is.
             _ => Vec::new(),
         }
     }

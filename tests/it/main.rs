@@ -29,6 +29,7 @@ mod export;
 mod figures;
 mod harness;
 mod hostile;
+mod idle;
 mod litestream;
 mod log_fixtures;
 mod log_tail;

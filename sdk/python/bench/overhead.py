@@ -1,12 +1,14 @@
 """What a call of this package costs the application, as a ratio to a ceiling that is measured in the same run.
 
-Run by `make bench`. Each row is the median of repeated rounds, in turns with its ceiling, so that both have the same
-luck with the machine.
+Run by `make bench`, with a path to leave the figures at. Each row is the median of repeated rounds, in turns with its
+ceiling, so that both have the same luck with the machine.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
 import tempfile
 import threading
 import traceback
@@ -23,8 +25,13 @@ ROUNDS = 15
 LABELS = {"method": "GET", "endpoint": "/items/{id}", "status": "200"}
 
 
-def in_turns(calls: int, *work: Callable[[], object]) -> list[float]:
-    """The median microseconds of a call of each."""
+ROWS: list[list[Any]] = []
+RATIOS: list[dict[str, Any]] = []
+NOTES: list[str] = []
+
+
+def in_turns(calls: int, *work: Callable[[], object]) -> list[list[float]]:
+    """The microseconds of a call of each, in every round."""
     durations: list[list[float]] = [[] for _ in work]
     for _ in range(ROUNDS):
         for one, taken in zip(work, durations, strict=True):
@@ -32,11 +39,20 @@ def in_turns(calls: int, *work: Callable[[], object]) -> list[float]:
             for _ in range(calls):
                 one()
             taken.append((perf_counter() - start) / calls * 1e6)
-    return [statistics.median(taken) for taken in durations]
+    return durations
 
 
-def row(what: str, cost_us: float, ceiling: str, ceiling_us: float) -> None:
-    print(f"{what:<42} {cost_us:8.2f} µs   {cost_us / ceiling_us:5.1f} times {ceiling} ({ceiling_us:.2f} µs)")
+def row(what: str, costs_us: list[float], ceiling: str, ceilings_us: list[float]) -> None:
+    cost_us, ceiling_us = statistics.median(costs_us), statistics.median(ceilings_us)
+    ratio = statistics.median(least / cost for cost, least in zip(costs_us, ceilings_us, strict=True))
+    print(f"{what:<42} {cost_us:8.2f} µs   {1 / ratio:5.1f} times {ceiling} ({ceiling_us:.2f} µs)")
+    ROWS.append([what, cost_us, ceiling, ceiling_us, ratio])
+    RATIOS.append({"row": what, "to": ceiling, "value": ratio})
+
+
+def note(what: str) -> None:
+    print(f"{'':<42} {what}")
+    NOTES.append(f"{what}.")
 
 
 def metric_calls(metrics: MetricsClient) -> None:
@@ -77,7 +93,7 @@ def reports(errors: ErrorClient) -> None:
     cost, ceiling = in_turns(30, report, lambda: "".join(traceback.format_exception(caught)))
     row("report_error_sync(), tracker answering", cost, "formatting the traceback", ceiling)
     errors.flush(60)
-    print(f"{'':<42} {errors.dropped} reports left out")
+    note(f"{errors.dropped} reports were left out")
 
 
 def requests(metrics: MetricsClient, errors: ErrorClient) -> None:
@@ -114,10 +130,29 @@ def main() -> None:
             requests(metrics, errors)
             reports(errors)
             metrics.shutdown()
-            print(f"{'':<42} {metrics.dropped} values left out")
+            note(f"{metrics.dropped} values were left out")
         finally:
             tracker.kill()
             collector.kill()
+    if len(sys.argv) > 1:
+        leave(Path(sys.argv[1]))
+
+
+def leave(path: Path) -> None:
+    """Leaves the figures for `benches/figures.py`."""
+    columns = ["", "µs", "ceiling", "µs of the ceiling", "of the ceiling"]
+    part = {
+        "name": "python",
+        "title": "The Python package",
+        "command": "make bench ONLY=python",
+        "order": 70,
+        "notes": ["What a call costs the application, the services running beside it.", *NOTES],
+        "summary": [["`counter()` of the Python package, in the application", f"{ROWS[0][1]:.1f} µs"]],
+        "tables": [{"title": "", "columns": columns, "rows": ROWS}],
+        "ratios": RATIOS,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(part, indent=2))
 
 
 if __name__ == "__main__":
