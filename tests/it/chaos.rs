@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::dice::Dice;
-use crate::figures::{Figures, rounded};
+use crate::measured::{Figures, rounded};
 use crate::harness::{Folder, Setup, root_or_skip, skip};
 use crate::peers;
 use crate::stack::{Cage, Change, RELAY, SERVICES, Stack, VIEWER};

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::browser::{chromium, node};
 use crate::docker_log::Log;
-use crate::figures::{Figures, rounded};
+use crate::measured::{Figures, rounded};
 use crate::harness::{Client, Folder, KEY, PUBLIC_KEY, Request, Setup, report_at, root_or_skip, skip, wait_until};
 use crate::python;
 use crate::stack::{COLLECTOR, Cage, RELAY, SERVICES, Stack, TRACKER, VIEWER};

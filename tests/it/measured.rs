@@ -12,12 +12,18 @@ pub struct Figures {
     /// Where it stands among the others.
     pub order: u32,
     pub notes: Vec<String>,
+    summary: Vec<[String; 2]>,
     tables: Vec<Value>,
 }
 
 impl Figures {
     pub fn new(name: &'static str, title: &'static str, command: &'static str, order: u32) -> Self {
-        Self { name, title, command, order, notes: Vec::new(), tables: Vec::new() }
+        Self { name, title, command, order, notes: Vec::new(), summary: Vec::new(), tables: Vec::new() }
+    }
+
+    /// Adds what the page says in short.
+    pub fn in_short(&mut self, what: &str, said: String) {
+        self.summary.push([what.to_owned(), said]);
     }
 
     /// Adds a table, and prints it.
@@ -41,10 +47,10 @@ impl Figures {
     /// Leaves them where they are asked for.
     pub fn leave(&self) {
         let Some(folder) = std::env::var_os("MONLIGHT_FIGURES") else { return };
-        let Self { name, title, command, order, notes, tables } = self;
+        let Self { name, title, command, order, notes, summary, tables } = self;
         let all = json!({
-            "name": name, "title": title, "command": command, "order": order, "notes": notes, "tables": tables,
-            "ratios": [],
+            "name": name, "title": title, "command": command, "order": order, "notes": notes, "summary": summary,
+            "tables": tables, "ratios": [],
         });
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(Path::new(&folder).join(format!("{name}.json")), format!("{all:#}\n")).unwrap();
