@@ -24,6 +24,7 @@ mod docs;
 mod durability;
 mod engine;
 mod export;
+mod figures;
 mod harness;
 mod hostile;
 mod idle;
