@@ -26,6 +26,7 @@ mod docs;
 mod durability;
 mod engine;
 mod export;
+mod figures;
 mod harness;
 mod hostile;
 mod idle;
