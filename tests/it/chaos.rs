@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::dice::Dice;
-use crate::measured::{Figures, rounded};
 use crate::harness::{Folder, Setup, root_or_skip, skip};
+use crate::measured::{Figures, rounded};
 use crate::peers;
 use crate::stack::{Cage, Change, RELAY, SERVICES, Stack, VIEWER};
 use faults::Disk;
@@ -206,13 +206,18 @@ fn what_is_acknowledged_is_there_once_whatever_goes_wrong() {
         rows.push(row);
         wrong.extend(complaints);
     }
-    let mut figures = Figures::new("chaos", "Through faults", "make chaos", 60);
+    let mut figures = Figures::new("chaos", "Through faults", "make chaos", 55);
     figures.notes.push(
         "All four services in memory cgroups of 30 MB on an ext4 of their own, under load of reports, points, pages' \
          reports and points through the relay, and log lines; whoever posts tries again with the same key until it is \
          acknowledged. Seconds away: for the service that was away longest, from the first /health that was not 200 to \
          the next that was, for each injection."
             .to_owned(),
+    );
+    let sum = |at: usize| rows.iter().map(|row| row[at].as_u64().unwrap()).sum::<u64>();
+    figures.in_short(
+        "through faults under load",
+        format!("{} acknowledged, {} lost, {} doubled, {} faults", sum(2), sum(4), sum(5), sum(1)),
     );
     let columns = ["fault", "times", "acknowledged", "found", "lost", "doubled", "s away, each", "/health 503"];
     figures.table("Faults under load", &columns, &rows);

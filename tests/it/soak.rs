@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use crate::browser::{chromium, node};
 use crate::docker_log::Log;
-use crate::measured::{Figures, rounded};
 use crate::harness::{Client, Folder, KEY, PUBLIC_KEY, Request, Setup, report_at, root_or_skip, skip, wait_until};
+use crate::measured::{Figures, rounded};
 use crate::python;
 use crate::stack::{COLLECTOR, Cage, RELAY, SERVICES, Stack, TRACKER, VIEWER};
 
@@ -481,6 +481,14 @@ fn nothing_grows_or_complains_under_mixed_load_in_thirty_megabytes_each() {
         ["service", "RSS MB, second third", "last third", "VmHWM MB", "descriptors", "threads", "largest WAL, MB"];
     let memory = verdict.memory(&samples, seconds);
     figures.table(&format!("What each holds over {seconds} s, in a memory cgroup of 30 MB"), &columns, &memory);
+    let together = memory.last().unwrap();
+    figures.in_short(
+        "all four in 30 MB each, mixed load of real clients",
+        format!(
+            "{} MB at their peaks together, {} MB resident on the average of the last third",
+            together[3], together[2]
+        ),
+    );
     let columns = ["write", "requests", "median ms", "p99 ms", "p99, in the disk's fdatasync p99"];
     figures.table("How long a write takes under that load", &columns, &verdict.latency(&took));
     verdict.contents(&stack, &[("own", own.clone()), ("published", published.clone())]);
