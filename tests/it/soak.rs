@@ -476,7 +476,7 @@ fn nothing_grows_or_complains_under_mixed_load_in_thirty_megabytes_each() {
     wait_until(|| arrives("web_vitals_fcp")).expect("how the page was for its visitor is known");
 
     let mut verdict = Verdict::default();
-    let mut figures = Figures::new("soak", "Soak", "make soak", 50);
+    let mut figures = Figures::new("soak", "Soak", "make soak", 52);
     let columns =
         ["service", "RSS MB, second third", "last third", "VmHWM MB", "descriptors", "threads", "largest WAL, MB"];
     let memory = verdict.memory(&samples, seconds);
