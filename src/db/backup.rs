@@ -67,7 +67,6 @@ fn copy(schema: &Schema, from: &Path, to: &Path) -> Result<u64, String> {
     let named = |why: &dyn std::fmt::Display| format!("cannot copy {}: {why}", from.display());
     let metadata = std::fs::metadata(from).map_err(|why| named(&why))?;
     remove(to)?;
-    drop(private(to).map_err(|why| format!("cannot write {}: {why}", to.display()))?);
     let copied = (|| -> rusqlite::Result<Result<(), String>> {
         let source =
             Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
@@ -76,6 +75,10 @@ fn copy(schema: &Schema, from: &Path, to: &Path) -> Result<u64, String> {
             Ok(Found::Empty) => return Ok(Err("it is empty".into())),
             Ok(Found::Ours(_) | Found::Original) => {}
             Err(why) => return Ok(Err(why.to_string())),
+        }
+        // Not before: an upgrade asks for a copy in a place that is not there, to hear what becomes of the database.
+        if let Err(why) = private(to) {
+            return Ok(Err(format!("{} cannot be made: {why}", to.display())));
         }
         let mut copy = Connection::open(to)?;
         match Backup::new(&source, &mut copy)?.step(ALL_PAGES)? {
