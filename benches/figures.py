@@ -141,6 +141,8 @@ def shown(cell: Any) -> str:
         return ""
     if isinstance(cell, str):
         return cell.replace("|", "\\|")
+    if isinstance(cell, int):
+        return f"{cell:,}"
     size = abs(cell)
     if size == 0:
         return "0"

@@ -216,7 +216,7 @@ fn what_is_acknowledged_is_there_once_whatever_goes_wrong() {
     );
     let sum = |at: usize| rows.iter().map(|row| row[at].as_u64().unwrap()).sum::<u64>();
     figures.in_short(
-        "through faults under load",
+        "Through faults under load",
         format!("{} acknowledged, {} lost, {} doubled, {} faults", sum(2), sum(4), sum(5), sum(1)),
     );
     let columns = ["fault", "times", "acknowledged", "found", "lost", "doubled", "s away, each", "/health 503"];

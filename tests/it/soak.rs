@@ -483,7 +483,7 @@ fn nothing_grows_or_complains_under_mixed_load_in_thirty_megabytes_each() {
     figures.table(&format!("What each holds over {seconds} s, in a memory cgroup of 30 MB"), &columns, &memory);
     let together = memory.last().unwrap();
     figures.in_short(
-        "all four in 30 MB each, mixed load of real clients",
+        "All four in 30 MB each, mixed load of real clients",
         format!(
             "{} MB at their peaks together, {} MB resident on the average of the last third",
             together[3], together[2]
