@@ -199,7 +199,8 @@ def render() -> None:
     for part in measured:
         part.setdefault("commit", now)
     kept = {**old["parts"], **{part["name"]: part for part in measured}}
-    document = {"date": max(part["date"] for part in measured), "commit": now, "parts": kept}
+    newest = max(measured, key=lambda part: part["date"])
+    document = {"date": newest["date"], "commit": newest["commit"], "parts": kept}
     COMMITTED.write_text(laid_out(document))
     PAGE.write_text(page(document))
     print(f"{PAGE.relative_to(ROOT)} and {COMMITTED.relative_to(ROOT)} have {len(measured)} parts of this run")
