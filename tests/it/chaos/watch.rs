@@ -90,3 +90,13 @@ impl Watch {
         streaks.filter(|(from, to)| *to - *from > UNSAID_MAX && all_well(*from, *to)).map(|(from, to)| to - from).max()
     }
 }
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Who watches holds the services: of a test that failed none must be left.
+        self.stop.store(true, Ordering::Relaxed);
+        for watcher in self.watchers.drain(..) {
+            let _ = watcher.join();
+        }
+    }
+}
