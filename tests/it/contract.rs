@@ -1,4 +1,4 @@
-//! The HTTP contract, row by row: what is said, the request, the status, and the part of the answer that matters, the
+//! The HTTP contract, row by row: what is said, the request, the status, and the part of the response that matters, the
 //! wrong inputs beside the right ones. Each room holds one theme.
 
 mod age;
@@ -40,35 +40,35 @@ use std::time::Duration;
 use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Request, Service, report_at};
+use crate::harness::{Request, Response, Service, report_at};
 
-/// One row: what it says, the request, the status, and what the answer must have. An object names the members that
-/// matter, a text is part of the sentence that a refusal gives, null leaves the answer open.
+/// One row: what it says, the request, the status, and what the response must have. An object names the members that
+/// matter, a text is part of the sentence that a refusal gives, null leaves the response open.
 type Case = (&'static str, Request, u16, Value);
 
 /// Sends every request in its turn and tells of all rows that do not hold.
 #[track_caller]
-fn hold(service: &Service, cases: impl IntoIterator<Item = Case>) {
+fn assert_cases(service: &Service, cases: impl IntoIterator<Item = Case>) {
     let broken: Vec<String> = cases
         .into_iter()
         .filter_map(|(what, request, status, expected)| {
-            let why = fault(&service.send(&request), status, &expected)?;
+            let why = mismatch(&service.send(&request), status, &expected)?;
             Some(format!("{what}: {why}"))
         })
         .collect();
     assert!(broken.is_empty(), "{} rows do not hold:\n{}", broken.len(), broken.join("\n"));
 }
 
-/// What is wrong with an answer, if anything.
-fn fault(answer: &Answer, status: u16, expected: &Value) -> Option<String> {
-    let text = String::from_utf8_lossy(&answer.body);
-    if answer.status != status {
-        return Some(format!("{} instead of {status}: {text}", answer.status));
+/// What is wrong with an response, if anything.
+fn mismatch(response: &Response, status: u16, expected: &Value) -> Option<String> {
+    let text = String::from_utf8_lossy(&response.body);
+    if response.status != status {
+        return Some(format!("{} instead of {status}: {text}", response.status));
     }
-    if answer.header("content-type") != Some("application/json") {
-        return Some(format!("its type is {:?}", answer.header("content-type")));
+    if response.header("content-type") != Some("application/json") {
+        return Some(format!("its type is {:?}", response.header("content-type")));
     }
-    let Ok(body) = serde_json::from_slice::<Value>(&answer.body) else { return Some(format!("no JSON: {text}")) };
+    let Ok(body) = serde_json::from_slice::<Value>(&response.body) else { return Some(format!("no JSON: {text}")) };
     if status >= 400 {
         let part = expected.as_str().unwrap_or_default();
         let sentence = body["detail"].as_str().filter(|sentence| !sentence.is_empty());
@@ -76,67 +76,68 @@ fn fault(answer: &Answer, status: u16, expected: &Value) -> Option<String> {
         let says = alone && sentence.is_some_and(|sentence| sentence.contains(part) && !sentence.contains("SELECT"));
         return (!says).then(|| format!("{text} should be a detail that says {part:?}"));
     }
-    (!expected.is_null() && !fits(&body, expected)).then(|| format!("{text} should have {expected}"))
+    (!expected.is_null() && !contains_subset(&body, expected)).then(|| format!("{text} should have {expected}"))
 }
 
 /// Whether `found` has everything that `expected` has; it may have more members, not more items.
-fn fits(found: &Value, expected: &Value) -> bool {
+fn contains_subset(found: &Value, expected: &Value) -> bool {
     match (found, expected) {
         (Value::Object(found), Value::Object(expected)) => {
-            expected.iter().all(|(name, value)| found.get(name).is_some_and(|found| fits(found, value)))
+            expected.iter().all(|(name, value)| found.get(name).is_some_and(|found| contains_subset(found, value)))
         }
         (Value::Array(found), Value::Array(expected)) => {
-            found.len() == expected.len() && found.iter().zip(expected).all(|(found, expected)| fits(found, expected))
+            found.len() == expected.len()
+                && found.iter().zip(expected).all(|(found, expected)| contains_subset(found, expected))
         }
         _ => found == expected,
     }
 }
 
 /// A report that opens a group of its own.
-fn fresh() -> Value {
+fn unique_report() -> Value {
     static LINE: AtomicU32 = AtomicU32::new(1_000);
     report_at("boom", LINE.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The same with one field set.
-fn fresh_with(field: &str, value: impl Into<Value>) -> Value {
-    with(fresh(), field, value)
+fn unique_report_with(field: &str, value: impl Into<Value>) -> Value {
+    with_field(unique_report(), field, value)
 }
 
-fn with(mut report: Value, field: &str, value: impl Into<Value>) -> Value {
+fn with_field(mut report: Value, field: &str, value: impl Into<Value>) -> Value {
     report[field] = value.into();
     report
 }
 
-fn without(mut report: Value, field: &str) -> Value {
+fn without_field(mut report: Value, field: &str) -> Value {
     report.as_object_mut().unwrap().remove(field);
     report
 }
 
-fn post(body: &Value) -> Request {
+fn post_report(body: &Value) -> Request {
     Request::post("/api/errors", body)
 }
 
 /// A report whose body is exactly these bytes.
-fn post_bytes(body: impl Into<Vec<u8>>) -> Request {
+fn post_report_bytes(body: impl Into<Vec<u8>>) -> Request {
     Request::new("POST", "/api/errors").body(body)
 }
 
 /// What the group of this id looks like.
 #[track_caller]
-fn detail(service: &Service, id: i64) -> Value {
+fn group_detail(service: &Service, id: i64) -> Value {
     service.get(&format!("/api/errors/{id}")).expect(200).json()
 }
 
-/// Posts a report that opens a group, and answers what the group looks like.
+/// Posts a report that opens a group, and responses what the group looks like.
 #[track_caller]
-fn group_of(service: &Service, report: &Value) -> Value {
+fn create_group(service: &Service, report: &Value) -> Value {
     let id = service.post("/api/errors", report).expect(201).id();
-    detail(service, id)
+    group_detail(service, id)
 }
 
 /// The names of an object's members.
-fn members(object: &Value) -> BTreeSet<&str> {
+fn member_names(object: &Value) -> BTreeSet<&str> {
     object.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
@@ -147,12 +148,12 @@ fn minutes_ago(minutes: u64) -> String {
 
 #[test]
 fn the_tables_notice_what_does_not_hold() {
-    let answer = |status, body: Value| Answer {
+    let response = |status, body: Value| Response {
         status,
         headers: vec![("content-type".to_owned(), "application/json".to_owned())],
         body: body.to_string().into_bytes(),
     };
-    let good = answer(200, json!({ "a": [1, { "b": null, "c": 2 }] }));
+    let good = response(200, json!({ "a": [1, { "b": null, "c": 2 }] }));
     for (expected, holds) in [
         (Value::Null, true),
         (json!({ "a": [1, { "b": null }] }), true),
@@ -160,10 +161,10 @@ fn the_tables_notice_what_does_not_hold() {
         (json!({ "a": [1, { "b": 0 }] }), false),
         (json!({ "z": null }), false),
     ] {
-        assert_eq!(fault(&good, 200, &expected).is_none(), holds, "{expected}");
+        assert_eq!(mismatch(&good, 200, &expected).is_none(), holds, "{expected}");
     }
-    assert!(fault(&good, 201, &Value::Null).is_some());
-    assert!(fault(&answer(400, json!({ "detail": "Field 'x' is wrong" })), 400, &json!("'x'")).is_none());
-    assert!(fault(&answer(400, json!({ "detail": "Wrong" })), 400, &json!("'x'")).is_some());
-    assert!(fault(&answer(400, json!({ "error": "'x'" })), 400, &Value::Null).is_some());
+    assert!(mismatch(&good, 201, &Value::Null).is_some());
+    assert!(mismatch(&response(400, json!({ "detail": "Field 'x' is wrong" })), 400, &json!("'x'")).is_none());
+    assert!(mismatch(&response(400, json!({ "detail": "Wrong" })), 400, &json!("'x'")).is_some());
+    assert!(mismatch(&response(400, json!({ "error": "'x'" })), 400, &Value::Null).is_some());
 }

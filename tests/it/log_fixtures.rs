@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Service, Setup, wait_until};
-use crate::logs::{Entry, becomes, container, exported, lines};
+use crate::harness::{Service, Setup, TempDir, wait_until};
+use crate::logs::{Entry, assert_eventually_eq, container_status, export_entries, message_lines};
 
 const DOCKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/docker");
 const ORIGINAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/original/logs.db");
@@ -72,17 +72,17 @@ fn every_container_gives_what_docker_logs_says() {
         };
         let texts: Vec<&str> = expected.iter().map(|(_, text)| text.as_str()).collect();
         let query = format!("container={name}");
-        let read = || exported(&viewer, &query);
-        wait_until(|| (lines(&read()).len() >= texts.len()).then_some(()));
+        let read = || export_entries(&viewer, &query);
+        wait_until(|| (message_lines(&read()).len() >= texts.len()).then_some(()));
         let entries = read();
-        assert_eq!(lines(&entries), texts, "{name}");
+        assert_eq!(message_lines(&entries), texts, "{name}");
         // The moment of an entry is that of its first line.
         let mut at = 0;
         for entry in &entries {
             assert_eq!(entry.timestamp, padded(&expected[at].0), "{name}: {}", entry.message);
             at += entry.message.split('\n').count();
         }
-        assert_eq!(container(&viewer, &name)["log_count"], entries.len(), "{name}");
+        assert_eq!(container_status(&viewer, &name)["log_count"], entries.len(), "{name}");
     }
     viewer.get("/api/logs/stats").expect(200).has(json!({ "gaps": 0 }));
 }
@@ -92,35 +92,35 @@ fn a_traceback_is_one_entry_and_levels_are_those_of_the_lines() {
     let sources = format!("{DOCKER}/containers");
     let viewer = Setup::log_viewer().env("LOG_SOURCES", sources).start();
     let levels = |name: &str| -> Vec<(String, usize)> {
-        let entries = exported(&viewer, &format!("container={name}"));
+        let entries = export_entries(&viewer, &format!("container={name}"));
         entries.into_iter().map(|entry| (entry.level, entry.message.split('\n').count())).collect()
     };
     let each = |levels: &[(&str, usize)], times: usize| -> Vec<(String, usize)> {
         levels.repeat(times).into_iter().map(|(level, lines)| (level.to_owned(), lines)).collect()
     };
     let boots = [("CRITICAL", 1), ("INFO", 1), ("INFO", 1), ("CRITICAL", 1)];
-    becomes(&each(&boots, 2), || levels("restarter"));
-    becomes(&each(&[("WARNING", 1), ("INFO", 1), ("INFO", 1), ("WARNING", 1)], 1), || levels("labelled"));
+    assert_eventually_eq(&each(&boots, 2), || levels("restarter"));
+    assert_eventually_eq(&each(&[("WARNING", 1), ("INFO", 1), ("INFO", 1), ("WARNING", 1)], 1), || levels("labelled"));
 }
 
 #[test]
 fn what_is_not_followed_says_why_and_labels_tell_the_service() {
     let sources = format!("{DOCKER}/containers,{DOCKER}/compose");
     let viewer = Setup::log_viewer().env("LOG_SOURCES", sources).start();
-    wait_until(|| (container(&viewer, "m30")["log_count"] == 4).then_some(())).expect("logs are read");
+    wait_until(|| (container_status(&viewer, "m30")["log_count"] == 4).then_some(())).expect("logs are read");
     for (name, members) in [
         ("renamed_one", json!({ "followed": true, "reason": null, "image": "testbase:1", "id": "991630176c44" })),
         ("silent", json!({ "followed": true, "reason": null, "log_count": 0 })),
         ("labelled", json!({ "project": "shop", "service": "web" })),
         ("ml_a", json!({ "project": "build", "service": "a", "image": "ml/a:dev", "followed": true })),
     ] {
-        let found = container(&viewer, name);
+        let found = container_status(&viewer, name);
         for (member, value) in members.as_object().unwrap() {
             assert_eq!(&found[member], value, "{member} of {found}");
         }
     }
     for (name, driver) in [("localdrv", "local"), ("nonedrv", "none")] {
-        let found = container(&viewer, name);
+        let found = container_status(&viewer, name);
         let reason = found["reason"].as_str().unwrap_or_default();
         assert!(reason.contains(&format!("its log driver is {driver},")), "{found}");
         assert_eq!((&found["followed"], &found["log_count"]), (&json!(false), &json!(0)));
@@ -130,13 +130,13 @@ fn what_is_not_followed_says_why_and_labels_tell_the_service() {
 /// A copy of the original's database and of the containers it had read, as on the machine that is upgraded: its cursors
 /// point at these very files.
 struct Upgrade {
-    folder: Arc<Folder>,
+    folder: Arc<TempDir>,
     rows: Vec<Entry>,
 }
 
 impl Upgrade {
     fn new() -> Self {
-        let folder = Arc::new(Folder::new());
+        let folder = Arc::new(TempDir::new());
         let path = folder.path().join("logs.db");
         copy(Path::new(ORIGINAL), &path);
         let upgrade = Self { folder, rows: Vec::new() };
@@ -195,7 +195,7 @@ impl Upgrade {
     }
 
     fn start(&self) -> Service {
-        Setup::log_viewer().folder(&self.folder).env("TAIL_BUFFER", TAIL_BUFFER).start()
+        Setup::log_viewer().data_dir(&self.folder).env("TAIL_BUFFER", TAIL_BUFFER).start()
     }
 }
 
@@ -206,7 +206,7 @@ fn copy(from: &Path, to: &Path) {
 /// What is stored, by container in the order of time, without the numbers that entries got.
 fn stored(viewer: &Service) -> BTreeMap<String, Vec<Entry>> {
     let mut stored: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-    for entry in exported(viewer, "") {
+    for entry in export_entries(viewer, "") {
         stored.entry(entry.container.clone()).or_default().push(Entry { id: 0, ..entry });
     }
     stored
@@ -263,7 +263,7 @@ fn a_file_of_the_original_keeps_its_rows_and_goes_on_where_it_had_read_to() {
     }
     for (start, total) in [("first", 154), ("second", 155)] {
         let viewer = upgrade.start();
-        becomes(&expected, || stored(&viewer));
+        assert_eventually_eq(&expected, || stored(&viewer));
         viewer.get("/api/logs/stats").expect(200).has(json!({ "gaps": 0, "total_logs": total }));
         viewer.get("/api/logs?search=division").expect(200).has(json!({ "total": 2 }));
         // Whatever comes next is read once as well.
@@ -271,7 +271,7 @@ fn a_file_of_the_original_keeps_its_rows_and_goes_on_where_it_had_read_to() {
         let moment = "2026-11-22T04:00:00.500000000Z".to_owned();
         let [container, stream, level, message] = ["m30", "stdout", "INFO", start].map(str::to_owned);
         expected.get_mut("m30").unwrap().push(Entry { id: 0, timestamp: moment, container, stream, level, message });
-        becomes(&expected, || stored(&viewer));
+        assert_eventually_eq(&expected, || stored(&viewer));
         let (status, _) = viewer.stop();
         assert!(status.success());
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{detail, fresh, fresh_with, minutes_ago, with};
-use crate::harness::{Folder, Service, Setup, report_at, wait_until};
+use super::{group_detail, minutes_ago, unique_report, unique_report_with, with_field};
+use crate::harness::{Service, Setup, TempDir, report_at, wait_until};
 
 const DAY_MINUTES: u64 = 24 * 60;
 
@@ -21,11 +21,12 @@ fn meanwhile(folder: &Path, sql: &str) {
 
 #[test]
 fn what_was_resolved_goes_after_its_retention_and_what_is_open_stays() {
-    let folder = Arc::new(Folder::new());
-    let start = || Setup::error_tracker().folder(&folder).env("RETENTION_DAYS", 2).start();
+    let folder = Arc::new(TempDir::new());
+    let start = || Setup::error_tracker().data_dir(&folder).env("RETENTION_DAYS", 2).start();
     let service = start();
-    let long_ago =
-        |environment: &str| with(fresh_with("environment", environment), "timestamp", minutes_ago(3 * DAY_MINUTES));
+    let long_ago = |environment: &str| {
+        with_field(unique_report_with("environment", environment), "timestamp", minutes_ago(3 * DAY_MINUTES))
+    };
     for environment in ["expired", "resolved lately", "open"] {
         service.post("/api/errors", &long_ago(environment)).expect(201);
     }
@@ -37,19 +38,19 @@ fn what_was_resolved_goes_after_its_retention_and_what_is_open_stays() {
     let service = start();
     assert!(wait_until(|| (total(&service, "resolved=all") == 2).then_some(())).is_some());
     service.get("/api/errors/1").expect(404);
-    assert_eq!(detail(&service, 2)["resolved"], true);
-    assert_eq!(detail(&service, 3)["count"], 1);
+    assert_eq!(group_detail(&service, 2)["resolved"], true);
+    assert_eq!(group_detail(&service, 3)["count"], 1);
     assert_eq!(total(&service, "environment=open"), 1, "it is still known where it was seen last");
     service.get("/health").has(json!({ "errors_unresolved": 1, "errors_resolved": 1 }));
-    assert!(service.post("/api/errors", &fresh()).expect(201).id() > 3, "ids are not given twice");
+    assert!(service.post("/api/errors", &unique_report()).expect(201).id() > 3, "ids are not given twice");
 }
 
 #[test]
 fn an_idempotency_key_is_forgotten_after_a_day() {
-    let folder = Arc::new(Folder::new());
-    let start = || Setup::error_tracker().folder(&folder).start();
-    let report = fresh();
-    let keyed = |key: &str| super::post(&report).header("Idempotency-Key", key);
+    let folder = Arc::new(TempDir::new());
+    let start = || Setup::error_tracker().data_dir(&folder).start();
+    let report = unique_report();
+    let keyed = |key: &str| super::post_report(&report).header("Idempotency-Key", key);
     let service = start();
     service.send(&keyed("of yesterday")).expect(201);
     service.send(&keyed("of today")).expect(200);
@@ -73,7 +74,7 @@ fn of_too_many_open_groups_the_stalest_go_and_are_counted() {
     let service = Setup::error_tracker().env("MAX_GROUPS", 5).start();
     // The third is the stalest, then the first, then the fifth; the eighth is the newest.
     for (line, minutes) in [(1, 70), (2, 20), (3, 80), (4, 50), (5, 60), (6, 40), (7, 30), (8, 10)] {
-        let report = with(report_at("boom", line), "timestamp", minutes_ago(minutes));
+        let report = with_field(report_at("boom", line), "timestamp", minutes_ago(minutes));
         service.post("/api/errors", &report).expect(201);
     }
     let page = service.get("/api/errors").expect(200).has(json!({ "total": 5 })).json();
@@ -91,14 +92,14 @@ fn of_too_many_open_groups_the_stalest_go_and_are_counted() {
 #[test]
 fn a_group_that_reopens_is_not_the_one_that_goes() {
     let service = Setup::error_tracker().env("MAX_GROUPS", 2).start();
-    let old = with(report_at("boom", 1), "timestamp", minutes_ago(60));
+    let old = with_field(report_at("boom", 1), "timestamp", minutes_ago(60));
     service.post("/api/errors", &old).expect(201);
     service.post("/api/errors/1/resolve", &json!({})).expect(200);
     for line in [2, 3] {
         service.post("/api/errors", &report_at("boom", line)).expect(201);
     }
     service.post("/api/errors", &old).expect(200).has(json!({ "status": "reopened", "id": 1 }));
-    assert_eq!(detail(&service, 1)["count"], 2);
+    assert_eq!(group_detail(&service, 1)["count"], 2);
     service.get("/api/errors/2").expect(404);
     service.get("/health").has(json!({ "errors_unresolved": 2, "errors_resolved": 0, "errors_evicted": 1 }));
 }
@@ -114,9 +115,9 @@ fn a_bounded_file_keeps_the_newest_payloads_and_every_count() {
             let line = u32::try_from(n % GROUPS).unwrap();
             // Nothing in it repeats, so that nothing is stored once for many.
             let payload = format!("{n} ").repeat(bytes / (n.to_string().len() + 1));
-            let report = with(report_at("boom", line), "extra", json!({ "payload": payload }));
-            let answer = client.send(&super::post(&report));
-            assert!(matches!(answer.status, 200 | 201), "{}", answer.text());
+            let report = with_field(report_at("boom", line), "extra", json!({ "payload": payload }));
+            let response = client.send(&super::post_report(&report));
+            assert!(matches!(response.status, 200 | 201), "{}", response.text());
         }
         let page = service.get("/api/errors?limit=200").expect(200).json();
         for group in page["errors"].as_array().unwrap() {
@@ -125,11 +126,11 @@ fn a_bounded_file_keeps_the_newest_payloads_and_every_count() {
         assert_eq!(page["total"], GROUPS);
         for (back, n) in (1..=3).map(|back| (back, reports - back)) {
             let id = i64::try_from(n % GROUPS).unwrap() + 1;
-            let payload = &detail(&service, id)["occurrences"][0]["extra"]["payload"];
+            let payload = &group_detail(&service, id)["occurrences"][0]["extra"]["payload"];
             let kept = payload.as_str().is_some_and(|payload| payload.starts_with(&format!("{n} ")));
             assert!(kept, "the payload of the report {back} before the end is gone, of {reports} with {bytes} bytes");
         }
-        let size = |name: &str| std::fs::metadata(service.folder.path().join(name)).unwrap().len();
+        let size = |name: &str| std::fs::metadata(service.data_dir.path().join(name)).unwrap().len();
         assert!(size("errors.db") < 1_500_000, "{} bytes with reports of {bytes}", size("errors.db"));
         assert!(size("errors.db-wal") < 9_000_000, "{} bytes with reports of {bytes}", size("errors.db-wal"));
         let stripped = service.get("/health").json()["occurrences_stripped"].as_u64().unwrap();

@@ -4,9 +4,9 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use super::{fresh, members};
+use super::{member_names, unique_report};
 use crate::harness::{Request, Setup, wait_until};
-use crate::receiver::answer;
+use crate::receiver::receive_request;
 
 #[test]
 fn a_test_alert_names_the_variables_that_are_missing() {
@@ -19,9 +19,9 @@ fn a_test_alert_names_the_variables_that_are_missing() {
         (&[("SMTP_HOST", "mail.example.com")], "Alerts need ALERT_EMAILS"),
     ] {
         let service = set.iter().fold(Setup::error_tracker(), |setup, (name, value)| setup.env(name, value)).start();
-        let answer = service.send(&Request::new("POST", "/api/test-alert")).expect(503);
-        assert_eq!(answer.json()["detail"], says, "{set:?}");
-        service.post("/api/errors", &fresh()).expect(201);
+        let response = service.send(&Request::new("POST", "/api/test-alert")).expect(503);
+        assert_eq!(response.json()["detail"], says, "{set:?}");
+        service.post("/api/errors", &unique_report()).expect(201);
         service.get("/api/alerts").expect(200).has(json!({ "alerts": [], "channels": [] }));
     }
 }
@@ -32,10 +32,10 @@ fn what_became_of_each_alert_can_be_read() {
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let service = Setup::error_tracker().env("ALERT_WEBHOOK_URL", &url).start();
     service.send(&Request::new("POST", "/api/test-alert")).expect(202).has(json!({ "status": "queued" }));
-    let id = service.post("/api/errors", &fresh()).expect(201).id();
+    let id = service.post("/api/errors", &unique_report()).expect(201).id();
     // The first is taken, the second refused for good.
     let posted = ["204 No Content", "410 Gone"].map(|status| {
-        let (_, body) = answer(listener.accept().unwrap().0, status);
+        let (_, body) = receive_request(listener.accept().unwrap().0, status);
         String::from_utf8(body).unwrap()
     });
     assert!(posted[0].contains("Test alert") && posted[1].contains("New: ValueError"), "{posted:#?}");
@@ -52,7 +52,7 @@ fn what_became_of_each_alert_can_be_read() {
     {
         let expected =
             ["created_at", "detail", "error_id", "exception_type", "finished_at", "id", "kind", "project", "state"];
-        assert_eq!(members(alert), expected.into_iter().collect());
+        assert_eq!(member_names(alert), expected.into_iter().collect());
         let exception_type = if kind == "new" { json!("ValueError") } else { Value::Null };
         assert_eq!(alert["exception_type"], exception_type);
         assert_eq!((&alert["kind"], &alert["error_id"], &alert["state"]), (&json!(kind), &error_id, &json!(state)));

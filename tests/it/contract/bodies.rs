@@ -6,14 +6,14 @@ use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 
-use super::{Case, fresh, hold, post_bytes};
+use super::{Case, assert_cases, post_report_bytes, unique_report};
 use crate::harness::{Request, Setup};
 
 const LIMIT: usize = 2_000;
 
 /// A report of exactly so many bytes.
 fn report_of(bytes: usize) -> Vec<u8> {
-    let mut body = fresh().to_string().into_bytes();
+    let mut body = unique_report().to_string().into_bytes();
     body.resize(bytes, b' ');
     body
 }
@@ -27,7 +27,7 @@ fn chunked(body: &[u8]) -> Request {
         pieces.extend_from_slice(b"\r\n");
     }
     pieces.extend_from_slice(b"0\r\nTrailer: dropped\r\n\r\n");
-    post_bytes(pieces).without("Content-Length").header("Transfer-Encoding", "chunked")
+    post_report_bytes(pieces).without_header("Content-Length").header("Transfer-Encoding", "chunked")
 }
 
 fn gzip(body: &[u8]) -> Vec<u8> {
@@ -49,7 +49,7 @@ fn raw_deflate(body: &[u8]) -> Vec<u8> {
 }
 
 fn coded(coding: &str, body: Vec<u8>) -> Request {
-    post_bytes(body).header("Content-Encoding", coding)
+    post_report_bytes(body).header("Content-Encoding", coding)
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn the_limit_counts_decoded_bytes_however_they_come() {
     let (most, more) = (|| report_of(LIMIT), report_of(LIMIT + 1));
     let too_large = json!("The body may be at most 2000 bytes");
     let cases: [Case; 19] = [
-        ("as large as may be", post_bytes(most()), 201, Value::Null),
+        ("as large as may be", post_report_bytes(most()), 201, Value::Null),
         ("in chunks", chunked(&most()), 201, Value::Null),
         ("gzip", coded("gzip", gzip(&most())), 201, Value::Null),
         ("GZIP", coded("GZIP", gzip(&most())), 201, Value::Null),
@@ -66,7 +66,7 @@ fn the_limit_counts_decoded_bytes_however_they_come() {
         ("deflate", coded("deflate", zlib(&most())), 201, Value::Null),
         ("deflate as some clients do", coded("deflate", raw_deflate(&most())), 201, Value::Null),
         ("identity", coded("identity", most()), 201, Value::Null),
-        ("one byte more", post_bytes(more.clone()), 413, too_large.clone()),
+        ("one byte more", post_report_bytes(more.clone()), 413, too_large.clone()),
         ("one more in chunks", chunked(&more), 413, too_large.clone()),
         ("one more in gzip", coded("gzip", gzip(&more)), 413, too_large.clone()),
         ("one more in deflate", coded("deflate", zlib(&more)), 413, too_large.clone()),
@@ -78,18 +78,18 @@ fn the_limit_counts_decoded_bytes_however_they_come() {
         ("twice", coded("gzip, gzip", gzip(&gzip(&most()))), 415, json!("Content-Encoding may be gzip")),
         ("nothing in gzip", coded("gzip", gzip(b"")), 400, json!("The body is empty")),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
     service.get("/api/errors").expect(200).has(json!({ "total": 8 }));
 }
 
 #[test]
 fn a_quarter_of_a_megabyte_is_the_default() {
     let service = Setup::error_tracker().start();
-    hold(
+    assert_cases(
         &service,
         [
-            ("256 KiB", post_bytes(report_of(262_144)), 201, Value::Null),
-            ("one byte more", post_bytes(report_of(262_145)), 413, json!("at most 262144 bytes")),
+            ("256 KiB", post_report_bytes(report_of(262_144)), 201, Value::Null),
+            ("one byte more", post_report_bytes(report_of(262_145)), 413, json!("at most 262144 bytes")),
         ],
     );
 }
@@ -99,9 +99,9 @@ fn what_is_announced_too_large_is_refused_before_it_is_sent() {
     let service = Setup::error_tracker().start();
     for length in ["262145", "10000000000000", "99999999999999999999999999"] {
         let mut client = service.connect();
-        client.write(&post_bytes("").header("Content-Length", length).bytes());
-        client.answer().expect(413).says("at most 262144 bytes");
-        assert!(client.closed());
+        client.write(&post_report_bytes("").header("Content-Length", length).bytes());
+        client.read_response().expect(413).has_detail("at most 262144 bytes");
+        assert!(client.closes_without_data());
     }
 }
 
@@ -109,9 +109,9 @@ fn what_is_announced_too_large_is_refused_before_it_is_sent() {
 fn a_body_shorter_than_announced_is_no_report() {
     let service = Setup::error_tracker().start();
     let mut client = service.connect();
-    let whole = post_bytes(report_of(500)).bytes();
+    let whole = post_report_bytes(report_of(500)).bytes();
     client.write(&whole[..whole.len() - 1]);
     client.socket().shutdown(std::net::Shutdown::Write).unwrap();
-    assert!(client.try_answer().is_none());
+    assert!(client.try_read_response().is_none());
     service.get("/api/errors").expect(200).has(json!({ "total": 0 }));
 }

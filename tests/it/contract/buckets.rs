@@ -1,12 +1,12 @@
-//! `GET /api/metrics` and the lists beside it: which points an answer holds, and what it says of them.
+//! `GET /api/metrics` and the lists beside it: which points an response holds, and what it says of them.
 
 use std::time::Duration;
 
 use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Case, hold, minutes_ago};
-use crate::collector::{close, nearest_rank, send, wait_for_rollup};
+use super::{Case, assert_cases, minutes_ago};
+use crate::collector::{assert_close, nearest_rank, send_points, wait_for_rollup};
 use crate::harness::{Request, Service, Setup};
 
 /// Resolutions and how wide their buckets are, in ms.
@@ -50,10 +50,10 @@ fn of(name: &str, kind: &str, value: f64, labels: Value) -> Value {
 fn only_what_is_asked_for_of_a_bucket_is_answered() {
     for rollups_s in [86_400, 1] {
         let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", rollups_s).start();
-        send(&collector, &[2.0, 4.0].map(|value| of("took", "histogram", value, json!({}))));
-        send(&collector, &[3.0, 1.0].map(|value| of("depth", "gauge", value, json!({}))));
+        send_points(&collector, &[2.0, 4.0].map(|value| of("took", "histogram", value, json!({}))));
+        send_points(&collector, &[3.0, 1.0].map(|value| of("depth", "gauge", value, json!({}))));
         if rollups_s == 1 {
-            wait_for_rollup(&collector.folder);
+            wait_for_rollup(&collector.data_dir);
         }
         // Both points of a pair may lie on two sides of a minute, so whole hours are asked for, and the last of two.
         let last = |query: &str| {
@@ -66,12 +66,12 @@ fn only_what_is_asked_for_of_a_bucket_is_answered() {
         assert_eq!(last("name=took&fields=last,min"), json!({ "min": 2.0 }));
         let percentiles = last("name=took&fields=p99,%20p50");
         assert_eq!(percentiles.as_object().unwrap().len(), 2);
-        close(&percentiles["p50"], 2.0);
-        close(&percentiles["p99"], 4.0);
+        assert_close(&percentiles["p50"], 2.0);
+        assert_close(&percentiles["p99"], 4.0);
         let apart = collector.get("/api/metrics?name=took&fields=count&group_by=shop").expect(200).json();
         assert_eq!(apart["groups"][0]["data"][0].as_object().unwrap().len(), 2);
         for fields in ["sums", "sum,", "sum;count"] {
-            collector.get(&format!("/api/metrics?name=took&fields={fields}")).expect(400).says("fields");
+            collector.get(&format!("/api/metrics?name=took&fields={fields}")).expect(400).has_detail("fields");
         }
     }
 }
@@ -79,8 +79,8 @@ fn only_what_is_asked_for_of_a_bucket_is_answered() {
 #[test]
 fn a_period_is_any_span_and_sets_the_resolution() {
     let old = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
-    send(&old, &[of("three_days", "counter", 1.0, json!({})), of("twenty_days", "counter", 1.0, json!({}))]);
-    wait_for_rollup(&old.folder);
+    send_points(&old, &[of("three_days", "counter", 1.0, json!({})), of("twenty_days", "counter", 1.0, json!({}))]);
+    wait_for_rollup(&old.data_dir);
     let folder = old.kill();
     // Nobody can report what is older than a day; so what was rolled up is made older.
     let database = rusqlite::Connection::open(folder.path().join("metrics.db")).unwrap();
@@ -92,10 +92,10 @@ fn a_period_is_any_span_and_sets_the_resolution() {
         )
         .unwrap();
     drop(database);
-    let collector = Setup::metrics_collector().folder(&folder).start();
+    let collector = Setup::metrics_collector().data_dir(&folder).start();
     let late = [4, 7, 55, 65, 5 * 60, 23 * 60].map(minutes_ago);
-    send(&collector, &late.map(|at| json!({ "name": "n", "type": "counter", "value": 1, "timestamp": at })));
-    send(&collector, &[of("n", "counter", 1.0, json!({}))]);
+    send_points(&collector, &late.map(|at| json!({ "name": "n", "type": "counter", "value": 1, "timestamp": at })));
+    send_points(&collector, &[of("n", "counter", 1.0, json!({}))]);
     for (query, period, resolution, count) in [
         ("", "24h", "minute", 7),
         ("&period=", "24h", "minute", 7),
@@ -147,7 +147,7 @@ fn what_cannot_be_asked_is_refused_with_the_name_of_it() {
         ("labels: one pair and a half", ask("name=n&labels=a:1,b"), 400, pairs),
         ("a metric that is not there", ask("name=n"), 200, json!({ "data": [] })),
     ]);
-    hold(&service, cases);
+    assert_cases(&service, cases);
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn a_series_must_carry_all_labels_in_any_order() {
         let point = json!({ "name": "n", "type": "counter", "value": 1, "labels": labels, "project": project });
         points.extend(vec![point; count]);
     }
-    send(&collector, &points);
-    let hold = || {
+    send_points(&collector, &points);
+    let check = || {
         for (query, count) in [
             ("", 63),
             ("&labels=", 63),
@@ -196,17 +196,17 @@ fn a_series_must_carry_all_labels_in_any_order() {
             }
         }
     };
-    hold();
-    wait_for_rollup(&collector.folder);
-    hold();
+    check();
+    wait_for_rollup(&collector.data_dir);
+    check();
 }
 
 #[test]
 fn each_value_of_a_label_is_answered_apart_and_those_beyond_fifty_together() {
     let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
     let shop = |shop: usize| vec![of("ms", "histogram", shop as f64, json!({ "shop": shop, "half": shop % 2 })); shop];
-    send(&collector, &(1..=60).flat_map(shop).collect::<Vec<_>>());
-    send(&collector, &[json!({ "name": "ms", "type": "histogram", "value": 500, "project": "blog" })]);
+    send_points(&collector, &(1..=60).flat_map(shop).collect::<Vec<_>>());
+    send_points(&collector, &[json!({ "name": "ms", "type": "histogram", "value": 500, "project": "blog" })]);
     let check = || {
         let body = collector.get("/api/metrics?name=ms&period=1h&group_by=shop").expect(200).json();
         assert_eq!(body["data"], json!([]));
@@ -217,7 +217,7 @@ fn each_value_of_a_label_is_answered_apart_and_those_beyond_fifty_together() {
             check_buckets(group["data"].as_array().unwrap(), 60_000);
             let count: u64 = group["data"].as_array().unwrap().iter().map(|at| at["count"].as_u64().unwrap()).sum();
             assert_eq!(count, shop);
-            close(&group["data"][0]["p50"], shop as f64);
+            assert_close(&group["data"][0]["p50"], shop as f64);
         }
         assert_eq!(groups[50]["value"], "other");
         let others = groups[50]["data"].as_array().unwrap();
@@ -239,7 +239,7 @@ fn each_value_of_a_label_is_answered_apart_and_those_beyond_fifty_together() {
         assert!(values("group_by=shop&labels=shop:61").is_empty());
     };
     check();
-    wait_for_rollup(&collector.folder);
+    wait_for_rollup(&collector.data_dir);
     check();
 }
 
@@ -255,10 +255,10 @@ fn what_is_said_of_a_bucket_depends_on_the_type() {
         let item =
             |name: &str, kind: &str| json!({ "name": name, "type": kind, "value": value, "timestamp": moment(second) });
         let items = ["counter", "gauge", "histogram"].map(|kind| item(kind, kind));
-        send(&collector, &items);
-        send(&collector, &[item("both", "histogram"), item("both", "counter")]);
+        send_points(&collector, &items);
+        send_points(&collector, &[item("both", "histogram"), item("both", "counter")]);
         // The next values meet a row.
-        wait_for_rollup(&collector.folder);
+        wait_for_rollup(&collector.data_dir);
     }
     for (resolution, _) in RESOLUTIONS {
         for (name, times, last) in
@@ -276,7 +276,7 @@ fn what_is_said_of_a_bucket_depends_on_the_type() {
             for (field, q) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
                 assert!(found[0].get(field).is_some(), "{field} is there");
                 match name {
-                    "histogram" => close(&found[0][field], nearest_rank(&values, q)),
+                    "histogram" => assert_close(&found[0][field], nearest_rank(&values, q)),
                     _ => assert_eq!(found[0][field], Value::Null, "{field} of {name}"),
                 }
             }
@@ -289,7 +289,7 @@ fn the_minute_and_the_hour_that_are_not_over_are_answered_as_they_grow() {
     let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
     for round in 1..=3 {
         let before = Timestamp::now();
-        send(&collector, &vec![of("ms", "histogram", 5.0, json!({})); 10]);
+        send_points(&collector, &vec![of("ms", "histogram", 5.0, json!({})); 10]);
         let check = || {
             for (resolution, ms) in RESOLUTIONS {
                 let found = data(&collector, &format!("name=ms&period=1h&resolution={resolution}"));
@@ -297,11 +297,11 @@ fn the_minute_and_the_hour_that_are_not_over_are_answered_as_they_grow() {
                 let now = [start_of(before, ms), start_of(Timestamp::now(), ms)];
                 assert!(now.iter().any(|start| newest["bucket"] == **start), "{newest} at {now:?}");
                 assert_eq!(found.iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum::<u64>(), round * 10);
-                close(&newest["p99"], 5.0);
+                assert_close(&newest["p99"], 5.0);
             }
         };
         check();
-        wait_for_rollup(&collector.folder);
+        wait_for_rollup(&collector.data_dir);
         check();
     }
 }
@@ -312,7 +312,7 @@ fn the_same_question_has_the_same_answer() {
     let at = minutes_ago(60);
     let point = |shop: i32| json!({ "name": "depth", "type": "gauge", "value": f64::from(shop) / 10.0, "labels": { "shop": shop }, "timestamp": at });
     // As from a client whose times are whole seconds: all are of one moment.
-    send(&collector, &(1..=30).map(point).collect::<Vec<_>>());
+    send_points(&collector, &(1..=30).map(point).collect::<Vec<_>>());
     let ask = || collector.get("/api/metrics?name=depth").expect(200).text();
     let first = ask();
     for _ in 0..10 {
@@ -337,7 +337,7 @@ fn names_and_projects_are_listed_once_and_in_order() {
             );
         }
     }
-    send(&collector, &points);
+    send_points(&collector, &points);
     let named = |list: &[(&str, &str)]| {
         let metrics: Vec<Value> = list.iter().map(|(name, kind)| json!({ "name": name, "type": kind })).collect();
         json!({ "metrics": metrics })
@@ -364,14 +364,14 @@ fn labels_that_are_dropped_tell_no_series_apart() {
             Setup::metrics_collector().env("ROLLUP_DROP_LABELS", dropped).env("AGGREGATION_INTERVAL", 1).start();
         let view =
             |view: i32| of("ms", "histogram", 1.0, json!({ "session_id": format!("s{view}"), "page": view % 2 }));
-        send(&collector, &(0..60).map(view).collect::<Vec<_>>());
+        send_points(&collector, &(0..60).map(view).collect::<Vec<_>>());
         collector.get("/health").expect(200).has(json!({ "series": series }));
         let check = || {
             let count = |labels: &str| counted(&collector, &format!("name=ms&labels={labels}"));
             assert_eq!([count(""), count("session_id:s7"), count("page:1")], [60, sessions, pages], "{dropped}");
         };
         check();
-        wait_for_rollup(&collector.folder);
+        wait_for_rollup(&collector.data_dir);
         check();
     }
 }
@@ -380,13 +380,13 @@ fn labels_that_are_dropped_tell_no_series_apart() {
 fn labels_are_listed_with_their_first_values() {
     let collector = Setup::metrics_collector().start();
     collector.get("/api/metrics/labels?name=ms").expect(200).has(json!({ "labels": [] }));
-    collector.get("/api/metrics/labels").expect(400).says("name");
+    collector.get("/api/metrics/labels").expect(400).has_detail("name");
     fn item(name: &str, project: &str, labels: Value) -> Value {
         json!({ "name": name, "type": "histogram", "value": 1, "project": project, "labels": labels })
     }
     let wide = |n: u32| item("ms", "blog", json!({ "post": format!("{n:03}") }));
-    send(&collector, &(0..150).map(wide).collect::<Vec<_>>());
-    send(
+    send_points(&collector, &(0..150).map(wide).collect::<Vec<_>>());
+    send_points(
         &collector,
         &[
             item("ms", "shop", json!({ "shop": "west", "fast": true, "session_id": "s" })),

@@ -7,7 +7,7 @@ use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
 use super::buckets::{RESOLUTIONS, data, start_of};
-use crate::collector::{close, send, wait_for_rollup};
+use crate::collector::{assert_close, send_points, wait_for_rollup};
 use crate::harness::Setup;
 
 const HOUR_S: i64 = 3_600;
@@ -24,7 +24,7 @@ fn a_late_point_counts_in_its_own_minute_and_hour_also_when_those_were_rolled_up
     for round in 1..=3 {
         for kind in ["counter", "gauge", "histogram"] {
             let point = json!({ "name": kind, "type": kind, "value": round, "timestamp": at.to_string() });
-            send(&collector, &[point]);
+            send_points(&collector, &[point]);
         }
         let check = || {
             for (resolution, ms) in RESOLUTIONS {
@@ -38,11 +38,11 @@ fn a_late_point_counts_in_its_own_minute_and_hour_also_when_those_were_rolled_up
                 }
                 let histogram = &data(&collector, &format!("name=histogram&resolution={resolution}"))[0];
                 assert_eq!((&histogram["count"], &histogram["max"]), (&json!(round), &json!(f64::from(round))));
-                close(&histogram["p99"], f64::from(round));
+                assert_close(&histogram["p99"], f64::from(round));
             }
         };
         check();
-        wait_for_rollup(&collector.folder);
+        wait_for_rollup(&collector.data_dir);
         check();
     }
     collector.get("/health").expect(200).has(json!({ "points_clock_corrected": 0 }));
@@ -69,7 +69,7 @@ fn a_clock_that_cannot_be_right_gives_way_to_the_time_of_arrival() {
         let name = format!("clock_{index}");
         let before = Timestamp::now();
         let timestamp = at.map(|at| at.to_string());
-        send(&collector, &[json!({ "name": name, "type": "counter", "value": 1, "timestamp": timestamp })]);
+        send_points(&collector, &[json!({ "name": name, "type": "counter", "value": 1, "timestamp": timestamp })]);
         let (first, last) = at.filter(|_| right).map_or_else(|| (before, Timestamp::now()), |at| (at, at));
         for (resolution, ms) in RESOLUTIONS {
             let found = data(&collector, &format!("name={name}&resolution={resolution}"));
@@ -99,7 +99,7 @@ fn a_time_is_read_with_any_offset_and_fraction() {
         hours_later(14).replace('Z', "+14:00"),
         hours_later(-11).replace('Z', ".5-11:00"),
     ] {
-        send(&collector, &[json!({ "name": "n", "type": "counter", "value": 1, "timestamp": given })]);
+        send_points(&collector, &[json!({ "name": "n", "type": "counter", "value": 1, "timestamp": given })]);
     }
     let found = data(&collector, "name=n");
     assert_eq!(found.len(), 1, "{found:?}");

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Case, hold};
-use crate::harness::{KEY, Request, Setup};
+use super::{Case, assert_cases};
+use crate::harness::{API_KEY, Request, Setup};
 
 const API_KEYS: &str = "app:ingest:app-key, eye:read:eye-key, ops:admin:ops-key, shop:ingest@shop:shop:key";
 
@@ -29,7 +29,7 @@ fn every_route_of_the_collector_declares_its_scope() {
         ("health", Request::get("/health")),
     ];
     for (key, expected) in [
-        (KEY, [202, 202, 200, 200, 200, 200, 200, 200, 200, 404, 200]),
+        (API_KEY, [202, 202, 200, 200, 200, 200, 200, 200, 200, 404, 200]),
         ("app-key", [202, 202, 403, 403, 403, 403, 403, 403, 403, 404, 200]),
         ("eye-key", [403, 403, 200, 200, 200, 200, 200, 200, 200, 404, 200]),
         ("ops-key", [403, 403, 200, 200, 200, 200, 200, 200, 200, 404, 200]),
@@ -38,9 +38,9 @@ fn every_route_of_the_collector_declares_its_scope() {
         ("", [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 200]),
     ] {
         for ((what, request), status) in routes.iter().zip(expected) {
-            let answer = service.send(&request.clone().header("X-API-Key", key));
-            assert_eq!(answer.status, status, "{what} with {key:?}: {}", answer.text());
-            let bearer = request.clone().without("X-API-Key").header("Authorization", &format!("Bearer {key}"));
+            let response = service.send(&request.clone().header("X-API-Key", key));
+            assert_eq!(response.status, status, "{what} with {key:?}: {}", response.text());
+            let bearer = request.clone().without_header("X-API-Key").header("Authorization", &format!("Bearer {key}"));
             assert_eq!(service.send(&bearer).status, status, "{what} with {key:?} as a bearer");
         }
     }
@@ -58,7 +58,7 @@ fn a_key_of_a_project_reports_all_of_a_batch_for_it_or_nothing() {
         ("in other letters", with(&[json!("Shop")]), 403, only),
         ("its own", with(&[json!("shop"), json!("shop")]), 202, json!({ "count": 2 })),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
     let body = service.get("/api/dashboard").expect(200).json();
     assert_eq!(body["summary"]["total_datapoints"], 2);
 }

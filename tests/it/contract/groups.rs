@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Case, detail, fresh, fresh_with, group_of, hold, members, post, with};
+use super::{
+    Case, assert_cases, create_group, group_detail, member_names, post_report, unique_report, unique_report_with,
+    with_field,
+};
 use crate::harness::{Request, Setup, report, report_at};
 
 #[test]
@@ -18,9 +21,9 @@ fn fingerprints_are_those_of_the_original() {
             "php" => format!("{:x}", md5::compute("svc:E:/app/a.php:3")),
             _ => case["fingerprint"].as_str().unwrap().to_owned(),
         };
-        let answer = service.post("/api/errors", &with(case.clone(), "message", "boom"));
-        assert!(matches!(answer.status, 200 | 201), "{}", answer.text());
-        assert_eq!(answer.json()["fingerprint"], expected, "{}", case["case"]);
+        let response = service.post("/api/errors", &with_field(case.clone(), "message", "boom"));
+        assert!(matches!(response.status, 200 | 201), "{}", response.text());
+        assert_eq!(response.json()["fingerprint"], expected, "{}", case["case"]);
     }
 }
 
@@ -31,13 +34,13 @@ fn what_makes_two_errors_one() {
     let one = |change: Value| {
         let mut other = first.clone();
         other.as_object_mut().unwrap().append(&mut change.as_object().unwrap().clone());
-        post(&other)
+        post_report(&other)
     };
     let elsewhere = json!({ "traceback": "  File \"/app/buy.py\", line 42, in charge" });
     let (alike, apart) = (json!({ "status": "incremented", "id": 1 }), json!({ "status": "created" }));
     let cases: [Case; 11] = [
-        ("the first", post(&first), 201, json!({ "status": "created", "id": 1 })),
-        ("the same", post(&first), 200, json!({ "status": "incremented", "id": 1, "count": 2 })),
+        ("the first", post_report(&first), 201, json!({ "status": "created", "id": 1 })),
+        ("the same", post_report(&first), 200, json!({ "status": "incremented", "id": 1, "count": 2 })),
         ("another message", one(json!({ "message": "bang" })), 200, alike.clone()),
         ("another environment", one(json!({ "environment": "staging" })), 200, alike.clone()),
         (
@@ -49,24 +52,24 @@ fn what_makes_two_errors_one() {
         ("from a browser", one(json!({ "request_method": "BROWSER" })), 200, alike),
         ("another project", one(json!({ "project": "blog" })), 201, apart.clone()),
         ("another type", one(json!({ "exception_type": "TypeError" })), 201, apart.clone()),
-        ("another line", post(&report_at("boom", 43)), 201, apart.clone()),
+        ("another line", post_report(&report_at("boom", 43)), 201, apart.clone()),
         ("another file", one(elsewhere), 201, apart.clone()),
         ("without a location the whole text counts", one(json!({ "traceback": "boom" })), 201, apart),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
     service.get("/api/errors").expect(200).has(json!({ "total": 6 }));
 }
 
 #[test]
 fn counts_are_exact_and_the_last_five_reports_are_kept() {
     let service = Setup::error_tracker().start();
-    let base = fresh();
+    let base = unique_report();
     for n in 1..=12 {
-        let report = with(with(base.clone(), "extra", json!({ "n": n })), "message", format!("boom {n}"));
+        let report = with_field(with_field(base.clone(), "extra", json!({ "n": n })), "message", format!("boom {n}"));
         let (status, word) = if n == 1 { (201, "created") } else { (200, "incremented") };
-        let answer = service.post("/api/errors", &report).expect(status).has(json!({ "status": word, "id": 1 }));
-        assert_eq!(answer.json().get("count"), (n > 1).then(|| json!(n)).as_ref());
-        let group = detail(&service, 1);
+        let response = service.post("/api/errors", &report).expect(status).has(json!({ "status": word, "id": 1 }));
+        assert_eq!(response.json().get("count"), (n > 1).then(|| json!(n)).as_ref());
+        let group = group_detail(&service, 1);
         assert_eq!(group["count"], n);
         let kept: Vec<i64> = group["occurrences"]
             .as_array()
@@ -83,11 +86,11 @@ fn counts_are_exact_and_the_last_five_reports_are_kept() {
 #[test]
 fn a_resolved_error_stays_so_until_it_recurs() {
     let service = Setup::error_tracker().start();
-    let base = fresh();
+    let base = unique_report();
     service.post("/api/errors", &base).expect(201);
     let resolve = |id: &str| Request::new("POST", &format!("/api/errors/{id}/resolve"));
     let resolved = json!({ "status": "resolved", "id": 1 });
-    hold(
+    assert_cases(
         &service,
         [
             ("once", resolve("1"), 200, resolved.clone()),
@@ -99,11 +102,11 @@ fn a_resolved_error_stays_so_until_it_recurs() {
             ("no number", resolve("one"), 404, json!("There is nothing with that id")),
         ],
     );
-    let group = detail(&service, 1);
+    let group = group_detail(&service, 1);
     assert_eq!((&group["resolved"], &group["count"]), (&json!(true), &json!(1)));
     assert!(group["resolved_at"].is_string(), "{group}");
     service.post("/api/errors", &base).expect(200).has(json!({ "status": "reopened", "id": 1, "count": 2 }));
-    let group = detail(&service, 1);
+    let group = group_detail(&service, 1);
     assert_eq!((&group["resolved"], &group["resolved_at"]), (&json!(false), &Value::Null));
     service.post("/api/errors", &base).expect(200).has(json!({ "status": "incremented", "count": 3 }));
 }
@@ -111,7 +114,7 @@ fn a_resolved_error_stays_so_until_it_recurs() {
 #[test]
 fn a_report_is_answered_in_these_three_shapes() {
     let service = Setup::error_tracker().start();
-    let base = fresh();
+    let base = unique_report();
     for (status, word, named) in [
         (201, "created", &["fingerprint", "id", "status"][..]),
         (200, "incremented", &["count", "fingerprint", "id", "status"]),
@@ -120,9 +123,9 @@ fn a_report_is_answered_in_these_three_shapes() {
         if word == "reopened" {
             service.post("/api/errors/1/resolve", &json!({})).expect(200);
         }
-        let answer = service.post("/api/errors", &base).expect(status).has(json!({ "status": word })).json();
-        assert_eq!(members(&answer), named.iter().copied().collect());
-        let fingerprint = answer["fingerprint"].as_str().unwrap();
+        let response = service.post("/api/errors", &base).expect(status).has(json!({ "status": word })).json();
+        assert_eq!(member_names(&response), named.iter().copied().collect());
+        let fingerprint = response["fingerprint"].as_str().unwrap();
         let hex = fingerprint.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
         assert!(fingerprint.len() == 32 && hex, "{fingerprint}");
     }
@@ -153,13 +156,13 @@ fn a_group_shows_all_there_is_in_the_types_that_are_documented() {
         "release": "1.0", "request_url": "/pay", "request_method": "POST", "request_headers": { "A": "b" },
         "user_id": 7, "extra": { "session_id": "s-1" },
     });
-    let mut report = fresh_with("message", "boom");
+    let mut report = unique_report_with("message", "boom");
     report.as_object_mut().unwrap().append(&mut full.as_object().unwrap().clone());
-    let least = group_of(&service, &fresh());
-    let group = group_of(&service, &report);
+    let least = create_group(&service, &unique_report());
+    let group = create_group(&service, &report);
     let listed = service.get("/api/errors?limit=1").expect(200).json()["errors"][0].take();
-    assert_eq!(members(&listed), BTreeSet::from(SUMMARY));
-    assert_eq!(members(&group), SUMMARY.into_iter().chain(["traceback", "occurrences"]).collect());
+    assert_eq!(member_names(&listed), BTreeSet::from(SUMMARY));
+    assert_eq!(member_names(&group), SUMMARY.into_iter().chain(["traceback", "occurrences"]).collect());
     for name in SUMMARY {
         assert_eq!(group[name], listed[name], "{name} in the list and alone");
     }
@@ -206,7 +209,7 @@ fn a_group_shows_all_there_is_in_the_types_that_are_documented() {
             assert!(check(&group[name]), "{name} in {group}");
         }
         let occurrence = &group["occurrences"][0];
-        assert_eq!(members(occurrence), of_an_occurrence.iter().map(|(name, _)| *name).collect());
+        assert_eq!(member_names(occurrence), of_an_occurrence.iter().map(|(name, _)| *name).collect());
         for (name, check) in of_an_occurrence {
             assert!(check(&occurrence[name]), "{name} in {occurrence}");
         }

@@ -1,4 +1,4 @@
-//! What goes with every answer to keep browsers from doing more with it than was meant.
+//! What goes with every response to keep browsers from doing more with it than was meant.
 
 use crate::harness::{Request, Service, Setup};
 
@@ -30,9 +30,9 @@ fn pages_run_nothing_of_others_and_stand_in_no_frame() {
     for (service, has_page) in services() {
         let files: &[&str] = if has_page { &["/", "/app.js", "/theme.js", "/app.css", "/icon.svg"] } else { &[] };
         for path in files {
-            let answer = service.send(&Request::get(path).without("X-API-Key"));
+            let response = service.send(&Request::get(path).without_header("X-API-Key"));
             for (name, value) in PAGE {
-                assert_eq!(answer.header(name), Some(value), "{path}: {name}");
+                assert_eq!(response.header(name), Some(value), "{path}: {name}");
             }
         }
     }
@@ -41,7 +41,7 @@ fn pages_run_nothing_of_others_and_stand_in_no_frame() {
 #[test]
 fn what_is_stored_is_kept_by_no_cache_and_taken_for_nothing_else() {
     for (service, _) in services() {
-        let without_key = |path| Request::get(path).without("X-API-Key");
+        let without_key = |path| Request::get(path).without_header("X-API-Key");
         for request in [
             Request::get("/health"),
             Request::get("/metrics"),
@@ -52,10 +52,10 @@ fn what_is_stored_is_kept_by_no_cache_and_taken_for_nothing_else() {
             Request::new("PUT", "/health"),
         ] {
             let what = String::from_utf8_lossy(&request.bytes()).lines().next().unwrap_or_default().to_owned();
-            let answer = service.send(&request);
-            assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{what}");
-            assert_eq!(answer.header("cache-control"), Some("no-store"), "{what}");
-            let kind = answer.header("content-type").unwrap_or_default();
+            let response = service.send(&request);
+            assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{what}");
+            assert_eq!(response.header("cache-control"), Some("no-store"), "{what}");
+            let kind = response.header("content-type").unwrap_or_default();
             assert!(kind.starts_with("application/json") || kind.starts_with("text/plain"), "{what}: {kind}");
         }
     }

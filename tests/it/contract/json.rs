@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{Case, detail, fresh, fresh_with, hold, post, post_bytes, with};
+use super::{
+    Case, assert_cases, group_detail, post_report, post_report_bytes, unique_report, unique_report_with, with_field,
+};
 use crate::harness::{Request, Setup};
 
 /// A report whose text ends with these members.
 fn ending(members: &str) -> Request {
-    let report = fresh().to_string();
-    post_bytes(format!("{},{members}}}", report.strip_suffix('}').unwrap()))
+    let report = unique_report().to_string();
+    post_report_bytes(format!("{},{members}}}", report.strip_suffix('}').unwrap()))
 }
 
 /// A report that nests so deep, its own braces counted.
@@ -22,21 +24,21 @@ fn bodies_that_are_one_harmless_object_and_those_that_are_not() {
     let service = Setup::error_tracker().start();
     let (pair, nul, object) = (json!("half a surrogate pair"), json!("NUL"), json!("must be a JSON object"));
     let raw = |bytes: &[u8]| {
-        let report = fresh_with("message", "?").to_string().into_bytes();
+        let report = unique_report_with("message", "?").to_string().into_bytes();
         let at = report.iter().position(|byte| *byte == b'?').unwrap();
-        post_bytes([&report[..at], bytes, &report[at + 1..]].concat())
+        post_report_bytes([&report[..at], bytes, &report[at + 1..]].concat())
     };
     let many: Vec<String> = (0..1_000).map(|n| format!("\"{n}\":0")).collect();
     let cases: [Case; 33] = [
         ("unknown fields", ending(r#""unknown":[1,{"a":null}],"x":"y""#), 201, Value::Null),
         ("null is as good as absent", ending(r#""extra":null,"level":null,"timestamp":null"#), 201, Value::Null),
-        ("blanks around", post_bytes(format!("\r\n\t {} \n", fresh())), 201, Value::Null),
-        ("any media type", post(&fresh()).header("Content-Type", "text/plain"), 201, Value::Null),
+        ("blanks around", post_report_bytes(format!("\r\n\t {} \n", unique_report())), 201, Value::Null),
+        ("any media type", post_report(&unique_report()).header("Content-Type", "text/plain"), 201, Value::Null),
         ("the last of two counts", ending(r#""level":5,"level":"info""#), 201, Value::Null),
         ("the last of two counts", ending(r#""level":"info","level":5"#), 400, json!("Field 'level' must be a text")),
         ("64 levels", deep(64), 201, Value::Null),
         ("65 levels", deep(65), 400, json!("The body nests deeper than 64 levels")),
-        ("100,000 levels", post_bytes("[".repeat(100_000)), 400, json!("64 levels")),
+        ("100,000 levels", post_report_bytes("[".repeat(100_000)), 400, json!("64 levels")),
         ("1,000 fields", ending(&many[..990].join(",")), 201, Value::Null),
         ("more", ending(&many.join(",")), 400, json!("at most 1000 fields")),
         ("a whole pair", raw(br"\ud83d\ude00"), 201, Value::Null),
@@ -53,16 +55,31 @@ fn bodies_that_are_one_harmless_object_and_those_that_are_not() {
         ("not UTF-8", raw(b"\xff"), 400, json!("The body must be UTF-8")),
         ("a surrogate in UTF-8", raw(b"\xed\xa0\x80"), 400, json!("The body must be UTF-8")),
         ("nothing", Request::new("POST", "/api/errors"), 400, json!("The body is empty")),
-        ("blanks alone", post_bytes(" \n"), 400, json!("The body is empty")),
-        ("half", post_bytes("{\"project\":"), 400, json!("The body is not JSON: line 1, column 11")),
-        ("something behind", post_bytes(format!("{} x", fresh())), 400, json!("The body is not JSON: line 1")),
-        ("two objects", post_bytes(format!("{}{}", fresh(), fresh())), 400, json!("The body is not JSON: line 1")),
-        ("an array", post(&json!([fresh()])), 400, object.clone()),
-        ("a number", post_bytes("7"), 400, object.clone()),
-        ("a text", post_bytes("\"boom\""), 400, object),
-        ("a form", post_bytes("project=shop&message=boom"), 400, json!("The body is not JSON: line 1, column 1")),
+        ("blanks alone", post_report_bytes(" \n"), 400, json!("The body is empty")),
+        ("half", post_report_bytes("{\"project\":"), 400, json!("The body is not JSON: line 1, column 11")),
+        (
+            "something behind",
+            post_report_bytes(format!("{} x", unique_report())),
+            400,
+            json!("The body is not JSON: line 1"),
+        ),
+        (
+            "two objects",
+            post_report_bytes(format!("{}{}", unique_report(), unique_report())),
+            400,
+            json!("The body is not JSON: line 1"),
+        ),
+        ("an array", post_report(&json!([unique_report()])), 400, object.clone()),
+        ("a number", post_report_bytes("7"), 400, object.clone()),
+        ("a text", post_report_bytes("\"boom\""), 400, object),
+        (
+            "a form",
+            post_report_bytes("project=shop&message=boom"),
+            400,
+            json!("The body is not JSON: line 1, column 1"),
+        ),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
 }
 
 #[test]
@@ -71,9 +88,9 @@ fn texts_come_back_as_they_were() {
     for text in
         ["ä→😀 ﷽", "\"quoted\" \\ /", "tab\tline\nend\r", "\u{1}\u{1f}\u{7f}\u{2028}", "<b>&amp;</b>", "' OR 1=1 --"]
     {
-        let report = with(fresh_with("message", text), "extra", json!({ text: [text, { "n": 1 }] }));
-        let report = with(report, "user_id", text);
-        let group = detail(&service, service.post("/api/errors", &report).expect(201).id());
+        let report = with_field(unique_report_with("message", text), "extra", json!({ text: [text, { "n": 1 }] }));
+        let report = with_field(report, "user_id", text);
+        let group = group_detail(&service, service.post("/api/errors", &report).expect(201).id());
         let last = &group["occurrences"][0];
         assert_eq!((&group["message"], &last["message"]), (&json!(text), &json!(text)));
         assert_eq!((&last["extra"], &last["user_id"]), (&report["extra"], &json!(text)));
@@ -85,7 +102,7 @@ fn answers_are_compact_however_the_report_was_written() {
     let service = Setup::error_tracker().start();
     let extra = "{ \"a b\" : [ 1,\n\t2.50 ] , \"c\\\" \" : { } ,\r\n\"big\": 123456789012345678901234567890 }";
     let id = service.send(&ending(&format!("\"extra\": {extra}, \"request_headers\":\n{{ }}"))).expect(201).id();
-    let answer = service.get(&format!("/api/errors/{id}")).expect(200).text();
+    let response = service.get(&format!("/api/errors/{id}")).expect(200).text();
     let kept = r#""extra":{"a b":[1,2.50],"c\" ":{},"big":123456789012345678901234567890}"#;
-    assert!(answer.contains(kept) && answer.contains(r#""request_headers":{}"#), "{answer}");
+    assert!(response.contains(kept) && response.contains(r#""request_headers":{}"#), "{response}");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Case, detail, fresh_with, hold, minutes_ago, post};
+use super::{Case, assert_cases, group_detail, minutes_ago, post_report, unique_report_with};
 use crate::harness::{Request, Service, Setup};
 
 /// Five groups in the order they were seen last, delta being the one seen first. Their messages begin with their names.
@@ -201,7 +201,7 @@ fn limits_and_offsets_are_moved_into_their_range() {
     let row = |(query, expected): (&'static str, Value)| -> Case {
         (query, Request::get(&format!("/api/errors?{query}")), 200, expected)
     };
-    hold(&service, cases.map(row));
+    assert_cases(&service, cases.map(row));
 }
 
 #[test]
@@ -224,10 +224,13 @@ fn a_list_shows_the_beginning_of_a_long_message() {
     let service = Setup::error_tracker().start();
     for (id, letters, shown) in [(1, 2_000, "ü".repeat(2_000)), (2, 2_001, "ü".repeat(1_999) + "…")] {
         let whole = "ü".repeat(letters);
-        service.post("/api/errors", &fresh_with("message", whole.as_str())).expect(201).has(json!({ "id": id }));
+        service
+            .post("/api/errors", &unique_report_with("message", whole.as_str()))
+            .expect(201)
+            .has(json!({ "id": id }));
         let listed = service.get("/api/errors?sort=first_seen&limit=1").expect(200).json();
         assert_eq!(listed["errors"][0]["message"], shown, "{letters}");
-        let group = detail(&service, id);
+        let group = group_detail(&service, id);
         assert_eq!((&group["message"], &group["occurrences"][0]["message"]), (&json!(whole), &json!(whole)));
     }
 }
@@ -238,7 +241,7 @@ fn query_values_are_percent_decoded_and_plus_is_a_space() {
     let named =
         |project: &str| json!({ "project": project, "exception_type": "E", "message": project, "traceback": "" });
     for project in ["a b&c=d/ü+?#", "100%", "😀"] {
-        service.send(&post(&named(project))).expect(201);
+        service.send(&post_report(&named(project))).expect(201);
     }
     for (query, expected) in [
         ("project=a+b%26c%3Dd%2F%C3%BC%2B%3F%23", "a b&c=d/ü+?#"),
@@ -264,7 +267,7 @@ fn projects_are_named_once_in_their_order() {
     for (line, project) in ["shop", "blog", "shop", "Über", "a b"].into_iter().enumerate() {
         let traceback = format!("  File \"/app/a.py\", line {line}");
         let report = json!({ "project": project, "exception_type": "E", "message": "", "traceback": traceback });
-        service.send(&post(&report)).expect(201);
+        service.send(&post_report(&report)).expect(201);
     }
     let all = json!({ "projects": ["a b", "blog", "shop", "Über"] });
     service.get("/api/projects").expect(200).has(all.clone());
@@ -289,8 +292,8 @@ fn counts_by_hour_are_those_of_the_reports() {
         }
     }
     let hours = |path: &str| {
-        let answer = tracker.get(path).expect(200).json();
-        let group = answer["errors"].get(0).unwrap_or(&answer).clone();
+        let response = tracker.get(path).expect(200).json();
+        let group = response["errors"].get(0).unwrap_or(&response).clone();
         group["hours"].as_array().map(|hours| hours.iter().map(|hour| hour.as_i64().unwrap()).collect::<Vec<_>>())
     };
     for path in ["/api/errors", "/api/errors/1"] {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Service, Setup, wait_until};
-use crate::logs::{Container, becomes, exported, has};
+use crate::harness::{Service, Setup, TempDir, wait_until};
+use crate::logs::{Container, assert_eventually_eq, export_entries, wait_for_entry_count};
 
 /// What the API says of how much there is, by every way of asking.
 fn totals(viewer: &Service) -> Vec<i64> {
@@ -17,32 +17,32 @@ fn totals(viewer: &Service) -> Vec<i64> {
         number("/api/logs?limit=1&search=line", "total"),
         number("/api/logs/stats", "total_logs"),
         number("/api/logs/histogram", "total"),
-        exported(viewer, "").len() as i64,
+        export_entries(viewer, "").len() as i64,
         number("/health", "logs_indexed"),
     ]
 }
 
 /// The number of the newest line.
 fn newest(viewer: &Service) -> Option<u32> {
-    let answer = viewer.get("/api/logs?limit=1").expect(200).json();
-    answer["logs"][0]["message"].as_str()?.trim_start_matches("line ").parse().ok()
+    let response = viewer.get("/api/logs?limit=1").expect(200).json();
+    response["logs"][0]["message"].as_str()?.trim_start_matches("line ").parse().ok()
 }
 
-fn file_bytes(folder: &Folder) -> u64 {
+fn file_bytes(folder: &TempDir) -> u64 {
     std::fs::metadata(folder.path().join("logs.db")).unwrap().len()
 }
 
 #[test]
 fn never_more_entries_than_may_be_and_always_the_newest() {
     const ENTRIES_MAX: i64 = 100;
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let web = Container::new(&folder, "web");
-    web.counts(0..1_000);
-    let viewer = Setup::log_viewer().folder(&folder).env("MAX_ENTRIES", ENTRIES_MAX).start();
+    web.write_numbered_lines(0..1_000);
+    let viewer = Setup::log_viewer().data_dir(&folder).env("MAX_ENTRIES", ENTRIES_MAX).start();
     let mut next = 1_000;
     for batch in [1, 7, 50, 99, 100, 101, 333, 2_000] {
         let upto = next + batch;
-        web.counts(next..upto);
+        web.write_numbered_lines(next..upto);
         next = upto;
         let mut most = 0;
         wait_until(|| {
@@ -53,7 +53,7 @@ fn never_more_entries_than_may_be_and_always_the_newest() {
         assert!(most <= ENTRIES_MAX, "{most}");
         let totals = totals(&viewer);
         assert!(totals.iter().all(|total| *total == totals[0] && (90..=ENTRIES_MAX).contains(total)), "{totals:?}");
-        let kept: Vec<String> = exported(&viewer, "").into_iter().map(|entry| entry.message).collect();
+        let kept: Vec<String> = export_entries(&viewer, "").into_iter().map(|entry| entry.message).collect();
         let expected: Vec<String> = (upto - kept.len() as u32..upto).map(|n| format!("line {n}")).collect();
         assert_eq!(kept, expected);
     }
@@ -64,15 +64,15 @@ fn never_more_entries_than_may_be_and_always_the_newest() {
 fn limits_that_shrink_hold_at_once_and_give_space_back() {
     // What is given back leaves a megabyte for what comes, and the tables of an empty ring take some.
     const SMALL_BYTES: u64 = 1_600_000;
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let web = Container::new(&folder, "web");
-    web.counts(0..60_000);
+    web.write_numbered_lines(0..60_000);
     let start = |entries: u32| {
-        let setup = Setup::log_viewer().folder(&folder).env("TAIL_BUFFER", 100_000_000);
+        let setup = Setup::log_viewer().data_dir(&folder).env("TAIL_BUFFER", 100_000_000);
         setup.env("MAX_ENTRIES", entries).start()
     };
     let viewer = start(100_000);
-    has(&viewer, "web", 60_000);
+    wait_for_entry_count(&viewer, "web", 60_000);
     let (status, _) = viewer.stop();
     assert!(status.success());
     assert!(file_bytes(&folder) > 2 * SMALL_BYTES, "{}", file_bytes(&folder));
@@ -82,7 +82,7 @@ fn limits_that_shrink_hold_at_once_and_give_space_back() {
         for totals in [totals(&viewer), totals(&viewer)] {
             assert!(totals.iter().all(|total| *total <= most), "{totals:?} of {entries}");
         }
-        becomes(&true, || totals(&viewer).iter().all(|total| (most * 4 / 10..=most).contains(total)));
+        assert_eventually_eq(&true, || totals(&viewer).iter().all(|total| (most * 4 / 10..=most).contains(total)));
         assert_eq!(newest(&viewer), Some(59_999));
         let given_back = wait_until(|| {
             let metrics = viewer.get("/metrics").expect(200).text();
@@ -95,43 +95,43 @@ fn limits_that_shrink_hold_at_once_and_give_space_back() {
         assert!(file_bytes(&folder) < SMALL_BYTES, "{} bytes with {entries}", file_bytes(&folder));
     }
     let viewer = start(100_000);
-    web.counts(60_000..60_010);
-    becomes(&Some(60_009), || newest(&viewer));
+    web.write_numbered_lines(60_000..60_010);
+    assert_eventually_eq(&Some(60_009), || newest(&viewer));
 }
 
 #[test]
 fn never_more_bytes_than_may_be() {
     const BYTES_MAX: usize = 200_000;
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let web = Container::new(&folder, "web");
-    let viewer = Setup::log_viewer().folder(&folder).env("MAX_BYTES", BYTES_MAX).start();
+    let viewer = Setup::log_viewer().data_dir(&folder).env("MAX_BYTES", BYTES_MAX).start();
     for round in 0..8 {
         let texts: Vec<String> = (0..100).map(|n| format!("{round} {n:03} {}\n", "x".repeat(1_000))).collect();
-        web.writes(texts.iter().map(|text| ("2026-01-31T12:00:00Z", "stdout", text.as_str())));
+        web.write_lines(texts.iter().map(|text| ("2026-01-31T12:00:00Z", "stdout", text.as_str())));
         let last = texts[99].trim_end().to_owned();
-        becomes(&true, || exported(&viewer, "").last().is_some_and(|entry| entry.message == last));
-        let kept: usize = exported(&viewer, "").iter().map(|entry| entry.message.len()).sum();
+        assert_eventually_eq(&true, || export_entries(&viewer, "").last().is_some_and(|entry| entry.message == last));
+        let kept: usize = export_entries(&viewer, "").iter().map(|entry| entry.message.len()).sum();
         assert!(kept <= BYTES_MAX + 2_000 && (round < 2 || kept > BYTES_MAX / 2), "{kept} in round {round}");
     }
 }
 
 #[test]
 fn what_is_too_old_is_not_shown() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let web = Container::new(&folder, "web");
     let ago = |minutes: u64| Timestamp::now().minus(Duration::from_secs(60 * minutes)).to_string();
-    web.writes([
+    web.write_lines([
         (ago(180).as_str(), "stdout", "three hours\n"),
         (ago(110).as_str(), "stdout", "nearly two\n"),
         (ago(1).as_str(), "stdout", "just now\n"),
     ]);
     for (hours, expected) in [(0, 3), (2, 2), (1, 1)] {
-        let viewer = Setup::log_viewer().folder(&folder).env("MAX_AGE_HOURS", hours).start();
-        becomes(&json!(expected), || viewer.get("/api/logs").expect(200).json()["total"].clone());
-        let shown: Vec<String> = exported(&viewer, "").into_iter().map(|entry| entry.message).collect();
+        let viewer = Setup::log_viewer().data_dir(&folder).env("MAX_AGE_HOURS", hours).start();
+        assert_eventually_eq(&json!(expected), || viewer.get("/api/logs").expect(200).json()["total"].clone());
+        let shown: Vec<String> = export_entries(&viewer, "").into_iter().map(|entry| entry.message).collect();
         assert_eq!(shown, ["three hours", "nearly two", "just now"][3 - expected..]);
-        let answer: Value = viewer.get("/api/logs?since=2000-01-01T00:00:00Z").expect(200).json();
-        assert_eq!(answer["total"], expected);
+        let response: Value = viewer.get("/api/logs?since=2000-01-01T00:00:00Z").expect(200).json();
+        assert_eq!(response["total"], expected);
         viewer.stop();
     }
 }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::dice::Dice;
-use crate::harness::{Client, Folder, Request, Service, Setup};
-use crate::logs::{Container, encoded, has};
+use crate::harness::{Client, Request, Service, Setup, TempDir};
+use crate::logs::{Container, percent_encode, wait_for_entry_count};
+use crate::rng::Rng;
 
 const FUZZED: u64 = 10_000;
-/// One answer, and all of them.
+/// One response, and all of them.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const ALL_WITHIN: Duration = Duration::from_secs(60);
 const MEMORY_KIB_MAX: u64 = 20_000;
@@ -35,22 +35,23 @@ const LINES: [&str; 16] = [
 ];
 
 fn library() -> Service {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let lines: Vec<String> = LINES.iter().map(|line| format!("{line}\n")).collect();
-    Container::new(&folder, "web").writes(lines.iter().map(|line| ("2026-01-31T12:00:00Z", "stdout", line.as_str())));
-    let viewer = Setup::log_viewer().folder(&folder).start();
-    has(&viewer, "web", 16);
+    Container::new(&folder, "web")
+        .write_lines(lines.iter().map(|line| ("2026-01-31T12:00:00Z", "stdout", line.as_str())));
+    let viewer = Setup::log_viewer().data_dir(&folder).start();
+    wait_for_entry_count(&viewer, "web", 16);
     viewer
 }
 
 /// The numbers of the lines found, in their order, and how the search was understood.
 fn found(viewer: &Service, search: &str) -> (Vec<u32>, Option<String>) {
-    let answer = viewer.get(&format!("/api/logs?search={}", encoded(search))).expect(200).json();
+    let response = viewer.get(&format!("/api/logs?search={}", percent_encode(search))).expect(200).json();
     let number = |entry: &Value| entry["message"].as_str().unwrap().split(' ').next().unwrap().parse().unwrap();
-    let mut numbers: Vec<u32> = answer["logs"].as_array().unwrap().iter().map(number).collect();
+    let mut numbers: Vec<u32> = response["logs"].as_array().unwrap().iter().map(number).collect();
     numbers.sort_unstable();
-    assert_eq!(answer["total"], numbers.len(), "{search}: {answer}");
-    (numbers, answer["search_mode"].as_str().map(str::to_owned))
+    assert_eq!(response["total"], numbers.len(), "{search}: {response}");
+    (numbers, response["search_mode"].as_str().map(str::to_owned))
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn texts_are_looked_through_where_words_do_not_help() {
 }
 
 /// Bytes that somebody may send as a search: words, syntax, letters of all kinds, and what is no text at all.
-fn any_search(dice: &mut Dice) -> Vec<u8> {
+fn any_search(rng: &mut Rng) -> Vec<u8> {
     const WORDS: [&str; 20] = [
         "line",
         "error",
@@ -157,16 +158,16 @@ fn any_search(dice: &mut Dice) -> Vec<u8> {
         "--", "\0", "%",
     ];
     let mut search = Vec::new();
-    let parts = if dice.below(40) == 0 { 400 } else { 1 + dice.below(12) };
+    let parts = if rng.below(40) == 0 { 400 } else { 1 + rng.below(12) };
     for _ in 0..parts {
-        match dice.below(10) {
-            0..=3 => search.extend(WORDS[dice.below(WORDS.len())].bytes()),
-            4..=7 => search.extend(SYNTAX[dice.below(SYNTAX.len())].bytes()),
+        match rng.below(10) {
+            0..=3 => search.extend(WORDS[rng.below(WORDS.len())].bytes()),
+            4..=7 => search.extend(SYNTAX[rng.below(SYNTAX.len())].bytes()),
             8 => {
-                let letter = char::from_u32(dice.below(0x11_0000) as u32).unwrap_or('\u{fffd}');
+                let letter = char::from_u32(rng.below(0x11_0000) as u32).unwrap_or('\u{fffd}');
                 search.extend(letter.to_string().bytes());
             }
-            _ => search.push(dice.below(256) as u8),
+            _ => search.push(rng.below(256) as u8),
         }
     }
     // With its escapes it has to fit into a request's head.
@@ -176,27 +177,27 @@ fn any_search(dice: &mut Dice) -> Vec<u8> {
 
 #[test]
 fn any_search_at_all_is_answered_in_time_and_memory() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let container = Container::new(&folder, "web");
-    container.counts(0..20_000);
-    let viewer = Setup::log_viewer().folder(&folder).env("TAIL_BUFFER", 100_000_000).start();
-    has(&viewer, "web", 20_000);
+    container.write_numbered_lines(0..20_000);
+    let viewer = Setup::log_viewer().data_dir(&folder).env("TAIL_BUFFER", 100_000_000).start();
+    wait_for_entry_count(&viewer, "web", 20_000);
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_131);
-    let mut dice = Dice(seed);
+    let mut rng = Rng(seed);
     let begun = Instant::now();
     let mut slowest = Duration::ZERO;
     let mut modes = [0u32; 3];
     let mut client: Client = viewer.connect();
     for number in 0..FUZZED {
-        let search = any_search(&mut dice);
+        let search = any_search(&mut rng);
         let asked = Instant::now();
-        let answer = client.send(&Request::get(&format!("/api/logs?limit=5&search={}", encoded(&search))));
+        let response = client.send(&Request::get(&format!("/api/logs?limit=5&search={}", percent_encode(&search))));
         let took = asked.elapsed();
         let what = String::from_utf8_lossy(&search);
-        assert_eq!(answer.status, 200, "seed {seed}, search {number}: {what:?}: {}", answer.text());
+        assert_eq!(response.status, 200, "seed {seed}, search {number}: {what:?}: {}", response.text());
         assert!(took < ANSWER_WITHIN, "seed {seed}, search {number}: {what:?} took {took:?}");
         slowest = slowest.max(took);
-        let mode = answer.json()["search_mode"].as_str().map(str::to_owned);
+        let mode = response.json()["search_mode"].as_str().map(str::to_owned);
         modes[match mode.as_deref() {
             None => 0,
             Some("match") => 1,

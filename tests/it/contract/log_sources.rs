@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Service, Setup, root_or_skip};
-use crate::logs::{Container, becomes, container, exported, has, lines};
+use crate::harness::{Service, Setup, TempDir, root_or_skip};
+use crate::logs::{
+    Container, assert_eventually_eq, container_status, export_entries, message_lines, wait_for_entry_count,
+};
 
 /// Root, but held to what files allow.
 const HELD_TO_PERMISSIONS: [&str; 3] = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"];
 const SOMEONE: u32 = 65_534;
 
-fn folder_with_containers() -> Arc<Folder> {
-    let folder = Arc::new(Folder::new());
+fn folder_with_containers() -> Arc<TempDir> {
+    let folder = Arc::new(TempDir::new());
     std::fs::create_dir(folder.path().join("containers")).unwrap();
     folder
 }
@@ -40,16 +42,16 @@ fn troubles(viewer: &Service) -> Vec<String> {
 
 #[test]
 fn a_folder_that_is_not_there_is_told_of_until_it_is() {
-    let folder = Arc::new(Folder::new());
-    let viewer = Setup::log_viewer().folder(&folder).env("LOG_SOURCES", "nowhere,containers").start();
+    let folder = Arc::new(TempDir::new());
+    let viewer = Setup::log_viewer().data_dir(&folder).env("LOG_SOURCES", "nowhere,containers").start();
     let missing = |name: &str| format!("{name} is not there: mount it, or set LOG_SOURCES");
-    becomes(&vec![missing("nowhere"), missing("containers")], || troubles(&viewer));
+    assert_eventually_eq(&vec![missing("nowhere"), missing("containers")], || troubles(&viewer));
     let web = Container::new(&folder, "web");
-    web.writes([("2026-01-31T12:00:00Z", "stdout", "hello\n")]);
-    becomes(&vec![missing("nowhere")], || troubles(&viewer));
-    has(&viewer, "web", 1);
+    web.write_lines([("2026-01-31T12:00:00Z", "stdout", "hello\n")]);
+    assert_eventually_eq(&vec![missing("nowhere")], || troubles(&viewer));
+    wait_for_entry_count(&viewer, "web", 1);
     std::fs::create_dir(folder.path().join("nowhere")).unwrap();
-    becomes(&Vec::<String>::new(), || troubles(&viewer));
+    assert_eventually_eq(&Vec::<String>::new(), || troubles(&viewer));
 }
 
 #[test]
@@ -60,28 +62,30 @@ fn what_may_not_be_read_says_so_until_it_may() {
     let folder = folder_with_containers();
     let containers = folder.path().join("containers");
     lock(&containers, true);
-    let viewer = Setup::log_viewer().folder(&folder).through(&HELD_TO_PERMISSIONS).start();
+    let viewer = Setup::log_viewer().data_dir(&folder).wrapped_by(&HELD_TO_PERMISSIONS).start();
     let why = "cannot be read: it needs root, or the capability DAC_READ_SEARCH";
-    becomes(&vec![format!("containers {why}")], || troubles(&viewer));
+    assert_eventually_eq(&vec![format!("containers {why}")], || troubles(&viewer));
     lock(&containers, false);
-    becomes(&Vec::<String>::new(), || troubles(&viewer));
+    assert_eventually_eq(&Vec::<String>::new(), || troubles(&viewer));
 
     for what in ["log", "config.v2.json", "folder"] {
-        let mut made = Container::unlisted(&folder, what);
-        made.writes([("2026-01-31T12:00:00Z", "stdout", "hello\n")]);
+        let mut made = Container::new_hidden(&folder, what);
+        made.write_lines([("2026-01-31T12:00:00Z", "stdout", "hello\n")]);
         let locked = |made: &Container| match what {
-            "log" => made.log(),
-            "folder" => made.folder().to_owned(),
-            file => made.folder().join(file),
+            "log" => made.log_path(),
+            "folder" => made.dir().to_owned(),
+            file => made.dir().join(file),
         };
         lock(&locked(&made), true);
-        made.list(&folder);
+        made.publish(&folder);
         let shown = if what == "log" { what.to_owned() } else { made.short_id() };
-        becomes(&true, || container(&viewer, &shown)["reason"].as_str().unwrap_or_default().contains(why));
-        assert_eq!(container(&viewer, &shown)["followed"], json!(false), "{what}");
+        assert_eventually_eq(&true, || {
+            container_status(&viewer, &shown)["reason"].as_str().unwrap_or_default().contains(why)
+        });
+        assert_eq!(container_status(&viewer, &shown)["followed"], json!(false), "{what}");
         lock(&locked(&made), false);
-        has(&viewer, what, 1);
-        assert_eq!(container(&viewer, what)["followed"], json!(true), "{what}");
+        wait_for_entry_count(&viewer, what, 1);
+        assert_eq!(container_status(&viewer, what)["followed"], json!(true), "{what}");
     }
 }
 
@@ -90,29 +94,29 @@ fn only_the_containers_wanted_are_followed() {
     let folder = folder_with_containers();
     let made: Vec<Container> =
         ["web", "web-1", "shop_web_1", "db", "dbx", "cache"].iter().map(|name| Container::new(&folder, name)).collect();
-    let write = |text: &str| made.iter().for_each(|one| one.writes([("2026-01-31T12:00:00Z", "stdout", text)]));
+    let write = |text: &str| made.iter().for_each(|one| one.write_lines([("2026-01-31T12:00:00Z", "stdout", text)]));
     write("one\n");
-    let viewer = Setup::log_viewer().folder(&folder).env("CONTAINERS", "web*, *_1 ,db").start();
+    let viewer = Setup::log_viewer().data_dir(&folder).env("CONTAINERS", "web*, *_1 ,db").start();
     let names = || -> Vec<(String, i64)> {
-        let answer = viewer.get("/api/logs/containers").expect(200).json();
+        let response = viewer.get("/api/logs/containers").expect(200).json();
         let pair = |one: &Value| (one["name"].as_str().unwrap().to_owned(), one["log_count"].as_i64().unwrap());
-        answer["containers"].as_array().unwrap().iter().map(pair).collect()
+        response["containers"].as_array().unwrap().iter().map(pair).collect()
     };
     let expected = |count: i64| ["db", "shop_web_1", "web", "web-1"].map(|name| (name.to_owned(), count)).to_vec();
-    becomes(&expected(1), names);
+    assert_eventually_eq(&expected(1), names);
     write("two\n");
-    Container::new(&folder, "other").writes([("2026-01-31T12:00:00Z", "stdout", "no\n")]);
-    Container::new(&folder, "webber").writes([("2026-01-31T12:00:00Z", "stdout", "yes\n")]);
-    has(&viewer, "webber", 1);
+    Container::new(&folder, "other").write_lines([("2026-01-31T12:00:00Z", "stdout", "no\n")]);
+    Container::new(&folder, "webber").write_lines([("2026-01-31T12:00:00Z", "stdout", "yes\n")]);
+    wait_for_entry_count(&viewer, "webber", 1);
     let mut all = expected(2);
     all.push(("webber".to_owned(), 1));
-    becomes(&all, names);
+    assert_eventually_eq(&all, names);
 }
 
 #[test]
 fn files_are_named_in_pairs() {
     for files in ["app", "app=", "=app.log", "app=a.log,b"] {
-        let (code, said) = Setup::log_viewer().env("LOG_FILES", files).run();
+        let (code, said) = Setup::log_viewer().env("LOG_FILES", files).run_to_exit();
         assert!(code == Some(2) && said.contains("LOG_FILES") && said.contains("name=path"), "{files}: {said}");
     }
 }
@@ -150,18 +154,18 @@ impl TextLog {
 
 /// A viewer that follows `app.log`, and what it should have by now.
 struct Following {
-    folder: Arc<Folder>,
+    folder: Arc<TempDir>,
     viewer: Service,
     expected: Vec<String>,
 }
 
 impl Following {
-    fn start(folder: &Arc<Folder>) -> Self {
+    fn start(folder: &Arc<TempDir>) -> Self {
         Self { folder: Arc::clone(folder), viewer: Self::viewer(folder), expected: Vec::new() }
     }
 
-    fn viewer(folder: &Arc<Folder>) -> Service {
-        Setup::log_viewer().folder(folder).env("LOG_FILES", "app=app.log, later=later.log").start()
+    fn viewer(folder: &Arc<TempDir>) -> Service {
+        Setup::log_viewer().data_dir(folder).env("LOG_FILES", "app=app.log, later=later.log").start()
     }
 
     fn away(self, meanwhile: impl Fn()) -> Self {
@@ -173,8 +177,8 @@ impl Following {
     #[track_caller]
     fn reads(&mut self, more: &[&str]) {
         self.expected.extend(more.iter().map(|line| (*line).to_owned()));
-        becomes(&self.expected, || {
-            lines(&exported(&self.viewer, "container=app")).into_iter().map(str::to_owned).collect()
+        assert_eventually_eq(&self.expected, || {
+            message_lines(&export_entries(&self.viewer, "container=app")).into_iter().map(str::to_owned).collect()
         });
         self.viewer.get("/api/logs/stats").expect(200).has(json!({ "gaps": 0 }));
     }
@@ -182,14 +186,14 @@ impl Following {
 
 #[test]
 fn a_text_file_is_followed_while_it_is_renamed_and_packed() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let log = TextLog(folder.path().join("app.log"));
     log.append(".1", "packed away\n");
     log.pack(".1");
     log.append("", "one\n[ERROR] two\n");
     let mut following = Following::start(&folder);
     following.reads(&["packed away", "one", "[ERROR] two"]);
-    assert_eq!(exported(&following.viewer, "level=ERROR").len(), 1);
+    assert_eq!(export_entries(&following.viewer, "level=ERROR").len(), 1);
     assert_eq!(troubles(&following.viewer), Vec::<String>::new(), "without Docker there is nothing to complain of");
     log.append("", "th");
     log.append("", "ree\n");
@@ -213,12 +217,12 @@ fn a_text_file_is_followed_while_it_is_renamed_and_packed() {
     log.append("", "seven\n");
     following.reads(&["seven"]);
     std::fs::write(folder.path().join("later.log"), "at last\n").unwrap();
-    has(&following.viewer, "later", 1);
+    wait_for_entry_count(&following.viewer, "later", 1);
 }
 
 #[test]
 fn a_text_file_is_followed_while_it_is_copied_and_cut() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let log = TextLog(folder.path().join("app.log"));
     let mut following = Following::start(&folder);
     following.reads(&[]);
@@ -247,17 +251,17 @@ fn a_text_file_is_followed_while_it_is_copied_and_cut() {
 
 #[test]
 fn files_may_be_rotated_to_the_names_of_days() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let log = TextLog(folder.path().join("app.log"));
-    let start = || Setup::log_viewer().folder(&folder).env("LOG_FILES", "app=app.log").start();
+    let start = || Setup::log_viewer().data_dir(&folder).env("LOG_FILES", "app=app.log").start();
     log.append("-20260130", "one\n");
     log.pack("-20260130");
     log.append("", "two\n");
     let mut viewer = start();
-    has(&viewer, "app", 2);
+    wait_for_entry_count(&viewer, "app", 2);
     log.rename("", "-20260131");
     log.append("", "three\n");
-    has(&viewer, "app", 3);
+    wait_for_entry_count(&viewer, "app", 3);
     viewer.stop();
     for day in ["-20260201", "-20260202"] {
         log.append("", &format!("before {day}\n"));
@@ -267,7 +271,9 @@ fn files_may_be_rotated_to_the_names_of_days() {
     log.append("", "four\n");
     viewer = start();
     let expected = ["one", "two", "three", "before -20260201", "before -20260202", "four"].map(str::to_owned);
-    becomes(&expected.to_vec(), || lines(&exported(&viewer, "")).into_iter().map(str::to_owned).collect());
+    assert_eventually_eq(&expected.to_vec(), || {
+        message_lines(&export_entries(&viewer, "")).into_iter().map(str::to_owned).collect()
+    });
     viewer.get("/api/logs/stats").expect(200).has(json!({ "gaps": 0 }));
 }
 
@@ -277,23 +283,25 @@ fn the_first_start_reads_the_end_of_a_log_from_a_lines_beginning() {
     let text: String = (0..1_000).map(|n| format!("line {n:04}\n")).collect();
     std::fs::write(folder.path().join("app.log"), &text).unwrap();
     let web = Container::new(&folder, "web");
-    web.counts(0..1_000);
-    let files = |setup: Setup| setup.folder(&folder).env("LOG_FILES", "app=app.log");
+    web.write_numbered_lines(0..1_000);
+    let files = |setup: Setup| setup.data_dir(&folder).env("LOG_FILES", "app=app.log");
     // Ten whole lines and a part of one.
     let viewer = files(Setup::log_viewer()).env("TAIL_BUFFER", 105).start();
-    has(&viewer, "app", 10);
-    assert_eq!(exported(&viewer, "container=app")[0].message, "line 0990");
-    becomes(&json!("line 999"), || viewer.get("/api/logs?container=web").json()["logs"][0]["message"].clone());
-    let before = exported(&viewer, "container=web").len();
+    wait_for_entry_count(&viewer, "app", 10);
+    assert_eq!(export_entries(&viewer, "container=app")[0].message, "line 0990");
+    assert_eventually_eq(&json!("line 999"), || {
+        viewer.get("/api/logs?container=web").json()["logs"][0]["message"].clone()
+    });
+    let before = export_entries(&viewer, "container=web").len();
     assert!((1..=2).contains(&before), "{before}");
     // What is new while it runs is new from its beginning.
-    Container::new(&folder, "new").counts(0..1_000);
-    has(&viewer, "new", 1_000);
+    Container::new(&folder, "new").write_numbered_lines(0..1_000);
+    wait_for_entry_count(&viewer, "new", 1_000);
     viewer.stop();
     let viewer = files(Setup::log_viewer()).start();
-    web.counts(1_000..1_001);
-    becomes(&(before + 1), || exported(&viewer, "container=web").len());
-    has(&viewer, "app", 10);
+    web.write_numbered_lines(1_000..1_001);
+    assert_eventually_eq(&(before + 1), || export_entries(&viewer, "container=web").len());
+    wait_for_entry_count(&viewer, "app", 10);
 }
 
 #[test]
@@ -302,7 +310,7 @@ fn lines_become_entries_with_the_level_they_state() {
     let web = Container::new(&folder, "web");
     let long = "z".repeat(16_384);
     let at = "2026-01-31T12:00:00Z";
-    web.writes([
+    web.write_lines([
         (at, "stdout", "{\"level\":30,\"msg\":\"pino\"}\n"),
         (at, "stdout", "{\"severity\":\"CRITICAL\",\"message\":\"cloud\"}\n"),
         (at, "stderr", "2026/01/31 12:00:00 go's log is on stderr\n"),
@@ -319,7 +327,7 @@ fn lines_become_entries_with_the_level_they_state() {
         (at, "stderr", "\t/app/main.go:7 +0x1d\n"),
         (at, "stdout", "\u{1b}[33mWARN\u{1b}[0m colours\r\n"),
     ]);
-    let viewer = Setup::log_viewer().folder(&folder).start();
+    let viewer = Setup::log_viewer().data_dir(&folder).start();
     let expected: Vec<(String, String, usize)> = [
         ("stdout", "INFO", 1),
         ("stdout", "CRITICAL", 1),
@@ -338,8 +346,8 @@ fn lines_become_entries_with_the_level_they_state() {
         entries.sort();
         entries
     };
-    becomes(&sorted(expected), || {
-        let entries = exported(&viewer, "");
+    assert_eventually_eq(&sorted(expected), || {
+        let entries = export_entries(&viewer, "");
         sorted(entries.into_iter().map(|one| (one.stream, one.level, one.message.split('\n').count())).collect())
     });
     let joined = viewer.get("/api/logs?search=zz*").expect(200).json();

@@ -1,12 +1,14 @@
-//! `GET /api/logs` and what else answers entries and numbers: every filter, the order, pages, and who may ask.
+//! `GET /api/logs` and what else responses entries and numbers: every filter, the order, pages, and who may ask.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Case, fits, hold, members};
-use crate::harness::{Folder, KEY, Request, Service, Setup};
-use crate::logs::{Container, becomes, encoded, exported, has, lines};
+use super::{Case, assert_cases, contains_subset, member_names};
+use crate::harness::{API_KEY, Request, Service, Setup, TempDir};
+use crate::logs::{
+    Container, assert_eventually_eq, export_entries, message_lines, percent_encode, wait_for_entry_count,
+};
 
 const API_KEYS: &str = "app:ingest:app-key, eye:read:eye-key, ops:admin:ops-key, shop:ingest@shop:shop:key";
 
@@ -16,19 +18,19 @@ fn gallery() -> Service {
 }
 
 fn gallery_of(with: impl Fn(Setup) -> Setup) -> Service {
-    let folder = Arc::new(Folder::new());
-    Container::new(&folder, "web-1").writes([
+    let folder = Arc::new(TempDir::new());
+    Container::new(&folder, "web-1").write_lines([
         ("2026-01-31T12:00:00.123456789Z", "stdout", "alpha: first\n"),
         ("2026-01-31T12:00:02Z", "stdout", "level=warn msg=\"gamma: slow\"\n"),
         ("2026-01-31T12:01:30.5Z", "stderr", "epsilon: no level\n"),
     ]);
-    Container::new(&folder, "db").writes([
+    Container::new(&folder, "db").write_lines([
         ("2026-01-31T12:00:01.5Z", "stderr", "DEBUG: beta: ready\n"),
         ("2026-01-31T12:00:59.999999999Z", "stdout", "[ERROR] delta: \u{1b}[31mfailed\u{1b}[0m\n"),
         ("2026-01-31T12:05:00Z", "stdout", "CRITICAL: omega: gone\n"),
     ]);
-    let viewer = with(Setup::log_viewer()).folder(&folder).start();
-    becomes(&json!(6), || viewer.get("/health").json()["logs_indexed"].clone());
+    let viewer = with(Setup::log_viewer()).data_dir(&folder).start();
+    assert_eventually_eq(&json!(6), || viewer.get("/health").json()["logs_indexed"].clone());
     viewer
 }
 
@@ -113,7 +115,7 @@ fn what_is_no_level_and_no_time_is_named() {
         ("a pattern", get("regex=("), 400, json!("'regex'")),
         ("a long pattern", get(&format!("regex={}", "a".repeat(1_001))), 400, json!("'regex'")),
     ];
-    hold(&viewer, cases);
+    assert_cases(&viewer, cases);
 }
 
 #[test]
@@ -121,17 +123,17 @@ fn an_entry_has_its_moment_with_the_fraction_and_nothing_else_than_promised() {
     let viewer = gallery();
     let body = viewer.get("/api/logs?level=INFO").expect(200).json();
     let entry = &body["logs"][0];
-    assert_eq!(members(entry).len(), 6);
+    assert_eq!(member_names(entry).len(), 6);
     let expected = json!({
         "timestamp": "2026-01-31T12:00:00.123456789Z", "container": "web-1", "stream": "stdout", "level": "INFO",
         "message": "alpha: first",
     });
-    assert!(fits(entry, &expected) && entry["id"].as_i64().unwrap() > 0, "{entry}");
-    assert_eq!((members(&body).len(), &body["limit"], &body["offset"]), (4, &json!(100), &json!(0)), "{body}");
+    assert!(contains_subset(entry, &expected) && entry["id"].as_i64().unwrap() > 0, "{entry}");
+    assert_eq!((member_names(&body).len(), &body["limit"], &body["offset"]), (4, &json!(100), &json!(0)), "{body}");
     let delta = viewer.get("/api/logs?level=ERROR&container=db").expect(200).json();
     let expected =
         json!({ "timestamp": "2026-01-31T12:00:59.999999999Z", "message": "[ERROR] delta: \u{1b}[31mfailed\u{1b}[0m" });
-    assert!(fits(&delta["logs"][0], &expected), "colours are kept: {delta}");
+    assert!(contains_subset(&delta["logs"][0], &expected), "colours are kept: {delta}");
 }
 
 #[test]
@@ -168,14 +170,14 @@ fn a_page_of_logs_is_a_part_of_the_whole() {
 
 #[test]
 fn entries_of_one_moment_keep_their_order_and_have_ids_of_their_own() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let moment = "2026-01-31T12:00:00.000000001Z";
     let texts: Vec<String> = (0..50).map(|n| format!("line {n}\n")).collect();
-    Container::new(&folder, "web").writes(texts.iter().map(|text| (moment, "stdout", text.as_str())));
-    let viewer = Setup::log_viewer().folder(&folder).start();
-    has(&viewer, "web", 50);
-    let entries = exported(&viewer, "");
-    assert_eq!(lines(&entries), texts.iter().map(|text| text.trim_end()).collect::<Vec<_>>());
+    Container::new(&folder, "web").write_lines(texts.iter().map(|text| (moment, "stdout", text.as_str())));
+    let viewer = Setup::log_viewer().data_dir(&folder).start();
+    wait_for_entry_count(&viewer, "web", 50);
+    let entries = export_entries(&viewer, "");
+    assert_eq!(message_lines(&entries), texts.iter().map(|text| text.trim_end()).collect::<Vec<_>>());
     assert!(entries.is_sorted_by(|one, next| one.id < next.id), "{entries:?}");
     let listed = viewer.get("/api/logs?limit=500").expect(200).json();
     let newest: Vec<i64> =
@@ -202,14 +204,14 @@ fn numbers_of_containers_and_levels_are_under_both_paths() {
         ("stats", Request::get("/api/logs/stats"), 200, stats.clone()),
         ("stats, short", Request::get("/api/stats"), 200, stats),
     ];
-    hold(&viewer, cases);
+    assert_cases(&viewer, cases);
 }
 
 #[test]
 fn nothing_stored_is_no_error() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     std::fs::create_dir(folder.path().join("containers")).unwrap();
-    let viewer = Setup::log_viewer().folder(&folder).start();
+    let viewer = Setup::log_viewer().data_dir(&folder).start();
     let cases: [Case; 6] = [
         ("list", Request::get("/api/logs"), 200, json!({ "logs": [], "total": 0 })),
         ("search", Request::get("/api/logs?search=x"), 200, json!({ "logs": [], "total": 0 })),
@@ -218,8 +220,8 @@ fn nothing_stored_is_no_error() {
         ("histogram", Request::get("/api/logs/histogram"), 200, json!({ "buckets": [], "total": 0 })),
         ("context", Request::get("/api/logs/1/context"), 404, json!("no entry 1")),
     ];
-    hold(&viewer, cases);
-    assert_eq!(exported(&viewer, ""), []);
+    assert_cases(&viewer, cases);
+    assert_eq!(export_entries(&viewer, ""), []);
     viewer.get("/health").expect(200).has(json!({ "logs_indexed": 0, "last_ingest": null, "containers": 0 }));
 }
 
@@ -248,12 +250,12 @@ fn a_histogram_counts_what_the_filters_fit() {
         ("contains=o", 1, json!([bucket("00", 2, json!({})), bucket("01", 1, json!({})), bucket("05", 1, json!({}))])),
         ("container=nobody", 1, json!([])),
     ] {
-        let answer = viewer.get(&format!("/api/logs/histogram?{query}")).expect(200).json();
+        let response = viewer.get(&format!("/api/logs/histogram?{query}")).expect(200).json();
         let total: i64 = buckets.as_array().unwrap().iter().map(|bucket| bucket["count"].as_i64().unwrap()).sum();
         let expected = json!({ "bucket_minutes": minutes, "buckets": buckets, "total": total });
-        assert!(fits(&answer, &expected), "{query}: {answer} should have {expected}");
+        assert!(contains_subset(&response, &expected), "{query}: {response} should have {expected}");
     }
-    viewer.get("/api/logs/histogram?level=LOUD").expect(400).says("'level'");
+    viewer.get("/api/logs/histogram?level=LOUD").expect(400).has_detail("'level'");
 }
 
 #[test]
@@ -262,9 +264,9 @@ fn an_entry_has_neighbours_in_its_own_container() {
     let id = |query: &str| viewer.get(&format!("/api/logs?{query}")).expect(200).json()["logs"][0]["id"].clone();
     let delta = id("search=failed");
     let around = |query: &str| {
-        let answer = viewer.get(&format!("/api/logs/{delta}/context?{query}")).expect(200).json();
+        let response = viewer.get(&format!("/api/logs/{delta}/context?{query}")).expect(200).json();
         let messages =
-            answer["logs"].as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned());
+            response["logs"].as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned());
         messages.map(|message| message.split(": ").nth(1).map_or("delta".to_owned(), str::to_owned)).collect::<Vec<_>>()
     };
     for (query, expected) in [
@@ -287,21 +289,21 @@ fn an_entry_has_neighbours_in_its_own_container() {
         ("zero", Request::get("/api/logs/0/context"), 404, Value::Null),
         ("no number", Request::get("/api/logs/x/context"), 404, Value::Null),
     ];
-    hold(&viewer, cases);
+    assert_cases(&viewer, cases);
 }
 
 /// Ids count from 2026, so those before it are negative.
 #[test]
 fn what_is_older_than_2026_has_its_order_its_level_and_its_minute() {
-    let folder = Arc::new(Folder::new());
-    Container::new(&folder, "old").writes([
+    let folder = Arc::new(TempDir::new());
+    Container::new(&folder, "old").write_lines([
         ("2019-05-01T10:00:30Z", "stdout", "ERROR: one: x\n"),
         ("2025-12-31T23:59:59.999999Z", "stdout", "WARNING: two: x\n"),
         ("2025-12-31T23:59:59.9999999Z", "stdout", "DEBUG: three: x\n"),
         ("2026-01-01T00:00:00Z", "stdout", "ERROR: four: x\n"),
     ]);
-    let viewer = Setup::log_viewer().folder(&folder).start();
-    becomes(&json!(4), || viewer.get("/health").json()["logs_indexed"].clone());
+    let viewer = Setup::log_viewer().data_dir(&folder).start();
+    assert_eventually_eq(&json!(4), || viewer.get("/health").json()["logs_indexed"].clone());
     for (query, expected) in [
         ("", "four three two one"),
         ("level=ERROR", "four one"),
@@ -356,7 +358,7 @@ fn an_export_has_everything_that_fits_in_both_formats() {
         ("limit=1&offset=2", 6),
         ("container=nobody", 0),
     ] {
-        assert_eq!(exported(&viewer, &query.replace(' ', "%20")).len(), count, "{query}");
+        assert_eq!(export_entries(&viewer, &query.replace(' ', "%20")).len(), count, "{query}");
     }
     let get = |query: &str| Request::get(&format!("/api/logs/export?{query}"));
     let cases: [Case; 3] = [
@@ -364,7 +366,7 @@ fn an_export_has_everything_that_fits_in_both_formats() {
         ("a wrong filter", get("level=LOUD"), 400, json!("'level'")),
         ("a wrong pattern", get("regex=("), 400, json!("'regex'")),
     ];
-    hold(&viewer, cases);
+    assert_cases(&viewer, cases);
 }
 
 #[test]
@@ -388,7 +390,7 @@ fn every_route_of_the_log_viewer_declares_its_scope() {
     let may_not = [403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 404, 200];
     let nobody = [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 200];
     for (key, expected) in [
-        (KEY, may),
+        (API_KEY, may),
         ("eye-key", may),
         ("ops-key", may),
         ("app-key", may_not),
@@ -401,13 +403,13 @@ fn every_route_of_the_log_viewer_declares_its_scope() {
             let method = if path.ends_with("/tail") { "HEAD" } else { "GET" };
             let request = Request::new(method, path).header("X-API-Key", key);
             assert_eq!(viewer.send(&request).status, status, "{path} with {key:?}");
-            let bearer = request.without("X-API-Key").header("Authorization", &format!("Bearer {key}"));
+            let bearer = request.without_header("X-API-Key").header("Authorization", &format!("Bearer {key}"));
             assert_eq!(viewer.send(&bearer).status, status, "{path} with {key:?} as a bearer");
         }
     }
     for path in paths {
-        let answer = viewer.send(&Request::new("DELETE", path));
-        assert_eq!(answer.status, if path == "/api/nothing" { 404 } else { 405 }, "{path}");
+        let response = viewer.send(&Request::new("DELETE", path));
+        assert_eq!(response.status, if path == "/api/nothing" { 404 } else { 405 }, "{path}");
     }
 }
 
@@ -419,20 +421,20 @@ fn health_tells_how_much_is_stored_and_since_when_nothing_more() {
     let health = health.json();
     let at = health["last_ingest"].as_str().and_then(monlight::clock::Timestamp::parse).unwrap();
     assert!((0..60).contains(&(monlight::clock::Timestamp::now().seconds() - at.seconds())), "{health}");
-    assert_eq!(members(&health).len(), 8, "{health}");
+    assert_eq!(member_names(&health).len(), 8, "{health}");
     let text = viewer.get("/metrics").expect(200).text();
     assert!(text.contains("\nmonlight_logs_indexed 6\n"), "{text}");
 }
 
 #[test]
 fn query_values_of_the_logs_are_percent_decoded() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let message = "größe 50% a+b=c&d \u{1f600}";
-    Container::new(&folder, "web").writes([("2026-01-31T12:00:00Z", "stdout", format!("{message}\n").as_str())]);
-    let viewer = Setup::log_viewer().folder(&folder).start();
-    has(&viewer, "web", 1);
+    Container::new(&folder, "web").write_lines([("2026-01-31T12:00:00Z", "stdout", format!("{message}\n").as_str())]);
+    let viewer = Setup::log_viewer().data_dir(&folder).start();
+    wait_for_entry_count(&viewer, "web", 1);
     for (part, total) in [(message, 1), ("a+b=c&d", 1), ("50%", 1), ("\u{1f600}", 1), ("GRÖSSE", 0), ("GRÖßE", 1)] {
-        let query = format!("/api/logs?contains={}", encoded(part));
+        let query = format!("/api/logs?contains={}", percent_encode(part));
         viewer.get(&query).expect(200).has(json!({ "total": total }));
     }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{fresh, fresh_with, post};
-use crate::harness::{KEY, Request, Service, Setup};
+use super::{post_report, unique_report, unique_report_with};
+use crate::harness::{API_KEY, Request, Service, Setup};
 
 /// The samples by name and labels, every line having been checked.
 fn samples(service: &Service) -> BTreeMap<String, f64> {
-    let answer = service.get("/metrics").expect(200);
-    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-    let text = answer.text();
+    let response = service.get("/metrics").expect(200);
+    assert_eq!(response.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = response.text();
     assert!(text.ends_with('\n'));
     let (mut helped, mut typed, mut samples) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut family = "";
@@ -59,9 +59,9 @@ fn check_labels(labels: &str) {
 fn metrics_want_a_key_unless_they_are_open() {
     for (open, status) in [("", 401), ("0", 401), ("1", 200)] {
         let service = Setup::error_tracker().env("METRICS_OPEN", open).start();
-        let metrics = Request::get("/metrics").without("X-API-Key");
+        let metrics = Request::get("/metrics").without_header("X-API-Key");
         assert_eq!(service.send(&metrics).status, status, "METRICS_OPEN={open}");
-        service.send(&metrics.clone().header("Authorization", &format!("Bearer {KEY}"))).expect(200);
+        service.send(&metrics.clone().header("Authorization", &format!("Bearer {API_KEY}"))).expect(200);
         service.send(&Request::new("HEAD", "/metrics")).expect(200);
     }
 }
@@ -70,7 +70,7 @@ fn metrics_want_a_key_unless_they_are_open() {
 fn metrics_are_valid_and_count_what_happens() {
     let service = Setup::error_tracker().start();
     let before = samples(&service);
-    let report = fresh();
+    let report = unique_report();
     service.post("/api/errors", &report).expect(201);
     for _ in 0..2 {
         service.post("/api/errors", &report).expect(200);
@@ -138,7 +138,7 @@ fn buckets_are_cumulative() {
 fn what_strangers_name_is_escaped() {
     let setup = Setup::error_tracker().env("API_KEYS", r#"a:ingest@sh"o\p:a-key"#).env("KEY_RATE_LIMIT", 1);
     let service = setup.start();
-    let report = post(&fresh_with("project", r#"sh"o\p"#)).header("X-API-Key", "a-key");
+    let report = post_report(&unique_report_with("project", r#"sh"o\p"#)).header("X-API-Key", "a-key");
     service.send(&report).expect(201);
     service.send(&report).expect(429);
     assert_eq!(samples(&service)[r#"monlight_rate_limited_total{project="sh\"o\\p"}"#], 1.0);

@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 
-use super::{Case, hold, with, without};
+use super::{Case, assert_cases, with_field, without_field};
 use crate::harness::{Request, Service, Setup};
 
 fn point() -> Value {
@@ -28,7 +28,7 @@ fn batch(points: usize) -> Value {
 
 /// A point whose value is this text, between two good ones.
 fn with_value(text: &str) -> Request {
-    let item = with(point(), "value", "?").to_string().replace("\"?\"", text);
+    let item = with_field(point(), "value", "?").to_string().replace("\"?\"", text);
     post_bytes(format!("[{},{item},{}]", point(), point()))
 }
 
@@ -49,7 +49,7 @@ fn a_batch_is_an_array_bare_or_among_other_members() {
         ("bare: 1000", post(&batch(1_000)), 202, accepted(1_000)),
         ("wrapped: 1", post(&wrapped(1)), 202, accepted(1)),
         ("wrapped: 1000", post(&wrapped(1_000)), 202, accepted(1_000)),
-        ("beside others", post(&with(with(wrapped(2), "v", 1), "a", json!([{}]))), 202, accepted(2)),
+        ("beside others", post(&with_field(with_field(wrapped(2), "v", 1), "a", json!([{}]))), 202, accepted(2)),
         ("blanks around", post_bytes(format!("\r\n\t {} \n", batch(1))), 202, accepted(1)),
         ("any media type", post(&batch(1)).header("Content-Type", "text/plain"), 202, accepted(1)),
         ("bare: 0", post(&batch(0)), 400, size.clone()),
@@ -68,7 +68,7 @@ fn a_batch_is_an_array_bare_or_among_other_members() {
         ("two arrays", post_bytes(format!("{}{}", batch(1), batch(1))), 400, json!("The body is not JSON: line 1")),
         ("not UTF-8", post_bytes(b"[\"\xff\"]"), 400, json!("The body must be UTF-8")),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
     assert_eq!(service.send(&post(&batch(2))).expect(202).text(), r#"{"status":"accepted","count":2}"#);
     assert_eq!(stored(&service), 2 * 1_001 + 2 + 2 + 2);
 }
@@ -85,7 +85,9 @@ fn one_bad_point_refuses_the_batch_and_is_named() {
     let many: serde_json::Map<String, Value> = (0..33).map(|label| (format!("l{label}"), json!(label))).collect();
     let mut broken: Vec<(Value, &str)> = [("name", name), ("type", kind), ("value", value)]
         .into_iter()
-        .flat_map(|(field, rule)| [(without(point(), field), rule), (with(point(), field, Value::Null), rule)])
+        .flat_map(|(field, rule)| {
+            [(without_field(point(), field), rule), (with_field(point(), field, Value::Null), rule)]
+        })
         .collect();
     broken.extend([json!(7), Value::Null, json!([]), json!("x")].map(|item| (item, "an object as item 1")));
     broken.extend(
@@ -120,15 +122,15 @@ fn one_bad_point_refuses_the_batch_and_is_named() {
             ("timestamp", json!("2026-01-31T12:00:00"), time),
             ("timestamp", json!("2026-02-30T12:00:00Z"), time),
         ]
-        .map(|(field, given, rule)| (with(point(), field, given), rule)),
+        .map(|(field, given, rule)| (with_field(point(), field, given), rule)),
     );
     let wrong: Vec<String> = broken
         .into_iter()
         .filter_map(|(item, rule)| {
-            let answer = service.send(&post(&json!([point(), item, point()])));
-            let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+            let response = service.send(&post(&json!([point(), item, point()])));
+            let detail = response.json()["detail"].as_str().unwrap_or_default().to_owned();
             let named = detail.to_lowercase().contains("item 1") && detail.contains(rule);
-            (answer.status != 400 || !named).then(|| format!("{} {detail:?} for {item}", answer.status))
+            (response.status != 400 || !named).then(|| format!("{} {detail:?} for {item}", response.status))
         })
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -140,11 +142,14 @@ fn one_bad_point_refuses_the_batch_and_is_named() {
 fn numbers_that_are_none_are_refused_however_they_are_written() {
     let service = Setup::metrics_collector().start();
     for text in ["NaN", "Infinity", "-Infinity", "nan", "inf", "1.", ".5", "+1", "0x10", "1e", "01"] {
-        service.send(&with_value(text)).expect(400).says("The body is not JSON: line 1, column ");
+        service.send(&with_value(text)).expect(400).has_detail("The body is not JSON: line 1, column ");
     }
     // These are JSON, and no 64-bit floating point holds them.
     for text in ["1e309", "-1e309", "1e999999999999", &format!("1{}", "0".repeat(400))] {
-        service.send(&with_value(text)).expect(400).says("Item 1: a number is too large for 64-bit floating point");
+        service
+            .send(&with_value(text))
+            .expect(400)
+            .has_detail("Item 1: a number is too large for 64-bit floating point");
     }
     assert_eq!(stored(&service), 0);
     for (index, text) in [
@@ -163,7 +168,8 @@ fn numbers_that_are_none_are_refused_however_they_are_written() {
     .enumerate()
     {
         let name = format!("number_{index}");
-        let item = with(with(point(), "name", name.as_str()), "value", "?").to_string().replace("\"?\"", text);
+        let item =
+            with_field(with_field(point(), "name", name.as_str()), "value", "?").to_string().replace("\"?\"", text);
         service.send(&post_bytes(format!("[{item}]"))).expect(202);
         let body = service.get(&format!("/api/metrics?name={name}")).expect(200).json();
         let value: f64 = text.parse().unwrap();
@@ -196,7 +202,7 @@ fn what_a_point_may_be_is_kept_as_it_came() {
         ("labels", json!({ "x".repeat(200): wide(200) })),
         ("unknown", json!([{ "a": null }])),
     ] {
-        service.send(&post(&json!([with(point(), field, given.clone())]))).expect(202).has(json!({ "count": 1 }));
+        service.send(&post(&json!([with_field(point(), field, given.clone())]))).expect(202).has(json!({ "count": 1 }));
     }
     let names = service.get("/api/metrics/names").expect(200).json();
     let named = |name: &Value, kind: &str| json!({ "name": name, "type": kind });
@@ -225,7 +231,11 @@ fn what_a_point_may_be_is_kept_as_it_came() {
     .enumerate()
     {
         let name = format!("labelled_{index}");
-        service.send(&post(&json!([with(with(point(), "name", name.as_str()), "labels", json!({ "l": given }))])));
+        service.send(&post(&json!([with_field(
+            with_field(point(), "name", name.as_str()),
+            "labels",
+            json!({ "l": given })
+        )])));
         let body = service.get(&format!("/api/metrics?name={name}&group_by=l")).expect(200).json();
         let values: Vec<&Value> = body["groups"].as_array().unwrap().iter().map(|group| &group["value"]).collect();
         assert_eq!(values, [shown], "{given}");
@@ -235,7 +245,7 @@ fn what_a_point_may_be_is_kept_as_it_came() {
 #[test]
 fn texts_that_no_database_takes_are_refused() {
     let service = Setup::metrics_collector().start();
-    let raw = |text: &str| post_bytes(format!("[{}]", with(point(), "name", "?").to_string().replace('?', text)));
+    let raw = |text: &str| post_bytes(format!("[{}]", with_field(point(), "name", "?").to_string().replace('?', text)));
     let deep = |levels: usize| {
         let (open, close) = ("[".repeat(levels - 2), "]".repeat(levels - 2));
         post_bytes(format!("[{{\"more\":{open}{close},{}]", &point().to_string()[1..]))
@@ -249,7 +259,7 @@ fn texts_that_no_database_takes_are_refused() {
         ("65 levels", deep(65), 400, json!("The body nests deeper than 64 levels")),
         ("100,000 levels", post_bytes("[".repeat(100_000)), 400, json!("64 levels")),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
 }
 
 #[test]
@@ -281,7 +291,7 @@ fn bodies_may_be_compressed_and_the_limit_counts_what_they_unpack_to() {
         ("one more in deflate", deflate(&more), 413, too_large),
         ("brotli", post_bytes(most).header("Content-Encoding", "br"), 415, json!("gzip, deflate or identity")),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
     assert_eq!(stored(&service), 3_000);
 }
 
@@ -289,7 +299,7 @@ fn bodies_may_be_compressed_and_the_limit_counts_what_they_unpack_to() {
 fn a_repeat_under_a_key_gets_the_first_answer_and_counts_nothing() {
     let service = Setup::metrics_collector().start();
     let keyed = |body: &Value, key: &str| post(body).header("Idempotency-Key", key);
-    let wrong_clock = json!([with(point(), "timestamp", "2020-01-01T00:00:00Z")]);
+    let wrong_clock = json!([with_field(point(), "timestamp", "2020-01-01T00:00:00Z")]);
     let accepted = |count: usize| json!({ "status": "accepted", "count": count });
     let says = json!("Header 'Idempotency-Key' must be 1-64 characters");
     let cases: [Case; 11] = [
@@ -305,11 +315,11 @@ fn a_repeat_under_a_key_gets_the_first_answer_and_counts_nothing() {
         ("65 characters", keyed(&batch(1), &"k".repeat(65)), 400, says.clone()),
         ("none", keyed(&batch(1), ""), 400, says),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
     assert_eq!(stored(&service), 3 + 3 + 1 + 2 + 1);
     service.get("/health").expect(200).has(json!({ "points_clock_corrected": 1 }));
     let folder = service.kill();
-    let service = Setup::metrics_collector().folder(&folder).start();
+    let service = Setup::metrics_collector().data_dir(&folder).start();
     service.send(&keyed(&batch(3), "one")).expect(202).has(accepted(3));
     assert_eq!(stored(&service), 10);
 }

@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use super::{fresh_with, post};
-use crate::harness::{Answer, Request, Service, Setup};
+use super::{post_report, unique_report_with};
+use crate::harness::{Request, Response, Service, Setup};
 
-/// That an answer is a refusal which says when to come back.
+/// That an response is a refusal which says when to come back.
 #[track_caller]
-fn refused(answer: Answer) {
-    let wait: u64 = answer.header("retry-after").unwrap_or("0").parse().unwrap();
-    assert!((1..=120).contains(&wait), "{answer:?}");
-    answer.expect(429).says(&format!("Too many requests; try again in {wait} s"));
+fn refused(response: Response) {
+    let wait: u64 = response.header("retry-after").unwrap_or("0").parse().unwrap();
+    assert!((1..=120).contains(&wait), "{response:?}");
+    response.expect(429).has_detail(&format!("Too many requests; try again in {wait} s"));
 }
 
 fn rate_limited(service: &Service) -> serde_json::Value {
@@ -26,11 +26,11 @@ fn an_address_may_ask_so_often_and_health_is_not_counted() {
     }
     service.send(&projects).expect(200);
     service.get("/api/nothing").expect(404);
-    service.send(&projects.clone().without("X-API-Key")).expect(401);
+    service.send(&projects.clone().without_header("X-API-Key")).expect(401);
     let mut client = service.connect();
     refused(client.send(&projects));
     refused(client.send(&Request::get("/nothing")));
-    refused(client.send(&post(&fresh_with("project", "shop"))));
+    refused(client.send(&post_report(&unique_report_with("project", "shop"))));
     service.get("/health").expect(200);
     service.connect_from([127, 0, 0, 2]).unwrap().send(&projects).expect(200);
     assert_eq!(rate_limited(&service), 3);
@@ -70,8 +70,8 @@ fn behind_a_trusted_proxy_the_last_untrusted_hop_is_the_client() {
         ("what cannot be read is the proxy itself", "unknown", 200),
         ("and so is nothing", "", 429),
     ] {
-        let answer = service.send(&from(hops));
-        assert_eq!(answer.status, status, "{what}: {}", answer.text());
+        let response = service.send(&from(hops));
+        assert_eq!(response.status, status, "{what}: {}", response.text());
     }
     let untrusting = limited().env("TRUSTED_PROXIES", "10.0.0.0/8").start();
     untrusting.send(&from("198.51.100.1")).expect(200);
@@ -82,7 +82,7 @@ fn behind_a_trusted_proxy_the_last_untrusted_hop_is_the_client() {
 fn a_key_has_a_limit_of_its_own_from_wherever_it_comes() {
     let setup = Setup::error_tracker().env("API_KEYS", "shop:ingest@shop:shop-key,eye:read:eye-key");
     let service = setup.env("KEY_RATE_LIMIT", 2).start();
-    let report = post(&fresh_with("project", "shop")).header("X-API-Key", "shop-key");
+    let report = post_report(&unique_report_with("project", "shop")).header("X-API-Key", "shop-key");
     let from = |last: u8, request: &Request| service.connect_from([127, 0, 0, last]).unwrap().send(request);
     from(2, &report).expect(201);
     from(3, &report).expect(200);
@@ -103,7 +103,7 @@ fn a_key_has_a_limit_of_its_own_from_wherever_it_comes() {
 fn what_the_limit_of_an_address_refused_is_told_by_project_too() {
     let setup = Setup::error_tracker().env("API_KEYS", "shop:ingest@shop:shop-key");
     let service = setup.env("RATE_LIMIT", 1).start();
-    let report = post(&fresh_with("project", "shop")).header("X-API-Key", "shop-key");
+    let report = post_report(&unique_report_with("project", "shop")).header("X-API-Key", "shop-key");
     service.send(&report).expect(201);
     refused(service.send(&report));
     refused(service.send(&report.header("X-API-Key", "unknown")));

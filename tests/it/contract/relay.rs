@@ -4,8 +4,8 @@ use std::io::Read as _;
 
 use serde_json::{Value, json};
 
-use super::{fits, hold};
-use crate::harness::{Answer, PUBLIC_KEY, Request, Service, Setup};
+use super::{assert_cases, contains_subset};
+use crate::harness::{PUBLIC_KEY, Request, Response, Service, Setup};
 
 pub(super) const ERRORS: &str = "/api/browser/errors";
 pub(super) const METRICS: &str = "/api/browser/metrics";
@@ -56,7 +56,7 @@ fn point() -> Value {
 /// The labels of the only point that the collector has of a metric.
 #[track_caller]
 fn labels(collector: &Service, name: &str) -> Value {
-    let database = rusqlite::Connection::open(collector.folder.path().join("metrics.db")).unwrap();
+    let database = rusqlite::Connection::open(collector.data_dir.path().join("metrics.db")).unwrap();
     let sql = "SELECT labels FROM metrics_raw WHERE name = ?1";
     let labels: String = database.query_row(sql, [name], |row| row.get(0)).unwrap();
     serde_json::from_str(&labels).unwrap()
@@ -66,10 +66,10 @@ fn labels(collector: &Service, name: &str) -> Value {
 fn an_error_reaches_the_tracker_in_its_words() {
     let house = House::new(|setup| setup);
     let body = error("x is undefined");
-    house.relay.send(&Request::of_a_page(ERRORS, &body)).expect(201).has(json!({ "status": "created", "id": 1 }));
+    house.relay.send(&Request::from_browser(ERRORS, &body)).expect(201).has(json!({ "status": "created", "id": 1 }));
     house
         .relay
-        .send(&Request::of_a_page(ERRORS, &body))
+        .send(&Request::from_browser(ERRORS, &body))
         .expect(200)
         .has(json!({ "status": "incremented", "count": 2 }));
     let group = house.only_error();
@@ -82,7 +82,7 @@ fn an_error_reaches_the_tracker_in_its_words() {
             "extra": { "user_agent": "Mozilla/5.0", "session_id": "s-1", "context": body["context"] },
         }],
     });
-    assert!(fits(&group, &expected), "{group} should have {expected}");
+    assert!(contains_subset(&group, &expected), "{group} should have {expected}");
 }
 
 #[test]
@@ -95,11 +95,15 @@ fn metrics_reach_the_collector_with_labels_that_pages_cannot_choose() {
             { "name": "web_vitals_lcp", "type": "histogram", "value": 1200.5, "labels": { "page": "/mine" } },
         ],
     });
-    house.relay.send(&Request::of_a_page(METRICS, &body)).expect(202).has(json!({ "status": "accepted", "count": 2 }));
+    house
+        .relay
+        .send(&Request::from_browser(METRICS, &body))
+        .expect(202)
+        .has(json!({ "status": "accepted", "count": 2 }));
     // The deployed SDK sends nothing beside its items, whose labels have the page.
     let bare =
         json!({ "metrics": [{ "name": "vitals", "type": "histogram", "value": 1, "labels": { "page": "/mine" } }] });
-    house.relay.send(&Request::of_a_page(METRICS, &bare)).expect(202);
+    house.relay.send(&Request::from_browser(METRICS, &bare)).expect(202);
     assert_eq!(house.collector.get("/api/projects").expect(200).json(), json!({ "projects": ["shop"] }));
     let set = json!({ "project": "shop", "source": "browser", "page": "/cart", "session_id": "s-1" });
     assert_eq!(labels(&house.collector, "clicks"), set);
@@ -111,10 +115,11 @@ fn metrics_reach_the_collector_with_labels_that_pages_cannot_choose() {
 #[test]
 fn only_a_key_in_use_lets_a_page_report() {
     let house = House::new(|setup| setup);
-    let bare = Request::of_a_page(ERRORS, &error("e")).without("X-Monlight-Key");
+    let bare = Request::from_browser(ERRORS, &error("e")).without_header("X-Monlight-Key");
     let keyed = |key: &str| bare.clone().header("X-Monlight-Key", key);
-    let in_url = |key: &str| Request::of_a_page(&format!("{ERRORS}?key={key}"), &error("e")).without("X-Monlight-Key");
-    hold(
+    let in_url =
+        |key: &str| Request::from_browser(&format!("{ERRORS}?key={key}"), &error("e")).without_header("X-Monlight-Key");
+    assert_cases(
         &house.relay,
         [
             ("no key", bare.clone(), 401, json!("X-Monlight-Key")),
@@ -125,7 +130,7 @@ fn only_a_key_in_use_lets_a_page_report() {
             ("an unknown key in the URL", in_url("ffffffffffffffffffffffffffffffff"), 401, Value::Null),
             (
                 "the admin's key, which is not for pages",
-                bare.clone().header("X-API-Key", crate::harness::KEY),
+                bare.clone().header("X-API-Key", crate::harness::API_KEY),
                 401,
                 Value::Null,
             ),
@@ -164,12 +169,15 @@ fn keys_are_made_listed_and_taken_out_of_use() {
         { "id": 1, "public_key": PUBLIC_KEY, "project": "shop", "active": true },
         { "id": 2, "public_key": key, "project": "blog", "active": true },
     ] });
-    assert!(fits(&list, &expected) && list["keys"][0]["created_at"].as_str().unwrap().ends_with('Z'), "{list}");
-    let report = Request::of_a_page(ERRORS, &error("e")).header("X-Monlight-Key", &key);
+    assert!(
+        contains_subset(&list, &expected) && list["keys"][0]["created_at"].as_str().unwrap().ends_with('Z'),
+        "{list}"
+    );
+    let report = Request::from_browser(ERRORS, &error("e")).header("X-Monlight-Key", &key);
     relay.send(&report).expect(201);
     assert_eq!(house.only_error()["project"], "blog");
     let delete = |id: &str| Request::new("DELETE", &format!("/api/dsn-keys/{id}"));
-    hold(
+    assert_cases(
         relay,
         [
             ("out of use", delete("2"), 200, json!({ "status": "deactivated" })),
@@ -203,20 +211,20 @@ fn keys_are_made_listed_and_taken_out_of_use() {
     assert_eq!(relay.get("/api/dsn-keys").expect(200).json()["keys"][1]["active"], false);
     // A key out of use stays so when the settings still name it.
     relay.send(&delete("1")).expect(200);
-    let folder = std::sync::Arc::clone(&relay.folder);
+    let folder = std::sync::Arc::clone(&relay.data_dir);
     let House { tracker, collector, relay } = house;
     drop(relay);
-    let relay = Setup::browser_relay(tracker.address, collector.address).folder(&folder).start();
-    relay.send(&Request::of_a_page(ERRORS, &error("e"))).expect(401);
-    relay.send(&Request::of_a_page(ERRORS, &error("e")).header("X-Monlight-Key", &key)).expect(401);
+    let relay = Setup::browser_relay(tracker.address, collector.address).data_dir(&folder).start();
+    relay.send(&Request::from_browser(ERRORS, &error("e"))).expect(401);
+    relay.send(&Request::from_browser(ERRORS, &error("e")).header("X-Monlight-Key", &key)).expect(401);
 }
 
 #[test]
 fn reports_are_checked_and_cut_not_stored_as_they_come() {
     let house = House::new(|setup| setup);
-    let page = |path, body: &str| Request::of_a_page(path, &Value::Null).body(body);
+    let page = |path, body: &str| Request::from_browser(path, &Value::Null).body(body);
     let item = |item: &str| page(METRICS, &format!("{{\"metrics\":[{item}]}}"));
-    hold(
+    assert_cases(
         &house.relay,
         [
             ("no JSON", page(ERRORS, "nonsense"), 400, json!("not JSON")),
@@ -261,19 +269,19 @@ fn reports_are_checked_and_cut_not_stored_as_they_come() {
         ],
     );
     let long = json!({ "message": "m", "type": "T".repeat(500), "url": format!("https://a/{}", "u".repeat(5_000)) });
-    let id = house.relay.send(&Request::of_a_page(ERRORS, &long)).expect(201).id();
+    let id = house.relay.send(&Request::from_browser(ERRORS, &long)).expect(201).id();
     let group = house.tracker.get(&format!("/api/errors/{id}")).expect(200).json();
     assert_eq!(group["exception_type"].as_str().unwrap().len(), 200);
     assert!(group["occurrences"][0]["request_url"].as_str().unwrap().len() <= 2_000);
     let huge = json!({ "message": "m".repeat(70_000) });
-    house.relay.send(&Request::of_a_page(ERRORS, &huge)).expect(413).says("at most 65536 bytes");
+    house.relay.send(&Request::from_browser(ERRORS, &huge)).expect(413).has_detail("at most 65536 bytes");
 }
 
 #[test]
 fn a_key_given_by_the_page_makes_a_report_count_once() {
     let house = House::new(|setup| setup);
     let other = house.relay.post("/api/dsn-keys", &json!({ "project": "blog" })).expect(201).json();
-    let report = Request::of_a_page(ERRORS, &error("e")).header("Idempotency-Key", "page-1");
+    let report = Request::from_browser(ERRORS, &error("e")).header("Idempotency-Key", "page-1");
     for _ in 0..3 {
         house.relay.send(&report).expect(201);
     }
@@ -281,25 +289,25 @@ fn a_key_given_by_the_page_makes_a_report_count_once() {
     // Another project's page may use the same one.
     house.relay.send(&report.header("X-Monlight-Key", other["public_key"].as_str().unwrap())).expect(201);
     // The rule is the one that the services behind it have: characters count, and they are UTF-8.
-    let keyed = |key: &str| Request::of_a_page(ERRORS, &error("e")).header("Idempotency-Key", key);
-    house.relay.send(&keyed(&"k".repeat(65))).expect(400).says("Idempotency-Key");
+    let keyed = |key: &str| Request::from_browser(ERRORS, &error("e")).header("Idempotency-Key", key);
+    house.relay.send(&keyed(&"k".repeat(65))).expect(400).has_detail("Idempotency-Key");
     house.relay.send(&keyed(&"ü".repeat(64))).expect(200);
     let mut latin = keyed("k\u{1}k").bytes();
     latin.iter_mut().filter(|byte| **byte == 1).for_each(|byte| *byte = 0xFC);
     let mut client = house.relay.connect();
     client.write(&latin);
-    client.answer().expect(400).says("must be 1-64 characters of UTF-8");
+    client.read_response().expect(400).has_detail("must be 1-64 characters of UTF-8");
 }
 
-/// What a browser is told of an answer for a page.
-fn shared(answer: &Answer) -> [Option<&str>; 4] {
+/// What a browser is told of an response for a page.
+fn shared(response: &Response) -> [Option<&str>; 4] {
     ["access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers", "vary"]
-        .map(|name| answer.header(name))
+        .map(|name| response.header(name))
 }
 
 fn preflight(path: &str, origin: &str) -> Request {
     Request::new("OPTIONS", path)
-        .without("X-API-Key")
+        .without_header("X-API-Key")
         .header("Origin", origin)
         .header("Access-Control-Request-Method", "POST")
         .header("Access-Control-Request-Headers", "content-type,x-monlight-key")
@@ -312,24 +320,24 @@ fn listed_origins_may_report_and_read_the_answer() {
     for origin in [SHOP, "https://a.example.com", "https://a.b.example.com"] {
         let all = [Some(origin), Some("true"), Some("Retry-After"), Some("Origin")];
         for path in [ERRORS, METRICS, "/api/browser/metrics?key=whatever"] {
-            let answer = relay.send(&preflight(path, origin));
-            assert_eq!((answer.status, shared(&answer)), (204, all), "{origin} {path}");
-            assert_eq!(answer.header("access-control-allow-methods"), Some("POST, OPTIONS"));
+            let response = relay.send(&preflight(path, origin));
+            assert_eq!((response.status, shared(&response)), (204, all), "{origin} {path}");
+            assert_eq!(response.header("access-control-allow-methods"), Some("POST, OPTIONS"));
             let headers = Some("Content-Type, X-Monlight-Key, Idempotency-Key");
-            assert_eq!(answer.header("access-control-allow-headers"), headers);
-            assert_eq!(answer.header("access-control-max-age"), Some("86400"));
+            assert_eq!(response.header("access-control-allow-headers"), headers);
+            assert_eq!(response.header("access-control-max-age"), Some("86400"));
         }
         // Whatever is answered, the page may read it.
         let from = |request: Request| relay.send(&request.header("Origin", origin));
         for (request, status) in [
-            (Request::of_a_page(METRICS, &point()), 202),
-            (Request::of_a_page(METRICS, &json!({})), 400),
-            (Request::of_a_page(METRICS, &point()).header("X-Monlight-Key", "x"), 401),
-            (Request::of_a_page(METRICS, &point()).header("Content-Length", "70000"), 413),
+            (Request::from_browser(METRICS, &point()), 202),
+            (Request::from_browser(METRICS, &json!({})), 400),
+            (Request::from_browser(METRICS, &point()).header("X-Monlight-Key", "x"), 401),
+            (Request::from_browser(METRICS, &point()).header("Content-Length", "70000"), 413),
             (Request::new("PUT", METRICS), 405),
         ] {
-            let answer = from(request);
-            assert_eq!((answer.status, shared(&answer)), (status, all), "{origin}");
+            let response = from(request);
+            assert_eq!((response.status, shared(&response)), (status, all), "{origin}");
         }
     }
 }
@@ -350,24 +358,24 @@ fn other_origins_are_refused_and_told_nothing() {
         "null",
         "*",
     ] {
-        let answer = relay.send(&preflight(ERRORS, origin));
-        assert_eq!((answer.status, shared(&answer)), (204, nothing), "{origin}");
-        let answer = relay.send(&Request::of_a_page(ERRORS, &error("e")).header("Origin", origin));
-        assert_eq!((answer.status, shared(&answer)), (403, nothing), "{origin}");
-        answer.says("CORS_ORIGINS");
+        let response = relay.send(&preflight(ERRORS, origin));
+        assert_eq!((response.status, shared(&response)), (204, nothing), "{origin}");
+        let response = relay.send(&Request::from_browser(ERRORS, &error("e")).header("Origin", origin));
+        assert_eq!((response.status, shared(&response)), (403, nothing), "{origin}");
+        response.has_detail("CORS_ORIGINS");
     }
     assert_eq!(house.tracker.get("/api/errors").expect(200).json()["total"], 0);
     // The relay's own pages, and programs, which have no origin.
-    let own = Request::of_a_page(ERRORS, &error("e"))
+    let own = Request::from_browser(ERRORS, &error("e"))
         .header("Host", "relay.example")
         .header("Origin", "https://relay.example");
     relay.send(&own).expect(201);
-    let answer = relay.send(&Request::of_a_page(ERRORS, &error("e"))).expect(200);
-    assert_eq!(shared(&answer), nothing);
+    let response = relay.send(&Request::from_browser(ERRORS, &error("e"))).expect(200);
+    assert_eq!(shared(&response), nothing);
     // Administration is not for pages.
     for path in ["/api/dsn-keys", "/api/source-maps", "/health"] {
-        let answer = relay.send(&Request::get(path).header("Origin", SHOP)).expect(200);
-        assert_eq!(shared(&answer), [None; 4], "{path}");
+        let response = relay.send(&Request::get(path).header("Origin", SHOP)).expect(200);
+        assert_eq!(shared(&response), [None; 4], "{path}");
     }
     relay.send(&preflight("/api/dsn-keys", SHOP)).expect(401);
 }
@@ -375,12 +383,12 @@ fn other_origins_are_refused_and_told_nothing() {
 #[test]
 fn without_listed_origins_any_page_may_report_and_none_may_read() {
     let house = House::new(|setup| setup);
-    let answer =
-        house.relay.send(&Request::of_a_page(ERRORS, &error("e")).header("Origin", "https://anywhere.example"));
-    assert_eq!((answer.status, shared(&answer)), (201, [None, None, None, Some("Origin")]));
+    let response =
+        house.relay.send(&Request::from_browser(ERRORS, &error("e")).header("Origin", "https://anywhere.example"));
+    assert_eq!((response.status, shared(&response)), (201, [None, None, None, Some("Origin")]));
     let everybody = House::new(|setup| setup.env("CORS_ORIGINS", "*"));
-    let answer = everybody.relay.send(&Request::of_a_page(ERRORS, &error("e")).header("Origin", "null"));
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (201, Some("null")));
+    let response = everybody.relay.send(&Request::from_browser(ERRORS, &error("e")).header("Origin", "null"));
+    assert_eq!((response.status, response.header("access-control-allow-origin")), (201, Some("null")));
 }
 
 #[test]
@@ -389,17 +397,17 @@ fn the_body_of_a_request_without_preflight_is_json_too() {
     for media_type in
         ["text/plain", "text/plain;charset=UTF-8", "application/json", "application/x-www-form-urlencoded"]
     {
-        let request = Request::of_a_page(&format!("{METRICS}?key={PUBLIC_KEY}"), &point());
-        house.relay.send(&request.without("X-Monlight-Key").header("Content-Type", media_type)).expect(202);
+        let request = Request::from_browser(&format!("{METRICS}?key={PUBLIC_KEY}"), &point());
+        house.relay.send(&request.without_header("X-Monlight-Key").header("Content-Type", media_type)).expect(202);
     }
 }
 
 #[test]
 fn what_an_upstream_answers_is_passed_on_unless_it_is_about_the_relay() {
     let house = House::new(|setup| setup.env("ERROR_TRACKER_API_KEY", "wrong"));
-    let answer = house.relay.send(&Request::of_a_page(ERRORS, &error("e"))).expect(502);
-    answer.says("error tracker does not take the relay's key");
-    house.relay.send(&Request::of_a_page(METRICS, &point())).expect(202);
+    let response = house.relay.send(&Request::from_browser(ERRORS, &error("e"))).expect(502);
+    response.has_detail("error tracker does not take the relay's key");
+    house.relay.send(&Request::from_browser(METRICS, &point())).expect(202);
     house.relay.get("/health").expect(200).has(json!({ "status": "ok", "outbox_waiting": 0 }));
 }
 
@@ -416,7 +424,7 @@ fn what_cannot_be_used_as_a_setting_is_named() {
         ("MAX_SOURCE_MAP_SIZE", "12", "MAX_SOURCE_MAP_SIZE"),
         ("RETENTION_DAYS", "0", "RETENTION_DAYS"),
     ] {
-        let (code, output) = Setup::browser_relay(nowhere, nowhere).env(name, value).run();
+        let (code, output) = Setup::browser_relay(nowhere, nowhere).env(name, value).run_to_exit();
         assert!(code == Some(2) && output.contains(said), "{name}={value}: {code:?} {output}");
     }
 }
@@ -426,7 +434,8 @@ fn the_browser_package_is_there_for_pages_of_every_origin() {
     let nowhere = ([127, 0, 0, 1], 1).into();
     let relay = Setup::browser_relay(nowhere, nowhere).env("CORS_ORIGINS", "https://shop.example").start();
     let ask = |coding: &str| {
-        let request = Request::get("/monlight.min.js").without("X-API-Key").header("Origin", "https://evil.example");
+        let request =
+            Request::get("/monlight.min.js").without_header("X-API-Key").header("Origin", "https://evil.example");
         relay.send(&request.header("Accept-Encoding", coding)).expect(200)
     };
     let plain = ask("identity");
@@ -438,17 +447,17 @@ fn the_browser_package_is_there_for_pages_of_every_origin() {
         ("br;q=0, gzip;q=0.5", Some("gzip")),
         ("*;q=0", None),
     ] {
-        let answer = ask(coding);
-        assert_eq!(answer.header("content-encoding"), sent, "{coding}");
-        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-        assert_eq!(answer.header("content-type"), Some("text/javascript; charset=utf-8"));
-        assert!(answer.header("cache-control").unwrap().starts_with("public, max-age="));
-        let tag = answer.header("etag").unwrap().to_owned();
+        let response = ask(coding);
+        assert_eq!(response.header("content-encoding"), sent, "{coding}");
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(response.header("content-type"), Some("text/javascript; charset=utf-8"));
+        assert!(response.header("cache-control").unwrap().starts_with("public, max-age="));
+        let tag = response.header("etag").unwrap().to_owned();
         let again = Request::get("/monlight.min.js").header("Accept-Encoding", coding).header("If-None-Match", &tag);
         assert!(relay.send(&again).expect(304).body.is_empty());
         if sent == Some("gzip") {
             let mut unpacked = String::new();
-            flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut unpacked).unwrap();
+            flate2::read::GzDecoder::new(&response.body[..]).read_to_string(&mut unpacked).unwrap();
             assert_eq!(unpacked, plain.text());
         }
     }
@@ -459,13 +468,18 @@ fn it_is_a_service_like_the_others() {
     let house = House::new(|setup| setup.env("API_KEYS", "page:ingest:i"));
     let relay = &house.relay;
     relay.get("/health").expect(200).has(json!({ "status": "ok", "outbox_waiting": 0, "source_maps": 0 }));
-    hold(
+    assert_cases(
         relay,
         [
             ("an unknown path", Request::get("/api/nothing"), 404, json!("nothing at this path")),
-            ("the same without a key", Request::get("/api/nothing").without("X-API-Key"), 401, json!("X-API-Key")),
+            (
+                "the same without a key",
+                Request::get("/api/nothing").without_header("X-API-Key"),
+                401,
+                json!("X-API-Key"),
+            ),
             ("another method", Request::new("PUT", "/api/dsn-keys"), 405, json!("GET, HEAD, POST")),
-            ("its figures without a key", Request::get("/metrics").without("X-API-Key"), 401, Value::Null),
+            ("its figures without a key", Request::get("/metrics").without_header("X-API-Key"), 401, Value::Null),
             (
                 "keys with a key that reports",
                 Request::get("/api/dsn-keys").header("X-API-Key", "i"),
@@ -485,7 +499,7 @@ fn it_is_a_service_like_the_others() {
         assert!(figures.contains(name), "{name} is not in {figures}");
     }
     let check = Setup::browser_relay(house.tracker.address, house.collector.address).env("PORT", relay.address.port());
-    assert_eq!(check.arguments(&["--healthcheck"]).run().0, Some(0));
+    assert_eq!(check.arguments(&["--healthcheck"]).run_to_exit().0, Some(0));
     let (status, took) = house.relay.stop();
     assert!(status.success() && took < std::time::Duration::from_secs(5), "{status} after {took:?}");
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::relay::{ERRORS, House};
-use super::{fits, hold};
-use crate::harness::{Folder, Request, Service, Setup, wait_until};
+use super::{assert_cases, contains_subset};
+use crate::harness::{Request, Service, Setup, TempDir, wait_until};
 
 const MAPS: &str = "/api/source-maps";
 
@@ -36,7 +36,7 @@ fn small_map() -> String {
 /// A report of a stack by a page of a release.
 fn report(release: &str, stack: &str) -> Request {
     let message = stack.lines().next().unwrap().split_once(": ").map_or("", |(_, message)| message);
-    Request::of_a_page(ERRORS, &json!({ "type": "E", "message": message, "stack": stack, "release": release }))
+    Request::from_browser(ERRORS, &json!({ "type": "E", "message": message, "stack": stack, "release": release }))
 }
 
 /// The latest report of the group that a report went into.
@@ -101,7 +101,7 @@ fn what_has_no_map_goes_as_it_came() {
         ),
     ] {
         let body = json!({ "message": "e", "type": what, "stack": stack, "release": release });
-        let found = reported(&house, &Request::of_a_page(ERRORS, &body));
+        let found = reported(&house, &Request::from_browser(ERRORS, &body));
         assert_eq!(found["traceback"], expected, "{what}");
         assert_eq!(found["extra"]["frames"].is_array(), stack != expected, "{what}");
     }
@@ -147,13 +147,16 @@ fn maps_are_listed_and_removed() {
         { "project": "shop", "release": "2.0", "file_url": "/a.js" },
         { "id": id, "project": "shop", "release": "1.0", "file_url": "/a.js" },
     ] });
-    assert!(fits(&all, &expected) && all["source_maps"][0]["uploaded_at"].as_str().unwrap().ends_with('Z'), "{all}");
+    assert!(
+        contains_subset(&all, &expected) && all["source_maps"][0]["uploaded_at"].as_str().unwrap().ends_with('Z'),
+        "{all}"
+    );
     assert_eq!(list(relay, "?project=blog"), json!({ "source_maps": [], "total": 0, "limit": 1000, "offset": 0 }));
     assert_eq!(list(relay, "?release=2.0")["total"], 1);
     let page = list(relay, "?limit=1&offset=1");
     assert!(page["total"] == 2 && page["source_maps"][0]["id"] == id, "{page}");
     let delete = |id: i64| Request::new("DELETE", &format!("{MAPS}/{id}"));
-    hold(
+    assert_cases(
         relay,
         [
             ("who only looks", delete(id).header("X-API-Key", "r"), 403, json!("admin")),
@@ -163,7 +166,7 @@ fn maps_are_listed_and_removed() {
         ],
     );
     assert_eq!(list(relay, "")["total"], 1);
-    let database = rusqlite::Connection::open(relay.folder.path().join("browser-relay.db")).unwrap();
+    let database = rusqlite::Connection::open(relay.data_dir.path().join("browser-relay.db")).unwrap();
     let owners: i64 =
         database.query_row("SELECT count(DISTINCT map_id) FROM map_blocks", [], |row| row.get(0)).unwrap();
     assert_eq!(owners, 1, "its blocks are gone with it");
@@ -175,7 +178,7 @@ fn what_is_no_map_is_refused_in_words() {
     let relay = &house.relay;
     let map = small_map();
     let raw = |body: &str| Request::new("POST", MAPS).body(body);
-    hold(
+    assert_cases(
         relay,
         [
             ("no JSON", raw("nonsense"), 400, json!("JSON")),
@@ -193,17 +196,17 @@ fn what_is_no_map_is_refused_in_words() {
             ("version 2", upload("/a.js", &map.replace("3", "2")), 400, json!("'version' must be 3")),
             ("mappings that end early", upload("/a.js", &map.replace("AACGA", "AACg")), 400, json!("source map")),
             ("too large a map", upload("/a.js", &map.replace("// one", &"x".repeat(2_000))), 413, json!("2000 bytes")),
-            ("a key that may only report", upload("/a.js", &map).without("X-API-Key"), 401, Value::Null),
+            ("a key that may only report", upload("/a.js", &map).without_header("X-API-Key"), 401, Value::Null),
         ],
     );
     assert_eq!(list(relay, "")["total"], 0);
-    let database = rusqlite::Connection::open(relay.folder.path().join("browser-relay.db")).unwrap();
+    let database = rusqlite::Connection::open(relay.data_dir.path().join("browser-relay.db")).unwrap();
     for table in ["map_blocks", "map_uploads"] {
         let left: i64 = database.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
         assert_eq!(left, 0, "{table}");
     }
     relay.send(&upload("/a.js", &format!(")]}}'\n{map}"))).expect(201);
-    // In the words of a reverse proxy's log: what the answer needs is in the URL and the body compressed.
+    // In the words of a reverse proxy's log: what the response needs is in the URL and the body compressed.
     let body = json!({ "project": "shop", "release": "1.0", "file_url": "/z.js", "map_content": map }).to_string();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     std::io::Write::write_all(&mut gzip, body.as_bytes()).unwrap();
@@ -226,7 +229,7 @@ fn why_a_position_resolves_or_not_is_said() {
         "original": { "file": "cart.js", "line": 2, "column": 4, "name": "add",
             "context": [{ "line": 1, "text": "// one" }, { "line": 2, "text": "   add(2);" }, { "line": 3, "text": "// three" }] },
     });
-    hold(
+    assert_cases(
         relay,
         [
             ("a position of the map", at("shop", "1.0", url, 1, 1), 200, found),
@@ -242,15 +245,15 @@ fn why_a_position_resolves_or_not_is_said() {
         (at("shop", "1.0", "https://shop.example/other.js", 1, 1), "there are: /assets/app.js"),
         (at("shop", "1.0", url, 2, 1), "nothing at or before this column"),
     ] {
-        let answer = relay.send(&request).expect(200).json();
-        assert!(answer["resolved"] == false && answer["reason"].as_str().unwrap().contains(said), "{answer}");
+        let response = relay.send(&request).expect(200).json();
+        assert!(response["resolved"] == false && response["reason"].as_str().unwrap().contains(said), "{response}");
     }
 }
 
 #[test]
 fn maps_go_when_they_were_not_used_for_long() {
-    let folder = Arc::new(Folder::new());
-    let house = House::new(|setup| setup.folder(&folder).env("RETENTION_DAYS", 10));
+    let folder = Arc::new(TempDir::new());
+    let house = House::new(|setup| setup.data_dir(&folder).env("RETENTION_DAYS", 10));
     house.relay.send(&upload("/used.js", &small_map())).expect(201);
     house.relay.send(&upload("/unused.js", &small_map())).expect(201);
     let House { tracker, collector, relay } = house;
@@ -260,7 +263,7 @@ fn maps_go_when_they_were_not_used_for_long() {
         database.execute("UPDATE source_maps SET used_at = used_at - 9 * 86400000", []).unwrap();
     };
     let start =
-        || Setup::browser_relay(tracker.address, collector.address).folder(&folder).env("RETENTION_DAYS", 10).start();
+        || Setup::browser_relay(tracker.address, collector.address).data_dir(&folder).env("RETENTION_DAYS", 10).start();
     age();
     let relay = start();
     relay.send(&report("1.0", "E: e\n    at a (https://x/used.js:1:1)")).expect(201);
@@ -281,8 +284,8 @@ fn maps_go_when_they_were_not_used_for_long() {
 
 #[test]
 fn an_upload_that_was_cut_off_leaves_nothing() {
-    let folder = Arc::new(Folder::new());
-    let house = House::new(|setup| setup.folder(&folder));
+    let folder = Arc::new(TempDir::new());
+    let house = House::new(|setup| setup.data_dir(&folder));
     let database = rusqlite::Connection::open(folder.path().join("browser-relay.db")).unwrap();
     let House { tracker, collector, relay } = house;
     relay.kill();
@@ -292,7 +295,7 @@ fn an_upload_that_was_cut_off_leaves_nothing() {
              INSERT INTO map_blocks (map_id, kind, key, bytes) VALUES (7, 0, 0, x'00')",
         )
         .unwrap();
-    let relay = Setup::browser_relay(tracker.address, collector.address).folder(&folder).start();
+    let relay = Setup::browser_relay(tracker.address, collector.address).data_dir(&folder).start();
     let left: i64 = database.query_row("SELECT count(*) FROM map_blocks", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 0);
     assert_eq!(relay.send(&upload("/a.js", &small_map())).expect(201).id(), 8, "its number is not given again");
@@ -300,7 +303,7 @@ fn an_upload_that_was_cut_off_leaves_nothing() {
 
 #[test]
 fn a_file_of_the_original_opens_in_place_with_its_keys_and_maps() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let path = folder.path().join("browser-relay.db");
     std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/original/browser-relay.db"), &path).unwrap();
     let original = rusqlite::Connection::open(&path).unwrap();
@@ -313,19 +316,19 @@ fn a_file_of_the_original_opens_in_place_with_its_keys_and_maps() {
         .unwrap();
     drop(original);
     for start in ["first", "second"] {
-        let house = House::new(|setup| setup.folder(&folder).env("DSN_KEYS", ""));
+        let house = House::new(|setup| setup.data_dir(&folder).env("DSN_KEYS", ""));
         let keys = house.relay.get("/api/dsn-keys").expect(200).json();
         let expected = json!({ "keys": [
             { "id": 1, "public_key": "a135a4568ae61e17e19b3aa56ecfd3a5", "project": "web", "active": true, "created_at": "2026-11-22T03:16:05Z" },
             { "id": 2, "public_key": "f37fa00513309a2a4109f72fbcbedca9", "project": "shop", "active": true },
             { "id": 3, "public_key": "979e10b214c876ae486f34d2144f160b", "project": "old", "active": false },
         ] });
-        assert!(fits(&keys, &expected), "{start}: {keys}");
+        assert!(contains_subset(&keys, &expected), "{start}: {keys}");
         let maps = list(&house.relay, "");
         let expected = json!({ "total": 1, "source_maps": [
             { "id": 1, "project": "web", "release": "1.0.0", "file_url": "/static/small.min.js", "uploaded_at": "2026-11-22T03:16:05Z" },
         ] });
-        assert!(fits(&maps, &expected), "{start}: {maps}");
+        assert!(contains_subset(&maps, &expected), "{start}: {maps}");
         let page = |key: &str| {
             report("1.0.0", "E: e\n    at a (https://web.example/static/small.min.js:1:300)")
                 .header("X-Monlight-Key", key)

@@ -10,7 +10,7 @@ fn from(relay: &Service, address: [u8; 4], request: &Request) -> u16 {
 }
 
 fn house(set: impl FnOnce(Setup) -> Setup) -> (House, Request) {
-    (House::new(set), Request::of_a_page(ERRORS, &error("e")))
+    (House::new(set), Request::from_browser(ERRORS, &error("e")))
 }
 
 #[test]
@@ -23,10 +23,10 @@ fn a_visitor_has_an_allowance_of_its_own() {
     let other = relay.post("/api/dsn-keys", &json!({ "project": "blog" })).expect(201).json();
     let other = report.clone().header("X-Monlight-Key", other["public_key"].as_str().unwrap());
     assert_eq!(from(relay, [127, 0, 0, 1], &other), 201, "another project");
-    let answer = relay.send(&report);
-    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    let response = relay.send(&report);
+    let wait: u64 = response.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=120).contains(&wait), "{wait}");
-    answer.expect(429).says("Too many requests");
+    response.expect(429).has_detail("Too many requests");
     let metrics = relay.connect_from([127, 0, 0, 3]).unwrap().send(&Request::get("/metrics")).expect(200).text();
     assert!(metrics.contains("project=\"shop\"} 3"), "{metrics}");
 }
@@ -64,7 +64,9 @@ fn behind_a_proxy_the_visitor_counts_here_and_at_the_tracker() {
     );
     let relay = Setup::browser_relay(tracker.address, collector.address).env("TRUSTED_PROXIES", "127.0.0.1").start();
     let report = |client: &str| {
-        Request::of_a_page(ERRORS, &error("e")).header("X-Forwarded-For", client).header("X-Monlight-Key", PUBLIC_KEY)
+        Request::from_browser(ERRORS, &error("e"))
+            .header("X-Forwarded-For", client)
+            .header("X-Monlight-Key", PUBLIC_KEY)
     };
     relay.send(&report("198.51.100.1")).expect(201);
     relay.send(&report("198.51.100.1")).expect(200);

@@ -2,14 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::{Case, detail, fresh, fresh_with, group_of, hold, post, without};
+use super::{
+    Case, assert_cases, create_group, group_detail, post_report, unique_report, unique_report_with, without_field,
+};
 use crate::harness::{Request, Setup};
 
 #[test]
 fn what_a_report_must_have() {
     let service = Setup::error_tracker().start();
-    let set = |field: &str, value: Value| post(&fresh_with(field, value));
-    let none = |field: &str| post(&without(fresh(), field));
+    let set = |field: &str, value: Value| post_report(&unique_report_with(field, value));
+    let none = |field: &str| post_report(&without_field(unique_report(), field));
     let letters = |count: usize| json!("x".repeat(count));
     let wide = |count: usize| json!("😀".repeat(count));
     let (project, kind) =
@@ -45,9 +47,9 @@ fn what_a_report_must_have() {
         ("traceback: empty", set("traceback", json!("")), 201, Value::Null),
         ("traceback: long", set("traceback", letters(200_000)), 201, Value::Null),
         ("traceback: lines", set("traceback", json!(["a", "b"])), 400, json!("Field 'traceback' must be a text")),
-        ("nothing of it", post(&json!({})), 400, json!("Field 'project' is required")),
+        ("nothing of it", post_report(&json!({})), 400, json!("Field 'project' is required")),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
 }
 
 #[test]
@@ -90,7 +92,7 @@ fn what_a_report_may_have() {
             json!({ "deep": { "er": [1, 2.5, null, true, "x"] } }),
         ),
     ] {
-        let group = group_of(&service, &fresh_with(field, given.clone()));
+        let group = create_group(&service, &unique_report_with(field, given.clone()));
         assert_eq!(group["occurrences"][0][field], shown, "{field}: {given}");
         if ["environment", "release", "level"].contains(&field) {
             assert_eq!(group[field], shown, "{field} of the group: {given}");
@@ -117,9 +119,9 @@ fn what_a_field_may_not_be() {
         ("extra", json!("{}"), "must be an object"),
         ("extra", json!(1), "must be an object"),
     ] {
-        let answer = service.send(&post(&fresh_with(field, given.clone())));
-        assert_eq!(answer.status, 400, "{field}: {given}");
-        answer.says(&format!("Field '{field}' {rule}"));
+        let response = service.send(&post_report(&unique_report_with(field, given.clone())));
+        assert_eq!(response.status, 400, "{field}: {given}");
+        response.has_detail(&format!("Field '{field}' {rule}"));
     }
     service.get("/api/errors").expect(200).has(json!({ "total": 0 }));
 }
@@ -146,7 +148,7 @@ fn the_deployed_python_client_is_understood() {
         let request = Request::new("POST", "/api/errors").body(body).header("Content-Type", "application/json");
         service.send(&request.header("Accept-Encoding", "gzip, deflate")).expect(status);
     }
-    let group = detail(&service, 1);
+    let group = group_detail(&service, 1);
     let expected = "shop:PaymentError.Declined:/app/pay.py:42";
     assert_eq!(group["fingerprint"], format!("{:x}", md5::compute(expected)));
     assert_eq!((&group["environment"], &group["source"]), (&json!("prod"), &json!("server")));
@@ -161,7 +163,7 @@ fn the_deployed_python_client_is_understood() {
 fn what_the_browser_relay_forwards_is_understood() {
     let service = Setup::error_tracker().start();
     let context = json!({ "user_id": "u-42", "level": "error", "type": "NetworkError" });
-    let group = group_of(
+    let group = create_group(
         &service,
         &json!({
             "project": "web",

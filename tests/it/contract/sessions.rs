@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Case, hold};
-use crate::harness::{Folder, KEY, PATIENCE, Request, Service, Setup, wait_until};
+use super::{Case, assert_cases};
+use crate::harness::{API_KEY, Request, Service, Setup, TEST_TIMEOUT, TempDir, wait_until};
 
 const API_KEYS: &str = "app:ingest:app-key, eye:read:eye-key, ops:admin:ops-key";
 
 /// The cookie that a key is exchanged for, as a browser sends it back.
 #[track_caller]
 fn sign_in(service: &Service, key: &str) -> String {
-    let answer = service.send(&Request::new("POST", "/api/session").header("X-API-Key", key)).expect(200);
-    answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+    let response = service.send(&Request::new("POST", "/api/session").header("X-API-Key", key)).expect(200);
+    response.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
 }
 
 fn with(cookie: &str, method: &str, path: &str) -> Request {
-    Request::new(method, path).without("X-API-Key").header("Cookie", cookie)
+    Request::new(method, path).without_header("X-API-Key").header("Cookie", cookie)
 }
 
 /// As a page of the service itself asks.
@@ -35,26 +35,26 @@ fn a_key_is_exchanged_for_a_cookie_that_no_script_reads() {
         (Setup::metrics_collector(), "metrics-collector"),
     ] {
         let service = setup.env("SERVICES", "log-viewer=http://logs.test:5011,metrics-collector=/metrics/").start();
-        let answer = service.send(&Request::new("POST", "/api/session")).expect(200);
-        let cookie = answer.header("set-cookie").unwrap().to_owned();
+        let response = service.send(&Request::new("POST", "/api/session")).expect(200);
+        let cookie = response.header("set-cookie").unwrap().to_owned();
         let (pair, attributes) = cookie.split_once("; ").unwrap();
         let token = pair.strip_prefix(&format!("monlight-{name}=")).unwrap();
         assert!(token.len() == 64 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{cookie}");
         assert_eq!(attributes, "Path=/; Max-Age=2592000; HttpOnly; SameSite=Strict");
         let signed_in = json!({ "name": "API_KEY", "admin": true, "service": name,
             "services": [{ "name": "log-viewer", "url": "http://logs.test:5011" }, { "name": "metrics-collector", "url": "/metrics/" }] });
-        answer.has(signed_in.clone());
+        response.has(signed_in.clone());
         service.send(&with(pair, "GET", "/api/session")).expect(200).has(signed_in);
         // Behind a proxy that speaks TLS.
         let request = Request::new("POST", "/api/session").header("X-Forwarded-Proto", "https");
         let cookie = service.send(&request).expect(200).header("set-cookie").unwrap().to_owned();
         assert!(cookie.ends_with("; SameSite=Strict; Secure"), "{cookie}");
         let cases: [Case; 3] = [
-            ("without a key", Request::new("POST", "/api/session").without("X-API-Key"), 401, Value::Null),
+            ("without a key", Request::new("POST", "/api/session").without_header("X-API-Key"), 401, Value::Null),
             ("a wrong key", Request::new("POST", "/api/session").header("X-API-Key", "no"), 401, Value::Null),
-            ("nobody", Request::get("/api/session").without("X-API-Key"), 401, Value::Null),
+            ("nobody", Request::get("/api/session").without_header("X-API-Key"), 401, Value::Null),
         ];
-        hold(&service, cases);
+        assert_cases(&service, cases);
         assert!(!service.log().concat().contains(token));
     }
 }
@@ -65,7 +65,7 @@ fn a_cookie_is_good_for_what_its_key_is_good_for() {
     let report = json!({ "project": "shop", "exception_type": "E", "message": "", "traceback": "" });
     tracker.send(&Request::post("/api/errors", &report)).expect(201);
     tracker.send(&Request::new("POST", "/api/session").header("X-API-Key", "app-key")).expect(403);
-    let [all, eye, ops] = [KEY, "eye-key", "ops-key"].map(|key| sign_in(&tracker, key));
+    let [all, eye, ops] = [API_KEY, "eye-key", "ops-key"].map(|key| sign_in(&tracker, key));
     tracker.send(&with(&eye, "GET", "/api/session")).expect(200).has(json!({ "name": "eye", "admin": false }));
     let resolve = |cookie: &str| with(cookie, "POST", "/api/errors/1/resolve");
     let elsewhere = json!("must come from this service's own pages");
@@ -91,13 +91,13 @@ fn a_cookie_is_good_for_what_its_key_is_good_for() {
         ),
         ("a wrong key beside it", with(&all, "GET", "/api/errors").header("X-API-Key", "no"), 401, Value::Null),
     ];
-    hold(&tracker, cases);
+    assert_cases(&tracker, cases);
 }
 
 #[test]
 fn sessions_outlive_a_restart_and_end_with_their_key() {
-    let folder = Arc::new(Folder::new());
-    let start = |keys: &str| Setup::error_tracker().folder(&folder).env("API_KEYS", keys).start();
+    let folder = Arc::new(TempDir::new());
+    let start = |keys: &str| Setup::error_tracker().data_dir(&folder).env("API_KEYS", keys).start();
     let tracker = start(API_KEYS);
     let [eye, ops] = ["eye-key", "ops-key"].map(|key| sign_in(&tracker, key));
     tracker.kill();
@@ -117,8 +117,8 @@ fn who_signs_out_is_signed_out_and_an_admin_ends_all() {
     let tracker = Setup::error_tracker().env("API_KEYS", API_KEYS).start();
     let [one, other, ops] = ["eye-key", "eye-key", "ops-key"].map(|key| sign_in(&tracker, key));
     tracker.send(&with(&one, "DELETE", "/api/session")).expect(403);
-    let answer = tracker.send(&own(with(&one, "DELETE", "/api/session"))).expect(200);
-    assert!(answer.header("set-cookie").unwrap().starts_with("monlight-error-tracker=; Path=/; Max-Age=0;"));
+    let response = tracker.send(&own(with(&one, "DELETE", "/api/session"))).expect(200);
+    assert!(response.header("set-cookie").unwrap().starts_with("monlight-error-tracker=; Path=/; Max-Age=0;"));
     tracker.send(&with(&one, "GET", "/api/errors")).expect(401);
     tracker.send(&with(&other, "GET", "/api/errors")).expect(200);
     // Who comes with a key has no session that could be meant.
@@ -133,11 +133,11 @@ fn who_signs_out_is_signed_out_and_an_admin_ends_all() {
 #[test]
 fn who_is_signed_out_hears_no_more_lines() {
     let viewer = Setup::log_viewer().start();
-    let [mine, other] = [KEY, KEY].map(|key| sign_in(&viewer, key));
+    let [mine, other] = [API_KEY, API_KEY].map(|key| sign_in(&viewer, key));
     let listen = |cookie: &str| {
         let mut socket = std::net::TcpStream::connect(viewer.address).unwrap();
         socket.write_all(&with(cookie, "GET", "/api/logs/tail").bytes()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         socket
     };
     let (mut ended, mut open) = (listen(&mine), listen(&other));
@@ -168,7 +168,7 @@ fn who_is_signed_out_hears_no_more_lines() {
 #[test]
 fn a_session_has_a_rate_of_its_own() {
     let tracker = Setup::error_tracker().env("RATE_LIMIT", 5).start();
-    let cookie = sign_in(&tracker, KEY);
+    let cookie = sign_in(&tracker, API_KEY);
     for _ in 0..20 {
         tracker.send(&with(&cookie, "GET", "/api/session")).expect(200);
     }
@@ -193,8 +193,8 @@ fn the_interface_loads_nothing_from_elsewhere_and_is_shown_in_no_frame() {
         ("/icon.svg", "image/svg+xml", "<svg"),
     ] {
         // Without a key, and without being counted.
-        let answer = tracker.send(&Request::get(path).without("X-API-Key")).expect(200);
-        assert!(answer.text().contains(part), "{path}");
+        let response = tracker.send(&Request::get(path).without_header("X-API-Key")).expect(200);
+        assert!(response.text().contains(part), "{path}");
         for (name, value) in [
             ("content-type", content_type),
             ("cache-control", "no-cache"),
@@ -202,22 +202,22 @@ fn the_interface_loads_nothing_from_elsewhere_and_is_shown_in_no_frame() {
             ("x-frame-options", "DENY"),
             ("referrer-policy", "same-origin"),
         ] {
-            assert_eq!(answer.header(name), Some(value), "{path}");
+            assert_eq!(response.header(name), Some(value), "{path}");
         }
-        let policy = answer.header("content-security-policy").unwrap();
+        let policy = response.header("content-security-policy").unwrap();
         assert!(policy.starts_with("default-src 'self';") && !policy.contains("unsafe"), "{policy}");
-        let tag = answer.header("etag").unwrap().to_owned();
+        let tag = response.header("etag").unwrap().to_owned();
         let again = tracker.send(&Request::get(path).header("If-None-Match", &tag)).expect(304);
         assert_eq!((again.header("etag"), again.body.len()), (Some(&*tag), 0));
         tracker.send(&Request::get(path).header("If-None-Match", "\"other\"")).expect(200);
-        assert!(!answer.text().contains("http://") || path == "/icon.svg" || path == "/app.js", "{path}");
+        assert!(!response.text().contains("http://") || path == "/icon.svg" || path == "/app.js", "{path}");
     }
 }
 
 #[test]
 fn links_to_other_services_cannot_be_scripts() {
     for services in ["logs", "logs=javascript:alert(1)", "logs=//evil.test", "=http://logs.test", "logs=http://a\"b"] {
-        let (code, said) = Setup::error_tracker().env("SERVICES", services).run();
+        let (code, said) = Setup::error_tracker().env("SERVICES", services).run_to_exit();
         assert!(code == Some(2) && said.contains("SERVICES has '"), "{code:?}: {said}");
     }
 }

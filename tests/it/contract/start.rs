@@ -4,8 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use super::{fresh_with, post};
-use crate::harness::{Folder, KEY, Request, Setup};
+use super::{post_report, unique_report_with};
+use crate::harness::{API_KEY, Request, Setup, TempDir};
 
 /// Every variable, and how its row in `--help` ends.
 const VARIABLES: [(&str, &str); 37] = [
@@ -51,7 +51,7 @@ const VARIABLES: [(&str, &str); 37] = [
 #[test]
 fn every_variable_stands_in_the_help_with_its_default() {
     for argument in ["--help", "-h"] {
-        let (code, help) = Setup::error_tracker().arguments(&[argument]).run();
+        let (code, help) = Setup::error_tracker().arguments(&[argument]).run_to_exit();
         assert_eq!(code, Some(0), "{help}");
         let rows: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  ")).collect();
         assert_eq!(rows.len(), VARIABLES.len(), "{help}");
@@ -70,7 +70,7 @@ fn arguments_that_mean_something_and_those_that_do_not() {
         ("--verbose", 2, "unknown argument --verbose; --help lists what there is"),
         ("serve", 2, "unknown argument serve"),
     ] {
-        let (exit, said) = Setup::error_tracker().arguments(&[argument]).run();
+        let (exit, said) = Setup::error_tracker().arguments(&[argument]).run_to_exit();
         assert!(exit == Some(code) && said.starts_with(says), "{argument}: {exit:?} {said}");
     }
 }
@@ -104,7 +104,7 @@ fn all_faults_of_the_settings_are_told_at_once() {
         ("SMTP_PASSWORD_FILE", "/nonexistent/password", "SMTP_PASSWORD_FILE names /nonexistent/password, which"),
     ];
     let setup = FAULTS.iter().fold(Setup::error_tracker(), |setup, (name, value, _)| setup.env(name, value));
-    let (code, said) = setup.run();
+    let (code, said) = setup.run_to_exit();
     assert_eq!(code, Some(2), "{said}");
     for (name, _, sentence) in FAULTS {
         assert_eq!(said.lines().filter(|line| line.starts_with(sentence)).count(), 1, "{name} in\n{said}");
@@ -115,7 +115,7 @@ fn all_faults_of_the_settings_are_told_at_once() {
 
 #[test]
 fn a_secret_can_come_from_a_file() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -125,15 +125,15 @@ fn a_secret_can_come_from_a_file() {
     let keys = file("keys", "eye:read:eye-key\n");
     let service =
         Setup::error_tracker().env("API_KEY", "").env("API_KEY_FILE", &key).env("API_KEYS_FILE", keys).start();
-    for (given, status) in [("key-of-a-file", 200), ("eye-key", 200), (KEY, 401), (&key, 401)] {
+    for (given, status) in [("key-of-a-file", 200), ("eye-key", 200), (API_KEY, 401), (&key, 401)] {
         service.send(&Request::get("/api/projects").header("X-API-Key", given)).expect(status);
     }
     for (value, path, says) in [
-        (KEY, key.as_str(), "API_KEY and API_KEY_FILE are both set; keep one"),
+        (API_KEY, key.as_str(), "API_KEY and API_KEY_FILE are both set; keep one"),
         ("", &empty, "which is empty"),
         ("", "/nonexistent/key", "API_KEY_FILE names /nonexistent/key, which cannot be read"),
     ] {
-        let (code, said) = Setup::error_tracker().env("API_KEY", value).env("API_KEY_FILE", path).run();
+        let (code, said) = Setup::error_tracker().env("API_KEY", value).env("API_KEY_FILE", path).run_to_exit();
         assert!(code == Some(2) && said.contains(says), "{says}: {code:?} {said}");
     }
 }
@@ -142,19 +142,19 @@ fn a_secret_can_come_from_a_file() {
 fn the_database_gets_its_folder() {
     for (given, expected) in [("", "data/errors.db"), ("a/b/c.db", "a/b/c.db"), ("errors.db", "errors.db")] {
         let service = Setup::error_tracker().env("DATABASE_PATH", given).start();
-        assert!(service.folder.path().join(expected).is_file(), "{given:?}");
+        assert!(service.data_dir.path().join(expected).is_file(), "{given:?}");
     }
 }
 
 #[test]
 fn what_is_no_database_of_ours_is_named_and_left_alone() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let path = folder.path().join("notes.txt");
     let text = "Not a database, and dear to somebody.\n".repeat(100);
     std::fs::write(&path, &text).unwrap();
     let (file, below) = (path.display().to_string(), path.join("errors.db").display().to_string());
     for given in [&file, &below] {
-        let (code, said) = Setup::error_tracker().env("DATABASE_PATH", given).run();
+        let (code, said) = Setup::error_tracker().env("DATABASE_PATH", given).run_to_exit();
         let named = said.starts_with(&format!("cannot use the database {given}: "));
         assert!(code == Some(1) && named && said.lines().count() == 1, "{code:?} {said}");
     }
@@ -166,10 +166,10 @@ fn a_port_in_use_is_named_at_once() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let begun = Instant::now();
-    let (code, said) = Setup::error_tracker().env("PORT", address.port()).run();
+    let (code, said) = Setup::error_tracker().env("PORT", address.port()).run_to_exit();
     assert!(begun.elapsed() < Duration::from_secs(2));
     assert!(code == Some(1) && said.contains(&format!("{address} is in use")), "{code:?} {said}");
-    let (code, said) = Setup::error_tracker().env("LISTEN_ADDR", "192.0.2.1").run();
+    let (code, said) = Setup::error_tracker().env("LISTEN_ADDR", "192.0.2.1").run_to_exit();
     assert!(code == Some(1) && said.contains("cannot listen on 192.0.2.1:0"), "not ours: {code:?} {said}");
 }
 
@@ -189,17 +189,17 @@ fn the_log_says_as_much_as_asked_and_never_a_secret_or_a_body() {
     for (level, requests, starts) in [("debug", true, true), ("info", false, true), ("warn", false, false)] {
         let setup = Setup::error_tracker().env("LOG_LEVEL", level).env("API_KEYS", "eye:read:eye-key");
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let service = setup.start_at(free.port());
+        let service = setup.start_on_port(free.port());
         service.send(&Request::get("/api/projects?api_key=query-key&search=private")).expect(200);
         service.send(&Request::get("/api/projects").header("X-API-Key", "eye-key")).expect(200);
-        service.send(&post(&fresh_with("message", "private"))).expect(201);
-        service.send(&post(&fresh_with("environment", 5))).expect(400);
-        let log = service.last_words();
+        service.send(&post_report(&unique_report_with("message", "private"))).expect(201);
+        service.send(&post_report(&unique_report_with("environment", 5))).expect(400);
+        let log = service.stop_and_collect_log();
         let has = |part: &str| log.iter().any(|line| line.contains(part));
         assert_eq!(has("GET /api/projects"), requests, "{level}: {log:#?}");
         assert_eq!(has("listening on") && has("stopped"), starts, "{level}: {log:#?}");
         assert!(starts || log.is_empty(), "{level}: {log:#?}");
-        for secret in [KEY, "eye-key", "query-key", "private"] {
+        for secret in [API_KEY, "eye-key", "query-key", "private"] {
             assert!(!has(secret), "{level} says {secret}: {log:#?}");
         }
     }
@@ -209,7 +209,7 @@ fn the_log_says_as_much_as_asked_and_never_a_secret_or_a_body() {
 fn the_health_check_of_a_container_tells_by_its_exit_code() {
     let check = |listen: &str, port: u16| {
         let setup = Setup::error_tracker().env("API_KEY", "").env("LISTEN_ADDR", listen).env("PORT", port);
-        setup.arguments(&["--healthcheck"]).run()
+        setup.arguments(&["--healthcheck"]).run_to_exit()
     };
     for listen in ["127.0.0.1", "0.0.0.0", "::1", "::"] {
         let service = Setup::error_tracker().env("LISTEN_ADDR", listen).start();
@@ -217,7 +217,7 @@ fn the_health_check_of_a_container_tells_by_its_exit_code() {
     }
     // Nobody listens on the port of tcpmux.
     let (code, said) = check("127.0.0.1", 1);
-    assert!(code == Some(1) && said.starts_with("no answer from 127.0.0.1:1: "), "{code:?} {said}");
+    assert!(code == Some(1) && said.starts_with("no response from 127.0.0.1:1: "), "{code:?} {said}");
     let degraded = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = degraded.local_addr().unwrap().port();
     let answering = std::thread::spawn(move || {

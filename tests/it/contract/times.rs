@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{detail, fresh_with, group_of, minutes_ago, post};
+use super::{create_group, group_detail, minutes_ago, post_report, unique_report_with};
 use crate::harness::Setup;
 
 #[test]
@@ -19,7 +19,7 @@ fn any_offset_and_fraction_is_read_and_utc_is_written() {
         ("2024-02-29T23:59:59.123Z", "2024-02-29T23:59:59Z"),
         ("1969-12-31T23:59:59Z", "1969-12-31T23:59:59Z"),
     ] {
-        let group = group_of(&service, &fresh_with("timestamp", given));
+        let group = create_group(&service, &unique_report_with("timestamp", given));
         for at in [&group["first_seen"], &group["last_seen"], &group["occurrences"][0]["timestamp"]] {
             assert_eq!(at, shown, "{given}");
         }
@@ -32,13 +32,13 @@ fn anything_else_is_refused_and_the_field_is_named() {
     let says = |name: &str| format!("Field '{name}' must be a time such as 2026-01-31T12:00:00Z");
     let wrong = ["yesterday", "2026-01-31", "2026-01-31T12:00:00", "1769860800", "2026-02-30T00:00:00Z", "12:00:00Z"];
     for given in wrong {
-        service.send(&post(&fresh_with("timestamp", given))).expect(400).says(&says("timestamp"));
+        service.send(&post_report(&unique_report_with("timestamp", given))).expect(400).has_detail(&says("timestamp"));
         for name in ["since", "until"] {
-            service.get(&format!("/api/errors?{name}={given}")).expect(400).says(&says(name));
+            service.get(&format!("/api/errors?{name}={given}")).expect(400).has_detail(&says(name));
         }
     }
     for given in [json!(1_769_860_800), json!(""), json!(true), json!({})] {
-        service.send(&post(&fresh_with("timestamp", given))).expect(400).says(&says("timestamp"));
+        service.send(&post_report(&unique_report_with("timestamp", given))).expect(400).has_detail(&says("timestamp"));
     }
     service.get("/api/errors?since=&until=").expect(200);
 }
@@ -49,7 +49,7 @@ fn an_offset_in_a_query_may_stand_as_people_write_it() {
     for given in ["2026-01-31T12:00:00%2B01:00", "2026-01-31T12:00:00.25-01:00", "2026-01-31T12%3A00%3A00Z"] {
         service.get(&format!("/api/errors?since={given}")).expect(200);
     }
-    service.get("/api/errors?since=2026-01-31T12:00:00+01:00").expect(400).says("Field 'since'");
+    service.get("/api/errors?since=2026-01-31T12:00:00+01:00").expect(400).has_detail("Field 'since'");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_report_without_a_time_or_from_the_future_has_that_of_its_arrival() {
     let service = Setup::error_tracker().start();
     for timestamp in [Value::Null, json!("2999-12-31T00:00:00Z"), json!("9999-12-31T23:59:59Z")] {
         let before = minutes_ago(0);
-        let group = group_of(&service, &fresh_with("timestamp", timestamp));
+        let group = create_group(&service, &unique_report_with("timestamp", timestamp));
         let at = group["last_seen"].as_str().unwrap();
         assert!(*before <= *at && *at <= *minutes_ago(0), "{before} {at}");
     }
@@ -68,12 +68,12 @@ fn a_late_report_moves_the_beginning_and_not_the_end() {
     let service = Setup::error_tracker().start();
     let at = [60, 30, 20, 10].map(minutes_ago);
     let [first, second, third, last] = &at;
-    let mut report = fresh_with("timestamp", second.as_str());
-    let id = group_of(&service, &report)["id"].as_i64().unwrap();
+    let mut report = unique_report_with("timestamp", second.as_str());
+    let id = create_group(&service, &report)["id"].as_i64().unwrap();
     for (timestamp, first_seen, last_seen) in [(first, first, second), (last, first, last), (third, first, last)] {
         report["timestamp"] = timestamp.as_str().into();
-        service.send(&post(&report)).expect(200);
-        let group = detail(&service, id);
+        service.send(&post_report(&report)).expect(200);
+        let group = group_detail(&service, id);
         assert_eq!((&group["first_seen"], &group["last_seen"]), (&json!(first_seen), &json!(last_seen)));
     }
 }

@@ -81,7 +81,7 @@ fn reset(client: Client) {
 
 #[test]
 fn without_descriptors_it_goes_on_and_recovers() {
-    let setup = Setup::error_tracker().through(&["sh", "-c", "ulimit -n 64; exec \"$0\""]);
+    let setup = Setup::error_tracker().wrapped_by(&["sh", "-c", "ulimit -n 64; exec \"$0\""]);
     Siege::of(setup).withstands(|tracker| {
         // Some have begun to ask, some are silent. The oldest of those that are not being answered goes, so an honest
         // client has as long as 40 others take to come: they come one a millisecond.
@@ -116,7 +116,7 @@ fn a_burst_of_kept_connections_is_answered_in_full() {
                 client.write(&round.bytes());
             }
             for client in &mut clients {
-                let status = client.answer().status;
+                let status = client.read_response().status;
                 assert!(matches!(status, 200 | 201), "{status}");
             }
         }
@@ -150,7 +150,7 @@ fn flood(clients: &[Client], requests: &[u8], lasting: Duration) {
 
 #[test]
 fn a_flood_of_health_checks_keeps_nobody_waiting() {
-    let asking = Request::get("/health").without("X-API-Key").bytes().repeat(100);
+    let asking = Request::get("/health").without_header("X-API-Key").bytes().repeat(100);
     Siege::lay().withstands(|tracker| {
         let clients = crowd(tracker, 256, 32);
         flood(&clients, &asking, Duration::from_secs(2));

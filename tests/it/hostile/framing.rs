@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Client, KEY, Request, report, wait_until};
+use crate::harness::{API_KEY, Client, Request, report, wait_until};
 
 use super::siege::{Siege, crowd, gone, refused, stranger};
 
@@ -66,7 +66,7 @@ const CHUNKS: &[&str] = &[
     "0\r\nX: y\rContent-Length: 5\r\n\r\n",
 ];
 
-/// Lines that are no request's, and their answers. What stands where the version should be is another version.
+/// Lines that are no request's, and their responses. What stands where the version should be is another version.
 const LINES: &[(&str, u16)] = &[
     ("POST http://x?/api/errors HTTP/1.1", 400),
     ("POST api/errors HTTP/1.1", 400),
@@ -85,7 +85,7 @@ const LINES: &[(&str, u16)] = &[
 
 #[test]
 fn requests_that_two_readers_could_take_differently_end_the_connection() {
-    let post = |fields: &str| format!("POST /api/errors HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n{fields}\r\n");
+    let post = |fields: &str| format!("POST /api/errors HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\n{fields}\r\n");
     let chunked = post("Transfer-Encoding: chunked\r\n");
     let plain = post("");
     let others = [
@@ -123,15 +123,15 @@ fn pipelined_requests_are_answered_in_order_and_half_closed_connections_to_the_e
         (Request::new("PUT", "/api/errors"), &[405]),
         (Request::get("/api/errors/999999"), &[404]),
         (Request::post("/api/errors", &report("pipelined")), &[200]),
-        (Request::get("/health").without("X-API-Key"), &[200]),
-        (Request::get("/api/errors").without("X-API-Key"), &[401]),
+        (Request::get("/health").without_header("X-API-Key"), &[200]),
+        (Request::get("/api/errors").without_header("X-API-Key"), &[401]),
         (Request::new("POST", "/api/errors").body("no json"), &[400]),
         (Request::get("/api/projects"), &[200]),
     ];
     let all: Vec<u8> = requests.iter().flat_map(|(request, _)| request.bytes()).collect();
     let read = |client: &mut Client| {
         for (request, expected) in &requests {
-            let status = client.answer().status;
+            let status = client.read_response().status;
             let line = String::from_utf8_lossy(&request.bytes()[..30]).into_owned();
             assert!(expected.contains(&status), "{status} instead of {expected:?} for {line}");
         }
@@ -156,9 +156,9 @@ fn pipelined_requests_are_answered_in_order_and_half_closed_connections_to_the_e
             client.socket().shutdown(std::net::Shutdown::Write).unwrap();
             read(&mut client);
             let begun = Instant::now();
-            assert!(client.closed() && begun.elapsed() < Duration::from_secs(2));
+            assert!(client.closes_without_data() && begun.elapsed() < Duration::from_secs(2));
         }
-        // Half closed in the middle of a request: there is nothing to answer.
+        // Half closed in the middle of a request: there is nothing to response.
         for cut in [1, 20, requests[0].0.bytes().len() - 1] {
             let mut client = tracker.connect_from(stranger(1)).unwrap();
             client.write(&all[..cut]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{KEY, Request, report, report_at};
+use crate::harness::{API_KEY, Request, report, report_at};
 
 use super::siege::{Siege, crowd, refused, stranger};
 
@@ -31,7 +31,7 @@ fn other_protocols_are_turned_away() {
 #[test]
 fn raw_nuls_and_invalid_utf8_are_refused_or_taken_as_bytes() {
     let get = |target: &[u8], fields: &[u8]| {
-        [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\nX-API-Key: ", KEY.as_bytes(), b"\r\n", fields, b"\r\n"].concat()
+        [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\nX-API-Key: ", API_KEY.as_bytes(), b"\r\n", fields, b"\r\n"].concat()
     };
     let post = |body: &[u8]| Request::new("POST", "/api/errors").body(body).bytes();
     let member = |name: &str, text: &[u8]| {
@@ -87,8 +87,8 @@ fn raw_nuls_and_invalid_utf8_are_refused_or_taken_as_bytes() {
         let mut kept = tracker.connect_from(stranger(1)).unwrap();
         for (bytes, status) in &answered {
             kept.write(bytes);
-            let answer = kept.answer();
-            assert_eq!(answer.status, *status, "{}: {}", String::from_utf8_lossy(bytes), answer.text());
+            let response = kept.read_response();
+            assert_eq!(response.status, *status, "{}: {}", String::from_utf8_lossy(bytes), response.text());
         }
     });
 }
@@ -126,8 +126,8 @@ fn deep_json_is_refused() {
                 client.write(&request);
             }
             for client in &mut clients {
-                let answer = client.answer();
-                assert_eq!(answer.status, 400, "{}…: {}", &body[..body.len().min(40)], answer.text());
+                let response = client.read_response();
+                assert_eq!(response.status, 400, "{}…: {}", &body[..body.len().min(40)], response.text());
             }
         }
         // One level less is a report like any other.

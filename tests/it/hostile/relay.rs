@@ -40,7 +40,7 @@ fn large_map() -> String {
 
 /// The names in a service's folder.
 fn files(service: &Service) -> Vec<String> {
-    let entries = std::fs::read_dir(service.folder.path()).unwrap();
+    let entries = std::fs::read_dir(service.data_dir.path()).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
@@ -53,21 +53,21 @@ fn strangers_cost_nothing_and_reach_nothing() {
         let commits = metric(relay, "monlight_commits_total");
         let tricks = [
             Request::new("POST", ERRORS),
-            Request::of_a_page(ERRORS, &json!({ "message": "m" })).header("X-Monlight-Key", "' OR '1'='1"),
-            Request::of_a_page(ERRORS, &json!({ "message": "m" })).header("X-Monlight-Key", &"a".repeat(8_000)),
+            Request::from_browser(ERRORS, &json!({ "message": "m" })).header("X-Monlight-Key", "' OR '1'='1"),
+            Request::from_browser(ERRORS, &json!({ "message": "m" })).header("X-Monlight-Key", &"a".repeat(8_000)),
             Request::new("POST", &format!("{ERRORS}?key={}", "%00".repeat(32))),
             Request::new("POST", &format!("{ERRORS}?key={PUBLIC_KEY}x&key={PUBLIC_KEY}")),
             Request::new("OPTIONS", ERRORS).header("Origin", "https://evil.example"),
-            Request::new("OPTIONS", "/api/browser/../dsn-keys").without("X-API-Key"),
-            Request::of_a_page(ERRORS, &json!({ "message": "m" })).header("Origin", "null"),
-            Request::of_a_page(ERRORS, &json!({ "message": "m" })).header("Origin", "https://shop.example.evil"),
-            Request::of_a_page(MAPS, &json!({})).header("Authorization", &format!("Bearer {PUBLIC_KEY}")),
+            Request::new("OPTIONS", "/api/browser/../dsn-keys").without_header("X-API-Key"),
+            Request::from_browser(ERRORS, &json!({ "message": "m" })).header("Origin", "null"),
+            Request::from_browser(ERRORS, &json!({ "message": "m" })).header("Origin", "https://shop.example.evil"),
+            Request::from_browser(MAPS, &json!({})).header("Authorization", &format!("Bearer {PUBLIC_KEY}")),
         ];
         for mut client in crowd(relay, 32, 32) {
             for request in tricks.iter().cycle().take(60) {
-                let answer = client.send(&request.clone().without("X-API-Key"));
-                assert!([204, 401, 403, 404].contains(&answer.status), "{answer:?}");
-                if answer.header("connection") == Some("close") {
+                let response = client.send(&request.clone().without_header("X-API-Key"));
+                assert!([204, 401, 403, 404].contains(&response.status), "{response:?}");
+                if response.header("connection") == Some("close") {
                     break;
                 }
             }
@@ -84,15 +84,15 @@ fn a_header_never_gets_another_into_the_answer() {
         for value in ["a\tb", "https://a\u{7f}b", "\"><script>", "https://a,https://b", "\u{e4}", &"o".repeat(8_000)] {
             for request in [
                 Request::new("OPTIONS", ERRORS).header("Origin", value),
-                Request::of_a_page(ERRORS, &json!({})).header("Origin", value),
-                Request::of_a_page(ERRORS, &json!({ "message": "m" })).header("Idempotency-Key", value),
+                Request::from_browser(ERRORS, &json!({})).header("Origin", value),
+                Request::from_browser(ERRORS, &json!({ "message": "m" })).header("Idempotency-Key", value),
             ] {
                 let mut client = relay.connect_from(stranger(0)).unwrap();
                 client.write(&request.bytes());
-                if let Some(answer) = client.try_answer() {
-                    let given = answer.header("access-control-allow-origin").unwrap_or_default();
+                if let Some(response) = client.try_read_response() {
+                    let given = response.header("access-control-allow-origin").unwrap_or_default();
                     assert!(given.is_empty() || given == "-" || given == value, "{given:?} for {value:?}");
-                    assert!(answer.headers.len() <= 12 && answer.status < 500, "{answer:?}");
+                    assert!(response.headers.len() <= 12 && response.status < 500, "{response:?}");
                 }
             }
         }
@@ -100,7 +100,10 @@ fn a_header_never_gets_another_into_the_answer() {
             let head = format!("POST {ERRORS} HTTP/1.1\r\nHost: x\r\n{bare}\r\nContent-Length: 0\r\n\r\n");
             let mut client = relay.connect_from(stranger(0)).unwrap();
             client.write(head.as_bytes());
-            assert!(client.try_answer().is_none_or(|answer| answer.header("set-cookie").is_none()), "{bare:?}");
+            assert!(
+                client.try_read_response().is_none_or(|response| response.header("set-cookie").is_none()),
+                "{bare:?}"
+            );
         }
     });
 }
@@ -158,22 +161,22 @@ fn maps_that_are_none_are_refused_within_bounds() {
     siege.withstands(|relay| {
         for (what, map, statuses) in &cases {
             let begun = Instant::now();
-            let answer = relay.send(&upload("/app.js", map));
-            assert!(statuses.contains(&answer.status), "{what}: {answer:?}");
+            let response = relay.send(&upload("/app.js", map));
+            assert!(statuses.contains(&response.status), "{what}: {response:?}");
             assert!(begun.elapsed() < Duration::from_secs(10), "{what} takes {:?}", begun.elapsed());
         }
         // A body that says how large it is is not read at all.
         let head = Request::new("POST", MAPS).header("Content-Length", &(20 << 20).to_string()).bytes();
         let mut client = relay.connect_from(stranger(0)).unwrap();
         client.write(&head);
-        assert_eq!(client.answer().status, 413);
+        assert_eq!(client.read_response().status, 413);
         // One that does not say is read to the limit.
         let head = Request::new("POST", MAPS).header("Transfer-Encoding", "chunked").bytes();
         let mut client = relay.connect_from(stranger(0)).unwrap();
         client.write(&head);
         let chunk = format!("10000\r\n{}\r\n", "x".repeat(65_536));
         pour(&client, chunk.as_bytes(), 20 << 20);
-        assert_eq!(client.try_answer().map_or(413, |answer| answer.status), 413);
+        assert_eq!(client.try_read_response().map_or(413, |response| response.status), 413);
     });
     assert_eq!(files(&siege.service).iter().filter(|name| name.starts_with(".spool")).count(), 0);
 }
@@ -203,7 +206,7 @@ fn stacks_that_are_to_cost_much_cost_little() {
     siege.service.send(&upload("/app.js", &large_map())).expect(201);
     let frame = |line: usize| format!("    at a{line} (https://shop.example/app.js:{line}:{})\n", line % 90 + 1);
     let report = |stack: String| {
-        Request::of_a_page(ERRORS, &json!({ "message": "m", "type": "E", "stack": stack, "release": "1.0" }))
+        Request::from_browser(ERRORS, &json!({ "message": "m", "type": "E", "stack": stack, "release": "1.0" }))
     };
     let stacks = [
         (1..900).map(frame).collect::<String>(),
@@ -224,8 +227,8 @@ fn stacks_that_are_to_cost_much_cost_little() {
                     client.write(&request.bytes());
                 }
                 for client in &mut clients {
-                    let answer = client.answer();
-                    assert!((200..=202).contains(&answer.status), "{answer:?}");
+                    let response = client.read_response();
+                    assert!((200..=202).contains(&response.status), "{response:?}");
                 }
             }
         }
@@ -245,13 +248,13 @@ fn services_behind_that_misbehave_bring_nothing_down() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
     let behind = upstream.local_addr().unwrap();
     std::thread::spawn(move || {
-        for (socket, answer) in upstream.incoming().map_while(Result::ok).zip(ANSWERS.into_iter().cycle()) {
+        for (socket, response) in upstream.incoming().map_while(Result::ok).zip(ANSWERS.into_iter().cycle()) {
             std::thread::spawn(move || {
                 let mut socket = socket;
                 // Whatever comes of it: this is not the side that is tested.
                 let _ = socket.read(&mut [0; 4_096]);
-                let _ = socket.write_all(answer);
-                while answer.starts_with(b"HTTP/1.1 200 OK\r\nContent-Length: 1000")
+                let _ = socket.write_all(response);
+                while response.starts_with(b"HTTP/1.1 200 OK\r\nContent-Length: 1000")
                     && socket.write_all(&[b'x'; 65_536]).is_ok()
                 {}
             });
@@ -265,8 +268,8 @@ fn services_behind_that_misbehave_bring_nothing_down() {
             scope.spawn(move || {
                 let path = if n % 2 == 0 { ERRORS } else { METRICS };
                 let body: Value = json!({ "message": "m", "metrics": [{ "name": "n", "type": "gauge", "value": 1 }] });
-                let answer = relay.connect_from(stranger(n)).unwrap().send(&Request::of_a_page(path, &body));
-                assert!([202, 302].contains(&answer.status) && answer.body.len() < 100_000, "{answer:?}");
+                let response = relay.connect_from(stranger(n)).unwrap().send(&Request::from_browser(path, &body));
+                assert!([202, 302].contains(&response.status) && response.body.len() < 100_000, "{response:?}");
             });
         }
         for _ in 0..20 {

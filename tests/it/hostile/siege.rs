@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Answer, Client, PATIENCE, Request, Service, Setup, report, report_at, wait_until};
+use crate::harness::{Client, Request, Response, Service, Setup, TEST_TIMEOUT, report, report_at, wait_until};
 
 /// What an attack may not do to the service.
 const HEALTH_WITHIN: Duration = Duration::from_millis(100);
@@ -70,7 +70,7 @@ impl Siege {
         let service = set(Setup::browser_relay(behind[0].address, behind[1].address)).start();
         let page = |stack: String| {
             let body = json!({ "type": "E", "message": "e", "stack": stack, "release": "1.0" });
-            Request::of_a_page("/api/browser/errors", &body)
+            Request::from_browser("/api/browser/errors", &body)
         };
         let honest = page("E: e\n    at honest (https://shop.example/app.js:1:1)".into());
         let large = page(format!("E: e\n    at large (https://shop.example/app.js:2:1)\n{}", "x".repeat(60_000)));
@@ -118,11 +118,11 @@ impl Siege {
         let check = health_check();
         while !chronicle.over() {
             let begun = Instant::now();
-            let answer = self.service.connect_from(MONITOR).ok().and_then(|client| exchange(client, &check));
+            let response = self.service.connect_from(MONITOR).ok().and_then(|client| exchange(client, &check));
             Chronicle::saw(&chronicle.slowest, begun);
             chronicle.checks.fetch_add(1, Ordering::Relaxed);
-            if answer.as_ref().map(|answer| answer.status) != Some(200) {
-                chronicle.trouble(format!("/health: {answer:?}"));
+            if response.as_ref().map(|response| response.status) != Some(200) {
+                chronicle.trouble(format!("/health: {response:?}"));
             }
             std::thread::sleep(BETWEEN_CHECKS);
         }
@@ -131,11 +131,11 @@ impl Siege {
     fn report(&self, chronicle: &Chronicle) {
         let honest = self.honest.clone().header("Connection", "close");
         while !chronicle.over() {
-            let answer = self.service.connect_from(HONEST).ok().and_then(|client| exchange(client, &honest));
+            let response = self.service.connect_from(HONEST).ok().and_then(|client| exchange(client, &honest));
             chronicle.reports.fetch_add(1, Ordering::Relaxed);
             // 202 is the relay's, while the service behind it has other things to do.
-            if !answer.as_ref().is_some_and(|answer| matches!(answer.status, 200..=202)) {
-                chronicle.trouble(format!("an honest report: {answer:?}"));
+            if !response.as_ref().is_some_and(|response| matches!(response.status, 200..=202)) {
+                chronicle.trouble(format!("an honest report: {response:?}"));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -171,19 +171,19 @@ impl Siege {
             client.write(&[*last]);
         }
         for mut client in clients {
-            let status = client.answer().status;
+            let status = client.read_response().status;
             assert!(matches!(status, 200..=202), "the bytes in flight are taken: {status}");
         }
     }
 }
 
 fn health_check() -> Request {
-    Request::get("/health").header("Connection", "close").without("X-API-Key")
+    Request::get("/health").header("Connection", "close").without_header("X-API-Key")
 }
 
-fn exchange(mut client: Client, request: &Request) -> Option<Answer> {
+fn exchange(mut client: Client, request: &Request) -> Option<Response> {
     client.write(&request.bytes());
-    client.try_answer()
+    client.try_read_response()
 }
 
 /// The same exchange as the monitor's with nobody in particular: what it takes, the machine takes, which may have other
@@ -295,11 +295,11 @@ pub fn push(client: &Client, bytes: &[u8], at: &mut usize) -> bool {
     })
 }
 
-/// Writes the same piece until the server closes or `bytes_max` are sent, whatever it answers meanwhile. Answers whether
+/// Writes the same piece until the server closes or `bytes_max` are sent, whatever it responses meanwhile. Answers whether
 /// it took them all.
 pub fn pour(client: &Client, piece: &[u8], bytes_max: usize) -> bool {
     let mut socket = client.socket();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     (0..bytes_max.div_ceil(piece.len())).all(|_| Instant::now() < deadline && socket.write_all(piece).is_ok())
 }
 
@@ -316,7 +316,7 @@ pub fn gone(client: &Client) -> bool {
     })
 }
 
-/// Reads and drops what has arrived, at most so many bytes; answers how many there were.
+/// Reads and drops what has arrived, at most so many bytes; responses how many there were.
 pub fn drain(client: &Client, bytes_max: usize) -> usize {
     let mut scratch = [0; 65_536];
     without_waiting(client, |mut socket| {
@@ -339,18 +339,18 @@ fn without_waiting<T>(client: &Client, act: impl FnOnce(&TcpStream) -> T) -> T {
     done
 }
 
-/// What stands behind a request that must end its connection. An answer to it would mean that it was smuggled in.
+/// What stands behind a request that must end its connection. An response to it would mean that it was smuggled in.
 const SMUGGLED: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// Sends bytes and something behind them; there must be one answer, and then no connection.
+/// Sends bytes and something behind them; there must be one response, and then no connection.
 #[track_caller]
 pub fn refused(service: &Service, bytes: &[u8], status: u16) {
     let mut client = service.connect_from(stranger(0)).unwrap();
     client.write(&[bytes, SMUGGLED].concat());
-    let answer = client.answer();
+    let response = client.read_response();
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]);
-    assert_eq!(answer.status, status, "{shown:?}: {}", answer.text());
-    assert_eq!(answer.header("connection"), Some("close"), "{shown:?}");
-    assert!(answer.json()["detail"].is_string(), "{shown:?}");
-    assert!(client.closed(), "something followed the answer to {shown:?}");
+    assert_eq!(response.status, status, "{shown:?}: {}", response.text());
+    assert_eq!(response.header("connection"), Some("close"), "{shown:?}");
+    assert!(response.json()["detail"].is_string(), "{shown:?}");
+    assert!(client.closes_without_data(), "something followed the response to {shown:?}");
 }

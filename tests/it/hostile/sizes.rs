@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use serde_json::json;
 
-use crate::harness::{KEY, Request, report, report_at};
+use crate::harness::{API_KEY, Request, report, report_at};
 
 use super::siege::{Siege, crowd, pour, readable, refused, stranger};
 
@@ -23,7 +23,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn an_endless_head_is_refused_at_16_kib() {
-    let line = format!("GET /health HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n");
+    let line = format!("GET /health HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\n");
     let shapes: [(Vec<u8>, Vec<u8>); 5] = [
         (b"GET /".to_vec(), vec![b'a'; 4096]),
         (b"GET /?".to_vec(), b"a=b&".repeat(1024)),
@@ -37,7 +37,7 @@ fn an_endless_head_is_refused_at_16_kib() {
             let mut client = tracker.connect_from(stranger(0)).unwrap();
             client.write(begin);
             assert!(pour(&client, piece, 600_000));
-            assert_eq!(client.answer().status, 431);
+            assert_eq!(client.read_response().status, 431);
             let endless = crowd(tracker, 8, 8);
             std::thread::scope(|scope| {
                 for mut client in endless {
@@ -58,20 +58,20 @@ fn lengths_beyond_any_body_are_refused_unread() {
     let lengths = ["262145", "10000000000000", "9223372036854775808", "18446744073709551616", &"9".repeat(200)];
     Siege::lay().withstands(|tracker| {
         for length in lengths {
-            for (key, status) in [(Some(KEY), 413), (Some("wrong"), 401), (None, 401)] {
-                let mut request = Request::new("POST", "/api/errors").without("X-API-Key");
+            for (key, status) in [(Some(API_KEY), 413), (Some("wrong"), 401), (None, 401)] {
+                let mut request = Request::new("POST", "/api/errors").without_header("X-API-Key");
                 if let Some(key) = key {
                     request = request.header("X-API-Key", key);
                 }
                 let head = request.header("Content-Length", length).bytes();
                 let mut silent = tracker.connect_from(stranger(0)).unwrap();
                 silent.write(&head);
-                assert_eq!(silent.answer().status, status, "{length}: the head alone decides");
-                // The answer reaches who sends on, as clients do that look up only when they are done.
+                assert_eq!(silent.read_response().status, status, "{length}: the head alone decides");
+                // The response reaches who sends on, as clients do that look up only when they are done.
                 let mut sending = tracker.connect_from(stranger(0)).unwrap();
                 sending.write(&head);
                 assert!(pour(&sending, &[b'x'; 10_000], 900_000), "{length}: cut off too early");
-                assert_eq!(sending.answer().status, status, "{length}: the answer is eaten");
+                assert_eq!(sending.read_response().status, status, "{length}: the response is eaten");
             }
         }
         // And who never looks up is cut off.
@@ -126,7 +126,7 @@ fn compressed_bombs_are_refused_at_the_limit() {
                 client.write(&request.bytes());
             }
             for client in &mut clients {
-                let status = client.answer().status;
+                let status = client.read_response().status;
                 // The first of a group is created, the others are counted.
                 let status = if status == 201 { 200 } else { status };
                 assert_eq!(status, *expected, "{coding} {} bytes", body.len());
@@ -138,7 +138,7 @@ fn compressed_bombs_are_refused_at_the_limit() {
 #[test]
 fn chunks_are_held_to_the_limit_however_they_come() {
     let head =
-        format!("POST /api/errors HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        format!("POST /api/errors HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\nTransfer-Encoding: chunked\r\n\r\n");
     let extension = "x".repeat(240);
     let endless = [
         ("large chunks", "", "10000\r\n".to_owned() + &"x".repeat(65_536) + "\r\n", 413),
@@ -162,7 +162,7 @@ fn chunks_are_held_to_the_limit_however_they_come() {
                         while !readable(&client) {
                             client.write(again.as_bytes());
                         }
-                        assert_eq!(client.answer().status, *status, "{name}");
+                        assert_eq!(client.read_response().status, *status, "{name}");
                         assert!(!pour(&client, again.as_bytes(), ENDLESS), "{name}: it is read without end");
                     });
                 }
@@ -190,11 +190,11 @@ fn more_bodies_than_may_be_in_flight_are_refused_and_told_when_to_return() {
             client.write(&[*last]);
         }
         for client in &mut clients {
-            let answer = client.answer();
-            match answer.status {
+            let response = client.read_response();
+            match response.status {
                 200 | 201 => stored += 1,
-                503 => assert!(answer.header("retry-after").is_some(), "{answer:?}"),
-                other => panic!("{other}: {}", answer.text()),
+                503 => assert!(response.header("retry-after").is_some(), "{response:?}"),
+                other => panic!("{other}: {}", response.text()),
             }
         }
         assert!((1..=20).contains(&stored), "{stored} of 250 KB in 4 MiB");
@@ -230,7 +230,7 @@ fn a_storm_of_large_reports_leaves_room_for_small_ones() {
 fn large_heads_count_while_their_bodies_are_waited_for() {
     // As large as a head may be, then a body that never comes; the open route asks for no key.
     let head = |target: &str| {
-        let begin = format!("{target} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: 9\r\nX-Long: ");
+        let begin = format!("{target} HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\nContent-Length: 9\r\nX-Long: ");
         begin.clone() + &"x".repeat(16_384 - 4 - begin.len()) + "\r\n\r\n"
     };
     Siege::lay().withstands(|tracker| {
@@ -254,7 +254,7 @@ fn connections_that_were_large_once_are_small_when_idle() {
             client.write(refused.repeat(AT_ONCE).as_bytes());
         }
         for client in &mut clients {
-            (0..AT_ONCE).for_each(|_| drop(client.answer().expect(404)));
+            (0..AT_ONCE).for_each(|_| drop(client.read_response().expect(404)));
         }
         clients
     });

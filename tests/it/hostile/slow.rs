@@ -43,7 +43,7 @@ fn heads_that_drip_take_a_connection_each_and_nothing_else() {
 fn bodies_that_drip_hold_no_more_than_a_share() {
     Siege::lay().withstands(|tracker| {
         for (key, addresses) in [(true, 1), (true, 64), (false, 1), (false, 64)] {
-            let request = if key { large(200_000) } else { large(200_000).without("X-API-Key") };
+            let request = if key { large(200_000) } else { large(200_000).without_header("X-API-Key") };
             let bytes = request.bytes();
             let mut clients = crowd(tracker, 64, addresses);
             for client in &mut clients {
@@ -51,8 +51,11 @@ fn bodies_that_drip_hold_no_more_than_a_share() {
                 client.write(&bytes[..100_000]);
             }
             drip(&mut clients, Duration::from_secs(1), Duration::from_secs(2));
-            let statuses: Vec<u16> =
-                clients.iter_mut().filter(|client| readable(client)).map(|client| client.answer().status).collect();
+            let statuses: Vec<u16> = clients
+                .iter_mut()
+                .filter(|client| readable(client))
+                .map(|client| client.read_response().status)
+                .collect();
             let refused = if key { 503 } else { 401 };
             assert!(statuses.iter().all(|status| *status == refused), "{statuses:?}");
             // A share of 2 MiB for one address, 4 MiB for all.
@@ -131,8 +134,8 @@ impl Trickle {
         let lasted_s = begun.elapsed().as_secs_f64();
         assert!(lasted_s > self.ends_after_s - 0.5, "{name} ended after {lasted_s} s");
         match self.status {
-            Some(status) => assert_eq!(client.answer().status, status, "{name}"),
-            None => assert!(client.closed(), "{name}"),
+            Some(status) => assert_eq!(client.read_response().status, status, "{name}"),
+            None => assert!(client.closes_without_data(), "{name}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Clients that ask and never read the answers.
+//! Clients that ask and never read the responses.
 
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
