@@ -1,21 +1,22 @@
-//! Connections: kept, pipelined, of older clients, over IPv6; and messages that two parties could read differently.
+//! HTTP connections: keep-alive, pipelining, HTTP/1.0, IPv6, limits per address, and rejection of ambiguous requests.
 
 use serde_json::json;
 
 use super::{post_report, unique_report};
 use crate::harness::{API_KEY, Request, Response, Service, Setup};
 
-/// Sends bytes on a connection of their own and reads so many responses.
-fn exchange(service: &Service, bytes: impl AsRef<[u8]>, responses: usize) -> (Vec<Response>, bool) {
+/// Sends bytes on a new connection and reads `count` responses. Returns them and whether the server then closed the
+/// connection without sending more.
+fn exchange(service: &Service, bytes: impl AsRef<[u8]>, count: usize) -> (Vec<Response>, bool) {
     let mut client = service.connect();
     client.write(bytes.as_ref());
-    let responses = (0..responses).map(|_| client.read_response()).collect();
+    let responses = (0..count).map(|_| client.read_response()).collect();
     client.socket().shutdown(std::net::Shutdown::Write).unwrap();
     (responses, client.closes_without_data())
 }
 
 #[test]
-fn a_connection_is_kept_until_somebody_closes_it() {
+fn connections_are_kept_alive_until_closed() {
     let service = Setup::error_tracker().start();
     let mut client = service.connect();
     for _ in 0..3 {
@@ -31,7 +32,7 @@ fn a_connection_is_kept_until_somebody_closes_it() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_their_order() {
+fn pipelined_requests_are_answered_in_order() {
     let service = Setup::error_tracker().start();
     let report = post_report(&unique_report());
     let get = Request::get("/api/errors/1");
@@ -44,7 +45,7 @@ fn pipelined_requests_are_answered_in_their_order() {
 }
 
 #[test]
-fn head_answers_as_get_does_without_a_body() {
+fn head_returns_the_headers_of_get_without_a_body() {
     let service = Setup::error_tracker().start();
     service.post("/api/errors", &unique_report()).expect(201);
     for path in ["/api/errors", "/api/errors/1", "/api/projects", "/api/alerts", "/api/errors/2"] {
@@ -57,7 +58,7 @@ fn head_answers_as_get_does_without_a_body() {
 }
 
 #[test]
-fn a_client_that_expects_100_continue_is_told_before_it_sends_its_body() {
+fn expect_100_continue_is_answered_before_the_body() {
     let service = Setup::error_tracker().start();
     let report = unique_report().to_string();
     let head = |length: usize, key: &str| {
@@ -77,22 +78,22 @@ fn a_client_that_expects_100_continue_is_told_before_it_sends_its_body() {
 }
 
 #[test]
-fn clients_of_http_1_0_are_answered_too() {
+fn http_1_0_clients_are_supported() {
     let service = Setup::error_tracker().start();
     let get = |fields: &str| format!("GET /api/projects HTTP/1.0\r\nX-API-Key: {API_KEY}\r\n{fields}\r\n");
     let mut old = service.connect();
     old.write(get("").as_bytes());
     assert_eq!(old.read_response().expect(200).header("connection"), Some("close"));
     assert!(old.closes_without_data());
-    let kept = get("Connection: keep-alive\r\n");
-    let (responses, _) = exchange(&service, format!("{kept}{kept}"), 2);
+    let keep_alive = get("Connection: keep-alive\r\n");
+    let (responses, _) = exchange(&service, format!("{keep_alive}{keep_alive}"), 2);
     assert!(
         responses.iter().all(|response| response.status == 200 && response.header("connection") == Some("keep-alive"))
     );
 }
 
 #[test]
-fn it_listens_on_ipv6() {
+fn server_listens_on_ipv6() {
     for listen in ["::1", "[::1]"] {
         let service = Setup::error_tracker().env("LISTEN_ADDR", listen).start();
         assert!(service.address.is_ipv6(), "{}", service.address);
@@ -102,7 +103,7 @@ fn it_listens_on_ipv6() {
 }
 
 #[test]
-fn an_address_may_hold_so_many_connections_and_a_trusted_proxy_more() {
+fn connection_limit_per_address_exempts_trusted_proxies() {
     for (trusted, oldest_stays) in [("", false), ("127.0.0.1", true)] {
         let setup = Setup::error_tracker().env("MAX_CONNECTIONS_PER_ADDRESS", 2);
         let service = setup.env("TRUSTED_PROXIES", trusted).start();
@@ -117,15 +118,15 @@ fn an_address_may_hold_so_many_connections_and_a_trusted_proxy_more() {
 }
 
 #[test]
-fn what_could_be_read_in_two_ways_is_refused() {
+fn ambiguous_requests_are_rejected() {
     let service = Setup::error_tracker().start();
     let get = |head: &str| format!("GET /health HTTP/1.1\r\n{head}\r\n");
     let long = get(&format!("Host: x\r\nX-Long: {}\r\n", "x".repeat(16_384)));
     let cases = [
-        ("as it should be", get("Host: x\r\n"), 200, ""),
-        ("the whole URL", "GET http://x/health HTTP/1.1\r\nHost: x\r\n\r\n".into(), 200, ""),
-        ("an offer of HTTP/2", get("Host: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"), 200, ""),
-        ("an empty line before", format!("\r\n{}", get("Host: x\r\n")), 200, ""),
+        ("valid", get("Host: x\r\n"), 200, ""),
+        ("absolute URL", "GET http://x/health HTTP/1.1\r\nHost: x\r\n\r\n".into(), 200, ""),
+        ("upgrade to HTTP/2", get("Host: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"), 200, ""),
+        ("leading empty line", format!("\r\n{}", get("Host: x\r\n")), 200, ""),
         ("no Host", get(""), 400, "exactly one Host"),
         ("two Hosts", get("Host: x\r\nHost: y\r\n"), 400, "exactly one Host"),
         (
@@ -135,29 +136,29 @@ fn what_could_be_read_in_two_ways_is_refused() {
             "Content-Length stands twice",
         ),
         ("a signed length", get("Host: x\r\nContent-Length: +0\r\n"), 400, "Content-Length must be a number"),
-        ("no number", get("Host: x\r\nContent-Length: abc\r\n"), 400, "Content-Length must be a number"),
+        ("non-numeric length", get("Host: x\r\nContent-Length: abc\r\n"), 400, "Content-Length must be a number"),
         (
-            "a length beside chunks",
+            "length and chunks",
             get("Host: x\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n"),
             400,
             "exclude each other",
         ),
         ("an unknown coding", get("Host: x\r\nTransfer-Encoding: gzip\r\n"), 400, "is chunked"),
         ("bare line feeds", "GET /health HTTP/1.1\nHost: x\n\n".into(), 400, "CR LF"),
-        ("a blank before a colon", get("Host : x\r\n"), 400, "not HTTP/1.1"),
+        ("space before the colon", get("Host : x\r\n"), 400, "not HTTP/1.1"),
         ("no path", "GET * HTTP/1.1\r\nHost: x\r\n\r\n".into(), 400, "must be a path"),
         ("another expectation", get("Host: x\r\nExpect: cookies\r\n"), 417, "100-continue"),
         ("a head of 16 KiB", long, 431, "16384 bytes"),
         ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 505, "HTTP/1.1"),
         ("noise", "\u{16}\u{3}\u{1}\r\n\r\n".into(), 400, "not HTTP/1.1"),
     ];
-    for (what, bytes, status, says) in cases {
+    for (name, bytes, status, detail) in cases {
         let (responses, closed) = exchange(&service, bytes, 1);
         let response = responses[0].clone();
-        assert_eq!(response.status, status, "{what}: {}", response.text());
-        assert!(closed, "{what}");
+        assert_eq!(response.status, status, "{name}: {}", response.text());
+        assert!(closed, "{name}");
         if status != 200 {
-            response.has_detail(says);
+            response.has_detail(detail);
         }
     }
 }
