@@ -73,7 +73,7 @@ fn error_responses_explain_the_problem() {
         ("invalid JSON", post_report_bytes("{"), 400, json!("The body is not JSON: line 1, column 1")),
         ("unknown key", unknown_key, 401, json!("A valid API key is required in X-API-Key or Authorization: Bearer")),
         (
-            "other scope",
+            "missing scope",
             post_report(&unique_report()).header("X-API-Key", "eye"),
             403,
             json!("This key lacks the scope 'ingest'"),
@@ -82,7 +82,7 @@ fn error_responses_explain_the_problem() {
         ("wrong method", Request::new("PUT", "/api/errors"), 405, json!("This path responses only POST, GET, HEAD")),
         ("too large", post_report_bytes(vec![b' '; 262_145]), 413, json!("The body may be at most 262144 bytes")),
         (
-            "coded",
+            "unsupported coding",
             post_report(&unique_report()).header("Content-Encoding", "br"),
             415,
             json!("gzip, deflate or identity"),
