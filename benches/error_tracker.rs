@@ -1,7 +1,9 @@
-//! `make bench`: durable error reports against two ceilings taken in the same run, an empty handler of the same server
-//! and raw SQLite inserts of the same rows; then memory, and the latency of reading.
+//! Benchmark of the error tracker, run by `make bench`: durable error reports, memory, and query latency.
+//!
+//! Ingestion is compared with two ceilings of the same run: an empty handler of the same server, and raw SQLite inserts
+//! of the same rows.
 
-// A bench prints its figures, and has no public face.
+// A bench prints its results and is not a public API.
 #![allow(clippy::print_stdout, missing_docs, unreachable_pub)]
 
 mod data;
@@ -10,104 +12,108 @@ mod load;
 
 use std::time::Duration;
 
-use data::report;
+use data::error_report;
 use figures::Figures;
 use load::{
-    Ceiling, Folder, Latencies, Process, Until, is_empty_handler, load, median, post, raw_sqlite, round_head, round_row,
+    Ceiling, LatencyTable, Measurement, ServerProcess, StopAfter, TempDir, add_rate_row, begin_rate_table,
+    connections_title, measure_raw_inserts, median_measurement, post, run_empty_handler_if_requested, run_load,
 };
 
 const ROUNDS: usize = 5;
-const ROUND: Until = Until::Time(Duration::from_millis(1_500));
-const RAW_ROUND: Duration = Duration::from_millis(700);
+const ROUND: StopAfter = StopAfter::Time(Duration::from_millis(1_500));
+const RAW_INSERTS_ROUND: Duration = Duration::from_millis(700);
 const GROUPS: u64 = 100;
 
 fn main() {
-    if is_empty_handler("/api/errors") {
+    if run_empty_handler_if_requested("/api/errors") {
         return;
     }
     let mut figures = Figures::new("error_tracker", "Error tracker", 10);
-    figures.note(format!(
-        "`SYNCHRONOUS=FULL`: every report is flushed to the disk before it is acknowledged. Reports of 2 KB, median of \
+    figures.add_note(format!(
+        "`SYNCHRONOUS=FULL`: every report is flushed to disk before it is acknowledged. Reports of 2 KB; median of \
          {ROUNDS} rounds."
     ));
-    figures.measure(&[("reports", reports), ("memory", memory), ("reading", reading)]);
+    figures.run(&[("reports", measure_reports), ("memory", measure_memory), ("reading", measure_queries)]);
 }
 
-fn reports(figures: &mut Figures) {
-    let (tracker, empty) = (tracker(), Process::empty_handler());
+fn measure_reports(figures: &mut Figures) {
+    let (tracker, empty_handler) = (start_tracker(), ServerProcess::spawn_empty_handler());
     for connections in [1, 8, 64] {
-        let (mut repeats, mut news, mut nothing, mut raw) = (vec![], vec![], vec![], vec![]);
-        // In turn, so that a slow moment of the machine falls on all of them.
+        let (mut known_groups, mut new_groups, mut empty, mut raw) = (vec![], vec![], vec![], vec![]);
+        // The measurements alternate, so that a slow phase of the machine affects all of them.
         for _ in 0..ROUNDS {
-            nothing.push(load(&empty, connections, ROUND, |n| post("/api/errors", &report(n % GROUPS, n))));
-            raw.push(raw_rows(connections));
-            repeats.push(load(&tracker, connections, ROUND, |n| post("/api/errors", &report(n % GROUPS, n))));
-            news.push(load(&tracker, connections, ROUND, |n| post("/api/errors", &report(1_000 + n, n))));
+            let known_group = |n| post("/api/errors", &error_report(n % GROUPS, n));
+            let new_group = |n| post("/api/errors", &error_report(1_000 + n, n));
+            empty.push(run_load(&empty_handler, connections, ROUND, known_group));
+            raw.push(measure_raw_reports(connections));
+            known_groups.push(run_load(&tracker, connections, ROUND, known_group));
+            new_groups.push(run_load(&tracker, connections, ROUND, new_group));
         }
         let ceilings = [
-            Ceiling { name: "an empty handler", rounds: &nothing },
+            Ceiling { name: "an empty handler", rounds: &empty },
             Ceiling { name: "raw SQLite, same rows", rounds: &raw },
         ];
-        round_head(figures, &load::over(connections), "reports", &ceilings);
-        round_row(figures, "into 100 groups", &repeats, &ceilings);
-        round_row(figures, "a new group each", &news, &ceilings);
+        begin_rate_table(figures, &connections_title(connections), "reports", &ceilings);
+        add_rate_row(figures, "into 100 groups", &known_groups, &ceilings);
+        add_rate_row(figures, "into a new group each", &new_groups, &ceilings);
         if connections == 64 {
-            let (repeat, nothing) = (median(&repeats), median(&nothing));
-            let figure = format!(
-                "{:.0} a second, {:.0} a CPU-second, {:.2} of an empty handler",
-                repeat.per_second,
-                1e6 / repeat.cpu_us,
-                nothing.cpu_us / repeat.cpu_us
+            let (known_groups, empty) = (median_measurement(&known_groups), median_measurement(&empty));
+            let result = format!(
+                "{:.0}/s, {:.0} per CPU-second, {:.2} of an empty handler",
+                known_groups.per_second,
+                1e6 / known_groups.cpu_us,
+                empty.cpu_us / known_groups.cpu_us
             );
-            figures.summary("Error reports of 2 KB, flushed, 64 connections", figure);
+            figures.add_summary("Error reports of 2 KB, flushed to disk, 64 connections", result);
         }
     }
 }
 
-fn tracker() -> Process {
+fn start_tracker() -> ServerProcess {
     let settings = [("MAX_GROUPS", "1000000"), ("MAX_BODY_SIZE", "262144")];
-    Process::service(env!("CARGO_BIN_EXE_error-tracker"), &Folder::new("tracker"), &settings)
+    ServerProcess::spawn_service(env!("CARGO_BIN_EXE_error-tracker"), &TempDir::new("tracker"), &settings)
 }
 
-/// The same rows as bare inserts, as many a transaction as there are clients.
-fn raw_rows(rows_per_commit: usize) -> load::Round {
+/// Measures the raw inserts of the same rows, with one row per client in each transaction.
+fn measure_raw_reports(rows_per_commit: usize) -> Measurement {
     let schema = "PRAGMA synchronous = FULL; CREATE TABLE rows (id INTEGER PRIMARY KEY, body TEXT)";
     let insert = "INSERT INTO rows (body) VALUES (?1)";
-    raw_sqlite(RAW_ROUND, rows_per_commit, schema, insert, |row| [report(row % GROUPS, row)])
+    measure_raw_inserts(RAW_INSERTS_ROUND, rows_per_commit, schema, insert, |row| [error_report(row % GROUPS, row)])
 }
 
-fn memory(figures: &mut Figures) {
-    Process::memory_head(figures);
-    let tracker = tracker();
+fn measure_memory(figures: &mut Figures) {
+    ServerProcess::memory_table(figures);
+    let tracker = start_tracker();
     tracker.memory_row(figures, "idle");
-    load(&tracker, 64, Until::Requests(100_000), |n| post("/api/errors", &report(n % GROUPS, n)));
+    run_load(&tracker, 64, StopAfter::Requests(100_000), |n| post("/api/errors", &error_report(n % GROUPS, n)));
     tracker.memory_row(figures, "after 100,000 reports of 2 KB");
-    let large = "x".repeat(198_000);
-    let make = move |n: u64| {
-        post("/api/errors", &report(n % GROUPS, n).replace("no such product\",\"env", &format!("{large}\",\"env")))
+    let padding = "x".repeat(198_000);
+    let large_report = move |n: u64| {
+        let report = error_report(n % GROUPS, n);
+        post("/api/errors", &report.replace("no such product\",\"env", &format!("{padding}\",\"env")))
     };
-    load(&tracker, 8, Until::Requests(500), make);
+    run_load(&tracker, 8, StopAfter::Requests(500), large_report);
     tracker.memory_row(figures, "after 500 reports of 200 KB");
 }
 
-fn reading(figures: &mut Figures) {
-    let tracker = tracker();
-    // Each group has a word of its own, as names and ids in messages are.
-    let make = |n: u64| report(n, n).replace("such product\",", &format!("such product sku{}x\",", n % 10_000));
-    load(&tracker, 64, Until::Requests(10_000), move |n| post("/api/errors", &make(n)));
-    let mut latencies = Latencies::of(figures, &tracker, "reading, 10,000 groups");
-    for (what, path) in [
+fn measure_queries(figures: &mut Figures) {
+    let tracker = start_tracker();
+    // Each group has a unique word, like the names and ids in real messages.
+    let report = |n: u64| error_report(n, n).replace("such product\",", &format!("such product sku{}x\",", n % 10_000));
+    run_load(&tracker, 64, StopAfter::Requests(10_000), move |n| post("/api/errors", &report(n)));
+    let mut latencies = LatencyTable::begin(figures, &tracker, "queries, 10,000 groups");
+    for (label, path) in [
         ("list", "/api/errors"),
         ("list, 200 rows", "/api/errors?limit=200"),
         ("list by project and environment", "/api/errors?project=shop&environment=prod"),
-        ("search: a word in one group", "/api/errors?search=sku4711x"),
-        ("search: a word in every group", "/api/errors?search=product"),
+        ("search: word in one group", "/api/errors?search=sku4711x"),
+        ("search: word in every group", "/api/errors?search=product"),
         ("search: two words", "/api/errors?search=cart+dispatch"),
-        ("search: a word in none, substring", "/api/errors?search=oduct)"),
+        ("search: substring without a match", "/api/errors?search=oduct)"),
         ("detail", "/api/errors/7"),
         ("projects", "/api/projects"),
         ("health", "/health"),
     ] {
-        latencies.row(what, |_| path.to_owned());
+        latencies.measure(label, |_| path.to_owned());
     }
 }

@@ -1,36 +1,37 @@
-//! What a bench has measured: tables that are printed as they fill, and left as JSON in `target/figures/` for
-//! `benches/figures.py`, which makes `docs/benchmarks.md` of them and compares their ratios with the committed ones.
+//! Results of a benchmark: tables that are printed as they fill and written as JSON to `target/figures/`.
+//!
+//! `benches/figures.py` renders the JSON files as `docs/benchmarks.md` and compares their ratios with the committed ones.
 
-#![allow(dead_code, reason = "each bench needs some of it")]
+#![allow(dead_code, reason = "each bench uses a part of this module")]
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/figures");
-/// How wide the first column is printed.
-const FIRST_COLUMN: usize = 48;
-/// How wide the others are at least.
-const COLUMN: usize = 10;
+/// Printed width of the first column, in characters.
+const LABEL_WIDTH: usize = 48;
+/// Minimum printed width of the other columns, in characters.
+const COLUMN_WIDTH_MIN: usize = 10;
 
-/// A part of a program, by the name it has on the command line: `cargo bench --bench log_viewer -- idle`.
-pub type Part = (&'static str, fn(&mut Figures));
+/// Section of a benchmark and its name on the command line, for example `cargo bench --bench log_viewer -- idle`.
+pub type Section = (&'static str, fn(&mut Figures));
 
-/// The figures of one program.
+/// Results of one benchmark program.
 #[derive(Serialize)]
 pub struct Figures {
     name: &'static str,
     title: &'static str,
     command: String,
-    /// Where its section stands among the others.
+    /// Position of its section on the page; lower numbers come first.
     order: u32,
     notes: Vec<String>,
     summary: Vec<(String, String)>,
     tables: Vec<Table>,
     ratios: Vec<Ratio>,
-    /// What `-- PART` on the command line asks for; a part leaves no file, or the rest would seem to be gone.
+    /// Sections selected on the command line. With a selection, no file is written, because it would lack the others.
     #[serde(skip)]
-    parts: Vec<String>,
+    selected: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -40,13 +41,13 @@ struct Table {
     rows: Vec<Vec<Cell>>,
 }
 
-/// What stands in a table.
+/// Content of a table cell.
 #[derive(Serialize, Clone)]
 #[serde(untagged)]
 pub enum Cell {
     Number(f64),
-    Text(String),
-    Nothing,
+    Label(String),
+    Empty,
 }
 
 impl From<f64> for Cell {
@@ -57,30 +58,31 @@ impl From<f64> for Cell {
 
 impl From<Option<f64>> for Cell {
     fn from(number: Option<f64>) -> Self {
-        number.map_or(Self::Nothing, Self::Number)
+        number.map_or(Self::Empty, Self::Number)
     }
 }
 
 impl From<&str> for Cell {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+    fn from(label: &str) -> Self {
+        Self::Label(label.to_owned())
     }
 }
 
-/// How a row compares to something measured in the same run; the larger, the better.
+/// Ratio of a row to a reference measured in the same run; larger is better.
 #[derive(Serialize)]
 struct Ratio {
     row: String,
     to: String,
     value: f64,
-    /// Why two runs of the same program differ too much for it to be held to; `None` where they do not.
+    /// Reason why the ratio is reported but not compared: it differs too much between runs of the same program. `None`
+    /// if it is compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     loose: Option<String>,
 }
 
 impl Figures {
     pub fn new(name: &'static str, title: &'static str, order: u32) -> Self {
-        let parts: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+        let selected: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
         let figures = Self {
             name,
             title,
@@ -90,11 +92,11 @@ impl Figures {
             summary: Vec::new(),
             tables: Vec::new(),
             ratios: Vec::new(),
-            parts,
+            selected,
         };
-        // An older run's figures must not stand for a run that fails.
-        if figures.parts.is_empty() && figures.path().exists() {
-            std::fs::remove_file(figures.path()).expect("an older run's figures can be removed");
+        // If this run fails, the file of an earlier run must not pass for its results.
+        if figures.selected.is_empty() && figures.path().exists() {
+            std::fs::remove_file(figures.path()).expect("remove the file of an earlier run");
         }
         println!("{title}");
         figures
@@ -104,68 +106,68 @@ impl Figures {
         Path::new(FOLDER).join(format!("{}.json", self.name))
     }
 
-    /// Measures all parts, or those that the command line names, and leaves the figures where they are collected.
-    pub fn measure(mut self, parts: &[Part]) {
-        for (name, part) in parts {
-            if self.parts.is_empty() || self.parts.iter().any(|named| named == name) {
-                part(&mut self);
+    /// Runs all sections, or those selected on the command line, and writes the results.
+    pub fn run(mut self, sections: &[Section]) {
+        for (name, section) in sections {
+            if self.selected.is_empty() || self.selected.iter().any(|selected| selected == name) {
+                section(&mut self);
             }
         }
-        self.leave();
+        self.write_json();
     }
 
-    /// Says how the figures were taken.
-    pub fn note(&mut self, text: impl Into<String>) {
-        let text = text.into();
-        println!("{text}");
-        self.notes.push(text);
+    /// Adds a paragraph that describes how the results were measured.
+    pub fn add_note(&mut self, note: impl Into<String>) {
+        let note = note.into();
+        println!("{note}");
+        self.notes.push(note);
     }
 
-    /// Says one of the few things that stand at the top of the page.
-    pub fn summary(&mut self, what: &str, figures: impl Into<String>) {
-        self.summary.push((what.to_owned(), figures.into()));
+    /// Adds a row to the summary at the top of the page.
+    pub fn add_summary(&mut self, label: &str, result: impl Into<String>) {
+        self.summary.push((label.to_owned(), result.into()));
     }
 
-    /// Begins a table; the first column has the rows' names.
-    pub fn table<T: AsRef<str>>(&mut self, title: impl Into<String>, columns: &[T]) {
+    /// Starts a table. `columns` excludes the first column, which contains the row labels.
+    pub fn begin_table<T: AsRef<str>>(&mut self, title: impl Into<String>, columns: &[T]) {
         let title = title.into();
-        print!("\n{title:<FIRST_COLUMN$}");
+        print!("\n{title:<LABEL_WIDTH$}");
         for column in columns {
-            print!(" {:>width$}", column.as_ref(), width = width(column.as_ref()));
+            print!(" {:>width$}", column.as_ref(), width = printed_width(column.as_ref()));
         }
         println!();
         let columns = std::iter::once("").chain(columns.iter().map(AsRef::as_ref)).map(str::to_owned).collect();
         self.tables.push(Table { title, columns, rows: Vec::new() });
     }
 
-    /// Adds a row to the last table.
-    pub fn row(&mut self, what: &str, cells: &[Cell]) {
-        let table = self.tables.last_mut().expect("a table was begun");
-        print!("  {what:<rest$}", rest = FIRST_COLUMN - 2);
+    /// Adds a row to the most recent table.
+    pub fn add_row(&mut self, label: &str, cells: &[Cell]) {
+        let table = self.tables.last_mut().expect("begin_table was called");
+        print!("  {label:<rest$}", rest = LABEL_WIDTH - 2);
         for (cell, column) in cells.iter().zip(&table.columns[1..]) {
-            let text = match cell {
-                Cell::Number(number) => shown(*number),
-                Cell::Text(text) => text.clone(),
-                Cell::Nothing => String::new(),
+            let printed = match cell {
+                Cell::Number(number) => format_number(*number),
+                Cell::Label(label) => label.clone(),
+                Cell::Empty => String::new(),
             };
-            print!(" {text:>width$}", width = width(column));
+            print!(" {printed:>width$}", width = printed_width(column));
         }
         println!();
-        table.rows.push(std::iter::once(Cell::Text(what.to_owned())).chain(cells.iter().cloned()).collect());
+        table.rows.push(std::iter::once(Cell::Label(label.to_owned())).chain(cells.iter().cloned()).collect());
     }
 
-    /// Keeps how a row of the last table compares to something; later runs are held to it.
-    pub fn ratio(&mut self, row: &str, to: &str, value: f64) {
-        self.keep(row, to, value, None);
+    /// Records the ratio of a row of the most recent table to a reference; `make bench-compare` checks it.
+    pub fn add_ratio(&mut self, row: &str, to: &str, value: f64) {
+        self.push_ratio(row, to, value, None);
     }
 
-    /// Keeps a ratio that later runs are not held to, and why.
-    pub fn loose_ratio(&mut self, row: &str, to: &str, value: f64, why: &str) {
-        self.keep(row, to, value, Some(why.to_owned()));
+    /// Records a ratio that is reported but not checked, with the reason.
+    pub fn add_informational_ratio(&mut self, row: &str, to: &str, value: f64, reason: &str) {
+        self.push_ratio(row, to, value, Some(reason.to_owned()));
     }
 
-    fn keep(&mut self, row: &str, to: &str, value: f64, loose: Option<String>) {
-        assert!(value.is_finite(), "{row} has a ratio to {to}");
+    fn push_ratio(&mut self, row: &str, to: &str, value: f64, loose: Option<String>) {
+        assert!(value.is_finite(), "the ratio of {row} to {to} is not finite");
         let row = match self.tables.last() {
             Some(table) if !table.title.is_empty() => format!("{}: {row}", table.title),
             _ => row.to_owned(),
@@ -173,23 +175,23 @@ impl Figures {
         self.ratios.push(Ratio { row, to: to.to_owned(), value, loose });
     }
 
-    fn leave(self) {
-        if !self.parts.is_empty() {
-            println!("\nonly {}: no figures are left", self.parts.join(" "));
+    fn write_json(self) {
+        if !self.selected.is_empty() {
+            println!("\nmeasured only {}; no file was written", self.selected.join(" "));
             return;
         }
-        std::fs::create_dir_all(FOLDER).expect("the folder of figures can be made");
-        let json = serde_json::to_string_pretty(&self).expect("figures are JSON");
-        std::fs::write(self.path(), json).expect("the figures can be written");
+        std::fs::create_dir_all(FOLDER).expect("create target/figures");
+        let json = serde_json::to_string_pretty(&self).expect("figures serialize to JSON");
+        std::fs::write(self.path(), json).expect("write the figures");
     }
 }
 
-fn width(column: &str) -> usize {
-    column.chars().count().max(COLUMN)
+fn printed_width(column: &str) -> usize {
+    column.chars().count().max(COLUMN_WIDTH_MIN)
 }
 
-/// A number with as many places as it is good for.
-pub fn shown(number: f64) -> String {
+/// Formats a number with about three significant digits.
+pub fn format_number(number: f64) -> String {
     match number.abs() {
         100.0.. => format!("{number:.0}"),
         10.0.. => format!("{number:.1}"),

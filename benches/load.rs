@@ -1,7 +1,6 @@
-//! What the benches share: a service to measure and keep-alive clients that load it, the ceilings they have in common,
-//! medians, and rows of the tables they fill.
+//! Shared benchmark code: server processes, keep-alive load clients, ceilings, medians, and rows of result tables.
 
-#![allow(dead_code, reason = "each bench needs some of it")]
+#![allow(dead_code, reason = "each bench uses a part of this module")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,127 +12,129 @@ use std::time::{Duration, Instant};
 
 use monlight::http;
 
-use crate::figures::{Cell, Figures, shown};
+use crate::figures::{Cell, Figures, format_number};
 
-/// Requests of each kind whose latency is measured, in turns with the yardstick.
+/// Requests of each kind in a latency measurement, split into [`TURNS`] that alternate with the reference scan.
 const QUERIES: usize = 100;
 const TURNS: usize = 5;
-/// What a question counts as costing at least, in ms: what is quicker is as quick as the caches and the scheduler have it.
+/// Lower bound on the CPU time of a query in ratios, in ms: below it, caches and the scheduler dominate.
 const CPU_MS_MIN: f64 = 0.3;
-/// Rows that the yardstick of questions reads.
-const YARDSTICK_ROWS: i64 = 100_000;
-/// What a service may take of memory, in MB: the limit that compose sets.
-const MEMORY_MB: f64 = 30.0;
-/// Asks a bench to be the empty handler rather than itself.
-const EMPTY_HANDLER: &str = "--empty-handler";
+/// Rows of the table that the reference scan reads.
+const REFERENCE_ROWS: i64 = 100_000;
+/// Memory limit of one service in MB, as set in `docker-compose.yml`.
+const MEMORY_LIMIT_MB: f64 = 30.0;
+/// Command-line flag that turns a bench into the server with the empty handler.
+const EMPTY_HANDLER_FLAG: &str = "--empty-handler";
 
-/// A folder that is gone with the last one who holds it.
-pub struct Folder(pub PathBuf);
+/// Temporary directory that is removed when its last reference is dropped.
+pub struct TempDir {
+    pub path: PathBuf,
+}
 
-impl Folder {
+impl TempDir {
     pub fn new(name: &str) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Beside the build and not in `/tmp`, which is often memory: what is flushed should go to a disk.
+        // Below the build directory: `/tmp` is often a memory file system, where a flush costs nothing.
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{name}-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("the temporary folder can be written");
-        Arc::new(Self(path))
+        std::fs::create_dir_all(&path).expect("create a temporary directory");
+        Arc::new(Self { path })
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempDir {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
-/// A server in a process of its own, so that its CPU time and memory are its own too.
-pub struct Process {
+/// Server in its own process, so that its CPU time and memory can be measured separately from the load clients.
+pub struct ServerProcess {
     child: Child,
     pub address: SocketAddr,
-    _folder: Arc<Folder>,
+    _folder: Arc<TempDir>,
 }
 
-impl Process {
-    /// Starts a service of ours in a folder, with a key, without a rate limit, and with what else `settings` say.
-    pub fn service(binary: &str, folder: &Arc<Folder>, settings: &[(&str, &str)]) -> Self {
+impl ServerProcess {
+    /// Starts a Monlight service in a folder, with the API key `k`, no rate limit, and additional `settings`.
+    pub fn spawn_service(binary: &str, folder: &Arc<TempDir>, settings: &[(&str, &str)]) -> Self {
         let common = [("API_KEY", "k"), ("PORT", "0"), ("LISTEN_ADDR", "127.0.0.1"), ("RATE_LIMIT", "0")];
         let mut command = Command::new(binary);
-        command.env_clear().current_dir(&folder.0).envs(common).envs(settings.iter().copied());
-        Self::start(command, Arc::clone(folder))
+        command.env_clear().current_dir(&folder.path).envs(common).envs(settings.iter().copied());
+        Self::spawn(command, Arc::clone(folder))
     }
 
-    /// Starts the same door, gate and pool with a handler that answers at once: this program once more, whose `main`
-    /// asks [`is_empty_handler`].
-    pub fn empty_handler() -> Self {
-        let mut command = Command::new(std::env::current_exe().expect("this program's path"));
-        command.arg(EMPTY_HANDLER);
-        Self::start(command, Folder::new("empty"))
+    /// Starts the same HTTP server with a handler that does nothing: this executable with [`EMPTY_HANDLER_FLAG`], which
+    /// its `main` passes to [`run_empty_handler_if_requested`].
+    pub fn spawn_empty_handler() -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("the path of this executable"));
+        command.arg(EMPTY_HANDLER_FLAG);
+        Self::spawn(command, TempDir::new("empty"))
     }
 
-    /// Starts a command that logs where it listens.
-    fn start(mut command: Command, folder: Arc<Folder>) -> Self {
+    /// Starts a command and reads the address that it listens on from its log.
+    fn spawn(mut command: Command, folder: Arc<TempDir>) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the server starts");
+        let mut child = command.spawn().expect("start the server");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
         let listening = lines
             .by_ref()
             .map_while(Result::ok)
             .find_map(|line| line.split_once("listening on ").and_then(|(_, address)| address.trim().parse().ok()));
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address: listening.expect("the server says where it listens"), _folder: folder }
+        Self { child, address: listening.expect("the server logs its address"), _folder: folder }
     }
 
-    /// CPU time of all its threads so far.
-    pub fn cpu(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
-        tasks.flatten().map(|task| thread_cpu(&task.path())).sum()
+    /// CPU time that all threads of the process have used.
+    pub fn cpu_time(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the server is running");
+        tasks.flatten().map(|task| thread_cpu_time(&task.path())).sum()
     }
 
-    /// Begins a table of memory.
-    pub fn memory_head(figures: &mut Figures) {
-        figures.table("memory", &["MB now", "MB at peak"]);
+    /// Starts a table of memory measurements; [`Self::memory_row`] adds its rows.
+    pub fn memory_table(figures: &mut Figures) {
+        figures.begin_table("memory", &["MB now", "MB at peak"]);
     }
 
-    /// Adds a row to it: resident now and at its peak.
-    pub fn memory_row(&self, figures: &mut Figures, what: &str) {
-        let peak = self.mb("VmHWM:");
-        figures.row(what, &[self.mb("VmRSS:").into(), peak.into()]);
-        figures.ratio(what, "the limit of 30 MB", MEMORY_MB / peak);
+    /// Adds a row with the resident memory now and at its peak to the memory table.
+    pub fn memory_row(&self, figures: &mut Figures, label: &str) {
+        let peak = self.memory_mb("VmHWM:");
+        figures.add_row(label, &[self.memory_mb("VmRSS:").into(), peak.into()]);
+        figures.add_ratio(label, "the limit of 30 MB", MEMORY_LIMIT_MB / peak);
     }
 
-    /// Memory in MB: `VmRSS:` is resident now, `VmHWM:` was at its peak.
-    pub fn mb(&self, field: &str) -> f64 {
-        self.said("status", field) * 1024.0 / 1e6
+    /// Memory in MB: `VmRSS:` is the resident memory now, `VmHWM:` its peak.
+    pub fn memory_mb(&self, field: &str) -> f64 {
+        self.proc_number("status", field) * 1024.0 / 1e6
     }
 
-    /// Bytes it has written so far, to whatever.
+    /// Bytes that the process has passed to `write` calls.
     pub fn bytes_written(&self) -> f64 {
-        self.said("io", "wchar:")
+        self.proc_number("io", "wchar:")
     }
 
-    /// A number that `/proc` has of it.
-    fn said(&self, file: &str, field: &str) -> f64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("it runs");
+    /// Returns a numeric field of a file in the `/proc` folder of the process; 0 if the field is missing.
+    fn proc_number(&self, file: &str, field: &str) -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("the server is running");
         let line = text.lines().find(|line| line.starts_with(field)).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0.0)
     }
 }
 
-impl Drop for Process {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// CPU time of a thread, by its folder in `/proc`.
-pub fn thread_cpu(folder: &Path) -> Duration {
+/// Returns the CPU time of a thread, given its folder in `/proc`.
+pub fn thread_cpu_time(folder: &Path) -> Duration {
     let text = std::fs::read_to_string(folder.join("schedstat")).unwrap_or_default();
     Duration::from_nanos(text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
-/// One keep-alive connection, made anew where an answer was the last on it.
+/// HTTP client with one keep-alive connection, which reconnects after a response with `Connection: close`.
 pub struct Client {
     address: SocketAddr,
     socket: BufReader<TcpStream>,
@@ -143,39 +144,39 @@ pub struct Client {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).expect("the server accepts");
-        socket.set_nodelay(true).expect("a socket option");
+        let socket = TcpStream::connect(address).expect("connect to the server");
+        socket.set_nodelay(true).expect("set TCP_NODELAY");
         Self { address, socket: BufReader::new(socket), closed: false, body: Vec::new() }
     }
 
-    /// Sends a whole request and answers the status; the body can be looked at until the next one.
+    /// Sends a request, reads the whole response and returns its status; the body stays readable until the next call.
     pub fn send(&mut self, request: &[u8]) -> u16 {
         if self.closed {
             *self = Self::connect(self.address);
         }
-        let (status, length) = self.begin(request);
+        let (status, length) = self.send_and_read_head(request);
         match length {
             Some(length) => {
                 self.body.resize(length, 0);
-                self.socket.read_exact(&mut self.body).expect("the whole body");
+                self.socket.read_exact(&mut self.body).expect("read the whole body");
             }
-            None => while self.chunk() {},
+            None => while self.read_chunk() {},
         }
         status
     }
 
-    /// Sends a request and answers the status and the body's length; `None` when it comes in chunks.
-    pub fn begin(&mut self, request: &[u8]) -> (u16, Option<usize>) {
-        self.socket.get_mut().write_all(request).expect("the server reads");
+    /// Sends a request and returns the status and the length of the body; the length is `None` for a chunked body.
+    pub fn send_and_read_head(&mut self, request: &[u8]) -> (u16, Option<usize>) {
+        self.socket.get_mut().write_all(request).expect("send the request");
         self.body.clear();
         let (mut line, mut status, mut length) = (String::new(), 0, Some(0));
         loop {
             line.clear();
-            self.socket.read_line(&mut line).expect("the server answers");
+            self.socket.read_line(&mut line).expect("read the response head");
             if status == 0 {
                 status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
             } else if let Some(value) = line.strip_prefix("Content-Length: ") {
-                length = Some(value.trim().parse().expect("a length"));
+                length = Some(value.trim().parse().expect("a numeric Content-Length"));
             } else if line == "Transfer-Encoding: chunked\r\n" {
                 length = None;
             } else if line == "Connection: close\r\n" {
@@ -186,13 +187,13 @@ impl Client {
         }
     }
 
-    /// Adds the next chunk to the body; `false` after the last.
-    pub fn chunk(&mut self) -> bool {
+    /// Appends the next chunk to the body; returns `false` after the last chunk.
+    pub fn read_chunk(&mut self) -> bool {
         let (mut line, before) = (String::new(), self.body.len());
-        self.socket.read_line(&mut line).expect("a chunk");
-        let length = usize::from_str_radix(line.trim(), 16).expect("a chunk's length");
+        self.socket.read_line(&mut line).expect("read a chunk size");
+        let length = usize::from_str_radix(line.trim(), 16).expect("a hexadecimal chunk size");
         self.body.resize(before + length + 2, 0);
-        self.socket.read_exact(&mut self.body[before..]).expect("a whole chunk");
+        self.socket.read_exact(&mut self.body[before..]).expect("read the whole chunk");
         self.body.truncate(before + length);
         length > 0
     }
@@ -201,7 +202,7 @@ impl Client {
         &self.body
     }
 
-    pub fn clear(&mut self) {
+    pub fn clear_body(&mut self) {
         self.body.clear();
     }
 }
@@ -216,251 +217,258 @@ pub fn post(path: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// What one round of load came to.
+/// Throughput, CPU time per item and latency of one measurement.
 #[derive(Debug, Clone, Copy)]
-pub struct Round {
+pub struct Measurement {
     pub per_second: f64,
     pub cpu_us: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
 }
 
-/// How long to load: until a number of requests, or for a time.
+/// Length of a load: a number of requests or a duration.
 #[derive(Clone, Copy)]
-pub enum Until {
+pub enum StopAfter {
     Requests(u64),
     Time(Duration),
 }
 
-/// Loads a server over so many connections with the requests that `make` makes of running numbers.
-pub fn load(
-    process: &Process,
+/// Loads a server over a number of connections. `make_request` gets a running number that is unique in this process.
+pub fn run_load(
+    process: &ServerProcess,
     connections: usize,
-    until: Until,
-    make: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static,
-) -> Round {
+    stop_after: StopAfter,
+    make_request: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static,
+) -> Measurement {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let (make, began, cpu) = (Arc::new(make), Instant::now(), process.cpu());
+    let (make_request, start, cpu) = (Arc::new(make_request), Instant::now(), process.cpu_time());
     let first = NEXT.load(Ordering::Relaxed);
     let client = || {
-        let (make, address) = (Arc::clone(&make), process.address);
+        let (make_request, address) = (Arc::clone(&make_request), process.address);
         std::thread::spawn(move || {
-            let (mut client, mut took) = (Client::connect(address), Vec::new());
+            let (mut client, mut latencies) = (Client::connect(address), Vec::new());
             loop {
                 let number = NEXT.fetch_add(1, Ordering::Relaxed);
-                let over = match until {
-                    Until::Requests(count) => number - first >= count,
-                    Until::Time(time) => began.elapsed() >= time,
+                let finished = match stop_after {
+                    StopAfter::Requests(count) => number - first >= count,
+                    StopAfter::Time(time) => start.elapsed() >= time,
                 };
-                if over {
-                    return took;
+                if finished {
+                    return latencies;
                 }
-                let request = make(number);
+                let request = make_request(number);
                 let sent = Instant::now();
                 let status = client.send(&request);
-                took.push(sent.elapsed());
+                latencies.push(sent.elapsed());
                 assert!(status < 300, "status {status}: {}", String::from_utf8_lossy(client.body()));
             }
         })
     };
     let clients: Vec<_> = (0..connections).map(|_| client()).collect();
-    let mut took: Vec<Duration> = clients.into_iter().flat_map(|client| client.join().expect("a client")).collect();
-    let (elapsed, cpu) = (began.elapsed(), process.cpu() - cpu);
-    let requests = took.len();
-    round(requests, elapsed, cpu, &mut took)
+    let mut latencies: Vec<Duration> =
+        clients.into_iter().flat_map(|client| client.join().expect("a load client panicked")).collect();
+    let (elapsed, cpu) = (start.elapsed(), process.cpu_time() - cpu);
+    let requests = latencies.len();
+    summarize(requests, elapsed, cpu, &mut latencies)
 }
 
-/// What this thread alone comes to that takes a step again and again for a time, at least once, each step doing so many
-/// things.
-pub fn alone(time: Duration, things: usize, mut step: impl FnMut(u64)) -> Round {
-    let (began, cpu, mut took) = (Instant::now(), own_cpu(), Vec::new());
+/// Repeats a step on the current thread for a duration, at least once, and measures it. Each step processes
+/// `items_per_step` items; it gets its running number.
+pub fn measure_loop(time: Duration, items_per_step: usize, mut step: impl FnMut(u64)) -> Measurement {
+    let (start, cpu, mut latencies) = (Instant::now(), current_thread_cpu_time(), Vec::new());
     loop {
-        let (number, begun) = (took.len() as u64, Instant::now());
+        let (number, step_start) = (latencies.len() as u64, Instant::now());
         step(number);
-        took.push(begun.elapsed());
-        if began.elapsed() >= time {
+        latencies.push(step_start.elapsed());
+        if start.elapsed() >= time {
             break;
         }
     }
-    round(things * took.len(), began.elapsed(), own_cpu() - cpu, &mut took)
+    let (items, cpu) = (items_per_step * latencies.len(), current_thread_cpu_time() - cpu);
+    summarize(items, start.elapsed(), cpu, &mut latencies)
 }
 
-fn own_cpu() -> Duration {
-    thread_cpu(Path::new("/proc/thread-self"))
+fn current_thread_cpu_time() -> Duration {
+    thread_cpu_time(Path::new("/proc/thread-self"))
 }
 
-fn round(things: usize, elapsed: Duration, cpu: Duration, took: &mut [Duration]) -> Round {
-    let (p50_ms, p99_ms) = middle_and_tail_ms(took);
-    let things = things as f64;
-    Round { per_second: things / elapsed.as_secs_f64(), cpu_us: cpu.as_secs_f64() * 1e6 / things, p50_ms, p99_ms }
+fn summarize(items: usize, elapsed: Duration, cpu: Duration, latencies: &mut [Duration]) -> Measurement {
+    let (p50_ms, p99_ms) = p50_p99_ms(latencies);
+    let items = items as f64;
+    Measurement { per_second: items / elapsed.as_secs_f64(), cpu_us: cpu.as_secs_f64() * 1e6 / items, p50_ms, p99_ms }
 }
 
-/// The median and the 99th percentile, in ms.
-pub fn middle_and_tail_ms(took: &mut [Duration]) -> (f64, f64) {
-    took.sort_unstable();
-    let quantile = |q: f64| took[((took.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
+/// Returns the median and the 99th percentile in ms.
+pub fn p50_p99_ms(latencies: &mut [Duration]) -> (f64, f64) {
+    latencies.sort_unstable();
+    let quantile = |q: f64| latencies[((latencies.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
     (quantile(0.5), quantile(0.99))
 }
 
-/// The title of a table of what goes over so many connections.
-pub fn over(connections: usize) -> String {
+/// Returns the title of a table of measurements over this number of connections.
+pub fn connections_title(connections: usize) -> String {
     match connections {
         1 => "One connection".to_owned(),
         many => format!("{many} connections"),
     }
 }
 
-/// A ceiling: bare inserts into the table that `schema` makes, one prepared statement, so many rows a transaction;
-/// `bind` gives the values of a running number.
-pub fn raw_sqlite<V: rusqlite::Params>(
+/// Measures a ceiling: bare inserts with one prepared statement into the table that `schema` creates. `bind` returns the
+/// values of the row with a running number.
+pub fn measure_raw_inserts<V: rusqlite::Params>(
     time: Duration,
     rows_per_commit: usize,
     schema: &str,
     insert: &str,
     mut bind: impl FnMut(u64) -> V,
-) -> Round {
-    let folder = Folder::new("raw");
-    let database = rusqlite::Connection::open(folder.0.join("raw.db")).expect("a database");
-    database.execute_batch(&format!("PRAGMA journal_mode = WAL; {schema}")).expect("a table");
-    let mut insert = database.prepare(insert).expect("a statement");
+) -> Measurement {
+    let folder = TempDir::new("raw");
+    let database = rusqlite::Connection::open(folder.path.join("raw.db")).expect("open a database");
+    database.execute_batch(&format!("PRAGMA journal_mode = WAL; {schema}")).expect("create the table");
+    let mut insert = database.prepare(insert).expect("prepare the insert");
     let rows = rows_per_commit as u64;
-    alone(time, rows_per_commit, |commit| {
-        database.execute_batch("BEGIN").expect("a transaction");
+    measure_loop(time, rows_per_commit, |commit| {
+        database.execute_batch("BEGIN").expect("begin a transaction");
         for row in commit * rows..(commit + 1) * rows {
-            insert.execute(bind(row)).expect("a row");
+            insert.execute(bind(row)).expect("insert a row");
         }
-        database.execute_batch("COMMIT").expect("a commit");
+        database.execute_batch("COMMIT").expect("commit");
     })
 }
 
-/// The median of some figures.
-pub fn middle(mut figures: Vec<f64>) -> f64 {
-    figures.sort_unstable_by(f64::total_cmp);
-    figures[figures.len() / 2]
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
-/// The median of each figure over the rounds.
-pub fn median(rounds: &[Round]) -> Round {
-    let middle = |figure: fn(&Round) -> f64| middle(rounds.iter().map(figure).collect());
-    Round {
-        per_second: middle(|round| round.per_second),
-        cpu_us: middle(|round| round.cpu_us),
-        p50_ms: middle(|round| round.p50_ms),
-        p99_ms: middle(|round| round.p99_ms),
+/// Returns the median of each member over the rounds.
+pub fn median_measurement(rounds: &[Measurement]) -> Measurement {
+    let member = |value: fn(&Measurement) -> f64| median(rounds.iter().map(value).collect());
+    Measurement {
+        per_second: member(|round| round.per_second),
+        cpu_us: member(|round| round.cpu_us),
+        p50_ms: member(|round| round.p50_ms),
+        p99_ms: member(|round| round.p99_ms),
     }
 }
 
-/// The median over the rounds of how `of` a round and its neighbour of the same turn compare, so that a slow moment of
-/// the machine falls on both.
-pub fn in_turn(rounds: &[Round], ceilings: &[Round], of: impl Fn(&Round, &Round) -> f64) -> f64 {
-    middle(rounds.iter().zip(ceilings).map(|(round, ceiling)| of(round, ceiling)).collect())
+/// Returns the median of `ratio` over pairs of measurements of the same turn, because a slow phase of the machine affects
+/// both of a pair.
+pub fn median_ratio(
+    rounds: &[Measurement],
+    references: &[Measurement],
+    ratio: impl Fn(&Measurement, &Measurement) -> f64,
+) -> f64 {
+    median(rounds.iter().zip(references).map(|(round, reference)| ratio(round, reference)).collect())
 }
 
-/// Something that is measured in the same turns as what is compared to it.
+/// Minimal version of the measured work, measured in the same turns as what is compared with it.
 pub struct Ceiling<'a> {
     pub name: &'a str,
-    pub rounds: &'a [Round],
+    pub rounds: &'a [Measurement],
 }
 
-/// Begins a table of rounds; `thing` is what is counted. Its first rows are the ceilings.
-pub fn round_head(figures: &mut Figures, title: &str, thing: &str, ceilings: &[Ceiling<'_>]) {
-    let things = format!("{thing}/s");
-    let mut columns = [&things, "CPU µs", "p50 ms", "p99 ms", "per CPU-second"].map(str::to_owned).to_vec();
+/// Starts a table of rates; `items` names what is counted, in the plural. Its first rows are the ceilings.
+pub fn begin_rate_table(figures: &mut Figures, title: &str, items: &str, ceilings: &[Ceiling<'_>]) {
+    let rate = format!("{items}/s");
+    let mut columns = [&rate, "CPU µs", "p50 ms", "p99 ms", "per CPU-second"].map(str::to_owned).to_vec();
     columns.extend(ceilings.iter().map(|ceiling| format!("of {}", ceiling.name)));
-    figures.table(title, &columns);
+    figures.begin_table(title, &columns);
     for ceiling in ceilings {
-        round_row(figures, &format!("ceiling: {}", ceiling.name), ceiling.rounds, &[]);
+        add_rate_row(figures, &format!("ceiling: {}", ceiling.name), ceiling.rounds, &[]);
     }
 }
 
-/// Adds the median of rounds as a row, with its ratios to ceilings: how much of what they do in a CPU-second is done.
-pub fn round_row(figures: &mut Figures, what: &str, rounds: &[Round], ceilings: &[Ceiling<'_>]) {
-    let Round { per_second, cpu_us, p50_ms, p99_ms } = median(rounds);
+/// Adds the median of rounds as a row, with its ratio to each ceiling: items per CPU-second as a share of the ceiling's.
+pub fn add_rate_row(figures: &mut Figures, label: &str, rounds: &[Measurement], ceilings: &[Ceiling<'_>]) {
+    let Measurement { per_second, cpu_us, p50_ms, p99_ms } = median_measurement(rounds);
     let latency = |ms: f64| Cell::from((ms > 0.0).then_some(ms));
     let mut cells = vec![per_second.into(), cpu_us.into(), latency(p50_ms), latency(p99_ms), (1e6 / cpu_us).into()];
     let ratios: Vec<f64> = ceilings
         .iter()
-        .map(|ceiling| in_turn(rounds, ceiling.rounds, |round, ceiling| ceiling.cpu_us / round.cpu_us))
+        .map(|ceiling| median_ratio(rounds, ceiling.rounds, |round, ceiling| ceiling.cpu_us / round.cpu_us))
         .collect();
     cells.extend(ratios.iter().copied().map(Cell::from));
-    figures.row(what, &cells);
+    figures.add_row(label, &cells);
     for (ceiling, ratio) in ceilings.iter().zip(ratios) {
-        figures.ratio(what, ceiling.name, ratio);
+        figures.add_ratio(label, ceiling.name, ratio);
     }
 }
 
-/// Why questions are shown and not held to.
-const UNSTEADY: &str = "the CPU time of a millisecond's question differs by half between runs";
+/// Reason why ratios of query latencies are reported but not compared with earlier runs.
+const UNSTABLE_QUERY_TIME: &str = "the CPU time of a query of about 1 ms varies by half between runs";
 
-/// A table of how long questions take, beside a yardstick of the same moment: SQLite reading through a bare table.
-pub struct Latencies<'a> {
+/// Table of query latencies, each next to a reference that is measured in the same turns: a full scan of a bare SQLite
+/// table.
+pub struct LatencyTable<'a> {
     figures: &'a mut Figures,
-    process: &'a Process,
-    yardstick: rusqlite::Connection,
+    process: &'a ServerProcess,
+    reference: rusqlite::Connection,
 }
 
-impl<'a> Latencies<'a> {
-    pub fn of(figures: &'a mut Figures, process: &'a Process, title: &str) -> Self {
-        figures.table(title, &["median ms", "p99 ms", "CPU ms", "bare scan ÷ this"]);
-        let yardstick = rusqlite::Connection::open_in_memory().expect("a database");
+impl<'a> LatencyTable<'a> {
+    pub fn begin(figures: &'a mut Figures, process: &'a ServerProcess, title: &str) -> Self {
+        figures.begin_table(title, &["median ms", "p99 ms", "CPU ms", "CPU of table scan ÷ CPU of query"]);
+        let reference = rusqlite::Connection::open_in_memory().expect("open a database");
         let schema = "CREATE TABLE rows (id INTEGER PRIMARY KEY, value INTEGER, body TEXT)";
-        yardstick.execute_batch(schema).expect("a table");
+        reference.execute_batch(schema).expect("create the table");
         let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
                    INSERT INTO rows SELECT i, i % 97, hex(randomblob(20)) FROM n";
-        yardstick.execute(sql, [YARDSTICK_ROWS]).expect("rows");
-        Self { figures, process, yardstick }
+        reference.execute(sql, [REFERENCE_ROWS]).expect("insert the rows");
+        Self { figures, process, reference }
     }
 
-    /// CPU time of one reading of the bare table.
-    fn yardstick(&self) -> Duration {
-        let cpu = own_cpu();
+    /// Scans the reference table once and returns the CPU time of the scan.
+    fn reference_scan(&self) -> Duration {
+        let cpu = current_thread_cpu_time();
         let sql = "SELECT sum(value) FROM rows WHERE body < 'F'";
-        let sum: i64 = self.yardstick.query_row(sql, [], |row| row.get(0)).expect("a sum");
+        let sum: i64 = self.reference.query_row(sql, [], |row| row.get(0)).expect("a sum");
         std::hint::black_box(sum);
-        own_cpu() - cpu
+        current_thread_cpu_time() - cpu
     }
 
-    /// Adds how long a kind of request takes, in ms: median and 99th percentile of [`QUERIES`], one after the other, and
-    /// the server's CPU time of one; `path` gets a running number.
-    pub fn row(&mut self, what: &str, path: impl Fn(usize) -> String) {
-        self.row_of(QUERIES, what, path);
+    /// Measures [`QUERIES`] sequential GET requests and adds a row: median and 99th percentile of the latency and the
+    /// server's CPU time per request, all in ms. `path` gets the number of the request.
+    pub fn measure(&mut self, label: &str, path: impl Fn(usize) -> String) {
+        self.measure_queries(QUERIES, label, path);
     }
 
-    /// The same of so many requests.
-    pub fn row_of(&mut self, queries: usize, what: &str, path: impl Fn(usize) -> String) {
+    /// Measures like [`Self::measure`], with the given number of requests.
+    pub fn measure_queries(&mut self, queries: usize, label: &str, path: impl Fn(usize) -> String) {
         let mut client = Client::connect(self.process.address);
-        let (mut took, mut cpus, mut yardsticks) = (vec![], vec![], vec![]);
+        let (mut latencies, mut query_cpu_ms, mut scan_cpu_ms) = (vec![], vec![], vec![]);
         let numbers: Vec<usize> = (0..queries).collect();
         for turn in numbers.chunks(queries.div_ceil(TURNS)) {
-            yardsticks.push(self.yardstick().as_secs_f64() * 1e3);
-            let cpu = self.process.cpu();
+            scan_cpu_ms.push(self.reference_scan().as_secs_f64() * 1e3);
+            let cpu = self.process.cpu_time();
             for &number in turn {
                 let path = path(number);
                 let request = get(&path);
                 let sent = Instant::now();
                 assert_eq!(client.send(&request), 200, "{path}: {}", String::from_utf8_lossy(client.body()));
-                took.push(sent.elapsed());
+                latencies.push(sent.elapsed());
             }
-            cpus.push((self.process.cpu() - cpu).as_secs_f64() * 1e3 / turn.len() as f64);
+            query_cpu_ms.push((self.process.cpu_time() - cpu).as_secs_f64() * 1e3 / turn.len() as f64);
         }
-        let (p50_ms, p99_ms) = middle_and_tail_ms(&mut took);
-        // Others on the machine only ever add to either, so the least of each compares best.
-        let least = |figures: &[f64]| figures.iter().copied().fold(f64::INFINITY, f64::min);
-        let ratio = least(&yardsticks) / least(&cpus).max(CPU_MS_MIN);
-        let cpu_ms = middle(cpus);
-        // Of a few there is no 99th percentile.
+        let (p50_ms, p99_ms) = p50_p99_ms(&mut latencies);
+        // Other processes on the machine can only increase a time, so the minimum of each side is the best estimate.
+        let minimum = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
+        let ratio = minimum(&scan_cpu_ms) / minimum(&query_cpu_ms).max(CPU_MS_MIN);
+        let cpu_ms = median(query_cpu_ms);
+        // Too few requests have no 99th percentile.
         let p99 = (queries >= QUERIES).then_some(p99_ms);
-        self.figures.row(what, &[p50_ms.into(), p99.into(), cpu_ms.into(), shown(ratio).as_str().into()]);
-        self.figures.loose_ratio(what, "a bare scan of 100,000 rows", ratio, UNSTEADY);
+        let cells = [p50_ms.into(), p99.into(), cpu_ms.into(), format_number(ratio).as_str().into()];
+        self.figures.add_row(label, &cells);
+        self.figures.add_informational_ratio(label, "a full scan of 100,000 rows", ratio, UNSTABLE_QUERY_TIME);
     }
 }
 
-/// Whether this program was asked to be the empty handler; it then is one until it is killed.
-pub fn is_empty_handler(path: &'static str) -> bool {
-    if !std::env::args().any(|argument| argument == EMPTY_HANDLER) {
+/// Runs the server with the empty handler until it is killed, if the command line asks for it; otherwise returns `false`.
+pub fn run_empty_handler_if_requested(path: &'static str) -> bool {
+    if !std::env::args().any(|argument| argument == EMPTY_HANDLER_FLAG) {
         return false;
     }
-    struct Nothing;
+    struct NoContext;
     let _ = simplelog::WriteLogger::init(log::LevelFilter::Info, simplelog::Config::default(), std::io::stderr());
     let rule = http::Rule {
         method: http::Method::Post,
@@ -468,9 +476,9 @@ pub fn is_empty_handler(path: &'static str) -> bool {
         access: http::Access::Key(http::Scope::Ingest),
         body: http::Body::Memory,
     };
-    let answer: http::Deferred<Nothing> =
+    let handler: http::Deferred<NoContext> =
         Box::new(|_, _, responder| responder.send(http::Response::text(201, "created".into())));
-    let routes = vec![http::Route::deferred(rule, answer)];
+    let routes = vec![http::Route::deferred(rule, handler)];
     let bound = http::Bound::take(([127, 0, 0, 1], 0).into()).expect("a free port");
     let settings = http::Settings {
         caps: http::Caps { connections: 512, connections_per_address: 512 },
@@ -485,7 +493,7 @@ pub fn is_empty_handler(path: &'static str) -> bool {
         },
         spool_dir: std::env::temp_dir(),
     };
-    let server = http::Server::start(bound, settings, routes, |_| Arc::new(Nothing)).expect("it starts");
+    let server = http::Server::start(bound, settings, routes, |_| Arc::new(NoContext)).expect("start the server");
     log::info!("listening on {}", server.address());
     loop {
         std::thread::park();

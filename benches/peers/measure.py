@@ -1,4 +1,4 @@
-"""Servers in processes of their own, load on them, and what they use: alike for ours and for peers."""
+"""Server processes, load clients and resource measurements, the same for Monlight and its peers."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / "target" / "peers"
-# Beside the build and not in /tmp, which is often memory.
+# Below the build directory: /tmp is often a memory file system, where a flush costs nothing.
 SCRATCH = ROOT / "target" / "tmp" / "peers"
 FIGURES = ROOT / "target" / "figures"
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 CONNECTIONS = 4
 QUERIES = 20
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class UnavailableError(Exception):
-    """A peer is not installed here."""
+    """Raised when a peer is not installed on this machine."""
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
-def folder(name: str) -> Path:
-    """An empty folder of this name."""
+def empty_folder(name: str) -> Path:
+    """Creates an empty folder in the scratch directory; deletes a previous one."""
     path = SCRATCH / name
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
@@ -49,27 +49,27 @@ def folder(name: str) -> Path:
 
 
 def disk_bytes(path: Path) -> int:
-    """Bytes of the disk that a file or folder takes."""
+    """Returns the number of bytes that a file or folder occupies on disk."""
     files = [path, *path.rglob("*")] if path.is_dir() else [path]
     return sum(file.stat().st_blocks * 512 for file in files if file.is_file() and not file.is_symlink())
 
 
-def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + patience_s
+def wait_until(condition: Callable[[], Any], description: str, timeout_s: float = TIMEOUT_S) -> None:
+    deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() >= deadline:
-            raise TimeoutError(f"never happened: {what}")
+            raise TimeoutError(f"not true within {timeout_s:.0f} s: {description}")
         time.sleep(0.005)
 
 
 def request(
     port: int, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         connection.request(method, path, body, dict(headers or {}))
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 
@@ -82,16 +82,16 @@ def get_json(port: int, path: str, headers: Mapping[str, str] | None = None) -> 
 
 
 class Server:
-    """One or more commands that serve together. What they use is that of all their processes."""
+    """One or more commands that form a server. Its CPU time and memory are those of all their processes."""
 
     def __init__(
         self, commands: Sequence[Sequence[str]], cwd: Path, env: Mapping[str, str], port: int, ready: str
     ) -> None:
         self.port = port
-        began = time.monotonic()
+        start = time.monotonic()
         self.log = (cwd / "log").open("ab")
         self.children = [
-            # A session of its own tells its processes from all others.
+            # Each command runs in its own session, by which its descendants are found.
             subprocess.Popen(
                 list(command),
                 cwd=cwd,
@@ -104,16 +104,18 @@ class Server:
             for command in commands
         ]
         try:
-            wait_until(lambda: self._answers(ready), f"{commands[0][0]} answers {ready}")
+            wait_until(lambda: self._is_ready(ready), f"{commands[0][0]} responds to {ready}")
         except BaseException:
             self.stop()
             raise
-        self.start_ms = (time.monotonic() - began) * 1e3
+        self.start_ms = (time.monotonic() - start) * 1e3
 
-    def _answers(self, path: str) -> bool:
+    def _is_ready(self, path: str) -> bool:
         for child in self.children:
             if child.poll() is not None:
-                raise RuntimeError(f"{child.args!r} ended: {Path(self.log.name).read_text()[-500:]}")
+                raise RuntimeError(
+                    f"{child.args!r} exited with {child.returncode}: {Path(self.log.name).read_text()[-500:]}"
+                )
         try:
             return request(self.port, "GET", path)[0] == 200
         except OSError:
@@ -131,7 +133,7 @@ class Server:
                     yield entry
 
     def cpu_s(self) -> float:
-        """CPU time so far, with that of processes that have ended."""
+        """Returns the CPU time so far in seconds, including that of child processes that have exited."""
         total = 0.0
         for process in self._processes():
             fields = (process / "stat").read_text().rpartition(") ")[2].split()
@@ -139,16 +141,16 @@ class Server:
         return total
 
     def mb(self) -> float:
-        """Memory now. What several processes share counts once."""
+        """Returns the memory in use in MB. Pages shared by several processes count once (PSS)."""
         total = 0
         for process in self._processes():
-            found = re.search(r"^Pss: +(\d+)", (process / "smaps_rollup").read_text(), re.MULTILINE)
-            total += int(found[1]) if found else 0
+            match = re.search(r"^Pss: +(\d+)", (process / "smaps_rollup").read_text(), re.MULTILINE)
+            total += int(match[1]) if match else 0
         return total * 1024 / 1e6
 
-    def settled(self) -> None:
-        """Waits until it has nothing left to do: under a twentieth of a CPU for a second."""
-        deadline = time.monotonic() + PATIENCE_S
+    def wait_until_idle(self) -> None:
+        """Waits until the server uses less than 5 % of a CPU for a second."""
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             before = self.cpu_s()
             time.sleep(1)
@@ -179,99 +181,99 @@ def serving(
         server.stop()
 
 
-def ours(binary: str, place: Path, settings: Mapping[str, str]) -> Any:
-    """A service of ours, with its defaults but for limits of rate."""
+def monlight(binary: str, folder: Path, settings: Mapping[str, str]) -> Any:
+    """Starts a Monlight service with its default settings, but without a rate limit."""
     port = free_port()
     env = {"API_KEY": "k", "PORT": str(port), "LISTEN_ADDR": "127.0.0.1", "RATE_LIMIT": "0", **settings}
-    return serving([[str(ROOT / binary)]], place, env, port, "/health")
+    return serving([[str(ROOT / binary)]], folder, env, port, "/health")
 
 
-def _send(port: int, share: Sequence[tuple[str, bytes, dict[str, str]]], begin: Any, results: Any) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    begin.wait()
-    began = time.monotonic()
-    for path, body, headers in share:
+def _send(port: int, requests: Sequence[tuple[str, bytes, dict[str, str]]], barrier: Any, results: Any) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    barrier.wait()
+    start = time.monotonic()
+    for path, body, headers in requests:
         connection.request("POST", path, body, headers)
-        answer = connection.getresponse()
-        said = answer.read()
-        if answer.status >= 300:
-            results.put(f"POST {path}: {answer.status} {said[:200]!r}")
+        response = connection.getresponse()
+        content = response.read()
+        if response.status >= 300:
+            results.put(f"POST {path}: {response.status} {content[:200]!r}")
             return
-    results.put((began, time.monotonic()))
+    results.put((start, time.monotonic()))
 
 
 def send_all(port: int, requests: Sequence[tuple[str, bytes, dict[str, str]]], connections: int = CONNECTIONS) -> float:
-    """Sends POST requests over some connections, each waiting for its answers; how many seconds it took."""
+    """Sends POST requests over several connections, without pipelining. Returns the duration in seconds."""
     context = multiprocessing.get_context("fork")
-    begin, results = context.Barrier(connections), context.Queue()
+    barrier, results = context.Barrier(connections), context.Queue()
     clients = [
-        context.Process(target=_send, args=(port, requests[first::connections], begin, results))
+        context.Process(target=_send, args=(port, requests[first::connections], barrier, results))
         for first in range(connections)
     ]
     for client in clients:
         client.start()
-    spans: list[Any] = [results.get(timeout=PATIENCE_S * 5) for _ in clients]
+    spans: list[Any] = [results.get(timeout=TIMEOUT_S * 5) for _ in clients]
     for client in clients:
         client.join()
     for span in spans:
         if isinstance(span, str):
             raise RuntimeError(span)
-    return float(max(end for _, end in spans) - min(began for began, _ in spans))
+    return float(max(end for _, end in spans) - min(start for start, _ in spans))
 
 
 def latency_ms(port: int, path: str, headers: Mapping[str, str] | None = None, times: int = QUERIES) -> float:
-    """The median time of a question, asked over and over on one connection where the server keeps it."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    taken = []
+    """Returns the median latency of a GET request in ms, over one connection if the server keeps it open."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    latencies = []
     for _ in range(times):
-        began = time.perf_counter()
+        start = time.perf_counter()
         connection.request("GET", path, headers=dict(headers or {}))
-        answer = connection.getresponse()
-        body = answer.read()
-        taken.append((time.perf_counter() - began) * 1e3)
-        if answer.status != 200:
-            raise RuntimeError(f"GET {path}: {answer.status} {body[:200]!r}")
+        response = connection.getresponse()
+        body = response.read()
+        latencies.append((time.perf_counter() - start) * 1e3)
+        if response.status != 200:
+            raise RuntimeError(f"GET {path}: {response.status} {body[:200]!r}")
     connection.close()
-    return statistics.median(taken)
+    return statistics.median(latencies)
 
 
 def run_once(command: Sequence[str], env: Mapping[str, str]) -> tuple[float, float, float, str]:
-    """A command that ends: seconds, CPU seconds with those of its children, MB at its own peak, and what it printed."""
-    began = time.perf_counter()
+    """Runs a command. Returns its duration in s, CPU time including its children in s, peak MB, and output."""
+    start = time.perf_counter()
     child = subprocess.Popen(
         list(command), env={"PATH": os.environ["PATH"], **env}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
-    peak, over = [0.0], threading.Event()
+    peak, exited = [0.0], threading.Event()
 
-    def watch() -> None:
-        # What the kernel says of a child that has ended has the peak of this program in it, from before the exec.
-        while not over.wait(0.002):
+    def poll_peak() -> None:
+        # The peak that wait4 reports includes the memory of this program before the exec.
+        while not exited.wait(0.002):
             try:
                 status = Path(f"/proc/{child.pid}/status").read_text()
             except OSError:
                 return
-            found = re.search(r"^VmHWM:\s+(\d+)", status, re.MULTILINE)
-            peak[0] = max(peak[0], int(found[1]) * 1024 / 1e6 if found else 0)
+            match = re.search(r"^VmHWM:\s+(\d+)", status, re.MULTILINE)
+            peak[0] = max(peak[0], int(match[1]) * 1024 / 1e6 if match else 0)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    poller = threading.Thread(target=poll_peak)
+    poller.start()
     assert child.stdout is not None
     with child.stdout as output:
         text = output.read().decode()
-    _, status, used = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - began
-    over.set()
-    watcher.join()
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - start
+    exited.set()
+    poller.join()
     child.returncode = os.waitstatus_to_exitcode(status)
-    # Of grep 1 means that there was nothing.
+    # grep exits with 1 if nothing matches.
     if child.returncode not in (0, 1):
-        raise RuntimeError(f"{command!r} ended with {child.returncode}")
-    return seconds, used.ru_utime + used.ru_stime, peak[0], text
+        raise RuntimeError(f"{command!r} exited with {child.returncode}")
+    return seconds, usage.ru_utime + usage.ru_stime, peak[0], text
 
 
 def debian(program: str) -> tuple[Path, dict[str, str]]:
-    """A program of Debian's that `make` has unpacked, with the environment that finds its libraries."""
+    """Returns the path of a Debian program that `make` has unpacked, and the environment that finds its libraries."""
     path = PEERS / "usr" / "bin" / program
     if not path.exists():
-        raise UnavailableError(f"{program} could not be unpacked here")
+        raise UnavailableError(f"the Debian package of {program} is not unpacked in target/peers")
     return path, {"LD_LIBRARY_PATH": str(PEERS / "usr" / "lib" / "x86_64-linux-gnu")}
