@@ -1,10 +1,12 @@
 #!/bin/sh
-# Runs the targets one after the other, each for FUZZ_SECONDS (600), and says what they have come to. All of them, or
-# those that are named. What they find lies in fuzz/artifacts, what they grow beside the corpus in fuzz/target/grown.
+# Runs all fuzz targets, or those named as arguments, one after another, and prints a summary. Each runs for FUZZ_SECONDS
+# seconds (default 600). Inputs that crash a target are written to fuzz/artifacts, new inputs that increase coverage to
+# fuzz/target/grown.
 set -eu
 cd "$(dirname "$0")"
 export PATH="$PWD/../target/tools/bin:$PATH"
-# gcc's own constants of one name in two functions of SQLite look like two definitions of one thing.
+# AddressSanitizer reports a false violation of the one-definition rule: gcc generates constants with equal names in two
+# functions of SQLite.
 export ASAN_OPTIONS="detect_odr_violation=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 seconds=${FUZZ_SECONDS:-600}
 logs=target/logs
@@ -19,13 +21,13 @@ for target in "$@"; do
     grown=target/grown/$target
     mkdir -p "$grown" "artifacts/$target"
     log=$logs/$target.log
-    # More time than it was given, and it hangs where its own alarm does not ring.
+    # The timeout catches a hang that the alarm of libFuzzer does not interrupt.
     timeout $((seconds + 300)) cargo +nightly fuzz run "$target" "$grown" "corpus/$target" -- \
         -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=25 -print_final_stats=1 >"$log" 2>&1 && crashes=0 || crashes=1
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -n 1)
     cov=$(sed -n 's/^#[0-9]*.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
-    took=$(sed -n 's/^Done [0-9]* runs in \([0-9]*\) second.*/\1/p' "$log" | tail -n 1)
-    row=$(printf '%-16s %8s %12s %8s %8s' "$target" "${took:--}" "${executions:--}" "${cov:--}" "$crashes")
+    duration=$(sed -n 's/^Done [0-9]* runs in \([0-9]*\) second.*/\1/p' "$log" | tail -n 1)
+    row=$(printf '%-16s %8s %12s %8s %8s' "$target" "${duration:--}" "${executions:--}" "${cov:--}" "$crashes")
     echo "$row"
     table=$table'
 '$row

@@ -20,12 +20,12 @@ pub const TARGETS: &[Target] = &[
     ("log_queries", log_viewer::fuzz::queries),
     ("metric_points", metrics_collector::fuzz::batches),
     ("metric_queries", metrics_collector::fuzz::queries),
-    ("moments", log_viewer::fuzz::moments),
     ("page_reports", page_reports),
     ("sketches", metrics_collector::fuzz::sketches),
     ("source_maps", browser_relay::fuzz::maps),
     ("sources", browser_relay::fuzz::sources),
     ("stacks", browser_relay::fuzz::stacks),
+    ("timestamps", log_viewer::fuzz::moments),
 ];
 
 /// What pages send: what the relay takes, whoever it goes on to takes as well. It may have been answered by then.
