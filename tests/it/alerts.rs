@@ -1,4 +1,4 @@
-//! Alerts of the running tracker, received by servers that stand for the mail server, Postmark and a webhook.
+//! Alerts of the error tracker, received by test servers in place of an SMTP server, Postmark and a webhook.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::harness::{Service, Setup, TEST_TIMEOUT, report, report_at, skip, wait_until};
 use crate::python::Listener;
 
-/// A web server that takes every request and keeps its body.
-struct Hook {
+/// HTTP server that responds to every request with 200 and records its head and body.
+struct WebhookServer {
     url: String,
     requests: Receiver<(String, Value)>,
 }
 
-impl Hook {
+impl WebhookServer {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -41,49 +41,49 @@ impl Hook {
                     .get_mut()
                     .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
                     .unwrap();
-                // The test may have seen enough.
+                // Fails if the test has ended and dropped the receiver.
                 let _ = sender.send((head, serde_json::from_slice(&body).unwrap()));
             }
         });
         Self { url, requests }
     }
 
-    fn next(&self) -> (String, Value) {
-        self.requests.recv_timeout(TEST_TIMEOUT).expect("an alert arrives")
+    fn next_request(&self) -> (String, Value) {
+        self.requests.recv_timeout(TEST_TIMEOUT).expect("the webhook receives an alert")
     }
 }
 
-/// The history, once it satisfies the test.
-fn history_when(tracker: &Service, satisfied: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-    let found = wait_until(|| {
+/// Polls the alert history until it satisfies `condition` and returns it, newest alert first.
+fn wait_for_history(tracker: &Service, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let history = wait_until(|| {
         let history = tracker.get("/api/alerts").expect(200).json()["alerts"].as_array().unwrap().clone();
-        satisfied(&history).then_some(history)
+        condition(&history).then_some(history)
     });
-    found.expect("the history says what became of the alerts")
+    history.expect("the alert history reaches the expected state")
 }
 
 #[test]
-fn a_new_group_and_a_reopened_one_are_told_of_and_repeats_are_not() {
-    let hook = Hook::start();
+fn new_and_reopened_groups_alert_and_repeats_do_not() {
+    let webhook = WebhookServer::start();
     let tracker = Setup::error_tracker()
-        .env("ALERT_WEBHOOK_URL", format!("{}/hook", hook.url))
+        .env("ALERT_WEBHOOK_URL", format!("{}/hook", webhook.url))
         .env("BASE_URL", "https://errors.example/")
         .env("ALERT_COOLDOWN", 0)
         .start();
     tracker.post("/api/errors", &report("bad\r\nBcc: all@example.com")).expect(201);
-    let (head, alert) = hook.next();
+    let (head, alert) = webhook.next_request();
     assert!(head.starts_with("POST /hook HTTP/1.1\r\n"), "{head}");
     assert_eq!(alert["event"], "error.new");
     assert_eq!(alert["link"], "https://errors.example/?id=1");
     assert_eq!(alert["title"], "[shop] New: ValueError: bad Bcc: all@example.com");
-    for (fact, value) in [
+    for (name, value) in [
         ("project", "shop"),
         ("exception_type", "ValueError"),
         ("location", "/app/pay.py:42"),
         ("count", "1"),
         ("environment", "prod"),
     ] {
-        assert_eq!(alert["facts"][fact], value, "{fact} in {alert}");
+        assert_eq!(alert["facts"][name], value, "{name} in {alert}");
     }
     assert!(alert["excerpt"].as_str().unwrap().contains("in charge"), "{alert}");
 
@@ -92,95 +92,95 @@ fn a_new_group_and_a_reopened_one_are_told_of_and_repeats_are_not() {
     }
     tracker.post("/api/errors/1/resolve", &json!({})).expect(200);
     tracker.post("/api/errors", &report("again")).expect(200);
-    let (_, alert) = hook.next();
+    let (_, alert) = webhook.next_request();
     assert_eq!((&alert["event"], &alert["facts"]["count"]), (&json!("error.reopened"), &json!("5")));
 
     tracker.post("/api/test-alert", &json!({})).expect(202);
-    assert_eq!(hook.next().1["event"], "test");
+    assert_eq!(webhook.next_request().1["event"], "test");
     let history =
-        history_when(&tracker, |history| history.iter().filter(|alert| alert["state"] == "sent").count() == 3);
+        wait_for_history(&tracker, |history| history.iter().filter(|alert| alert["state"] == "sent").count() == 3);
     let kinds: Vec<&Value> = history.iter().map(|alert| &alert["kind"]).collect();
     assert_eq!(kinds, ["test", "reopened", "new"]);
     assert_eq!(history[2]["detail"][0]["channel"], "webhook");
     assert!(tracker.log().iter().any(|line| line.contains("alert sent by webhook")));
-    assert!(hook.requests.try_recv().is_err(), "three alerts and no more");
+    assert!(webhook.requests.try_recv().is_err(), "more than three alerts were sent");
 }
 
 #[test]
-fn a_group_that_comes_and_goes_alerts_once_in_its_cool_down() {
-    let hook = Hook::start();
-    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", &hook.url).start();
+fn reopened_group_within_its_cooldown_is_suppressed() {
+    let webhook = WebhookServer::start();
+    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", &webhook.url).start();
     tracker.post("/api/errors", &report("boom")).expect(201);
-    assert_eq!(hook.next().1["event"], "error.new");
+    assert_eq!(webhook.next_request().1["event"], "error.new");
     tracker.post("/api/errors/1/resolve", &json!({})).expect(200);
     tracker.post("/api/errors", &report("boom")).expect(200).has(json!({ "status": "reopened" }));
-    let history = history_when(&tracker, |history| history.len() == 2 && history[0]["state"] != "waiting");
+    let history = wait_for_history(&tracker, |history| history.len() == 2 && history[0]["state"] != "waiting");
     assert_eq!(history[0]["state"], "held");
     assert_eq!(history[0]["detail"], json!(["the group alerted a short while ago"]));
-    assert!(hook.requests.try_recv().is_err());
+    assert!(webhook.requests.try_recv().is_err());
 }
 
 #[test]
-fn a_storm_sends_the_cap_and_one_digest_and_loses_no_report() {
-    const STORM: u32 = 1_000;
-    const CAP: usize = 20;
-    let hook = Hook::start();
-    // Long enough for the whole storm to come before the digest, on a machine that does much else.
-    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", &hook.url).env("ALERT_DIGEST_DELAY", 10).start();
+fn error_storm_sends_capped_alerts_and_one_digest_and_stores_every_report() {
+    const GROUPS: u32 = 1_000;
+    const ALERTS_MAX: usize = 20;
+    let webhook = WebhookServer::start();
+    // The delay must exceed the time that all reports need on a busy machine, so that one digest covers them.
+    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", &webhook.url).env("ALERT_DIGEST_DELAY", 10).start();
     let mut client = tracker.connect();
-    for line in 1..=STORM {
+    for line in 1..=GROUPS {
         client.send(&crate::harness::Request::post("/api/errors", &report_at("boom", line))).expect(201);
     }
-    for _ in 0..CAP {
-        assert_eq!(hook.next().1["event"], "error.new");
+    for _ in 0..ALERTS_MAX {
+        assert_eq!(webhook.next_request().1["event"], "error.new");
     }
-    let (_, digest) = hook.next();
+    let (_, digest) = webhook.next_request();
     assert_eq!(digest["event"], "digest");
-    let held = STORM as usize - CAP;
-    assert_eq!(digest["facts"]["held"], held.to_string(), "{digest}");
-    history_when(&tracker, |history| history[0]["kind"] == "digest" && history[0]["state"] == "sent");
-    tracker.get("/health").expect(200).has(json!({ "errors_unresolved": STORM, "alerts_held": 0 }));
-    tracker.get("/api/errors").expect(200).has(json!({ "total": STORM }));
-    assert!(hook.requests.try_recv().is_err(), "the cap, one digest, and no more");
+    let suppressed = GROUPS as usize - ALERTS_MAX;
+    assert_eq!(digest["facts"]["held"], suppressed.to_string(), "{digest}");
+    wait_for_history(&tracker, |history| history[0]["kind"] == "digest" && history[0]["state"] == "sent");
+    tracker.get("/health").expect(200).has(json!({ "errors_unresolved": GROUPS, "alerts_held": 0 }));
+    tracker.get("/api/errors").expect(200).has(json!({ "total": GROUPS }));
+    assert!(webhook.requests.try_recv().is_err(), "more than the capped alerts and one digest were sent");
 }
 
 #[test]
-fn an_alert_that_waits_survives_a_kill() {
-    let hook = Hook::start();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", format!("http://{nobody}/")).start();
+fn pending_alert_survives_sigkill() {
+    let webhook = WebhookServer::start();
+    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", format!("http://{closed_port}/")).start();
     tracker.post("/api/errors", &report("boom")).expect(201);
-    // Killed between two attempts at a webhook that nobody answers.
-    let folder = tracker.kill();
-    let tracker = Setup::error_tracker().data_dir(&folder).env("ALERT_WEBHOOK_URL", &hook.url).start();
-    assert_eq!(hook.next().1["event"], "error.new");
-    history_when(&tracker, |history| history[0]["state"] == "sent");
+    // The tracker is killed between two attempts to reach a webhook on a closed port.
+    let data_dir = tracker.kill();
+    let tracker = Setup::error_tracker().data_dir(&data_dir).env("ALERT_WEBHOOK_URL", &webhook.url).start();
+    assert_eq!(webhook.next_request().1["event"], "error.new");
+    wait_for_history(&tracker, |history| history[0]["state"] == "sent");
 }
 
 #[test]
-fn a_channel_that_fails_is_said_so_with_its_reason() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", format!("http://{nobody}/secret-path")).start();
+fn failed_delivery_is_recorded_with_its_reason_and_without_the_url() {
+    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", format!("http://{closed_port}/secret-path")).start();
     tracker.post("/api/test-alert", &json!({})).expect(202);
-    let history = history_when(&tracker, |history| history[0]["state"] == "failed");
+    let history = wait_for_history(&tracker, |history| history[0]["state"] == "failed");
     let detail = &history[0]["detail"][0];
     assert_eq!((&detail["channel"], &detail["attempts"]), (&json!("webhook"), &json!(3)));
     assert!(!detail["reason"].as_str().unwrap().is_empty(), "{detail}");
-    let told = format!("{history:?}{:?}", tracker.log());
-    assert!(!told.contains("secret-path"), "a webhook's path is its password: {told}");
+    let output = format!("{history:?}{:?}", tracker.log());
+    assert!(!output.contains("secret-path"), "the path of a webhook URL is a secret: {output}");
 }
 
 #[test]
-fn mail_goes_out_by_postmark() {
-    let hook = Hook::start();
+fn postmark_delivers_mail() {
+    let webhook = WebhookServer::start();
     let tracker = Setup::error_tracker()
         .env("POSTMARK_API_TOKEN", "pm-token")
         .env("POSTMARK_FROM_EMAIL", "alerts@example.com")
         .env("ALERT_EMAILS", "a@example.com,b@example.com")
-        .env("POSTMARK_API_BASE", &hook.url)
+        .env("POSTMARK_API_BASE", &webhook.url)
         .start();
     tracker.post("/api/errors", &report("boom")).expect(201);
-    let (head, mail) = hook.next();
+    let (head, mail) = webhook.next_request();
     assert!(head.starts_with("POST /email HTTP/1.1\r\n"), "{head}");
     assert!(head.to_ascii_lowercase().contains("x-postmark-server-token: pm-token\r\n"), "{head}");
     assert_eq!(mail["Subject"], "[shop] New: ValueError: boom");
@@ -190,14 +190,14 @@ fn mail_goes_out_by_postmark() {
 }
 
 #[test]
-fn mail_goes_out_by_smtp_with_starttls_and_with_tls() {
+fn smtp_delivers_mail_with_starttls_and_with_tls() {
     for (mode, port) in [("starttls", None), ("tls", Some("465"))] {
         let arguments: &[&str] = match port {
             Some(_) => &["--mode", mode, "--host", "127.0.0.3", "--port", "465"],
             None => &["--mode", mode],
         };
         if port.is_some() && TcpListener::bind("127.0.0.3:465").is_err() {
-            return skip("port 465 is not for us");
+            return skip("port 465 cannot be bound; mail over implicit TLS is not tested");
         }
         let Some(listener) = Listener::start("smtp_listener.py", arguments) else { return };
         let tracker = Setup::error_tracker()
@@ -217,7 +217,7 @@ fn mail_goes_out_by_smtp_with_starttls_and_with_tls() {
 }
 
 #[test]
-fn incomplete_settings_are_said_so_at_start_and_when_asked() {
+fn incomplete_settings_are_reported_at_start_and_by_the_test_alert() {
     let tracker = Setup::error_tracker().env("SMTP_HOST", "127.0.0.1").start();
     tracker.post("/api/test-alert", &json!({})).expect(503).has_detail("ALERT_EMAILS");
     assert!(tracker.log().iter().any(|line| line.contains("WARN") && line.contains("ALERT_EMAILS")));

@@ -1,5 +1,5 @@
-//! Real bundlers and a real browser: what minified pages report from Chromium reaches the tracker in the words of the
-//! sources, under the rules that browsers have of their own.
+//! End-to-end tests of the browser relay with real bundlers and Chromium: minified pages report errors, which reach the
+//! tracker symbolicated, and the browser enforces its own rules, such as CORS.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,40 +13,43 @@ const BUNDLERS: [&str; 3] = ["esbuild", "vite", "webpack"];
 const CART: &str = include_str!("../browser/src/cart.js");
 const MAIN: &str = include_str!("../browser/src/main.js");
 
-fn folder() -> PathBuf {
+fn browser_tests_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser")
 }
 
-/// Node with what `tests/browser/package-lock.json` names; `make test` installs it. Without it the test is to end; in CI that
-/// is a failure.
+/// Returns a command that runs a script of `tests/browser` with Node.js. Skips the test and returns `None` if the npm
+/// packages of `tests/browser/package-lock.json`, which `make test` installs, are missing.
 pub fn node(script: impl AsRef<Path>) -> Option<Command> {
-    if !folder().join("node_modules").exists() {
-        skip("tests/browser/node_modules is not there: npm ci in tests/browser");
+    if !browser_tests_dir().join("node_modules").exists() {
+        skip(
+            "tests/browser/node_modules is missing (run `npm ci` in tests/browser); the browser packages are not tested",
+        );
         return None;
     }
     let mut command = Command::new("node");
-    command.arg(folder().join(script)).stderr(Stdio::inherit());
+    command.arg(browser_tests_dir().join(script)).stderr(Stdio::inherit());
     Some(command)
 }
 
-pub fn chromium() -> Option<PathBuf> {
+/// Returns the path of Chromium; skips the test and returns `None` if it is not in `PATH`.
+pub fn chromium_or_skip() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("chromium")).find(|file| file.exists());
-    if found.is_none() {
-        skip("there is no chromium in the PATH");
+    let chromium = std::env::split_paths(&path).map(|folder| folder.join("chromium")).find(|file| file.exists());
+    if chromium.is_none() {
+        skip("chromium is not in PATH; pages in a real browser are not tested");
     }
-    found
+    chromium
 }
 
-/// The pages, built by every bundler into a folder.
-fn built() -> Option<TempDir> {
-    let built = TempDir::new();
-    let status = node("build.mjs")?.arg(built.path()).status().unwrap();
+/// Builds the test pages with every bundler and returns their folder.
+fn build_pages() -> Option<TempDir> {
+    let pages = TempDir::new();
+    let status = node("build.mjs")?.arg(pages.path()).status().unwrap();
     assert!(status.success(), "{status}");
-    Some(built)
+    Some(pages)
 }
 
-/// Chromium, and two origins that serve the pages.
+/// Chromium, and web servers that serve the pages from two origins.
 struct Browser {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -56,112 +59,135 @@ struct Browser {
 
 impl Browser {
     fn start(pages: &TempDir) -> Option<Self> {
-        let chromium = chromium()?;
+        let chromium = chromium_or_skip()?;
         let mut command = node("visit.mjs")?;
         command.arg(pages.path()).arg(chromium).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
         let mut browser = Self { child, stdin, stdout, origins: Default::default() };
-        browser.origins = serde_json::from_value(browser.line()).unwrap();
+        browser.origins = serde_json::from_value(browser.read_json_line()).unwrap();
         Some(browser)
     }
 
-    fn line(&mut self) -> Value {
+    fn read_json_line(&mut self) -> Value {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|why| panic!("{why}: {line:?}"))
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
     }
 
-    /// Visits these pages; answers what each observed.
-    fn visit(&mut self, addresses: &[String]) -> Vec<Value> {
-        writeln!(self.stdin.as_mut().unwrap(), "{}", json!(addresses)).unwrap();
-        addresses.iter().map(|_| self.line()).collect()
+    /// Visits the pages and returns the observations of each.
+    fn visit(&mut self, urls: &[String]) -> Vec<Value> {
+        writeln!(self.stdin.as_mut().unwrap(), "{}", json!(urls)).unwrap();
+        urls.iter().map(|_| self.read_json_line()).collect()
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The end of its input tells it to end, and its browser with it.
+        // The script closes the browser and exits at the end of its input.
         drop(self.stdin.take());
         let _ = self.child.wait();
     }
 }
 
-fn key(at: usize) -> String {
-    format!("{at:032x}")
+fn public_key(index: usize) -> String {
+    format!("{index:032x}")
 }
 
-/// The address of a bundler's page that reports to a relay.
-fn page(origin: &str, relay: &Service, at: usize) -> String {
-    let bundler = BUNDLERS[at];
-    format!("{origin}/{bundler}/index.html#relay=http://{}&key={}&release={bundler}", relay.address, key(at))
+/// Returns the URL of a bundler's page, whose fragment tells it to report to the relay.
+fn page_url(origin: &str, relay: &Service, index: usize) -> String {
+    let bundler = BUNDLERS[index];
+    format!("{origin}/{bundler}/index.html#relay=http://{}&key={}&release={bundler}", relay.address, public_key(index))
 }
 
-/// Uploads the maps of a folder as whoever builds a page does.
-fn upload(relay: &Service, project: &str, folder: &Path, served: &str) {
+/// Uploads the source maps in a folder with the upload script that users run after a build.
+fn upload_source_maps(relay: &Service, project: &str, folder: &Path, base_url: &str) {
     let mut command = node("../../sdk/upload-source-maps.mjs").unwrap();
     command.env("MONLIGHT_URL", format!("http://{}", relay.address)).env("MONLIGHT_KEY", API_KEY).stdout(Stdio::null());
-    let status = command.args([project, project]).arg(folder).arg(served).status().unwrap();
+    let status = command.args([project, project]).arg(folder).arg(base_url).status().unwrap();
     assert!(status.success(), "{status}");
 }
 
-/// A relay for the three bundlers' projects, whose pages are at `origin`.
-fn relay(tracker: &Service, collector: &Service, origin: &str) -> Service {
-    let keys: Vec<String> = (0..3).map(|at| format!("{}:{}", BUNDLERS[at], key(at))).collect();
+/// Starts a relay with a project per bundler, whose pages are at `origin`.
+fn start_relay(tracker: &Service, collector: &Service, origin: &str) -> Service {
+    let keys: Vec<String> = (0..3).map(|index| format!("{}:{}", BUNDLERS[index], public_key(index))).collect();
     let setup = Setup::browser_relay(tracker.address, collector.address);
     setup.env("DSN_KEYS", keys.join(",")).env("CORS_ORIGINS", origin).start()
 }
 
-/// `line:column` of a text that stands once in a source, from 1.
-fn place(source: &str, text: &str) -> String {
-    let at = source.find(text).unwrap_or_else(|| panic!("{text} is not there"));
+/// Returns the position of a string that occurs once in a source, as `line:column`, both starting at 1.
+fn position_of(source: &str, text: &str) -> String {
+    let at = source.find(text).unwrap_or_else(|| panic!("the source does not contain {text}"));
     let before = &source[..at];
     format!("{}:{}", before.matches('\n').count() + 1, at - before.rfind('\n').map_or(0, |end| end + 1) + 1)
 }
 
 #[test]
-fn errors_of_minified_pages_have_their_original_places_and_names() {
-    let Some(pages) = built() else { return };
+fn minified_stack_traces_are_symbolicated_with_source_positions_and_names() {
+    let Some(pages) = build_pages() else { return };
     let Some(mut browser) = Browser::start(&pages) else { return };
     let (tracker, collector) = (Setup::error_tracker().start(), Setup::metrics_collector().start());
     let origin = browser.origins[0].clone();
-    let relay = relay(&tracker, &collector, &origin);
+    let relay = start_relay(&tracker, &collector, &origin);
     for bundler in BUNDLERS {
-        upload(&relay, bundler, &pages.path().join(bundler), &format!("{origin}/{bundler}/"));
+        upload_source_maps(&relay, bundler, &pages.path().join(bundler), &format!("{origin}/{bundler}/"));
     }
-    for observed in browser.visit(&[0, 1, 2].map(|at| page(&origin, &relay, at))) {
-        let statuses: Vec<_> = observed["errors"].as_array().unwrap().iter().map(|answer| &answer["status"]).collect();
+    for observed in browser.visit(&[0, 1, 2].map(|index| page_url(&origin, &relay, index))) {
+        let statuses: Vec<_> =
+            observed["errors"].as_array().unwrap().iter().map(|response| &response["status"]).collect();
         assert_eq!(statuses, [201; 4], "{observed}");
     }
     let expected = [
-        ("thrown", "RangeError", "priceOf", place(CART, "new RangeError"), "pay", place(MAIN, "priceOf({})")),
-        ("class-method", "Error", "Cart.add", place(CART, "new Error"), "fill", place(MAIN, "add(\"shoe\")")),
+        (
+            "thrown",
+            "RangeError",
+            "priceOf",
+            position_of(CART, "new RangeError"),
+            "pay",
+            position_of(MAIN, "priceOf({})"),
+        ),
+        (
+            "class-method",
+            "Error",
+            "Cart.add",
+            position_of(CART, "new Error"),
+            "fill",
+            position_of(MAIN, "add(\"shoe\")"),
+        ),
         (
             "rejected",
             "SyntaxError",
             "Cart.refuse",
-            place(CART, "new SyntaxError"),
+            position_of(CART, "new SyntaxError"),
             "leave",
-            place(MAIN, "refuse(\"rejected\")"),
+            position_of(MAIN, "refuse(\"rejected\")"),
         ),
-        ("async", "TypeError", "checkOut", place(CART, "new TypeError"), "async order", place(MAIN, "await checkOut")),
+        (
+            "async",
+            "TypeError",
+            "checkOut",
+            position_of(CART, "new TypeError"),
+            "async order",
+            position_of(MAIN, "await checkOut"),
+        ),
     ];
-    let place_of_order = place(MAIN, "async function order");
+    let order_position = position_of(MAIN, "async function order");
     for bundler in BUNDLERS {
-        for (message, kind, function, place, caller, called) in &expected {
-            // Terser's maps have nothing of an `await`; what is before it is the function.
-            let called = if bundler == "webpack" && *message == "async" { &place_of_order } else { called };
-            let found = tracker.get(&format!("/api/errors?project={bundler}&search={message}")).expect(200).json();
-            assert_eq!(found["total"], 1, "{bundler} {message}: {found}");
-            let group = tracker.get(&format!("/api/errors/{}", found["errors"][0]["id"])).expect(200).json();
+        for (message, kind, function, position, caller, call_position) in &expected {
+            // Terser's source maps have no segment for an `await`; the segment before it is the start of the function.
+            let call_position =
+                if bundler == "webpack" && *message == "async" { &order_position } else { call_position };
+            let list = tracker.get(&format!("/api/errors?project={bundler}&search={message}")).expect(200).json();
+            assert_eq!(list["total"], 1, "{bundler} {message}: {list}");
+            let group = tracker.get(&format!("/api/errors/{}", list["errors"][0]["id"])).expect(200).json();
             let stack = group["traceback"].as_str().unwrap();
             let mut lines = stack.lines();
             assert_eq!(lines.next(), Some(&*format!("{kind}: {message}")), "{bundler}");
-            for (function, file, place) in [(function, "cart.js", place), (caller, "main.js", called)] {
+            for (function, file, position) in [(function, "cart.js", position), (caller, "main.js", call_position)] {
                 let line = lines.next().unwrap_or_default();
-                let fits = line.starts_with(&format!("    at {function} ("))
-                    && line.ends_with(&format!("src/{file}:{place})"));
-                assert!(fits, "{bundler} {message}: {function} at {file}:{place} is not\n{stack}");
+                let matches = line.starts_with(&format!("    at {function} ("))
+                    && line.ends_with(&format!("src/{file}:{position})"));
+                assert!(matches, "{bundler} {message}: expected {function} at {file}:{position} in\n{stack}");
             }
             let latest = &group["occurrences"][0];
             let context = latest["extra"]["frames"][0]["context"].to_string();
@@ -171,44 +197,44 @@ fn errors_of_minified_pages_have_their_original_places_and_names() {
     }
 }
 
-/// How many points the collector has of a name.
-fn points(collector: &Service, name: &str) -> i64 {
+/// Returns the number of points that the collector has stored for a metric.
+fn count_points(collector: &Service, name: &str) -> i64 {
     let database = rusqlite::Connection::open(collector.data_dir.path().join("metrics.db")).unwrap();
     let sql = "SELECT count(*) FROM metrics_raw WHERE name = ?1";
     database.query_row(sql, [name], |row| row.get(0)).unwrap()
 }
 
 #[test]
-fn browsers_keep_their_rules_and_beacons_arrive_after_the_page_is_gone() {
-    let Some(pages) = built() else { return };
+fn cors_blocks_other_origins_and_beacons_arrive_after_the_page_is_closed() {
+    let Some(pages) = build_pages() else { return };
     let Some(mut browser) = Browser::start(&pages) else { return };
     let (tracker, collector) = (Setup::error_tracker().start(), Setup::metrics_collector().start());
-    let [listed, other] = browser.origins.clone();
-    let relay = relay(&tracker, &collector, &listed);
-    let observed = browser.visit(&[page(&listed, &relay, 0), page(&other, &relay, 1)]);
+    let [allowed, other] = browser.origins.clone();
+    let relay = start_relay(&tracker, &collector, &allowed);
+    let observed = browser.visit(&[page_url(&allowed, &relay, 0), page_url(&other, &relay, 1)]);
     let (first, second) = (&observed[0], &observed[1]);
     assert_eq!((&first["metrics"]["status"], &first["text"]["status"]), (&json!(202), &json!(202)), "{first}");
     assert_eq!(first["metrics"]["body"]["status"], "accepted");
-    for answer in second["errors"].as_array().unwrap().iter().chain([&second["metrics"], &second["text"]]) {
-        assert!(answer["refused"].as_str().is_some_and(|why| why.contains("Failed to fetch")), "{second}");
+    for response in second["errors"].as_array().unwrap().iter().chain([&second["metrics"], &second["text"]]) {
+        assert!(response["refused"].as_str().is_some_and(|error| error.contains("Failed to fetch")), "{second}");
     }
     let names = ["with_preflight", "without_preflight", "beacon_json", "beacon_text", "keepalive_fetch"];
-    let all = wait_until(|| names.iter().all(|name| points(&collector, name) > 0).then_some(()));
-    let found = names.map(|name| (name, points(&collector, name)));
-    assert!(all.is_some() && found.iter().all(|(_, count)| *count == 1), "{found:?}");
+    let arrived = wait_until(|| names.iter().all(|name| count_points(&collector, name) > 0).then_some(()));
+    let counts = names.map(|name| (name, count_points(&collector, name)));
+    assert!(arrived.is_some() && counts.iter().all(|(_, count)| *count == 1), "{counts:?}");
     assert_eq!(tracker.get("/api/projects").expect(200).json(), json!({ "projects": ["esbuild"] }));
     assert_eq!(collector.get("/api/projects").expect(200).json(), json!({ "projects": ["esbuild"] }));
 }
 
 #[test]
-fn ten_thousand_positions_of_a_large_map_are_those_of_an_independent_library() {
-    let Some(pages) = built() else { return };
-    let nowhere = ([127, 0, 0, 1], 1).into();
-    let relay = Setup::browser_relay(nowhere, nowhere).start();
+fn lookups_in_a_large_source_map_agree_with_an_independent_library() {
+    let Some(pages) = build_pages() else { return };
+    let closed_port = ([127, 0, 0, 1], 1).into();
+    let relay = Setup::browser_relay(closed_port, closed_port).start();
     let large = pages.path().join("large");
     let map_bytes = std::fs::metadata(large.join("app.js.map")).unwrap().len();
     assert!(map_bytes > 4_500_000, "{map_bytes}");
-    upload(&relay, "large", &large, "/");
+    upload_source_maps(&relay, "large", &large, "/");
     let output = node("positions.mjs").unwrap().arg(large.join("app.js")).args(["10000", "7"]).output().unwrap();
     let rows = String::from_utf8(output.stdout).unwrap();
     let mut client = relay.connect();
@@ -216,13 +242,17 @@ fn ten_thousand_positions_of_a_large_map_are_those_of_an_independent_library() {
     for row in rows.lines() {
         let cells: Vec<&str> = row.split('\t').collect();
         let query = format!("project=large&release=large&url=/app.js&line={}&column={}", cells[0], cells[1]);
-        let answer = client.send(&Request::get(&format!("/api/source-maps/verify?{query}"))).expect(200).json();
-        let text = |name: &str| answer["original"][name].as_str().unwrap_or("-").to_owned();
-        let number = |name: &str| answer["original"][name].as_u64().unwrap_or(0).to_string();
-        assert_eq!([text("file"), number("line"), number("column"), text("name")][..], cells[2..], "{row}: {answer}");
+        let response = client.send(&Request::get(&format!("/api/source-maps/verify?{query}"))).expect(200).json();
+        let string = |name: &str| response["original"][name].as_str().unwrap_or("-").to_owned();
+        let number = |name: &str| response["original"][name].as_u64().unwrap_or(0).to_string();
+        assert_eq!(
+            [string("file"), number("line"), number("column"), string("name")][..],
+            cells[2..],
+            "{row}: {response}"
+        );
         mapped += usize::from(cells[2] != "-");
         named += usize::from(cells[5] != "-");
     }
     assert!(rows.lines().count() == 10_000 && mapped > 9_000 && named > 500, "{mapped} mapped, {named} named");
-    eprintln!("10000 positions of a map of {map_bytes} bytes: {mapped} mapped, {named} with a name, all equal");
+    eprintln!("10000 positions in a map of {map_bytes} bytes: {mapped} mapped, {named} with a name, all as expected");
 }

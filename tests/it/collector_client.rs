@@ -1,4 +1,4 @@
-//! The published Python client in a real application against the real collector: what it has sent is what is answered.
+//! The published Python client in a FastAPI application: queries of the metrics collector return what the client sent.
 
 use std::collections::BTreeMap;
 
@@ -8,35 +8,35 @@ use crate::collector::{assert_close, wait_for_rollup};
 use crate::harness::{Request, Service, Setup};
 use crate::python::Application;
 
-/// That the collector answers, for each of an application's questions, its buckets and no others.
-fn check(collector: &Service, sent: &[Value]) {
-    let mut questions: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+/// Asserts that each query of the application's summary returns exactly the expected buckets.
+fn assert_buckets(collector: &Service, sent: &[Value]) {
+    let mut queries: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for row in sent {
-        questions.entry(row["query"].as_str().unwrap()).or_default().push(row);
+        queries.entry(row["query"].as_str().unwrap()).or_default().push(row);
     }
-    for (query, rows) in questions {
+    for (query, rows) in queries {
         let body = collector.get(&format!("/api/metrics?{query}&period=24h&project=shop")).expect(200).json();
         let data = body["data"].as_array().unwrap();
         assert_eq!(data.len(), rows.len(), "{query}");
-        for (found, row) in data.iter().zip(rows) {
+        for (bucket, row) in data.iter().zip(rows) {
             for field in ["bucket", "count", "min", "max"] {
-                assert_eq!(found[field], row[field], "{field} of {query}");
+                assert_eq!(bucket[field], row[field], "{field} of {query}");
             }
-            let (sum, expected) = (found["sum"].as_f64().unwrap(), row["sum"].as_f64().unwrap());
-            assert!((sum - expected).abs() <= expected.abs() * 1e-9, "{sum} for {expected}: {query}");
-            assert_eq!(found["last"], row["last"], "last of {query} at {}", row["bucket"]);
+            let (sum, expected) = (bucket["sum"].as_f64().unwrap(), row["sum"].as_f64().unwrap());
+            assert!((sum - expected).abs() <= expected.abs() * 1e-9, "sum {sum} instead of {expected}: {query}");
+            assert_eq!(bucket["last"], row["last"], "last of {query} at {}", row["bucket"]);
             for (index, field) in ["p50", "p95", "p99"].into_iter().enumerate() {
                 match row["percentiles"][index].as_f64() {
-                    Some(exact) => assert_close(&found[field], exact),
-                    None => assert_eq!(found[field], Value::Null, "{field} of {query}"),
+                    Some(exact) => assert_close(&bucket[field], exact),
+                    None => assert_eq!(bucket[field], Value::Null, "{field} of {query}"),
                 }
             }
         }
     }
 }
 
-/// How many points a metric has, by a label.
-fn counts(collector: &Service, name: &str, label: &str) -> Value {
+/// Returns the number of points of a metric for each value of a label.
+fn counts_by_label(collector: &Service, name: &str, label: &str) -> Value {
     let body = collector.get(&format!("/api/metrics?name={name}&period=1h&group_by={label}")).expect(200).json();
     let count = |group: &Value| -> u64 {
         group["data"].as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum()
@@ -46,7 +46,7 @@ fn counts(collector: &Service, name: &str, label: &str) -> Value {
 }
 
 #[test]
-fn what_an_application_measures_is_answered_by_the_minute_and_by_the_hour() {
+fn minute_and_hour_queries_return_what_an_application_measured() {
     let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
     let Some(application) = Application::start("measuring_app.py", &collector) else { return };
     for item in 1..=30 {
@@ -62,13 +62,13 @@ fn what_an_application_measures_is_answered_by_the_minute_and_by_the_hour() {
     let sent = sent.as_array().unwrap();
     assert!(sent.len() > 1_000, "{} buckets", sent.len());
     for name in ["http_requests_total", "http_request_duration_seconds"] {
-        let by = |label| counts(&collector, name, label);
+        let by = |label| counts_by_label(&collector, name, label);
         assert_eq!(by("endpoint"), json!({ "/items/{item}": 30, "/nowhere": 7, "/broken": 5 }), "{name}");
         assert_eq!(by("status"), json!({ "200": 30, "404": 7, "500": 5 }), "{name}");
         assert_eq!(by("method"), json!({ "GET": 37, "POST": 5 }), "{name}");
         assert!(sent.iter().any(|row| row["query"].as_str().unwrap().contains(name)), "{name}");
     }
-    let listed = collector.get("/api/metrics/names?project=shop").expect(200).json();
+    let names = collector.get("/api/metrics/names?project=shop").expect(200).json();
     let expected = [
         json!({ "name": "http_request_duration_seconds", "type": "histogram" }),
         json!({ "name": "http_requests_total", "type": "counter" }),
@@ -76,8 +76,8 @@ fn what_an_application_measures_is_answered_by_the_minute_and_by_the_hour() {
         json!({ "name": "orders_total", "type": "counter" }),
         json!({ "name": "queue_depth", "type": "gauge" }),
     ];
-    assert_eq!(listed, json!({ "metrics": expected }));
-    check(&collector, sent);
+    assert_eq!(names, json!({ "metrics": expected }));
+    assert_buckets(&collector, sent);
     wait_for_rollup(&collector.data_dir);
-    check(&collector, sent);
+    assert_buckets(&collector, sent);
 }

@@ -1,4 +1,5 @@
-//! Why percentiles come from merged distributions: those of an hour are nothing that can be made of its minutes'.
+//! Percentiles of an hour come from merged distributions, because they cannot be computed from the percentiles of its
+//! minutes.
 
 use std::time::Duration;
 
@@ -11,18 +12,18 @@ use crate::harness::{Service, Setup};
 const HOUR_MS: i64 = 3_600_000;
 const SLOW_MINUTE: i64 = 37;
 
-/// The buckets of a query that lie in an hour.
-fn buckets(collector: &Service, hour_ms: i64, resolution: &str) -> Vec<Value> {
+/// Queries the buckets at a resolution and returns those in the hour that starts at `hour_ms`.
+fn buckets_of_hour(collector: &Service, hour_ms: i64, resolution: &str) -> Vec<Value> {
     let body = collector.get(&format!("/api/metrics?name=ms&period=4h&resolution={resolution}")).expect(200).json();
-    let in_it = |bucket: &&Value| {
+    let in_hour = |bucket: &&Value| {
         let at = Timestamp::parse(bucket["bucket"].as_str().unwrap()).unwrap();
         (hour_ms..hour_ms + HOUR_MS).contains(&at.ms())
     };
-    body["data"].as_array().unwrap().iter().filter(in_it).cloned().collect()
+    body["data"].as_array().unwrap().iter().filter(in_hour).cloned().collect()
 }
 
 #[test]
-fn an_hour_of_59_quiet_minutes_and_a_slow_one_is_slow() {
+fn hour_with_one_slow_minute_has_the_exact_percentile_not_the_average_of_minutes() {
     let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
     let hour_ms = Timestamp::now().minus(Duration::from_secs(2 * 3_600)).hour() * HOUR_MS;
     let mut values = Vec::new();
@@ -30,14 +31,14 @@ fn an_hour_of_59_quiet_minutes_and_a_slow_one_is_slow() {
     for minute in 0..60 {
         let (count, typical_ms) = if minute == SLOW_MINUTE { (2_000, 1_000.0) } else { (100, 10.0) };
         for step in 0..count {
-            // From 0.8 to 1.2 of it, in no order.
+            // Values are spread from 0.8 to 1.2 times the typical one, and unordered.
             let value = typical_ms * (0.8 + 0.4 * f64::from(step * 37 % count) / f64::from(count));
             let at = Timestamp::from_ms(hour_ms + minute * 60_000 + i64::from(step % 60) * 1_000);
             values.push(value);
             points.push(json!({ "name": "ms", "type": "histogram", "value": value, "timestamp": at.to_string() }));
         }
     }
-    // The hour comes together from several rollups, and from what is in none yet.
+    // The hour is merged from two rollups, and first from one rollup and raw points.
     let (first, rest) = points.split_at(points.len() / 2);
     send_points(&collector, first);
     wait_for_rollup(&collector.data_dir);
@@ -46,21 +47,24 @@ fn an_hour_of_59_quiet_minutes_and_a_slow_one_is_slow() {
         if rolled_up {
             wait_for_rollup(&collector.data_dir);
         }
-        let hours = buckets(&collector, hour_ms, "hour");
+        let hours = buckets_of_hour(&collector, hour_ms, "hour");
         let [hour] = &hours[..] else { panic!("{hours:?}") };
         assert_eq!(hour["count"], values.len());
         for (field, q) in [("p50", 0.50), ("p95", 0.95), ("p99", 0.99)] {
             assert_close(&hour[field], nearest_rank(&values, q));
         }
-        let minutes = buckets(&collector, hour_ms, "minute");
+        let minutes = buckets_of_hour(&collector, hour_ms, "minute");
         assert_eq!(minutes.len(), 60);
         let averaged = minutes.iter().map(|minute| minute["p95"].as_f64().unwrap()).sum::<f64>() / 60.0;
-        let (found, exact) = (hour["p95"].as_f64().unwrap(), nearest_rank(&values, 0.95));
-        assert!(exact > 900.0 && exact / averaged > 20.0, "the average of the minutes is {averaged} for {exact}");
+        let (estimate, exact) = (hour["p95"].as_f64().unwrap(), nearest_rank(&values, 0.95));
+        assert!(
+            exact > 900.0 && exact / averaged > 20.0,
+            "the average of the minutes is {averaged}, the exact value {exact}"
+        );
         eprintln!(
-            "p95 of the hour: {found:.1} ms for {exact:.1} ms, {:.2} % off ({:.2} % allowed); the average of its \
-             minutes' p95s: {averaged:.1} ms, {:.0} times too low",
-            (found / exact - 1.0).abs() * 100.0,
+            "p95 of the hour: {estimate:.1} ms, exact {exact:.1} ms, error {:.2} % (maximum {:.2} %); the average of the \
+             p95 of its minutes: {averaged:.1} ms, {:.0} times too low",
+            (estimate / exact - 1.0).abs() * 100.0,
             RELATIVE_ERROR_MAX * 100.0,
             exact / averaged
         );

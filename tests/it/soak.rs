@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::browser::{chromium, node};
+use crate::browser::{chromium_or_skip, node};
 use crate::docker_log::ContainerLog;
 use crate::figures::{Figures, round_to};
 use crate::harness::{API_KEY, Client, PUBLIC_KEY, Request, Setup, TempDir, report_at, root_or_skip, skip, wait_until};
@@ -442,7 +442,7 @@ fn nothing_grows_or_complains_under_mixed_load_in_thirty_megabytes_each() {
         return;
     }
     let Some(cgroups) = MemoryCgroup::for_all_services() else { return skip("no memory cgroup can be made") };
-    let (Some(chromium), Some(mut visitor)) = (chromium(), node("soak.mjs")) else { return };
+    let (Some(chromium), Some(mut visitor)) = (chromium_or_skip(), node("soak.mjs")) else { return };
     let mut visitor = User::start({
         visitor.arg(chromium);
         visitor

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::backup_script::{said, script};
+use crate::backup_script::{deploy_script, output_text};
 use crate::harness::{
     API_KEY, Client, PUBLIC_KEY, Request, Response, TempDir, binary, report_at, send_signal, skip, wait_until,
 };
@@ -114,12 +114,12 @@ impl Site {
         let [errors, logs, metrics, relay] = [0, 1, 2, 3].map(|at| urls[at].as_str());
         let env = [("START", start), ("STOP", &self.stop_command()), ("ERRORS_URL", errors), ("LOGS_URL", logs)];
         let env = [&env[..], &[("METRICS_URL", metrics), ("RELAY_URL", relay)]].concat();
-        script("upgrade.sh", &[&known[..], more].concat(), &env)
+        deploy_script("upgrade.sh", &[&known[..], more].concat(), &env)
     }
 
     fn upgrade(&self, more: &[&str], start: &str) -> Output {
         let output = self.upgrade_command(more, start).output().unwrap();
-        eprintln!("{}", said(&output));
+        eprintln!("{}", output_text(&output));
         output
     }
 
@@ -127,9 +127,9 @@ impl Site {
     #[track_caller]
     fn upgrades(&self, more: &[&str], code: i32, says: &[&str]) {
         let output = self.upgrade(more, &self.start_command());
-        assert_eq!(output.status.code(), Some(code), "{}{}", said(&output), self.logs());
+        assert_eq!(output.status.code(), Some(code), "{}{}", output_text(&output), self.logs());
         for line in says {
-            assert!(said(&output).contains(line), "{line:?} in {}", said(&output));
+            assert!(output_text(&output).contains(line), "{line:?} in {}", output_text(&output));
         }
     }
 
@@ -395,10 +395,14 @@ fn an_older_program_that_cannot_read_what_the_newer_left_gets_the_backup() {
     site.replace("error-tracker", "exit 1");
     let output = site.upgrade(&["error-tracker"], "exit 1");
     assert_eq!(output.status.code(), Some(3));
-    assert!(said(&output).contains("error-tracker      DOWN: it does not start"), "{}", said(&output));
+    assert!(output_text(&output).contains("error-tracker      DOWN: it does not start"), "{}", output_text(&output));
     let output = site.upgrade(&["error-tracker"], "exit 1");
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("error-tracker is not well before the upgrade: "), "{}", said(&output));
+    assert!(
+        output_text(&output).contains("error-tracker is not well before the upgrade: "),
+        "{}",
+        output_text(&output)
+    );
 }
 
 #[test]
@@ -434,7 +438,7 @@ fn whoever_interrupts_an_upgrade_leaves_no_service_half_done() {
     send_signal(upgrade.id(), "TERM");
     assert!(wait_until(|| upgrade.try_wait().unwrap()).is_some(), "it comes to an end");
     let output = upgrade.wait_with_output().unwrap();
-    let text = said(&output);
+    let text = output_text(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     for line in [
         "error-tracker      upgraded, unavailable for 1.",
