@@ -1,5 +1,5 @@
-//! Whatever goes wrong, what was acknowledged is there, once; `/health` said how it was meanwhile, and nothing needed a
-//! hand. All four services are under load in 30 MB each.
+//! Fault injection: all four services run under load with 30 MB of memory each. After every fault, they recover without
+//! intervention, each acknowledged item is stored exactly once, and `/health` has reported the outage.
 
 mod faults;
 mod load;
@@ -15,68 +15,110 @@ use crate::harness::{Setup, TempDir, root_or_skip, skip};
 use crate::peers;
 use crate::rng::Rng;
 use crate::stack::{ConfigureService, MemoryCgroup, RELAY, SERVICES, Stack, VIEWER};
-use faults::Disk;
+use faults::LoopDisk;
 use load::{Kind, Load};
-use watch::Watch;
+use watch::HealthMonitor;
 
-/// Between two of a kind, so that each finds the services at work.
+/// Pause between two injections of a fault, so that each meets services under load.
 const PAUSE: Duration = Duration::from_millis(700);
-/// How long what was acknowledged may be on its way: through the relay's outbox, or out of a log.
-const ARRIVAL: Duration = Duration::from_secs(60);
+/// Deadline for acknowledged items to be stored: they may have to pass the relay's outbox or be read from a log.
+const STORAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Something that goes wrong.
+/// Fault to inject while the services run under load.
 struct Fault {
     name: &'static str,
-    /// How often.
-    times: u32,
-    inject: fn(&mut Run),
-    /// Settings of all four.
+    /// Number of injections.
+    injections: u32,
+    inject: fn(&mut FaultRun),
+    /// Additional settings of all four services.
     settings: &'static [(&'static str, &'static str)],
-    /// Whether the services have a clock that can be set.
-    clock: bool,
+    /// Whether the services run with a clock that the test can change.
+    adjustable_clock: bool,
 }
 
 const FAULTS: [Fault; 9] = [
-    Fault { name: "one of four killed (kill -9)", times: 16, inject: faults::killed, settings: &[], clock: false },
-    Fault { name: "all four killed at once", times: 4, inject: faults::all_killed, settings: &[], clock: false },
-    Fault { name: "disk full and back", times: 3, inject: faults::disk_full, settings: &[], clock: false },
-    Fault { name: "every flush fails (EIO)", times: 2, inject: faults::flush_fails, settings: &[], clock: false },
     Fault {
-        name: "file system gives up, then reboot",
-        times: 2,
-        inject: faults::read_only,
-        // What was not flushed is gone: NORMAL promises no more.
+        name: "SIGKILL, one of the four services",
+        injections: 16,
+        inject: faults::kill_one,
+        settings: &[],
+        adjustable_clock: false,
+    },
+    Fault {
+        name: "SIGKILL, all four services at once",
+        injections: 4,
+        inject: faults::kill_all,
+        settings: &[],
+        adjustable_clock: false,
+    },
+    Fault {
+        name: "disk full, then space freed",
+        injections: 3,
+        inject: faults::fill_disk,
+        settings: &[],
+        adjustable_clock: false,
+    },
+    Fault {
+        name: "every fsync fails (EIO)",
+        injections: 2,
+        inject: faults::fail_flushes,
+        settings: &[],
+        adjustable_clock: false,
+    },
+    Fault {
+        name: "file system aborted, then reboot",
+        injections: 2,
+        inject: faults::abort_file_system,
+        // With NORMAL, commits that were not flushed may be lost here.
         settings: &[("SYNCHRONOUS", "FULL")],
-        clock: false,
+        adjustable_clock: false,
     },
-    Fault { name: "upstream gone and back", times: 2, inject: faults::upstream_gone, settings: &[], clock: false },
-    Fault { name: "log folder gone and back", times: 2, inject: faults::logs_gone, settings: &[], clock: false },
     Fault {
-        name: "clock +2 h, -2 h, right",
-        times: 2,
-        inject: faults::clock_set,
-        settings: &[("RETENTION_RAW", "168")],
-        clock: true,
+        name: "upstreams stopped and restarted",
+        injections: 2,
+        inject: faults::stop_upstreams,
+        settings: &[],
+        adjustable_clock: false,
     },
-    Fault { name: "largest of everything at once", times: 1, inject: faults::pressed, settings: &[], clock: false },
+    Fault {
+        name: "log folder removed and restored",
+        injections: 2,
+        inject: faults::remove_log_folder,
+        settings: &[],
+        adjustable_clock: false,
+    },
+    Fault {
+        name: "clock set to +2 h, -2 h, correct",
+        injections: 2,
+        inject: faults::change_clock,
+        settings: &[("RETENTION_RAW", "168")],
+        adjustable_clock: true,
+    },
+    Fault {
+        name: "largest requests of every kind at once",
+        injections: 1,
+        inject: faults::send_largest_requests,
+        settings: &[],
+        adjustable_clock: false,
+    },
 ];
 
-/// All that one fault is tried with.
-struct Run {
+/// Services and environment for the test of one fault.
+struct FaultRun {
     stack: Arc<Stack>,
-    disk: Disk,
-    /// Where the services' clock is set.
+    disk: LoopDisk,
+    /// Folder of the file with the offset of the services' clock.
     clock: Arc<TempDir>,
     rng: Rng,
 }
 
-impl Run {
+impl FaultRun {
     fn new(fault: &Fault) -> Self {
-        let (disk, clock) = (Disk::new(), Arc::new(TempDir::new()));
+        let (disk, clock) = (LoopDisk::new(), Arc::new(TempDir::new()));
         faults::set_clock(clock.path(), "+0");
         let (settings, offset) = (fault.settings, clock.path().join("offset"));
-        let library = fault.clock.then(|| peers::find_library("faketime/libfaketimeMT.so.1")).flatten();
-        let change: ConfigureService = Box::new(move |service: usize, setup: Setup| {
+        let library = fault.adjustable_clock.then(|| peers::find_library("faketime/libfaketimeMT.so.1")).flatten();
+        let configure: ConfigureService = Box::new(move |service: usize, setup: Setup| {
             let setup = match service {
                 VIEWER => setup.env("MAX_ENTRIES", 1_000_000).env("TAIL_BUFFER", 1_000_000_000),
                 RELAY => setup.env("OUTBOX_MAX_MB", 32),
@@ -94,133 +136,142 @@ impl Run {
         });
         let cgroups = MemoryCgroup::for_all_services();
         if cgroups.is_none() {
-            skip("no memory cgroup can be made: the services have no bound here");
+            skip("memory cgroups cannot be created; the services run without a memory limit");
         }
-        let stack = Arc::new(Stack::start(&disk.folder, cgroups, change));
+        let stack = Arc::new(Stack::start(&disk.folder, cgroups, configure));
         Self { stack, disk, clock, rng: Rng(u64::from(std::process::id())) }
     }
 
-    /// Waits until a service says that it is not well, and why.
+    /// Waits until `/health` of a service responds with 503 and `reason`.
     #[track_caller]
-    fn says_unwell(&self, service: usize, why: &str) {
+    fn wait_for_unhealthy(&self, service: usize, reason: &str) {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let said = self.stack.health(service);
-            if said.as_ref().is_some_and(|(status, body)| *status == 503 && body["reason"] == why) {
+            let health = self.stack.health(service);
+            if health.as_ref().is_some_and(|(status, body)| *status == 503 && body["reason"] == reason) {
                 return;
             }
             let name = SERVICES[service];
-            assert!(Instant::now() < deadline, "{name} should say {why:?}: {said:?}\n{:#?}", self.stack.log(service));
+            assert!(
+                Instant::now() < deadline,
+                "{name} should report {reason:?}: {health:?}\n{:#?}",
+                self.stack.log(service)
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Waits until nothing is on its way any more, and tells how often each acknowledged item is stored: so many were
-    /// acknowledged, found, not found, and found more than once.
-    fn verdict(&self, load: &Load) -> [usize; 4] {
-        let deadline = Instant::now() + ARRIVAL;
-        let mut all = [0; 4];
+    /// Waits until all acknowledged items are stored or the timeout expires. Returns the numbers of acknowledged, stored,
+    /// lost and duplicated items.
+    fn count_items(&self, load: &Load) -> [usize; 4] {
+        let deadline = Instant::now() + STORAGE_TIMEOUT;
+        let mut totals = [0; 4];
         for kind in Kind::ALL {
             let acknowledged = load.ledger.acknowledged(kind);
             assert!(!acknowledged.is_empty(), "no {kind:?} was acknowledged");
             let (mut stored, mut lost);
             loop {
-                stored = kind.stored(&self.stack);
+                stored = kind.stored_counts(&self.stack);
                 lost = acknowledged.iter().filter(|number| !stored.contains_key(number)).count();
                 if lost == 0 || Instant::now() > deadline {
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(100));
             }
-            let doubled = stored.values().filter(|times| **times > 1).count();
-            if lost + doubled > 0 {
-                let missing: Vec<_> =
+            let duplicated = stored.values().filter(|times| **times > 1).count();
+            if lost + duplicated > 0 {
+                let lost_examples: Vec<_> =
                     acknowledged.iter().filter(|number| !stored.contains_key(number)).take(5).collect();
-                let double: Vec<_> = stored.iter().filter(|(_, times)| **times > 1).take(5).collect();
-                eprintln!("{kind:?}: {lost} lost, such as {missing:?}; {doubled} doubled, such as {double:?}");
+                let duplicate_examples: Vec<_> = stored.iter().filter(|(_, times)| **times > 1).take(5).collect();
+                eprintln!(
+                    "{kind:?}: {lost} lost, for example {lost_examples:?}; {duplicated} duplicated, for example \
+                     {duplicate_examples:?}"
+                );
                 eprintln!("{:#?}", self.stack.log(kind.service()));
             }
-            let counts = [acknowledged.len(), acknowledged.len() - lost, lost, doubled];
-            all = std::array::from_fn(|at| all[at] + counts[at]);
+            let counts = [acknowledged.len(), acknowledged.len() - lost, lost, duplicated];
+            totals = std::array::from_fn(|index| totals[index] + counts[index]);
         }
-        all
+        totals
     }
 }
 
-/// Tries one fault; answers its row of the table, and what was wrong.
-fn try_out(fault: &Fault) -> (Vec<Value>, Vec<String>) {
-    let mut run = Run::new(fault);
-    let (mut load, mut watch) = (Load::start(&run.stack), Watch::start(&run.stack));
-    for _ in 0..fault.times {
+/// Injects one fault under load. Returns its row of the table, and descriptions of what went wrong.
+fn test_fault(fault: &Fault) -> (Vec<Value>, Vec<String>) {
+    let mut run = FaultRun::new(fault);
+    let (mut load, mut monitor) = (Load::start(&run.stack), HealthMonitor::start(&run.stack));
+    for _ in 0..fault.injections {
         std::thread::sleep(PAUSE);
         (fault.inject)(&mut run);
         run.stack.wait_until_healthy();
     }
     std::thread::sleep(PAUSE);
     load.stop();
-    let [acknowledged, found, lost, doubled] = run.verdict(&load);
-    watch.stop();
-    let mut wrong = Vec::new();
-    let mut complain = |wrongly: bool, what: String| {
-        if wrongly {
-            wrong.push(format!("{}: {what}", fault.name));
+    let [acknowledged, stored, lost, duplicated] = run.count_items(&load);
+    monitor.stop();
+    let mut failures = Vec::new();
+    let mut fail_if = |failed: bool, description: String| {
+        if failed {
+            failures.push(format!("{}: {description}", fault.name));
         }
     };
-    complain(lost > 0, format!("{lost} of {acknowledged} are lost"));
-    complain(doubled > 0, format!("{doubled} are doubled"));
+    fail_if(lost > 0, format!("{lost} of {acknowledged} acknowledged items are lost"));
+    fail_if(duplicated > 0, format!("{duplicated} items are duplicated"));
     for (service, name) in SERVICES.iter().enumerate() {
-        if let Some(unsaid) = watch.unsaid(service, &load.ledger.tries(service)) {
-            complain(true, format!("{name} refused everything for {unsaid:.1?} and said that it was well"));
+        if let Some(outage) = monitor.unreported_outage(service, &load.ledger.attempts(service)) {
+            fail_if(true, format!("{name} rejected every request for {outage:.1?} while /health returned 200"));
         }
     }
-    let killed = run.stack.oom_kills();
-    complain(killed > 0, format!("{killed} killed for want of memory"));
-    let away = (0..SERVICES.len()).map(|service| watch.away(service)).fold(0.0, f64::max) / f64::from(fault.times);
-    let unwell: usize = (0..SERVICES.len()).map(|service| watch.said_unwell(service)).sum();
+    let oom_kills = run.stack.oom_kills();
+    fail_if(oom_kills > 0, format!("the OOM killer ended {oom_kills} services"));
+    let downtime_s = (0..SERVICES.len()).map(|service| monitor.downtime_s(service)).fold(0.0, f64::max);
+    let unhealthy_responses: usize = (0..SERVICES.len()).map(|service| monitor.unhealthy_responses(service)).sum();
     let row = vec![
         json!(fault.name),
-        json!(fault.times),
+        json!(fault.injections),
         json!(acknowledged),
-        json!(found),
+        json!(stored),
         json!(lost),
-        json!(doubled),
-        round_to(away, 2),
-        json!(unwell),
+        json!(duplicated),
+        round_to(downtime_s / f64::from(fault.injections), 2),
+        json!(unhealthy_responses),
     ];
-    (row, wrong)
+    (row, failures)
 }
 
 #[test]
-fn what_is_acknowledged_is_there_once_whatever_goes_wrong() {
-    if !root_or_skip("mounting file systems") || peers::find_program("strace").is_none() {
+fn acknowledged_items_are_stored_exactly_once_after_every_fault() {
+    if !root_or_skip("mounting a file system for fault injection") || peers::find_program("strace").is_none() {
         return;
     }
     if peers::find_library("faketime/libfaketimeMT.so.1").is_none() {
         return;
     }
     let only = std::env::var("MONLIGHT_CHAOS").unwrap_or_default();
-    let (mut rows, mut wrong) = (Vec::new(), Vec::new());
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for fault in FAULTS.iter().filter(|fault| fault.name.contains(&only)) {
-        let (row, complaints) = try_out(fault);
+        let (row, new_failures) = test_fault(fault);
         eprintln!("chaos: {row:?}");
         rows.push(row);
-        wrong.extend(complaints);
+        failures.extend(new_failures);
     }
-    let mut figures = Figures::new("chaos", "Through faults", "make chaos", 55);
+    let mut figures = Figures::new("chaos", "Fault injection", "make chaos", 55);
     figures.notes.push(
-        "All four services in memory cgroups of 30 MB on an ext4 of their own, under load of reports, points, pages' \
-         reports and points through the relay, and log lines; whoever posts tries again with the same key until it is \
-         acknowledged. Seconds away: for the service that was away longest, from the first /health that was not 200 to \
-         the next that was, for each injection."
+        "All four services run in memory cgroups of 30 MB, with their databases on a separate ext4 file system, under a \
+         load of error reports, metric points, browser reports and browser points through the relay, and log lines. \
+         Clients repeat each request with the same idempotency key until it is acknowledged. Downtime is that of the \
+         service that was down longest, from the first response of /health other than 200 to the next 200, per \
+         injection."
             .to_owned(),
     );
-    let sum = |at: usize| rows.iter().map(|row| row[at].as_u64().unwrap()).sum::<u64>();
+    let sum = |column: usize| rows.iter().map(|row| row[column].as_u64().unwrap()).sum::<u64>();
     figures.add_summary(
-        "Through faults under load",
-        format!("{} acknowledged, {} lost, {} doubled, {} faults", sum(2), sum(4), sum(5), sum(1)),
+        "Fault injection under load",
+        format!("{} items acknowledged, {} lost, {} duplicated, {} injections", sum(2), sum(4), sum(5), sum(1)),
     );
-    let columns = ["fault", "times", "acknowledged", "found", "lost", "doubled", "s away, each", "/health 503"];
+    let columns =
+        ["fault", "injections", "acknowledged", "stored", "lost", "duplicated", "downtime s", "/health 503 responses"];
     figures.add_table("Faults under load", &columns, &rows);
     figures.save();
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(failures.is_empty(), "{failures:#?}");
 }

@@ -1,4 +1,4 @@
-//! The images and docker-compose.yml on a real Docker engine: the quick start as it is written, and what it costs.
+//! Images and docker-compose.yml with a real Docker engine: the documented quick start, memory limits, and upgrades.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,57 +15,58 @@ const SERVICES: [&str; 4] = ["error-tracker", "log-viewer", "metrics-collector",
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const IMAGE_BYTES_MAX: u64 = 10_000_000;
 const MEMORY_KIB_MAX: u64 = 30 * 1_024;
-const UP_WITHIN: Duration = Duration::from_secs(20);
-const DOWN_WITHIN: Duration = Duration::from_secs(5);
-/// How long the requests of one minute are spread over; `MONLIGHT_LOAD_S=60` for as they are meant.
+const UP_TIMEOUT: Duration = Duration::from_secs(20);
+const DOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Duration of the load, which consists of the requests that are allowed per minute. `MONLIGHT_LOAD_S=60` sends them at
+/// their real rate.
 const LOAD_SECONDS: u64 = 10;
-/// An address on the services' network that pages come from.
-const PAGES: &str = "172.30.250.77";
-/// What goes with each request of curl's.
+/// Source address of browser requests, on the network of the services.
+const BROWSER_ADDRESS: &str = "172.30.250.77";
+/// Options of each request in a curl configuration file.
 const CURL_OPTIONS: &str = "silent\ngloboff\noutput = /dev/null\nwrite-out = \"%{http_code}\\n\"\n";
-/// What each service takes of one address in a minute.
-const RATES: [(&str, u64); 4] =
+/// Requests per minute that each service accepts from one address by default.
+const RATE_LIMITS: [(&str, u64); 4] =
     [("error-tracker", 100), ("log-viewer", 60), ("metrics-collector", 200), ("browser-relay", 300)];
 
-/// A checkout in which nothing has been built, as `git clone` leaves it, and the engine that it is started on.
+/// Checkout without build results, as `git clone` creates it, and the Docker daemon that runs its services.
 struct Installation {
     docker: DockerDaemon,
-    folder: PathBuf,
+    checkout: PathBuf,
 }
 
 impl Installation {
-    /// Runs a shell command in the checkout, on the engine's machine.
+    /// Runs a shell script in the checkout, in the namespaces of the Docker daemon.
     fn run(&self, script: &str) -> Output {
-        self.docker.shell(&self.folder, script).output().unwrap()
+        self.docker.shell(&self.checkout, script).output().unwrap()
     }
 
-    /// The same; answers what it printed.
+    /// Runs a shell script in the checkout, asserts that it succeeds, and returns its stdout.
     #[track_caller]
-    fn says(&self, script: &str) -> String {
+    fn stdout(&self, script: &str) -> String {
         let output = self.run(script);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{script}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        text
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{script}: {stdout}{}", String::from_utf8_lossy(&output.stderr));
+        stdout
     }
 
-    /// What stands under a name in deploy/secrets.env.
+    /// Returns the value of a name in deploy/secrets.env.
     #[track_caller]
     fn secret(&self, name: &str) -> String {
-        let text = std::fs::read_to_string(self.folder.join("deploy/secrets.env")).unwrap();
+        let text = std::fs::read_to_string(self.checkout.join("deploy/secrets.env")).unwrap();
         text.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap().to_owned()
     }
 
-    /// The container of a service.
+    /// Returns the ID of the container of a service.
     #[track_caller]
-    fn container(&self, service: &str) -> String {
+    fn container_id(&self, service: &str) -> String {
         let label = format!("label=com.docker.compose.service={service}");
         self.docker.cli_stdout(&["ps", "--quiet", "--filter", &label])
     }
 
-    /// What the engine knows of it.
+    /// Runs `docker inspect` on the container of a service and returns the formatted output.
     #[track_caller]
     fn inspect(&self, service: &str, format: &str) -> String {
-        self.docker.cli_stdout(&["inspect", "--format", format, &self.container(service)])
+        self.docker.cli_stdout(&["inspect", "--format", format, &self.container_id(service)])
     }
 
     #[track_caller]
@@ -73,28 +74,28 @@ impl Installation {
         serde_json::from_str(&self.inspect(service, "{{json .State}}")).unwrap()
     }
 
-    /// The most memory that a service has had, in KiB.
+    /// Returns the peak resident memory of a service in KiB.
     #[track_caller]
     fn peak_kib(&self, service: &str) -> u64 {
         let pid = &self.state(service)["Pid"];
-        let status = self.says(&format!("cat /proc/{pid}/status"));
+        let status = self.stdout(&format!("cat /proc/{pid}/status"));
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     #[track_caller]
-    fn is_small(&self, when: &str) {
+    fn assert_memory_below_limit(&self, when: &str) {
         let peaks = SERVICES.map(|service| (service, self.peak_kib(service)));
         eprintln!("VmHWM in KiB {when}: {peaks:?}");
         for (service, kib) in peaks {
-            assert!(kib < MEMORY_KIB_MAX, "{service} had {kib} KiB {when}");
+            assert!(kib < MEMORY_KIB_MAX, "{service} used {kib} KiB {when}; the limit is {MEMORY_KIB_MAX} KiB");
         }
     }
 
     #[track_caller]
-    fn smoke(&self, arguments: &str) -> Smoke {
-        let begun = Instant::now();
-        let smoke = Smoke::of(&self.run(&format!("deploy/smoke-test.sh {arguments}")), begun.elapsed());
+    fn run_smoke_test(&self, arguments: &str) -> Smoke {
+        let start = Instant::now();
+        let smoke = Smoke::of(&self.run(&format!("deploy/smoke-test.sh {arguments}")), start.elapsed());
         smoke.is_green();
         smoke
     }
@@ -111,27 +112,27 @@ impl Installation {
 
 /// Copies files and folders of this checkout into a folder.
 #[track_caller]
-fn copy(names: &[&str], folder: &Path) {
+fn copy_from_repository(names: &[&str], folder: &Path) {
     assert!(Command::new("cp").arg("-r").args(names).arg(folder).current_dir(ROOT).status().unwrap().success());
 }
 
-/// What makes the images out of the binaries that are there, with the checkout as it is put into them.
+/// Builds the images from the existing binaries with deploy/images.sh and checks their configuration.
 #[track_caller]
 fn build_images(docker: &DockerDaemon) {
     let source = docker.dir.path().join("source");
     std::fs::create_dir(&source).unwrap();
-    copy(&["Dockerfile", ".dockerignore", "Cargo.toml", "deploy"], &source);
+    copy_from_repository(&["Dockerfile", ".dockerignore", "Cargo.toml", "deploy"], &source);
     for service in SERVICES {
         std::fs::copy(binary(service), source.join(service)).unwrap();
     }
     let output = docker.shell(&source, "BINARIES=here deploy/images.sh").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    eprintln!("{said}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    eprintln!("{stdout}");
     for service in SERVICES {
         let image = format!("monlight/{service}");
         let bytes: u64 = docker.cli_stdout(&["image", "inspect", "--format", "{{.Size}}", &image]).parse().unwrap();
-        assert!(bytes < IMAGE_BYTES_MAX, "{image} has {bytes} bytes");
+        assert!(bytes < IMAGE_BYTES_MAX, "{image} has {bytes} bytes; the limit is {IMAGE_BYTES_MAX}");
         let config = docker.cli_stdout(&["image", "inspect", "--format", "{{json .Config}}", &image]);
         let config: Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["Entrypoint"], json!([format!("/app/{service}")]));
@@ -142,151 +143,160 @@ fn build_images(docker: &DockerDaemon) {
     }
 }
 
-/// The commands of the quick start in the documentation, without the first, which fetches what is here.
-fn quick_start() -> (String, String) {
+/// Returns the commands of the documented quick start that copy the secrets and start the services, without the first,
+/// which clones the repository.
+fn quick_start_commands() -> (String, String) {
     let text = std::fs::read_to_string(Path::new(ROOT).join("docs/deployment.md")).unwrap();
     let block = text.split("```bash\n").nth(1).unwrap().split("```").next().unwrap();
     let lines: Vec<&str> = block.lines().collect();
-    let [clone, copy, comment, up] = lines[..] else { panic!("the quick start has four lines: {block}") };
+    let [clone, copy, comment, up] = lines[..] else { panic!("the quick start does not have four lines: {block}") };
     assert!(clone.starts_with("git clone ") && comment.starts_with("# Set API keys"), "{block}");
     (copy.to_owned(), up.to_owned())
 }
 
-/// The engine, the images, and a checkout; says why when there is none to be had.
-fn installation() -> Option<Installation> {
-    if !root_or_skip("a Docker daemon") {
+/// Starts a Docker daemon, builds the images and creates a checkout. Skips the test and returns `None` if this machine
+/// cannot run Docker.
+fn create_installation() -> Option<Installation> {
+    if !root_or_skip("starting a Docker daemon") {
         return None;
     }
     let docker = DockerDaemon::start(&[])?;
     let compose = docker.shell(docker.dir.path(), "docker compose version").output().unwrap();
     if !compose.status.success() {
-        skip("there is no docker compose");
+        skip("docker compose is not installed; images and docker-compose.yml are not tested");
         return None;
     }
     build_images(&docker);
-    let folder = docker.dir.path().join("monlight");
-    std::fs::create_dir(&folder).unwrap();
-    copy(&["docker-compose.yml", "deploy"], &folder);
-    // Whoever works in this checkout may have secrets of their own in it.
-    let _ = std::fs::remove_file(folder.join("deploy/secrets.env"));
-    Some(Installation { docker, folder })
+    let checkout = docker.dir.path().join("monlight");
+    std::fs::create_dir(&checkout).unwrap();
+    copy_from_repository(&["docker-compose.yml", "deploy"], &checkout);
+    // The repository may contain the secrets of the developer.
+    let _ = std::fs::remove_file(checkout.join("deploy/secrets.env"));
+    Some(Installation { docker, checkout })
 }
 
 #[test]
-fn the_quick_start_works_as_it_is_written() {
-    let Some(here) = installation() else { return };
-    let (copy, up) = quick_start();
-    here.says(&copy);
-    without_keys(&here, &up);
-    here.says(
+fn documented_quick_start_works() {
+    let Some(installation) = create_installation() else { return };
+    let (copy, up) = quick_start_commands();
+    installation.stdout(&copy);
+    check_start_without_keys(&installation, &up);
+    installation.stdout(
         "for name in API_KEY ADMIN_API_KEY; do key=$(openssl rand -hex 16); \
         sed -i \"s/^$name=$/$name=$key/\" deploy/secrets.env; done; key=$(sed -n 's/^API_KEY=//p' deploy/secrets.env); \
         sed -i \"s/^\\(ERROR_TRACKER_API_KEY\\|METRICS_COLLECTOR_API_KEY\\)=$/\\1=$key/\" deploy/secrets.env",
     );
-    let begun = Instant::now();
-    here.says(&up);
-    let up_took = begun.elapsed();
-    here.wait_until_healthy();
-    eprintln!("up after {up_took:.1?}, healthy after {:.1?}", begun.elapsed());
-    assert!(begun.elapsed() < UP_WITHIN, "{:?}", begun.elapsed());
-    in_order(&here);
-    here.is_small("at rest");
-    let smoke = here.smoke("--secrets deploy/secrets.env");
+    let start = Instant::now();
+    installation.stdout(&up);
+    let up_duration = start.elapsed();
+    installation.wait_until_healthy();
+    eprintln!("up after {up_duration:.1?}, healthy after {:.1?}", start.elapsed());
+    assert!(start.elapsed() < UP_TIMEOUT, "the services were healthy after {:?}", start.elapsed());
+    check_start_order(&installation);
+    installation.assert_memory_below_limit("at rest");
+    let smoke = installation.run_smoke_test("--secrets deploy/secrets.env");
     eprintln!("the smoke test took {:.1?}", smoke.took);
-    here.is_small("after the smoke test");
-    the_viewer_follows_the_others(&here);
-    is_confined(&here);
-    load(&here);
-    here.is_small("after the load");
-    ends_by_itself(&here);
-    beside_another(&here);
+    installation.assert_memory_below_limit("after the smoke test");
+    check_viewer_reads_all_containers(&installation);
+    check_confinement(&installation);
+    run_load(&installation);
+    installation.assert_memory_below_limit("after the load");
+    check_shutdown(&installation);
+    check_test_stack(&installation);
 }
 
-/// With keys that are empty each service says so, and nothing runs.
-fn without_keys(here: &Installation, up: &str) {
-    assert!(!here.run(up).status.success());
+/// Checks that no service starts with empty keys and that each logs the reason.
+fn check_start_without_keys(installation: &Installation, up: &str) {
+    assert!(!installation.run(up).status.success());
     for service in &SERVICES[..3] {
-        let refuses =
+        let reports_missing_key =
             |line: &str| line.contains(service) && line.contains("API_KEY is required; make one with: openssl rand");
-        let said = wait_until(|| here.says("docker compose logs --no-color").lines().any(refuses).then_some(()));
-        assert!(said.is_some(), "{service} says that it has no key");
+        let reported = wait_until(|| {
+            installation.stdout("docker compose logs --no-color").lines().any(reports_missing_key).then_some(())
+        });
+        assert!(reported.is_some(), "{service} does not report its missing key");
     }
-    here.says("docker compose down");
+    installation.stdout("docker compose down");
 }
 
-/// That the relay was started when the services behind it answered.
-fn in_order(here: &Installation) {
-    let started = here.state("browser-relay")["StartedAt"].as_str().unwrap().to_owned();
+/// Checks that the relay was started after its upstreams were healthy.
+fn check_start_order(installation: &Installation) {
+    let started = installation.state("browser-relay")["StartedAt"].as_str().unwrap().to_owned();
     for service in ["error-tracker", "metrics-collector"] {
-        let state = here.state(service);
+        let state = installation.state(service);
         let checks = state["Health"]["Log"].as_array().unwrap();
         let healthy = checks.iter().find(|check| check["ExitCode"] == 0).unwrap();
-        // Both by this machine's clock, to the second: one has a zone and the other ends in Z.
-        let healthy = here.says(&format!("date -u -d '{}' +%FT%T", healthy["Start"].as_str().unwrap()));
-        assert!(healthy.trim() <= started.as_str(), "{service} answered at {healthy}, the relay started at {started}");
+        // Normalizes the timestamp to UTC and seconds: Docker reports the two with different time zones.
+        let healthy = installation.stdout(&format!("date -u -d '{}' +%FT%T", healthy["Start"].as_str().unwrap()));
+        assert!(
+            healthy.trim() <= started.as_str(),
+            "{service} was healthy at {healthy}, but the relay started at {started}"
+        );
     }
 }
 
-fn the_viewer_follows_the_others(here: &Installation) {
-    let ask = format!("curl -s -H 'X-API-Key: {}' localhost:5011/api/logs/containers", here.secret("API_KEY"));
-    let listed: Value = serde_json::from_str(&here.says(&ask)).unwrap();
+fn check_viewer_reads_all_containers(installation: &Installation) {
+    let request =
+        format!("curl -s -H 'X-API-Key: {}' localhost:5011/api/logs/containers", installation.secret("API_KEY"));
+    let list: Value = serde_json::from_str(&installation.stdout(&request)).unwrap();
     for service in SERVICES {
-        let containers = listed["containers"].as_array().unwrap();
+        let containers = list["containers"].as_array().unwrap();
         let container =
             containers.iter().find(|container| container["service"] == service && container["followed"] == true);
-        let container = container.unwrap_or_else(|| panic!("{service} is followed: {listed}"));
+        let container = container.unwrap_or_else(|| panic!("the viewer does not read the log of {service}: {list}"));
         assert!(container["log_count"].as_u64() > Some(1), "{container}");
     }
 }
 
-/// No capabilities, no new ones, a file system that cannot be written to, and no more memory than it should have.
-fn is_confined(here: &Installation) {
+/// Checks that the containers have no capabilities, no way to gain any, a read-only file system and a memory limit.
+fn check_confinement(installation: &Installation) {
     for service in SERVICES {
-        let status = here.says(&format!("cat /proc/{}/status", here.state(service)["Pid"]));
+        let status = installation.stdout(&format!("cat /proc/{}/status", installation.state(service)["Pid"]));
         for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"] {
             assert!(status.contains(line), "{service}: {status}");
         }
-        let inspect = |format| here.inspect(service, format);
+        let inspect = |format| installation.inspect(service, format);
         assert_eq!(inspect("{{.HostConfig.ReadonlyRootfs}}"), "true");
         assert_eq!(inspect("{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}"), "31457280 31457280");
         assert_eq!(inspect("{{.HostConfig.RestartPolicy.Name}}"), "unless-stopped");
-        // The public door knows nothing that opens the others.
+        // The public relay must not know the key of the other services.
         let env = inspect("{{json .Config.Env}}");
-        let held = |name: &str| !env.contains(&format!("\"{name}=\"")) && env.contains(&format!("\"{name}="));
-        assert_eq!(held("API_KEY"), service != "browser-relay", "{env}");
-        assert_eq!(held("ADMIN_API_KEY"), service == "browser-relay", "{env}");
+        let is_set = |name: &str| !env.contains(&format!("\"{name}=\"")) && env.contains(&format!("\"{name}="));
+        assert_eq!(is_set("API_KEY"), service != "browser-relay", "{env}");
+        assert_eq!(is_set("ADMIN_API_KEY"), service == "browser-relay", "{env}");
     }
 }
 
-/// A minute's requests of one address to each service, large ones, at the pace of a minute or faster.
-fn load(here: &Installation) {
-    let seconds = std::env::var("MONLIGHT_LOAD_S").map_or(LOAD_SECONDS, |text| text.parse().unwrap());
-    let folder = here.folder.join("load");
+/// Sends each service as many large requests as one address may send per minute.
+fn run_load(installation: &Installation) {
+    let seconds = std::env::var("MONLIGHT_LOAD_S").map_or(LOAD_SECONDS, |seconds| seconds.parse().unwrap());
+    let folder = installation.checkout.join("load");
     std::fs::create_dir(&folder).unwrap();
-    // Pages are other clients than those that report themselves: they come from an address of their own.
-    let relay = here.inspect("browser-relay", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
+    // Browsers are other clients than the servers that report errors, so they need another source address.
+    let relay = installation.inspect("browser-relay", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
     let route = "sed 's/.* dev \\([^ ]*\\).*/\\1/'";
-    here.says(&format!("busybox ip address add {PAGES}/24 dev $(busybox ip route get {relay} | {route})"));
-    let key = format!("header = \"X-API-Key: {}\"\n", here.secret("API_KEY"));
-    let made = here.says(&format!(
+    installation
+        .stdout(&format!("busybox ip address add {BROWSER_ADDRESS}/24 dev $(busybox ip route get {relay} | {route})"));
+    let key = format!("header = \"X-API-Key: {}\"\n", installation.secret("API_KEY"));
+    let created = installation.stdout(&format!(
         "curl -s -H 'X-API-Key: {}' localhost:5013/api/dsn-keys -d '{{\"project\":\"load\"}}'",
-        here.secret("ADMIN_API_KEY")
+        installation.secret("ADMIN_API_KEY")
     ));
-    let made: Value = serde_json::from_str(&made).unwrap();
-    let page = format!(
-        "header = \"X-Monlight-Key: {}\"\ninterface = \"{PAGES}\"\n",
-        made["public_key"].as_str().expect("a public key")
+    let created: Value = serde_json::from_str(&created).unwrap();
+    let browser_options = format!(
+        "header = \"X-Monlight-Key: {}\"\ninterface = \"{BROWSER_ADDRESS}\"\n",
+        created["public_key"].as_str().expect("the response has a public key")
     );
     let mut script = "pids=\n".to_owned();
-    for (service, rate) in RATES {
-        let requests = (0..rate).map(|at| {
+    for (service, rate) in RATE_LIMITS {
+        let requests = (0..rate).map(|index| {
             let (url, options, body) = match service {
-                "error-tracker" => ("localhost:5010/api/errors".to_owned(), &key, Some(large_report(at))),
-                "log-viewer" => (format!("localhost:5011/api/logs?limit=500&regex=level.*{at}"), &key, None),
-                "metrics-collector" => ("localhost:5012/api/metrics".to_owned(), &key, Some(large_batch(at))),
-                _ => (format!("{relay}:8000/api/browser/errors"), &page, Some(page_report(at))),
+                "error-tracker" => ("localhost:5010/api/errors".to_owned(), &key, Some(large_report(index))),
+                "log-viewer" => (format!("localhost:5011/api/logs?limit=500&regex=level.*{index}"), &key, None),
+                "metrics-collector" => ("localhost:5012/api/metrics".to_owned(), &key, Some(large_batch(index))),
+                _ => (format!("{relay}:8000/api/browser/errors"), &browser_options, Some(browser_report(index))),
             };
-            let file = folder.join(format!("{service}-{at}"));
+            let file = folder.join(format!("{service}-{index}"));
             let data = body.map_or_else(String::new, |body| {
                 std::fs::write(&file, body.to_string()).unwrap();
                 format!("data-binary = \"@{}\"\n", file.display())
@@ -294,79 +304,84 @@ fn load(here: &Installation) {
             format!("url = \"{url}\"\n{options}{data}{CURL_OPTIONS}")
         });
         std::fs::write(folder.join(service), requests.collect::<Vec<_>>().join("next\n")).unwrap();
-        let pace = rate * 60 / seconds;
-        writeln!(script, "curl --rate {pace}/m -K load/{service} >load/{service}.said & pids=\"$pids $!\"").unwrap();
+        let per_minute = rate * 60 / seconds;
+        writeln!(script, "curl --rate {per_minute}/m -K load/{service} >load/{service}.statuses & pids=\"$pids $!\"")
+            .unwrap();
     }
-    let begun = Instant::now();
-    here.says(&(script + "for pid in $pids; do wait $pid; done"));
-    eprintln!("the load took {:.1?}", begun.elapsed());
-    for (service, rate) in RATES {
-        let said = std::fs::read_to_string(folder.join(format!("{service}.said"))).unwrap();
-        let answered = |statuses: &[&str]| said.lines().filter(|line| statuses.contains(line)).count() as u64;
-        let (taken, refused) = (answered(&["200", "201", "202"]), answered(&["429"]));
-        eprintln!("{service}: {taken} taken, {refused} refused of {rate}");
-        assert_eq!(taken + refused, rate, "{service}: {}", said.replace('\n', " "));
-        // The smoke test has had its part of this minute.
-        assert!(taken > rate / 2, "{service}: {}", said.replace('\n', " "));
+    let start = Instant::now();
+    installation.stdout(&(script + "for pid in $pids; do wait $pid; done"));
+    eprintln!("the load took {:.1?}", start.elapsed());
+    for (service, rate) in RATE_LIMITS {
+        let statuses = std::fs::read_to_string(folder.join(format!("{service}.statuses"))).unwrap();
+        let count = |expected: &[&str]| statuses.lines().filter(|line| expected.contains(line)).count() as u64;
+        let (accepted, rate_limited) = (count(&["200", "201", "202"]), count(&["429"]));
+        eprintln!("{service}: {accepted} accepted and {rate_limited} rate limited of {rate}");
+        assert_eq!(accepted + rate_limited, rate, "{service}: {}", statuses.replace('\n', " "));
+        // The smoke test has used a part of this minute's limit.
+        assert!(accepted > rate / 2, "{service}: {}", statuses.replace('\n', " "));
     }
 }
 
-/// As large as it may be, and a group of its own.
-fn large_report(at: u64) -> Value {
+/// Returns a report of the maximum size with its own group.
+fn large_report(index: u64) -> Value {
     let frame =
         "  File \"/app/shop/orders/checkout.py\", line 7, in place_the_order\n    return gateway.charge(order)\n";
     json!({
         "project": "load", "exception_type": "ValueError", "message": "under load",
-        "traceback": format!("Traceback (most recent call last):\n{}  File \"/app/load.py\", line {at}, in f\n    f()\nValueError: under load", frame.repeat(2_000)),
+        "traceback": format!("Traceback (most recent call last):\n{}  File \"/app/load.py\", line {index}, in f\n    f()\nValueError: under load", frame.repeat(2_000)),
     })
 }
 
-/// As many points as a request may have, in series of their own.
-fn large_batch(at: u64) -> Value {
+/// Returns a batch with the maximum number of points, in different series.
+fn large_batch(index: u64) -> Value {
     let point = |n: u64| {
         let labels =
-            json!({ "route": format!("/route/{}", at % 20), "status": n % 5, "host": format!("web-{}", n % 10) });
+            json!({ "route": format!("/route/{}", index % 20), "status": n % 5, "host": format!("web-{}", n % 10) });
         json!({ "name": "request_ms", "type": "histogram", "value": n as f64 + 0.5, "labels": labels, "project": "load" })
     };
     (0..1_000).map(point).collect()
 }
 
-fn page_report(at: u64) -> Value {
+fn browser_report(index: u64) -> Value {
     let frame = "    at place (https://shop.example/assets/app.4f2a.js:1:1042)\n".repeat(400);
     json!({
         "type": "TypeError", "message": "under load", "release": "1",
-        "stack": format!("TypeError: under load\n    at f (https://shop.example/load.js:{at}:1)\n{frame}"),
+        "stack": format!("TypeError: under load\n    at f (https://shop.example/load.js:{index}:1)\n{frame}"),
     })
 }
 
-/// Stops in time, each with exit code 0, and leaves nothing but the volumes.
-fn ends_by_itself(here: &Installation) {
-    let containers = SERVICES.map(|service| here.container(service));
-    let begun = Instant::now();
-    here.says("docker compose stop");
-    let took = begun.elapsed();
-    assert!(took < DOWN_WITHIN, "{took:?}");
+/// Checks that the services stop in time with exit code 0, and that `down` keeps only the volumes.
+fn check_shutdown(installation: &Installation) {
+    let containers = SERVICES.map(|service| installation.container_id(service));
+    let start = Instant::now();
+    installation.stdout("docker compose stop");
+    let stop_duration = start.elapsed();
+    assert!(stop_duration < DOWN_TIMEOUT, "the services stopped after {stop_duration:?}");
     for (service, id) in SERVICES.iter().zip(containers) {
         let format = "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.RestartCount}}";
-        assert_eq!(here.docker.cli_stdout(&["inspect", "--format", format, &id]), "exited 0 false 0", "{service}");
+        assert_eq!(
+            installation.docker.cli_stdout(&["inspect", "--format", format, &id]),
+            "exited 0 false 0",
+            "{service}"
+        );
     }
-    let begun = Instant::now();
-    here.says("docker compose down");
-    eprintln!("stopped within {took:.1?}; down within {:.1?}", begun.elapsed());
-    assert!(begun.elapsed() < DOWN_WITHIN, "{:?}", begun.elapsed());
-    assert_eq!(here.docker.cli_stdout(&["ps", "--all", "--quiet"]), "");
-    let volumes = here.docker.cli_stdout(&["volume", "ls", "--format", "{{.Name}}"]);
-    let kept = SERVICES.map(|service| format!("monlight_{service}-data"));
-    assert!(kept.iter().all(|name| volumes.lines().any(|line| line == name)), "{volumes}");
+    let start = Instant::now();
+    installation.stdout("docker compose down");
+    eprintln!("stopped after {stop_duration:.1?}; down after {:.1?}", start.elapsed());
+    assert!(start.elapsed() < DOWN_TIMEOUT, "down took {:?}", start.elapsed());
+    assert_eq!(installation.docker.cli_stdout(&["ps", "--all", "--quiet"]), "");
+    let volumes = installation.docker.cli_stdout(&["volume", "ls", "--format", "{{.Name}}"]);
+    let expected = SERVICES.map(|service| format!("monlight_{service}-data"));
+    assert!(expected.iter().all(|name| volumes.lines().any(|line| line == name)), "{volumes}");
 }
 
-/// With deploy/docker-compose.test.yml as its head says, and stopped and started by the smoke test.
-fn beside_another(here: &Installation) {
-    let text = std::fs::read_to_string(here.folder.join("deploy/docker-compose.test.yml")).unwrap();
+/// Starts a second stack as the comment in deploy/docker-compose.test.yml describes. The smoke test then restarts it.
+fn check_test_stack(installation: &Installation) {
+    let text = std::fs::read_to_string(installation.checkout.join("deploy/docker-compose.test.yml")).unwrap();
     let commands: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
     let [ports, address, up] = commands[..] else { panic!("{text}") };
     let files = up.strip_suffix(" up -d").unwrap().trim_start_matches("docker compose");
-    here.says(&format!("{ports}\n{address}\n{up}"));
+    installation.stdout(&format!("{ports}\n{address}\n{up}"));
     let smoke = format!(
         "{ports}\n{address}\nexport COMPOSE_PROJECT_NAME=monlight-test\n\
          export COMPOSE_FILE=docker-compose.yml:deploy/docker-compose.test.yml\n\
@@ -374,99 +389,120 @@ fn beside_another(here: &Installation) {
          RELAY_URL=http://127.0.0.1:15013 API_KEY=test-api-key ADMIN_API_KEY=test-admin-key RELAY_RATE_LIMIT=300 \\\n\
          deploy/smoke-test.sh --compose"
     );
-    let begun = Instant::now();
-    Smoke::of(&here.run(&smoke), begun.elapsed()).is_green();
-    here.says(&format!("{ports}\n{address}\ndocker compose {files} down --volumes"));
-    assert!(!here.docker.cli_stdout(&["volume", "ls", "--quiet"]).contains("monlight-test"));
+    let start = Instant::now();
+    Smoke::of(&installation.run(&smoke), start.elapsed()).is_green();
+    installation.stdout(&format!("{ports}\n{address}\ndocker compose {files} down --volumes"));
+    assert!(!installation.docker.cli_stdout(&["volume", "ls", "--quiet"]).contains("monlight-test"));
 }
 
-/// How many groups the tracker has.
-fn groups(here: &Installation) -> Value {
-    let ask = format!("curl -s -H 'X-API-Key: {}' localhost:5010/api/errors", here.secret("API_KEY"));
-    serde_json::from_str::<Value>(&here.says(&ask)).unwrap()["total"].take()
+/// Returns the number of error groups in the tracker.
+fn count_groups(installation: &Installation) -> Value {
+    let request = format!("curl -s -H 'X-API-Key: {}' localhost:5010/api/errors", installation.secret("API_KEY"));
+    serde_json::from_str::<Value>(&installation.stdout(&request)).unwrap()["total"].take()
 }
 
-fn report_group(here: &Installation, at: u64) {
-    let report = large_report(at).to_string();
-    std::fs::write(here.folder.join("report"), report).unwrap();
-    let key = here.secret("API_KEY");
-    here.says(&format!("curl -sf -H 'X-API-Key: {key}' localhost:5010/api/errors --data-binary @report"));
+fn send_report(installation: &Installation, index: u64) {
+    let report = large_report(index).to_string();
+    std::fs::write(installation.checkout.join("report"), report).unwrap();
+    let key = installation.secret("API_KEY");
+    installation.stdout(&format!("curl -sf -H 'X-API-Key: {key}' localhost:5010/api/errors --data-binary @report"));
 }
 
-/// Runs a script that is to end with this code; answers what it said.
+/// Runs a script, asserts its exit code, and returns its output.
 #[track_caller]
-fn ends_with(here: &Installation, script: &str, code: i32) -> String {
-    let output = here.run(script);
-    let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{script}: {said}");
-    eprintln!("{said}");
-    said
+fn run_with_exit_code(installation: &Installation, script: &str, code: i32) -> String {
+    let output = installation.run(script);
+    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{script}: {text}");
+    eprintln!("{text}");
+    text
 }
 
 #[test]
-fn what_runs_in_docker_is_backed_up_put_back_and_upgraded() {
-    let Some(here) = installation() else { return };
-    here.says("deploy/init-secrets.sh && docker compose up -d");
-    here.wait_until_healthy();
-    report_group(&here, 1);
-    let said = ends_with(&here, "deploy/backup.sh --compose --to backups", 0);
-    let copy = said.lines().last().unwrap().to_owned();
+fn compose_installation_can_be_backed_up_restored_and_upgraded() {
+    let Some(installation) = create_installation() else { return };
+    installation.stdout("deploy/init-secrets.sh && docker compose up -d");
+    installation.wait_until_healthy();
+    send_report(&installation, 1);
+    let output = run_with_exit_code(&installation, "deploy/backup.sh --compose --to backups", 0);
+    let backup = output.lines().last().unwrap().to_owned();
     for database in ["errors.db", "logs.db", "metrics.db", "browser-relay.db"] {
-        let copy = rusqlite::Connection::open(Path::new(&copy).join(database)).unwrap();
-        let verdict: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!(verdict, "ok", "{database}");
+        let copy = rusqlite::Connection::open(Path::new(&backup).join(database)).unwrap();
+        let result: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(result, "ok", "{database}");
     }
-    assert_eq!(here.docker.cli_stdout(&["ps", "--all", "--quiet"]).lines().count(), 4, "no container is left");
-    report_group(&here, 2);
-    let restore = format!("deploy/backup.sh --compose --restore {copy} error-tracker");
-    assert!(ends_with(&here, &restore, 1).contains("error-tracker runs; stop it first"));
-    here.says("docker compose stop");
-    ends_with(&here, &restore, 0);
-    here.says("docker compose start");
-    here.wait_until_healthy();
-    assert_eq!(groups(&here), 1);
-    // As on a new machine.
-    here.says("docker compose down --volumes");
-    ends_with(&here, &restore, 0);
-    here.says("docker compose up -d");
-    here.wait_until_healthy();
-    assert_eq!(groups(&here), 1);
-    newer_images(&here);
+    assert_eq!(
+        installation.docker.cli_stdout(&["ps", "--all", "--quiet"]).lines().count(),
+        4,
+        "the backup left a container behind"
+    );
+    send_report(&installation, 2);
+    let restore = format!("deploy/backup.sh --compose --restore {backup} error-tracker");
+    assert!(run_with_exit_code(&installation, &restore, 1).contains("error-tracker runs; stop it first"));
+    installation.stdout("docker compose stop");
+    run_with_exit_code(&installation, &restore, 0);
+    installation.stdout("docker compose start");
+    installation.wait_until_healthy();
+    assert_eq!(count_groups(&installation), 1);
+    // Restores into new volumes, as on a new machine.
+    installation.stdout("docker compose down --volumes");
+    run_with_exit_code(&installation, &restore, 0);
+    installation.stdout("docker compose up -d");
+    installation.wait_until_healthy();
+    assert_eq!(count_groups(&installation), 1);
+    check_upgrade(&installation);
 }
 
-/// Upgrades to images that work, and then to such that do not.
-fn newer_images(here: &Installation) {
+/// Upgrades to working images, and then to images that do not start.
+fn check_upgrade(installation: &Installation) {
     let build = |service: &str, tag: &str, line: &str| {
         let image = format!("monlight/{service}");
-        here.says(&format!("printf 'FROM {image}:latest\\n{line}\\n' | docker build -q -t {image}:{tag} -"));
+        installation.stdout(&format!("printf 'FROM {image}:latest\\n{line}\\n' | docker build -q -t {image}:{tag} -"));
     };
-    let image = |service: &str| here.inspect(service, "{{.Image}}");
-    let named = |service: &str, tag: &str| {
-        here.docker.cli_stdout(&["image", "inspect", "--format", "{{.Id}}", &format!("monlight/{service}:{tag}")])
+    let running_image = |service: &str| installation.inspect(service, "{{.Image}}");
+    let image_with_tag = |service: &str, tag: &str| {
+        installation.docker.cli_stdout(&[
+            "image",
+            "inspect",
+            "--format",
+            "{{.Id}}",
+            &format!("monlight/{service}:{tag}"),
+        ])
     };
-    assert!(ends_with(here, "deploy/upgrade.sh --compose --tag next", 1).contains("there is no image monlight/"));
+    assert!(
+        run_with_exit_code(installation, "deploy/upgrade.sh --compose --tag next", 1)
+            .contains("there is no image monlight/")
+    );
     let upgraded = ["error-tracker", "log-viewer"];
     upgraded.iter().for_each(|service| build(service, "next", "LABEL newer=1"));
-    let said = ends_with(here, "deploy/upgrade.sh --compose --tag next --to backups log-viewer error-tracker", 0);
+    let output = run_with_exit_code(
+        installation,
+        "deploy/upgrade.sh --compose --tag next --to backups log-viewer error-tracker",
+        0,
+    );
     for service in upgraded {
-        assert!(said.contains(&format!("{service:<18} upgraded, unavailable for ")), "{said}");
-        assert_eq!(image(service), named(service, "next"));
-        assert_eq!(named(service, "previous"), named(service, "latest"));
+        assert!(output.contains(&format!("{service:<18} upgraded, unavailable for ")), "{output}");
+        assert_eq!(running_image(service), image_with_tag(service, "next"));
+        assert_eq!(image_with_tag(service, "previous"), image_with_tag(service, "latest"));
     }
-    assert_eq!(groups(here), 1, "on the same volume");
-    // What the documentation says of going back by hand, and of where a database lies.
-    here.says("MONLIGHT_VERSION=previous docker compose up -d --no-deps error-tracker");
-    assert_eq!(image("error-tracker"), named("error-tracker", "latest"));
-    here.says("test -s $(docker volume inspect --format '{{.Mountpoint}}' monlight_error-tracker-data)/errors.db");
+    assert_eq!(count_groups(installation), 1, "the upgraded tracker does not use the same volume");
+    // Checks the documented manual rollback and the documented path of a database.
+    installation.stdout("MONLIGHT_VERSION=previous docker compose up -d --no-deps error-tracker");
+    assert_eq!(running_image("error-tracker"), image_with_tag("error-tracker", "latest"));
+    installation
+        .stdout("test -s $(docker volume inspect --format '{{.Mountpoint}}' monlight_error-tracker-data)/errors.db");
 
-    // Under the name of the one that works, which is what `docker compose up` would start again.
-    let worked = image("log-viewer");
+    // After the rollback, the tag must refer to the working image, because `docker compose up` starts that tag.
+    let working_image = running_image("log-viewer");
     build("log-viewer", "next", "ENTRYPOINT [\"/app/log-viewer\", \"--version\"]");
-    let said = ends_with(here, "deploy/upgrade.sh --compose --tag next --to backups log-viewer", 1);
-    assert!(said.contains("log-viewer         rolled back, unavailable for "), "{said}");
-    assert!(said.contains("it ends whenever it is started"), "{said}");
-    assert_eq!((image("log-viewer"), named("log-viewer", "next")), (worked.clone(), worked));
-    here.says("curl -sf localhost:5011/health");
-    let tags = here.docker.cli_stdout(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let output = run_with_exit_code(installation, "deploy/upgrade.sh --compose --tag next --to backups log-viewer", 1);
+    assert!(output.contains("log-viewer         rolled back, unavailable for "), "{output}");
+    assert!(output.contains("it ends whenever it is started"), "{output}");
+    assert_eq!(
+        (running_image("log-viewer"), image_with_tag("log-viewer", "next")),
+        (working_image.clone(), working_image)
+    );
+    installation.stdout("curl -sf localhost:5011/health");
+    let tags = installation.docker.cli_stdout(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);
     assert!(!tags.contains("upgrading"), "{tags}");
 }

@@ -1,5 +1,5 @@
-//! What goes wrong. Each of these does its harm, and takes away the cause; what is left of it is the services' own matter,
-//! but for a start after an end.
+//! Faults. Each function injects one and removes its cause. The services must then recover on their own; a function only
+//! restarts those that it has killed.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -10,173 +10,177 @@ use std::time::Duration;
 
 use monlight::clock::Timestamp;
 
-use super::Run;
+use super::FaultRun;
 use crate::harness::{API_KEY, PUBLIC_KEY, Request, Service, TempDir, send_signal, wait_until};
 use crate::peers;
 use crate::stack::{COLLECTOR, RELAY, SERVICES, TRACKER, VIEWER};
 
-/// How long trouble lasts that does not end by itself.
-const TROUBLE: Duration = Duration::from_secs(4);
+/// Duration of a fault that lasts until it is removed.
+const FAULT_DURATION: Duration = Duration::from_secs(4);
 const DISK_BYTES: u64 = 128 << 20;
 
-/// A file system of its own on a file, unmounted with this value.
-pub struct Disk {
+/// Separate ext4 file system in an image file, mounted through a loop device and unmounted on drop.
+pub struct LoopDisk {
     image: PathBuf,
-    /// Where it is mounted.
+    /// Mount point.
     pub folder: Arc<TempDir>,
-    _kept: TempDir,
+    _image_dir: TempDir,
 }
 
-impl Disk {
+impl LoopDisk {
     pub fn new() -> Self {
-        let (kept, folder) = (TempDir::new(), Arc::new(TempDir::new()));
-        let image = kept.path().join("image");
+        let (image_dir, folder) = (TempDir::new(), Arc::new(TempDir::new()));
+        let image = image_dir.path().join("image");
         File::create(&image).unwrap().set_len(DISK_BYTES).unwrap();
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", &image.display().to_string()]);
-        let disk = Self { image, folder, _kept: kept };
+        run_program("mkfs.ext4", &["-q", "-F", "-m", "0", &image.display().to_string()]);
+        let disk = Self { image, folder, _image_dir: image_dir };
         disk.mount();
         disk
     }
 
     fn mount(&self) {
-        run("mount", &["-o", "loop", &self.image.display().to_string(), &self.at()]);
+        run_program("mount", &["-o", "loop", &self.image.display().to_string(), &self.mount_point()]);
     }
 
-    fn at(&self) -> String {
+    fn mount_point(&self) -> String {
         self.folder.path().display().to_string()
     }
 }
 
-impl Drop for Disk {
+impl Drop for LoopDisk {
     fn drop(&mut self) {
-        // What used it is gone by now; a leftover mount would only be untidy.
-        let _ = Command::new("umount").args(["--lazy", &self.at()]).status();
+        // No process uses the file system any more. If unmounting fails, only an unused mount remains.
+        let _ = Command::new("umount").args(["--lazy", &self.mount_point()]).status();
     }
 }
 
 #[track_caller]
-fn run(program: &str, arguments: &[&str]) {
+fn run_program(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?} failed: {stderr}");
 }
 
-/// One service, whichever, ends in the middle of what it does and is started again.
-pub fn killed(run: &mut Run) {
+/// Kills a random service and restarts it.
+pub fn kill_one(run: &mut FaultRun) {
     let service = run.rng.below(SERVICES.len());
     run.stack.kill(service);
     run.stack.start_service(service);
 }
 
-/// All at once, as in a power cut.
-pub fn all_killed(run: &mut Run) {
+/// Kills all services at once and restarts them.
+pub fn kill_all(run: &mut FaultRun) {
     (0..SERVICES.len()).for_each(|service| run.stack.kill(service));
     (0..SERVICES.len()).for_each(|service| run.stack.start_service(service));
 }
 
-/// Something else fills the disk, and is removed.
-pub fn disk_full(run: &mut Run) {
+/// Fills the disk with a file and then deletes it.
+pub fn fill_disk(run: &mut FaultRun) {
     let path = run.disk.folder.path().join("ballast");
     let mut ballast = File::create(&path).unwrap();
     let megabyte = vec![b'b'; 1 << 20];
-    // The last write is what no longer fits; what is freed meanwhile is taken as well.
-    let filled = std::time::Instant::now();
-    while filled.elapsed() < TROUBLE {
+    // Smaller writes fill the last megabyte. Repeated writes also take the space that services free meanwhile.
+    let start = std::time::Instant::now();
+    while start.elapsed() < FAULT_DURATION {
         let _ = ballast.write_all(&megabyte).or_else(|_| ballast.write_all(&[b'b'; 4_096]));
         std::thread::sleep(Duration::from_millis(5));
     }
     for service in [TRACKER, VIEWER, COLLECTOR, RELAY] {
-        run.says_unwell(service, "the database refuses writes");
+        run.wait_for_unhealthy(service, "the database refuses writes");
     }
     drop(ballast);
     std::fs::remove_file(path).unwrap();
 }
 
-/// Every flush that a service asks for fails.
-pub fn flush_fails(run: &mut Run) {
+/// Makes every `fsync` and `fdatasync` of the services fail with EIO.
+pub fn fail_flushes(run: &mut FaultRun) {
     let tracers: Vec<Child> = (0..SERVICES.len())
         .map(|service| {
-            let mut command = peers::command("strace").expect("whoever runs this has looked for it");
+            let mut command = peers::command("strace").expect("the test has checked that strace is available");
             command.args(["-f", "-p", &run.stack.pid(service).to_string(), "-o", "/dev/null"]);
             command.args(["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"]);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
         })
         .collect();
-    // Those that flush before they answer.
+    // These two services flush before they respond.
     for service in [TRACKER, RELAY] {
-        run.says_unwell(service, "the database refuses writes");
+        run.wait_for_unhealthy(service, "the database refuses writes");
     }
-    std::thread::sleep(TROUBLE);
+    std::thread::sleep(FAULT_DURATION);
     for mut tracer in tracers {
         send_signal(tracer.id(), "INT");
         tracer.wait().unwrap();
     }
 }
 
-/// The file system gives up and takes nothing more, as ext4 does when its disk fails; it is checked, mounted again, and the
-/// services are started as after a reboot.
-pub fn read_only(run: &mut Run) {
-    let at = run.disk.at();
-    self::run("mount", &["-o", "remount,abort", &at]);
+/// Aborts the file system, which then rejects all writes, as ext4 does when its disk fails. Then checks and remounts it, and
+/// restarts the services as after a reboot.
+pub fn abort_file_system(run: &mut FaultRun) {
+    let mount_point = run.disk.mount_point();
+    run_program("mount", &["-o", "remount,abort", &mount_point]);
     for service in [TRACKER, VIEWER, COLLECTOR, RELAY] {
-        run.says_unwell(service, "the database refuses writes");
+        run.wait_for_unhealthy(service, "the database refuses writes");
     }
-    std::thread::sleep(TROUBLE);
+    std::thread::sleep(FAULT_DURATION);
     (0..SERVICES.len()).for_each(|service| run.stack.kill(service));
     for service in 0..SERVICES.len() {
-        let (code, said) = run.stack.run_to_exit(service);
-        assert_eq!(code, Some(1), "{said}");
+        let (code, output) = run.stack.run_to_exit(service);
+        assert_eq!(code, Some(1), "{output}");
     }
-    let unmounted = || Command::new("umount").arg(&at).stderr(Stdio::null()).status().unwrap().success().then_some(());
-    wait_until(unmounted).expect("nobody is left on it");
-    // 1 is what it answers when it has mended something.
-    let checked = Command::new("e2fsck").args(["-p", &run.disk.image.display().to_string()]).output().unwrap();
-    assert!(matches!(checked.status.code(), Some(0 | 1)), "{checked:?}");
+    let unmounted =
+        || Command::new("umount").arg(&mount_point).stderr(Stdio::null()).status().unwrap().success().then_some(());
+    wait_until(unmounted).expect("no process uses the file system any more");
+    // e2fsck exits with 1 if it has repaired something.
+    let output = Command::new("e2fsck").args(["-p", &run.disk.image.display().to_string()]).output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
     run.disk.mount();
     (0..SERVICES.len()).for_each(|service| run.stack.start_service(service));
 }
 
-/// What the relay sends to is away.
-pub fn upstream_gone(run: &mut Run) {
+/// Kills the upstreams of the relay and restarts them later.
+pub fn stop_upstreams(run: &mut FaultRun) {
     let upstreams = [TRACKER, COLLECTOR];
     upstreams.iter().for_each(|service| run.stack.kill(*service));
-    std::thread::sleep(TROUBLE);
+    std::thread::sleep(FAULT_DURATION);
     upstreams.iter().for_each(|service| run.stack.start_service(*service));
 }
 
-/// The folder of the logs goes away with everything in it, and comes back; whoever writes has their log open.
-pub fn logs_gone(run: &mut Run) {
-    let gone = run.stack.containers_dir.with_extension("gone");
-    std::fs::rename(&run.stack.containers_dir, &gone).unwrap();
-    let warns = || run.stack.health(VIEWER)?.1["warnings"].as_array().filter(|all| !all.is_empty()).map(|_| ());
-    wait_until(warns).expect("who looks at /health is told");
-    std::thread::sleep(TROUBLE);
-    std::fs::rename(&gone, &run.stack.containers_dir).unwrap();
+/// Renames the folder of the container logs and restores it later. The writer of the logs keeps its file open.
+pub fn remove_log_folder(run: &mut FaultRun) {
+    let renamed = run.stack.containers_dir.with_extension("gone");
+    std::fs::rename(&run.stack.containers_dir, &renamed).unwrap();
+    let has_warning =
+        || run.stack.health(VIEWER)?.1["warnings"].as_array().filter(|warnings| !warnings.is_empty()).map(|_| ());
+    wait_until(has_warning).expect("/health of the viewer has a warning");
+    std::thread::sleep(FAULT_DURATION);
+    std::fs::rename(&renamed, &run.stack.containers_dir).unwrap();
 }
 
-/// The machine's clock is set: hours on, hours back, and right again.
-pub fn clock_set(run: &mut Run) {
+/// Sets the clock of the services two hours ahead, two hours back, and to the correct time.
+pub fn change_clock(run: &mut FaultRun) {
     for offset in ["+7200", "-7200", "+0"] {
         set_clock(run.clock.path(), offset);
-        std::thread::sleep(TROUBLE / 2);
-        let newest = run.stack.service(TRACKER).as_ref().map(|tracker| tracker.get("/api/errors?limit=1").expect(200));
-        let seen = newest.unwrap().json()["errors"][0]["last_seen"].as_str().and_then(Timestamp::parse).unwrap();
-        let ahead_s = seen.seconds() - Timestamp::now().seconds();
-        let set_s: i64 = offset.parse().unwrap();
-        // A group that was seen in the future stays the newest after that.
-        assert!(ahead_s >= set_s - 60, "the clock was set to {offset}, and the newest is {ahead_s} s ahead");
+        std::thread::sleep(FAULT_DURATION / 2);
+        let latest = run.stack.service(TRACKER).as_ref().map(|tracker| tracker.get("/api/errors?limit=1").expect(200));
+        let last_seen = latest.unwrap().json()["errors"][0]["last_seen"].as_str().and_then(Timestamp::parse).unwrap();
+        let ahead_s = last_seen.seconds() - Timestamp::now().seconds();
+        let offset_s: i64 = offset.parse().unwrap();
+        // A group seen in the future stays the latest one when the clock is set back.
+        assert!(ahead_s >= offset_s - 60, "the clock was set to {offset} s, but the latest group is {ahead_s} s ahead");
     }
 }
 
-/// Sets the clock of the services that read this file's folder to the right one and so many seconds more.
+/// Sets the clock of the services that read the offset file in `folder` to the real time plus `offset` seconds.
 pub fn set_clock(folder: &Path, offset: &str) {
-    let new = folder.join("new");
-    std::fs::write(&new, offset).unwrap();
-    std::fs::rename(new, folder.join("offset")).unwrap();
+    // A rename replaces the file atomically, so that no service reads a partial one.
+    let temporary = folder.join("new");
+    std::fs::write(&temporary, offset).unwrap();
+    std::fs::rename(temporary, folder.join("offset")).unwrap();
 }
 
-/// Everything that takes memory, all at once: the largest reports and batches, whole maps, exports and readers.
-pub fn pressed(run: &mut Run) {
+/// Sends the requests that need the most memory all at once: the largest reports, batches and source maps, exports and
+/// searches.
+pub fn send_largest_requests(run: &mut FaultRun) {
     let filler = "x".repeat(200_000);
     let report = serde_json::json!({
         "project": "large", "exception_type": "Large", "message": "m", "traceback": filler, "extra": { "f": "y".repeat(40_000) },
@@ -197,7 +201,7 @@ pub fn pressed(run: &mut Run) {
         (RELAY, Request::post("/api/source-maps", &upload).header("X-API-Key", API_KEY)),
         (RELAY, Request::from_browser("/api/browser/errors", &page).header("X-Monlight-Key", PUBLIC_KEY)),
     ];
-    let until = std::time::Instant::now() + 2 * TROUBLE;
+    let deadline = std::time::Instant::now() + 2 * FAULT_DURATION;
     let clients: Vec<_> = requests
         .into_iter()
         .flat_map(|(service, request)| [(service, request.clone()), (service, request)])
@@ -205,10 +209,10 @@ pub fn pressed(run: &mut Run) {
             let stack = Arc::clone(&run.stack);
             std::thread::spawn(move || {
                 let mut statuses = std::collections::BTreeMap::<u16, u32>::new();
-                while std::time::Instant::now() < until {
-                    let answer =
+                while std::time::Instant::now() < deadline {
+                    let response =
                         stack.service(service).as_ref().map(Service::connect).map(|mut client| client.send(&request));
-                    *statuses.entry(answer.expect("nobody has ended it").status).or_default() += 1;
+                    *statuses.entry(response.expect("the service is running").status).or_default() += 1;
                 }
                 statuses
             })
@@ -216,7 +220,7 @@ pub fn pressed(run: &mut Run) {
         .collect();
     for client in clients {
         let statuses = client.join().unwrap();
-        let taken = statuses.keys().all(|status| matches!(status, 200..=202 | 503));
-        assert!(taken && statuses.keys().any(|status| *status < 300), "{statuses:?}");
+        let expected = statuses.keys().all(|status| matches!(status, 200..=202 | 503));
+        assert!(expected && statuses.keys().any(|status| *status < 300), "{statuses:?}");
     }
 }

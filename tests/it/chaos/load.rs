@@ -1,4 +1,4 @@
-//! What comes in while things go wrong: each item has a number, and who was promised what is noted.
+//! Load during a fault. Each item has a number, and every acknowledgment is recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpStream};
@@ -13,34 +13,36 @@ use crate::docker_log::ContainerLog;
 use crate::harness::{Client, Request, report_at};
 use crate::stack::{COLLECTOR, RELAY, Stack, TRACKER, VIEWER};
 
-/// Of each kind that is posted.
+/// Number of clients per kind of posted item.
 const CLIENTS: usize = 3;
-const PACE: Duration = Duration::from_millis(15);
-/// How long a client waits for an answer before it asks again, with the same key.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// How long one item may take to be acknowledged once everything is well.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
-/// What comes in, by the way that it comes.
+/// Pause between two requests of a client, and between two log lines.
+const PAUSE: Duration = Duration::from_millis(15);
+/// Time after which a client repeats a request without a response, with the same idempotency key.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Deadline for the acknowledgment of an item after the services have recovered.
+const ACKNOWLEDGMENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Kind of item, by the path on which it is ingested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Report,
     Point,
-    PageReport,
-    PagePoint,
-    Line,
+    BrowserReport,
+    BrowserPoint,
+    LogLine,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Report, Self::Point, Self::PageReport, Self::PagePoint, Self::Line];
-    const POSTED: [Self; 4] = [Self::Report, Self::Point, Self::PageReport, Self::PagePoint];
+    pub const ALL: [Self; 5] = [Self::Report, Self::Point, Self::BrowserReport, Self::BrowserPoint, Self::LogLine];
+    const POSTED: [Self; 4] = [Self::Report, Self::Point, Self::BrowserReport, Self::BrowserPoint];
 
-    /// Who acknowledges it.
+    /// Returns the index of the service that acknowledges items of this kind.
     pub fn service(self) -> usize {
         match self {
             Self::Report => TRACKER,
             Self::Point => COLLECTOR,
-            Self::PageReport | Self::PagePoint => RELAY,
-            Self::Line => VIEWER,
+            Self::BrowserReport | Self::BrowserPoint => RELAY,
+            Self::LogLine => VIEWER,
         }
     }
 
@@ -52,72 +54,74 @@ impl Kind {
                 let point = json!({ "name": "direct", "type": "gauge", "value": number, "labels": { "worker": 1 } });
                 Request::post("/api/metrics", &json!([point]))
             }
-            Self::PageReport => {
+            Self::BrowserReport => {
                 let stack = format!("E: e\n    at f (https://shop.example/app.js:{line}:1)");
                 let body = json!({ "type": "E", "message": "e", "stack": stack });
                 Request::from_browser("/api/browser/errors", &body)
             }
-            Self::PagePoint => {
+            Self::BrowserPoint => {
                 let point = json!({ "name": "page", "type": "gauge", "value": number });
                 Request::from_browser("/api/browser/metrics", &json!({ "metrics": [point] }))
             }
-            Self::Line => unreachable!("a line is written, not posted"),
+            Self::LogLine => unreachable!("log lines are appended to a file, not posted"),
         };
         request.header("Idempotency-Key", &format!("item-{number}"))
     }
 
-    /// How often each number is stored.
-    pub fn stored(self, stack: &Stack) -> BTreeMap<u64, u64> {
+    /// Returns how often each number is stored.
+    pub fn stored_counts(self, stack: &Stack) -> BTreeMap<u64, u64> {
         let (database, sql) = match self {
-            // A report's number is the line that it was raised at, so each opens a group.
+            // The number of a report is the line at which it was raised, so each report forms its own group.
             Self::Report => ("errors.db", "SELECT location, count FROM errors WHERE exception_type = 'ValueError'"),
-            Self::PageReport => ("errors.db", "SELECT location, count FROM errors WHERE exception_type = 'E'"),
+            Self::BrowserReport => ("errors.db", "SELECT location, count FROM errors WHERE exception_type = 'E'"),
             Self::Point => ("metrics.db", "SELECT CAST(value AS INTEGER), 1 FROM metrics_raw WHERE name = 'direct'"),
-            Self::PagePoint => ("metrics.db", "SELECT CAST(value AS INTEGER), 1 FROM metrics_raw WHERE name = 'page'"),
-            Self::Line => ("logs.db", "SELECT message, 1 FROM log_entries WHERE message LIKE 'item %'"),
+            Self::BrowserPoint => {
+                ("metrics.db", "SELECT CAST(value AS INTEGER), 1 FROM metrics_raw WHERE name = 'page'")
+            }
+            Self::LogLine => ("logs.db", "SELECT message, 1 FROM log_entries WHERE message LIKE 'item %'"),
         };
         let database = stack.database(database);
-        let mut read = database.prepare(sql).unwrap();
-        let mut stored = BTreeMap::new();
-        let mut rows = read.query([]).unwrap();
+        let mut statement = database.prepare(sql).unwrap();
+        let mut counts = BTreeMap::new();
+        let mut rows = statement.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
             let number = match row.get_ref(0).unwrap() {
                 rusqlite::types::ValueRef::Integer(number) => number.unsigned_abs(),
-                text => {
-                    let text = text.as_str().unwrap();
-                    let number = text.rsplit(' ').next().unwrap().rsplit(':').next().unwrap();
-                    number.parse().unwrap_or_else(|_| panic!("no number in {text:?}"))
+                string => {
+                    let string = string.as_str().unwrap();
+                    let number = string.rsplit(' ').next().unwrap().rsplit(':').next().unwrap();
+                    number.parse().unwrap_or_else(|_| panic!("no number in {string:?}"))
                 }
             };
-            *stored.entry(number).or_default() += u64::from(row.get::<_, u32>(1).unwrap());
+            *counts.entry(number).or_default() += u64::from(row.get::<_, u32>(1).unwrap());
         }
-        stored
+        counts
     }
 }
 
-/// What became of one try to hand something over.
+/// Completed attempt to deliver an item.
 #[derive(Debug, Clone, Copy)]
-pub struct Try {
+pub struct Attempt {
     pub at: Instant,
     pub acknowledged: bool,
 }
 
-/// What the clients share.
+/// State shared by the clients: acknowledged items and attempts.
 #[derive(Default)]
 pub struct Ledger {
     stop: AtomicBool,
     next: AtomicU64,
     acknowledged: Mutex<BTreeMap<Kind, BTreeSet<u64>>>,
-    /// By service.
-    tries: [Mutex<Vec<Try>>; 4],
+    /// Attempts by service.
+    attempts: [Mutex<Vec<Attempt>>; 4],
 }
 
 impl Ledger {
-    fn number(&self) -> u64 {
+    fn next_number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn stopped(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
@@ -125,20 +129,20 @@ impl Ledger {
         self.acknowledged.lock().unwrap().entry(kind).or_default().insert(number);
     }
 
-    /// The numbers of a kind that were acknowledged.
+    /// Returns the acknowledged numbers of a kind.
     pub fn acknowledged(&self, kind: Kind) -> BTreeSet<u64> {
         self.acknowledged.lock().unwrap().get(&kind).cloned().unwrap_or_default()
     }
 
-    /// Every try at a service, by its time.
-    pub fn tries(&self, service: usize) -> Vec<Try> {
-        let mut tries = self.tries[service].lock().unwrap().clone();
-        tries.sort_by_key(|one| one.at);
-        tries
+    /// Returns all attempts at a service in the order of time.
+    pub fn attempts(&self, service: usize) -> Vec<Attempt> {
+        let mut attempts = self.attempts[service].lock().unwrap().clone();
+        attempts.sort_by_key(|attempt| attempt.at);
+        attempts
     }
 }
 
-/// Clients at work.
+/// Running clients.
 pub struct Load {
     pub ledger: Arc<Ledger>,
     clients: Vec<JoinHandle<()>>,
@@ -151,70 +155,73 @@ impl Load {
         for kind in Kind::POSTED {
             for _ in 0..CLIENTS {
                 let (ledger, address) = (Arc::clone(&ledger), stack.addresses[kind.service()]);
-                clients.push(std::thread::spawn(move || post(&ledger, kind, address)));
+                clients.push(std::thread::spawn(move || post_items(&ledger, kind, address)));
             }
         }
-        let (log, writing) = (ContainerLog::create(&stack.containers_dir, "shop"), Arc::clone(&ledger));
-        clients.push(std::thread::spawn(move || write(&writing, log)));
+        let (log, log_ledger) = (ContainerLog::create(&stack.containers_dir, "shop"), Arc::clone(&ledger));
+        clients.push(std::thread::spawn(move || append_log_lines(&log_ledger, log)));
         Self { ledger, clients }
     }
 
-    /// Lets each client see to what it has begun, and no more.
+    /// Stops the clients after the acknowledgment of their current items.
     #[track_caller]
     pub fn stop(&mut self) {
         self.ledger.stop.store(true, Ordering::Relaxed);
         for client in self.clients.drain(..) {
-            client.join().expect("a client has all of its items acknowledged");
+            client.join().expect("every client gets its last item acknowledged");
         }
     }
 }
 
-/// Posts one item after the other, each with a key of its own until it is acknowledged.
-fn post(ledger: &Ledger, kind: Kind, address: SocketAddr) {
+/// Posts items one after another. Repeats each with the same idempotency key until it is acknowledged.
+fn post_items(ledger: &Ledger, kind: Kind, address: SocketAddr) {
     let mut client = None;
-    while !ledger.stopped() {
-        let number = ledger.number();
-        let (request, begun) = (kind.request(number), Instant::now());
+    while !ledger.is_stopped() {
+        let number = ledger.next_number();
+        let (request, start) = (kind.request(number), Instant::now());
         loop {
-            let status = attempt(&mut client, address, &request);
+            let status = send(&mut client, address, &request);
             let acknowledged = status.is_some_and(|status| (200..=202).contains(&status));
-            ledger.tries[kind.service()].lock().unwrap().push(Try { at: Instant::now(), acknowledged });
+            ledger.attempts[kind.service()].lock().unwrap().push(Attempt { at: Instant::now(), acknowledged });
             if acknowledged {
                 ledger.acknowledge(kind, number);
                 break;
             }
-            // A service may be away or have no room; anything else that it says would be wrong.
+            // During a fault, a service may not respond or respond with 503; no other error is acceptable.
             assert!(matches!(status, None | Some(503)), "{kind:?} {number}: {status:?}");
-            // While trouble goes on this is as long as it takes; after that, nobody waits forever.
-            assert!(!ledger.stopped() || begun.elapsed() < ACKNOWLEDGED_WITHIN, "{kind:?} {number} is never taken");
-            std::thread::sleep(PACE);
+            // The deadline applies only after the faults, when the clients are stopped.
+            assert!(
+                !ledger.is_stopped() || start.elapsed() < ACKNOWLEDGMENT_TIMEOUT,
+                "{kind:?} {number} is not acknowledged within {ACKNOWLEDGMENT_TIMEOUT:?}"
+            );
+            std::thread::sleep(PAUSE);
         }
-        std::thread::sleep(PACE);
+        std::thread::sleep(PAUSE);
     }
 }
 
-/// The status of an answer; `None` when there is none.
-fn attempt(client: &mut Option<Client>, address: SocketAddr, request: &Request) -> Option<u16> {
+/// Sends a request and returns the status of the response; `None` without a response.
+fn send(client: &mut Option<Client>, address: SocketAddr, request: &Request) -> Option<u16> {
     if client.is_none() {
-        let socket = TcpStream::connect_timeout(&address, ANSWER_WITHIN).ok()?;
-        let new = client.insert(Client::new(socket));
-        new.socket().set_read_timeout(Some(ANSWER_WITHIN)).unwrap();
+        let socket = TcpStream::connect_timeout(&address, RESPONSE_TIMEOUT).ok()?;
+        let connected = client.insert(Client::new(socket));
+        connected.socket().set_read_timeout(Some(RESPONSE_TIMEOUT)).unwrap();
     }
-    let open = client.as_mut()?;
-    open.write(&request.bytes());
-    let answer = open.try_read_response();
-    if answer.as_ref().is_none_or(|answer| answer.header("connection") == Some("close")) {
+    let connection = client.as_mut()?;
+    connection.write(&request.bytes());
+    let response = connection.try_read_response();
+    if response.as_ref().is_none_or(|response| response.header("connection") == Some("close")) {
         *client = None;
     }
-    answer.map(|answer| answer.status)
+    response.map(|response| response.status)
 }
 
-/// Writes lines; one that is in the log counts as acknowledged.
-fn write(ledger: &Ledger, mut log: ContainerLog) {
-    while !ledger.stopped() {
-        let number = ledger.number();
+/// Appends log lines. A line counts as acknowledged as soon as it is in the file.
+fn append_log_lines(ledger: &Ledger, mut log: ContainerLog) {
+    while !ledger.is_stopped() {
+        let number = ledger.next_number();
         log.append_line(&format!("item {number}"));
-        ledger.acknowledge(Kind::Line, number);
-        std::thread::sleep(PACE);
+        ledger.acknowledge(Kind::LogLine, number);
+        std::thread::sleep(PAUSE);
     }
 }

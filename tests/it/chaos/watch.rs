@@ -1,102 +1,108 @@
-//! Somebody who asks each service how it is, all the time, and remembers what they were told.
+//! Monitor that polls `/health` of each service and records the responses.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::load::Try;
+use super::load::Attempt;
 use crate::stack::{SERVICES, Stack};
 
-const EVERY: Duration = Duration::from_millis(20);
-/// How long a service may refuse everything before its health has to say so.
-const UNSAID_MAX: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum time in which a service may reject every request while its `/health` returns 200.
+const UNREPORTED_OUTAGE_MAX: Duration = Duration::from_secs(3);
 
-/// What was said at a moment: well, not well, or nothing.
+/// Outcome of a request to `/health`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Well,
-    Unwell,
-    Nothing,
+enum Health {
+    Healthy,
+    Unhealthy,
+    NoResponse,
 }
 
-type Sayings = Vec<(Instant, Said)>;
+type HealthLog = Vec<(Instant, Health)>;
 
-pub struct Watch {
+pub struct HealthMonitor {
     stop: Arc<AtomicBool>,
-    said: Arc<[Mutex<Sayings>; 4]>,
-    watchers: Vec<JoinHandle<()>>,
+    /// Recorded outcomes by service.
+    logs: Arc<[Mutex<HealthLog>; 4]>,
+    pollers: Vec<JoinHandle<()>>,
 }
 
-impl Watch {
+impl HealthMonitor {
     pub fn start(stack: &Arc<Stack>) -> Self {
-        let (stop, said) = (Arc::new(AtomicBool::new(false)), Arc::new(<[Mutex<Sayings>; 4]>::default()));
-        let watcher = |service: usize| {
-            let (stop, said, stack) = (Arc::clone(&stop), Arc::clone(&said), Arc::clone(stack));
+        let (stop, logs) = (Arc::new(AtomicBool::new(false)), Arc::new(<[Mutex<HealthLog>; 4]>::default()));
+        let poller = |service: usize| {
+            let (stop, logs, stack) = (Arc::clone(&stop), Arc::clone(&logs), Arc::clone(stack));
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let heard = match stack.health(service) {
-                        Some((200, _)) => Said::Well,
-                        Some(_) => Said::Unwell,
-                        None => Said::Nothing,
+                    let health = match stack.health(service) {
+                        Some((200, _)) => Health::Healthy,
+                        Some(_) => Health::Unhealthy,
+                        None => Health::NoResponse,
                     };
-                    said[service].lock().unwrap().push((Instant::now(), heard));
-                    std::thread::sleep(EVERY);
+                    logs[service].lock().unwrap().push((Instant::now(), health));
+                    std::thread::sleep(POLL_INTERVAL);
                 }
             })
         };
-        let watchers = (0..SERVICES.len()).map(watcher).collect();
-        Self { stop, said, watchers }
+        let pollers = (0..SERVICES.len()).map(poller).collect();
+        Self { stop, logs, pollers }
     }
 
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        for watcher in self.watchers.drain(..) {
-            watcher.join().unwrap();
+        for poller in self.pollers.drain(..) {
+            poller.join().unwrap();
         }
     }
 
-    /// For how many seconds a service did not say that it was well: from the first time on to the next that it did.
-    pub fn away(&self, service: usize) -> f64 {
-        let said = self.said[service].lock().unwrap();
-        let (mut away, mut since) = (Duration::ZERO, None);
-        for (at, heard) in said.iter() {
-            match (heard, since) {
-                (Said::Well, Some(begun)) => {
-                    away += *at - begun;
-                    since = None;
+    /// Returns the total downtime of a service in seconds: each time from the first response other than 200 to the next
+    /// 200.
+    pub fn downtime_s(&self, service: usize) -> f64 {
+        let log = self.logs[service].lock().unwrap();
+        let (mut downtime, mut down_since) = (Duration::ZERO, None);
+        for (at, health) in log.iter() {
+            match (health, down_since) {
+                (Health::Healthy, Some(since)) => {
+                    downtime += *at - since;
+                    down_since = None;
                 }
-                (Said::Unwell | Said::Nothing, None) => since = Some(*at),
+                (Health::Unhealthy | Health::NoResponse, None) => down_since = Some(*at),
                 _ => {}
             }
         }
-        away.as_secs_f64()
+        downtime.as_secs_f64()
     }
 
-    /// How often it answered that it was not well.
-    pub fn said_unwell(&self, service: usize) -> usize {
-        self.said[service].lock().unwrap().iter().filter(|(_, heard)| *heard == Said::Unwell).count()
+    /// Returns how often `/health` of a service responded with a status other than 200.
+    pub fn unhealthy_responses(&self, service: usize) -> usize {
+        self.logs[service].lock().unwrap().iter().filter(|(_, health)| *health == Health::Unhealthy).count()
     }
 
-    /// The longest time in which a service refused everything while its health said all along that it was well, where that
-    /// is longer than it may be.
-    pub fn unsaid(&self, service: usize, tries: &[Try]) -> Option<Duration> {
-        let said = self.said[service].lock().unwrap();
-        let streaks =
-            tries.split(|one| one.acknowledged).filter_map(|streak| Some((streak.first()?.at, streak.last()?.at)));
-        let all_well = |from: Instant, to: Instant| {
-            said.iter().filter(|(at, _)| (from..=to).contains(at)).all(|(_, heard)| *heard == Said::Well)
+    /// Returns the longest time in which a service acknowledged no request while its `/health` always returned 200, if it
+    /// exceeds [`UNREPORTED_OUTAGE_MAX`].
+    pub fn unreported_outage(&self, service: usize, attempts: &[Attempt]) -> Option<Duration> {
+        let log = self.logs[service].lock().unwrap();
+        let failure_streaks = attempts
+            .split(|attempt| attempt.acknowledged)
+            .filter_map(|streak| Some((streak.first()?.at, streak.last()?.at)));
+        let always_healthy = |from: Instant, to: Instant| {
+            log.iter().filter(|(at, _)| (from..=to).contains(at)).all(|(_, health)| *health == Health::Healthy)
         };
-        streaks.filter(|(from, to)| *to - *from > UNSAID_MAX && all_well(*from, *to)).map(|(from, to)| to - from).max()
+        failure_streaks
+            .filter(|(from, to)| *to - *from > UNREPORTED_OUTAGE_MAX && always_healthy(*from, *to))
+            .map(|(from, to)| to - from)
+            .max()
     }
 }
 
-impl Drop for Watch {
+impl Drop for HealthMonitor {
     fn drop(&mut self) {
-        // Who watches holds the services: of a test that failed none must be left.
+        // The poller threads own the stack. They must end after a failed test too, so that its services are stopped.
         self.stop.store(true, Ordering::Relaxed);
-        for watcher in self.watchers.drain(..) {
-            let _ = watcher.join();
+        for poller in self.pollers.drain(..) {
+            let _ = poller.join();
         }
     }
 }

@@ -54,14 +54,14 @@ fn compare_reports_ratios_that_are_a_fifth_worse_or_missing() {
     for (ratios, worse) in [
         (json!([ratio("reports", 0.5), ratio("searches", 2.0), loose(1.0)]), None),
         (json!([ratio("reports", 0.41), ratio("searches", 9.0), loose(0.1)]), None),
-        (json!([ratio("reports", 0.39), ratio("searches", 2.0)]), Some("tracker: reports, to raw SQLite")),
-        (json!([ratio("reports", 0.5), ratio("lists", 2.0)]), Some("tracker: searches, to raw SQLite")),
+        (json!([ratio("reports", 0.39), ratio("searches", 2.0)]), Some("tracker: reports, relative to raw SQLite")),
+        (json!([ratio("reports", 0.5), ratio("lists", 2.0)]), Some("tracker: searches, relative to raw SQLite")),
     ] {
         write_figures(&checkout, &ratios);
         let (success, output) = run_script(&checkout, "compare");
         assert_eq!(success, worse.is_none(), "{ratios}: {output}");
         assert_eq!(output.lines().count(), 1 + usize::from(worse.is_some()), "{output}");
-        assert!(output.contains(worse.unwrap_or("2 ratios held to, 0 of them worse")), "{output}");
+        assert!(output.contains(worse.unwrap_or("compared 2 ratios; 0 are more than 20% worse")), "{output}");
     }
 }
 
