@@ -155,7 +155,7 @@ fn host_metrics_are_collected_unless_disabled() {
     let path = "/api/metrics?name=process_resident_bytes&period=1h&labels=service:metrics-collector";
     let body = collector.get(path).expect(200).json();
     let resident_bytes = body["data"][0]["max"].as_f64().unwrap();
-    // The metric has the label of every collector on this machine, so collectors of other tests contribute to it.
+    // The collectors of other tests on this machine contribute to this metric.
     assert!(resident_bytes >= (collector.memory_kib().0 * 1024 / 2) as f64, "{resident_bytes}");
     let database = last_bucket("database_bytes").unwrap()["last"].as_f64().unwrap();
     assert!(database > 4_096.0, "{database}");

@@ -1,4 +1,4 @@
-//! What is acknowledged stays, whatever happens to the process or to the disk.
+//! Durability: acknowledged writes survive SIGKILL and a full disk, and the original's database can be opened in place.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,41 +13,42 @@ use crate::harness::{Client, Request, Response, Service, Setup, TempDir, report_
 
 const KILLS: usize = 20;
 const CLIENTS: u32 = 16;
-/// Between two kills, so that each finds commits, flushes and checkpoints in every state.
-const LIFE: Duration = Duration::from_millis(120);
+/// Time between two kills. It is short, so that kills interrupt commits, flushes and checkpoints in every state.
+const KILL_INTERVAL: Duration = Duration::from_millis(120);
 
-/// One client's part in the killing test.
-struct Tally {
+/// Writes of one client across the kills.
+struct ClientStats {
     line: u32,
     retrying: bool,
     acknowledged: u64,
     sent: u64,
 }
 
-/// Posts until told to stop. A retrying client sends each report again, with its key, until it is acknowledged.
-fn keep_posting(
-    report: fn(u32) -> Request,
+/// Sends requests until `stop` is set. A retrying client repeats each request with its idempotency key until it is
+/// acknowledged.
+fn send_until_stopped(
+    make_request: fn(u32) -> Request,
     (line, retrying): (u32, bool),
     address: &Mutex<SocketAddr>,
     stop: &AtomicBool,
-) -> Tally {
-    let mut tally = Tally { line, retrying, acknowledged: 0, sent: 0 };
+) -> ClientStats {
+    let mut client_stats = ClientStats { line, retrying, acknowledged: 0, sent: 0 };
     let mut client: Option<Client> = None;
     while !stop.load(Ordering::Relaxed) {
-        let key = format!("client-{line}-report-{}", tally.sent);
-        let request = if retrying { report(line).header("Idempotency-Key", &key) } else { report(line) };
-        tally.sent += 1;
+        let key = format!("client-{line}-report-{}", client_stats.sent);
+        let request = if retrying { make_request(line).header("Idempotency-Key", &key) } else { make_request(line) };
+        client_stats.sent += 1;
         loop {
             if client.is_none() {
                 client = std::net::TcpStream::connect(*address.lock().unwrap()).ok().map(Client::new);
             }
-            let answer = client.as_mut().and_then(|client| {
+            let response = client.as_mut().and_then(|client| {
                 client.write(&request.bytes());
                 client.try_read_response()
             });
-            match answer {
+            match response {
                 Some(Response { status: 200..=202, .. }) => {
-                    tally.acknowledged += 1;
+                    client_stats.acknowledged += 1;
                     break;
                 }
                 _ => client = None,
@@ -57,109 +58,123 @@ fn keep_posting(
             }
         }
     }
-    tally
+    client_stats
 }
 
-/// Clients post to a service that is killed and started again; answers it as it then is, and what they did.
-fn across_kills(setup: fn() -> Setup, report: fn(u32) -> Request, folder: &Arc<TempDir>) -> (Service, Vec<Tally>) {
-    let mut service = setup().data_dir(folder).start();
+/// Kills and restarts a service repeatedly while clients send requests. Returns the running service and the clients'
+/// statistics.
+fn kill_under_load(
+    setup: fn() -> Setup,
+    make_request: fn(u32) -> Request,
+    data_dir: &Arc<TempDir>,
+) -> (Service, Vec<ClientStats>) {
+    let mut service = setup().data_dir(data_dir).start();
     let address = Arc::new(Mutex::new(service.address));
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|n| {
             let (address, stop) = (Arc::clone(&address), Arc::clone(&stop));
-            std::thread::spawn(move || keep_posting(report, (n + 1, n % 2 == 0), &address, &stop))
+            std::thread::spawn(move || send_until_stopped(make_request, (n + 1, n % 2 == 0), &address, &stop))
         })
         .collect();
     for _ in 0..KILLS {
-        std::thread::sleep(LIFE);
+        std::thread::sleep(KILL_INTERVAL);
         service.kill();
-        service = setup().data_dir(folder).start();
+        service = setup().data_dir(data_dir).start();
         *address.lock().unwrap() = service.address;
     }
     stop.store(true, Ordering::Relaxed);
-    let tallies: Vec<Tally> = clients.into_iter().map(|client| client.join().unwrap()).collect();
-    let total: u64 = tallies.iter().map(|tally| tally.acknowledged).sum();
-    eprintln!("{total} reports acknowledged across {KILLS} kills");
-    (service, tallies)
+    let stats: Vec<ClientStats> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    let acknowledged: u64 = stats.iter().map(|client_stats| client_stats.acknowledged).sum();
+    eprintln!("{acknowledged} requests acknowledged across {KILLS} kills");
+    (service, stats)
 }
 
-impl Tally {
-    /// Fails unless so many stored reports are right.
-    fn agrees_with(&self, count: u64) {
+impl ClientStats {
+    /// Asserts that `stored` is a correct number of stored writes for this client.
+    fn assert_stored(&self, stored: u64) {
         let Self { line, acknowledged, sent, .. } = self;
         assert!(*acknowledged > 0, "client {line} got nothing acknowledged");
         if self.retrying {
-            assert_eq!(count, *sent, "client {line} retried until acknowledged");
+            assert_eq!(stored, *sent, "client {line} retried until acknowledged");
         } else {
-            let right = (*acknowledged..=*sent).contains(&count);
-            assert!(right, "client {line}: {acknowledged} acknowledged, {sent} sent, {count} stored");
+            let valid = (*acknowledged..=*sent).contains(&stored);
+            assert!(valid, "client {line}: {acknowledged} acknowledged, {sent} sent, {stored} stored");
         }
     }
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_and_nothing_retried_counts_twice_across_twenty_kills() {
-    let folder = Arc::new(TempDir::new());
-    let report = |line| Request::post("/api/errors", &report_at("boom", line));
-    let (service, tallies) = across_kills(Setup::error_tracker, report, &folder);
-    let listed = service.get("/api/errors?limit=200").expect(200).json();
-    for tally in &tallies {
-        let location = format!("/app/pay.py:{}", tally.line);
-        let found = listed["errors"].as_array().unwrap().iter().find(|group| group["location"] == location.as_str());
-        tally.agrees_with(found.and_then(|group| group["count"].as_u64()).unwrap_or(0));
+fn sigkill_loses_no_acknowledged_report_and_counts_no_retry_twice() {
+    let data_dir = Arc::new(TempDir::new());
+    let make_request = |line| Request::post("/api/errors", &report_at("boom", line));
+    let (service, stats) = kill_under_load(Setup::error_tracker, make_request, &data_dir);
+    let list = service.get("/api/errors?limit=200").expect(200).json();
+    for client_stats in &stats {
+        let location = format!("/app/pay.py:{}", client_stats.line);
+        let group = list["errors"].as_array().unwrap().iter().find(|group| group["location"] == location.as_str());
+        client_stats.assert_stored(group.and_then(|group| group["count"].as_u64()).unwrap_or(0));
     }
     service.kill();
-    let database = rusqlite::Connection::open(folder.path().join("errors.db")).unwrap();
-    let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(verdict, "ok");
+    assert_intact(&data_dir.path().join("errors.db"));
+    let database = rusqlite::Connection::open(data_dir.path().join("errors.db")).unwrap();
     let hourly: i64 = database.query_row("SELECT sum(count) FROM error_series", [], |row| row.get(0)).unwrap();
-    let counted: i64 = database.query_row("SELECT sum(count) FROM errors", [], |row| row.get(0)).unwrap();
-    assert_eq!(hourly, counted, "the series counts what the groups count");
+    let total: i64 = database.query_row("SELECT sum(count) FROM errors", [], |row| row.get(0)).unwrap();
+    assert_eq!(hourly, total, "the hourly series and the groups have different counts");
 }
 
 #[test]
-fn points_rollups_and_totals_agree_with_what_was_acknowledged_across_twenty_kills() {
-    let folder = Arc::new(TempDir::new());
-    let report = |line: u32| {
+fn sigkill_keeps_points_rollups_and_counters_consistent_with_acknowledgments() {
+    let data_dir = Arc::new(TempDir::new());
+    let make_request = |line: u32| {
         let labels = json!({ "client": line });
         let sold = json!({ "name": "sold", "type": "counter", "value": 2, "labels": labels });
         let wait = json!({ "name": "wait_ms", "type": "histogram", "value": 5, "labels": labels });
         Request::post("/api/metrics", &json!([sold, wait]))
     };
-    // Every start rolls up what there is, so kills also find rollups half done.
-    let (service, tallies) = across_kills(Setup::metrics_collector, report, &folder);
+    // The collector rolls up at every start, so kills also interrupt rollups.
+    let (service, stats) = kill_under_load(Setup::metrics_collector, make_request, &data_dir);
     let sum = |name: &str, field: &str, resolution: &str, line: u32| -> f64 {
         let path = format!("/api/metrics?name={name}&period=2h&resolution={resolution}&labels=client:{line}");
         let buckets = service.get(&path).expect(200).json();
         buckets["data"].as_array().unwrap().iter().map(|bucket| bucket[field].as_f64().unwrap()).sum()
     };
-    let totals = service.get("/federate").expect(200).text();
-    for tally in &tallies {
-        let count = sum("wait_ms", "count", "minute", tally.line);
-        tally.agrees_with(count as u64);
+    let counters = service.get("/federate").expect(200).text();
+    for client_stats in &stats {
+        let count = sum("wait_ms", "count", "minute", client_stats.line);
+        client_stats.assert_stored(count as u64);
         for resolution in ["minute", "hour"] {
-            assert_eq!(sum("sold", "sum", resolution, tally.line), 2.0 * count, "{resolution}s of {}", tally.line);
-            assert_eq!(sum("wait_ms", "sum", resolution, tally.line), 5.0 * count, "{resolution}s of {}", tally.line);
+            assert_eq!(
+                sum("sold", "sum", resolution, client_stats.line),
+                2.0 * count,
+                "{resolution}s of {}",
+                client_stats.line
+            );
+            assert_eq!(
+                sum("wait_ms", "sum", resolution, client_stats.line),
+                5.0 * count,
+                "{resolution}s of {}",
+                client_stats.line
+            );
         }
-        for total in [
-            format!("sold{{client=\"{}\"}} {}\n", tally.line, 2.0 * count),
-            format!("wait_ms_count{{client=\"{}\"}} {count}\n", tally.line),
+        for counter in [
+            format!("sold{{client=\"{}\"}} {}\n", client_stats.line, 2.0 * count),
+            format!("wait_ms_count{{client=\"{}\"}} {count}\n", client_stats.line),
         ] {
-            assert!(totals.contains(&total), "{total} in {totals}");
+            assert!(counters.contains(&counter), "{counter:?} is missing in {counters}");
         }
     }
     service.kill();
-    integrity(&folder.path().join("metrics.db"));
+    assert_intact(&data_dir.path().join("metrics.db"));
 }
 
-/// A file system of its own size, unmounted with the test.
+/// Temporary file system with a size limit, unmounted on drop.
 struct SmallDisk(Arc<TempDir>);
 
 impl SmallDisk {
     fn new(megabytes: u32) -> Self {
-        let folder = Arc::new(TempDir::new());
-        let disk = Self(folder);
+        let data_dir = Arc::new(TempDir::new());
+        let disk = Self(data_dir);
         disk.mount(&format!("size={megabytes}m"));
         disk
     }
@@ -168,15 +183,15 @@ impl SmallDisk {
         self.mount(&format!("remount,size={megabytes}m"));
     }
 
-    /// Fails unless a service on this disk says that it is full, and finds by itself that it no longer is.
-    fn recovers(&self, service: &Service) {
+    /// Asserts that a service on the full disk reports itself as degraded, and recovers on its own after the disk grows.
+    fn assert_recovery(&self, service: &Service) {
         let degraded = service.get("/health").expect(503);
         degraded.has(json!({ "status": "degraded", "reason": "the database refuses writes" }));
         self.grow(8);
         wait_until(|| (service.get("/health").status == 200).then_some(()))
             .expect("health recovers without any traffic");
         assert!(service.log().iter().any(|line| line.contains("refuses writes")), "{:#?}", service.log());
-        service.wait_for_log("takes writes again").expect("it says so");
+        service.wait_for_log("takes writes again").expect("the service logs its recovery");
     }
 
     fn mount(&self, options: &str) {
@@ -187,34 +202,34 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // The service that used it is gone by now; a leftover mount would only be untidy.
+        // No process uses the file system any more. If unmounting fails, only an unused mount remains.
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }
 
-/// Posts until the disk is full; answers the last refusal.
-fn until_full(mut post: impl FnMut() -> Response) -> Response {
-    let mut refused_in_a_row = 0;
-    // A refusal may be followed by a success, once the write-ahead log was emptied; twenty in a row mean a full disk.
-    let refusal = wait_until(|| {
-        let answer = post();
-        refused_in_a_row = if answer.status == 503 { refused_in_a_row + 1 } else { 0 };
-        (refused_in_a_row == 20).then_some(answer)
+/// Sends requests until the disk is full and returns the last rejection.
+fn send_until_disk_full(mut post: impl FnMut() -> Response) -> Response {
+    let mut consecutive_rejections = 0;
+    // A checkpoint of the write-ahead log can free space, so only 20 consecutive rejections mean that the disk is full.
+    let rejection = wait_until(|| {
+        let response = post();
+        consecutive_rejections = if response.status == 503 { consecutive_rejections + 1 } else { 0 };
+        (consecutive_rejections == 20).then_some(response)
     });
-    let refusal = refusal.expect("a disk of 1 MB fills up");
-    assert_eq!(refusal.header("retry-after"), Some("5"));
-    refusal
+    let rejection = rejection.expect("a disk of 1 MB becomes full");
+    assert_eq!(rejection.header("retry-after"), Some("5"));
+    rejection
 }
 
-fn integrity(path: &Path) {
+fn assert_intact(path: &Path) {
     let database = rusqlite::Connection::open(path).unwrap();
-    let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(verdict, "ok");
+    let result: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(result, "ok");
 }
 
 #[test]
-fn a_full_disk_is_said_so_and_recovered_from_without_losing_what_was_acknowledged() {
-    if !root_or_skip("mounting a small disk") {
+fn full_disk_is_reported_and_loses_no_acknowledged_report() {
+    if !root_or_skip("mounting a small file system, to test a full disk,") {
         return;
     }
     let disk = SmallDisk::new(1);
@@ -227,33 +242,33 @@ fn a_full_disk_is_said_so_and_recovered_from_without_losing_what_was_acknowledge
     };
     let mut stored = Vec::new();
     let mut line = 0;
-    let refusal = until_full(|| {
+    let rejection = send_until_disk_full(|| {
         line += 1;
-        let answer = post(line);
-        if answer.status == 201 {
-            stored.push(answer.id());
+        let response = post(line);
+        if response.status == 201 {
+            stored.push(response.id());
         }
-        answer
+        response
     });
-    refusal.expect(503).has_detail("nothing was stored");
+    rejection.expect(503).has_detail("nothing was stored");
     service.get("/api/errors").expect(200);
-    disk.recovers(&service);
+    disk.assert_recovery(&service);
     stored.push(post(100_000).expect(201).id());
-    assert!(stored.len() > 5, "only {} were stored", stored.len());
+    assert!(stored.len() > 5, "only {} reports were stored", stored.len());
     for id in &stored {
         service.get(&format!("/api/errors/{id}")).expect(200);
     }
-    let folder = service.kill();
-    integrity(&folder.path().join("errors.db"));
+    let data_dir = service.kill();
+    assert_intact(&data_dir.path().join("errors.db"));
 }
 
 #[test]
-fn a_full_disk_loses_no_acknowledged_point_and_counts_no_refused_one() {
-    if !root_or_skip("mounting a small disk") {
+fn full_disk_loses_no_acknowledged_point_and_counts_no_rejected_one() {
+    if !root_or_skip("mounting a small file system, to test a full disk,") {
         return;
     }
     let disk = SmallDisk::new(1);
-    // Every second rollups need room too.
+    // The rollups, every second, need disk space too.
     let setup = || Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).data_dir(&disk.0);
     let service = setup().start();
     let mut batches = 0;
@@ -262,20 +277,20 @@ fn a_full_disk_loses_no_acknowledged_point_and_counts_no_refused_one() {
         json!((0..100).map(point).collect::<Vec<_>>())
     };
     let mut post = |number: u32| {
-        let answer = service.post("/api/metrics", &batch(number));
-        batches += u32::from(answer.status == 202);
-        answer
+        let response = service.post("/api/metrics", &batch(number));
+        batches += u32::from(response.status == 202);
+        response
     };
     let mut number = 0;
-    let refusal = until_full(|| {
+    let rejection = send_until_disk_full(|| {
         number += 1;
         post(number)
     });
-    refusal.expect(503).has_detail("nothing was stored");
-    disk.recovers(&service);
+    rejection.expect(503).has_detail("nothing was stored");
+    disk.assert_recovery(&service);
     post(number + 1).expect(202);
     assert!(batches > 10, "only {batches} batches were stored");
-    let agrees = |service: &Service| {
+    let assert_counts = |service: &Service| {
         for resolution in ["minute", "hour"] {
             let path = format!("/api/metrics?name=wait_ms&period=2h&resolution={resolution}");
             let buckets = service.get(&path).expect(200).json();
@@ -286,22 +301,22 @@ fn a_full_disk_loses_no_acknowledged_point_and_counts_no_refused_one() {
             assert_eq!((sum("count"), sum("sum")), (count, 3.0 * count), "{resolution}s");
         }
     };
-    agrees(&service);
-    let folder = service.kill();
-    integrity(&folder.path().join("metrics.db"));
-    agrees(&setup().start());
+    assert_counts(&service);
+    let data_dir = service.kill();
+    assert_intact(&data_dir.path().join("metrics.db"));
+    assert_counts(&setup().start());
 }
 
 #[test]
-fn a_file_of_the_original_opens_in_place_and_its_groups_go_on() {
-    let folder = Arc::new(TempDir::new());
+fn original_database_opens_in_place_and_keeps_counting_its_groups() {
+    let data_dir = Arc::new(TempDir::new());
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/original/errors.db");
-    let path = folder.path().join("errors.db");
+    let path = data_dir.path().join("errors.db");
     std::fs::copy(fixture, &path).unwrap();
-    let before = originals(&path);
-    let service = Setup::error_tracker().data_dir(&folder).start();
-    let listed = service.get("/api/errors?resolved=all&limit=200").expect(200).json();
-    assert_eq!(listed["total"], before.len());
+    let before = read_original_groups(&path);
+    let service = Setup::error_tracker().data_dir(&data_dir).start();
+    let list = service.get("/api/errors?resolved=all&limit=200").expect(200).json();
+    assert_eq!(list["total"], before.len());
     for original in &before {
         let detail = service.get(&format!("/api/errors/{}", original.id)).expect(200).json();
         for (field, value) in [
@@ -313,10 +328,10 @@ fn a_file_of_the_original_opens_in_place_and_its_groups_go_on() {
         ] {
             assert_eq!(detail[field], value, "{field} of {}", original.id);
         }
-        let kept: Vec<i64> =
-            detail["occurrences"].as_array().unwrap().iter().map(|kept| kept["id"].as_i64().unwrap()).collect();
-        assert_eq!(kept, original.occurrences, "occurrences of {}", original.id);
-        let again = json!({
+        let occurrences = detail["occurrences"].as_array().unwrap();
+        let ids: Vec<i64> = occurrences.iter().map(|occurrence| occurrence["id"].as_i64().unwrap()).collect();
+        assert_eq!(ids, original.occurrences, "occurrences of {}", original.id);
+        let repeat = json!({
             "project": original.project,
             "exception_type": original.exception_type,
             "message": "again",
@@ -324,18 +339,24 @@ fn a_file_of_the_original_opens_in_place_and_its_groups_go_on() {
         });
         let status = if original.resolved { "reopened" } else { "incremented" };
         let expected = json!({ "status": status, "id": original.id, "count": original.count + 1, "fingerprint": original.fingerprint });
-        service.post("/api/errors", &again).expect(200).has(expected);
+        service.post("/api/errors", &repeat).expect(200).has(expected);
     }
-    assert!(service.post("/api/errors", &report_at("new", 7_777)).expect(201).id() > 28, "no id is given twice");
-    assert!(service.get("/api/errors?search=undefined").json()["total"].as_i64().unwrap() > 0, "searchable");
+    assert!(
+        service.post("/api/errors", &report_at("new", 7_777)).expect(201).id() > 28,
+        "a group of the original database has the same ID"
+    );
+    assert!(
+        service.get("/api/errors?search=undefined").json()["total"].as_i64().unwrap() > 0,
+        "the imported groups are not in the search index"
+    );
     let (status, _) = service.stop();
     assert!(status.success());
-    assert_eq!(originals(&folder.path().join("errors.db.original-4")).len(), before.len());
-    Setup::error_tracker().data_dir(&folder).start().get("/health").expect(200);
+    assert_eq!(read_original_groups(&data_dir.path().join("errors.db.original-4")).len(), before.len());
+    Setup::error_tracker().data_dir(&data_dir).start().get("/health").expect(200);
 }
 
-/// A group as the original stored it.
-struct Original {
+/// Group as stored by the original.
+struct OriginalGroup {
     id: i64,
     fingerprint: String,
     project: String,
@@ -344,18 +365,19 @@ struct Original {
     count: i64,
     first_seen: String,
     resolved: bool,
-    /// Newest first.
+    /// IDs of the stored occurrences, newest first.
     occurrences: Vec<i64>,
 }
 
-fn originals(path: &Path) -> Vec<Original> {
+fn read_original_groups(path: &Path) -> Vec<OriginalGroup> {
     let database = rusqlite::Connection::open(path).unwrap();
     let sql = "SELECT id, fingerprint, project, exception_type, traceback, count, first_seen, resolved FROM errors";
     let mut groups = database.prepare(sql).unwrap();
-    let mut kept = database.prepare("SELECT id FROM error_occurrences WHERE error_id = ?1 ORDER BY id DESC").unwrap();
+    let mut occurrences =
+        database.prepare("SELECT id FROM error_occurrences WHERE error_id = ?1 ORDER BY id DESC").unwrap();
     let rows = groups.query_map([], |row| {
         let id = row.get(0)?;
-        Ok(Original {
+        Ok(OriginalGroup {
             id,
             fingerprint: row.get(1)?,
             project: row.get(2)?,
@@ -364,7 +386,7 @@ fn originals(path: &Path) -> Vec<Original> {
             count: row.get(5)?,
             first_seen: row.get(6)?,
             resolved: row.get(7)?,
-            occurrences: kept.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?,
+            occurrences: occurrences.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?,
         })
     });
     rows.unwrap().collect::<Result<_, _>>().unwrap()

@@ -1,5 +1,5 @@
-//! What is stored goes on to log stores, one of them a real ClickHouse, which are away for a while, from services that are
-//! killed meanwhile: in the end each record is there.
+//! Export of records to other stores, among them a real ClickHouse. Each record arrives even if the store is down for a
+//! while and the service is killed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -17,111 +17,121 @@ use crate::prometheus::free_port;
 use crate::receiver::receive_request;
 
 const LINES: u32 = 20_000;
-/// How long ClickHouse is away while a part of the lines comes.
-const AWAY: Duration = Duration::from_secs(30);
+/// Downtime of ClickHouse while lines are written.
+const DOWNTIME: Duration = Duration::from_secs(30);
 
-fn fact(service: &Service, name: &str) -> i64 {
-    service.get("/health").json()[name].as_i64().unwrap_or_else(|| panic!("no {name}"))
+/// Returns a numeric member of `/health`.
+fn health_number(service: &Service, name: &str) -> i64 {
+    service.get("/health").json()[name].as_i64().unwrap_or_else(|| panic!("/health has no {name}"))
 }
 
-/// Waits until nothing waits to be sent.
+/// Waits until the service has sent all records.
 #[track_caller]
 fn wait_until_sent(service: &Service) {
-    let none = || (fact(service, "export_waiting") == 0 && fact(service, "export_sent") > 0).then_some(());
-    assert!(wait_until(none).is_some(), "{}", service.get("/health").text());
+    let all_sent =
+        || (health_number(service, "export_waiting") == 0 && health_number(service, "export_sent") > 0).then_some(());
+    assert!(wait_until(all_sent).is_some(), "{}", service.get("/health").text());
 }
 
-/// A server that takes whatever is posted, in a thread of its own, for as long as it is there.
+/// HTTP server that records all requests in a background thread.
 struct Receiver {
     address: SocketAddr,
-    /// The head and the unpacked body of each request.
-    taken: Arc<Mutex<Vec<(String, String)>>>,
+    /// Head and decompressed body of each request.
+    requests: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 impl Receiver {
-    /// Answers requests in turn with these statuses, and all that follow with 204.
-    fn new(statuses: &'static [&'static str]) -> Self {
+    /// Responds to the first requests with the given statuses, and to all later ones with 204.
+    fn start(statuses: &'static [&'static str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, taken) = (listener.local_addr().unwrap(), Arc::default());
-        let kept: Arc<Mutex<Vec<(String, String)>>> = Arc::clone(&taken);
+        let (address, requests) = (listener.local_addr().unwrap(), Arc::default());
+        let recorded: Arc<Mutex<Vec<(String, String)>>> = Arc::clone(&requests);
         std::thread::spawn(move || {
             for (number, socket) in listener.incoming().enumerate() {
                 let status = statuses.get(number).copied().unwrap_or("204 No Content");
-                let (head, packed) = receive_request(socket.unwrap(), status);
+                let (head, compressed) = receive_request(socket.unwrap(), status);
                 let mut body = String::new();
-                flate2::read::GzDecoder::new(packed.as_slice()).read_to_string(&mut body).unwrap();
-                kept.lock().unwrap().push((head, body));
+                flate2::read::GzDecoder::new(compressed.as_slice()).read_to_string(&mut body).unwrap();
+                recorded.lock().unwrap().push((head, body));
             }
         });
-        Self { address, taken }
+        Self { address, requests }
     }
 
-    /// What was posted so far.
-    fn taken(&self) -> Vec<(String, String)> {
-        self.taken.lock().unwrap().clone()
+    /// Returns the requests received so far.
+    fn requests(&self) -> Vec<(String, String)> {
+        self.requests.lock().unwrap().clone()
     }
 
+    /// Returns the JSON objects in the lines of all bodies received so far.
     fn objects(&self) -> Vec<Value> {
-        let taken = self.taken();
-        taken.iter().flat_map(|(_, body)| body.lines()).map(|line| serde_json::from_str(line).unwrap()).collect()
+        let requests = self.requests();
+        requests.iter().flat_map(|(_, body)| body.lines()).map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
 #[test]
-fn entries_go_on_as_lines_of_json_in_the_order_they_came() {
-    let receiver = Receiver::new(&["503 Not now", "200 OK", "429 Slowly\r\nRetry-After: 1"]);
-    let folder = Arc::new(TempDir::new());
-    let (web, db) = (Container::new(&folder, "web"), Container::new(&folder, "db"));
+fn entries_are_exported_as_json_lines_in_order_and_retried() {
+    let receiver = Receiver::start(&["503 Not now", "200 OK", "429 Slowly\r\nRetry-After: 1"]);
+    let data_dir = Arc::new(TempDir::new());
+    let (web, db) = (Container::new(&data_dir, "web"), Container::new(&data_dir, "db"));
     web.write_numbered_lines(0..600);
-    db.write_lines([("2026-01-31T11:00:00.000000007Z", "stderr", "ERROR: late, of an hour before\n")]);
+    db.write_lines([("2026-01-31T11:00:00.000000007Z", "stderr", "ERROR: late, from an hour ago\n")]);
     let viewer = Setup::log_viewer()
-        .data_dir(&folder)
+        .data_dir(&data_dir)
         .env("EXPORT_URL", format!("http://{}/insert/jsonline?_msg_field=message", receiver.address))
         .env("EXPORT_HEADERS", "Authorization: Bearer s3cret-token")
         .env("TAIL_BUFFER", 10_000_000)
         .start();
-    wait_until(|| (viewer.get("/api/logs/stats").json()["total_logs"] == 601).then_some(())).expect("all lines");
+    wait_until(|| (viewer.get("/api/logs/stats").json()["total_logs"] == 601).then_some(()))
+        .expect("the viewer has read all lines");
     wait_until_sent(&viewer);
-    let (head, _) = receiver.taken()[0].clone();
+    let (head, _) = receiver.requests()[0].clone();
     for line in ["post /insert/jsonline?_msg_field=message http/1.1", "authorization: bearer s3cret-token"] {
-        assert!(head.to_lowercase().lines().any(|found| found == line), "{line} in {head}");
+        assert!(head.to_lowercase().lines().any(|header| header == line), "{line:?} is missing in {head}");
     }
-    // The first and the third were not taken and came again, as they were.
-    let bodies: Vec<String> = receiver.taken().into_iter().map(|(_, body)| body).collect();
+    // The first and the third request failed, so the same bodies were sent again.
+    let bodies: Vec<String> = receiver.requests().into_iter().map(|(_, body)| body).collect();
     assert!(bodies[0] == bodies[1] && bodies[2] == bodies[3]);
-    let mut found = receiver.objects();
-    found.drain(..bodies[0].lines().count());
-    let ids: BTreeSet<i64> = found.iter().map(|entry| entry["id"].as_i64().unwrap()).collect();
+    let mut exported = receiver.objects();
+    exported.drain(..bodies[0].lines().count());
+    let ids: BTreeSet<i64> = exported.iter().map(|entry| entry["id"].as_i64().unwrap()).collect();
     let expected: BTreeSet<i64> = export_entries(&viewer, "").iter().map(|entry| entry.id).collect();
     assert_eq!(ids, expected);
-    let late = found.iter().find(|entry| entry["container"] == "db").unwrap();
+    let late = exported.iter().find(|entry| entry["container"] == "db").unwrap();
     assert_eq!(
         (&late["timestamp"], &late["stream"], &late["level"]),
         (&json!("2026-01-31T11:00:00.000000007Z"), &json!("stderr"), &json!("ERROR"))
     );
     let mut seen = BTreeSet::new();
-    let of_web = found.iter().filter(|entry| entry["container"] == "web" && seen.insert(entry["id"].as_i64().unwrap()));
-    let order: Vec<&str> = of_web.map(|entry| entry["message"].as_str().unwrap()).collect();
-    assert_eq!(order, (0..600).map(|n| format!("line {n}")).collect::<Vec<_>>(), "nothing overtakes");
-    assert_eq!(fact(&viewer, "export_missed"), 0);
+    let web_entries =
+        exported.iter().filter(|entry| entry["container"] == "web" && seen.insert(entry["id"].as_i64().unwrap()));
+    let order: Vec<&str> = web_entries.map(|entry| entry["message"].as_str().unwrap()).collect();
+    assert_eq!(
+        order,
+        (0..600).map(|n| format!("line {n}")).collect::<Vec<_>>(),
+        "the entries are not exported in order"
+    );
+    assert_eq!(health_number(&viewer, "export_missed"), 0);
     assert!(!viewer.log().concat().contains("s3cret"));
 }
 
 #[test]
-fn loki_gets_streams_by_container_and_level() {
-    let receiver = Receiver::new(&[]);
-    let folder = Arc::new(TempDir::new());
-    Container::new(&folder, "web").write_lines([
+fn loki_receives_streams_by_container_and_level() {
+    let receiver = Receiver::start(&[]);
+    let data_dir = Arc::new(TempDir::new());
+    Container::new(&data_dir, "web").write_lines([
         ("2026-01-31T12:00:00.5Z", "stdout", "INFO one\n"),
         ("2026-01-31T12:00:01Z", "stderr", "ERROR two\n"),
         ("2026-01-31T12:00:02Z", "stdout", "INFO three\n"),
     ]);
     let viewer = Setup::log_viewer()
-        .data_dir(&folder)
+        .data_dir(&data_dir)
         .env("EXPORT_URL", format!("http://{}/loki/api/v1/push", receiver.address))
         .env("EXPORT_FORMAT", "loki")
         .start();
-    wait_until(|| (viewer.get("/api/logs/stats").json()["total_logs"] == 3).then_some(())).expect("all lines");
+    wait_until(|| (viewer.get("/api/logs/stats").json()["total_logs"] == 3).then_some(()))
+        .expect("the viewer has read all lines");
     wait_until_sent(&viewer);
     let mut values: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for push in receiver.objects() {
@@ -140,78 +150,85 @@ fn loki_gets_streams_by_container_and_level() {
 }
 
 #[test]
-fn reports_go_on_with_their_groups_and_refused_ones_are_counted() {
-    let receiver = Receiver::new(&["400 Bad Request"]);
-    let folder = Arc::new(TempDir::new());
+fn reports_are_exported_with_their_groups_and_rejected_ones_are_counted() {
+    let receiver = Receiver::start(&["400 Bad Request"]);
+    let data_dir = Arc::new(TempDir::new());
     let setup = || {
         let url = format!("http://{}/", receiver.address);
-        Setup::error_tracker().data_dir(&folder).env("EXPORT_URL", url)
+        Setup::error_tracker().data_dir(&data_dir).env("EXPORT_URL", url)
     };
     let tracker = setup().start();
-    tracker.post("/api/errors", &report_at("refused", 1)).expect(201);
-    let refused = || (fact(&tracker, "export_refused") == 1).then_some(());
-    wait_until(refused).expect("it is refused for good");
+    tracker.post("/api/errors", &report_at("rejected", 1)).expect(201);
+    let is_rejected = || (health_number(&tracker, "export_refused") == 1).then_some(());
+    wait_until(is_rejected).expect("the report is counted as rejected");
     let mut report = report_at("boom", 2);
     report["extra"] = json!({ "cart": [7] });
     report["release"] = json!("1.4.2");
     let id = tracker.post("/api/errors", &report).expect(201).id();
-    wait_until(|| (fact(&tracker, "export_sent") == 1).then_some(())).expect("it is sent");
-    let found = receiver.objects().pop().unwrap();
+    wait_until(|| (health_number(&tracker, "export_sent") == 1).then_some(())).expect("the second report is sent");
+    let exported = receiver.objects().pop().unwrap();
     let group = tracker.get(&format!("/api/errors/{id}")).expect(200).json();
     for name in ["fingerprint", "project", "exception_type", "message", "location", "release", "traceback", "count"] {
-        assert_eq!(found[name], group[name], "{name}");
+        assert_eq!(exported[name], group[name], "{name}");
     }
-    assert_eq!((&found["error_id"], &found["extra"]), (&json!(id), &json!({ "cart": [7] })));
+    assert_eq!((&exported["error_id"], &exported["extra"]), (&json!(id), &json!({ "cart": [7] })));
     tracker.kill();
-    // Where nothing is sent on, nothing is known of it; and then it begins with all that is kept.
-    let quiet = Setup::error_tracker().data_dir(&folder).start();
-    assert_eq!(quiet.get("/health").json().get("export_sent"), None);
-    quiet.kill();
-    let again = setup().env("EXPORT_FORMAT", "clickhouse").start();
-    wait_until(|| (fact(&again, "export_sent") == 2).then_some(())).expect("both are sent");
-    let last = receiver.taken().pop().unwrap();
+    // Without EXPORT_URL, /health has no export members. A later export then starts with all stored reports.
+    let without_export = Setup::error_tracker().data_dir(&data_dir).start();
+    assert_eq!(without_export.get("/health").json().get("export_sent"), None);
+    without_export.kill();
+    let tracker = setup().env("EXPORT_FORMAT", "clickhouse").start();
+    wait_until(|| (health_number(&tracker, "export_sent") == 2).then_some(())).expect("both reports are sent");
+    let last = receiver.requests().pop().unwrap();
     assert!(last.0.starts_with("POST /?query=INSERT%20INTO%20monlight_errors%20FORMAT%20JSONEachRow&"), "{}", last.0);
-    assert_eq!(receiver.objects().pop().unwrap()["extra"], r#"{"cart":[7]}"#, "columns know no objects");
-    let (code, said) = setup().env("EXPORT_FORMAT", "csv").run_to_exit();
     assert_eq!(
-        (code, said.contains("EXPORT_FORMAT must be one of jsonl, loki, clickhouse")),
+        receiver.objects().pop().unwrap()["extra"],
+        r#"{"cart":[7]}"#,
+        "ClickHouse needs the object as a string"
+    );
+    let (code, output) = setup().env("EXPORT_FORMAT", "csv").run_to_exit();
+    assert_eq!(
+        (code, output.contains("EXPORT_FORMAT must be one of jsonl, loki, clickhouse")),
         (Some(2), true),
-        "{said}"
+        "{output}"
     );
 }
 
 #[test]
-fn what_was_gone_before_anything_was_sent_on_was_not_missed() {
-    let receiver = Receiver::new(&[]);
+fn only_records_deleted_after_the_first_export_count_as_missed() {
+    let receiver = Receiver::start(&[]);
     let tracker = Setup::error_tracker().start();
     for _ in 0..12 {
         tracker.post("/api/errors", &report_at("boom", 1));
     }
-    let folder = tracker.kill();
-    let sending = || {
+    let data_dir = tracker.kill();
+    let start_with_export = || {
         let url = format!("http://{}/", receiver.address);
-        Setup::error_tracker().data_dir(&folder).env("EXPORT_URL", url).start()
+        Setup::error_tracker().data_dir(&data_dir).env("EXPORT_URL", url).start()
     };
-    let tracker = sending();
-    wait_until(|| (fact(&tracker, "export_sent") == 5).then_some(())).expect("the five that are kept");
-    assert_eq!(fact(&tracker, "export_missed"), 0);
+    let tracker = start_with_export();
+    wait_until(|| (health_number(&tracker, "export_sent") == 5).then_some(()))
+        .expect("the five stored occurrences are sent");
+    assert_eq!(health_number(&tracker, "export_missed"), 0);
     tracker.kill();
-    // What comes and goes while the mark is there is missed: of twelve more five are left when their turn comes.
-    let database = rusqlite::Connection::open(folder.path().join("errors.db")).unwrap();
+    // Moves the export position back by seven records, of which only five are still stored, so that two count as missed.
+    let database = rusqlite::Connection::open(data_dir.path().join("errors.db")).unwrap();
     database.execute_batch("UPDATE _exported SET mark = mark - 7").unwrap();
     drop(database);
-    let tracker = sending();
-    wait_until(|| (fact(&tracker, "export_sent") == 10).then_some(())).expect("the five that are left");
-    assert_eq!(fact(&tracker, "export_missed"), 2);
+    let tracker = start_with_export();
+    wait_until(|| (health_number(&tracker, "export_sent") == 10).then_some(()))
+        .expect("the five remaining occurrences are sent");
+    assert_eq!(health_number(&tracker, "export_missed"), 2);
 }
 
-/// A ClickHouse of Debian's, unpacked with its libraries.
+/// ClickHouse server from the Debian package, killed on drop.
 struct ClickHouse {
     child: Child,
     address: SocketAddr,
 }
 
 impl ClickHouse {
+    /// Starts the server with its data in `folder`; returns `None` if the program is not installed.
     fn start(folder: &TempDir, address: SocketAddr) -> Option<Self> {
         let port = address.port();
         let config = format!(
@@ -229,15 +246,16 @@ impl ClickHouse {
         command.arg("--config-file=config.xml").current_dir(folder.path()).stdin(Stdio::null());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().ok()?;
         let server = Self { child, address };
-        let says = || std::fs::read_to_string(folder.path().join("log")).unwrap();
-        assert!(wait_until(|| server.ask("SELECT 1")).is_some(), "{}", says());
+        let read_log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
+        assert!(wait_until(|| server.query("SELECT 1")).is_some(), "{}", read_log());
         Some(server)
     }
 
-    fn ask(&self, query: &str) -> Option<String> {
+    /// Runs a query and returns its trimmed result; `None` if it fails.
+    fn query(&self, query: &str) -> Option<String> {
         let mut client = Client::new(TcpStream::connect(self.address).ok()?);
-        let answer = client.send(&Request::new("POST", "/").body(query));
-        (answer.status == 200).then(|| answer.text().trim().to_owned())
+        let response = client.send(&Request::new("POST", "/").body(query));
+        (response.status == 200).then(|| response.text().trim().to_owned())
     }
 }
 
@@ -249,16 +267,16 @@ impl Drop for ClickHouse {
 }
 
 #[test]
-fn clickhouse_has_every_entry_although_it_was_away_and_the_viewer_was_killed() {
-    let (kept, address, folder) = (TempDir::new(), free_port(), Arc::new(TempDir::new()));
-    let Some(server) = ClickHouse::start(&kept, address) else { return };
+fn clickhouse_receives_every_entry_despite_its_downtime_and_killed_viewers() {
+    let (clickhouse_dir, address, data_dir) = (TempDir::new(), free_port(), Arc::new(TempDir::new()));
+    let Some(server) = ClickHouse::start(&clickhouse_dir, address) else { return };
     let table = "CREATE TABLE monlight_logs (id Int64, timestamp String, container String, stream String, level String, \
                  message String) ENGINE = MergeTree PARTITION BY tuple() ORDER BY id";
-    server.ask(table).expect("a table");
-    let web = Container::new(&folder, "web");
+    server.query(table).expect("ClickHouse creates the table");
+    let web = Container::new(&data_dir, "web");
     let start = || {
         Setup::log_viewer()
-            .data_dir(&folder)
+            .data_dir(&data_dir)
             .env("EXPORT_URL", format!("http://{address}/"))
             .env("EXPORT_FORMAT", "clickhouse")
             .env("TAIL_BUFFER", 100_000_000)
@@ -274,8 +292,8 @@ fn clickhouse_has_every_entry_although_it_was_away_and_the_viewer_was_killed() {
                 viewer = Some(start());
             }
             6 => {
-                std::thread::sleep(AWAY);
-                server = ClickHouse::start(&kept, address);
+                std::thread::sleep(DOWNTIME);
+                server = ClickHouse::start(&clickhouse_dir, address);
             }
             _ => {}
         }
@@ -283,14 +301,14 @@ fn clickhouse_has_every_entry_although_it_was_away_and_the_viewer_was_killed() {
     }
     let (viewer, server) = (viewer.unwrap(), server.unwrap());
     let stored = || (viewer.get("/api/logs/stats").json()["total_logs"] == LINES).then_some(());
-    wait_until(stored).expect("all lines");
-    // The next attempt may be a minute away.
-    let all_sent = || wait_until(|| (fact(&viewer, "export_waiting") == 0).then_some(()));
+    wait_until(stored).expect("the viewer has read all lines");
+    // With backoff, the next attempt may be a minute away, so this waits several times.
+    let all_sent = || wait_until(|| (health_number(&viewer, "export_waiting") == 0).then_some(()));
     assert!((0..4).any(|_| all_sent().is_some()), "{}", viewer.get("/health").text());
-    assert_eq!(server.ask("SELECT countDistinct(id) FROM monlight_logs").unwrap(), LINES.to_string());
-    assert_eq!(server.ask("SELECT countDistinct(message) FROM monlight_logs").unwrap(), LINES.to_string());
+    assert_eq!(server.query("SELECT countDistinct(id) FROM monlight_logs").unwrap(), LINES.to_string());
+    assert_eq!(server.query("SELECT countDistinct(message) FROM monlight_logs").unwrap(), LINES.to_string());
     let sum: i64 = export_entries(&viewer, "").iter().map(|entry| entry.id % 1_000_003).sum();
     let distinct = "SELECT sum(id % 1000003) FROM (SELECT DISTINCT id FROM monlight_logs)";
-    assert_eq!(server.ask(distinct).unwrap(), sum.to_string());
-    assert_eq!((fact(&viewer, "export_missed"), fact(&viewer, "export_refused")), (0, 0));
+    assert_eq!(server.query(distinct).unwrap(), sum.to_string());
+    assert_eq!((health_number(&viewer, "export_missed"), health_number(&viewer, "export_refused")), (0, 0));
 }

@@ -1,38 +1,38 @@
-//! What nobody asks anything of sleeps: a small machine pays for every time it does not.
+//! Idle services rarely wake up, because every wake-up costs CPU time on a small machine.
 
 use std::time::Duration;
 
 use crate::harness::{Service, Setup};
 
-const WATCHED: Duration = Duration::from_secs(4);
-/// A look at the logs every two seconds and one for rollups every second, each with what it wakes, are far below it;
-/// something that looks five times a second is not.
-const WAKES_MAX: u64 = 12;
+const MEASURED: Duration = Duration::from_secs(4);
+/// Maximum wake-ups of a service. Polling the logs every two seconds and the rollups every second stays far below it;
+/// polling five times per second exceeds it.
+const WAKEUPS_MAX: u64 = 12;
 
 #[test]
-fn services_that_nobody_asks_sleep() {
+fn idle_services_rarely_wake_up() {
     let errors = Setup::error_tracker().start();
     let metrics = Setup::metrics_collector().start();
     let relay = Setup::browser_relay(errors.address, metrics.address).start();
     let logs = Setup::log_viewer().env("POLL_INTERVAL", 2).start();
     let services = [("error tracker", errors), ("metrics collector", metrics), ("relay", relay), ("viewer", logs)];
-    // What starting leaves to be done is over.
-    std::thread::sleep(WATCHED / 4);
-    let before = services.each_ref().map(|(_, service)| wakes(service));
-    std::thread::sleep(WATCHED);
+    // Lets the work that follows the start finish before the measurement.
+    std::thread::sleep(MEASURED / 4);
+    let before = services.each_ref().map(|(_, service)| count_wakeups(service));
+    std::thread::sleep(MEASURED);
     for ((name, service), before) in services.iter().zip(before) {
-        let wakes = wakes(service) - before;
-        assert!(wakes <= WAKES_MAX, "the {name} woke {wakes} times in {WATCHED:?}");
+        let wakeups = count_wakeups(service) - before;
+        assert!(wakeups <= WAKEUPS_MAX, "the {name} woke up {wakeups} times in {MEASURED:?}");
     }
 }
 
-/// How often its threads have waited for something so far.
-fn wakes(service: &Service) -> u64 {
+/// Returns the number of voluntary context switches of all threads of a service.
+fn count_wakeups(service: &Service) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", service.pid())).unwrap();
-    let of_one = |task: std::fs::DirEntry| {
+    let thread_wakeups = |task: std::fs::DirEntry| {
         let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         line.map_or(0, |number| number.trim().parse().unwrap())
     };
-    tasks.flatten().map(of_one).sum()
+    tasks.flatten().map(thread_wakeups).sum()
 }

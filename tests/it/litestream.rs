@@ -1,5 +1,5 @@
-//! Litestream, which copies databases as they are written: with the configuration that is shipped, and what is left of
-//! them elsewhere when everything is killed at once.
+//! Replication with Litestream and the shipped configuration: the data that its replicas contain after all processes are
+//! killed at once, and after an orderly stop.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
@@ -21,62 +21,66 @@ const DATABASES: [(&str, &str); 4] = [
     ("monlight-metrics-collector", "metrics.db"),
     ("monlight-browser-relay", "browser-relay.db"),
 ];
-/// What may be lost: a second until Litestream looks, the second of `sync-interval`, and what the machine needs for it.
-const LOST_MAX: Duration = Duration::from_secs(5);
-/// How long clients write before everything is killed: several times that.
-const WRITING: Duration = Duration::from_secs(12);
+/// Maximum age of writes that a replica may lack: a second until Litestream polls, a second of `sync-interval`, and the
+/// time that the copy takes.
+const LOSS_MAX: Duration = Duration::from_secs(5);
+/// Time for which clients write before everything is killed; several times [`LOSS_MAX`].
+const WRITE_DURATION: Duration = Duration::from_secs(12);
 const CLIENTS: u32 = 3;
-/// How long a write-ahead log may become under that load.
+/// Maximum size of a write-ahead log under that load, in bytes.
 const WAL_BYTES_MAX: u64 = 200_000_000;
-/// Several checkpoints of 4 MB pass in that time.
+/// Size of the message of a report, large enough for several checkpoints of 4 MB.
 const MESSAGE_BYTES: usize = 4_000;
 
-/// Databases in a folder, the replicas in another, and the shipped configuration with these.
-struct Site {
+/// Folders for the databases and for the replicas, and the shipped configuration adapted to them.
+struct Replication {
     program: PathBuf,
-    data: Arc<TempDir>,
-    elsewhere: TempDir,
+    data_dir: Arc<TempDir>,
+    replica_dir: TempDir,
 }
 
-impl Site {
+impl Replication {
     fn new() -> Option<Self> {
-        let site =
-            Self { program: find_program("litestream")?, data: Arc::new(TempDir::new()), elsewhere: TempDir::new() };
+        let replication = Self {
+            program: find_program("litestream")?,
+            data_dir: Arc::new(TempDir::new()),
+            replica_dir: TempDir::new(),
+        };
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/litestream.yml.example");
         let mut text = std::fs::read_to_string(example).unwrap();
         for (folder, database) in DATABASES {
             let path = format!("path: /var/lib/{folder}/{database}\n");
-            assert!(text.contains(&path), "{path}");
-            text = text.replace(&path, &format!("path: {}\n", site.data.path().join(database).display()));
+            assert!(text.contains(&path), "litestream.yml.example lacks {path}");
+            text = text.replace(&path, &format!("path: {}\n", replication.data_dir.path().join(database).display()));
         }
-        let replicas = site.elsewhere.path().join("replicas");
+        let replicas = replication.replica_dir.path().join("replicas");
         text = text.replace("/var/backups/monlight-live", replicas.to_str().unwrap());
-        std::fs::write(site.config(), text).unwrap();
-        Some(site)
+        std::fs::write(replication.config_path(), text).unwrap();
+        Some(replication)
     }
 
-    fn config(&self) -> PathBuf {
-        self.elsewhere.path().join("litestream.yml")
+    fn config_path(&self) -> PathBuf {
+        self.replica_dir.path().join("litestream.yml")
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.elsewhere.path().join("log")).unwrap()
+        std::fs::read_to_string(self.replica_dir.path().join("log")).unwrap()
     }
 
-    fn replicate(&self) -> Replicating {
-        let log = File::create(self.elsewhere.path().join("log")).unwrap();
+    fn start_litestream(&self) -> Litestream {
+        let log = File::create(self.replica_dir.path().join("log")).unwrap();
         let child = Command::new(&self.program)
             .args(["replicate", "-config"])
-            .arg(self.config())
+            .arg(self.config_path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        Replicating(child)
+        Litestream(child)
     }
 
-    /// Restores what is elsewhere into an empty folder, and checks it.
+    /// Restores all replicas into an empty folder, checks their integrity, and returns the folder.
     #[track_caller]
     fn restore(&self) -> Arc<TempDir> {
         let empty = Arc::new(TempDir::new());
@@ -84,56 +88,56 @@ impl Site {
             let restored = empty.path().join(database);
             let output = Command::new(&self.program)
                 .args(["restore", "-config"])
-                .arg(self.config())
+                .arg(self.config_path())
                 .arg("-o")
                 .arg(&restored)
-                .arg(self.data.path().join(database))
+                .arg(self.data_dir.path().join(database))
                 .output()
                 .unwrap();
             assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stderr), self.log());
             let connection = rusqlite::Connection::open(&restored).unwrap();
-            let verdict: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-            assert_eq!(verdict, "ok", "{database}");
+            let result: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            assert_eq!(result, "ok", "{database}");
         }
         empty
     }
 }
 
-/// Litestream at work.
-struct Replicating(Child);
+/// Running `litestream replicate`, killed on drop.
+struct Litestream(Child);
 
-impl Replicating {
+impl Litestream {
     fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    /// Asks it to end, which it does after a last copy.
+    /// Sends SIGTERM and waits for the exit. Litestream copies the last changes before it exits.
     fn stop(mut self) {
         send_signal(self.0.id(), "TERM");
-        let status = wait_until(|| self.0.try_wait().unwrap()).expect("it stops");
+        let status = wait_until(|| self.0.try_wait().unwrap()).expect("Litestream stops after SIGTERM");
         assert!(status.success(), "{status}");
     }
 }
 
-impl Drop for Replicating {
+impl Drop for Litestream {
     fn drop(&mut self) {
-        // Gone already in the tests that come to their end.
+        // Fails if the test has stopped it already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// The four services on these databases.
-fn start(data: &Arc<TempDir>) -> [Service; 4] {
-    let errors = Setup::error_tracker().data_dir(data).start();
-    let logs = Setup::log_viewer().data_dir(data).start();
-    let metrics = Setup::metrics_collector().data_dir(data).start();
-    let relay = Setup::browser_relay(errors.address, metrics.address).data_dir(data).start();
+/// Starts all four services with their databases in `data_dir`.
+fn start_services(data_dir: &Arc<TempDir>) -> [Service; 4] {
+    let errors = Setup::error_tracker().data_dir(data_dir).start();
+    let logs = Setup::log_viewer().data_dir(data_dir).start();
+    let metrics = Setup::metrics_collector().data_dir(data_dir).start();
+    let relay = Setup::browser_relay(errors.address, metrics.address).data_dir(data_dir).start();
     [errors, logs, metrics, relay]
 }
 
-/// Clients that write as fast as they are answered, and know when each write was acknowledged.
+/// Clients that send one write after another and record the time of each acknowledgment.
 struct Load {
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Vec<Instant>>>,
@@ -143,15 +147,15 @@ impl Load {
     fn start(errors: SocketAddr, metrics: SocketAddr, from: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let clients = (from..from + 2 * CLIENTS).map(|client| {
-            let (stop, address) = (Arc::clone(&stop), if is_reporting(client) { errors } else { metrics });
+            let (stop, address) = (Arc::clone(&stop), if sends_reports(client) { errors } else { metrics });
             std::thread::spawn(move || {
                 let mut connection = Client::new(TcpStream::connect(address).unwrap());
                 let mut acknowledged = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    connection.write(&write(client).bytes());
-                    // A service that was killed answers no more.
-                    let Some(answer) = connection.try_read_response() else { break };
-                    assert!(answer.status < 300, "{}", answer.text());
+                    connection.write(&write_request(client).bytes());
+                    // A killed service sends no response.
+                    let Some(response) = connection.try_read_response() else { break };
+                    assert!(response.status < 300, "{}", response.text());
                     acknowledged.push(Instant::now());
                 }
                 acknowledged
@@ -161,32 +165,33 @@ impl Load {
         Self { stop, clients }
     }
 
-    /// When each client's writes were acknowledged.
-    fn end(self) -> Vec<Vec<Instant>> {
+    /// Stops the clients and returns the times of acknowledgment by client.
+    fn stop(self) -> Vec<Vec<Instant>> {
         self.stop.store(true, Ordering::Relaxed);
         self.clients.into_iter().map(|client| client.join().unwrap()).collect()
     }
 }
 
-fn is_reporting(client: u32) -> bool {
+fn sends_reports(client: u32) -> bool {
     client.is_multiple_of(2)
 }
 
-/// Into a group or a series of the client's own.
-fn write(client: u32) -> Request {
-    if is_reporting(client) {
+/// Returns a report to the client's own group, or a point of its own series.
+fn write_request(client: u32) -> Request {
+    if sends_reports(client) {
         return Request::post("/api/errors", &report_at(&"x".repeat(MESSAGE_BYTES), client));
     }
     let labels = json!({ "client": client });
     Request::post("/api/metrics", &json!([{ "name": "sold", "type": "counter", "value": 1, "labels": labels }]))
 }
 
-fn stored(client: u32, [errors, _, metrics, _]: &[Service; 4]) -> usize {
-    if is_reporting(client) {
+/// Returns the number of stored writes of a client.
+fn count_stored(client: u32, [errors, _, metrics, _]: &[Service; 4]) -> usize {
+    if sends_reports(client) {
         let groups = errors.get("/api/errors?limit=200").expect(200).json();
         let location = format!("/app/pay.py:{client}");
-        let found = groups["errors"].as_array().unwrap().iter().find(|group| group["location"] == location.as_str());
-        return found.map_or(0, |group| group["count"].as_u64().unwrap() as usize);
+        let group = groups["errors"].as_array().unwrap().iter().find(|group| group["location"] == location.as_str());
+        return group.map_or(0, |group| group["count"].as_u64().unwrap() as usize);
     }
     let path = format!("/api/metrics?name=sold&period=2h&resolution=minute&labels=client:{client}");
     let buckets = metrics.get(&path).expect(200).json();
@@ -194,50 +199,50 @@ fn stored(client: u32, [errors, _, metrics, _]: &[Service; 4]) -> usize {
 }
 
 #[test]
-fn what_litestream_has_when_all_is_killed_is_whole_and_seconds_old_and_after_a_last_copy_all_of_it() {
-    let Some(site) = Site::new() else { return };
-    let services = start(&site.data);
-    let replicating = site.replicate();
+fn replicas_lack_at_most_seconds_after_sigkill_and_nothing_after_an_orderly_stop() {
+    let Some(replication) = Replication::new() else { return };
+    let services = start_services(&replication.data_dir);
+    let litestream = replication.start_litestream();
     let load = Load::start(services[0].address, services[2].address, 1);
-    // What is written is the condition: so many seconds of it, of which the last may be lost.
-    std::thread::sleep(WRITING);
-    let waiting = std::fs::metadata(site.data.path().join("errors.db-wal")).unwrap().len();
-    replicating.kill();
+    // The load must last several times longer than the loss that is allowed.
+    std::thread::sleep(WRITE_DURATION);
+    let wal_bytes = std::fs::metadata(replication.data_dir.path().join("errors.db-wal")).unwrap().len();
+    litestream.kill();
     let killed = Instant::now();
     for service in services {
         service.kill();
     }
-    let acknowledged = load.end();
-    let restored = start(&site.restore());
+    let acknowledged = load.stop();
+    let restored = start_services(&replication.restore());
     for (client, times) in (1..).zip(&acknowledged) {
-        let count = stored(client, &restored);
+        let count = count_stored(client, &restored);
         let lost = times.get(count).map_or(Duration::ZERO, |first| killed.saturating_duration_since(*first));
         eprintln!(
-            "client {client}: {} acknowledged, {count} restored; the first lost one {lost:.2?} before the end",
+            "client {client}: {} acknowledged, {count} restored; the first lost write is {lost:.2?} older than the kill",
             times.len()
         );
-        assert!(count > 0 && lost < LOST_MAX, "{lost:?}: {}", site.log());
+        assert!(count > 0 && lost < LOSS_MAX, "{lost:?}: {}", replication.log());
     }
     drop(restored);
-    // Its own read keeps the services' checkpoints from starting the log anew; it does that itself.
-    assert!(waiting < WAL_BYTES_MAX, "the write-ahead log grew to {waiting} bytes: {}", site.log());
-    assert!(!site.log().contains("level=ERROR"), "{}", site.log());
-    eprintln!("the write-ahead log had {waiting} bytes");
+    // Litestream holds a read transaction, which keeps the services from resetting the log. It must do so itself.
+    assert!(wal_bytes < WAL_BYTES_MAX, "the write-ahead log grew to {wal_bytes} bytes: {}", replication.log());
+    assert!(!replication.log().contains("level=ERROR"), "{}", replication.log());
+    eprintln!("the write-ahead log had {wal_bytes} bytes");
 
-    // Again on what was killed, and then an end in order: the services first, so that there is nothing more to copy.
-    let services = start(&site.data);
-    let replicating = site.replicate();
+    // Second run with the killed databases and an orderly stop: the services stop first, so that nothing changes later.
+    let services = start_services(&replication.data_dir);
+    let litestream = replication.start_litestream();
     let load = Load::start(services[0].address, services[2].address, 101);
-    std::thread::sleep(LOST_MAX);
-    let acknowledged = load.end();
+    std::thread::sleep(LOSS_MAX);
+    let acknowledged = load.stop();
     for service in services {
         assert!(service.stop().0.success());
     }
-    replicating.stop();
-    let restored = start(&site.restore());
+    litestream.stop();
+    let restored = start_services(&replication.restore());
     for (client, times) in (101..).zip(&acknowledged) {
-        assert_eq!(stored(client, &restored), times.len(), "client {client}: {}", site.log());
+        assert_eq!(count_stored(client, &restored), times.len(), "client {client}: {}", replication.log());
     }
     let total: usize = acknowledged.iter().map(Vec::len).sum();
-    eprintln!("{total} acknowledged, all of them restored after a last copy");
+    eprintln!("{total} writes acknowledged, all of them restored after an orderly stop");
 }
