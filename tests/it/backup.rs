@@ -14,7 +14,7 @@ const REPORTS_MIN: u64 = 500;
 /// Number of groups that the reports belong to.
 const GROUPS: u64 = 40;
 
-/// Runs a service with arguments on the database in a data_dir. Returns its exit code and its output.
+/// Runs a service with arguments on the database in a folder. Returns its exit code and its output.
 fn run(setup: Setup, data_dir: &Arc<TempDir>, arguments: &[&str]) -> (Option<i32>, String) {
     setup.data_dir(data_dir).arguments(arguments).run_to_exit()
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::docker_engine::DockerDaemon;
 use crate::harness::{binary, root_or_skip, skip, wait_until};
-use crate::smoke::Smoke;
+use crate::smoke::SmokeResult;
 
 const SERVICES: [&str; 4] = ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -93,10 +93,10 @@ impl Installation {
     }
 
     #[track_caller]
-    fn run_smoke_test(&self, arguments: &str) -> Smoke {
+    fn run_smoke_test(&self, arguments: &str) -> SmokeResult {
         let start = Instant::now();
-        let smoke = Smoke::of(&self.run(&format!("deploy/smoke-test.sh {arguments}")), start.elapsed());
-        smoke.is_green();
+        let smoke = SmokeResult::parse(&self.run(&format!("deploy/smoke-test.sh {arguments}")), start.elapsed());
+        smoke.assert_success();
         smoke
     }
 
@@ -195,7 +195,7 @@ fn documented_quick_start_works() {
     check_start_order(&installation);
     installation.assert_memory_below_limit("at rest");
     let smoke = installation.run_smoke_test("--secrets deploy/secrets.env");
-    eprintln!("the smoke test took {:.1?}", smoke.took);
+    eprintln!("the smoke test took {:.1?}", smoke.duration);
     installation.assert_memory_below_limit("after the smoke test");
     check_viewer_reads_all_containers(&installation);
     check_confinement(&installation);
@@ -390,7 +390,7 @@ fn check_test_stack(installation: &Installation) {
          deploy/smoke-test.sh --compose"
     );
     let start = Instant::now();
-    Smoke::of(&installation.run(&smoke), start.elapsed()).is_green();
+    SmokeResult::parse(&installation.run(&smoke), start.elapsed()).assert_success();
     installation.stdout(&format!("{ports}\n{address}\ndocker compose {files} down --volumes"));
     assert!(!installation.docker.cli_stdout(&["volume", "ls", "--quiet"]).contains("monlight-test"));
 }

@@ -1,5 +1,5 @@
-//! What services say of themselves in OpenAPI is held against what they do: Schemathesis asks everything that the
-//! documents allow and much that they do not, and each answer has to be what they say.
+//! OpenAPI documents: Schemathesis sends valid and invalid requests to each service and checks every response against the
+//! service's document.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -13,24 +13,27 @@ use crate::harness::{API_KEY, PUBLIC_KEY, Request, Service, Setup, TempDir, repo
 use crate::logs::{Container, wait_for_entry_count};
 use crate::{python, receiver};
 
-const PATH: &str = "/openapi.json";
-/// Random requests for each operation, beside the examples and the edges of every schema; `make schemathesis` says more.
+const DOCUMENT_PATH: &str = "/openapi.json";
+/// Random requests per operation, in addition to the examples and the boundary values of every schema. `make schemathesis`
+/// sends more.
 const EXAMPLES: &str = "25";
-/// The same requests every time, so that a failure is one of the change that is tested.
+/// Fixed seed. All runs send the same requests, so that a new failure is caused by the tested change.
 const SEED: &str = "1";
 
-fn setting(name: &str, default: &str) -> String {
+/// Returns an environment variable, or the default if it is not set or empty.
+fn env_or(name: &str, default: &str) -> String {
     std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
 }
 
-/// Lets Schemathesis ask a service, which must have nothing to complain of, and neither may the services behind it.
+/// Runs Schemathesis on a service. Asserts that it finds no deviation from the document, and that neither the service nor
+/// its upstreams log an error.
 #[track_caller]
-fn ask(service: &Service, behind: &[&Service]) {
+fn assert_conforms(service: &Service, upstreams: &[&Service]) {
     let Some(mut schemathesis) = python::module_command("schemathesis.cli") else { return };
     let folder = python::scripts_dir();
-    let run = ["run", &format!("http://{}{PATH}", service.address)].map(str::to_owned);
+    let run = ["run", &format!("http://{}{DOCUMENT_PATH}", service.address)].map(str::to_owned);
     let [examples, seed] =
-        [("MONLIGHT_EXAMPLES", EXAMPLES), ("MONLIGHT_SEED", SEED)].map(|(name, default)| setting(name, default));
+        [("MONLIGHT_EXAMPLES", EXAMPLES), ("MONLIGHT_SEED", SEED)].map(|(name, default)| env_or(name, default));
     schemathesis
         .arg("--config-file")
         .arg(folder.join("schemathesis.toml"))
@@ -38,67 +41,71 @@ fn ask(service: &Service, behind: &[&Service]) {
         .args(["--max-examples", &examples, "--seed", &seed])
         .envs([("MONLIGHT_KEY", API_KEY), ("MONLIGHT_PUBLIC_KEY", PUBLIC_KEY), ("PYTHONDONTWRITEBYTECODE", "1")])
         .env("PYTHONPATH", folder)
-        // What it remembers goes with the folder.
+        // Schemathesis writes its cache to the working directory, which is deleted with the service.
         .current_dir(service.data_dir.path());
     let output = schemathesis.stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{said}");
-    let count = said.lines().find(|line| line.contains(" generated, ")).expect("it says how much it has asked").trim();
-    for service in [&[service], behind].concat() {
+    let report = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{report}");
+    let count = report
+        .lines()
+        .find(|line| line.contains(" generated, "))
+        .expect("the report contains the number of requests")
+        .trim();
+    for service in [&[service], upstreams].concat() {
         let errors: Vec<String> = service.log().into_iter().filter(|line| line.contains("[ERROR]")).collect();
         assert!(errors.is_empty(), "{errors:#?}");
         let (_, peak_kib) = service.memory_kib();
-        eprintln!("{}: {count}; {} KiB of memory at most", service.address, peak_kib);
+        eprintln!("{}: {count}; peak memory {} KiB", service.address, peak_kib);
     }
 }
 
 #[test]
-fn each_service_serves_a_valid_document_to_everybody() {
+fn every_service_serves_a_valid_document_without_a_key() {
     let tracker = Setup::error_tracker().env("RATE_LIMIT", 1).start();
     let viewer = Setup::log_viewer().env("RATE_LIMIT", 1).start();
     let collector = Setup::metrics_collector().env("RATE_LIMIT", 1).start();
     let relay = Setup::browser_relay(tracker.address, collector.address).env("RATE_LIMIT", 1).start();
     for service in [&tracker, &viewer, &collector, &relay] {
-        let anybody = Request::get(PATH).without_header("X-API-Key");
-        let plain = service.send(&anybody).expect(200);
-        let packed = service.send(&anybody.clone().header("Accept-Encoding", "gzip")).expect(200);
-        let mut unpacked = Vec::new();
-        GzDecoder::new(packed.body.as_slice()).read_to_end(&mut unpacked).unwrap();
-        assert_eq!((plain.header("content-type"), &plain.body), (Some("application/json"), &unpacked));
-        let known = anybody.clone().header("If-None-Match", plain.header("etag").unwrap());
-        assert!(service.send(&known).expect(304).body.is_empty());
+        let request = Request::get(DOCUMENT_PATH).without_header("X-API-Key");
+        let plain = service.send(&request).expect(200);
+        let compressed = service.send(&request.clone().header("Accept-Encoding", "gzip")).expect(200);
+        let mut decompressed = Vec::new();
+        GzDecoder::new(compressed.body.as_slice()).read_to_end(&mut decompressed).unwrap();
+        assert_eq!((plain.header("content-type"), &plain.body), (Some("application/json"), &decompressed));
+        let conditional = request.clone().header("If-None-Match", plain.header("etag").unwrap());
+        assert!(service.send(&conditional).expect(304).body.is_empty());
         assert_eq!(plain.header("access-control-allow-origin"), None);
-        let head = service.send(&Request::new("HEAD", PATH).without_header("X-API-Key")).expect(200);
+        let head = service.send(&Request::new("HEAD", DOCUMENT_PATH).without_header("X-API-Key")).expect(200);
         assert_eq!(head.header("content-length"), Some(plain.body.len().to_string().as_str()));
 
         let Some(mut validator) = python::script_command("openapi_document.py") else { return };
         let mut child = validator.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(&plain.body).unwrap();
         let output = child.wait_with_output().unwrap();
-        let examples: u32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("it is valid");
+        let examples: u32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("the document is valid");
         assert!(output.status.success() && examples > 20, "{examples} examples");
     }
 }
 
 #[test]
-fn the_error_tracker_does_what_it_says() {
-    let inbox = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", inbox.local_addr().unwrap());
+fn error_tracker_conforms_to_its_document() {
+    let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", webhook.local_addr().unwrap());
     std::thread::spawn(move || {
-        inbox.incoming().map_while(Result::ok).for_each(|socket| drop(receiver::receive_request(socket, "200 OK")));
+        webhook.incoming().map_while(Result::ok).for_each(|socket| drop(receiver::receive_request(socket, "200 OK")));
     });
     let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", url).start();
     for line in [1, 1, 2, 3] {
         tracker.post("/api/errors", &report_at("boom", line));
     }
     tracker.post("/api/errors/2/resolve", &json!({})).expect(200);
-    ask(&tracker, &[]);
+    assert_conforms(&tracker, &[]);
 }
 
 #[test]
-fn the_log_viewer_does_what_it_says() {
-    let folder = Arc::new(TempDir::new());
-    let (web, worker) = (Container::new(&folder, "web"), Container::new(&folder, "worker"));
+fn log_viewer_conforms_to_its_document() {
+    let data_dir = Arc::new(TempDir::new());
+    let (web, worker) = (Container::new(&data_dir, "web"), Container::new(&data_dir, "worker"));
     web.write_numbered_lines(0..120);
     worker.write_lines([
         ("2025-12-31T23:59:59Z", "stdout", "{\"level\":\"warn\",\"msg\":\"slow\"}\n"),
@@ -107,14 +114,14 @@ fn the_log_viewer_does_what_it_says() {
         ("2026-01-31T12:00:00.123456791Z", "stderr", "ValueError: empty\n"),
         ("2026-01-31T12:00:01Z", "stdout", "[CRITICAL] gone\n"),
     ]);
-    let viewer = Setup::log_viewer().data_dir(&folder).env("LOG_SOURCES", "containers,nowhere").start();
+    let viewer = Setup::log_viewer().data_dir(&data_dir).env("LOG_SOURCES", "containers,nowhere").start();
     wait_for_entry_count(&viewer, "web", 120);
     wait_for_entry_count(&viewer, "worker", 3);
-    ask(&viewer, &[]);
+    assert_conforms(&viewer, &[]);
 }
 
 #[test]
-fn the_metrics_collector_does_what_it_says() {
+fn metrics_collector_conforms_to_its_document() {
     let collector = Setup::metrics_collector().start();
     let vital = |name: &str, value: f64| {
         json!({ "name": format!("web_vitals_{name}"), "type": "histogram", "value": value, "project": "shop",
@@ -128,16 +135,16 @@ fn the_metrics_collector_does_what_it_says() {
         vital("lcp", 1240.5), vital("cls", 0.3), vital("inp", 900.0),
     ]);
     collector.post("/api/metrics", &points).expect(202);
-    ask(&collector, &[]);
+    assert_conforms(&collector, &[]);
 }
 
 #[test]
-fn the_browser_relay_does_what_it_says() {
+fn browser_relay_conforms_to_its_document() {
     let (tracker, collector) = (Setup::error_tracker().start(), Setup::metrics_collector().start());
     let relay = Setup::browser_relay(tracker.address, collector.address).start();
     let map = json!({ "version": 3, "sources": ["cart.js"], "names": ["add"], "mappings": "AACGA" }).to_string();
     let map = json!({ "project": "shop", "release": "1.4.2", "file_url": "/app.js", "map_content": map });
     relay.post("/api/source-maps", &map).expect(201);
     relay.post("/api/dsn-keys", &json!({ "project": "blog" })).expect(201);
-    ask(&relay, &[&tracker, &collector]);
+    assert_conforms(&relay, &[&tracker, &collector]);
 }

@@ -1,4 +1,5 @@
-//! Real reverse proxies, with the examples for them: everything below one name with TLS, also what is live.
+//! nginx and Caddy with the shipped example configurations: all services below one host name with TLS, including the live
+//! tail.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,18 +11,18 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{API_KEY, Service, Setup, TempDir, send_signal, skip, wait_until};
 use crate::peers::find_program;
-use crate::smoke::{Smoke, curl_or_skip, smoke_test};
+use crate::smoke::{SmokeResult, curl_or_skip, smoke_test};
 
 const ORIGIN: &str = "https://shop.example";
-/// Requests a minute that the error tracker takes of one address, more than the smoke test needs.
+/// Rate limit of the error tracker in requests per minute and address; more than the smoke test needs.
 const ERRORS_RATE_LIMIT: u32 = 50;
-/// How long one line may take through a proxy on a machine that has much else to do; one that keeps what it gets until it
-/// has enough would keep it for much longer.
-const LINE_WITHIN: Duration = Duration::from_secs(2);
+/// Maximum latency of a line through a proxy on a busy machine. A proxy that buffers responses would delay it for much
+/// longer.
+const LATENCY_MAX: Duration = Duration::from_secs(2);
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The four services, listening for a proxy.
-struct Behind {
+/// All four services, configured to run behind a proxy.
+struct Upstreams {
     errors: Service,
     logs: Service,
     metrics: Service,
@@ -29,26 +30,27 @@ struct Behind {
     folder: Arc<TempDir>,
 }
 
-impl Behind {
+impl Upstreams {
     fn start() -> Self {
         let folder = Arc::new(TempDir::new());
-        std::fs::write(folder.path().join("app.log"), "begun\n").unwrap();
-        let trusts = |setup: Setup| setup.env("TRUSTED_PROXIES", "127.0.0.1");
-        let errors = trusts(Setup::error_tracker()).env("RATE_LIMIT", ERRORS_RATE_LIMIT).start();
-        let logs = trusts(Setup::log_viewer())
+        std::fs::write(folder.path().join("app.log"), "started\n").unwrap();
+        let behind_proxy = |setup: Setup| setup.env("TRUSTED_PROXIES", "127.0.0.1");
+        let errors = behind_proxy(Setup::error_tracker()).env("RATE_LIMIT", ERRORS_RATE_LIMIT).start();
+        let logs = behind_proxy(Setup::log_viewer())
             .env("LOG_FILES", format!("app={}", folder.path().join("app.log").display()))
             .start();
-        let metrics = trusts(Setup::metrics_collector()).start();
-        let relay = trusts(Setup::browser_relay(errors.address, metrics.address))
+        let metrics = behind_proxy(Setup::metrics_collector()).start();
+        let relay = behind_proxy(Setup::browser_relay(errors.address, metrics.address))
             .env("CORS_ORIGINS", ORIGIN)
             .env("RATE_LIMIT", 300)
             .start();
         Self { errors, logs, metrics, relay, folder }
     }
 
-    /// An example for a proxy with everything replaced in it that is another here. What is to be replaced has to be there.
+    /// Reads an example configuration of `deploy/` and adapts it to the test: replaces the addresses of the services, and each
+    /// of `replacements`. Asserts that the example contains everything that is replaced.
     #[track_caller]
-    fn example(&self, name: &str, replaced: &[(&str, String)]) -> String {
+    fn adapt_example(&self, name: &str, replacements: &[(&str, String)]) -> String {
         let text = std::fs::read_to_string(Path::new(ROOT).join("deploy").join(name)).unwrap();
         let ports = [
             ("127.0.0.1:5010", self.errors.address.to_string()),
@@ -56,49 +58,50 @@ impl Behind {
             ("127.0.0.1:5012", self.metrics.address.to_string()),
             ("127.0.0.1:5013", self.relay.address.to_string()),
         ];
-        ports.iter().chain(replaced).fold(text, |text, (from, to)| {
-            assert!(text.contains(from), "{name} has {from}");
+        ports.iter().chain(replacements).fold(text, |text, (from, to)| {
+            assert!(text.contains(from), "{name} does not contain {from:?}");
             text.replace(from, to)
         })
     }
 
-    fn at(&self, name: &str) -> String {
+    /// Returns the path of a file in the temporary folder.
+    fn path_of(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
 
-    /// A certificate for `localhost` that only its own holder believes.
-    fn certificate(&self) -> bool {
-        let (certificate, key) = (self.at("cert.pem"), self.at("key.pem"));
-        let made = Command::new("openssl")
+    /// Creates a self-signed certificate for `localhost`. Skips the test and returns `false` if openssl fails.
+    fn create_certificate(&self) -> bool {
+        let (certificate, key) = (self.path_of("cert.pem"), self.path_of("key.pem"));
+        let output = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"])
             .args(["-addext", "subjectAltName=DNS:localhost", "-keyout", &key, "-out", &certificate])
             .output();
-        let made = made.is_ok_and(|output| output.status.success());
-        if !made {
-            skip("openssl makes no certificate");
+        let created = output.is_ok_and(|output| output.status.success());
+        if !created {
+            skip("openssl is missing or cannot create a certificate; reverse proxies are not tested");
         }
-        made
+        created
     }
 }
 
-/// A proxy at work, ended when dropped.
+/// Running proxy, stopped on drop.
 struct Proxy<'a> {
     child: Child,
-    behind: &'a Behind,
+    upstreams: &'a Upstreams,
     port: u16,
 }
 
 impl<'a> Proxy<'a> {
-    fn start(behind: &'a Behind, port: u16, command: &mut Command) -> Self {
-        let log = std::fs::File::create(behind.at("proxy.log")).unwrap();
+    fn start(upstreams: &'a Upstreams, port: u16, command: &mut Command) -> Self {
+        let log = std::fs::File::create(upstreams.path_of("proxy.log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let mut proxy = Self { child: command.spawn().unwrap(), behind, port };
-        let answers = wait_until(|| {
-            let ended = proxy.child.try_wait().unwrap().is_some();
+        let mut proxy = Self { child: command.spawn().unwrap(), upstreams, port };
+        let started = wait_until(|| {
+            let exited = proxy.child.try_wait().unwrap().is_some();
             let (status, _) = proxy.curl("/monitoring/errors/health", &[]);
-            (ended || status == 200).then_some(!ended)
+            (exited || status == 200).then_some(!exited)
         });
-        assert_eq!(answers, Some(true), "{}", std::fs::read_to_string(behind.at("proxy.log")).unwrap());
+        assert_eq!(started, Some(true), "{}", std::fs::read_to_string(upstreams.path_of("proxy.log")).unwrap());
         proxy
     }
 
@@ -106,25 +109,25 @@ impl<'a> Proxy<'a> {
         format!("https://localhost:{}", self.port)
     }
 
-    /// A `curl` that believes the certificate.
-    fn command(&self, path: &str, options: &[&str]) -> Command {
+    /// Returns a `curl` command that trusts the certificate.
+    fn curl_command(&self, path: &str, options: &[&str]) -> Command {
         let mut command = Command::new("curl");
-        command.args(["--silent", "--max-time", "20", "--cacert", &self.behind.at("cert.pem")]);
+        command.args(["--silent", "--max-time", "20", "--cacert", &self.upstreams.path_of("cert.pem")]);
         command.args(options).arg(self.origin() + path);
         command
     }
 
-    /// The status of an answer, and the answer with its head.
+    /// Sends a request. Returns the status and the response with its head; the status is 0 without a response.
     fn curl(&self, path: &str, options: &[&str]) -> (u16, String) {
-        let output = self.command(path, &[&["--include"], options].concat()).output().unwrap();
+        let output = self.curl_command(path, &[&["--include"], options].concat()).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
         (status, text)
     }
 
-    fn is_smooth(&self) {
+    fn assert_smoke_test_passes(&self) {
         let url = |service: &str| format!("{}/monitoring/{service}", self.origin());
-        let begun = Instant::now();
+        let start = Instant::now();
         let output = smoke_test(
             &[],
             &[
@@ -134,36 +137,36 @@ impl<'a> Proxy<'a> {
                 ("RELAY_URL", url("relay")),
                 ("API_KEY", API_KEY.to_owned()),
                 ("ORIGIN", ORIGIN.to_owned()),
-                ("CURL_CA_BUNDLE", self.behind.at("cert.pem")),
+                ("CURL_CA_BUNDLE", self.upstreams.path_of("cert.pem")),
             ],
         );
-        let smoke = Smoke::of(&output, begun.elapsed());
-        smoke.is_green();
-        eprintln!("the smoke test took {:.1?}", smoke.took);
+        let smoke = SmokeResult::parse(&output, start.elapsed());
+        smoke.assert_success();
+        eprintln!("the smoke test took {:.1?}", smoke.duration);
     }
 
-    /// What is logged comes to whoever watches as soon as it is.
-    fn streams(&self) {
+    /// Asserts that the live tail delivers each line immediately.
+    fn assert_live_tail_is_not_buffered(&self) {
         let path = format!("/monitoring/logs/api/logs/tail?api_key={API_KEY}");
-        let mut watching = self.command(&path, &["--no-buffer", "--include"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut events = BufReader::new(watching.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let mut log = OpenOptions::new().append(true).open(self.behind.at("app.log")).unwrap();
-        let begun = events.find(String::is_empty);
-        assert!(begun.is_some(), "the answer begins before there is anything in it");
+        let mut tail = self.curl_command(&path, &["--no-buffer", "--include"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut events = BufReader::new(tail.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut log = OpenOptions::new().append(true).open(self.upstreams.path_of("app.log")).unwrap();
+        let end_of_head = events.find(String::is_empty);
+        assert!(end_of_head.is_some(), "the proxy does not send the response head before the first event");
         for number in 1..=3 {
-            let begun = Instant::now();
-            writeln!(log, "line {number} as it comes").unwrap();
-            let found = events.find(|line| line.starts_with("data: ") && line.contains(&format!("line {number} as")));
-            let took = begun.elapsed();
-            assert!(found.is_some() && took < LINE_WITHIN, "line {number} took {took:?}");
-            eprintln!("line {number} took {took:.1?}");
+            let start = Instant::now();
+            writeln!(log, "line {number} of the live tail").unwrap();
+            let event = events.find(|line| line.starts_with("data: ") && line.contains(&format!("line {number} of")));
+            let latency = start.elapsed();
+            assert!(event.is_some() && latency < LATENCY_MAX, "line {number} took {latency:?}");
+            eprintln!("line {number} took {latency:.1?}");
         }
-        watching.kill().unwrap();
-        watching.wait().unwrap();
+        tail.kill().unwrap();
+        tail.wait().unwrap();
     }
 
-    /// A browser signs in, with a cookie that goes over TLS only, and changes something from the service's own page.
-    fn signs_in(&self) {
+    /// Asserts that a browser can sign in, gets a `Secure` cookie, and can change data only from the service's own origin.
+    fn assert_sign_in_works(&self) {
         let session = "/monitoring/errors/api/session";
         let (status, text) = self.curl(session, &["--request", "POST", "--header", &format!("X-API-Key: {API_KEY}")]);
         let cookie =
@@ -172,30 +175,35 @@ impl<'a> Proxy<'a> {
         let cookie = format!("Cookie: {}", cookie["set-cookie: ".len()..].split(';').next().unwrap());
         let (status, text) = self.curl(session, &["--header", &cookie]);
         assert_eq!(status, 200, "{text}");
-        let from = |origin: &str| {
+        let sign_out_from = |origin: &str| {
             let origin = format!("Origin: {origin}");
             self.curl(session, &["--request", "DELETE", "--header", &cookie, "--header", &origin]).0
         };
-        assert_eq!(from("https://elsewhere.example"), 403);
-        assert_eq!(from(&self.origin()), 200);
+        assert_eq!(sign_out_from("https://elsewhere.example"), 403);
+        assert_eq!(sign_out_from(&self.origin()), 200);
     }
 
-    /// Limits count who asks: neither the proxy nor whoever a request says that it is from.
-    fn tells_clients_apart(&self) {
+    /// Asserts that rate limits apply per client address, neither to the proxy nor to a forged `X-Forwarded-For`.
+    fn assert_rate_limit_per_client(&self) {
         let key = format!("X-API-Key: {API_KEY}");
-        let ask = |number: u32, from: &str| {
-            let says = format!("X-Forwarded-For: 10.0.0.{number}");
-            self.curl("/monitoring/errors/api/projects", &["--interface", from, "--header", &key, "--header", &says]).0
+        let status_from = |number: u32, source: &str| {
+            let forged = format!("X-Forwarded-For: 10.0.0.{number}");
+            self.curl(
+                "/monitoring/errors/api/projects",
+                &["--interface", source, "--header", &key, "--header", &forged],
+            )
+            .0
         };
-        let refused = (0..=ERRORS_RATE_LIMIT).map(|number| ask(number, "127.0.0.1")).filter(|status| *status == 429);
-        assert!(refused.count() > 0, "one address has as many as it wants");
-        assert_eq!(ask(0, "127.0.0.2"), 200);
+        let statuses = (0..=ERRORS_RATE_LIMIT).map(|number| status_from(number, "127.0.0.1"));
+        let rate_limited = statuses.filter(|status| *status == 429).count();
+        assert!(rate_limited > 0, "requests of one address are not limited");
+        assert_eq!(status_from(0, "127.0.0.2"), 200);
     }
 }
 
 impl Drop for Proxy<'_> {
     fn drop(&mut self) {
-        // Its workers end with it only when it is asked.
+        // After SIGKILL, the worker processes of nginx would keep running.
         send_signal(self.child.id(), "TERM");
         if wait_until(|| self.child.try_wait().unwrap()).is_none() {
             let _ = self.child.kill();
@@ -209,69 +217,70 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn everything_works_through_nginx() {
+fn services_work_through_nginx() {
     let Some(nginx) = find_program("nginx").filter(|_| curl_or_skip()) else { return };
-    let behind = Behind::start();
-    if !behind.certificate() {
+    let upstreams = Upstreams::start();
+    if !upstreams.create_certificate() {
         return;
     }
-    let (port, plain) = (free_port(), free_port());
-    let example = behind.example(
+    let (port, http_port) = (free_port(), free_port());
+    let example = upstreams.adapt_example(
         "nginx.conf.example",
         &[
             ("listen 443 ", format!("listen 127.0.0.1:{port} ")),
-            ("listen 80;", format!("listen 127.0.0.1:{plain};")),
+            ("listen 80;", format!("listen 127.0.0.1:{http_port};")),
             ("    listen [::]:443 ssl http2;\n", String::new()),
             ("    listen [::]:80;\n", String::new()),
             ("server_name monitoring.example.com", "server_name localhost".to_owned()),
-            ("/etc/letsencrypt/live/monitoring.example.com/fullchain.pem", behind.at("cert.pem")),
-            ("/etc/letsencrypt/live/monitoring.example.com/privkey.pem", behind.at("key.pem")),
-            ("/var/log/nginx/monlight.log", behind.at("access.log")),
+            ("/etc/letsencrypt/live/monitoring.example.com/fullchain.pem", upstreams.path_of("cert.pem")),
+            ("/etc/letsencrypt/live/monitoring.example.com/privkey.pem", upstreams.path_of("key.pem")),
+            ("/var/log/nginx/monlight.log", upstreams.path_of("access.log")),
         ],
     );
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary = temporary.map(|name| format!("{name}_temp_path {};", behind.at(&format!("{name}_temp"))));
-    let around = format!(
+    let temporary_paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary_paths =
+        temporary_paths.map(|name| format!("{name}_temp_path {};", upstreams.path_of(&format!("{name}_temp"))));
+    let config = format!(
         "user root; daemon off; worker_processes 1; pid {}; events {{}}\nhttp {{ {}\n{example}\n}}\n",
-        behind.at("pid"),
-        temporary.join(" ")
+        upstreams.path_of("pid"),
+        temporary_paths.join(" ")
     );
-    std::fs::write(behind.at("nginx.conf"), around).unwrap();
+    std::fs::write(upstreams.path_of("nginx.conf"), config).unwrap();
     let proxy = Proxy::start(
-        &behind,
+        &upstreams,
         port,
-        Command::new(nginx).args(["-e", &behind.at("error.log"), "-c", &behind.at("nginx.conf")]),
+        Command::new(nginx).args(["-e", &upstreams.path_of("error.log"), "-c", &upstreams.path_of("nginx.conf")]),
     );
-    proxy.is_smooth();
-    proxy.streams();
-    proxy.signs_in();
-    proxy.tells_clients_apart();
-    let redirected =
-        Command::new("curl").args(["--silent", "--include", &format!("http://localhost:{plain}/x")]).output();
-    assert!(String::from_utf8(redirected.unwrap().stdout).unwrap().contains("Location: https://localhost/x"));
-    let logged = std::fs::read_to_string(behind.at("access.log")).unwrap();
-    assert!(logged.contains("GET /monitoring/logs/api/logs/tail\" 200"), "{logged}");
-    assert!(!logged.contains("api_key") && !logged.contains(API_KEY), "{logged}");
+    proxy.assert_smoke_test_passes();
+    proxy.assert_live_tail_is_not_buffered();
+    proxy.assert_sign_in_works();
+    proxy.assert_rate_limit_per_client();
+    let redirect =
+        Command::new("curl").args(["--silent", "--include", &format!("http://localhost:{http_port}/x")]).output();
+    assert!(String::from_utf8(redirect.unwrap().stdout).unwrap().contains("Location: https://localhost/x"));
+    let access_log = std::fs::read_to_string(upstreams.path_of("access.log")).unwrap();
+    assert!(access_log.contains("GET /monitoring/logs/api/logs/tail\" 200"), "{access_log}");
+    assert!(!access_log.contains("api_key") && !access_log.contains(API_KEY), "{access_log}");
 }
 
 #[test]
-fn everything_works_through_caddy() {
+fn services_work_through_caddy() {
     let Some(caddy) = find_program("caddy").filter(|_| curl_or_skip()) else { return };
-    let behind = Behind::start();
-    if !behind.certificate() {
+    let upstreams = Upstreams::start();
+    if !upstreams.create_certificate() {
         return;
     }
     let port = free_port();
-    let (certificate, key) = (behind.at("cert.pem"), behind.at("key.pem"));
+    let (certificate, key) = (upstreams.path_of("cert.pem"), upstreams.path_of("key.pem"));
     let site = format!("https://localhost:{port} {{\n\ttls {certificate} {key}\n");
-    let example = behind.example("Caddyfile.example", &[("monitoring.example.com {\n", site)]);
+    let example = upstreams.adapt_example("Caddyfile.example", &[("monitoring.example.com {\n", site)]);
     let settings = "{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n}\n";
-    std::fs::write(behind.at("Caddyfile"), format!("{settings}{example}")).unwrap();
+    std::fs::write(upstreams.path_of("Caddyfile"), format!("{settings}{example}")).unwrap();
     let mut command = Command::new(caddy);
-    command.args(["run", "--adapter", "caddyfile", "--config", &behind.at("Caddyfile")]);
-    let proxy = Proxy::start(&behind, port, command.env("HOME", behind.folder.path()));
-    proxy.is_smooth();
-    proxy.streams();
-    proxy.signs_in();
-    proxy.tells_clients_apart();
+    command.args(["run", "--adapter", "caddyfile", "--config", &upstreams.path_of("Caddyfile")]);
+    let proxy = Proxy::start(&upstreams, port, command.env("HOME", upstreams.folder.path()));
+    proxy.assert_smoke_test_passes();
+    proxy.assert_live_tail_is_not_buffered();
+    proxy.assert_sign_in_works();
+    proxy.assert_rate_limit_per_client();
 }

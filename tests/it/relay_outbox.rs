@@ -1,4 +1,5 @@
-//! What the browser relay has acknowledged reaches the tracker once, whatever dies meanwhile.
+//! Outbox of the browser relay: every acknowledged report reaches the tracker exactly once, even if the tracker and the
+//! relay are killed meanwhile.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
@@ -11,16 +12,17 @@ use serde_json::json;
 use crate::harness::{Client, Request, Service, Setup, TEST_TIMEOUT, wait_until};
 
 const CLIENTS: u32 = 16;
-/// How long the tracker is down. `MONLIGHT_OUTAGE_S=30` for the whole of what is promised.
+/// Downtime of the tracker. `MONLIGHT_OUTAGE_S=30` tests the duration that the documentation guarantees.
 const OUTAGE: Duration = Duration::from_secs(4);
-const PACE: Duration = Duration::from_millis(20);
+/// Pause between two requests of a client.
+const PAUSE: Duration = Duration::from_millis(20);
 
-/// What the clients share.
+/// State shared by the clients.
 #[derive(Default)]
 struct Load {
     stop: AtomicBool,
     next: AtomicU32,
-    /// The line of each report that was acknowledged, and the status it was with.
+    /// Line number of each acknowledged report, and the status of the response.
     acknowledged: Mutex<BTreeMap<u32, u16>>,
 }
 
@@ -29,23 +31,24 @@ impl Load {
         self.acknowledged.lock().unwrap().values().filter(|status| statuses.contains(status)).count()
     }
 
-    /// Waits until so many more reports were acknowledged with one of these statuses.
+    /// Waits until `more` additional reports are acknowledged with one of the statuses.
     #[track_caller]
     fn wait_for_more(&self, more: usize, statuses: &[u16]) {
         let before = self.count(statuses);
-        let found = wait_until(|| (self.count(statuses) >= before + more).then_some(()));
-        assert!(found.is_some(), "{} of {more} more with {statuses:?}", self.count(statuses) - before);
+        let reached = wait_until(|| (self.count(statuses) >= before + more).then_some(()));
+        let count = self.count(statuses) - before;
+        assert!(reached.is_some(), "only {count} of {more} reports were acknowledged with {statuses:?}");
     }
 }
 
-/// A report that opens a group of its own, told by its line.
+/// Returns a browser report that forms its own group, identified by its line number.
 fn report(line: u32) -> Request {
     let stack = format!("E: e\n    at f (https://shop.example/app.js:{line}:1)");
     let body = json!({ "type": "E", "message": "e", "stack": stack });
     Request::from_browser("/api/browser/errors", &body).header("Idempotency-Key", &format!("page-{line}"))
 }
 
-/// Posts one report after the other, each until it is acknowledged.
+/// Sends reports one after another and repeats each until it is acknowledged.
 fn post_until_stopped(load: &Load, relay: SocketAddr) {
     while !load.stop.load(Ordering::Relaxed) {
         let line = load.next.fetch_add(1, Ordering::Relaxed) + 1;
@@ -53,99 +56,105 @@ fn post_until_stopped(load: &Load, relay: SocketAddr) {
         let deadline = Instant::now() + TEST_TIMEOUT;
         let status = loop {
             let socket = TcpStream::connect(relay).ok();
-            let answer = socket.map(Client::new).and_then(|mut client| {
+            let response = socket.map(Client::new).and_then(|mut client| {
                 client.write(&request.bytes());
                 client.try_read_response()
             });
-            match answer {
-                Some(answer) if answer.status != 503 => break answer.status,
-                _ if Instant::now() > deadline => panic!("report {line} is never answered"),
-                _ => std::thread::sleep(PACE),
+            match response {
+                Some(response) if response.status != 503 => break response.status,
+                _ if Instant::now() > deadline => panic!("report {line} is not acknowledged within {TEST_TIMEOUT:?}"),
+                _ => std::thread::sleep(PAUSE),
             }
         };
         assert!([200, 201, 202].contains(&status), "{status}");
         load.acknowledged.lock().unwrap().insert(line, status);
-        std::thread::sleep(PACE);
+        std::thread::sleep(PAUSE);
     }
 }
 
-fn waiting(relay: &Service) -> i64 {
+fn outbox_waiting(relay: &Service) -> i64 {
     relay.get("/health").expect(200).json()["outbox_waiting"].as_i64().unwrap()
 }
 
-/// How often the tracker has counted each line.
-fn counted(tracker: &Service) -> BTreeMap<u32, i64> {
+/// Returns how often the tracker has counted the report of each line.
+fn count_by_line(tracker: &Service) -> BTreeMap<u32, i64> {
     let database = rusqlite::Connection::open(tracker.data_dir.path().join("errors.db")).unwrap();
-    let mut read = database.prepare("SELECT location, count FROM errors").unwrap();
-    let rows = read.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).unwrap();
-    rows.map(Result::unwrap).map(|(place, count)| (place.rsplit(':').next().unwrap().parse().unwrap(), count)).collect()
+    let mut statement = database.prepare("SELECT location, count FROM errors").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).unwrap();
+    rows.map(Result::unwrap)
+        .map(|(location, count)| (location.rsplit(':').next().unwrap().parse().unwrap(), count))
+        .collect()
 }
 
 #[test]
-fn every_acknowledged_report_arrives_once_though_tracker_and_relay_are_killed() {
-    let outage = std::env::var("MONLIGHT_OUTAGE_S").map_or(OUTAGE, |s| Duration::from_secs(s.parse().unwrap()));
+fn acknowledged_reports_arrive_exactly_once_after_kills_of_tracker_and_relay() {
+    let outage =
+        std::env::var("MONLIGHT_OUTAGE_S").map_or(OUTAGE, |seconds| Duration::from_secs(seconds.parse().unwrap()));
     let tracker = Setup::error_tracker().env("MAX_GROUPS", 1_000_000).start();
-    let behind = tracker.address;
-    let setup = || Setup::browser_relay(behind, behind).env("OUTBOX_MAX_MB", 1_000);
+    let tracker_address = tracker.address;
+    let setup = || Setup::browser_relay(tracker_address, tracker_address).env("OUTBOX_MAX_MB", 1_000);
     let relay = setup().start();
-    let front = relay.address;
-    let start_relay = |folder| setup().data_dir(&folder).env("PORT", front.port()).start();
+    let relay_address = relay.address;
+    let start_relay = |data_dir| setup().data_dir(&data_dir).env("PORT", relay_address.port()).start();
     let load = Arc::new(Load::default());
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let load = Arc::clone(&load);
-            std::thread::spawn(move || post_until_stopped(&load, front))
+            std::thread::spawn(move || post_until_stopped(&load, relay_address))
         })
         .collect();
 
     load.wait_for_more(200, &[200, 201]);
     let killed = Instant::now();
-    let folder = tracker.kill();
+    let data_dir = tracker.kill();
     load.wait_for_more(200, &[202]);
     let relay = start_relay(relay.kill());
     load.wait_for_more(200, &[202]);
     let relay = start_relay(relay.kill());
     load.wait_for_more(200, &[202]);
     std::thread::sleep(outage.saturating_sub(killed.elapsed()));
-    assert!(waiting(&relay) >= 600, "{}", waiting(&relay));
-    let tracker =
-        Setup::error_tracker().data_dir(&folder).env("MAX_GROUPS", 1_000_000).env("PORT", behind.port()).start();
-    // Once more while the outbox is emptied, when something is delivered and not removed yet.
+    assert!(outbox_waiting(&relay) >= 600, "{}", outbox_waiting(&relay));
+    let tracker = Setup::error_tracker()
+        .data_dir(&data_dir)
+        .env("MAX_GROUPS", 1_000_000)
+        .env("PORT", tracker_address.port())
+        .start();
+    // Kills the relay while it empties the outbox, when reports may be delivered but not removed yet.
     load.wait_for_more(50, &[200, 201]);
-    assert!(waiting(&relay) > 0, "it is emptied already");
+    assert!(outbox_waiting(&relay) > 0, "the outbox is empty already");
     let relay = start_relay(relay.kill());
     load.wait_for_more(200, &[200, 201]);
     load.stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.join().unwrap();
     }
-    let (begun, left) = (Instant::now(), waiting(&relay));
-    let mut least = left;
-    while least > 0 {
-        let fewer = wait_until(|| Some(waiting(&relay)).filter(|now| *now < least));
-        least = fewer.unwrap_or_else(|| panic!("{least} are left"));
+    let (start, backlog) = (Instant::now(), outbox_waiting(&relay));
+    let mut remaining = backlog;
+    while remaining > 0 {
+        let fewer = wait_until(|| Some(outbox_waiting(&relay)).filter(|now| *now < remaining));
+        remaining = fewer.unwrap_or_else(|| panic!("the outbox still has {remaining} entries"));
     }
 
     let acknowledged = load.acknowledged.lock().unwrap();
-    let counted = counted(&tracker);
-    let wrong: Vec<_> = acknowledged.keys().filter(|line| counted.get(line) != Some(&1)).collect();
-    assert!(wrong.is_empty(), "{} of {} are not there once: {wrong:?}", wrong.len(), acknowledged.len());
-    assert_eq!(counted.len(), acknowledged.len(), "nothing else is there");
+    let counts = count_by_line(&tracker);
+    let wrong: Vec<_> = acknowledged.keys().filter(|line| counts.get(line) != Some(&1)).collect();
+    assert!(wrong.is_empty(), "{} of {} reports were not counted once: {wrong:?}", wrong.len(), acknowledged.len());
+    assert_eq!(counts.len(), acknowledged.len(), "the tracker has reports that were not acknowledged");
     eprintln!(
-        "{} reports acknowledged, {} of them queued; the tracker was away for {:.1} s, the last {left} took {:.1} s",
+        "{} reports acknowledged, {} of them queued; the tracker was down for {:.1} s, the last {backlog} took {:.1} s",
         acknowledged.len(),
         acknowledged.values().filter(|status| **status == 202).count(),
         outage.as_secs_f64(),
-        begun.elapsed().as_secs_f64()
+        start.elapsed().as_secs_f64()
     );
     relay.get("/health").expect(200).has(json!({ "outbox_dropped": 0, "outbox_refused": 0, "outbox_bytes": 0 }));
 }
 
 #[test]
-fn an_outbox_that_is_full_drops_the_oldest_and_counts_it() {
+fn full_outbox_drops_the_oldest_entries_and_counts_them() {
     let tracker = Setup::error_tracker().start();
-    let (behind, setup) = (tracker.address, Setup::browser_relay(tracker.address, tracker.address));
-    let folder = tracker.kill();
+    let (tracker_address, setup) = (tracker.address, Setup::browser_relay(tracker.address, tracker.address));
+    let data_dir = tracker.kill();
     let relay = setup.env("OUTBOX_MAX_MB", 1).start();
     let filler = "x".repeat(30_000);
     for line in 1..=50 {
@@ -156,38 +165,42 @@ fn an_outbox_that_is_full_drops_the_oldest_and_counts_it() {
     let health = relay.get("/health").expect(200).json();
     let (dropped, bytes) = (health["outbox_dropped"].as_u64().unwrap(), health["outbox_bytes"].as_u64().unwrap());
     assert!((15..=20).contains(&dropped) && (900_000..=1_000_000).contains(&bytes), "{health}");
-    let tracker = Setup::error_tracker().data_dir(&folder).env("PORT", behind.port()).start();
-    assert!(wait_until(|| (waiting(&relay) == 0).then_some(())).is_some(), "{} are left", waiting(&relay));
-    let counted = counted(&tracker);
-    let oldest = u32::try_from(dropped).unwrap() + 1;
-    assert_eq!(counted.keys().copied().collect::<Vec<_>>(), (oldest..=50).collect::<Vec<_>>());
+    let tracker = Setup::error_tracker().data_dir(&data_dir).env("PORT", tracker_address.port()).start();
+    assert!(
+        wait_until(|| (outbox_waiting(&relay) == 0).then_some(())).is_some(),
+        "the outbox still has {} entries",
+        outbox_waiting(&relay)
+    );
+    let counts = count_by_line(&tracker);
+    let oldest_kept = u32::try_from(dropped).unwrap() + 1;
+    assert_eq!(counts.keys().copied().collect::<Vec<_>>(), (oldest_kept..=50).collect::<Vec<_>>());
     let metrics = relay.get("/metrics").expect(200).text();
     assert!(metrics.contains(&format!("monlight_outbox_dropped {dropped}")), "{metrics}");
 }
 
 #[test]
-fn an_upstream_that_hangs_keeps_nobody_waiting_for_long() {
-    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let behind = hung.local_addr().unwrap();
-    let relay = Setup::browser_relay(behind, behind).start();
-    let begun = Instant::now();
+fn hanging_upstream_delays_clients_only_until_a_timeout() {
+    let hanging_upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = hanging_upstream.local_addr().unwrap();
+    let relay = Setup::browser_relay(upstream, upstream).start();
+    let start = Instant::now();
     let pages: Vec<_> = (1..=40)
         .map(|line| {
             let mut client = relay.connect();
             std::thread::spawn(move || client.send(&report(line)).status)
         })
         .collect();
-    // While they wait, everything else is answered.
+    // Other requests are served while these wait for the upstream.
     relay.get("/health").expect(200);
     relay.get("/api/dsn-keys").expect(200);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "other requests took {:?}", start.elapsed());
     for page in pages {
         assert_eq!(page.join().unwrap(), 202);
     }
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-    let begun = Instant::now();
+    assert!(start.elapsed() < Duration::from_secs(8), "the reports took {:?}", start.elapsed());
+    let start = Instant::now();
     relay.send(&report(41)).expect(202);
-    assert!(begun.elapsed() < Duration::from_secs(2), "what comes later does not wait at all");
-    let (status, took) = relay.stop();
-    assert!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
+    assert!(start.elapsed() < Duration::from_secs(2), "a later report waited for the upstream again");
+    let (status, duration) = relay.stop();
+    assert!(status.success() && duration < Duration::from_secs(5), "{status} after {duration:?}");
 }

@@ -1,5 +1,5 @@
-//! Every point goes on to a real Prometheus and a real VictoriaMetrics, which are away for a while, from a collector that
-//! is killed meanwhile; in the end there is what was sent, counted once.
+//! Remote write to a real Prometheus and a real VictoriaMetrics. Every point arrives exactly once, even if the server is
+//! down for a while and the collector is killed meanwhile.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -11,128 +11,138 @@ use crate::harness::{Service, Setup, TempDir, skip, wait_until};
 use crate::prometheus::{Prometheus, free_port};
 use crate::receiver::receive_request;
 
-/// How long points come in, and within it how long the server is away.
-const SENDING: Duration = Duration::from_secs(44);
-const AWAY: std::ops::Range<Duration> = Duration::from_secs(6)..Duration::from_secs(36);
-const KILLED_AT: Duration = Duration::from_secs(20);
-/// Until all has arrived after the server was away.
-const ARRIVED_WITHIN: Duration = Duration::from_secs(90);
+/// Duration of the load on the collector.
+const LOAD_DURATION: Duration = Duration::from_secs(44);
+/// Downtime of the server, counted from the start of the load.
+const DOWNTIME: std::ops::Range<Duration> = Duration::from_secs(6)..Duration::from_secs(36);
+/// Time at which the collector is killed.
+const KILL_TIME: Duration = Duration::from_secs(20);
+/// Deadline for all points to arrive after the load.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(90);
 
-fn collector(folder: &Arc<TempDir>, url: &str) -> Service {
-    Setup::metrics_collector().data_dir(folder).env("REMOTE_WRITE_URL", url).env("AGGREGATION_INTERVAL", 3).start()
+fn start_collector(data_dir: &Arc<TempDir>, url: &str) -> Service {
+    Setup::metrics_collector().data_dir(data_dir).env("REMOTE_WRITE_URL", url).env("AGGREGATION_INTERVAL", 3).start()
 }
 
-/// What was sent and acknowledged.
+/// Points that the collector has acknowledged.
 #[derive(Default)]
-struct Sent {
+struct Acknowledged {
+    /// Sum of the counters, in tenths.
     tenths: u64,
     observations: u64,
+    /// Number of observations with the value 3; the others have the value 100.
     small: u64,
     last: f64,
 }
 
-fn fact(collector: &Service, name: &str) -> i64 {
-    collector.get("/health").json()[name].as_i64().unwrap_or_else(|| panic!("no {name}"))
+/// Returns a numeric member of `/health`.
+fn health_number(collector: &Service, name: &str) -> i64 {
+    collector.get("/health").json()[name].as_i64().unwrap_or_else(|| panic!("/health has no {name}"))
 }
 
-/// Runs it all with a program that is started with these arguments, and takes writes at this path.
-fn holds_everything(program: &str, arguments: &[&str], path: &str) {
-    let (kept, address, folder) = (Arc::new(TempDir::new()), free_port(), Arc::new(TempDir::new()));
-    let start = || Prometheus::start(program, arguments, &kept, address);
+/// Runs the load with a server program that accepts remote write at `path`, and asserts that it has stored every point.
+fn assert_receives_every_point(program: &str, arguments: &[&str], path: &str) {
+    let (server_dir, address, data_dir) = (Arc::new(TempDir::new()), free_port(), Arc::new(TempDir::new()));
+    let start = || Prometheus::start(program, arguments, &server_dir, address);
     let Some(first) = start() else {
-        return skip(&format!("{program} is not installed"));
+        return skip(&format!("{program} is not installed; remote write to it is not tested"));
     };
     let mut server = Some(first);
     let url = format!("http://{address}{path}");
-    let mut monlight = collector(&folder, &url);
-    let (begun, mut sent, mut was_killed) = (Instant::now(), Sent::default(), false);
-    while begun.elapsed() < SENDING {
-        let is_away = AWAY.contains(&begun.elapsed());
-        if is_away && server.take().is_some() {
-            eprintln!("{program} is away");
+    let mut collector = start_collector(&data_dir, &url);
+    let (start_time, mut acknowledged, mut was_killed) = (Instant::now(), Acknowledged::default(), false);
+    while start_time.elapsed() < LOAD_DURATION {
+        let is_down = DOWNTIME.contains(&start_time.elapsed());
+        if is_down && server.take().is_some() {
+            eprintln!("stopped {program}");
         }
-        if !is_away && server.is_none() {
+        if !is_down && server.is_none() {
             server = start();
         }
-        if begun.elapsed() > KILLED_AT && !was_killed {
+        if start_time.elapsed() > KILL_TIME && !was_killed {
             was_killed = true;
-            monlight.kill();
-            monlight = collector(&folder, &url);
+            collector.kill();
+            collector = start_collector(&data_dir, &url);
         }
-        post(&monlight, &mut sent);
+        post_batch(&collector, &mut acknowledged);
         std::thread::sleep(Duration::from_millis(40));
     }
-    let server = server.expect("it came back");
-    let deadline = Instant::now() + ARRIVED_WITHIN;
-    while fact(&monlight, "remote_write_waiting") > 0 {
-        assert!(Instant::now() < deadline, "{:#?} {}", monlight.log(), server.log());
+    let server = server.expect("the server was restarted");
+    let deadline = Instant::now() + ARRIVAL_TIMEOUT;
+    while health_number(&collector, "remote_write_waiting") > 0 {
+        assert!(Instant::now() < deadline, "{:#?} {}", collector.log(), server.log());
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(fact(&monlight, "remote_write_lag_seconds"), 0);
-    assert_eq!(fact(&monlight, "remote_write_refused"), 0, "{:#?}", monlight.log());
-    assert!(monlight.log().iter().any(|line| line.contains("remote write goes on")), "{:#?}", monlight.log());
-    let value = |expression: &str| server.value(expression, None);
-    let total = wait_until(|| value("sum(sales_eur)").filter(|sum| (sum - sent.tenths as f64 / 10.0).abs() < 1e-6));
-    assert!(total.is_some(), "{:?} of {}", value("sum(sales_eur)"), sent.tenths as f64 / 10.0);
+    assert_eq!(health_number(&collector, "remote_write_lag_seconds"), 0);
+    assert_eq!(health_number(&collector, "remote_write_refused"), 0, "{:#?}", collector.log());
+    assert!(collector.log().iter().any(|line| line.contains("remote write goes on")), "{:#?}", collector.log());
+    let value = |expression: &str| server.query_value(expression, None);
+    let total =
+        wait_until(|| value("sum(sales_eur)").filter(|sum| (sum - acknowledged.tenths as f64 / 10.0).abs() < 1e-6));
+    assert!(total.is_some(), "{:?} instead of {}", value("sum(sales_eur)"), acknowledged.tenths as f64 / 10.0);
     for (expression, expected) in [
-        ("wait_ms_count", sent.observations as f64),
-        ("wait_ms_sum", sent.small as f64 * 3.0 + (sent.observations - sent.small) as f64 * 100.0),
-        ("wait_ms_bucket{le=\"4\"}", sent.small as f64),
-        ("wait_ms_bucket{le=\"+Inf\"}", sent.observations as f64),
-        ("depth", sent.last),
+        ("wait_ms_count", acknowledged.observations as f64),
+        (
+            "wait_ms_sum",
+            acknowledged.small as f64 * 3.0 + (acknowledged.observations - acknowledged.small) as f64 * 100.0,
+        ),
+        ("wait_ms_bucket{le=\"4\"}", acknowledged.small as f64),
+        ("wait_ms_bucket{le=\"+Inf\"}", acknowledged.observations as f64),
+        ("depth", acknowledged.last),
         ("count(sales_eur)", 2.0),
         ("sum(resets(sales_eur[10m]))", 0.0),
     ] {
-        let found = value(expression).unwrap_or_else(|| panic!("no {expression}"));
-        assert!((found - expected).abs() < 1e-6, "{expression}: {found} of {expected}");
+        let actual = value(expression).unwrap_or_else(|| panic!("no {expression}"));
+        assert!((actual - expected).abs() < 1e-6, "{expression} is {actual}, not {expected}");
     }
-    // What came in while it was away is there as it came, not only in the end.
+    // The points of the downtime arrive as separate samples, not only as a final total.
     let samples = value("count_over_time(depth[10m])").unwrap();
-    assert!(samples >= 4.0, "{samples} samples in {SENDING:?}");
+    assert!(samples >= 4.0, "{samples} samples in {LOAD_DURATION:?}");
 }
 
-/// Sends some of everything; it was killed before it answered if this fails, which it does not.
-fn post(collector: &Service, sent: &mut Sent) {
-    let small = sent.observations.is_multiple_of(3);
+/// Sends points of every type and adds them to the acknowledged ones.
+fn post_batch(collector: &Service, acknowledged: &mut Acknowledged) {
+    let small = acknowledged.observations.is_multiple_of(3);
     let labels = |shop: &str| json!({ "shop": shop });
     let batch: Vec<Value> = vec![
         json!({ "name": "sales.eur", "type": "counter", "value": 0.1, "labels": labels("east") }),
         json!({ "name": "sales.eur", "type": "counter", "value": 0.2, "labels": labels("west") }),
         json!({ "name": "wait_ms", "type": "histogram", "value": if small { 3 } else { 100 } }),
-        json!({ "name": "depth", "type": "gauge", "value": sent.observations }),
+        json!({ "name": "depth", "type": "gauge", "value": acknowledged.observations }),
     ];
     collector.post("/api/metrics", &json!(batch)).expect(202);
-    sent.last = sent.observations as f64;
-    (sent.tenths, sent.observations, sent.small) =
-        (sent.tenths + 3, sent.observations + 1, sent.small + u64::from(small));
+    acknowledged.last = acknowledged.observations as f64;
+    acknowledged.tenths += 3;
+    acknowledged.observations += 1;
+    acknowledged.small += u64::from(small);
 }
 
 #[test]
-fn prometheus_has_all_that_was_sent_although_it_was_away() {
-    holds_everything("prometheus", PROMETHEUS, "/api/v1/write");
+fn prometheus_receives_every_point_despite_its_downtime() {
+    assert_receives_every_point("prometheus", PROMETHEUS_ARGUMENTS, "/api/v1/write");
 }
 
-const PROMETHEUS: &[&str] =
+const PROMETHEUS_ARGUMENTS: &[&str] =
     &["--config.file=/dev/null", "--storage.tsdb.path=data", "--web.enable-remote-write-receiver"];
 
 #[test]
-fn victoria_metrics_has_all_that_was_sent_although_it_was_away() {
+fn victoria_metrics_receives_every_point_despite_its_downtime() {
     let arguments = ["-storageDataPath=data", "-retentionPeriod=1", "-search.latencyOffset=0s", "-search.disableCache"];
-    holds_everything("victoria-metrics", &arguments, "/api/v1/write");
+    assert_receives_every_point("victoria-metrics", &arguments, "/api/v1/write");
 }
 
 #[test]
-fn what_is_taken_later_is_the_same_and_what_is_refused_does_not_stop_the_rest() {
+fn failed_requests_are_repeated_unchanged_and_rejected_ones_are_skipped() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let collector = Setup::metrics_collector()
         .env("REMOTE_WRITE_URL", format!("http://{}/write", listener.local_addr().unwrap()))
         .env("REMOTE_WRITE_HEADERS", "Authorization: Bearer s3cret-token; X-Scope-OrgID: shop")
         .start();
-    post(&collector, &mut Sent::default());
-    // Not now, and why; in a moment; there.
-    let [busy, broken, taken] = ["429 Too Many Requests\r\nRetry-After: 1", "500 Oops", "204 No Content"]
+    post_batch(&collector, &mut Acknowledged::default());
+    // The first two requests fail temporarily, the third succeeds.
+    let [rate_limited, failed, accepted] = ["429 Too Many Requests\r\nRetry-After: 1", "500 Oops", "204 No Content"]
         .map(|status| receive_request(listener.accept().unwrap().0, status));
-    assert!(busy.1 == broken.1 && broken.1 == taken.1, "the same again");
+    assert!(rate_limited.1 == failed.1 && failed.1 == accepted.1, "a retry has a different body");
     for line in [
         "post /write http/1.1",
         "content-type: application/x-protobuf",
@@ -141,33 +151,40 @@ fn what_is_taken_later_is_the_same_and_what_is_refused_does_not_stop_the_rest() 
         "authorization: bearer s3cret-token",
         "x-scope-orgid: shop",
     ] {
-        assert!(taken.0.to_lowercase().lines().any(|found| found == line), "{line} in {}", taken.0);
+        assert!(
+            accepted.0.to_lowercase().lines().any(|header| header == line),
+            "{line:?} is missing in {}",
+            accepted.0
+        );
     }
-    let sent = || Some(fact(&collector, "remote_write_sent")).filter(|samples| *samples > 0);
-    // Two counters, a gauge, and a histogram of 31 buckets and three more.
+    let sent = || Some(health_number(&collector, "remote_write_sent")).filter(|samples| *samples > 0);
+    // Two counters, a gauge, and a histogram with 31 buckets and three more samples.
     assert_eq!(wait_until(sent), Some(37));
     collector.post("/api/metrics", &json!([{ "name": "n", "type": "counter", "value": 1 }])).expect(202);
     receive_request(listener.accept().unwrap().0, "400 Bad Request");
-    let refused = || Some(fact(&collector, "remote_write_refused")).filter(|samples| *samples > 0);
-    assert_eq!(wait_until(refused), Some(1));
-    assert_eq!((fact(&collector, "remote_write_waiting"), fact(&collector, "remote_write_sent")), (0, 37));
+    let rejected = || Some(health_number(&collector, "remote_write_refused")).filter(|samples| *samples > 0);
+    assert_eq!(wait_until(rejected), Some(1));
+    assert_eq!(
+        (health_number(&collector, "remote_write_waiting"), health_number(&collector, "remote_write_sent")),
+        (0, 37)
+    );
     let log = collector.log().concat();
     assert!(log.contains("1 samples are refused: it answered 400") && !log.contains("s3cret"), "{log}");
 }
 
 #[test]
-fn what_waits_is_told_and_given_up_where_nothing_is_sent_on() {
-    let waiting = Setup::metrics_collector().env("REMOTE_WRITE_URL", format!("http://{}/", free_port())).start();
-    post(&waiting, &mut Sent::default());
-    waiting.wait_for_log("remote write waits: ").expect("the log says why");
-    assert_eq!(fact(&waiting, "remote_write_waiting"), 4);
-    // Where nothing is sent on, nothing waits.
-    let folder = waiting.kill();
-    let quiet = Setup::metrics_collector().data_dir(&folder).start();
-    assert_eq!(quiet.get("/health").json().get("remote_write_waiting"), None);
-    let database = rusqlite::Connection::open(folder.path().join("metrics.db")).unwrap();
+fn backlog_is_reported_and_discarded_when_remote_write_is_disabled() {
+    let collector = Setup::metrics_collector().env("REMOTE_WRITE_URL", format!("http://{}/", free_port())).start();
+    post_batch(&collector, &mut Acknowledged::default());
+    collector.wait_for_log("remote write waits: ").expect("the log contains the cause");
+    assert_eq!(health_number(&collector, "remote_write_waiting"), 4);
+    // Without REMOTE_WRITE_URL, the collector discards the backlog.
+    let data_dir = collector.kill();
+    let without_remote_write = Setup::metrics_collector().data_dir(&data_dir).start();
+    assert_eq!(without_remote_write.get("/health").json().get("remote_write_waiting"), None);
+    let database = rusqlite::Connection::open(data_dir.path().join("metrics.db")).unwrap();
     let sql = "SELECT value FROM totals WHERE name = 'remote_cursor'";
     assert_eq!(database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), -1);
-    let (code, said) = Setup::metrics_collector().env("REMOTE_WRITE_URL", "localhost:9090").run_to_exit();
-    assert_eq!((code, said.contains("REMOTE_WRITE_URL must be an URL")), (Some(2), true), "{said}");
+    let (code, output) = Setup::metrics_collector().env("REMOTE_WRITE_URL", "localhost:9090").run_to_exit();
+    assert_eq!((code, output.contains("REMOTE_WRITE_URL must be an URL")), (Some(2), true), "{output}");
 }

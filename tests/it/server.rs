@@ -1,5 +1,5 @@
-//! What the house's server promises to every service, on a table of routes made for the purpose: handlers that panic,
-//! responders that are dropped, and bodies that are kept on disk while they arrive.
+//! HTTP server of the library, with a table of test routes: handlers that panic, dropped responders, compression, and
+//! bodies that are spooled to disk.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,45 +15,46 @@ use monlight::http::{
 
 use crate::harness::{API_KEY, Client, Request, TempDir};
 
-const LONG: &str = "the same again, ";
+/// Repeated text of a long, compressible response.
+const REPEATED: &str = "the same again, ";
 const SPOOLED_BYTES_MAX: usize = 3_000_000;
 
-struct Nothing;
+struct NoContext;
 
 fn rule(path: &'static str, body: Body) -> Rule {
     Rule { method: Method::Post, path, access: Access::Key(Scope::Ingest), body }
 }
 
-fn routes() -> Vec<Route<Nothing>> {
-    let drops: Deferred<Nothing> = Box::new(|_, _, responder| drop(responder));
-    let panics: Deferred<Nothing> = Box::new(|_, _, _responder| panic!("on purpose"));
-    let measures: Deferred<Nothing> = Box::new(|_, request, responder| {
+fn routes() -> Vec<Route<NoContext>> {
+    let drop_responder: Deferred<NoContext> = Box::new(|_, _, responder| drop(responder));
+    let panic_later: Deferred<NoContext> = Box::new(|_, _, _responder| panic!("on purpose"));
+    let measure_body: Deferred<NoContext> = Box::new(|_, request, responder| {
         let mut bytes = Vec::new();
         let read = request.spooled().map(|mut file| file.read_to_end(&mut bytes));
         assert!(matches!(read, Some(Ok(_))) && request.body().is_empty());
-        let sum = bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
-        responder.send(Response::text(200, format!("{} {sum}", bytes.len())));
+        let checksum = bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+        responder.send(Response::text(200, format!("{} {checksum}", bytes.len())));
     });
     vec![
         Route::get("/panics", Access::Open, |_, _| panic!("on purpose")),
         Route::get("/fails", Access::Open, |_, _| Err(Error::Internal("SELECT secret FROM place".into()))),
         Route::get("/fine", Access::Open, |_, _| Ok(Response::text(200, "fine".into()))),
-        Route::get("/long", Access::Open, |_, _| Ok(Response::text(200, LONG.repeat(1_000)))),
-        Route::deferred(rule("/drops", Body::Memory), drops),
-        Route::deferred(rule("/panics-later", Body::Memory), panics),
-        Route::deferred(rule("/spooled", Body::Spooled(SPOOLED_BYTES_MAX)), measures),
+        Route::get("/long", Access::Open, |_, _| Ok(Response::text(200, REPEATED.repeat(1_000)))),
+        Route::deferred(rule("/drops", Body::Memory), drop_responder),
+        Route::deferred(rule("/panics-later", Body::Memory), panic_later),
+        Route::deferred(rule("/spooled", Body::Spooled(SPOOLED_BYTES_MAX)), measure_body),
     ]
 }
 
-/// The server, and the folder it spools to.
-struct Running {
+/// Running server, and the folder of its spooled bodies.
+struct TestServer {
     server: Server,
-    folder: TempDir,
+    spool_dir: TempDir,
 }
 
-impl Running {
+impl TestServer {
     fn start() -> Self {
-        let folder = TempDir::new();
+        let spool_dir = TempDir::new();
         let bound = Bound::take(([127, 0, 0, 1], 0).into()).unwrap();
         let settings = Settings {
             caps: Caps { connections: 16, connections_per_address: 16 },
@@ -66,10 +67,10 @@ impl Running {
                 rate_per_key: 0,
                 body_bytes_max: 100_000,
             },
-            spool_dir: folder.path().to_owned(),
+            spool_dir: spool_dir.path().to_owned(),
         };
-        let server = Server::start(bound, settings, routes(), |_| Arc::new(Nothing)).unwrap();
-        Self { server, folder }
+        let server = Server::start(bound, settings, routes(), |_| Arc::new(NoContext)).unwrap();
+        Self { server, spool_dir }
     }
 
     fn connect(&self) -> Client {
@@ -82,66 +83,70 @@ impl Running {
 }
 
 #[test]
-fn whatever_a_handler_does_every_request_is_answered_and_the_pool_goes_on() {
-    let running = Running::start();
-    let mut client = running.connect();
+fn faulty_handlers_get_a_500_response_and_the_pool_keeps_working() {
+    let server = TestServer::start();
+    let mut client = server.connect();
     for _ in 0..20 {
         client.send(&Request::get("/panics")).expect(500).has_detail("log");
-        let answer = client.send(&Request::get("/fails")).expect(500).has_detail("log");
-        assert!(!answer.text().contains("secret"), "internal text stays inside");
+        let response = client.send(&Request::get("/fails")).expect(500).has_detail("log");
+        assert!(!response.text().contains("secret"), "the response contains an internal error message");
         client.send(&Request::post("/drops", &"x".into())).expect(500);
         client.send(&Request::post("/panics-later", &"x".into())).expect(500);
         client.send(&Request::get("/fine")).expect(200);
     }
-    assert!(running.server.stop(Duration::from_secs(5)));
+    assert!(server.server.stop(Duration::from_secs(5)));
 }
 
 #[test]
-fn a_long_answer_is_packed_for_who_can_unpack_it() {
-    let running = Running::start();
-    let asking = |path: &str| running.send(&Request::get(path).header("Accept-Encoding", "br;q=1.0, gzip;q=0.8"));
-    let packed = asking("/long").expect(200);
-    assert_eq!((packed.header("content-encoding"), packed.header("vary")), (Some("gzip"), Some("Accept-Encoding")));
-    assert!(packed.body.len() < 500, "{} bytes", packed.body.len());
+fn long_response_is_compressed_if_the_client_accepts_gzip() {
+    let server = TestServer::start();
+    let get_with_gzip = |path: &str| server.send(&Request::get(path).header("Accept-Encoding", "br;q=1.0, gzip;q=0.8"));
+    let compressed = get_with_gzip("/long").expect(200);
+    assert_eq!(
+        (compressed.header("content-encoding"), compressed.header("vary")),
+        (Some("gzip"), Some("Accept-Encoding"))
+    );
+    assert!(compressed.body.len() < 500, "{} bytes", compressed.body.len());
     let mut text = String::new();
-    flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_string(&mut text).unwrap();
-    assert_eq!(text, LONG.repeat(1_000));
-    let short = asking("/fine").expect(200);
+    flate2::read::GzDecoder::new(compressed.body.as_slice()).read_to_string(&mut text).unwrap();
+    assert_eq!(text, REPEATED.repeat(1_000));
+    let short = get_with_gzip("/fine").expect(200);
     assert_eq!((short.text().as_str(), short.header("content-encoding")), ("fine", None));
-    let plain = running.send(&Request::get("/long")).expect(200);
+    let plain = server.send(&Request::get("/long")).expect(200);
     assert_eq!((plain.text().as_str(), plain.header("content-encoding")), (text.as_str(), None));
 }
 
 #[test]
-fn a_large_body_lies_in_a_file_without_a_name() {
-    let running = Running::start();
+fn large_body_is_spooled_to_an_anonymous_file() {
+    let server = TestServer::start();
     let body: Vec<u8> = (0..2_900_000u32).map(|n| n as u8).collect();
     let expected = format!("{} {}", body.len(), body.iter().map(|byte| u64::from(*byte)).sum::<u64>());
-    assert_eq!(running.send(&Request::new("POST", "/spooled").body(body.clone())).expect(200).text(), expected);
+    assert_eq!(server.send(&Request::new("POST", "/spooled").body(body.clone())).expect(200).text(), expected);
 
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(&body).unwrap();
-    let coded = Request::new("POST", "/spooled").header("Content-Encoding", "gzip").body(encoder.finish().unwrap());
-    assert_eq!(running.send(&coded).expect(200).text(), expected);
+    let compressed =
+        Request::new("POST", "/spooled").header("Content-Encoding", "gzip").body(encoder.finish().unwrap());
+    assert_eq!(server.send(&compressed).expect(200).text(), expected);
 
-    // Half a body, and nothing can be seen of it.
-    let mut client = running.connect();
+    // While half of a body has arrived, the spool folder shows no file.
+    let mut client = server.connect();
     let request = Request::new("POST", "/spooled").body(body).bytes();
     client.write(&request[..request.len() / 2]);
-    running.send(&Request::get("/fine")).expect(200);
-    assert_eq!(std::fs::read_dir(running.folder.path()).unwrap().count(), 0);
+    server.send(&Request::get("/fine")).expect(200);
+    assert_eq!(std::fs::read_dir(server.spool_dir.path()).unwrap().count(), 0);
     client.write(&request[request.len() / 2..]);
     assert_eq!(client.read_response().expect(200).text(), expected);
 }
 
 #[test]
-fn a_spooled_body_is_held_to_its_limit_declared_and_decoded() {
-    let running = Running::start();
+fn spooled_body_limit_applies_to_declared_and_decompressed_size() {
+    let server = TestServer::start();
     let declared = Request::new("POST", "/spooled").header("Content-Length", "20000000");
-    running.send(&declared).expect(413).has_detail("3000000 bytes");
-    running.send(&declared.without_header("X-API-Key")).expect(401);
+    server.send(&declared).expect(413).has_detail("3000000 bytes");
+    server.send(&declared.without_header("X-API-Key")).expect(401);
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(&vec![0; 50_000_000]).unwrap();
     let bomb = Request::new("POST", "/spooled").header("Content-Encoding", "gzip").body(encoder.finish().unwrap());
-    running.send(&bomb).expect(413);
+    server.send(&bomb).expect(413);
 }

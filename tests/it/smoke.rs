@@ -1,4 +1,4 @@
-//! The smoke test: green where all is well, and where something is not, red on the lines that say what.
+//! `deploy/smoke-test.sh`: succeeds with a correct installation, and fails exactly the checks that a fault affects.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,15 +11,15 @@ use serde_json::json;
 
 use crate::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TempDir, skip};
 
-/// An origin that the relay lists.
+/// Origin that the relay allows.
 const ORIGIN: &str = "https://shop.example";
-/// What somebody waits for who has just started it.
-const WITHIN: Duration = Duration::from_secs(60);
-/// As deployed: what the last check of the smoke test uses up.
+/// Maximum duration of the smoke test.
+const DURATION_MAX: Duration = Duration::from_secs(60);
+/// Default rate limit, which the last check of the smoke test exhausts.
 const RELAY_RATE_LIMIT: u32 = 300;
 const PROXY_BUFFER_BYTES: usize = 16 * 1_024;
 
-/// The four services, and where they are asked.
+/// All four services, and the environment of the smoke test with their addresses.
 struct Stack {
     errors: Service,
     logs: Service,
@@ -30,11 +30,11 @@ struct Stack {
 
 impl Stack {
     fn start() -> Self {
-        Self::with(|relay| relay)
+        Self::start_with(|relay| relay)
     }
 
-    /// With a relay that is set up differently.
-    fn with(change: impl FnOnce(Setup) -> Setup) -> Self {
+    /// Starts the services with a changed setup of the relay.
+    fn start_with(change: impl FnOnce(Setup) -> Setup) -> Self {
         let errors = Setup::error_tracker().start();
         let logs = Setup::log_viewer().start();
         let metrics = Setup::metrics_collector().start();
@@ -59,14 +59,14 @@ impl Stack {
         self
     }
 
-    fn smoke(&self) -> Smoke {
-        let begun = Instant::now();
+    fn run_smoke_test(&self) -> SmokeResult {
+        let start = Instant::now();
         let output = smoke_test(&[], &self.env);
-        Smoke::of(&output, begun.elapsed())
+        SmokeResult::parse(&output, start.elapsed())
     }
 }
 
-/// Runs the smoke test with these arguments and this environment.
+/// Runs deploy/smoke-test.sh with the given arguments, and an environment of only `PATH` and `env`.
 pub fn smoke_test(arguments: &[&str], env: &[(&str, String)]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/smoke-test.sh");
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -78,19 +78,20 @@ fn url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// What the smoke test has said.
-pub struct Smoke {
-    text: String,
+/// Result of a smoke test.
+pub struct SmokeResult {
+    output: String,
     passed: usize,
-    /// The names of the checks that failed.
+    /// Names of the failed checks.
     failed: Vec<String>,
     code: Option<i32>,
-    pub took: Duration,
+    pub duration: Duration,
 }
 
-impl Smoke {
+impl SmokeResult {
+    /// Parses the output of the script and asserts that its last line has the correct numbers.
     #[track_caller]
-    pub fn of(output: &Output, took: Duration) -> Self {
+    pub fn parse(output: &Output, duration: Duration) -> Self {
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         let failed: Vec<String> = text
             .lines()
@@ -100,61 +101,68 @@ impl Smoke {
         let passed = text.lines().filter(|line| line.starts_with("ok    ")).count();
         let last = format!("{passed} passed, {} failed", failed.len());
         assert_eq!(text.lines().last(), Some(last.as_str()), "{text}");
-        Self { text, passed, failed, code: output.status.code(), took }
+        Self { output: text, passed, failed, code: output.status.code(), duration }
     }
 
+    /// Asserts that all checks passed, in time.
     #[track_caller]
-    pub fn is_green(&self) {
-        assert!(self.passed > 50, "{}", self.text);
-        assert_eq!((self.code, self.failed.len()), (Some(0), 0), "{}", self.text);
-        assert!(self.took < WITHIN, "{:?}", self.took);
+    pub fn assert_success(&self) {
+        assert!(self.passed > 50, "{}", self.output);
+        assert_eq!((self.code, self.failed.len()), (Some(0), 0), "{}", self.output);
+        assert!(self.duration < DURATION_MAX, "the smoke test took {:?}", self.duration);
     }
 
-    /// That these checks failed and no others.
+    /// Asserts that exactly these checks failed.
     #[track_caller]
-    fn names(&self, failed: &[&str]) {
-        assert_eq!(self.failed, failed, "{}", self.text);
-        assert_eq!(self.code, Some(1), "{}", self.text);
+    fn assert_failed_checks(&self, failed: &[&str]) {
+        assert_eq!(self.failed, failed, "{}", self.output);
+        assert_eq!(self.code, Some(1), "{}", self.output);
     }
 }
 
+/// Returns whether curl is installed; skips the test if it is not.
 pub fn curl_or_skip() -> bool {
-    let there = Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !there {
-        skip("curl is not there");
+    let installed = Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !installed {
+        skip("curl is not installed; the smoke test is not tested");
     }
-    there
+    installed
 }
 
-/// Changes the head of a message that goes through.
-type Change = fn(&str) -> String;
+/// Function that changes the head of an HTTP message.
+type ChangeHead = fn(&str) -> String;
 
-/// A faulty proxy in front of a service: it changes heads on their way in and on their way out. Its threads end with this
-/// process.
-fn proxy(to: SocketAddr, question: Change, answer: Change) -> SocketAddr {
+/// Starts a faulty proxy in front of a service, which changes the heads of requests and responses. Its threads run until the
+/// test process exits.
+fn start_proxy(to: SocketAddr, change_request: ChangeHead, change_response: ChangeHead) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || pass_on(client, to, question, answer));
+            std::thread::spawn(move || forward(client, to, change_request, change_response));
         }
     });
     address
 }
 
-/// One request and its answer; who hangs up ends it.
+/// Forwards one request and its response, until one side closes the connection.
 ///
-/// Each connection carries one question, so that what comes after its head needs no reading.
-fn pass_on(mut client: TcpStream, to: SocketAddr, question: Change, answer: Change) -> std::io::Result<()> {
+/// Each connection carries only one request, so that the proxy does not need to parse the body.
+fn forward(
+    mut client: TcpStream,
+    to: SocketAddr,
+    change_request: ChangeHead,
+    change_response: ChangeHead,
+) -> std::io::Result<()> {
     let mut service = TcpStream::connect(to)?;
-    let head = question(&head_of(&mut client)?).replacen("\r\n", "\r\nConnection: close\r\n", 1);
+    let head = change_request(&read_head(&mut client)?).replacen("\r\n", "\r\nConnection: close\r\n", 1);
     service.write_all(head.as_bytes())?;
-    let (mut body, mut into) = (client.try_clone()?, service.try_clone()?);
-    std::thread::spawn(move || copy(&mut body, &mut into));
+    let (mut body, mut upstream) = (client.try_clone()?, service.try_clone()?);
+    std::thread::spawn(move || copy(&mut body, &mut upstream));
     loop {
-        let head = head_of(&mut service)?;
-        client.write_all(answer(&head).as_bytes())?;
-        // 100 Continue comes before the answer.
+        let head = read_head(&mut service)?;
+        client.write_all(change_response(&head).as_bytes())?;
+        // A 100 Continue is followed by the final response.
         if !head.starts_with("HTTP/1.1 1") {
             break;
         }
@@ -173,7 +181,7 @@ fn copy(from: &mut TcpStream, to: &mut TcpStream) -> std::io::Result<()> {
     }
 }
 
-fn head_of(from: &mut TcpStream) -> std::io::Result<String> {
+fn read_head(from: &mut TcpStream) -> std::io::Result<String> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -183,52 +191,52 @@ fn head_of(from: &mut TcpStream) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-fn as_it_is(head: &str) -> String {
+fn unchanged(head: &str) -> String {
     head.to_owned()
 }
 
-/// Without the lines that begin so.
-fn without(head: &str, name: &str) -> String {
+/// Removes the headers that start with `name`.
+fn without_header(head: &str, name: &str) -> String {
     let prefix = name.to_ascii_lowercase();
     head.split_inclusive("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with(&prefix)).collect()
 }
 
-fn with(head: &str, line: &str) -> String {
+fn with_header(head: &str, line: &str) -> String {
     head.replacen("\r\n", &format!("\r\n{line}\r\n"), 1)
 }
 
 #[test]
-fn it_is_green_where_all_is_well_also_again_at_once() {
+fn smoke_test_passes_twice_in_a_row() {
     if !curl_or_skip() {
         return;
     }
     let stack = Stack::start();
-    stack.smoke().is_green();
-    let again = stack.smoke();
-    again.is_green();
-    eprintln!("the smoke test took {:.1?}", again.took);
-    // What it made is out of use, gone or resolved.
+    stack.run_smoke_test().assert_success();
+    let second = stack.run_smoke_test();
+    second.assert_success();
+    eprintln!("the smoke test took {:.1?}", second.duration);
+    // The smoke test has deactivated, deleted or resolved everything that it created.
     let keys = stack.relay.get("/api/dsn-keys").expect(200).json();
-    let used = |key: &&serde_json::Value| key["active"] == true && key["public_key"] != PUBLIC_KEY;
-    assert_eq!(keys["keys"].as_array().unwrap().iter().filter(used).count(), 0, "{keys}");
+    let is_active = |key: &&serde_json::Value| key["active"] == true && key["public_key"] != PUBLIC_KEY;
+    assert_eq!(keys["keys"].as_array().unwrap().iter().filter(is_active).count(), 0, "{keys}");
     stack.relay.get("/api/source-maps").expect(200).has(json!({ "total": 0 }));
     stack.errors.get("/api/errors").expect(200).has(json!({ "total": 0 }));
     stack.errors.get("/api/errors?resolved=true").expect(200).has(json!({ "total": 4 }));
-    // Whoever looks through the list of processes learns no key.
+    // Keys must not appear in the arguments of curl, which other users see in the process list.
     assert!(!include_str!("../../deploy/smoke-test.sh").contains("X-API-Key: $"));
 }
 
 #[test]
-fn a_service_that_is_down_fails_on_its_own_lines() {
+fn service_that_is_down_fails_only_its_own_checks() {
     if !curl_or_skip() {
         return;
     }
     let mut stack = Stack::start();
-    stack.smoke().is_green();
-    // One that it is not told of is there in its place.
+    stack.run_smoke_test().assert_success();
+    // The replacement keeps the struct complete; the smoke test does not know its address.
     let killed = std::mem::replace(&mut stack.logs, Setup::log_viewer().start());
     killed.kill();
-    stack.smoke().names(&[
+    stack.run_smoke_test().assert_failed_checks(&[
         "logs: /health says ok",
         "logs: a page is served at /",
         "logs: the page has a Content-Security-Policy",
@@ -242,11 +250,11 @@ fn a_service_that_is_down_fails_on_its_own_lines() {
 }
 
 #[test]
-fn a_wrong_key_fails_where_it_is_used() {
+fn wrong_key_fails_only_the_checks_that_use_it() {
     if !curl_or_skip() {
         return;
     }
-    Stack::start().env("METRICS_KEY", "another".to_owned()).smoke().names(&[
+    Stack::start().env("METRICS_KEY", "another".to_owned()).run_smoke_test().assert_failed_checks(&[
         "metrics: a batch is accepted",
         "metrics: it counts at once",
         "metrics: its name is listed",
@@ -256,21 +264,21 @@ fn a_wrong_key_fails_where_it_is_used() {
 }
 
 #[test]
-fn settings_of_the_relay_that_do_not_fit_fail_where_they_matter() {
+fn wrong_relay_settings_fail_only_the_affected_checks() {
     if !curl_or_skip() {
         return;
     }
-    Stack::with(|relay| relay.env("CORS_ORIGINS", "")).smoke().names(&[
+    Stack::start_with(|relay| relay.env("CORS_ORIGINS", "")).run_smoke_test().assert_failed_checks(&[
         "relay: the page may read the answer",
         "relay: pages of https://shop.example may report",
         "relay: and with credentials",
         "relay: and with their key",
         "relay: nor do their reports count",
     ]);
-    Stack::with(|relay| relay.env("RATE_LIMIT", 0))
-        .smoke()
-        .names(&["relay: over 300 requests a minute are refused, with Retry-After"]);
-    Stack::with(|relay| relay.env("MAX_SOURCE_MAP_SIZE", 1_000_000)).smoke().names(&[
+    Stack::start_with(|relay| relay.env("RATE_LIMIT", 0))
+        .run_smoke_test()
+        .assert_failed_checks(&["relay: over 300 requests a minute are refused, with Retry-After"]);
+    Stack::start_with(|relay| relay.env("MAX_SOURCE_MAP_SIZE", 1_000_000)).run_smoke_test().assert_failed_checks(&[
         "relay: a source map of 2 MB is stored",
         "relay: the source map is listed",
         "errors: its stack is that of the sources",
@@ -279,7 +287,7 @@ fn settings_of_the_relay_that_do_not_fit_fail_where_they_matter() {
 }
 
 #[test]
-fn a_relay_without_the_services_behind_it_fails_where_their_answers_would_be() {
+fn unreachable_upstreams_fail_only_the_checks_that_need_them() {
     if !curl_or_skip() {
         return;
     }
@@ -289,54 +297,60 @@ fn a_relay_without_the_services_behind_it_fails_where_their_answers_would_be() {
         "errors: its stack is that of the sources",
         "errors: the page's report is resolved at the end",
     ];
-    Stack::with(|relay| relay.env("ERROR_TRACKER_URL", "http://127.0.0.1:9")).smoke().names(&missing);
-    Stack::with(|relay| relay.env("ERROR_TRACKER_API_KEY", "another")).smoke().names(&missing);
+    Stack::start_with(|relay| relay.env("ERROR_TRACKER_URL", "http://127.0.0.1:9"))
+        .run_smoke_test()
+        .assert_failed_checks(&missing);
+    Stack::start_with(|relay| relay.env("ERROR_TRACKER_API_KEY", "another"))
+        .run_smoke_test()
+        .assert_failed_checks(&missing);
     let other = Setup::metrics_collector().start();
     let metrics = url(other.address);
-    Stack::with(|relay| relay.env("METRICS_COLLECTOR_URL", metrics))
-        .smoke()
-        .names(&["metrics: the page's metrics are there"]);
+    Stack::start_with(|relay| relay.env("METRICS_COLLECTOR_URL", metrics))
+        .run_smoke_test()
+        .assert_failed_checks(&["metrics: the page's metrics are there"]);
 }
 
 #[test]
-fn a_proxy_that_changes_what_goes_through_fails_where_it_does() {
+fn faulty_proxy_fails_only_the_affected_checks() {
     if !curl_or_skip() {
         return;
     }
     let stack = Stack::start();
-    let through = |stack: Stack, name, to, question: Change, answer: Change, failed: &[&str]| {
-        let direct = stack.env.iter().find(|(set, _)| *set == name).unwrap().1.clone();
-        let stack = stack.env(name, url(proxy(to, question, answer)));
-        stack.smoke().names(failed);
-        stack.env(name, direct)
-    };
+    let check_proxy =
+        |stack: Stack, name, to, change_request: ChangeHead, change_response: ChangeHead, failed: &[&str]| {
+            let direct = stack.env.iter().find(|(set, _)| *set == name).unwrap().1.clone();
+            let stack = stack.env(name, url(start_proxy(to, change_request, change_response)));
+            stack.run_smoke_test().assert_failed_checks(failed);
+            stack.env(name, direct)
+        };
     let [errors, metrics, relay] = [&stack.errors, &stack.metrics, &stack.relay].map(|service| service.address);
-    let stack = through(
+    let stack = check_proxy(
         stack,
         "METRICS_URL",
         metrics,
-        as_it_is,
-        |head| without(head, "Content-Security-Policy"),
+        unchanged,
+        |head| without_header(head, "Content-Security-Policy"),
         &["metrics: the page has a Content-Security-Policy"],
     );
-    let stack = through(
+    let stack = check_proxy(
         stack,
         "RELAY_URL",
         relay,
-        as_it_is,
-        |head| without(head, "Retry-After"),
+        unchanged,
+        |head| without_header(head, "Retry-After"),
         &["relay: over 300 requests a minute are refused, with Retry-After"],
     );
-    let everybody = |head: &str| {
-        let head = without(&without(head, "Access-Control-Allow-Origin"), "Access-Control-Allow-Credentials");
-        with(&with(&head, "Access-Control-Allow-Origin: *"), "Access-Control-Allow-Credentials: true")
+    let allow_all_origins = |head: &str| {
+        let head =
+            without_header(&without_header(head, "Access-Control-Allow-Origin"), "Access-Control-Allow-Credentials");
+        with_header(&with_header(&head, "Access-Control-Allow-Origin: *"), "Access-Control-Allow-Credentials: true")
     };
-    let stack = through(
+    let stack = check_proxy(
         stack,
         "RELAY_URL",
         relay,
-        as_it_is,
-        everybody,
+        unchanged,
+        allow_all_origins,
         &[
             "relay: the page may read the answer",
             "relay: pages of https://shop.example may report",
@@ -344,13 +358,14 @@ fn a_proxy_that_changes_what_goes_through_fails_where_it_does() {
             "relay: nor with credentials",
         ],
     );
-    let known = |head: &str| with(&without(head, "X-Monlight-Key"), &format!("X-Monlight-Key: {PUBLIC_KEY}"));
-    let stack = through(
+    let add_public_key =
+        |head: &str| with_header(&without_header(head, "X-Monlight-Key"), &format!("X-Monlight-Key: {PUBLIC_KEY}"));
+    let stack = check_proxy(
         stack,
         "RELAY_URL",
         relay,
-        known,
-        as_it_is,
+        add_public_key,
+        unchanged,
         &[
             "relay: a wrong public key is refused",
             "relay: no public key is refused",
@@ -361,19 +376,19 @@ fn a_proxy_that_changes_what_goes_through_fails_where_it_does() {
             "relay: and is refused from then on",
         ],
     );
-    let let_in = |head: &str| with(&without(head, "X-API-Key"), &format!("X-API-Key: {API_KEY}"));
-    through(
+    let add_api_key = |head: &str| with_header(&without_header(head, "X-API-Key"), &format!("X-API-Key: {API_KEY}"));
+    check_proxy(
         stack,
         "ERRORS_URL",
         errors,
-        let_in,
-        as_it_is,
+        add_api_key,
+        unchanged,
         &["errors: no key is refused", "errors: a wrong key is refused"],
     );
 }
 
 #[test]
-fn secrets_that_were_made_are_enough_for_all_of_it() {
+fn generated_secrets_suffice_for_the_smoke_test() {
     if !curl_or_skip() {
         return;
     }
@@ -382,30 +397,31 @@ fn secrets_that_were_made_are_enough_for_all_of_it() {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
         std::fs::copy(from, folder.path().join(name)).unwrap();
     }
-    let make = || Command::new(folder.path().join("init-secrets.sh")).output().unwrap();
-    assert!(make().status.success());
+    let init_secrets = || Command::new(folder.path().join("init-secrets.sh")).output().unwrap();
+    assert!(init_secrets().status.success());
     let file = folder.path().join("secrets.env");
     let text = std::fs::read_to_string(&file).unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    // One that is there stays as it is, whoever asks again.
-    let again = make();
-    assert_eq!(again.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&again.stderr).contains("is there already"));
+    // A second run does not overwrite the file.
+    let second_run = init_secrets();
+    assert_eq!(second_run.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second_run.stderr).contains("is there already"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
-    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 3, "{left:?}");
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(files.len(), 3, "{files:?}");
 
     let lines = || text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
     let keys: Vec<&str> = lines().filter(|(name, _)| name.ends_with("API_KEY")).map(|(_, value)| value).collect();
     assert!(keys.len() == 4 && keys.iter().all(|key| key.len() == 32), "{keys:?}");
-    // The relay can report with its own, and nothing else.
+    // The relay has its own key, which opens no other service.
     assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2], "{keys:?}");
-    let told = |setup: Setup| lines().fold(setup, |setup, (name, value)| setup.env(name, value));
-    let errors = told(Setup::error_tracker()).start();
-    let logs = told(Setup::log_viewer()).start();
-    let metrics = told(Setup::metrics_collector()).start();
-    let relay = told(Setup::browser_relay(errors.address, metrics.address)).env("RATE_LIMIT", RELAY_RATE_LIMIT).start();
-    let begun = Instant::now();
+    let configure = |setup: Setup| lines().fold(setup, |setup, (name, value)| setup.env(name, value));
+    let errors = configure(Setup::error_tracker()).start();
+    let logs = configure(Setup::log_viewer()).start();
+    let metrics = configure(Setup::metrics_collector()).start();
+    let relay =
+        configure(Setup::browser_relay(errors.address, metrics.address)).env("RATE_LIMIT", RELAY_RATE_LIMIT).start();
+    let start = Instant::now();
     let output = smoke_test(
         &["--secrets", &file.display().to_string()],
         &[
@@ -415,12 +431,12 @@ fn secrets_that_were_made_are_enough_for_all_of_it() {
             ("RELAY_URL", url(relay.address)),
         ],
     );
-    Smoke::of(&output, begun.elapsed()).is_green();
+    SmokeResult::parse(&output, start.elapsed()).assert_success();
 }
 
 #[test]
-fn it_says_what_it_cannot_be_told() {
-    for (arguments, code, says) in [
+fn invalid_arguments_are_reported() {
+    for (arguments, code, message) in [
         (&["--help"][..], 0, "CURL_CA_BUNDLE"),
         (&[], 2, "API_KEY is required"),
         (&["--secrets"], 2, "--secrets needs a file"),
@@ -430,6 +446,6 @@ fn it_says_what_it_cannot_be_told() {
         let output = smoke_test(arguments, &[]);
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-        assert!(text.contains(says), "{arguments:?}: {text}");
+        assert!(text.contains(message), "{arguments:?}: {text}");
     }
 }
