@@ -1,4 +1,5 @@
-//! Contract of `GET /api/metrics`, `/api/metrics/names` and `/api/metrics/labels`: filters, periods, resolutions and fields.
+//! Contract of `GET /api/metrics`, `/api/metrics/names` and `/api/metrics/labels`: filters, periods, resolutions and
+//! fields.
 
 use std::time::Duration;
 
@@ -55,8 +56,8 @@ fn fields_parameter_selects_bucket_fields() {
         if rollups_s == 1 {
             wait_for_rollup(&collector.data_dir);
         }
-        // The two points may fall into different minutes. Per hour, both are in one bucket unless the hour just ended; the
-        // last bucket is compared.
+        // The two points may fall into different minutes. Per hour, both are in one bucket unless the hour just ended;
+        // the last bucket is compared.
         let last_bucket = |query: &str| {
             let mut bucket = query_buckets(&collector, &format!("resolution=hour&{query}")).pop().unwrap();
             bucket.as_object_mut().unwrap().remove("bucket").expect("every bucket has a start");

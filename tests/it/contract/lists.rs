@@ -1,4 +1,5 @@
-//! Contract of `GET /api/errors`, `/api/projects` and `/api/variants`: filters, search, sort order, pagination and decoding.
+//! Contract of `GET /api/errors`, `/api/projects` and `/api/variants`: filters, search, sort order, pagination and
+//! decoding.
 
 use serde_json::{Value, json};
 

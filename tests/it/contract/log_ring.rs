@@ -1,5 +1,5 @@
-//! Retention of log entries: `MAX_ENTRIES`, `MAX_BYTES` and `MAX_AGE_HOURS` are never exceeded, the newest entries are kept,
-//! and freed space is returned to the file system.
+//! Retention of log entries: `MAX_ENTRIES`, `MAX_BYTES` and `MAX_AGE_HOURS` are never exceeded, the newest entries are
+//! kept, and freed space is returned to the file system.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Log search: valid FTS5 syntax is used as such, any other input is searched as plain words, and no input causes an error.
+//! Log search: valid FTS5 syntax is used as such, any other input is searched as plain words, and no input causes an
+//! error.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

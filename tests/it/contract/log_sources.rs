@@ -99,7 +99,7 @@ fn containers_setting_selects_containers_by_name() {
         .map(|name| Container::new(&data_dir, name))
         .collect();
     let write = |text: &str| {
-        containers.iter().for_each(|container| container.write_lines([("2026-01-31T12:00:00Z", "stdout", text)]))
+        containers.iter().for_each(|container| container.write_lines([("2026-01-31T12:00:00Z", "stdout", text)]));
     };
     write("one\n");
     let viewer = Setup::log_viewer().data_dir(&data_dir).env("CONTAINERS", "web*, *_1 ,db").start();

@@ -1,4 +1,5 @@
-//! Rate limits: per address, per key and behind trusted proxies; rejected requests are counted in `/health` and `/metrics`.
+//! Rate limits: per address, per key and behind trusted proxies; rejected requests are counted in `/health` and
+//! `/metrics`.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! Contract of the browser relay: public keys, CORS, forwarding to the error tracker and the metrics collector, and the API for
-//! keys.
+//! Contract of the browser relay: public keys, CORS, forwarding to the error tracker and the metrics collector, and the
+//! API for keys.
 
 use std::io::Read as _;
 
