@@ -142,7 +142,7 @@ fn members(object: &Value) -> BTreeSet<&str> {
 
 /// A moment as the service writes it.
 fn minutes_ago(minutes: u64) -> String {
-    Timestamp::now().minus(Duration::from_secs(minutes * 60)).to_string()
+    (Timestamp::now() - Duration::from_secs(minutes * 60)).to_string()
 }
 
 #[test]

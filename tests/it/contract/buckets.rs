@@ -124,7 +124,7 @@ fn a_period_is_any_span_and_sets_the_resolution() {
         assert_eq!(counted(&collector, &format!("name=n{query}")), count, "{query}");
     }
     // An hour is answered whole, however short the period.
-    let hour_old = Timestamp::now().minus(Duration::from_secs(3_600));
+    let hour_old = Timestamp::now() - Duration::from_secs(3_600);
     let since_s = hour_old.ms().rem_euclid(3_600_000) / 1_000 + 3_600;
     let whole: u64 = [0, 4, 7, 55, 65].into_iter().filter(|minutes| minutes * 60 < since_s).count() as u64;
     let found = counted(&collector, "name=n&period=1h&resolution=hour");
@@ -246,7 +246,7 @@ fn each_value_of_a_label_is_answered_apart_and_those_beyond_fifty_together() {
 #[test]
 fn what_is_said_of_a_bucket_depends_on_the_type() {
     let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
-    let at = Timestamp::now().minus(Duration::from_secs(2 * 3_600)).ms().div_euclid(3_600_000) * 3_600_000;
+    let at = (Timestamp::now() - Duration::from_secs(2 * 3_600)).ms().div_euclid(3_600_000) * 3_600_000;
     let moment = |seconds: i64| Timestamp::from_ms(at + seconds * 1_000).to_string();
     let values = [-4.0, 0.0, 2.5, 1_000.0, 7.0];
     // The gauge's latest value comes second, and there are two of one moment.

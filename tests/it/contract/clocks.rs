@@ -14,7 +14,7 @@ const HOUR_S: i64 = 3_600;
 
 fn seconds_from_now(seconds: i64) -> Timestamp {
     let (now, by) = (Timestamp::now(), Duration::from_secs(seconds.unsigned_abs()));
-    if seconds < 0 { now.minus(by) } else { now.plus(by) }
+    if seconds < 0 { now - by } else { now + by }
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn never_more_bytes_than_may_be() {
 fn what_is_too_old_is_not_shown() {
     let folder = Arc::new(Folder::new());
     let web = Container::new(&folder, "web");
-    let ago = |minutes: u64| Timestamp::now().minus(Duration::from_secs(60 * minutes)).to_string();
+    let ago = |minutes: u64| (Timestamp::now() - Duration::from_secs(60 * minutes)).to_string();
     web.writes([
         (ago(180).as_str(), "stdout", "three hours\n"),
         (ago(110).as_str(), "stdout", "nearly two\n"),
