@@ -344,7 +344,7 @@ impl Connection {
         }
     }
 
-    /// ResponseCounts with a refusal, after which this connection cannot go on: what follows on it is not in step.
+    /// Answers with a refusal, after which this connection cannot go on: what follows on it is not in step.
     pub(super) fn refuse(&mut self, response: Response, around: &mut Surroundings) -> Next {
         self.answer(response, After::Linger, false, around).unwrap_or(Next::Close)
     }

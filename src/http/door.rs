@@ -190,7 +190,7 @@ impl Door {
             return;
         }
         let socket = TcpStream::from(socket);
-        // ResponseCounts are written whole; waiting for more to send would only delay them.
+        // Answers are written whole; waiting for more to send would only delay them.
         let _ = socket.set_nodelay(true);
         let connection = Connection::new(socket, peer, seat, self.accepted, &self.around);
         self.accepted += 1;
@@ -209,7 +209,7 @@ impl Door {
         self.carry_out(key, next);
     }
 
-    /// Closes the oldest connection that is not being answered, of one address or of all. ResponseCounts whether there was one.
+    /// Closes the oldest connection that is not being answered, of one address or of all. Answers whether there was one.
     fn evict(&mut self, seat: Option<IpAddr>) -> bool {
         let candidates = self.connections.iter().filter(|(_, connection)| !connection.busy());
         let candidates = candidates.filter(|(_, connection)| seat.is_none() || connection.seat == seat);

@@ -60,7 +60,7 @@ impl Outgoing {
         self.head.len() + self.body.len()
     }
 
-    /// Writes on as far as the socket takes it without waiting. ResponseCounts whether all of it is out.
+    /// Writes on as far as the socket takes it without waiting. Answers whether all of it is out.
     pub(super) fn write(&mut self, mut socket: &TcpStream) -> io::Result<bool> {
         while self.sent < self.bytes() {
             let head = &self.head[self.sent.min(self.head.len())..];

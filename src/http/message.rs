@@ -47,7 +47,7 @@ pub(super) enum Framing {
 }
 
 /// Looks for the end of a head in `input`, of which `scanned` bytes were seen before without finding one.
-/// ResponseCounts the head's length with its empty line, or `None` while it is incomplete.
+/// Answers the head's length with its empty line, or `None` while it is incomplete.
 pub(super) fn head_end(input: &[u8], scanned: usize) -> Result<Option<usize>, Fault> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
     if input.starts_with(PREFACE) {
@@ -335,10 +335,10 @@ fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
     let blanks = digits.iter().rev().take_while(|byte| b" \t".contains(byte)).count();
     let digits = &digits[..digits.len() - blanks];
     if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err(malformed("A chunk's size must be a hex_token number"));
+        return Err(malformed("A chunk's size must be a hexadecimal number"));
     }
     let text = std::str::from_utf8(digits).unwrap_or_default();
-    u64::from_str_radix(text, 16).map_err(|_| malformed("A chunk's size must be a hex_token number"))
+    u64::from_str_radix(text, 16).map_err(|_| malformed("A chunk's size must be a hexadecimal number"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::response::Response;
 
-/// AllowedOrigins that may be listed.
+/// Origins that may be listed.
 const ORIGINS_MAX: usize = 32;
 /// How long a browser may remember a preflight, in seconds.
 const PREFLIGHT_S: &str = "86400";

@@ -16,7 +16,7 @@ use super::stream::Stream;
 use crate::clock::Timestamp;
 use crate::error::Error;
 
-/// ResponseCounts one request, once.
+/// Answers one request, once.
 #[derive(Debug)]
 pub struct Responder {
     pub(super) doorstep: Arc<Doorstep>,

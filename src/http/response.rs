@@ -13,7 +13,7 @@ use super::message::Fault;
 use crate::clock::Timestamp;
 use crate::error::Error;
 
-/// ResponseCounts of fewer bytes fit into one packet as they are.
+/// Answers of fewer bytes fit into one packet as they are.
 const PACKED_BYTES_MIN: usize = 1_400;
 
 /// An answer. Its body is in memory, so it is at most a few hundred kilobytes.

@@ -143,7 +143,7 @@ impl Server {
         self.address
     }
 
-    /// Stops accepting and waits until every request that had begun is answered, at most `patience`. ResponseCounts whether
+    /// Stops accepting and waits until every request that had begun is answered, at most `patience`. Answers whether
     /// all were; what was not is dropped with the process.
     #[must_use]
     pub fn stop(self, patience: Duration) -> bool {
