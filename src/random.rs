@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-/// So many random bits, a multiple of 8, in hex_token digits.
+/// So many random bits, a multiple of 8, in hexadecimal digits.
 ///
 /// # Errors
 /// [`Error::Internal`] when the system has none.

@@ -26,7 +26,7 @@ const OWN: &[Variable] = &[
     Variable::plain(
         "CORS_ORIGINS",
         "",
-        "AllowedOrigins whose pages may read answers, https://*.example.com,...; at most 32",
+        "Origins whose pages may read answers, https://*.example.com,...; at most 32",
     ),
     Variable::plain("DSN_KEYS", "", "Public keys to make at start, project:32 hex_token digits,..."),
     Variable::plain("MAX_SOURCE_MAP_SIZE", "5242880", "Bytes a source map may have, 1024-67108864"),

@@ -1,5 +1,5 @@
 //! The one thread that owns every connection which is not being answered: it accepts, reads without blocking, asks
-//! the gate on the head, keeps deadlines and connection_limits, and finishes answers that a socket did not take at once.
+//! the gate on the head, keeps deadlines and limits, and finishes answers that a socket did not take at once.
 //!
 //! At a cap the oldest connection that is not being answered goes, whatever it was doing: to refuse the newest, or to
 //! spare some state, would let whoever came first keep everyone else out.

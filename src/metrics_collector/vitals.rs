@@ -92,7 +92,7 @@ impl Shares {
 const HEX_DIGITS_MIN: usize = 16;
 
 /// A page without what differs from one visitor to the next: `https://a.com/user/123?x=1` is `/user/:id`. Numbers,
-/// UUIDs and long hex_token numbers are ids.
+/// UUIDs and long hexadecimal numbers are ids.
 pub(super) fn fold_page(page: &str) -> String {
     let page = page.split_once("://").map_or(page, |(_, rest)| rest.find('/').map_or("/", |path| &rest[path..]));
     let path = page.split(['?', '#']).next().unwrap_or_default();
