@@ -70,7 +70,7 @@ impl Logs {
     /// So many lines, the last of them about now.
     fn of(lines: u64) -> Self {
         let folder = Folder::new("containers");
-        let began = Timestamp::now().minus(Duration::from_nanos(lines * STEP_NS));
+        let began = Timestamp::now() - Duration::from_nanos(lines * STEP_NS);
         let paths = [0, 1, 2].map(|number| container(&folder, number, CONTAINERS[number]));
         let mut files = paths.each_ref().map(|path| BufWriter::new(File::create(path).expect("a file")));
         let (mut written, mut entries) = (0, 0);
@@ -266,7 +266,7 @@ fn reading(figures: &mut Figures) {
         ("context", &context),
         ("health", "/health"),
     ] {
-        let hour_ago = Timestamp::now().minus(Duration::from_secs(3_600)).to_string();
+        let hour_ago = (Timestamp::now() - Duration::from_secs(3_600)).to_string();
         latencies.row(what, |_| path.replace('#', &hour_ago));
     }
     latencies.row_of(5, "export of everything", |_| "/api/logs/export".into());

@@ -271,7 +271,7 @@ fn filled(series: &[String], points: impl Iterator<Item = (i64, Timestamp, f64)>
     database.add(points);
     let collector = collector_with(&folder, &[("AGGREGATION_INTERVAL", "86400")]);
     database.rolled_up();
-    let kept = Timestamp::now().minus(HOUR + MINUTE).ms();
+    let kept = (Timestamp::now() - HOUR + MINUTE).ms();
     database
         .none(&format!("SELECT EXISTS (SELECT 1 FROM points WHERE at < {kept} AND id < (SELECT max(id) FROM points))"));
     database.none("SELECT freelist_count > 256 FROM pragma_freelist_count");
@@ -331,7 +331,7 @@ fn a_month(figures: &mut Figures) {
         let buckets = span.as_secs() / of.as_secs();
         (0..buckets * ALL * count).map(move |n| {
             let (series, bucket) = (n / count % ALL, n / count / ALL);
-            (series as i64 + 1, now.minus(span - of * bucket as u32), value(series, n))
+            (series as i64 + 1, now - span - of * bucket as u32, value(series, n))
         })
     };
     let points = every(30 * 24 * HOUR, HOUR, PER_HOUR).chain(every(24 * HOUR, MINUTE, PER_MINUTE));

@@ -24,7 +24,7 @@ fn buckets(collector: &Service, hour_ms: i64, resolution: &str) -> Vec<Value> {
 #[test]
 fn an_hour_of_59_quiet_minutes_and_a_slow_one_is_slow() {
     let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
-    let hour_ms = Timestamp::now().minus(Duration::from_secs(2 * 3_600)).hour() * HOUR_MS;
+    let hour_ms = (Timestamp::now() - Duration::from_secs(2 * 3_600)).hour() * HOUR_MS;
     let mut values = Vec::new();
     let mut points = Vec::new();
     for minute in 0..60 {

@@ -148,7 +148,7 @@ fn member_names(object: &Value) -> BTreeSet<&str> {
 
 /// Returns the time `minutes` ago in the services' format.
 fn minutes_ago(minutes: u64) -> String {
-    Timestamp::now().minus(Duration::from_secs(minutes * 60)).to_string()
+    (Timestamp::now() - Duration::from_secs(minutes * 60)).to_string()
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use monlight::env::Secret;
 use monlight::error::Error;
 use monlight::http::{
-    Access, Body, Bound, Caps, Deferred, GateSettings, Keys, Method, Proxies, Response, Route, Rule, Scope, Server,
-    Settings, VisitorSettings,
+    Access, AdmissionSettings, Body, Bound, ConnectionLimits, Deferred, Keys, Method, Proxies, PublicKeySettings,
+    Response, Route, RouteSpec, Scope, Server, Settings,
 };
 
 use crate::harness::{API_KEY, Client, Request, TempDir};
@@ -20,8 +20,8 @@ const SPOOLED_BYTES_MAX: usize = 3_000_000;
 
 struct Nothing;
 
-fn rule(path: &'static str, body: Body) -> Rule {
-    Rule { method: Method::Post, path, access: Access::Key(Scope::Ingest), body }
+fn rule(path: &'static str, body: Body) -> RouteSpec {
+    RouteSpec { method: Method::Post, path, access: Access::Key(Scope::Ingest), body }
 }
 
 fn routes() -> Vec<Route<Nothing>> {
@@ -54,11 +54,11 @@ struct Running {
 impl Running {
     fn start() -> Self {
         let folder = TempDir::new();
-        let bound = Bound::take(([127, 0, 0, 1], 0).into()).unwrap();
+        let bound = Bound::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let settings = Settings {
-            caps: Caps { connections: 16, connections_per_address: 16 },
-            gate: GateSettings {
-                visitors: VisitorSettings::default(),
+            connection_limits: ConnectionLimits { connections: 16, connections_per_address: 16 },
+            gate: AdmissionSettings {
+                visitors: PublicKeySettings::default(),
                 sessions: Arc::default(),
                 keys: Keys::new(Secret::new(API_KEY), &[]).unwrap(),
                 proxies: Proxies::default(),

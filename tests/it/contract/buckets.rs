@@ -129,7 +129,7 @@ fn period_accepts_any_duration_and_selects_the_resolution() {
         assert_eq!(count_points(&collector, &format!("name=n{query}")), count, "{query}");
     }
     // With the resolution `hour`, the first hour is counted completely, even if the period starts within it.
-    let hour_old = Timestamp::now().minus(Duration::from_secs(3_600));
+    let hour_old = Timestamp::now() - Duration::from_secs(3_600);
     let since_s = hour_old.ms().rem_euclid(3_600_000) / 1_000 + 3_600;
     let expected: u64 = [0, 4, 7, 55, 65].into_iter().filter(|minutes| minutes * 60 < since_s).count() as u64;
     let count = count_points(&collector, "name=n&period=1h&resolution=hour");
@@ -256,7 +256,7 @@ fn group_by_returns_fifty_label_values_and_other() {
 #[test]
 fn bucket_fields_depend_on_the_metric_type() {
     let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
-    let at = Timestamp::now().minus(Duration::from_secs(2 * 3_600)).ms().div_euclid(3_600_000) * 3_600_000;
+    let at = (Timestamp::now() - Duration::from_secs(2 * 3_600)).ms().div_euclid(3_600_000) * 3_600_000;
     let timestamp = |seconds: i64| Timestamp::from_ms(at + seconds * 1_000).to_string();
     let values = [-4.0, 0.0, 2.5, 1_000.0, 7.0];
     // The latest value is not sent last, and two values have the same timestamp.

@@ -14,7 +14,7 @@ const HOUR_S: i64 = 3_600;
 
 fn seconds_from_now(seconds: i64) -> Timestamp {
     let (now, offset) = (Timestamp::now(), Duration::from_secs(seconds.unsigned_abs()));
-    if seconds < 0 { now.minus(offset) } else { now.plus(offset) }
+    if seconds < 0 { now - offset } else { now + offset }
 }
 
 #[test]
