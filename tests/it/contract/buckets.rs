@@ -13,7 +13,7 @@ use crate::harness::{Request, Service, Setup};
 /// Resolutions and the widths of their buckets, in milliseconds.
 pub(super) const RESOLUTIONS: [(&str, i64); 2] = [("minute", 60_000), ("hour", 3_600_000)];
 
-/// The bucket a moment lies in, as it is answered.
+/// Returns the start of the bucket that contains a timestamp, in the format of the API.
 pub(super) fn bucket_start(at: Timestamp, width_ms: i64) -> String {
     Timestamp::from_ms(at.ms() - at.ms().rem_euclid(width_ms)).to_string()
 }
@@ -273,19 +273,19 @@ fn bucket_fields_depend_on_the_metric_type() {
         for (name, times, last) in
             [("counter", 1.0, None), ("gauge", 1.0, Some(2.5)), ("histogram", 1.0, None), ("both", 2.0, None)]
         {
-            let found = query_buckets(&collector, &format!("name={name}&resolution={resolution}"));
-            assert_eq!(found.len(), 1, "{found:?}");
+            let buckets = query_buckets(&collector, &format!("name={name}&resolution={resolution}"));
+            assert_eq!(buckets.len(), 1, "{buckets:?}");
             let (sum, count) = (values.iter().sum::<f64>() * times, values.len() as f64 * times);
             let expected =
                 [timestamp(0).into(), json!(count as u64), json!(sum), json!(-4.0), json!(1_000.0), json!(sum / count)];
             let fields = ["bucket", "count", "sum", "min", "max", "avg"];
-            assert_eq!(fields.map(|field| found[0][field].clone()), expected, "{name}");
-            assert_eq!(found[0]["last"].as_f64(), last, "{name} per {resolution}");
+            assert_eq!(fields.map(|field| buckets[0][field].clone()), expected, "{name}");
+            assert_eq!(buckets[0]["last"].as_f64(), last, "{name} per {resolution}");
             for (field, q) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
-                assert!(found[0].get(field).is_some(), "the bucket has {field}");
+                assert!(buckets[0].get(field).is_some(), "the bucket lacks {field}");
                 match name {
-                    "histogram" => assert_close(&found[0][field], nearest_rank(&values, q)),
-                    _ => assert_eq!(found[0][field], Value::Null, "{field} of {name}"),
+                    "histogram" => assert_close(&buckets[0][field], nearest_rank(&values, q)),
+                    _ => assert_eq!(buckets[0][field], Value::Null, "{field} of {name}"),
                 }
             }
         }
@@ -300,11 +300,11 @@ fn current_minute_and_hour_include_the_newest_points() {
         send_points(&collector, &vec![point("ms", "histogram", 5.0, json!({})); 10]);
         let check = || {
             for (resolution, ms) in RESOLUTIONS {
-                let found = query_buckets(&collector, &format!("name=ms&period=1h&resolution={resolution}"));
-                let newest = found.last().unwrap();
+                let buckets = query_buckets(&collector, &format!("name=ms&period=1h&resolution={resolution}"));
+                let newest = buckets.last().unwrap();
                 let now = [bucket_start(before, ms), bucket_start(Timestamp::now(), ms)];
                 assert!(now.iter().any(|start| newest["bucket"] == **start), "{newest} at {now:?}");
-                assert_eq!(found.iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum::<u64>(), round * 10);
+                assert_eq!(buckets.iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum::<u64>(), round * 10);
                 assert_close(&newest["p99"], 5.0);
             }
         };

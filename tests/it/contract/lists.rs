@@ -209,13 +209,13 @@ fn limit_and_offset_are_clamped() {
 #[test]
 fn pages_are_slices_of_the_whole_list() {
     let service = fixture();
-    let whole = service.get("/api/errors?resolved=all").expect(200).json();
-    let whole = whole["errors"].as_array().unwrap();
+    let list = service.get("/api/errors?resolved=all").expect(200).json();
+    let groups = list["errors"].as_array().unwrap();
     for limit in 1..=6 {
         for offset in 0..=6 {
             let page = service.get(&format!("/api/errors?resolved=all&limit={limit}&offset={offset}")).expect(200);
             let page = page.has(json!({ "total": 5, "limit": limit, "offset": offset })).json();
-            let part: Vec<&Value> = whole.iter().skip(offset).take(limit).collect();
+            let part: Vec<&Value> = groups.iter().skip(offset).take(limit).collect();
             assert_eq!(page["errors"].as_array().unwrap().iter().collect::<Vec<_>>(), part, "{limit} {offset}");
         }
     }

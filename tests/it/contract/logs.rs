@@ -156,13 +156,13 @@ fn log_pages_are_slices_of_the_whole_list() {
     ] {
         viewer.get(&format!("/api/logs?{query}")).expect(200).has(expected);
     }
-    let whole = viewer.get("/api/logs").expect(200).json();
-    let whole = whole["logs"].as_array().unwrap();
+    let list = viewer.get("/api/logs").expect(200).json();
+    let entries = list["logs"].as_array().unwrap();
     for limit in 1..=7 {
         for offset in 0..=7 {
             let page = viewer.get(&format!("/api/logs?limit={limit}&offset={offset}")).expect(200);
             let page = page.has(json!({ "total": 6, "limit": limit, "offset": offset })).json();
-            let part: Vec<&Value> = whole.iter().skip(offset).take(limit).collect();
+            let part: Vec<&Value> = entries.iter().skip(offset).take(limit).collect();
             assert_eq!(page["logs"].as_array().unwrap().iter().collect::<Vec<_>>(), part, "{limit} {offset}");
         }
     }
@@ -248,7 +248,7 @@ fn histogram_counts_filtered_entries() {
         ("since=2026-01-31T12:01:00Z", 1, json!([bucket("01", 1, json!({})), bucket("05", 1, json!({}))])),
         ("search=failed", 1, json!([bucket("00", 1, json!({ "ERROR": 1, "INFO": 0 }))])),
         ("contains=o", 1, json!([bucket("00", 2, json!({})), bucket("01", 1, json!({})), bucket("05", 1, json!({}))])),
-        ("container=nobody", 1, json!([])),
+        ("container=unknown", 1, json!([])),
     ] {
         let response = viewer.get(&format!("/api/logs/histogram?{query}")).expect(200).json();
         let total: i64 = buckets.as_array().unwrap().iter().map(|bucket| bucket["count"].as_i64().unwrap()).sum();
@@ -357,7 +357,7 @@ fn export_returns_all_matching_entries_in_both_formats() {
         ("regex=%5Ba-z%5D%2B: ", 6),
         ("since=2026-01-31T12:00:02Z&until=2026-01-31T12:01:30.5Z", 3),
         ("limit=1&offset=2", 6),
-        ("container=nobody", 0),
+        ("container=unknown", 0),
     ] {
         assert_eq!(export_entries(&viewer, &query.replace(' ', "%20")).len(), count, "{query}");
     }
