@@ -470,20 +470,15 @@ pub fn run_empty_handler_if_requested(path: &'static str) -> bool {
     }
     struct NoContext;
     let _ = simplelog::WriteLogger::init(log::LevelFilter::Info, simplelog::Config::default(), std::io::stderr());
-    let rule = http::Rule {
-        method: http::Method::Post,
-        path,
-        access: http::Access::Key(http::Scope::Ingest),
-        body: http::Body::Memory,
-    };
-    let handler: http::Deferred<NoContext> =
+    let spec = http::RouteSpec::new(http::Method::Post, path, http::Access::Key(http::Scope::Ingest));
+    let handler: http::DeferredHandler<NoContext> =
         Box::new(|_, _, responder| responder.send(http::Response::text(201, "created".into())));
-    let routes = vec![http::Route::deferred(rule, handler)];
-    let bound = http::Bound::take(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let routes = vec![http::Route::deferred(spec, handler)];
+    let bound = http::Bound::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     let settings = http::Settings {
-        caps: http::Caps { connections: 512, connections_per_address: 512 },
-        gate: http::GateSettings {
-            visitors: http::VisitorSettings::default(),
+        connection_limits: http::ConnectionLimits { connections: 512, connections_per_address: 512 },
+        admission: http::AdmissionSettings {
+            public_keys: http::PublicKeySettings::default(),
             sessions: Arc::default(),
             keys: http::Keys::new(monlight::env::Secret::new("k"), &[]).expect("one key"),
             proxies: http::Proxies::default(),

@@ -76,7 +76,7 @@ impl Logs {
     /// Writes `lines` lines whose timestamps end now.
     fn write(lines: u64) -> Self {
         let folder = TempDir::new("containers");
-        let start = Timestamp::now().minus(Duration::from_nanos(lines * LINE_INTERVAL_NS));
+        let start = Timestamp::now() - Duration::from_nanos(lines * LINE_INTERVAL_NS);
         let paths = [0, 1, 2].map(|number| create_container(&folder, number, CONTAINERS[number]));
         let mut files = paths.each_ref().map(|path| BufWriter::new(File::create(path).expect("create a log file")));
         let (mut written, mut entries) = (0, 0);
@@ -276,7 +276,7 @@ fn measure_queries(figures: &mut Figures) {
         ("context", &context),
         ("health", "/health"),
     ] {
-        let hour_ago = Timestamp::now().minus(Duration::from_secs(3_600)).to_string();
+        let hour_ago = (Timestamp::now() - Duration::from_secs(3_600)).to_string();
         latencies.measure(label, |_| path.replace('#', &hour_ago));
     }
     latencies.measure_queries(5, "export of all entries", |_| "/api/logs/export".into());

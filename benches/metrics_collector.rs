@@ -204,7 +204,7 @@ fn measure_rollup(figures: &mut Figures) {
         for _ in 0..ROUNDS {
             let (last_id, now) = (database.query_number("SELECT max(id) FROM points"), Timestamp::now());
             database.insert_points((0..POINTS).map(|n| {
-                let at = now.minus(MINUTE.mul_f64((POINTS - n) as f64 / POINTS as f64));
+                let at = now - MINUTE.mul_f64((POINTS - n) as f64 / POINTS as f64);
                 ((n % series) as i64 + 1, at, if n.is_multiple_of(2) { 1.0 } else { duration_s(n) })
             }));
             let cpu = collector.cpu_time();
@@ -279,7 +279,7 @@ fn start_filled_collector(
     database.insert_points(points);
     let collector = start_collector_with(&folder, &[("AGGREGATION_INTERVAL", "86400")]);
     database.wait_for_rollup();
-    let expiry = Timestamp::now().minus(HOUR + MINUTE).ms();
+    let expiry = (Timestamp::now() - (HOUR + MINUTE)).ms();
     database.wait_for_zero(&format!(
         "SELECT EXISTS (SELECT 1 FROM points WHERE at < {expiry} AND id < (SELECT max(id) FROM points))"
     ));
@@ -293,7 +293,7 @@ fn measure_hour_queries(figures: &mut Figures) {
     const RAW_POINTS: u64 = 9_500;
     let now = Timestamp::now();
     let point = |n: u64| {
-        let at = now.minus(HOUR.mul_f64((POINTS - n) as f64 / POINTS as f64));
+        let at = now - HOUR.mul_f64((POINTS - n) as f64 / POINTS as f64);
         ((n % SERIES) as i64 + 1, at, if n.is_multiple_of(2) { 1.0 } else { duration_s(n) })
     };
     let series = metric_batches(SERIES, SERIES, BATCH);
@@ -345,7 +345,7 @@ fn measure_month_queries(figures: &mut Figures) {
         let buckets = span.as_secs() / bucket_width.as_secs();
         (0..buckets * ALL_SERIES * count).map(move |n| {
             let (series, bucket) = (n / count % ALL_SERIES, n / count / ALL_SERIES);
-            (series as i64 + 1, now.minus(span - bucket_width * bucket as u32), value(series, n))
+            (series as i64 + 1, now - (span - bucket_width * bucket as u32), value(series, n))
         })
     };
     let month = points_of_span(30 * 24 * HOUR, HOUR, POINTS_PER_HOUR);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 /// The exit code of a process that ended itself because one of its vital threads panicked (EX_SOFTWARE).
-pub const EXIT_BROKEN: i32 = 70;
+pub const EXIT_SOFTWARE: i32 = 70;
 const STACK_BYTES: usize = 1024 * 1024;
 
 /// Starts a thread the process cannot live without: when it panics the process ends, and whoever supervises it starts
@@ -19,12 +19,12 @@ const STACK_BYTES: usize = 1024 * 1024;
 ///
 /// # Errors
 /// When the system has no thread left.
-pub fn vital(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub fn spawn_critical(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let named = name.to_owned();
-    thread(name, move || {
+    spawn(name, move || {
         if catch_unwind(AssertUnwindSafe(body)).is_err() {
             log::error!("thread {named} is gone; ending the process");
-            std::process::exit(EXIT_BROKEN);
+            std::process::exit(EXIT_SOFTWARE);
         }
     })
 }
@@ -33,7 +33,7 @@ pub fn vital(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Joi
 ///
 /// # Errors
 /// When the system has no thread left.
-pub fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     // The kernel shows 15 bytes of a thread's name.
     std::thread::Builder::new().name(name.chars().take(15).collect()).stack_size(STACK_BYTES).spawn(body)
 }
@@ -43,18 +43,18 @@ pub struct Job {
     /// The thread's name, at most 15 characters.
     pub name: &'static str,
     /// The pause between two runs; the first run comes at once.
-    pub every: Duration,
-    /// One run. It should take well under a second or look at [`Pause::stopping`] now and then.
-    pub run: Box<dyn FnMut(&Pause) + Send>,
+    pub interval: Duration,
+    /// One run. It should take well under a second or look at [`StopToken::stopping`] now and then.
+    pub run: Box<dyn FnMut(&StopToken) + Send>,
 }
 
 /// What a job may ask while it runs.
-pub struct Pause {
+pub struct StopToken {
     stop: Receiver<()>,
     stopped: Arc<PipeReader>,
 }
 
-impl Pause {
+impl StopToken {
     /// Sleeps for `duration`, less when the program stops meanwhile. Answers whether to go on.
     #[must_use]
     pub fn sleep(&self, duration: Duration) -> bool {
@@ -63,7 +63,7 @@ impl Pause {
 
     /// Sleeps until there is news, or until the program stops. Answers whether to go on.
     #[must_use]
-    pub fn sleep_until(&self, news: &Receiver<()>) -> bool {
+    pub fn wait_for(&self, news: &Receiver<()>) -> bool {
         crossbeam_channel::select! {
             recv(self.stop) -> _ => false,
             recv(news) -> _ => true,
@@ -72,7 +72,7 @@ impl Pause {
 
     /// What hangs up when the program stops, for a job that waits for the kernel to report something else.
     #[must_use]
-    pub fn hangs_up(&self) -> &PipeReader {
+    pub fn stop_fd(&self) -> &PipeReader {
         &self.stopped
     }
 
@@ -101,14 +101,14 @@ impl Jobs {
         let stopped = Arc::new(stopped);
         let mut threads = Vec::with_capacity(jobs.len());
         for mut job in jobs {
-            let pause = Pause { stop: told.clone(), stopped: Arc::clone(&stopped) };
+            let pause = StopToken { stop: told.clone(), stopped: Arc::clone(&stopped) };
             let broken = Arc::clone(broken);
             let name = job.name;
             let body = move || {
                 let rounds = AssertUnwindSafe(|| {
                     loop {
                         (job.run)(&pause);
-                        if !pause.sleep(job.every) {
+                        if !pause.sleep(job.interval) {
                             return;
                         }
                     }
@@ -118,7 +118,7 @@ impl Jobs {
                     broken.store(true, Ordering::Relaxed);
                 }
             };
-            threads.push((name, thread(name, body)?));
+            threads.push((name, spawn(name, body)?));
         }
         Ok(Self { stop: Some((stop, hang_up)), threads })
     }
@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn a_job_runs_at_once_and_stops_when_told() {
         let (ran, runs) = bounded(1);
-        let run = Box::new(move |_: &Pause| ran.send(()).unwrap());
+        let run = Box::new(move |_: &StopToken| ran.send(()).unwrap());
         let jobs =
-            Jobs::start(vec![Job { name: "test", every: Duration::from_secs(3600), run }], &Arc::default()).unwrap();
+            Jobs::start(vec![Job { name: "test", interval: Duration::from_secs(3600), run }], &Arc::default()).unwrap();
         runs.recv_timeout(Duration::from_secs(5)).unwrap();
         let begun = std::time::Instant::now();
         jobs.stop(Duration::from_secs(5));
@@ -162,15 +162,15 @@ mod tests {
     #[test]
     fn a_job_that_waits_for_news_hears_them_and_stops_when_told() {
         let ((news, hears), (heard, hearings)) = (bounded(1), bounded(1));
-        let run = Box::new(move |pause: &Pause| {
-            while pause.sleep_until(&hears) {
+        let run = Box::new(move |pause: &StopToken| {
+            while pause.wait_for(&hears) {
                 heard.send(()).unwrap();
             }
             // It hung up, so that reading comes to an end at once.
-            assert_eq!(pause.hangs_up().read(&mut [0]).unwrap(), 0);
+            assert_eq!(pause.stop_fd().read(&mut [0]).unwrap(), 0);
         });
         let jobs =
-            Jobs::start(vec![Job { name: "test", every: Duration::from_secs(3600), run }], &Arc::default()).unwrap();
+            Jobs::start(vec![Job { name: "test", interval: Duration::from_secs(3600), run }], &Arc::default()).unwrap();
         news.send(()).unwrap();
         hearings.recv_timeout(Duration::from_secs(5)).unwrap();
         let begun = std::time::Instant::now();
@@ -180,9 +180,9 @@ mod tests {
 
     #[test]
     fn a_job_that_panics_raises_the_flag() {
-        let run = Box::new(|_: &Pause| panic!("on purpose"));
+        let run = Box::new(|_: &StopToken| panic!("on purpose"));
         let broken = Arc::default();
-        let jobs = Jobs::start(vec![Job { name: "test", every: Duration::from_secs(3600), run }], &broken).unwrap();
+        let jobs = Jobs::start(vec![Job { name: "test", interval: Duration::from_secs(3600), run }], &broken).unwrap();
         jobs.stop(Duration::from_secs(5));
         assert!(broken.load(Ordering::Relaxed));
     }

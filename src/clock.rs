@@ -1,6 +1,7 @@
 //! Moments in UTC: milliseconds since 1970 inside, RFC 3339 outside.
 
 use std::fmt;
+use std::ops::{Add, Sub};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
@@ -56,21 +57,9 @@ impl Timestamp {
         Some(Self::from_ms(moment.unix_timestamp() * MS_PER_SECOND + i64::from(moment.millisecond())))
     }
 
-    /// This moment, `by` earlier.
-    #[must_use]
-    pub fn minus(self, by: Duration) -> Self {
-        Self::from_ms(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
-    }
-
-    /// This moment, `by` later.
-    #[must_use]
-    pub fn plus(self, by: Duration) -> Self {
-        Self::from_ms(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
-    }
-
     /// How much later than `earlier` this moment is; zero where it is not.
     #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
+    pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0 - earlier.0).unwrap_or(0))
     }
 
@@ -78,6 +67,24 @@ impl Timestamp {
     #[must_use]
     pub fn calendar(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(self.seconds()).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+}
+
+/// Subtracts a duration; the result saturates at the smallest timestamp.
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, by: Duration) -> Self {
+        Self::from_ms(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// Adds a duration; the result saturates at the largest timestamp.
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, by: Duration) -> Self {
+        Self::from_ms(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 }
 

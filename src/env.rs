@@ -73,7 +73,7 @@ pub struct Env<'a> {
 impl<'a> Env<'a> {
     /// Reads from the environment of this process.
     #[must_use]
-    pub fn of_process(variables: &'a [Variable]) -> Self {
+    pub fn from_process_env(variables: &'a [Variable]) -> Self {
         Self::new(variables, |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     }
 
@@ -83,12 +83,12 @@ impl<'a> Env<'a> {
     }
 
     /// Notes that `name` is wrong and why.
-    pub fn fault(&mut self, name: &str, why: impl fmt::Display) {
+    pub fn error(&mut self, name: &str, why: impl fmt::Display) {
         self.faults.push(format!("{name} {why}"));
     }
 
     /// The value of `name`, its default where it is unset or empty, `None` where the default is empty too.
-    pub fn text(&mut self, name: &'static str) -> Option<String> {
+    pub fn string(&mut self, name: &'static str) -> Option<String> {
         let variable = self.variable(name);
         let given = (self.lookup)(name).filter(|value| !value.is_empty());
         let given = if variable.secret { self.secret_text(name, given) } else { given };
@@ -97,7 +97,7 @@ impl<'a> Env<'a> {
 
     /// A secret that may be missing.
     pub fn secret(&mut self, name: &'static str) -> Option<Secret> {
-        self.text(name).map(Secret::new)
+        self.string(name).map(Secret::new)
     }
 
     /// A secret this service cannot start without.
@@ -105,7 +105,7 @@ impl<'a> Env<'a> {
         if let Some(secret) = self.secret(name) {
             return secret;
         }
-        self.fault(name, format_args!("is required; make one with: openssl rand -hex 16 (or set {name}_FILE)"));
+        self.error(name, format_args!("is required; make one with: openssl rand -hex 16 (or set {name}_FILE)"));
         Secret::new("")
     }
 
@@ -114,35 +114,35 @@ impl<'a> Env<'a> {
     where
         N: FromStr + PartialOrd + Copy + fmt::Display,
     {
-        let parsed = self.text(name).and_then(|text| text.trim().parse::<N>().ok());
+        let parsed = self.string(name).and_then(|text| text.trim().parse::<N>().ok());
         match parsed {
             Some(number) if range.contains(&number) => number,
             _ => {
-                self.fault(name, format_args!("must be a whole number from {} to {}", range.start(), range.end()));
+                self.error(name, format_args!("must be a whole number from {} to {}", range.start(), range.end()));
                 *range.start()
             }
         }
     }
 
     /// A switch: `1`, `true`, `yes`, `on` or `0`, `false`, `no`, `off`.
-    pub fn switch(&mut self, name: &'static str) -> bool {
-        match self.text(name).unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+    pub fn boolean(&mut self, name: &'static str) -> bool {
+        match self.string(name).unwrap_or_default().trim().to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" | "on" => true,
             "0" | "false" | "no" | "off" | "" => false,
             _ => {
-                self.fault(name, "must be 1 or 0");
+                self.error(name, "must be 1 or 0");
                 false
             }
         }
     }
 
     /// One of `choices`, compared without regard to case; answers the choice as it is written there.
-    pub fn choice(&mut self, name: &'static str, choices: &[&'static str]) -> &'static str {
-        let text = self.text(name).unwrap_or_default();
+    pub fn one_of(&mut self, name: &'static str, choices: &[&'static str]) -> &'static str {
+        let text = self.string(name).unwrap_or_default();
         match choices.iter().find(|choice| choice.eq_ignore_ascii_case(text.trim())) {
             Some(choice) => choice,
             None => {
-                self.fault(name, format_args!("must be one of {}", choices.join(", ")));
+                self.error(name, format_args!("must be one of {}", choices.join(", ")));
                 choices.first().copied().unwrap_or_default()
             }
         }
@@ -150,18 +150,18 @@ impl<'a> Env<'a> {
 
     /// A comma-separated list without its blanks and empty items.
     pub fn list(&mut self, name: &'static str) -> Vec<String> {
-        let text = self.text(name).unwrap_or_default();
+        let text = self.string(name).unwrap_or_default();
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
     /// An IPv4 or IPv6 address to listen on.
     pub fn address(&mut self, name: &'static str) -> IpAddr {
-        let text = self.text(name).unwrap_or_default();
+        let text = self.string(name).unwrap_or_default();
         let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = bare.parse() {
             return address;
         }
-        self.fault(name, "must be an IPv4 or IPv6 address, such as 0.0.0.0 or ::1");
+        self.error(name, "must be an IPv4 or IPv6 address, such as 0.0.0.0 or ::1");
         IpAddr::from([127, 0, 0, 1])
     }
 
@@ -182,17 +182,17 @@ impl<'a> Env<'a> {
         let file_name = format!("{name}_FILE");
         let Some(path) = (self.lookup)(&file_name).filter(|path| !path.is_empty()) else { return given };
         if given.is_some() {
-            self.fault(name, format_args!("and {file_name} are both set; keep one"));
+            self.error(name, format_args!("and {file_name} are both set; keep one"));
             return given;
         }
         match std::fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
             Ok(_) => {
-                self.fault(&file_name, format_args!("names {path}, which is empty"));
+                self.error(&file_name, format_args!("names {path}, which is empty"));
                 None
             }
             Err(why) => {
-                self.fault(&file_name, format_args!("names {path}, which cannot be read: {why}"));
+                self.error(&file_name, format_args!("names {path}, which cannot be read: {why}"));
                 None
             }
         }
@@ -237,8 +237,8 @@ mod tests {
     fn unset_and_empty_variables_take_their_defaults() {
         let mut env = env(&[("PORT", ""), ("API_KEY", "k")]);
         assert_eq!(env.number("PORT", 0..=65_535u16), 5010);
-        assert_eq!(env.choice("MODE", &["FULL", "NORMAL"]), "FULL");
-        assert!(!env.switch("OPEN"));
+        assert_eq!(env.one_of("MODE", &["FULL", "NORMAL"]), "FULL");
+        assert!(!env.boolean("OPEN"));
         assert_eq!(env.list("NAMES"), Vec::<String>::new());
         assert_eq!(env.required_secret("API_KEY").reveal(), "k");
         assert_eq!(env.finish(), Ok(()));
@@ -249,8 +249,8 @@ mod tests {
         let mut env = env(&[("PORT", "65536"), ("LISTEN_ADDR", "here"), ("MODE", "fast"), ("OPEN", "maybe")]);
         env.number("PORT", 0..=65_535u32);
         env.address("LISTEN_ADDR");
-        env.choice("MODE", &["FULL", "NORMAL"]);
-        env.switch("OPEN");
+        env.one_of("MODE", &["FULL", "NORMAL"]);
+        env.boolean("OPEN");
         env.required_secret("API_KEY");
         let faults = env.finish().unwrap_err();
         assert_eq!(faults.len(), 5);

@@ -8,6 +8,8 @@ pub mod background;
 pub mod clock;
 pub mod env;
 pub mod error;
+pub mod json;
+pub mod varint;
 
 // layer 1: what every service stands on
 pub mod db;

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Internal`] when the system has none.
-pub fn hexadecimal(bits: usize) -> Result<String> {
+pub fn hex_token(bits: usize) -> Result<String> {
     let mut bytes = vec![0; bits / 8];
     let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     match drawn {

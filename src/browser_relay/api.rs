@@ -11,8 +11,8 @@ use super::unminify::unminify;
 use super::upstream::{Kind, Parcel};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::http::json::Object;
 use crate::http::{Request, Responder, Response};
+use crate::json::Object;
 use crate::random;
 use crate::service;
 
@@ -51,7 +51,7 @@ fn forward(relay: &Relay, kind: Kind, request: &Request, body: Result<Vec<u8>>, 
 fn idempotency_key(request: &Request) -> Result<String> {
     match service::idempotency_key(request)? {
         Some(given) => Ok(format!("{:x}", md5::compute(format!("{} {given}", request.principal().name)))),
-        None => random::hexadecimal(128),
+        None => random::hex_token(128),
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) fn create_key(relay: &Relay, request: &Request, responder: Responder)
         if !is_project(&project) {
             return Err(Error::field("project", "must be 1-100 characters, none of them a control character"));
         }
-        Ok(CreateKey { public_key: random::hexadecimal(128)?, project, now: Timestamp::now() })
+        Ok(CreateKey { public_key: random::hex_token(128)?, project, now: Timestamp::now() })
     };
     let keys = relay.keys.clone();
     match command() {
@@ -77,7 +77,7 @@ pub(super) fn create_key(relay: &Relay, request: &Request, responder: Responder)
             responder.send(match outcome {
                 Err(why) => why.into(),
                 Ok(created) => {
-                    keys.set(created.active);
+                    keys.replace(created.active);
                     let (public_key, project) = (&*created.public_key, &*created.project);
                     Response::json(201, &Answer { id: created.id, public_key, project })
                 }
@@ -98,7 +98,7 @@ pub(super) fn deactivate_key(relay: &Relay, request: &Request, responder: Respon
             Err(why) => why.into(),
             Ok(None) => Error::NotFound(format!("There is no key {id}")).into(),
             Ok(Some(active)) => {
-                keys.set(active);
+                keys.replace(active);
                 Response::new(200, "application/json", br#"{"status":"deactivated"}"#.to_vec())
             }
         });
@@ -111,5 +111,5 @@ pub(super) fn keys(relay: &Relay, _: &Request) -> Result<Response> {
     struct Answer {
         keys: Vec<Key>,
     }
-    Ok(Response::json(200, &Answer { keys: store::keys(&*relay.core.readers.lend()?)? }))
+    Ok(Response::json(200, &Answer { keys: store::keys(&*relay.core.readers.acquire()?)? }))
 }

@@ -28,7 +28,7 @@ pub(super) struct Created {
 }
 
 impl Command for CreateKey {
-    type Answer = Created;
+    type Output = Created;
 
     fn apply(self, transaction: &Connection) -> Result<Created> {
         let Self { public_key, project, now } = self;
@@ -46,9 +46,9 @@ pub(super) struct DeactivateKey {
 
 impl Command for DeactivateKey {
     /// The keys that are active now; `None` when there is no such key.
-    type Answer = Option<Vec<PublicKey>>;
+    type Output = Option<Vec<PublicKey>>;
 
-    fn apply(self, transaction: &Connection) -> Result<Self::Answer> {
+    fn apply(self, transaction: &Connection) -> Result<Self::Output> {
         let changed = transaction.execute("UPDATE dsn_keys SET active = 0 WHERE id = ?1", [self.id])?;
         if changed == 0 { Ok(None) } else { active_keys(transaction).map(Some) }
     }
@@ -62,7 +62,7 @@ pub(super) struct SeedKeys {
 }
 
 impl Command for SeedKeys {
-    type Answer = Vec<PublicKey>;
+    type Output = Vec<PublicKey>;
 
     fn apply(self, transaction: &Connection) -> Result<Vec<PublicKey>> {
         let mut insert = transaction
@@ -87,7 +87,7 @@ pub(super) struct Enqueue {
 }
 
 impl Command for Enqueue {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let Parcel { kind, body, idempotency_key, client } = &self.parcel;
@@ -112,7 +112,7 @@ pub(super) struct Delivered {
 }
 
 impl Command for Delivered {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         if remove(transaction, Some(self.id))? && !self.taken {
@@ -157,7 +157,7 @@ pub(super) struct Used {
 }
 
 impl Command for Used {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let mut update =

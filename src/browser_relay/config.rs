@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::env::{Env, Secret, Variable};
-use crate::http::Origins;
+use crate::http::AllowedOrigins;
 use crate::service::Defaults;
 
 const DEFAULTS: Defaults = Defaults {
@@ -24,7 +24,7 @@ const OWN: &[Variable] = &[
     Variable::plain("METRICS_COLLECTOR_URL", "", "Where metrics go, http://localhost:5012; required"),
     Variable::secret("METRICS_COLLECTOR_API_KEY", "A key of the metrics collector with the scope ingest; required"),
     Variable::plain("CORS_ORIGINS", "", "Origins whose pages may read answers, https://*.example.com,...; at most 32"),
-    Variable::plain("DSN_KEYS", "", "Public keys to make at start, project:32 hexadecimal digits,..."),
+    Variable::plain("DSN_KEYS", "", "Public keys to make at start, project:32 hex_token digits,..."),
     Variable::plain("MAX_SOURCE_MAP_SIZE", "5242880", "Bytes a source map may have, 1024-67108864"),
     Variable::plain("RETENTION_DAYS", "90", "Days that a source map is kept after its last use, 1-3650"),
     Variable::plain("OUTBOX_MAX_MB", "16", "Megabytes kept for upstreams that do not answer, 1-10000"),
@@ -41,7 +41,7 @@ pub(super) fn variables() -> Vec<Variable> {
 pub(super) struct Config {
     pub(super) error_tracker: Target,
     pub(super) metrics_collector: Target,
-    pub(super) origins: Origins,
+    pub(super) origins: AllowedOrigins,
     /// Public keys and their projects.
     pub(super) dsn_keys: Vec<(String, String)>,
     pub(super) map_bytes_max: usize,
@@ -66,14 +66,14 @@ impl Config {
                 Some((project, key)) if is_project(project) && is_public_key(key) => {
                     dsn_keys.push((key.to_owned(), project.to_owned()));
                 }
-                _ => env.fault("DSN_KEYS", "must be project:key,... with keys of 32 hexadecimal digits"),
+                _ => env.error("DSN_KEYS", "must be project:key,... with keys of 32 hex_token digits"),
             }
         }
-        let origins = Origins::new(&env.list("CORS_ORIGINS")).unwrap_or_else(|faults| {
+        let origins = AllowedOrigins::new(&env.list("CORS_ORIGINS")).unwrap_or_else(|faults| {
             for fault in faults {
-                env.fault("CORS_ORIGINS", fault);
+                env.error("CORS_ORIGINS", fault);
             }
-            Origins::default()
+            AllowedOrigins::default()
         });
         Self {
             error_tracker: target(env, "ERROR_TRACKER_URL", "ERROR_TRACKER_API_KEY"),
@@ -88,11 +88,11 @@ impl Config {
 }
 
 fn target(env: &mut Env<'_>, url_name: &'static str, key_name: &'static str) -> Target {
-    let url = env.text(url_name).unwrap_or_default();
+    let url = env.string(url_name).unwrap_or_default();
     let usable =
         ["http://", "https://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|host| !host.is_empty()));
     if !usable {
-        env.fault(url_name, "must be an URL such as http://localhost:5010");
+        env.error(url_name, "must be an URL such as http://localhost:5010");
     }
     Target { url: url.trim_end_matches('/').to_owned(), key: env.required_secret(key_name) }
 }

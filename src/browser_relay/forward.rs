@@ -10,9 +10,9 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use super::commands::{Delivered, Enqueue};
 use super::store;
 use super::upstream::{Kind, Outcome, Parcel, Upstream};
-use crate::background::{self, Job, Pause};
+use crate::background::{self, Job, StopToken};
 use crate::clock::Timestamp;
-use crate::db::{Readers, Writer, give_back};
+use crate::db::{ReaderPool, Writer, vacuum};
 use crate::error::{Error, Result};
 use crate::http::{Responder, Response};
 
@@ -36,7 +36,7 @@ pub(super) struct Forward {
 struct Desk {
     upstreams: [Upstream; 2],
     writer: Writer,
-    readers: Readers,
+    readers: ReaderPool,
     outbox_bytes_max: i64,
     /// Whether an upstream did not answer when it was last asked: then what comes goes to the outbox without asking.
     /// As soon as it answers, new reports pass what still waits, or the outbox would not empty while many come.
@@ -53,7 +53,7 @@ impl Forward {
     pub(super) fn start(
         upstreams: [Upstream; 2],
         writer: Writer,
-        readers: Readers,
+        readers: ReaderPool,
         outbox_bytes_max: i64,
     ) -> Result<Self> {
         let (down, news) = (Default::default(), [bounded(1), bounded(1)]);
@@ -62,7 +62,7 @@ impl Forward {
         for index in 0..FORWARDERS {
             let (desk, queue): (Arc<Desk>, Receiver<(Parcel, Responder)>) = (Arc::clone(&desk), queue.clone());
             let run = move || queue.iter().for_each(|(parcel, responder)| desk.pass_on(parcel, responder));
-            let started = background::vital(&format!("forward-{index}"), run);
+            let started = background::spawn_critical(&format!("forward-{index}"), run);
             started.map_err(|why| Error::Internal(format!("no thread to forward with: {why}")))?;
         }
         Ok(Self { parcels, desk })
@@ -85,12 +85,12 @@ impl Forward {
         let job = |kind: Kind| {
             let desk = Arc::clone(&self.desk);
             let mut tries = Tries { wait: BACKOFF_MIN, next: Instant::now() };
-            let run = Box::new(move |pause: &Pause| {
+            let run = Box::new(move |pause: &StopToken| {
                 match desk.deliver(kind, &mut tries, pause) {
                     Ok(Left::Nothing) => {
                         // The pause between two looks comes after the news, so that a storm of them changes nothing;
                         // it ends at once when the program stops.
-                        let _ = pause.sleep_until(&desk.news[kind as usize].1);
+                        let _ = pause.wait_for(&desk.news[kind as usize].1);
                     }
                     Ok(Left::Something) => {}
                     Err(why) => log::warn!("the outbox waits: {why}"),
@@ -100,7 +100,7 @@ impl Forward {
                 Kind::Errors => "outbox-errors",
                 Kind::Metrics => "outbox-metrics",
             };
-            Job { name, every: LOOK_EVERY, run }
+            Job { name, interval: LOOK_EVERY, run }
         };
         Kind::ALL.map(job).into()
     }
@@ -172,13 +172,13 @@ impl Desk {
     /// Delivers what waits for an upstream, the oldest first, until there is no more or it does not take more. What a
     /// client has to wait with is passed over. What is delivered is removed a little later: if this process ends before,
     /// it is delivered once more with the same key and changes nothing.
-    fn deliver(&self, kind: Kind, tries: &mut Tries, pause: &Pause) -> Result<Left> {
+    fn deliver(&self, kind: Kind, tries: &mut Tries, pause: &StopToken) -> Result<Left> {
         if Instant::now() < tries.next {
             return Ok(Left::Something);
         }
         let (mut last, mut too_many) = (0, HashSet::new());
         while !pause.stopping() {
-            let Some(item) = store::next(&*self.readers.lend()?, kind, last)? else { break };
+            let Some(item) = store::next(&*self.readers.acquire()?, kind, last)? else { break };
             last = item.id;
             if too_many.contains(&item.parcel.client) {
                 continue;
@@ -218,7 +218,7 @@ impl Desk {
             return Ok(Left::Nothing);
         }
         // What could not be removed is there once more, and only a further look finds it.
-        give_back(&self.writer, || !pause.stopping())?;
+        vacuum(&self.writer, || !pause.stopping())?;
         Ok(Left::Something)
     }
 }

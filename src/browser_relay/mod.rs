@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
-use crate::http::{Access, Body, Method, PublicKeys, Request, Responder, Route, Rule, Scope};
-use crate::service::{self, Common, Core, Fact, Failure, File, Quantity, Running, Service, State};
+use crate::http::{Access, Body, Method, PublicKeys, Request, Responder, Route, RouteSpec, Scope};
+use crate::service::{self, Asset, Common, Core, Running, Service, StartError, Stat, StatValue, State};
 use commands::SeedKeys;
 use config::Config;
 use forward::{FORWARDERS, Forward};
@@ -48,23 +48,23 @@ const SCHEMA: Schema = Schema {
 };
 
 /// The browser package, so that a page needs one script tag and nothing from a third party.
-const SDK: File = service::packed!(
+const SDK: Asset = service::packed!(
     "/monlight.min.js",
     "text/javascript; charset=utf-8",
-    OF_LIBRARIES,
+    SDK_HEADERS,
     "browser-relay",
     "monlight.min.js"
 );
 
 /// What it says of itself.
-const DESCRIPTION: File = service::description!("browser-relay");
+const DESCRIPTION: Asset = service::description!("browser-relay");
 
 /// The browser relay's routes.
 fn routes(map_bytes_max: usize, metrics_open: bool) -> Vec<Route<Relay>> {
     let (read, admin) = (Access::Key(Scope::Read), Access::Key(Scope::Admin));
     let own = vec![
-        post("/api/browser/errors", Access::Visitors, api::errors),
-        post("/api/browser/metrics", Access::Visitors, api::metrics),
+        post("/api/browser/errors", Access::PublicKey, api::errors),
+        post("/api/browser/metrics", Access::PublicKey, api::metrics),
         Route::get("/api/dsn-keys", admin, api::keys),
         post("/api/dsn-keys", admin, api::create_key),
         delete("/api/dsn-keys/{id}", api::deactivate_key),
@@ -81,14 +81,14 @@ fn routes(map_bytes_max: usize, metrics_open: bool) -> Vec<Route<Relay>> {
 type Later = fn(&Relay, &Request, Responder);
 
 fn post(path: &'static str, access: Access, answer: Later) -> Route<Relay> {
-    later(Rule { method: Method::Post, path, access, body: Body::Memory }, answer)
+    later(RouteSpec { method: Method::Post, path, access, body: Body::Memory }, answer)
 }
 
 fn delete(path: &'static str, answer: Later) -> Route<Relay> {
-    later(Rule { method: Method::Delete, path, access: Access::Key(Scope::Admin), body: Body::None }, answer)
+    later(RouteSpec { method: Method::Delete, path, access: Access::Key(Scope::Admin), body: Body::None }, answer)
 }
 
-fn later(rule: Rule, answer: Later) -> Route<Relay> {
+fn later(rule: RouteSpec, answer: Later) -> Route<Relay> {
     Route::deferred(rule, Box::new(move |relay, request, responder| answer(relay, &request, responder)))
 }
 
@@ -96,7 +96,7 @@ fn later(rule: Rule, answer: Later) -> Route<Relay> {
 fn upload(path: &'static str, map_bytes_max: usize) -> Route<Relay> {
     // A map in a JSON string is longer than the map: every quote and line break takes two bytes.
     let body = Body::Spooled(map_bytes_max / 5 * 12);
-    let rule = Rule { method: Method::Post, path, access: Access::Key(Scope::Admin), body };
+    let rule = RouteSpec { method: Method::Post, path, access: Access::Key(Scope::Admin), body };
     Route::deferred(rule, Box::new(|relay: &Relay, request, responder| relay.uploads.take(request, responder)))
 }
 
@@ -109,19 +109,19 @@ struct Relay {
     /// What was looked up lately in source maps.
     recent: Recent,
     /// What was last found, for when no reader is free.
-    facts: Mutex<Vec<Fact>>,
+    facts: Mutex<Vec<Stat>>,
 }
 
-fn start(mut env: Env<'_>) -> Result<Running, Failure> {
+fn start(mut env: Env<'_>) -> Result<Running, StartError> {
     let (mut common, config) = (Common::read_with_key(&mut env, config::KEY), Config::read(&mut env));
-    env.finish().map_err(Failure::Settings)?;
+    env.finish().map_err(StartError::Settings)?;
     let keys = Arc::<PublicKeys>::default();
-    common.let_in(Arc::clone(&keys), config.origins);
+    common.accept_public_keys(Arc::clone(&keys), config.origins);
     let routes = routes(config.map_bytes_max, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-browser-relay", SCHEMA, retention::shrink)?;
-    let refused = |why: crate::error::Error| Failure::Start(format!("cannot start: {why}"));
+    let refused = |why: crate::error::Error| StartError::Start(format!("cannot start: {why}"));
     let (writer, readers) = (database.writer.clone(), database.readers.clone());
-    keys.set(writer.run(SeedKeys { keys: config.dsn_keys, now: Timestamp::now() }).map_err(refused)?);
+    keys.replace(writer.run(SeedKeys { keys: config.dsn_keys, now: Timestamp::now() }).map_err(refused)?);
     writer.run(AbandonAll).map_err(refused)?;
     let uploads = Uploads::start(writer.clone(), config.map_bytes_max).map_err(refused)?;
     let upstreams = [
@@ -142,21 +142,21 @@ impl State for Relay {
         &self.core
     }
 
-    fn facts(&self) -> Vec<Fact> {
+    fn facts(&self) -> Vec<Stat> {
         const TOTALS: [(&str, &str); 4] = [
             ("outbox_waiting", "Reports that wait for an upstream"),
             ("outbox_bytes", "Bytes in the outbox"),
             ("outbox_dropped", "Reports dropped from the outbox, which was full"),
             ("outbox_refused", "Reports that had waited and were refused"),
         ];
-        let found = self.core.readers.lend_now().and_then(|reader| {
+        let found = self.core.readers.try_acquire().and_then(|reader| {
             let read = |(name, help)| {
                 let total = store::total(&reader, name)?;
-                Ok(Fact { name, help, value: Quantity::Count(total) })
+                Ok(Stat { name, help, value: StatValue::Count(total) })
             };
-            let facts: crate::error::Result<Vec<Fact>> = TOTALS.into_iter().map(read).collect();
+            let facts: crate::error::Result<Vec<Stat>> = TOTALS.into_iter().map(read).collect();
             let maps = store::map_count(&reader, store::Which::default()).ok()?;
-            let maps = Fact { name: "source_maps", help: "Source maps", value: Quantity::Count(maps) };
+            let maps = Stat { name: "source_maps", help: "Source maps", value: StatValue::Count(maps) };
             Some([facts.ok()?, vec![maps]].concat())
         });
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::http::json::{self, Object};
+use crate::json::{self, Object};
 
 const TYPE_CHARS_MAX: usize = 200;
 const URL_CHARS_MAX: usize = 2_000;

@@ -8,9 +8,9 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::Relay;
 use super::commands::drop_oldest;
 use super::uploads::remove;
-use crate::background::{Job, Pause};
+use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
-use crate::db::{Command, give_back};
+use crate::db::{Command, vacuum};
 use crate::error::Result;
 
 const EVERY: Duration = Duration::from_secs(600);
@@ -20,19 +20,19 @@ const BREATH: Duration = Duration::from_millis(50);
 /// The job that sees to it.
 pub(super) fn job(relay: &Arc<Relay>, kept: Duration) -> Job {
     let relay = Arc::clone(relay);
-    let run = Box::new(move |pause: &Pause| {
+    let run = Box::new(move |pause: &StopToken| {
         // What fails now is done at the next round; the writer says in the log when the disk is the reason.
         if let Err(why) = round(&relay, kept, pause) {
             log::warn!("retention waits: {why}");
         }
     });
-    Job { name: "retention", every: EVERY, run }
+    Job { name: "retention", interval: EVERY, run }
 }
 
-fn round(relay: &Relay, kept: Duration, pause: &Pause) -> Result<()> {
-    let (writer, before) = (&relay.core.writer, Timestamp::now().minus(kept));
+fn round(relay: &Relay, kept: Duration, pause: &StopToken) -> Result<()> {
+    let (writer, before) = (&relay.core.writer, Timestamp::now() - kept);
     while writer.run(Expire { before })? && pause.sleep(BREATH) {}
-    give_back(writer, || pause.sleep(BREATH))
+    vacuum(writer, || pause.sleep(BREATH))
 }
 
 /// Removes a map that was last used before a moment.
@@ -42,7 +42,7 @@ struct Expire {
 
 impl Command for Expire {
     /// Whether there was one.
-    type Answer = bool;
+    type Output = bool;
 
     fn apply(self, transaction: &Connection) -> Result<bool> {
         remove_unused(transaction, self.before)

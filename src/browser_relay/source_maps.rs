@@ -42,7 +42,7 @@ pub(super) fn list(relay: &Relay, request: &Request) -> Result<Response> {
     let which = Which { project: request.query("project"), release: request.query("release") };
     let limit = request.query_number("limit", LIST_MAX, 1..=LIST_MAX);
     let offset = request.query_number("offset", 0, 0..=i64::MAX);
-    let reader = relay.core.readers.lend()?;
+    let reader = relay.core.readers.acquire()?;
     let source_maps = store::source_maps(&reader, which, limit, offset)?;
     Ok(Response::json(200, &List { source_maps, total: store::map_count(&reader, which)?, limit, offset }))
 }
@@ -98,7 +98,7 @@ pub(super) fn verify(relay: &Relay, request: &Request) -> Result<Response> {
         number.ok_or_else(|| Error::field(name, "must be a number from 1 up"))
     };
     let (line, column) = (number("line")?, number("column")?);
-    let reader = relay.core.readers.lend()?;
+    let reader = relay.core.readers.acquire()?;
     let mut release = Release::new(&reader, &relay.recent, project, name);
     let answer = release.look_up(url, line, column)?;
     let Some(map) = release.map_of(url)? else {

@@ -139,7 +139,7 @@ pub(super) fn unminify(relay: &Relay, report: &mut ErrorReport<'_>) {
 
 fn try_to(relay: &Relay, report: &mut ErrorReport<'_>) -> Result<()> {
     let now = Timestamp::now();
-    let reader = relay.core.readers.lend()?;
+    let reader = relay.core.readers.acquire()?;
     let name = report.release.as_deref().unwrap_or_default();
     let mut release = Release::new(&reader, &relay.recent, report.project, name);
     let mut trouble = None;

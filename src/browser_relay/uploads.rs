@@ -43,7 +43,8 @@ impl Uploads {
                 responder.send(answer.map_or_else(Response::from, |uploaded| Response::json(201, &uploaded)));
             }
         };
-        background::vital("source-maps", run).map_err(|why| Error::Internal(format!("no thread for maps: {why}")))?;
+        background::spawn_critical("source-maps", run)
+            .map_err(|why| Error::Internal(format!("no thread for maps: {why}")))?;
         Ok(Self { queue })
     }
 
@@ -124,7 +125,7 @@ fn convert_into<R: std::io::Read>(writer: &Writer, id: i64, open: impl FnMut() -
 struct Begin;
 
 impl Command for Begin {
-    type Answer = i64;
+    type Output = i64;
 
     fn apply(self, transaction: &Connection) -> Result<i64> {
         transaction.execute("INSERT INTO map_uploads DEFAULT VALUES", [])?;
@@ -139,7 +140,7 @@ struct PutBlocks {
 }
 
 impl Command for PutBlocks {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         for (kind, key, bytes) in &self.blocks {
@@ -166,7 +167,7 @@ struct Finish {
 }
 
 impl Command for Finish {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let Upload { project, release, file_url } = &self.upload;
@@ -209,7 +210,7 @@ struct Abandon {
 }
 
 impl Command for Abandon {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         remove_blocks(transaction, self.id)?;
@@ -222,7 +223,7 @@ impl Command for Abandon {
 pub(super) struct AbandonAll;
 
 impl Command for AbandonAll {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         transaction.execute("DELETE FROM map_blocks WHERE map_id IN (SELECT id FROM map_uploads)", [])?;
@@ -238,7 +239,7 @@ pub(super) struct RemoveMap {
 
 impl Command for RemoveMap {
     /// Whether there was one.
-    type Answer = bool;
+    type Output = bool;
 
     fn apply(self, transaction: &Connection) -> Result<bool> {
         remove(transaction, self.id)

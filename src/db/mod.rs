@@ -4,26 +4,26 @@
 //! Nothing outside this folder opens a connection that can write.
 
 mod backup;
-mod give_back;
+mod export_cursor;
+mod idempotency;
 mod lock;
-mod marks;
 mod migrate;
-mod once;
 mod open;
-mod readers;
+mod reader_pool;
 mod sessions;
+mod vacuum;
 mod writer;
 
 pub use backup::{backup, restore};
-pub use give_back::give_back;
-pub use marks::{Exported, NoteExported, exported};
+pub use export_cursor::{ExportProgress, RecordExport, export_progress};
+pub use idempotency::{ExpireKeys, Idempotent};
 pub use migrate::{Import, Migration, Schema};
-pub use once::{ForgetKeys, Once};
 #[cfg(any(test, fuzzing))]
 pub(crate) use open::in_memory;
-pub use open::{Opened, Settings, Synchronous, open};
-pub use readers::{Reader, Readers};
-pub use sessions::{BeginSession, EndSessions, Session, sessions};
+pub use open::{Database, Settings, Synchronous, open};
+pub use reader_pool::{Reader, ReaderPool};
+pub use sessions::{CreateSession, DeleteSessions, Session, sessions};
+pub use vacuum::vacuum;
 pub use writer::{Command, Limit, Writer, WriterStats};
 
 use rusqlite::ErrorCode;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::backup::beside;
 use super::lock::{Lock, private};
 use super::migrate::{Found, Schema};
-use super::readers::Readers;
+use super::reader_pool::ReaderPool;
 use super::writer::{Limit, Writer};
 use crate::error::{Error, Result};
 
@@ -45,18 +45,18 @@ pub struct Settings {
 }
 
 /// An open database.
-pub struct Opened {
+pub struct Database {
     /// The one that changes it.
     pub writer: Writer,
     /// Those that look.
-    pub readers: Readers,
+    pub readers: ReaderPool,
 }
 
 /// Opens, migrates and takes over as needed, and starts the writer.
 ///
 /// # Errors
 /// One sentence that names the file and says what to do.
-pub fn open(settings: &Settings) -> std::result::Result<Opened, String> {
+pub fn open(settings: &Settings) -> std::result::Result<Database, String> {
     let path = &settings.path;
     let named = |why: &dyn std::fmt::Display| format!("cannot use the database {}: {why}", path.display());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -71,19 +71,19 @@ pub fn open(settings: &Settings) -> std::result::Result<Opened, String> {
     let readers = (0..settings.readers).map(|_| read_only(path)).collect::<Result<Vec<_>>>();
     let readers = readers.map_err(|why| named(&why))?;
     let writer = Writer::start(connection, lock, settings.limit).map_err(|why| named(&why))?;
-    Ok(Opened { writer, readers: Readers::new(readers, path.clone()) })
+    Ok(Database { writer, readers: ReaderPool::new(readers, path.clone()) })
 }
 
 /// A database in memory with what `fill` puts into it, for questions that change nothing.
 #[cfg(any(test, fuzzing))]
-pub(crate) fn in_memory(schema: Schema, fill: impl FnOnce(&Connection) -> Result<()>) -> Readers {
+pub(crate) fn in_memory(schema: Schema, fill: impl FnOnce(&Connection) -> Result<()>) -> ReaderPool {
     let filled = || {
         let mut connection = Connection::open_in_memory()?;
         schema.migrate(&mut connection, Found::Empty)?;
         fill(&connection)?;
         Ok::<_, Error>(connection)
     };
-    Readers::new(vec![filled().expect("a database in memory has no trouble")], PathBuf::new())
+    ReaderPool::new(vec![filled().expect("a database in memory has no trouble")], PathBuf::new())
 }
 
 fn writable(settings: &Settings) -> Result<Connection> {
@@ -121,9 +121,9 @@ fn writable(settings: &Settings) -> Result<Connection> {
             log::warn!("the database stays as large as it is for now: {why}");
         }
     }
-    super::once::prepare(&connection)?;
+    super::idempotency::prepare(&connection)?;
     super::sessions::prepare(&connection)?;
-    super::marks::prepare(&connection)?;
+    super::export_cursor::prepare(&connection)?;
     Ok(connection)
 }
 

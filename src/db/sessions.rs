@@ -45,15 +45,15 @@ pub fn sessions(connection: &Connection, now: Timestamp) -> Result<Vec<Session>>
 }
 
 /// Begins a session, and forgets those that have ended.
-pub struct BeginSession {
+pub struct CreateSession {
     /// It.
     pub session: Session,
     /// The present.
     pub now: Timestamp,
 }
 
-impl Command for BeginSession {
-    type Answer = Session;
+impl Command for CreateSession {
+    type Output = Session;
 
     fn apply(self, transaction: &Connection) -> Result<Session> {
         let Session { token, key, until } = self.session;
@@ -69,13 +69,13 @@ impl Command for BeginSession {
 }
 
 /// Ends sessions.
-pub struct EndSessions {
+pub struct DeleteSessions {
     /// The one to end; `None` ends all of them.
     pub token: Option<[u8; 32]>,
 }
 
-impl Command for EndSessions {
-    type Answer = usize;
+impl Command for DeleteSessions {
+    type Output = usize;
 
     fn apply(self, transaction: &Connection) -> Result<usize> {
         Ok(transaction.execute("DELETE FROM _sessions WHERE ?1 IS NULL OR token = ?1", [self.token])?)

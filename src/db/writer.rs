@@ -28,13 +28,13 @@ const SHRINK_ROUNDS_MAX: usize = 64;
 /// A change to the database, as a value.
 pub trait Command: Send + 'static {
     /// What the one who asked gets to know after COMMIT.
-    type Answer: Send + 'static;
+    type Output: Send + 'static;
 
     /// Makes the change within a transaction. On an error everything this command did is undone.
     ///
     /// # Errors
     /// Whatever keeps it from being made.
-    fn apply(self, transaction: &Connection) -> Result<Self::Answer>;
+    fn apply(self, transaction: &Connection) -> Result<Self::Output>;
 }
 
 /// Keeps the file within bounds.
@@ -43,7 +43,7 @@ pub struct Limit {
     /// What the pages in use may take together, in bytes.
     pub bytes_max: u64,
     /// Removes some of what can be spared, the oldest first; answers whether there was anything.
-    pub shrink: fn(&Connection) -> Result<bool>,
+    pub evict: fn(&Connection) -> Result<bool>,
 }
 
 /// What the writer counts of itself.
@@ -59,7 +59,7 @@ pub struct WriterStats {
     pub used_bytes: AtomicU64,
     /// Bytes of the file's pages, used or free.
     pub file_bytes: AtomicU64,
-    trouble: Mutex<Option<String>>,
+    last_error: Mutex<Option<String>>,
     gone: AtomicBool,
     /// When the running batch began, in ms since the writer did; -1 between batches.
     batch_began_ms: AtomicI64,
@@ -67,12 +67,12 @@ pub struct WriterStats {
 
 impl WriterStats {
     /// Why nothing can be stored at the moment, if so.
-    fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn note(&self, trouble: Option<String>) {
-        let mut noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*noted, &trouble) {
             (None, Some(why)) => log::error!("the database refuses writes: {why}"),
             (Some(_), None) => log::info!("the database takes writes again"),
@@ -96,11 +96,11 @@ trait Job: Send {
 struct Pending<C: Command, F> {
     command: Option<C>,
     /// `None` until it was applied.
-    outcome: Option<Result<C::Answer>>,
+    outcome: Option<Result<C::Output>>,
     then: F,
 }
 
-impl<C: Command, F: FnOnce(Result<C::Answer>) + Send> Job for Pending<C, F> {
+impl<C: Command, F: FnOnce(Result<C::Output>) + Send> Job for Pending<C, F> {
     fn apply(&mut self, transaction: &Connection) -> Result<()> {
         let Some(command) = self.command.take() else { return Ok(()) };
         let outcome = command.apply(transaction);
@@ -134,13 +134,13 @@ impl Writer {
         let stats = Arc::new(WriterStats { batch_began_ms: AtomicI64::new(-1), ..WriterStats::default() });
         let started = Instant::now();
         let worker = Worker { connection, _lock: lock, commands, limit, stats: Arc::clone(&stats), started };
-        let thread = background::vital("writer", move || worker.run())?;
+        let thread = background::spawn_critical("writer", move || worker.run())?;
         Ok(Self { queue, stats, started, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// Queues a command; `then` is called exactly once, on the writer's thread after COMMIT, or here and now with
     /// [`Error::Busy`] when the queue is full. It must not wait for anything.
-    pub fn submit<C: Command>(&self, command: C, then: impl FnOnce(Result<C::Answer>) + Send + 'static) {
+    pub fn submit<C: Command>(&self, command: C, then: impl FnOnce(Result<C::Output>) + Send + 'static) {
         let job = Box::new(Pending { command: Some(command), outcome: None, then });
         match self.queue.try_send(Message::Job(job)) {
             Ok(()) => {}
@@ -156,7 +156,7 @@ impl Writer {
     ///
     /// # Errors
     /// The command's own, [`Error::Storage`] when the batch cannot be committed, [`Error::Busy`].
-    pub fn run<C: Command>(&self, command: C) -> Result<C::Answer> {
+    pub fn run<C: Command>(&self, command: C) -> Result<C::Output> {
         let (answer, answered) = bounded(1);
         self.submit(command, move |outcome| {
             // The receiver waits just below.
@@ -179,7 +179,7 @@ impl Writer {
 
     /// Why nothing can be stored at the moment, in words for a health check; `None` when all is well.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
+    pub fn last_error(&self) -> Option<String> {
         if self.stats.gone.load(Ordering::Relaxed) {
             return Some("the writer is gone".into());
         }
@@ -187,11 +187,11 @@ impl Writer {
         if began_ms >= 0 && elapsed_ms(self.started) - began_ms > STUCK_AFTER_MS {
             return Some("the disk does not answer".into());
         }
-        self.stats.trouble().map(|_| "the database refuses writes".into())
+        self.stats.last_error().map(|_| "the database refuses writes".into())
     }
 
     /// Lets the queue run empty, moves the write-ahead log into the database and ends the thread, within `patience`.
-    /// Answers whether it did.
+    /// Outputs whether it did.
     #[must_use]
     pub fn stop(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
@@ -227,7 +227,7 @@ impl Worker {
     fn run(self) {
         self.measure();
         loop {
-            let wait = if self.stats.trouble().is_some() { PROBE_EVERY } else { Duration::from_secs(3600) };
+            let wait = if self.stats.last_error().is_some() { PROBE_EVERY } else { Duration::from_secs(3600) };
             match self.commands.recv_timeout(wait) {
                 Ok(Message::Job(first)) => {
                     self.stats.batch_began_ms.store(elapsed_ms(self.started), Ordering::Relaxed);
@@ -246,7 +246,7 @@ impl Worker {
         self.stats.gone.store(true, Ordering::Relaxed);
     }
 
-    /// Applies `first` and what waits behind it in one transaction. Answers whether to stop.
+    /// Applies `first` and what waits behind it in one transaction. Outputs whether to stop.
     fn batch(&self, first: Box<dyn Job>) -> bool {
         let (mut jobs, mut stop) = (Vec::new(), false);
         let mut committed = self.connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::from);
@@ -312,7 +312,7 @@ impl Worker {
 
     /// Finds out whether a disk that refused takes writes again, so that `/health` recovers without traffic.
     fn probe(&self) {
-        if self.stats.trouble().is_none() {
+        if self.stats.last_error().is_none() {
             return;
         }
         let sql = "BEGIN IMMEDIATE;
@@ -358,7 +358,7 @@ impl Worker {
         let used = self.measure();
         let Some(limit) = self.limit.filter(|limit| used > limit.bytes_max) else { return };
         for _ in 0..SHRINK_ROUNDS_MAX {
-            match self.shrink(limit) {
+            match self.evict(limit) {
                 Ok(true) if self.measure() > limit.bytes_max => {}
                 Ok(_) => return,
                 Err(why) => return log::error!("no room can be made in the database: {why}"),
@@ -366,9 +366,9 @@ impl Worker {
         }
     }
 
-    fn shrink(&self, limit: Limit) -> Result<bool> {
+    fn evict(&self, limit: Limit) -> Result<bool> {
         let transaction = self.connection.unchecked_transaction()?;
-        let more = (limit.shrink)(&transaction)?;
+        let more = (limit.evict)(&transaction)?;
         transaction.commit()?;
         Ok(more)
     }

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::super::{Import, Migration, Once, Schema, Settings, Synchronous, open};
+use super::super::{Idempotent, Import, Migration, Schema, Settings, Synchronous, open};
 use super::*;
 use crate::clock::Timestamp;
 
@@ -32,7 +32,7 @@ impl Drop for Folder {
 struct Insert(i64);
 
 impl Command for Insert {
-    type Answer = i64;
+    type Output = i64;
 
     fn apply(self, transaction: &Connection) -> Result<i64> {
         transaction.execute("INSERT INTO t (n) VALUES (?1)", [self.0])?;
@@ -43,8 +43,8 @@ impl Command for Insert {
     }
 }
 
-fn count(readers: &super::super::Readers) -> i64 {
-    readers.lend().unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+fn count(readers: &super::super::ReaderPool) -> i64 {
+    readers.acquire().unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_command_that_fails_is_undone_and_spares_the_rest_of_its_batch() {
 #[test]
 fn a_key_makes_a_command_count_once_also_after_a_restart() {
     let folder = Folder::new("once");
-    let once = |key: &str, n| Once {
+    let once = |key: &str, n| Idempotent {
         principal: "p".into(),
         key: Some(key.to_owned()),
         now: Timestamp::from_ms(1),
@@ -119,7 +119,7 @@ fn files_of_others_are_left_alone_and_those_of_the_original_are_copied_first() {
     foreign.execute_batch("UPDATE _meta SET value = '4'; INSERT INTO t VALUES (7)").unwrap();
     drop(foreign);
     let database = open(&settings).unwrap();
-    let found: i64 = database.readers.lend().unwrap().query_row("SELECT n FROM t", [], |row| row.get(0)).unwrap();
+    let found: i64 = database.readers.acquire().unwrap().query_row("SELECT n FROM t", [], |row| row.get(0)).unwrap();
     assert_eq!(found, 70);
     let copy = Connection::open(folder.0.join("test.db.original-4")).unwrap();
     let kept: i64 = copy.query_row("SELECT n FROM t", [], |row| row.get(0)).unwrap();
@@ -145,18 +145,18 @@ fn what_is_made_is_for_its_owner_alone() {
 fn a_limit_keeps_the_pages_in_use_within_bounds() {
     struct Fill(i64);
     impl Command for Fill {
-        type Answer = ();
+        type Output = ();
         fn apply(self, transaction: &Connection) -> Result<()> {
             transaction.execute("INSERT INTO f (n, x) VALUES (?1, randomblob(4000))", [self.0])?;
             Ok(())
         }
     }
-    fn shrink(connection: &Connection) -> Result<bool> {
+    fn evict(connection: &Connection) -> Result<bool> {
         Ok(connection.execute("DELETE FROM f WHERE n IN (SELECT n FROM f ORDER BY n LIMIT 10)", [])? > 0)
     }
     let folder = Folder::new("limit");
     let migrations = &[Migration { sql: "CREATE TABLE f (n INTEGER PRIMARY KEY, x)", oldest_reader: 1 }];
-    let limit = Some(Limit { bytes_max: 1_000_000, shrink });
+    let limit = Some(Limit { bytes_max: 1_000_000, evict });
     let database = open(&Settings { limit, ..folder.settings(Schema { migrations, ..SCHEMA }) }).unwrap();
     for n in 0..1_000 {
         database.writer.run(Fill(n)).unwrap();

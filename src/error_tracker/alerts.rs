@@ -13,7 +13,7 @@ use super::commands::{hold_alerts, queue_alert};
 use super::config::AlertSettings;
 use super::report::clip;
 use super::store::{self, Detail, Filter, Sort};
-use crate::background::{Job, Pause};
+use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
 use crate::db::Command;
 use crate::error::{Error, Result};
@@ -30,13 +30,13 @@ const TITLE_CHARS_MAX: usize = 120;
 /// The thread that sends what waits.
 pub(super) fn job(tracker: &Arc<Tracker>, notifier: Notifier, settings: AlertSettings) -> Job {
     let sender = Sender { tracker: Arc::clone(tracker), notifier, settings };
-    let run = Box::new(move |pause: &Pause| {
+    let run = Box::new(move |pause: &StopToken| {
         // What failed is tried again at the next look; the writer says in the log when the disk is the reason.
         if let Err(why) = sender.look(pause) {
             log::warn!("alerts wait: {why}");
         }
     });
-    Job { name: "alerts", every: LOOK_EVERY, run }
+    Job { name: "alerts", interval: LOOK_EVERY, run }
 }
 
 struct Sender {
@@ -53,7 +53,7 @@ struct Waiting {
 }
 
 impl Sender {
-    fn look(&self, pause: &Pause) -> Result<()> {
+    fn look(&self, pause: &StopToken) -> Result<()> {
         while let Some(alert) = self.next()? {
             if pause.stopping() {
                 return Ok(());
@@ -64,7 +64,7 @@ impl Sender {
     }
 
     fn next(&self) -> Result<Option<Waiting>> {
-        let reader = self.tracker.core.readers.lend()?;
+        let reader = self.tracker.core.readers.acquire()?;
         let mut next = reader
             .prepare_cached("SELECT id, kind, error_id FROM alerts WHERE state = 'waiting' ORDER BY id LIMIT 1")?;
         let waiting =
@@ -72,12 +72,12 @@ impl Sender {
         Ok(next.query_row([], waiting).optional()?)
     }
 
-    fn handle(&self, alert: &Waiting, pause: &Pause) -> Result<()> {
+    fn handle(&self, alert: &Waiting, pause: &StopToken) -> Result<()> {
         let now = Timestamp::now();
         let Some(error_id) = alert.error_id else {
             return self.send(alert.id, &test_message(&self.settings), pause);
         };
-        let reader = self.tracker.core.readers.lend()?;
+        let reader = self.tracker.core.readers.acquire()?;
         let (recent, this_hour) = recent(&reader, error_id, now, &self.settings)?;
         let found = store::detail(&reader, error_id)?;
         drop(reader);
@@ -91,7 +91,7 @@ impl Sender {
         }
     }
 
-    fn send(&self, id: i64, message: &Message, pause: &Pause) -> Result<()> {
+    fn send(&self, id: i64, message: &Message, pause: &StopToken) -> Result<()> {
         let deliveries = self.notifier.send(message, &|duration| pause.sleep(duration));
         if deliveries.iter().all(|delivery| delivery.outcome.is_err()) && pause.stopping() {
             // It waits for the next start.
@@ -121,9 +121,9 @@ impl Sender {
     }
 
     /// Sends one message about everything that was held, at most once an hour.
-    fn digest(&self, pause: &Pause) -> Result<()> {
+    fn digest(&self, pause: &StopToken) -> Result<()> {
         let now = Timestamp::now();
-        let reader = self.tracker.core.readers.lend()?;
+        let reader = self.tracker.core.readers.acquire()?;
         let Some(due) = digest_due(&reader, now, &self.settings)? else { return Ok(()) };
         let message = digest_message(&reader, due, &self.settings)?;
         drop(reader);
@@ -139,11 +139,11 @@ fn recent(reader: &Connection, error_id: i64, now: Timestamp, settings: &AlertSe
     let mut same = reader.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM alerts WHERE error_id = ?1 AND state = 'sent' AND finished_at > ?2)",
     )?;
-    let recent = same.query_row((error_id, now.minus(settings.cooldown).seconds()), |row| row.get(0))?;
+    let recent = same.query_row((error_id, (now - settings.cooldown).seconds()), |row| row.get(0))?;
     let mut all = reader.prepare_cached(
         "SELECT count(*) FROM alerts WHERE state = 'sent' AND error_id IS NOT NULL AND finished_at > ?1",
     )?;
-    Ok((recent, all.query_row([now.minus(HOUR).seconds()], |row| row.get(0))?))
+    Ok((recent, all.query_row([(now - HOUR).seconds()], |row| row.get(0))?))
 }
 
 fn log_deliveries(title: &str, deliveries: &[Delivery]) -> &'static str {
@@ -209,12 +209,12 @@ fn digest_due(reader: &Connection, now: Timestamp, settings: &AlertSettings) -> 
     let totals = store::totals(reader)?;
     let total = |wanted: &str| totals.iter().find(|(name, _)| name == wanted).map_or(0, |(_, value)| *value);
     let (held, since) = (total("alerts_held"), Timestamp::from_ms(total("alerts_held_since").saturating_mul(1_000)));
-    if held == 0 || now < since.plus(settings.digest_delay) {
+    if held == 0 || now < since + settings.digest_delay {
         return Ok(None);
     }
     let mut last =
         reader.prepare_cached("SELECT EXISTS (SELECT 1 FROM alerts WHERE kind = 'digest' AND finished_at > ?1)")?;
-    let told_this_hour: bool = last.query_row([now.minus(HOUR).seconds()], |row| row.get(0))?;
+    let told_this_hour: bool = last.query_row([(now - HOUR).seconds()], |row| row.get(0))?;
     Ok((!told_this_hour).then_some(Due { held, since }))
 }
 
@@ -252,7 +252,7 @@ struct Finish {
 }
 
 impl Command for Finish {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let mut finish =
@@ -265,7 +265,7 @@ impl Command for Finish {
             "DELETE FROM alerts WHERE state <> 'waiting' AND id <= (SELECT max(id) FROM alerts) - ?1
                  AND NOT (state = 'sent' AND finished_at > ?2)",
         )?;
-        forget.execute((HISTORY_MAX, self.now.minus(self.keep).seconds()))?;
+        forget.execute((HISTORY_MAX, (self.now - self.keep).seconds()))?;
         Ok(())
     }
 }
@@ -279,7 +279,7 @@ struct Digested {
 }
 
 impl Command for Digested {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         transaction.execute(
@@ -308,7 +308,7 @@ pub(super) struct Queued {
 }
 
 impl Command for QueueTest {
-    type Answer = Queued;
+    type Output = Queued;
 
     fn apply(self, transaction: &Connection) -> Result<Queued> {
         queue_alert(transaction, "test", None, self.now)?;

@@ -19,7 +19,7 @@ const HOURS_MAX: i64 = 168;
 /// `POST /api/errors`
 pub(super) fn report(tracker: &Tracker, request: &Request) -> Result<AddReport> {
     let report = ErrorReport::parse(request.body())?;
-    request.principal().may_report_for(&report.project)?;
+    request.principal().check_project(&report.project)?;
     let alerting = !tracker.channels.is_empty();
     Ok(AddReport { report, now: Timestamp::now(), groups_max: tracker.groups_max, alerting })
 }
@@ -36,7 +36,7 @@ pub(super) fn list(tracker: &Tracker, request: &Request) -> Result<Response> {
     let limit = request.query_number("limit", LIMIT_DEFAULT, 1..=LIMIT_MAX);
     let offset = request.query_number("offset", 0, 0..=i64::MAX);
     let filter = filter(request)?;
-    let reader = tracker.core.readers.lend()?;
+    let reader = tracker.core.readers.acquire()?;
     let mut page = store::list(&reader, &filter, limit, offset)?;
     let hours = hours(request);
     if hours > 0 {
@@ -79,7 +79,7 @@ pub(super) fn filter(request: &Request) -> Result<Filter> {
 /// `GET /api/errors/{id}`
 pub(super) fn detail(tracker: &Tracker, request: &Request) -> Result<Response> {
     let id = request.id("id")?;
-    let reader = tracker.core.readers.lend()?;
+    let reader = tracker.core.readers.acquire()?;
     let found = store::detail(&reader, id)?;
     let mut detail = found.ok_or_else(|| Error::NotFound(format!("There is no error {id}")))?;
     let hours = hours(request);
@@ -106,7 +106,7 @@ pub(super) fn projects(tracker: &Tracker, _: &Request) -> Result<Response> {
     struct Projects {
         projects: Vec<String>,
     }
-    Ok(Response::json(200, &Projects { projects: store::projects(&*tracker.core.readers.lend()?)? }))
+    Ok(Response::json(200, &Projects { projects: store::projects(&*tracker.core.readers.acquire()?)? }))
 }
 
 /// `GET /api/variants`
@@ -116,7 +116,7 @@ pub(super) fn variants(tracker: &Tracker, _: &Request) -> Result<Response> {
         environments: Vec<String>,
         releases: Vec<String>,
     }
-    let [environments, releases] = store::variants(&*tracker.core.readers.lend()?)?;
+    let [environments, releases] = store::variants(&*tracker.core.readers.acquire()?)?;
     Ok(Response::json(200, &Variants { environments, releases }))
 }
 
@@ -127,7 +127,7 @@ pub(super) fn alert_history(tracker: &Tracker, _: &Request) -> Result<Response> 
         alerts: Vec<alerts::Entry>,
         channels: &'a [&'static str],
     }
-    let alerts = alerts::history(&*tracker.core.readers.lend()?)?;
+    let alerts = alerts::history(&*tracker.core.readers.acquire()?)?;
     Ok(Response::json(200, &Alerts { alerts, channels: &tracker.channels }))
 }
 

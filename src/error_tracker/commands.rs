@@ -59,7 +59,7 @@ struct Group {
 }
 
 impl Command for AddReport {
-    type Answer = Filed;
+    type Output = Filed;
 
     fn apply(self, transaction: &Connection) -> Result<Filed> {
         // A clock that runs ahead must not keep a group on top of the list for days.
@@ -393,7 +393,7 @@ pub(super) struct Resolved {
 }
 
 impl Command for Resolve {
-    type Answer = Resolved;
+    type Output = Resolved;
 
     fn apply(self, transaction: &Connection) -> Result<Resolved> {
         let mut resolve = transaction

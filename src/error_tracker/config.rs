@@ -69,9 +69,9 @@ pub(super) struct AlertSettings {
 impl Config {
     /// Reads them; what is wrong is noted in `env`.
     pub(super) fn read(env: &mut Env<'_>) -> Self {
-        let base_url = env.text("BASE_URL").unwrap_or_default();
+        let base_url = env.string("BASE_URL").unwrap_or_default();
         if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
-            env.fault("BASE_URL", "must begin with http:// or https://");
+            env.error("BASE_URL", "must begin with http:// or https://");
         }
         Self {
             retention: Duration::from_secs(86_400 * env.number("RETENTION_DAYS", 1..=3_650u64)),

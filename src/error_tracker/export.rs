@@ -13,7 +13,7 @@ use super::store::{moment, object};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::export::{Format, Record};
-use crate::service::{Export, Exports, Outgoing};
+use crate::service::{Export, Outgoing, RecordSource};
 
 /// Reports sent together; one may have a few hundred kilobytes.
 const REPORTS_AT_ONCE: usize = 50;
@@ -53,7 +53,7 @@ enum Extra {
     Text(String),
 }
 
-impl Exports for Tracker {
+impl RecordSource for Tracker {
     type Record = Report;
 
     fn export(&self) -> &Export {

@@ -7,9 +7,10 @@ use super::fingerprint::{Fingerprint, fingerprints};
 use super::report::ErrorReport;
 use super::{SCHEMA, api, search, store};
 use crate::clock::Timestamp;
-use crate::db::{Command as _, Readers};
+use crate::db::{Command as _, ReaderPool};
 use crate::error::Error;
-use crate::http::{fuzz::request, json};
+use crate::http::fuzz::request;
+use crate::json;
 
 /// Whether a body is a report.
 pub(crate) fn takes(body: &[u8]) -> Result<(), Error> {
@@ -62,11 +63,11 @@ fn is_vast(object: &str) -> bool {
 
 /// Lists: any query is answered, by no more than it asked for, with what fits.
 pub(crate) fn queries(data: &[u8]) {
-    static STORED: OnceLock<Readers> = OnceLock::new();
+    static STORED: OnceLock<ReaderPool> = OnceLock::new();
     let Some(request) = request(&format!("/api/errors?{}", String::from_utf8_lossy(data))) else { return };
     let readers = STORED.get_or_init(stored);
     let Ok(filter) = api::filter(&request) else { return };
-    let reader = readers.lend().expect("nobody else has it");
+    let reader = readers.acquire().expect("nobody else has it");
     let limit = request.query_number("limit", 50, 1..=200);
     let page = match store::list(&reader, &filter, limit, request.query_number("offset", 0, 0..=i64::MAX)) {
         Err(Error::Busy(_)) => return,
@@ -79,7 +80,7 @@ pub(crate) fn queries(data: &[u8]) {
     }
 }
 
-fn stored() -> Readers {
+fn stored() -> ReaderPool {
     crate::db::in_memory(SCHEMA, |transaction| {
         let now = Timestamp::from_ms(1_769_860_800_000);
         for (project, kind, message) in [

@@ -20,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Common, Core, Export, Fact, Failure, File, Quantity, Running, Service, State, Web};
+use crate::service::{self, Asset, Common, Core, Export, Running, Service, StartError, Stat, StatValue, State, Web};
 use config::Config;
 
 /// The program.
@@ -40,23 +40,23 @@ const SCHEMA: Schema = Schema {
 };
 
 /// What it says of itself.
-const DESCRIPTION: File = service::description!("error-tracker");
+const DESCRIPTION: Asset = service::description!("error-tracker");
 
 /// The files of its interface, which are no part of what it describes: they are for its own pages alone.
-const INTERFACE: &[File] = service::interface!("error-tracker");
+const INTERFACE: &[Asset] = service::interface!("error-tracker");
 
 /// The error tracker's routes.
 fn routes(web: Web, metrics_open: bool) -> Vec<Route<Tracker>> {
     let (read, admin) = (Access::Key(Scope::Read), Scope::Admin);
     let own = vec![
-        service::ingest("/api/errors", api::report),
+        service::ingest_route("/api/errors", api::report),
         Route::get("/api/errors", read, api::list),
         Route::get("/api/errors/{id}", read, api::detail),
-        service::change("/api/errors/{id}/resolve", admin, api::resolve),
+        service::command_route("/api/errors/{id}/resolve", admin, api::resolve),
         Route::get("/api/projects", read, api::projects),
         Route::get("/api/variants", read, api::variants),
         Route::get("/api/alerts", read, api::alert_history),
-        service::change("/api/test-alert", admin, api::test_alert),
+        service::command_route("/api/test-alert", admin, api::test_alert),
     ];
     own.into_iter().chain(service::routes(metrics_open, &DESCRIPTION)).chain(web.routes(INTERFACE)).collect()
 }
@@ -72,13 +72,13 @@ struct Tracker {
     /// What is sent on to somewhere else.
     export: Export,
     /// What was last found, for when no reader is free.
-    facts: Mutex<Vec<Fact>>,
+    facts: Mutex<Vec<Stat>>,
 }
 
-fn start(mut env: Env<'_>) -> Result<Running, Failure> {
+fn start(mut env: Env<'_>) -> Result<Running, StartError> {
     let (common, config) = (Common::read(&mut env), Config::read(&mut env));
     let web = Web::read(&mut env, SERVICE.name);
-    env.finish().map_err(Failure::Settings)?;
+    env.finish().map_err(StartError::Settings)?;
     let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-error-tracker", SCHEMA, retention::shrink)?;
     let Config { retention, groups_max, alerts, notifier, export } = config;
@@ -103,7 +103,7 @@ impl State for Tracker {
         &self.core
     }
 
-    fn facts(&self) -> Vec<Fact> {
+    fn facts(&self) -> Vec<Stat> {
         const FACTS: [(&str, &str, &str); 5] = [
             ("unresolved", "errors_unresolved", "Groups that are open"),
             ("resolved", "errors_resolved", "Groups that are resolved and still kept"),
@@ -111,10 +111,10 @@ impl State for Tracker {
             ("stripped", "occurrences_stripped", "Occurrences removed because of MAX_DB_MB"),
             ("alerts_held", "alerts_held", "Alerts that wait for the next digest"),
         ];
-        let found = self.core.readers.lend_now().and_then(|reader| {
+        let found = self.core.readers.try_acquire().and_then(|reader| {
             let totals = store::totals(&reader).ok()?;
             let value = |wanted| totals.iter().find(|(name, _)| name == wanted).map_or(0, |(_, value)| *value);
-            let facts = FACTS.map(|(total, name, help)| Fact { name, help, value: Quantity::Count(value(total)) });
+            let facts = FACTS.map(|(total, name, help)| Stat { name, help, value: StatValue::Count(value(total)) });
             Some(facts.into_iter().chain(Export::facts(self, &reader).ok()?).collect())
         });
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);

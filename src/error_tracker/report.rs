@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::fingerprint::{Fingerprint, fingerprints};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::http::json::{Object, compact};
+use crate::json::{Object, compact};
 
 const PROJECT_CHARS_MAX: usize = 100;
 const TYPE_CHARS_MAX: usize = 200;

@@ -9,9 +9,9 @@ use rusqlite::{CachedStatement, Connection};
 
 use super::Tracker;
 use super::commands::{add_to_total, delete_group};
-use crate::background::{Job, Pause};
+use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
-use crate::db::{Command, ForgetKeys, give_back};
+use crate::db::{Command, ExpireKeys, vacuum};
 use crate::error::Result;
 
 const EVERY: Duration = Duration::from_secs(600);
@@ -27,20 +27,20 @@ const REMOVED_PART: usize = 8;
 /// The job that sees to it.
 pub(super) fn job(tracker: &Arc<Tracker>, kept: Duration) -> Job {
     let tracker = Arc::clone(tracker);
-    let run = Box::new(move |pause: &Pause| {
+    let run = Box::new(move |pause: &StopToken| {
         // What fails now is done at the next round; the writer says in the log when the disk is the reason.
         if let Err(why) = round(&tracker, kept, pause) {
             log::warn!("retention waits: {why}");
         }
     });
-    Job { name: "retention", every: EVERY, run }
+    Job { name: "retention", interval: EVERY, run }
 }
 
-fn round(tracker: &Tracker, kept: Duration, pause: &Pause) -> Result<()> {
+fn round(tracker: &Tracker, kept: Duration, pause: &StopToken) -> Result<()> {
     let (writer, now) = (&tracker.core.writer, Timestamp::now());
-    while writer.run(Expire { before: now.minus(kept) })? && pause.sleep(BREATH) {}
-    writer.run(ForgetKeys { before: now.minus(KEYS_KEPT) })?;
-    give_back(writer, || pause.sleep(BREATH))
+    while writer.run(Expire { before: now - kept })? && pause.sleep(BREATH) {}
+    writer.run(ExpireKeys { before: now - KEYS_KEPT })?;
+    vacuum(writer, || pause.sleep(BREATH))
 }
 
 /// Removes some of what is older than its retention: resolved groups, hours, and names nothing refers to any more.
@@ -51,7 +51,7 @@ struct Expire {
 
 impl Command for Expire {
     /// Whether there may be more to remove.
-    type Answer = bool;
+    type Output = bool;
 
     fn apply(self, transaction: &Connection) -> Result<bool> {
         let mut aged = transaction.prepare_cached(

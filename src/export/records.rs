@@ -38,7 +38,7 @@ pub trait Record: Serialize {
 impl Format {
     /// Reads which one is wanted.
     pub fn read(env: &mut Env<'_>) -> Self {
-        match env.choice("EXPORT_FORMAT", &["jsonl", "loki", "clickhouse"]) {
+        match env.one_of("EXPORT_FORMAT", &["jsonl", "loki", "clickhouse"]) {
             "loki" => Self::Loki,
             "clickhouse" => Self::ClickHouse,
             _ => Self::Jsonl,

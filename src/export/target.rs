@@ -41,16 +41,16 @@ impl Target {
     /// them. `None` where no URL is set; what is wrong is noted in `env`.
     pub fn read(env: &mut Env<'_>, url: &'static str, headers: &'static str) -> Option<Self> {
         let given = env.secret(headers);
-        let text = env.text(url)?;
+        let text = env.string(url)?;
         let parsed = text.parse::<Uri>().ok().filter(|uri| {
             matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
         });
         if parsed.is_none() {
-            env.fault(url, "must be an URL such as http://localhost:8428/api/v1/write");
+            env.error(url, "must be an URL such as http://localhost:8428/api/v1/write");
             return None;
         }
         let Some(headers) = given.as_ref().map_or(Some(Vec::new()), |given| header_pairs(given.reveal())) else {
-            env.fault(headers, "must be 'Name: value', one a line or with semicolons between them");
+            env.error(headers, "must be 'Name: value', one a line or with semicolons between them");
             return None;
         };
         let config = Agent::config_builder()

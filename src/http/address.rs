@@ -48,7 +48,7 @@ impl Proxies {
 
     /// Whether `peer` is one of them.
     #[must_use]
-    pub fn trust(&self, peer: IpAddr) -> bool {
+    pub fn is_trusted(&self, peer: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(peer))
     }
 
@@ -56,14 +56,14 @@ impl Proxies {
     /// trusted speaks for itself, and so does a proxy whose header cannot be read.
     #[must_use]
     pub fn client(&self, peer: IpAddr, forwarded_for: Option<&str>) -> IpAddr {
-        if !self.trust(peer) {
+        if !self.is_trusted(peer) {
             return peer;
         }
         let mut client = peer;
         for hop in forwarded_for.unwrap_or_default().rsplit(',') {
             let Some(address) = hop_address(hop.trim()) else { return client };
             client = address;
-            if !self.trust(address) {
+            if !self.is_trusted(address) {
                 return client;
             }
         }

@@ -1,5 +1,5 @@
 //! The one thread that owns every connection which is not being answered: it accepts, reads without blocking, asks
-//! the gate on the head, keeps deadlines and caps, and finishes answers that a socket did not take at once.
+//! the gate on the head, keeps deadlines and limits, and finishes answers that a socket did not take at once.
 //!
 //! At a cap the oldest connection that is not being answered goes, whatever it was doing: to refuse the newest, or to
 //! spare some state, would let whoever came first keep everyone else out.
@@ -40,7 +40,7 @@ const STOPPING_SLEEP_MAX: Duration = Duration::from_millis(20);
 
 /// How many connections may be open.
 #[derive(Debug, Clone, Copy)]
-pub struct Caps {
+pub struct ConnectionLimits {
     /// In all.
     pub connections: usize,
     /// From one address, or one IPv6 /64.
@@ -67,7 +67,7 @@ pub(super) struct Door {
     pub(super) doorstep: Arc<Doorstep>,
     pub(super) returns: Receiver<Return>,
     pub(super) lanes: Lanes,
-    pub(super) caps: Caps,
+    pub(super) connection_limits: ConnectionLimits,
     pub(super) around: Surroundings,
     connections: Slab<Connection>,
     seats: HashMap<IpAddr, usize>,
@@ -83,7 +83,7 @@ impl Door {
         doorstep: Arc<Doorstep>,
         returns: Receiver<Return>,
         lanes: Lanes,
-        caps: Caps,
+        connection_limits: ConnectionLimits,
         around: Surroundings,
     ) -> Self {
         let next_sweep = around.now + SLEEP_MAX;
@@ -92,7 +92,7 @@ impl Door {
             doorstep,
             returns,
             lanes,
-            caps,
+            connection_limits,
             around,
             connections: Slab::default(),
             seats: HashMap::new(),
@@ -183,10 +183,10 @@ impl Door {
         let Some(peer) = peer.map(|peer| canonical(peer.ip())) else { return };
         let seat = (!self.around.gate.trusts(peer)).then(|| subscriber(peer));
         let taken = seat.and_then(|seat| self.seats.get(&seat)).copied().unwrap_or(0);
-        if taken >= self.caps.connections_per_address && !self.evict(seat) {
+        if taken >= self.connection_limits.connections_per_address && !self.evict(seat) {
             return;
         }
-        if self.connections.len() >= self.caps.connections && !self.evict(None) {
+        if self.connections.len() >= self.connection_limits.connections && !self.evict(None) {
             return;
         }
         let socket = TcpStream::from(socket);

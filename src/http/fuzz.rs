@@ -10,7 +10,7 @@ use super::body::{Intake, Trouble, decode};
 use super::budget::Budget;
 use super::keys::Principal;
 use super::message::{Fault, Framing, HEAD_BYTES_MAX, Head, head_end};
-use super::origins::Origins;
+use super::origins::AllowedOrigins;
 use super::request::{Content, Request};
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -145,18 +145,18 @@ pub(crate) fn addresses(data: &[u8]) {
     let forwarded = line();
     let proxies = Proxies::new(networks);
     let client = proxies.client(peer, Some(forwarded));
-    assert!(proxies.trust(peer) || client == peer, "a stranger speaks for itself");
+    assert!(proxies.is_trusted(peer) || client == peer, "a stranger speaks for itself");
     // Whatever a client writes in front of what proxies add changes nothing once a hop is no proxy's.
     let spoofed = proxies.client(peer, Some(&format!("203.0.113.7, {forwarded}")));
-    assert!(spoofed == client || proxies.trust(client), "{spoofed} for {client}");
+    assert!(spoofed == client || proxies.is_trusted(client), "{spoofed} for {client}");
     assert_eq!(subscriber(subscriber(client)), subscriber(client));
 
     let listed: Vec<String> = line().split(',').map(|origin| origin.trim().to_owned()).collect();
     let (origin, host) = (line(), line());
     let any = listed.iter().any(|origin| origin == "*");
-    let Ok(origins) = Origins::new(&listed) else { return };
-    if origins.list(origin) {
-        assert!(origins.admit(origin, host));
+    let Ok(origins) = AllowedOrigins::new(&listed) else { return };
+    if origins.matches(origin) {
+        assert!(origins.accepts(origin, host));
         let name = origin.split_once("://").map(|(_, name)| name);
         let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte));
         assert!(any || name.is_some_and(plain), "{origin:?} is no origin");

@@ -10,11 +10,11 @@ use tiny_http::Method;
 use super::address::{Proxies, subscriber};
 use super::keys::{Keys, Principal};
 use super::message::{Framing, Head};
-use super::origins::{Origins, preflight, share};
+use super::origins::{AllowedOrigins, preflight, share};
 use super::rate::RateLimit;
 use super::request::Params;
 use super::response::Response;
-use super::route::{Access, Body, Found, Rule, find, fits};
+use super::route::{Access, Body, Found, RouteSpec, find, fits};
 use super::sessions::{Digest, Sessions, is_same_origin};
 use super::stats::Refused;
 use super::visitors::PublicKeys;
@@ -27,7 +27,7 @@ const NO_PUBLIC_KEY: Error = Error::Unauthorized("A valid public key is required
 const RATE_PER_SESSION: u32 = 600;
 
 /// What the gate needs to know of a service.
-pub struct GateSettings {
+pub struct AdmissionSettings {
     /// Who may.
     pub keys: Keys,
     /// Whose `X-Forwarded-For` is believed.
@@ -39,18 +39,18 @@ pub struct GateSettings {
     /// The most a body kept in memory may have, in bytes.
     pub body_bytes_max: usize,
     /// How pages in browsers are let in, where there are routes for them.
-    pub visitors: VisitorSettings,
+    pub visitors: PublicKeySettings,
     /// People who showed a key once.
     pub sessions: Arc<Sessions>,
 }
 
 /// How pages in browsers are let in.
 #[derive(Debug, Default)]
-pub struct VisitorSettings {
+pub struct PublicKeySettings {
     /// The keys they may hold.
     pub keys: Arc<PublicKeys>,
     /// The origins whose pages may ask.
-    pub origins: Origins,
+    pub origins: AllowedOrigins,
     /// Requests a minute from one address with one key, so that no visitor uses up a project's allowance; also wrong
     /// keys a minute from one address. 0 is no limit.
     pub rate_per_address: u32,
@@ -60,8 +60,8 @@ pub struct VisitorSettings {
 
 /// Decides, and remembers how often each client came. Owned by the one thread that reads heads.
 pub(super) struct Gate {
-    settings: GateSettings,
-    rules: Arc<[Rule]>,
+    settings: AdmissionSettings,
+    rules: Arc<[RouteSpec]>,
     /// Whether any of the rules lets pages of other origins in.
     shares: bool,
     address_rate: RateLimit<IpAddr>,
@@ -111,7 +111,7 @@ pub(super) struct Admitted {
 }
 
 impl Gate {
-    pub(super) fn new(settings: GateSettings, rules: Arc<[Rule]>, refused: Arc<Refused>) -> Self {
+    pub(super) fn new(settings: AdmissionSettings, rules: Arc<[RouteSpec]>, refused: Arc<Refused>) -> Self {
         Self {
             address_rate: RateLimit::new(settings.rate_per_address),
             key_rate: RateLimit::new(settings.rate_per_key),
@@ -122,7 +122,7 @@ impl Gate {
             anonymous: Arc::new(Principal::anonymous()),
             holders: settings.keys.principals(),
             settings,
-            shares: rules.iter().any(|rule| rule.access == Access::Visitors),
+            shares: rules.iter().any(|rule| rule.access == Access::PublicKey),
             rules,
             refused,
         }
@@ -130,7 +130,7 @@ impl Gate {
 
     /// Whether `peer` is a proxy, which may hold as many connections as it needs.
     pub(super) fn trusts(&self, peer: IpAddr) -> bool {
-        self.settings.proxies.trust(peer)
+        self.settings.proxies.is_trusted(peer)
     }
 
     /// Admits a request, or answers it: with a refusal, or with what a browser wants to know before it asks.
@@ -159,11 +159,11 @@ impl Gate {
             return None;
         }
         let segments = head.segments()?;
-        let shared = |rule: &Rule| rule.access == Access::Visitors && fits(rule, &segments);
+        let shared = |rule: &RouteSpec| rule.access == Access::PublicKey && fits(rule, &segments);
         if !self.rules.iter().any(shared) {
             return None;
         }
-        let origin = head.field("origin").filter(|origin| self.settings.visitors.origins.list(origin));
+        let origin = head.field("origin").filter(|origin| self.settings.visitors.origins.matches(origin));
         Some(Sharing(origin.map(str::to_owned)))
     }
 
@@ -181,11 +181,11 @@ impl Gate {
             Found::OtherMethods(_) | Found::Nothing => None,
         };
         let open = access == Some(Access::Open);
-        let in_url = matches!(access, Some(Access::KeyInUrl(_)));
+        let in_url = matches!(access, Some(Access::KeyInQuery(_)));
         let client = self.settings.proxies.client(peer, self.forwarded_for(head).as_deref());
         let client = subscriber(client);
         let mut principal = Arc::clone(&self.anonymous);
-        if access == Some(Access::Visitors) {
+        if access == Some(Access::PublicKey) {
             principal = self.visitor(head, client, now)?;
         } else if let Some((session, holder)) = self.session(head).filter(|_| !open) {
             principal = Arc::clone(&self.holders[holder]);
@@ -211,7 +211,7 @@ impl Gate {
         };
         let rule = &self.rules[route];
         if let Some(scope) = rule.access.scope()
-            && !principal.may(scope)
+            && !principal.allows(scope)
         {
             let scope = format!("{scope:?}").to_lowercase();
             return Err(Error::Forbidden(format!("This key lacks the scope '{scope}'")));
@@ -235,7 +235,7 @@ impl Gate {
     fn visitor(&mut self, head: &Head, client: IpAddr, now: Instant) -> Result<Arc<Principal>> {
         let visitors = &self.settings.visitors;
         let (origin, host) = (head.field("origin"), head.field("host").unwrap_or_default());
-        if let Some(origin) = origin.filter(|origin| !visitors.origins.admit(origin, host)) {
+        if let Some(origin) = origin.filter(|origin| !visitors.origins.accepts(origin, host)) {
             return Err(Error::Forbidden(format!(
                 "Pages of {origin} may not report here; CORS_ORIGINS does not list them"
             )));

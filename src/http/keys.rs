@@ -49,7 +49,7 @@ impl Principal {
     ///
     /// # Errors
     /// [`Error::Forbidden`] when the key is limited to another project.
-    pub fn may_report_for(&self, project: &str) -> Result<()> {
+    pub fn check_project(&self, project: &str) -> Result<()> {
         match &self.project {
             Some(own) if own != project => {
                 Err(Error::Forbidden(format!("This key may report for project '{own}' only")))
@@ -60,7 +60,7 @@ impl Principal {
 
     /// Whether this key may do what asks for a scope.
     #[must_use]
-    pub fn may(&self, wanted: Scope) -> bool {
+    pub fn allows(&self, wanted: Scope) -> bool {
         // No scope means everything; administration includes looking.
         match self.scope {
             None => true,
@@ -151,13 +151,13 @@ mod tests {
         ] {
             let holder = &keys.0[keys.holder(key).unwrap()].1;
             assert_eq!(
-                [holder.may(Scope::Ingest), holder.may(Scope::Read), holder.may(Scope::Admin)],
+                [holder.allows(Scope::Ingest), holder.allows(Scope::Read), holder.allows(Scope::Admin)],
                 [ingest, read, admin],
                 "{key}"
             );
         }
         let shop = &keys.0[keys.holder("d:with:colons").unwrap()].1;
-        assert!(shop.may_report_for("shop").is_ok() && shop.may_report_for("blog").is_err());
+        assert!(shop.check_project("shop").is_ok() && shop.check_project("blog").is_err());
         for unknown in ["", "mai", "main ", "e"] {
             assert_eq!(keys.holder(unknown), None, "{unknown:?}");
         }

@@ -9,7 +9,7 @@ const PREFLIGHT_S: &str = "86400";
 
 /// The origins whose pages may ask.
 #[derive(Debug, Clone, Default)]
-pub struct Origins(Vec<Listed>);
+pub struct AllowedOrigins(Vec<Listed>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Listed {
@@ -19,7 +19,7 @@ enum Listed {
     Below(String, String),
 }
 
-impl Origins {
+impl AllowedOrigins {
     /// Reads `https://example.com`, `https://*.example.com` and `*`.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl Origins {
 
     /// Whether a page of this origin may read answers.
     #[must_use]
-    pub fn list(&self, origin: &str) -> bool {
+    pub fn matches(&self, origin: &str) -> bool {
         let origin = origin.to_ascii_lowercase();
         self.0.iter().any(|listed| match listed {
             Listed::Any => true,
@@ -56,9 +56,9 @@ impl Origins {
     /// Whether a page may report at all: everybody where none is listed, since the public key is what counts then; else
     /// the listed ones and the pages of this host itself.
     #[must_use]
-    pub fn admit(&self, origin: &str, host: &str) -> bool {
+    pub fn accepts(&self, origin: &str, host: &str) -> bool {
         let own = origin.split_once("://").is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(host));
-        self.0.is_empty() || own || self.list(origin)
+        self.0.is_empty() || own || self.matches(origin)
     }
 }
 
@@ -89,13 +89,13 @@ impl Listed {
 /// What is added to every answer for a page of a listed origin, so that its scripts may read it.
 pub(super) fn share(response: Response, origin: Option<&str>) -> Response {
     // Caches must not give one origin's answer to another.
-    let response = response.with("Vary", "Origin".into());
+    let response = response.header("Vary", "Origin".into());
     match origin {
         None => response,
         Some(origin) => response
-            .with("Access-Control-Allow-Origin", origin.to_owned())
-            .with("Access-Control-Allow-Credentials", "true".into())
-            .with("Access-Control-Expose-Headers", "Retry-After".into()),
+            .header("Access-Control-Allow-Origin", origin.to_owned())
+            .header("Access-Control-Allow-Credentials", "true".into())
+            .header("Access-Control-Expose-Headers", "Retry-After".into()),
     }
 }
 
@@ -105,9 +105,9 @@ pub(super) fn preflight(origin: Option<&str>) -> Response {
     let response = match origin {
         None => response,
         Some(_) => response
-            .with("Access-Control-Allow-Methods", "POST, OPTIONS".into())
-            .with("Access-Control-Allow-Headers", "Content-Type, X-Monlight-Key, Idempotency-Key".into())
-            .with("Access-Control-Max-Age", PREFLIGHT_S.into()),
+            .header("Access-Control-Allow-Methods", "POST, OPTIONS".into())
+            .header("Access-Control-Allow-Headers", "Content-Type, X-Monlight-Key, Idempotency-Key".into())
+            .header("Access-Control-Max-Age", PREFLIGHT_S.into()),
     };
     share(response, origin)
 }
@@ -116,8 +116,8 @@ pub(super) fn preflight(origin: Option<&str>) -> Response {
 mod tests {
     use super::*;
 
-    fn origins(listed: &[&str]) -> Origins {
-        Origins::new(&listed.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
+    fn origins(listed: &[&str]) -> AllowedOrigins {
+        AllowedOrigins::new(&listed.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
     }
 
     #[test]
@@ -139,18 +139,18 @@ mod tests {
             ("null", false),
             ("", false),
         ] {
-            assert_eq!(listed.list(origin), expected, "{origin}");
+            assert_eq!(listed.matches(origin), expected, "{origin}");
         }
-        assert!(origins(&["*"]).list("null") && !origins(&[]).list("https://shop.example"));
+        assert!(origins(&["*"]).matches("null") && !origins(&[]).matches("https://shop.example"));
     }
 
     #[test]
     fn without_a_list_the_key_decides_and_with_one_the_own_host_is_at_home() {
-        assert!(origins(&[]).admit("https://anywhere.example", "relay.example"));
+        assert!(origins(&[]).accepts("https://anywhere.example", "relay.example"));
         let listed = origins(&["https://shop.example"]);
-        assert!(listed.admit("https://shop.example", "relay.example"));
-        assert!(listed.admit("https://relay.example:8443", "relay.example:8443"));
-        assert!(!listed.admit("https://other.example", "relay.example") && !listed.admit("null", "relay.example"));
+        assert!(listed.accepts("https://shop.example", "relay.example"));
+        assert!(listed.accepts("https://relay.example:8443", "relay.example:8443"));
+        assert!(!listed.accepts("https://other.example", "relay.example") && !listed.accepts("null", "relay.example"));
     }
 
     #[test]
@@ -158,8 +158,8 @@ mod tests {
         for text in
             ["shop.example", "https://", "https://a b", "https://*", "https://*.", "https://a.*.b", "https://a/b"]
         {
-            assert!(Origins::new(&[text.to_owned()]).is_err(), "{text}");
+            assert!(AllowedOrigins::new(&[text.to_owned()]).is_err(), "{text}");
         }
-        assert!(Origins::new(&vec!["https://a.example".to_owned(); 33]).is_err());
+        assert!(AllowedOrigins::new(&vec!["https://a.example".to_owned(); 33]).is_err());
     }
 }

@@ -60,7 +60,7 @@ impl Response {
 
     /// Adds a header whose value is fixed, or puts it in the place of the one there is.
     #[must_use]
-    pub fn with_fixed(mut self, name: &'static str, value: &'static str) -> Self {
+    pub fn static_header(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.retain(|(set, _)| *set != name);
         self.headers.push((name, Value::Fixed(value)));
         self
@@ -68,7 +68,7 @@ impl Response {
 
     /// Adds a header whose value is made at run time; control characters in it are not sent.
     #[must_use]
-    pub fn with(mut self, name: &'static str, value: String) -> Self {
+    pub fn header(mut self, name: &'static str, value: String) -> Self {
         self.headers.push((name, Value::Made(value)));
         self
     }
@@ -82,7 +82,7 @@ impl Response {
         // Writing to a Vec cannot fail; if it did, the answer would go out as it is.
         match packer.write_all(&self.body).and_then(|()| packer.finish()) {
             Ok(body) => {
-                Self { body, ..self }.with_fixed("Content-Encoding", "gzip").with_fixed("Vary", "Accept-Encoding")
+                Self { body, ..self }.static_header("Content-Encoding", "gzip").static_header("Vary", "Accept-Encoding")
             }
             Err(_) => self,
         }
@@ -126,18 +126,18 @@ impl From<Error> for Response {
             Error::Unauthorized(_) => 401,
             Error::Forbidden(_) => 403,
             Error::NotFound(_) => 404,
-            Error::MethodNotAllowed(allow) => return Self::detail(405, &sentence).with("Allow", allow.clone()),
+            Error::MethodNotAllowed(allow) => return Self::detail(405, &sentence).header("Allow", allow.clone()),
             Error::Timeout(_) => 408,
             Error::TooLarge { .. } => 413,
             Error::Unsupported(_) => 415,
             Error::TooMany { retry_after_s } => {
-                return Self::detail(429, &sentence).with("Retry-After", retry_after_s.to_string());
+                return Self::detail(429, &sentence).header("Retry-After", retry_after_s.to_string());
             }
-            Error::Busy(_) => return Self::detail(503, &sentence).with("Retry-After", "1".into()),
+            Error::Busy(_) => return Self::detail(503, &sentence).header("Retry-After", "1".into()),
             Error::Storage(why) => {
                 log_storage(why);
                 let sentence = "The database cannot be used at the moment (see the service's log); nothing was stored";
-                return Self::detail(503, sentence).with("Retry-After", "5".into());
+                return Self::detail(503, sentence).header("Retry-After", "5".into());
             }
             Error::Upstream(_) => 502,
             Error::NotConfigured(_) => 503,
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_value_cannot_break_out_of_its_header() {
-        let response = Response::text(200, "x".into()).with("X-Name", "a\r\nSet-Cookie: b".into());
+        let response = Response::text(200, "x".into()).header("X-Name", "a\r\nSet-Cookie: b".into());
         let head =
             String::from_utf8(write_head(&response, Timestamp::from_ms(784_111_777_000), End::Length, true)).unwrap();
         assert!(head.contains("X-Name: -\r\n"), "{head}");

@@ -16,17 +16,17 @@ pub enum Access {
     /// Holders of a key with this scope.
     Key(Scope),
     /// The same, where a browser cannot set headers: the key may also stand in the URL, as `?api_key=`.
-    KeyInUrl(Scope),
+    KeyInQuery(Scope),
     /// Pages in browsers, of whatever origin may ask, that hold a project's public key.
-    Visitors,
+    PublicKey,
 }
 
 impl Access {
     /// What is asked of the key, where one is asked for.
     pub(super) fn scope(self) -> Option<Scope> {
         match self {
-            Self::Open | Self::Visitors => None,
-            Self::Key(scope) | Self::KeyInUrl(scope) => Some(scope),
+            Self::Open | Self::PublicKey => None,
+            Self::Key(scope) | Self::KeyInQuery(scope) => Some(scope),
         }
     }
 }
@@ -44,7 +44,7 @@ pub enum Body {
 
 /// The part of a route that is known before a body is read.
 #[derive(Debug, Clone)]
-pub struct Rule {
+pub struct RouteSpec {
     /// The method; `GET` also answers `HEAD`.
     pub method: Method,
     /// The path, with names in braces for the segments that vary: `/api/errors/{id}`.
@@ -69,7 +69,7 @@ pub enum Handler<S> {
 /// One line of a service's table.
 pub struct Route<S> {
     /// What is checked before a body is read.
-    pub rule: Rule,
+    pub rule: RouteSpec,
     /// What answers.
     pub handler: Handler<S>,
 }
@@ -77,11 +77,11 @@ pub struct Route<S> {
 impl<S> Route<S> {
     /// A route that only looks.
     pub fn get(path: &'static str, access: Access, handler: fn(&S, &Request) -> Result<Response>) -> Self {
-        Self { rule: Rule { method: Method::Get, path, access, body: Body::None }, handler: Handler::Now(handler) }
+        Self { rule: RouteSpec { method: Method::Get, path, access, body: Body::None }, handler: Handler::Now(handler) }
     }
 
     /// A route whose answer comes later than the function returns.
-    pub fn deferred(rule: Rule, handler: Deferred<S>) -> Self {
+    pub fn deferred(rule: RouteSpec, handler: Deferred<S>) -> Self {
         Self { rule, handler: Handler::Later(handler) }
     }
 }
@@ -98,9 +98,9 @@ pub(super) enum Found {
 }
 
 /// Looks `segments` up in the table. A path that a rule has as it stands is no other rule's, whatever could stand there.
-pub(super) fn find(rules: &[Rule], method: &Method, segments: &[String]) -> Found {
+pub(super) fn find(rules: &[RouteSpec], method: &Method, segments: &[String]) -> Found {
     let wanted = if *method == Method::Head { &Method::Get } else { method };
-    let mut fitting: Vec<(usize, &Rule, Params)> = Vec::new();
+    let mut fitting: Vec<(usize, &RouteSpec, Params)> = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
         fitting.extend(fit(rule.path, segments).map(|params| (index, rule, params)));
     }
@@ -121,7 +121,7 @@ pub(super) fn find(rules: &[Rule], method: &Method, segments: &[String]) -> Foun
 }
 
 /// Whether a path is a rule's.
-pub(super) fn fits(rule: &Rule, segments: &[String]) -> bool {
+pub(super) fn fits(rule: &RouteSpec, segments: &[String]) -> bool {
     fit(rule.path, segments).is_some()
 }
 
@@ -144,8 +144,8 @@ fn fit(path: &'static str, segments: &[String]) -> Option<Params> {
 mod tests {
     use super::*;
 
-    fn rule(method: Method, path: &'static str) -> Rule {
-        Rule { method, path, access: Access::Open, body: Body::Memory }
+    fn rule(method: Method, path: &'static str) -> RouteSpec {
+        RouteSpec { method, path, access: Access::Open, body: Body::Memory }
     }
 
     #[test]

@@ -15,13 +15,13 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use super::body::decode;
 use super::budget::Budget;
 use super::connection::Surroundings;
-use super::door::{Caps, Door, Lanes, Work};
+use super::door::{ConnectionLimits, Door, Lanes, Work};
 use super::doorstep::Doorstep;
-use super::gate::{Gate, GateSettings};
+use super::gate::{AdmissionSettings, Gate};
 use super::request::{Content, Request};
 use super::responder::Responder;
 use super::response::Response;
-use super::route::{Handler, Route, Rule};
+use super::route::{Handler, Route, RouteSpec};
 use super::stats::Stats;
 use crate::background;
 use crate::error::{Error, Result};
@@ -38,9 +38,9 @@ const BACKLOG: i32 = 4096;
 /// How a server is set up.
 pub struct Settings {
     /// How many connections may be open.
-    pub caps: Caps,
+    pub connection_limits: ConnectionLimits,
     /// What is decided on a request's head.
-    pub gate: GateSettings,
+    pub gate: AdmissionSettings,
     /// Where bodies that are not kept in memory lie while they arrive.
     pub spool_dir: PathBuf,
 }
@@ -63,7 +63,7 @@ impl Bound {
     ///
     /// # Errors
     /// One sentence that names the address, when it is in use or not this machine's.
-    pub fn take(address: SocketAddr) -> std::result::Result<Self, String> {
+    pub fn bind(address: SocketAddr) -> std::result::Result<Self, String> {
         let listener = TcpListener::bind(address).map_err(|why| match why.kind() {
             io::ErrorKind::AddrInUse => format!("{address} is in use already; stop the other program or set PORT"),
             _ => format!("cannot listen on {address}: {why}"),
@@ -93,7 +93,7 @@ impl Server {
         routes: Vec<Route<S>>,
         state: impl FnOnce(Arc<Stats>) -> Arc<S>,
     ) -> io::Result<Self> {
-        let rules: Arc<[Rule]> = routes.iter().map(|route| route.rule.clone()).collect();
+        let rules: Arc<[RouteSpec]> = routes.iter().map(|route| route.rule.clone()).collect();
         let handlers: Arc<[Handler<S>]> = routes.into_iter().map(|route| route.handler).collect();
         let stats = Arc::new(Stats::new(rules.iter().map(|rule| (rule.method.to_string(), rule.path)).collect()));
         let state = state(Arc::clone(&stats));
@@ -108,7 +108,7 @@ impl Server {
         let spool_dir = settings.spool_dir;
         let mut threads = Vec::with_capacity(2 * WORKERS_PER_LANE + 1);
         let mut lane = |name: &str| -> io::Result<Sender<Work>> {
-            let (work, queue) = bounded(settings.caps.connections + 1);
+            let (work, queue) = bounded(settings.connection_limits.connections + 1);
             for index in 0..WORKERS_PER_LANE {
                 let worker = Worker {
                     queue: queue.clone(),
@@ -118,7 +118,7 @@ impl Server {
                     rules: Arc::clone(&rules),
                     spool_dir: spool_dir.clone(),
                 };
-                threads.push(background::vital(&format!("{name}-{index}"), move || worker.run())?);
+                threads.push(background::spawn_critical(&format!("{name}-{index}"), move || worker.run())?);
             }
             Ok(work)
         };
@@ -126,13 +126,14 @@ impl Server {
         let gate = Gate::new(settings.gate, rules, Arc::clone(&stats.refused));
         let (now, budget) = (Instant::now(), Budget::default());
         let around = Surroundings { gate, budget, stats, spool_dir, now, stopping: false };
-        let door = Door::new(bound.listener, Arc::clone(&doorstep), returned, lanes, settings.caps, around);
+        let door =
+            Door::new(bound.listener, Arc::clone(&doorstep), returned, lanes, settings.connection_limits, around);
         let run = move || {
             if let Err(why) = door.run() {
                 panic!("the door cannot wait for events: {why}");
             }
         };
-        threads.push(background::vital("door", run)?);
+        threads.push(background::spawn_critical("door", run)?);
         Ok(Self { address: bound.address, doorstep, threads })
     }
 
@@ -168,7 +169,7 @@ struct Worker<S> {
     queue: Receiver<Work>,
     handlers: Arc<[Handler<S>]>,
     state: Arc<S>,
-    rules: Arc<[Rule]>,
+    rules: Arc<[RouteSpec]>,
     body_bytes_max: usize,
     spool_dir: PathBuf,
 }

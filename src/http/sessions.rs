@@ -21,12 +21,12 @@ pub struct Sessions {
     /// Each key and who holds it, in the order that [`Keys::holder`] numbers them.
     keys: Vec<(Digest, Principal)>,
     /// By the digest of what a browser holds: the number of the key, and when it ends.
-    open: RwLock<HashMap<Digest, (usize, Timestamp)>>,
+    insert: RwLock<HashMap<Digest, (usize, Timestamp)>>,
 }
 
 /// The digest of a token or a key.
 #[must_use]
-pub fn digest_of(text: &str) -> Digest {
+pub fn token_digest(text: &str) -> Digest {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     bytes
@@ -36,21 +36,21 @@ impl Sessions {
     /// None yet, for the holders of some keys.
     #[must_use]
     pub fn new(cookie: &'static str, keys: &Keys) -> Self {
-        Self { cookie, keys: keys.digests(digest_of), open: RwLock::default() }
+        Self { cookie, keys: keys.digests(token_digest), insert: RwLock::default() }
     }
 
     /// Opens one, unless its key is none of today's.
-    pub fn open(&self, token: Digest, key: Digest, until: Timestamp) {
+    pub fn insert(&self, token: Digest, key: Digest, until: Timestamp) {
         let Some(holder) = self.keys.iter().position(|(digest, _)| *digest == key) else { return };
         let now = Timestamp::now();
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.insert.write().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, (_, until)| *until > now);
         open.insert(token, (holder, until));
     }
 
     /// Ends one, or all.
-    pub fn end(&self, token: Option<Digest>) {
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+    pub fn remove(&self, token: Option<Digest>) {
+        let mut open = self.insert.write().unwrap_or_else(PoisonError::into_inner);
         match token {
             Some(token) => drop(open.remove(&token)),
             None => open.clear(),
@@ -59,20 +59,20 @@ impl Sessions {
 
     /// The digest of the key somebody holds; `None` for who holds none of this service's own.
     #[must_use]
-    pub fn key_of(&self, principal: &Principal) -> Option<Digest> {
+    pub fn key_digest(&self, principal: &Principal) -> Option<Digest> {
         self.keys.iter().find(|(_, holder)| holder == principal).map(|(digest, _)| *digest)
     }
 
     /// Whether a session has not ended.
     #[must_use]
     pub fn is_open(&self, token: Digest) -> bool {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = self.insert.read().unwrap_or_else(PoisonError::into_inner);
         open.get(&token).is_some_and(|(_, until)| *until > Timestamp::now())
     }
 
     /// The session a request came with, as far as its cookie says.
     #[must_use]
-    pub fn token_of(&self, request: &Request) -> Option<Digest> {
+    pub fn token_digest_of_request(&self, request: &Request) -> Option<Digest> {
         self.token(&request.head)
     }
 
@@ -88,7 +88,7 @@ impl Sessions {
     /// The open session a head belongs to, and the number of its key.
     pub(super) fn holder(&self, head: &Head) -> Option<(Digest, usize)> {
         let token = self.token(head)?;
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = self.insert.read().unwrap_or_else(PoisonError::into_inner);
         open.get(&token).filter(|(_, until)| *until > Timestamp::now()).map(|(holder, _)| (token, *holder))
     }
 
@@ -98,7 +98,7 @@ impl Sessions {
             let (name, value) = std::str::from_utf8(pair).ok()?.trim().split_once('=')?;
             (!self.cookie.is_empty() && name == self.cookie).then_some(value)
         })?;
-        Some(digest_of(token))
+        Some(token_digest(token))
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Stats {
 
 /// One row of the requests' table.
 #[derive(Debug, Clone, Copy)]
-pub struct Answers {
+pub struct ResponseCounts {
     /// The route's method and path; `None` for what fits no route.
     pub route: Option<usize>,
     /// The status answered.
@@ -64,9 +64,9 @@ impl Stats {
 
     /// Requests by route and status.
     #[must_use]
-    pub fn answers(&self) -> Vec<Answers> {
+    pub fn answers(&self) -> Vec<ResponseCounts> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let row = |((route, status), count): (&(usize, u16), &u64)| Answers {
+        let row = |((route, status), count): (&(usize, u16), &u64)| ResponseCounts {
             route: (*route != usize::MAX).then_some(*route),
             status: *status,
             count: *count,

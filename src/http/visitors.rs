@@ -27,7 +27,7 @@ pub struct PublicKeys(RwLock<Arc<[Holder]>>);
 
 impl PublicKeys {
     /// Puts these in the place of those there were.
-    pub fn set(&self, keys: Vec<PublicKey>) {
+    pub fn replace(&self, keys: Vec<PublicKey>) {
         let keys = keys.into_iter().map(|key| {
             let principal = Principal::visitor(key.id, &key.project);
             (key, Arc::new(principal))
@@ -56,11 +56,11 @@ mod tests {
     fn a_key_stands_for_its_project_while_it_is_active() {
         let keys = PublicKeys::default();
         assert!(keys.holder("").is_none());
-        keys.set(vec![PublicKey { id: 7, key: "a1".into(), project: "shop".into() }]);
+        keys.replace(vec![PublicKey { id: 7, key: "a1".into(), project: "shop".into() }]);
         let (id, principal) = keys.holder("a1").unwrap();
         assert_eq!((id, principal.project()), (7, Some("shop")));
         assert!(keys.holder("a").is_none() && keys.holder("a12").is_none() && keys.holder("A1").is_none());
-        keys.set(Vec::new());
+        keys.replace(Vec::new());
         assert!(keys.holder("a1").is_none());
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn list(viewer: &LogViewer, request: &Request) -> Result<Response> {
     }
     let limit = request.query_number("limit", LIMIT_DEFAULT, 1..=LIMIT_MAX);
     let offset = request.query_number("offset", 0, 0..=viewer.limits.entries);
-    let reader = viewer.core.readers.lend()?;
+    let reader = viewer.core.readers.acquire()?;
     let filter = filter(&reader, request, viewer.limits)?;
     let snapshot = reader.unchecked_transaction()?;
     let query = Query::new(&snapshot, &filter)?;
@@ -61,7 +61,7 @@ fn mode(search: &Search) -> Option<&'static str> {
 pub(super) fn filter(reader: &Reader<'_>, request: &Request, limits: Limits) -> Result<Filter> {
     let text = |name| request.query(name);
     let ms = |moment: Option<Timestamp>, absent| moment.map_or(absent, |moment: Timestamp| moment.ms());
-    let oldest_ms = if limits.age.is_zero() { 0 } else { Timestamp::now().minus(limits.age).ms() };
+    let oldest_ms = if limits.age.is_zero() { 0 } else { (Timestamp::now() - limits.age).ms() };
     let since_ms = ms(request.query_time("since")?, 0).max(oldest_ms);
     // An entry of the last millisecond is still one of it.
     let until_ms = ms(request.query_time("until")?, i64::MAX / NS_PER_MS - 1);
@@ -97,7 +97,7 @@ pub(super) fn context(viewer: &LogViewer, request: &Request) -> Result<Response>
     let [before, after] = [side("before"), side("after")].map(|count| usize::try_from(count).unwrap_or(0));
     // Of what was written before 2026, it is negative.
     let id = request.param("id").parse().map_err(|_| Error::NotFound("There is no entry with that id".into()))?;
-    let reader = viewer.core.readers.lend()?;
+    let reader = viewer.core.readers.acquire()?;
     let snapshot = reader.unchecked_transaction()?;
     Ok(Response::json(200, &Answer { logs: store::context(&snapshot, id, before, after)? }))
 }
@@ -135,7 +135,7 @@ pub(super) fn histogram(viewer: &LogViewer, request: &Request) -> Result<Respons
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         partial: bool,
     }
-    let reader = viewer.core.readers.lend()?;
+    let reader = viewer.core.readers.acquire()?;
     let filter = filter(&reader, request, viewer.limits)?;
     let snapshot = reader.unchecked_transaction()?;
     let stats = store::stats(&snapshot)?;
@@ -182,7 +182,7 @@ pub(super) fn containers(viewer: &LogViewer, _: &Request) -> Result<Response> {
         #[serde(skip_serializing_if = "<[String]>::is_empty")]
         troubles: &'a [String],
     }
-    let reader = viewer.core.readers.lend()?;
+    let reader = viewer.core.readers.acquire()?;
     let snapshot = reader.unchecked_transaction()?;
     let (stats, rows) = (store::stats(&snapshot)?, store::containers(&snapshot)?);
     let overview = viewer.overview();
@@ -231,7 +231,7 @@ pub(super) fn stats(viewer: &LogViewer, _: &Request) -> Result<Response> {
         by_container: BTreeMap<String, i64>,
         gaps: i64,
     }
-    let reader = viewer.core.readers.lend()?;
+    let reader = viewer.core.readers.acquire()?;
     let snapshot = reader.unchecked_transaction()?;
     let (stats, rows) = (store::stats(&snapshot)?, store::containers(&snapshot)?);
     let mut by_level = ByLevel::default();

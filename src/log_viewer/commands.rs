@@ -27,7 +27,7 @@ pub(super) struct Registered {
 }
 
 impl Command for Register {
-    type Answer = Registered;
+    type Output = Registered;
 
     fn apply(self, transaction: &Connection) -> Result<Registered> {
         let Found { key, name, image, project, service, .. } = &self.found;
@@ -74,7 +74,7 @@ pub(super) struct Append {
 
 impl Command for Append {
     /// Where the entries are now.
-    type Answer = Vec<Landed>;
+    type Output = Vec<Landed>;
 
     fn apply(mut self, transaction: &Connection) -> Result<Vec<Landed>> {
         let stored = transaction
@@ -135,11 +135,11 @@ pub(super) struct Trim {
 }
 
 impl Command for Trim {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let age = self.limits.age;
-        let oldest_ns = if age.is_zero() { 0 } else { self.now.minus(age).ms().saturating_mul(1_000_000) };
+        let oldest_ns = if age.is_zero() { 0 } else { (self.now - age).ms().saturating_mul(1_000_000) };
         Ring::open(transaction, self.limits)?.trim(oldest_ns)?;
         let Some(existing) = self.existing else { return Ok(()) };
         let mut gone = transaction.prepare_cached(

@@ -77,7 +77,7 @@ impl Config {
                     let path = std::path::absolute(path.trim()).unwrap_or_else(|_| PathBuf::from(path.trim()));
                     files.push((name.trim().to_owned(), path));
                 }
-                _ => env.fault("LOG_FILES", "must be name=path,name=path"),
+                _ => env.error("LOG_FILES", "must be name=path,name=path"),
             }
         }
         Self {

@@ -89,7 +89,7 @@ impl Discovery {
     /// The container of a folder; `None` for one that Docker is still making, or has just removed.
     fn container(&mut self, folder: &Path) -> Option<Found> {
         let config = folder.join("config.v2.json");
-        // Opened, since what may be looked at may not always be read.
+        // Database, since what may be looked at may not always be read.
         let version = File::open(&config).and_then(|file| file.metadata()).map(|file| version(&file));
         let known = self.read.get(folder);
         match (version, known) {

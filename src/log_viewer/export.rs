@@ -9,12 +9,12 @@ use super::LogViewer;
 use super::store::{Filter, Query, Shown, total};
 use crate::error::Result;
 use crate::export::{Format, Record};
-use crate::service::{Export, Exports, Outgoing};
+use crate::service::{Export, Outgoing, RecordSource};
 
 /// Entries sent together; one may have a megabyte.
 const ENTRIES_AT_ONCE: usize = 200;
 
-impl Exports for LogViewer {
+impl RecordSource for LogViewer {
     type Record = Shown;
 
     fn export(&self) -> &Export {

@@ -18,9 +18,9 @@ use super::follower::{Begin, Follower, MomentOf, Resume, Turn};
 use super::ring::Landed;
 use super::text::docker;
 use super::watch::{Change, Watch, concerns};
-use crate::background::{Job, Pause};
+use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
-use crate::db::give_back;
+use crate::db::vacuum;
 use crate::error::{Error, Result};
 
 /// Entries and bytes of messages after which a turn ends.
@@ -40,12 +40,12 @@ const FREE_PART: u64 = 4;
 /// The job that sees to it.
 pub(super) fn job(viewer: &Arc<LogViewer>, config: Config) -> Job {
     let mut rounds = Some((Arc::clone(viewer), config));
-    let run = Box::new(move |pause: &Pause| {
+    let run = Box::new(move |pause: &StopToken| {
         if let Some((viewer, config)) = rounds.take() {
             Rounds::new(viewer, config).run(pause);
         }
     });
-    Job { name: "follow", every: Duration::from_secs(3_600), run }
+    Job { name: "follow", interval: Duration::from_secs(3_600), run }
 }
 
 /// What the API says of all that is followed.
@@ -126,7 +126,7 @@ impl Rounds {
         }
     }
 
-    fn run(&mut self, pause: &Pause) {
+    fn run(&mut self, pause: &StopToken) {
         while let Err(why) = self.begin() {
             log::warn!("following waits: {why}");
             if !pause.sleep(TRY_AGAIN_AFTER) {
@@ -149,7 +149,7 @@ impl Rounds {
     }
 
     fn begin(&mut self) -> Result<()> {
-        let reader = self.viewer.core.readers.lend()?;
+        let reader = self.viewer.core.readers.acquire()?;
         self.stored_before_ms = super::store::total(&reader, "stored_at")?;
         Ok(())
     }
@@ -382,7 +382,7 @@ impl Rounds {
         false
     }
 
-    fn trim(&mut self, pause: &Pause) {
+    fn trim(&mut self, pause: &StopToken) {
         self.trimmed = Some(Instant::now());
         let existing = Some(self.logs.values().map(|log| log.container).collect());
         let writer = &self.viewer.core.writer;
@@ -390,7 +390,7 @@ impl Rounds {
             let load = |bytes: &std::sync::atomic::AtomicU64| bytes.load(std::sync::atomic::Ordering::Relaxed);
             let stats = writer.stats();
             let free = load(&stats.file_bytes).saturating_sub(load(&stats.used_bytes));
-            if free > load(&stats.file_bytes) / FREE_PART { give_back(writer, || !pause.stopping()) } else { Ok(()) }
+            if free > load(&stats.file_bytes) / FREE_PART { vacuum(writer, || !pause.stopping()) } else { Ok(()) }
         });
         if let Err(why) = trimmed {
             log::warn!("old entries stay for now: {why}");
@@ -398,7 +398,7 @@ impl Rounds {
     }
 
     /// Waits for something new, or until something has waited long enough.
-    fn wait(&mut self, pause: &Pause) {
+    fn wait(&mut self, pause: &StopToken) {
         let now = Instant::now();
         let due = self.logs.values().filter_map(|log| match &log.reading {
             // What could not be read or stored is tried again, unless there is nothing to read.

@@ -13,7 +13,7 @@ use super::store::Query;
 use super::text::{ansi, docker};
 use super::{SCHEMA, api};
 use crate::clock::Timestamp;
-use crate::db::{Command as _, Readers};
+use crate::db::{Command as _, ReaderPool};
 use crate::error::Error;
 use crate::http::fuzz::request;
 
@@ -117,9 +117,9 @@ pub(crate) fn containers(data: &[u8]) {
 
 /// Lists: any query is answered, by no more than it asked for, with what fits.
 pub(crate) fn queries(data: &[u8]) {
-    static STORED: OnceLock<Readers> = OnceLock::new();
+    static STORED: OnceLock<ReaderPool> = OnceLock::new();
     let Some(request) = request(&format!("/api/logs?{}", String::from_utf8_lossy(data))) else { return };
-    let reader = STORED.get_or_init(stored).lend().expect("nobody else has it");
+    let reader = STORED.get_or_init(stored).acquire().expect("nobody else has it");
     let Ok(filter) = api::filter(&reader, &request, LIMITS) else { return };
     let query = Query::new(&reader, &filter).expect("the database has no trouble");
     let limit = request.query_number("limit", 100, 1..=500).unsigned_abs();
@@ -140,7 +140,7 @@ pub(crate) fn queries(data: &[u8]) {
     assert!(partial || found.partial || filter.search.is_empty() && counted >= found.total || counted == found.total);
 }
 
-fn stored() -> Readers {
+fn stored() -> ReaderPool {
     const LOGS: [&str; 6] = [
         "12:00:01 INFO GET /pay?x=1 200 10.0.0.1",
         "ERROR foo-bar C++ \\\"quoted\\\" größe 支付",

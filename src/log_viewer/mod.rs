@@ -30,8 +30,8 @@ use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::error::Result;
-use crate::http::{Access, Body, Method, Request, Responder, Route, Rule, Scope};
-use crate::service::{self, Common, Core, Export, Fact, Failure, File, Quantity, Running, Service, State, Web};
+use crate::http::{Access, Body, Method, Request, Responder, Route, RouteSpec, Scope};
+use crate::service::{self, Asset, Common, Core, Export, Running, Service, StartError, Stat, StatValue, State, Web};
 use config::{Config, Limits};
 use follow::Overview;
 use hub::Hub;
@@ -53,18 +53,18 @@ const SCHEMA: Schema = Schema {
 };
 
 /// What it says of itself.
-const DESCRIPTION: File = service::description!("log-viewer");
+const DESCRIPTION: Asset = service::description!("log-viewer");
 
 /// The files of its interface, which are no part of what it describes: they are for its own pages alone.
-const INTERFACE: &[File] = service::interface!("log-viewer");
+const INTERFACE: &[Asset] = service::interface!("log-viewer");
 
 /// The log viewer's routes.
 fn routes(web: Web, metrics_open: bool) -> Vec<Route<LogViewer>> {
     let read = Access::Key(Scope::Read);
     let stream = |path, answer: fn(&LogViewer, &Request, Responder)| {
         // A browser's EventSource sends no headers of one's own.
-        let access = Access::KeyInUrl(Scope::Read);
-        let rule = Rule { method: Method::Get, path, access, body: Body::None };
+        let access = Access::KeyInQuery(Scope::Read);
+        let rule = RouteSpec { method: Method::Get, path, access, body: Body::None };
         Route::deferred(rule, Box::new(move |viewer, request, responder| answer(viewer, &request, responder)))
     };
     let own = vec![
@@ -94,14 +94,14 @@ struct LogViewer {
     /// What is sent on to somewhere else.
     export: Export,
     /// What was last found, for when no reader is free.
-    facts: Mutex<Vec<Fact>>,
+    facts: Mutex<Vec<Stat>>,
 }
 
-fn start(mut env: Env<'_>) -> std::result::Result<Running, Failure> {
+fn start(mut env: Env<'_>) -> std::result::Result<Running, StartError> {
     let (common, config) = (Common::read(&mut env), Config::read(&mut env));
     let export = Export::read(&mut env, "monlight_logs");
     let web = Web::read(&mut env, SERVICE.name);
-    env.finish().map_err(Failure::Settings)?;
+    env.finish().map_err(StartError::Settings)?;
     let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-log-viewer", SCHEMA, commands::shrink)?;
     export.prepare(&database)?;
@@ -111,8 +111,8 @@ fn start(mut env: Env<'_>) -> std::result::Result<Running, Failure> {
         log::warn!("old entries stay for now: {why}");
     }
     // Who watches from the first moment on must not be told of everything as if it were new.
-    let latest = database.readers.lend().and_then(|reader| store::total(&reader, "arrivals"));
-    let hub = Arc::new(Hub::new(latest.map_err(|why| Failure::Start(format!("cannot start: {why}")))?));
+    let latest = database.readers.acquire().and_then(|reader| store::total(&reader, "arrivals"));
+    let hub = Arc::new(Hub::new(latest.map_err(|why| StartError::Start(format!("cannot start: {why}")))?));
     let state = |core| LogViewer {
         core,
         limits,
@@ -133,15 +133,15 @@ impl LogViewer {
         Arc::clone(&self.overview.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn find_facts(&self, reader: &Connection) -> Result<Vec<Fact>> {
+    fn find_facts(&self, reader: &Connection) -> Result<Vec<Stat>> {
         let found = store::facts(reader)?;
-        let count = |name, help, value| Fact { name, help, value: Quantity::Count(value) };
+        let count = |name, help, value| Stat { name, help, value: StatValue::Count(value) };
         let stored_at = Some(found.stored_at_ms).filter(|ms| *ms > 0).map(Timestamp::from_ms);
         let own = [
             count("logs_indexed", "Entries stored", found.entries),
             count("containers", "Logs that are followed or have entries", found.containers),
             count("gaps", "Times when files were gone before they could be read", found.gaps),
-            Fact { name: "last_ingest", help: "When anything was last stored", value: Quantity::Moment(stored_at) },
+            Stat { name: "last_ingest", help: "When anything was last stored", value: StatValue::Moment(stored_at) },
         ];
         Ok(own.into_iter().chain(Export::facts(self, reader)?).collect())
     }
@@ -156,8 +156,8 @@ impl State for LogViewer {
         &self.core
     }
 
-    fn facts(&self) -> Vec<Fact> {
-        let found = self.core.readers.lend_now().and_then(|reader| self.find_facts(&reader).ok());
+    fn facts(&self) -> Vec<Stat> {
+        let found = self.core.readers.try_acquire().and_then(|reader| self.find_facts(&reader).ok());
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = found {
             *known = found;

@@ -12,7 +12,7 @@ use super::hub::{Hub, News};
 use super::store::{self, Filter, Query, Shown};
 use crate::background;
 use crate::clock::Timestamp;
-use crate::db::Readers;
+use crate::db::ReaderPool;
 use crate::error::{Error, Result};
 use crate::http::{Digest, Request, Responder, Response, Sessions, Stream};
 
@@ -62,7 +62,7 @@ fn begin(
     }
     let body = move || {
         // Proxies such as nginx would gather what is to be seen at once.
-        let head = Response::new(200, content_type, Vec::new()).with("X-Accel-Buffering", "no".into());
+        let head = Response::new(200, content_type, Vec::new()).header("X-Accel-Buffering", "no".into());
         let streamed = responder.stream(&head).and_then(|mut stream| {
             let ended = run(&mut stream)?;
             // Whoever has seen the end may come again at once.
@@ -73,7 +73,7 @@ fn begin(
             log::debug!("a stream ended early: {why}");
         }
     };
-    if let Err(why) = background::thread(name, body) {
+    if let Err(why) = background::spawn(name, body) {
         // The responder went with the thread that was not to be had, and has answered 500.
         log::error!("a stream has no thread: {why}");
     }
@@ -91,7 +91,7 @@ pub(super) fn tail(viewer: &LogViewer, request: &Request, responder: Responder) 
 
 fn tail_of(viewer: &LogViewer, request: &Request) -> Result<Tail> {
     let readers = viewer.core.readers.clone();
-    let reader = readers.lend()?;
+    let reader = readers.acquire()?;
     let filter = api::filter(&reader, request, viewer.limits)?;
     let last_id = request.header("last-event-id").and_then(|id| std::str::from_utf8(id).ok()?.trim().parse().ok());
     let seen = match last_id {
@@ -100,14 +100,17 @@ fn tail_of(viewer: &LogViewer, request: &Request) -> Result<Tail> {
     };
     drop(reader);
     let (hub, sessions) = (Arc::clone(&viewer.hub), Arc::clone(&viewer.core.sessions));
-    let session = sessions.token_of(request).filter(|token| sessions.is_open(*token)).map(|token| (sessions, token));
+    let session = sessions
+        .token_digest_of_request(request)
+        .filter(|token| sessions.is_open(*token))
+        .map(|token| (sessions, token));
     Ok(Tail { seen: seen.unwrap_or_else(|| hub.latest()), hub, readers, filter, session, said: Instant::now() })
 }
 
 /// One reader of the live tail.
 struct Tail {
     hub: Arc<Hub>,
-    readers: Readers,
+    readers: ReaderPool,
     filter: Filter,
     /// The session it was begun with; where that ends it ends as well.
     session: Option<(Arc<Sessions>, Digest)>,
@@ -148,7 +151,7 @@ impl Tail {
     /// Sends what has come, and notes how far that is.
     fn tell(&mut self, stream: &mut Stream, news: &News) -> Result<io::Result<()>> {
         let (entries, seen) = {
-            let reader = self.readers.lend()?;
+            let reader = self.readers.acquire()?;
             let snapshot = reader.unchecked_transaction()?;
             match news {
                 News::Nothing => return Ok(Ok(())),
@@ -216,12 +219,12 @@ fn export_of(viewer: &LogViewer, request: &Request, limits: Limits) -> Result<Ex
         Some(_) => return Err(Error::field("format", "must be ndjson or text")),
     };
     let readers = viewer.core.readers.clone();
-    let filter = api::filter(&readers.lend()?, request, limits)?;
+    let filter = api::filter(&readers.acquire()?, request, limits)?;
     Ok(Export { readers, filter, format })
 }
 
 struct Export {
-    readers: Readers,
+    readers: ReaderPool,
     filter: Filter,
     format: Format,
 }
@@ -235,7 +238,7 @@ impl Export {
                 return Ok(false);
             }
             let read = || -> Result<(Vec<Shown>, Option<i64>)> {
-                let reader = self.readers.lend()?;
+                let reader = self.readers.acquire()?;
                 let snapshot = reader.unchecked_transaction()?;
                 Query::new(&snapshot, &self.filter)?.oldest_from(id, ENTRIES_AT_ONCE)
             };

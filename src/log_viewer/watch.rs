@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
-use crate::background::Pause;
+use crate::background::StopToken;
 
 /// Bytes for events that are read at once.
 const EVENTS_BYTES: usize = 4 * 1024;
@@ -74,7 +74,7 @@ impl Watch {
     }
 
     /// Waits for changes, at most `patience` and not when the program stops.
-    pub(super) fn wait(&self, patience: Duration, pause: &Pause) -> Vec<Change> {
+    pub(super) fn wait(&self, patience: Duration, pause: &StopToken) -> Vec<Change> {
         let Some(events) = &self.events else {
             // Whoever waits asks by itself whether to go on.
             let _ = pause.sleep(patience);
@@ -83,7 +83,7 @@ impl Watch {
         // At most the hour that POLL_INTERVAL may be.
         let tv_sec = i64::try_from(patience.as_secs()).unwrap_or(1);
         let patience = Timespec { tv_sec, tv_nsec: i64::from(patience.subsec_nanos()) };
-        let stops = pause.hangs_up().as_fd();
+        let stops = pause.stop_fd().as_fd();
         // Of the second its end is reported without being asked for.
         let mut reports = [PollFd::new(events, PollFlags::IN), PollFd::from_borrowed_fd(stops, PollFlags::empty())];
         match poll(&mut reports, Some(&patience)) {

@@ -26,7 +26,7 @@ const BUCKETS_MINUTES_MAX: Duration = Duration::from_secs(86_400);
 /// `POST /api/metrics`
 pub(super) fn report(collector: &Collector, request: &Request) -> Result<AddPoints> {
     let failures = collector.core.writer.stats().refused.load(Ordering::Relaxed);
-    let may_report = |project: &str| request.principal().may_report_for(project);
+    let may_report = |project: &str| request.principal().check_project(project);
     batch(&collector.reader, request.shared_body(), Timestamp::now(), failures, may_report)
 }
 
@@ -44,7 +44,7 @@ pub(super) fn batch(
     for (point, dropped) in read {
         may_report(&point.project)?;
         let at = match point.at {
-            Some(at) if at < now.minus(reader.point_age_max) || at > now.plus(AHEAD_MAX) => {
+            Some(at) if at < now - reader.point_age_max || at > now + AHEAD_MAX => {
                 corrected += 1;
                 now
             }
@@ -78,7 +78,7 @@ pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Respon
         groups: Option<Vec<Group>>,
     }
     let (query, window) = query(request, Timestamp::now())?;
-    let (data, groups) = store::buckets(&*collector.core.readers.lend()?, &query)?;
+    let (data, groups) = store::buckets(&*collector.core.readers.acquire()?, &query)?;
     let groups = query.group_by.is_some().then_some(groups);
     let (name, resolution) = (query.name.as_str(), query.resolution.name());
     Ok(Response::json(200, &Answer { name, resolution, period: window.period(), data, groups }))
@@ -120,7 +120,7 @@ pub(super) fn dashboard(collector: &Collector, request: &Request) -> Result<Resp
     let in_minutes = window.length() <= DASHBOARD_MINUTES_MAX && window.reach() <= collector.retention.minutes;
     let resolution = if in_minutes { Resolution::Minute } else { Resolution::Hour };
     let (project, buckets) = (request.query("project"), window.buckets(resolution));
-    let reader = collector.core.readers.lend()?;
+    let reader = collector.core.readers.acquire()?;
     let dashboard = dashboard::read(&reader, &collector.settled, project, buckets, resolution, now)?;
     Ok(Response::json(200, &Answer { period: window.period(), resolution: resolution.name(), dashboard }))
 }
@@ -132,7 +132,7 @@ pub(super) fn releases(collector: &Collector, request: &Request) -> Result<Respo
         releases: Vec<Release>,
     }
     let window = Window::read(request, Timestamp::now())?;
-    let reader = collector.core.readers.lend()?;
+    let reader = collector.core.readers.acquire()?;
     let releases = releases::read(&reader, request.query("project"), |at| window.contains(at))?;
     Ok(Response::json(200, &Releases { releases }))
 }
@@ -153,7 +153,7 @@ pub(super) fn names(collector: &Collector, request: &Request) -> Result<Response
     struct Names {
         metrics: Vec<store::Metric>,
     }
-    let metrics = store::names(&*collector.core.readers.lend()?, request.query("project"))?;
+    let metrics = store::names(&*collector.core.readers.acquire()?, request.query("project"))?;
     Ok(Response::json(200, &Names { metrics }))
 }
 
@@ -164,7 +164,7 @@ pub(super) fn labels(collector: &Collector, request: &Request) -> Result<Respons
         labels: Vec<store::Label>,
     }
     let name = request.query("name").ok_or_else(|| Error::field("name", "is required"))?;
-    let labels = store::labels(&*collector.core.readers.lend()?, name, request.query("project"))?;
+    let labels = store::labels(&*collector.core.readers.acquire()?, name, request.query("project"))?;
     Ok(Response::json(200, &Labels { labels }))
 }
 
@@ -174,7 +174,7 @@ pub(super) fn projects(collector: &Collector, _: &Request) -> Result<Response> {
     struct Projects {
         projects: Vec<String>,
     }
-    Ok(Response::json(200, &Projects { projects: store::projects(&*collector.core.readers.lend()?)? }))
+    Ok(Response::json(200, &Projects { projects: store::projects(&*collector.core.readers.acquire()?)? }))
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ pub(super) struct Accepted {
 }
 
 impl Command for AddPoints {
-    type Answer = Accepted;
+    type Output = Accepted;
 
     fn apply(self, transaction: &Connection) -> Result<Accepted> {
         let mut known = self.reader.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,7 +121,7 @@ pub(super) struct AddOwn {
 }
 
 impl Command for AddOwn {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let mut known = self.reader.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,7 +217,7 @@ pub(super) struct RollUp {
 
 impl Command for RollUp {
     /// Whether there may be more to fold.
-    type Answer = bool;
+    type Output = bool;
 
     fn apply(self, transaction: &Connection) -> Result<bool> {
         let mark = total(transaction, "rolled_up")?;
@@ -405,10 +405,10 @@ pub(super) struct Expire {
 
 impl Command for Expire {
     /// Whether there may be more to remove.
-    type Answer = bool;
+    type Output = bool;
 
     fn apply(self, transaction: &Connection) -> Result<bool> {
-        let before = |kept| self.now.minus(kept).ms();
+        let before = |kept| (self.now - kept).ms();
         let newest: i64 = transaction.query_row("SELECT coalesce(max(id), 0) FROM points", [], |row| row.get(0))?;
         let cursor = total(transaction, "remote_cursor")?;
         // What was not sent on yet stays as well, as far as there is room for it.

@@ -103,7 +103,7 @@ impl Config {
                 in_all: env.number("MAX_SERIES", 1..=1_000_000),
                 per_metric: env.number("MAX_SERIES_PER_METRIC", 1..=1_000_000),
             },
-            host_metrics: env.switch("HOST_METRICS"),
+            host_metrics: env.boolean("HOST_METRICS"),
             remote_write: Target::read(env, "REMOTE_WRITE_URL", "REMOTE_WRITE_HEADERS"),
         }
     }

@@ -130,7 +130,7 @@ impl Settled {
 
     /// The first hour that may still change.
     fn first_open(&self, now: Timestamp) -> i64 {
-        now.minus(self.after).hour()
+        (now - self.after).hour()
     }
 
     /// What is known of these hours, read if need be.

@@ -13,7 +13,7 @@ use super::points::Kind;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
-use crate::service::{Exposition, escaped};
+use crate::service::{PrometheusText, escaped};
 
 /// An answer; the door cuts off clients for which it has to keep more.
 const ANSWER_BYTES_MAX: usize = 4_000_000;
@@ -21,9 +21,9 @@ const ANSWER_BYTES_MAX: usize = 4_000_000;
 /// `GET /federate`
 pub(super) fn federate(collector: &Collector, request: &Request) -> Result<Response> {
     let mut metrics = Metrics::default();
-    cumulative::for_each(&*collector.core.readers.lend()?, |named, of_it| metrics.add(&named, of_it))?;
-    let mut text = Exposition::answering(request);
-    metrics.write(&mut text, Timestamp::now().minus(collector.retention.minutes).ms())?;
+    cumulative::for_each(&*collector.core.readers.acquire()?, |named, of_it| metrics.add(&named, of_it))?;
+    let mut text = PrometheusText::answering(request);
+    metrics.write(&mut text, (Timestamp::now() - collector.retention.minutes).ms())?;
     Ok(text.into())
 }
 
@@ -72,7 +72,7 @@ impl Metrics {
     }
 
     /// What was seen since a moment, in ms since 1970.
-    fn write(&self, text: &mut Exposition, since: i64) -> Result<()> {
+    fn write(&self, text: &mut PrometheusText, since: i64) -> Result<()> {
         let mut taken = HashSet::new();
         // Histograms first: theirs are the names with endings that others may not have.
         for ((kind, name), metric) in self.0.iter().rev() {
@@ -104,7 +104,7 @@ impl Sample {
         self.up_to.iter_mut().zip(&other.up_to).for_each(|(mine, theirs)| *mine += theirs);
     }
 
-    fn write(&self, text: &mut Exposition, kind: Kind, name: &str, labels: &str) {
+    fn write(&self, text: &mut PrometheusText, kind: Kind, name: &str, labels: &str) {
         let braced = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
         match kind {
             Kind::Counter => text.sample(name, &braced, &number(self.sum)),
@@ -149,7 +149,7 @@ mod tests {
     fn exposed(series: &[(Named, Cumulative)], since: i64) -> String {
         let mut metrics = Metrics::default();
         series.iter().for_each(|(named, of_it)| metrics.add(named, of_it));
-        let mut text = Exposition::default();
+        let mut text = PrometheusText::default();
         metrics.write(&mut text, since).unwrap();
         let response = Response::from(text);
         String::from_utf8(response.body().to_vec()).unwrap()

@@ -11,7 +11,7 @@ use super::series::{Hasher, Known, labels_json};
 use super::sketch::Sketch;
 use super::{SCHEMA, api, store};
 use crate::clock::Timestamp;
-use crate::db::{Command as _, Readers};
+use crate::db::{Command as _, ReaderPool};
 use crate::error::Error;
 use crate::http::fuzz::request;
 
@@ -24,7 +24,7 @@ pub(crate) fn takes(body: &[u8]) -> Result<(), Error> {
 
 /// Points: what is taken is within bounds, says the same when it is written again, and is stored and counted.
 pub(crate) fn batches(data: &[u8]) {
-    static EMPTY: OnceLock<Readers> = OnceLock::new();
+    static EMPTY: OnceLock<ReaderPool> = OnceLock::new();
     let Ok(read) = points::parse(data) else { return };
     assert!((1..=1_000).contains(&read.len()));
     let (hasher, mut parts) = (Hasher::default(), Vec::new());
@@ -41,7 +41,7 @@ pub(crate) fn batches(data: &[u8]) {
     let written = serde_json::Value::from(written).to_string();
     assert_eq!(points::parse(written.as_bytes()).as_ref(), Ok(&read), "{written}");
 
-    let reader = EMPTY.get_or_init(|| crate::db::in_memory(SCHEMA, |_| Ok(()))).lend().expect("nobody else has it");
+    let reader = EMPTY.get_or_init(|| crate::db::in_memory(SCHEMA, |_| Ok(()))).acquire().expect("nobody else has it");
     let transaction = reader.unchecked_transaction().expect("the database has no trouble");
     let now = Timestamp::from_ms(1_769_860_800_000);
     add(&transaction, data, now).expect("what is a batch can be stored");
@@ -77,9 +77,9 @@ fn add(connection: &rusqlite::Connection, body: &[u8], now: Timestamp) -> Result
 
 /// Questions: any is answered or refused, never failed.
 pub(crate) fn queries(data: &[u8]) {
-    static STORED: OnceLock<Readers> = OnceLock::new();
+    static STORED: OnceLock<ReaderPool> = OnceLock::new();
     let Some(request) = request(&format!("/api/metrics?{}", String::from_utf8_lossy(data))) else { return };
-    let reader = STORED.get_or_init(stored).lend().expect("nobody else has it");
+    let reader = STORED.get_or_init(stored).acquire().expect("nobody else has it");
     let now = Timestamp::from_ms(1_769_860_830_000);
     if let Ok((query, window)) = api::query(&request, now) {
         assert!(!query.buckets.is_empty() && !window.length().is_zero());
@@ -92,7 +92,7 @@ pub(crate) fn queries(data: &[u8]) {
     store::names(&reader, request.query("project")).expect("a question is never the database's trouble");
 }
 
-fn stored() -> Readers {
+fn stored() -> ReaderPool {
     let now = Timestamp::from_ms(1_769_860_800_000);
     let body = br#"[{"name":"h","type":"histogram","value":1.5,"labels":{"page":"/a:b","x y":"1"},"project":"shop"},
         {"name":"h","type":"histogram","value":-3e20,"labels":{"page":"/"}},{"name":"c","type":"counter","value":1},
@@ -101,7 +101,7 @@ fn stored() -> Readers {
     crate::db::in_memory(SCHEMA, |connection| {
         add(connection, body, now)?;
         RollUp { now }.apply(connection)?;
-        add(connection, body, now.plus(Duration::from_secs(5)))
+        add(connection, body, now + Duration::from_secs(5))
     })
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Collector;
 use super::commands::AddOwn;
 use super::points::{Kind, Point};
-use crate::background::{Job, Pause};
+use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
 
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ const COMM_BYTES_MAX: usize = 15;
 pub(super) fn job(collector: &Arc<Collector>) -> Job {
     let collector = Arc::clone(collector);
     let mut before = Before::default();
-    let run = Box::new(move |_: &Pause| {
+    let run = Box::new(move |_: &StopToken| {
         let points = measure(collector.core.readers.path(), &mut before);
         let writer = &collector.core.writer;
         let reader = Arc::clone(&collector.reader);
@@ -39,7 +39,7 @@ pub(super) fn job(collector: &Arc<Collector>) -> Job {
             log::debug!("the machine's figures were not stored: {why}");
         }
     });
-    Job { name: "host", every: MEASURE_EVERY, run }
+    Job { name: "host", interval: MEASURE_EVERY, run }
 }
 
 /// What only differences are made of.

@@ -34,7 +34,7 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::export::Trouble;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Common, Core, Fact, Failure, File, Quantity, Running, Service, State, Web};
+use crate::service::{self, Asset, Common, Core, Running, Service, StartError, Stat, StatValue, State, Web};
 use commands::Reader;
 use config::{Config, Retention};
 
@@ -60,16 +60,16 @@ const SCHEMA: Schema = Schema {
 };
 
 /// What it says of itself.
-const DESCRIPTION: File = service::description!("metrics-collector");
+const DESCRIPTION: Asset = service::description!("metrics-collector");
 
 /// The files of its interface, which are no part of what it describes: they are for its own pages alone.
-const INTERFACE: &[File] = service::interface!("metrics-collector");
+const INTERFACE: &[Asset] = service::interface!("metrics-collector");
 
 /// The metrics collector's routes.
 fn routes(web: Web, metrics_open: bool) -> Vec<Route<Collector>> {
     let read = Access::Key(Scope::Read);
     let own = vec![
-        service::ingest("/api/metrics", api::report),
+        service::ingest_route("/api/metrics", api::report),
         Route::get("/api/metrics", read, api::buckets),
         Route::get("/api/metrics/names", read, api::names),
         Route::get("/api/metrics/labels", read, api::labels),
@@ -91,19 +91,19 @@ struct Collector {
     sends_on: bool,
     remote: Trouble,
     /// What was last found, for when no reader is free.
-    facts: Mutex<Vec<Fact>>,
+    facts: Mutex<Vec<Stat>>,
 }
 
-fn start(mut env: Env<'_>) -> std::result::Result<Running, Failure> {
+fn start(mut env: Env<'_>) -> std::result::Result<Running, StartError> {
     let (common, mut config) = (Common::read(&mut env), Config::read(&mut env));
     let web = Web::read(&mut env, SERVICE.name);
-    env.finish().map_err(Failure::Settings)?;
+    env.finish().map_err(StartError::Settings)?;
     let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-metrics-collector", SCHEMA, commands::shrink)?;
     let remote_write = config.remote_write.take();
     if remote_write.is_none() {
         let forgotten = database.writer.run(remote_write::Forget);
-        forgotten.map_err(|why| Failure::Start(format!("cannot start: {why}")))?;
+        forgotten.map_err(|why| StartError::Start(format!("cannot start: {why}")))?;
     }
     let reader = Arc::new(Reader {
         hasher: Default::default(),
@@ -135,8 +135,8 @@ impl State for Collector {
         &self.core
     }
 
-    fn facts(&self) -> Vec<Fact> {
-        let found = self.core.readers.lend_now().and_then(|reader| self.find_facts(&reader).ok());
+    fn facts(&self) -> Vec<Stat> {
+        let found = self.core.readers.try_acquire().and_then(|reader| self.find_facts(&reader).ok());
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = found {
             *known = found;
@@ -145,28 +145,28 @@ impl State for Collector {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let reader = self.core.readers.lend_now();
+        let reader = self.core.readers.try_acquire();
         let caps = reader.and_then(|reader| caps::reached(&reader, self.reader.caps).ok());
         caps.unwrap_or_default().into_iter().chain(self.remote.warning()).collect()
     }
 }
 
 impl Collector {
-    fn find_facts(&self, reader: &Connection) -> Result<Vec<Fact>> {
+    fn find_facts(&self, reader: &Connection) -> Result<Vec<Stat>> {
         let now = Timestamp::now();
         let totals = store::totals(reader, now)?;
         let total = |name: &str| totals.get(name).copied().unwrap_or(0);
-        let count = |name, help, count| Fact { name, help, value: Quantity::Count(count) };
+        let count = |name, help, count| Stat { name, help, value: StatValue::Count(count) };
         let overflowed = "Points over MAX_SERIES or MAX_SERIES_PER_METRIC, counted together";
         let mut facts = vec![
             count("metrics_received_24h", "Points received in this hour and the 23 before it", total(store::RECEIVED)),
             count("series", "Series that are told apart", total("series")),
             count("points_overflowed", overflowed, total("overflowed")),
             count("points_clock_corrected", "Points whose clock was wrong", total("clock_corrected")),
-            Fact {
+            Stat {
                 name: "last_aggregation",
                 help: "When points were last rolled up",
-                value: Quantity::Moment(Some(total("rolled_up_at")).filter(|ms| *ms > 0).map(Timestamp::from_ms)),
+                value: StatValue::Moment(Some(total("rolled_up_at")).filter(|ms| *ms > 0).map(Timestamp::from_ms)),
             },
         ];
         if self.sends_on {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::http::json;
+use crate::json;
 
 /// Points in one request.
 const BATCH_POINTS_MAX: usize = 1_000;

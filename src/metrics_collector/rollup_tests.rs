@@ -21,7 +21,7 @@ use super::super::store::{self, Fields, Query, Resolution};
 use super::super::tally::{Detail, Tally};
 use super::super::whole::{self, Metric, Whole};
 use crate::clock::Timestamp;
-use crate::db::{Command, Opened, Schema, Settings, Synchronous, open};
+use crate::db::{Command, Database, Schema, Settings, Synchronous, open};
 use crate::error::{Error, Result};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -86,9 +86,9 @@ fn step() -> impl Strategy<Value = Step> {
 struct Killed<C>(C);
 
 impl<C: Command> Command for Killed<C> {
-    type Answer = C::Answer;
+    type Output = C::Output;
 
-    fn apply(self, transaction: &Connection) -> Result<C::Answer> {
+    fn apply(self, transaction: &Connection) -> Result<C::Output> {
         self.0.apply(transaction)?;
         Err(Error::Internal("killed".into()))
     }
@@ -98,7 +98,7 @@ impl<C: Command> Command for Killed<C> {
 struct Sql(String);
 
 impl Command for Sql {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         transaction.execute_batch(&self.0)?;
@@ -110,7 +110,7 @@ impl Command for Sql {
 struct RollUpWithoutWholes;
 
 impl Command for RollUpWithoutWholes {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let sql = "SELECT p.id, s.id, s.name, s.type, p.at, p.value FROM points p JOIN series s ON s.id = p.series_id
@@ -169,14 +169,14 @@ impl Oracle {
 
     fn expire(&mut self, now: Timestamp) {
         let newest = self.arrived;
-        let before = now.minus(RETENTION.points).ms();
+        let before = (now - RETENTION.points).ms();
         let rolled_up = self.rolled_up;
         self.points.retain(|(number, (_, at, _))| *number > rolled_up || *number == newest || *at >= before);
         for (tier, kept, resolution) in [
             (&mut self.minutes, RETENTION.minutes, Resolution::Minute),
             (&mut self.hours, RETENTION.hours, Resolution::Hour),
         ] {
-            let first = now.minus(kept).ms().div_euclid(resolution.ms());
+            let first = (now - kept).ms().div_euclid(resolution.ms());
             tier.retain(|(_, bucket), _| *bucket >= first);
         }
     }
@@ -196,7 +196,7 @@ fn put(tier: &mut Tier, points: impl Iterator<Item = Point>, resolution: Resolut
 struct World {
     path: PathBuf,
     /// `None` only while it restarts.
-    opened: Option<Opened>,
+    opened: Option<Database>,
     reader: Arc<Reader>,
     now: Timestamp,
     /// Between two rollups, and how long ago the last one was: this clock never runs backwards.
@@ -215,7 +215,7 @@ impl World {
         Self { path, opened: Some(opened), reader, now, every, since_rollup: Duration::ZERO, oracle: Oracle::default() }
     }
 
-    fn opened(&self) -> &Opened {
+    fn opened(&self) -> &Database {
         self.opened.as_ref().unwrap()
     }
 
@@ -253,11 +253,11 @@ impl World {
     }
 
     fn wholes(&self) -> HashMap<Metric, Whole> {
-        whole::of_all(&self.opened().readers.lend().unwrap()).unwrap()
+        whole::of_all(&self.opened().readers.acquire().unwrap()).unwrap()
     }
 
     fn number(&self, sql: &str) -> i64 {
-        self.opened().readers.lend().unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+        self.opened().readers.acquire().unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
     fn body(&self, sent: &[Sent]) -> Vec<u8> {
@@ -316,11 +316,11 @@ impl World {
     }
 
     fn check_answer(&self, metric: usize, sets: &[usize], label: Option<&str>, project: Option<&str>) {
-        let connection = self.opened().readers.lend().unwrap();
+        let connection = self.opened().readers.acquire().unwrap();
         for (resolution, kept) in [(Resolution::Minute, RETENTION.minutes), (Resolution::Hour, RETENTION.hours)] {
             let mut tier = self.oracle.tier(resolution).clone();
             put(&mut tier, self.oracle.fresh(), resolution);
-            let first = self.now.minus(kept).ms().div_euclid(resolution.ms());
+            let first = (self.now - kept).ms().div_euclid(resolution.ms());
             let mut expected: BTreeMap<i64, Vec<(i64, f64)>> = BTreeMap::new();
             for ((series, bucket), points) in &tier {
                 if *bucket >= first && series / SETS == metric && sets.contains(&(series % SETS)) {
@@ -363,7 +363,7 @@ impl World {
 
     /// Compares the tables themselves once everything is rolled up: every row of every tier, and no other.
     fn check_tables(&self) {
-        let connection = self.opened().readers.lend().unwrap();
+        let connection = self.opened().readers.acquire().unwrap();
         let numbers: HashMap<i64, usize> = self.series(&connection);
         let wholes = whole::of_all(&connection).unwrap();
         for resolution in [Resolution::Minute, Resolution::Hour] {
@@ -429,7 +429,7 @@ impl Drop for World {
     }
 }
 
-fn start(path: &std::path::Path, schema: Schema) -> (Opened, Arc<Reader>) {
+fn start(path: &std::path::Path, schema: Schema) -> (Database, Arc<Reader>) {
     let synchronous = Synchronous::Normal;
     let settings = Settings { path: path.to_owned(), schema, synchronous, readers: 1, limit: None };
     let reader = Reader {
@@ -509,9 +509,9 @@ fn what_was_rolled_up_before_there_were_wholes_is_read_of_the_series() {
         world.send_of_each_series();
         world.opened().writer.run(RollUpWithoutWholes).unwrap();
         world.oracle.roll_up();
-        world.now = world.now.plus(HOUR);
+        world.now = world.now + HOUR;
     }
-    world.now = world.now.minus(HOUR);
+    world.now = world.now - HOUR;
     world.send_of_each_series();
     world.restart_with(SCHEMA);
     world.check_answers();
@@ -525,7 +525,7 @@ fn what_was_rolled_up_before_there_were_wholes_is_read_of_the_series() {
     assert_eq!(world.number("SELECT count(*) FROM hours WHERE series_id < 0"), 0);
 
     for _ in 0..2 {
-        world.now = world.now.plus(HOUR);
+        world.now = world.now + HOUR;
         world.send_of_each_series();
         world.roll_up();
         world.check_answers();
@@ -559,7 +559,7 @@ fn a_whole_begins_with_the_second_series_and_goes_with_the_last() {
     world.take(&Step::Send(vec![(1, 5, None), (2, 5, None)]));
     world.roll_up();
     assert_eq!(names(&world), ["sold", "wait_ms"]);
-    world.now = world.now.plus(HOUR * 24 * 40);
+    world.now = world.now + HOUR * 24 * 40;
     world.roll_up();
     // The newest point stays, and its series with it.
     assert_eq!(world.number("SELECT count(*) FROM series"), 1);
@@ -594,10 +594,10 @@ fn a_dashboard_is_the_same_whether_points_are_rolled_up_or_not() {
         }
     }
     let dashboards = |world: &World| {
-        let connection = world.opened().readers.lend().unwrap();
+        let connection = world.opened().readers.acquire().unwrap();
         [Resolution::Minute, Resolution::Hour].map(|resolution| {
             let settled = Settled::new(HOUR * 24);
-            let buckets = world.now.minus(HOUR * 24).ms().div_euclid(resolution.ms())..i64::MAX;
+            let buckets = (world.now - HOUR * 24).ms().div_euclid(resolution.ms())..i64::MAX;
             let read = dashboard::read(&connection, &settled, None, buckets, resolution, world.now).unwrap();
             serde_json::to_value(&read).unwrap()
         })

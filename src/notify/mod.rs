@@ -284,7 +284,7 @@ fn within_limits(message: &Message) -> Message {
 fn recipients(env: &mut Env<'_>) -> Vec<Mailbox> {
     let listed = env.list("ALERT_EMAILS");
     if listed.len() > RECIPIENTS_MAX {
-        env.fault("ALERT_EMAILS", format_args!("may hold at most {RECIPIENTS_MAX} addresses"));
+        env.error("ALERT_EMAILS", format_args!("may hold at most {RECIPIENTS_MAX} addresses"));
     }
     listed.iter().filter_map(|item| mailbox(env, "ALERT_EMAILS", item)).collect()
 }
@@ -293,24 +293,24 @@ fn recipients(env: &mut Env<'_>) -> Vec<Mailbox> {
 fn mailbox(env: &mut Env<'_>, name: &str, text: &str) -> Option<Mailbox> {
     let parsed = text.trim().parse::<Mailbox>().ok().filter(|mailbox| mailbox.email.to_string().is_ascii());
     if parsed.is_none() {
-        env.fault(name, format_args!("holds '{text}', which is not a mail address in ASCII"));
+        env.error(name, format_args!("holds '{text}', which is not a mail address in ASCII"));
     }
     parsed
 }
 
 fn roots(env: &mut Env<'_>) -> Vec<Certificate<'static>> {
-    let Some(path) = env.text("ALERT_CA_FILE") else { return Vec::new() };
+    let Some(path) = env.string("ALERT_CA_FILE") else { return Vec::new() };
     let pem = match std::fs::read(&path) {
         Ok(pem) => pem,
         Err(why) => {
-            env.fault("ALERT_CA_FILE", format_args!("names {path}, which cannot be read: {why}"));
+            env.error("ALERT_CA_FILE", format_args!("names {path}, which cannot be read: {why}"));
             return Vec::new();
         }
     };
     let certificate = |item| if let Ok(PemItem::Certificate(root)) = item { Some(root) } else { None };
     let roots: Vec<_> = ureq::tls::parse_pem(&pem).filter_map(certificate).collect();
     if roots.is_empty() {
-        env.fault("ALERT_CA_FILE", format_args!("names {path}, which holds no certificate in PEM"));
+        env.error("ALERT_CA_FILE", format_args!("names {path}, which holds no certificate in PEM"));
     }
     roots
 }

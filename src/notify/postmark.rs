@@ -21,11 +21,11 @@ pub(super) struct Postmark {
 impl Postmark {
     pub(super) fn from_env(env: &mut Env<'_>, to: &[Mailbox], roots: &[Certificate<'static>]) -> Setup {
         let token = env.secret("POSTMARK_API_TOKEN");
-        let from = env.text("POSTMARK_FROM_EMAIL");
+        let from = env.string("POSTMARK_FROM_EMAIL");
         let from = from.and_then(|text| mailbox(env, "POSTMARK_FROM_EMAIL", &text));
-        let base = env.text("POSTMARK_API_BASE").unwrap_or_default();
+        let base = env.string("POSTMARK_API_BASE").unwrap_or_default();
         let Some(endpoint) = web_url(&format!("{}/email", base.trim().trim_end_matches('/'))) else {
-            env.fault("POSTMARK_API_BASE", "must be an http:// or https:// URL without a user in it");
+            env.error("POSTMARK_API_BASE", "must be an http:// or https:// URL without a user in it");
             return Setup::Off;
         };
         if token.is_none() && from.is_none() {

@@ -55,10 +55,10 @@ impl Login {
 
 impl Smtp {
     pub(super) fn from_env(env: &mut Env<'_>, to: &[Mailbox], roots: &[Certificate<'static>]) -> Setup {
-        let host = env.text("SMTP_HOST").map(|host| host.trim().trim_matches(['[', ']']).to_owned());
+        let host = env.string("SMTP_HOST").map(|host| host.trim().trim_matches(['[', ']']).to_owned());
         let port = env.number("SMTP_PORT", 1..=65_535u16);
-        let (username, password) = (env.text("SMTP_USERNAME"), env.secret("SMTP_PASSWORD"));
-        let from = env.text("SMTP_FROM").unwrap_or_default();
+        let (username, password) = (env.string("SMTP_USERNAME"), env.secret("SMTP_PASSWORD"));
+        let from = env.string("SMTP_FROM").unwrap_or_default();
         let Some(from) = mailbox(env, "SMTP_FROM", &from) else { return Setup::Off };
         if host.is_none() && username.is_none() && password.is_none() {
             return Setup::Off;
@@ -74,11 +74,11 @@ impl Smtp {
             (_, gap) => return gap.map_or(Setup::Off, Setup::Incomplete),
         };
         if !host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':')) {
-            env.fault("SMTP_HOST", "must be a host name or an IP address");
+            env.error("SMTP_HOST", "must be a host name or an IP address");
             return Setup::Off;
         }
         let Ok(tls) = trusting(&host, roots) else {
-            env.fault("ALERT_CA_FILE", "holds a certificate that cannot be a root");
+            env.error("ALERT_CA_FILE", "holds a certificate that cannot be a root");
             return Setup::Off;
         };
         let login = username.zip(password).map(|(username, password)| Login::new(username, &password));

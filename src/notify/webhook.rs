@@ -39,15 +39,15 @@ pub(super) struct Webhook {
 
 impl Webhook {
     pub(super) fn from_env(env: &mut Env<'_>, roots: &[Certificate<'static>]) -> Setup {
-        let format = env.choice("ALERT_WEBHOOK_FORMAT", &["auto", "json", "slack", "discord", "ntfy"]);
+        let format = env.one_of("ALERT_WEBHOOK_FORMAT", &["auto", "json", "slack", "discord", "ntfy"]);
         let Some(given) = env.secret("ALERT_WEBHOOK_URL") else { return Setup::Off };
         let secrets = secrets(given.reveal().trim());
         let Some(url) = web_url(given.reveal()) else {
-            env.fault("ALERT_WEBHOOK_URL", "must be an http:// or https:// URL without a user in it");
+            env.error("ALERT_WEBHOOK_URL", "must be an http:// or https:// URL without a user in it");
             return Setup::Off;
         };
         let Some((url, format)) = target(url, format) else {
-            env.fault("ALERT_WEBHOOK_URL", "must end in the topic, as in https://ntfy.sh/topic");
+            env.error("ALERT_WEBHOOK_URL", "must end in the topic, as in https://ntfy.sh/topic");
             return Setup::Off;
         };
         let poster = Poster { roots: roots.to_vec(), limits: LIMITS, secrets };

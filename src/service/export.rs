@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::health::{Fact, Quantity};
-use super::{Failure, State};
-use crate::background::{Job, Pause};
-use crate::db::{Exported, NoteExported, Opened, exported};
+use super::health::{Stat, StatValue};
+use super::{StartError, State};
+use crate::background::{Job, StopToken};
+use crate::db::{Database, ExportProgress, RecordExport, export_progress};
 use crate::env::{Env, Variable};
 use crate::error::Result;
 use crate::export::{Backoff, Format, Outcome, Record, Target, Trouble};
@@ -35,7 +35,7 @@ pub struct Outgoing<R> {
 }
 
 /// A service whose records are sent on. Each has a number, higher than those before.
-pub trait Exports: State {
+pub trait RecordSource: State {
     /// What is sent.
     type Record: Record;
     /// Its settings.
@@ -77,39 +77,39 @@ impl Export {
     /// Where nothing is sent on, nothing is kept for it.
     ///
     /// # Errors
-    /// [`Failure::Start`] when the database refuses.
-    pub fn prepare(&self, database: &Opened) -> std::result::Result<(), Failure> {
+    /// [`StartError::Start`] when the database refuses.
+    pub fn prepare(&self, database: &Database) -> std::result::Result<(), StartError> {
         if self.target.is_some() {
             return Ok(());
         }
-        let forgotten = database.writer.run(NoteExported { now: None });
-        forgotten.map_err(|why| Failure::Start(format!("cannot start: {why}")))
+        let forgotten = database.writer.run(RecordExport { now: None });
+        forgotten.map_err(|why| StartError::Start(format!("cannot start: {why}")))
     }
 
     /// The job that sends, if anything is to be sent.
-    pub fn job<S: Exports>(state: &Arc<S>) -> Option<Job> {
+    pub fn job<S: RecordSource>(state: &Arc<S>) -> Option<Job> {
         state.export().target.as_ref()?;
         let (state, mut backoff) = (Arc::clone(state), Backoff::default());
-        let run = Box::new(move |pause: &Pause| {
+        let run = Box::new(move |pause: &StopToken| {
             // What fails now is done at the next look; the writer says in the log when the disk is the reason.
             if let Err(why) = look(&*state, &mut backoff, pause) {
                 log::warn!("the export waits: {why}");
             }
         });
-        Some(Job { name: "export", every: LOOK_EVERY, run })
+        Some(Job { name: "export", interval: LOOK_EVERY, run })
     }
 
     /// What `/health` tells of it.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn facts<S: Exports>(state: &S, reader: &Connection) -> Result<Vec<Fact>> {
+    pub fn facts<S: RecordSource>(state: &S, reader: &Connection) -> Result<Vec<Stat>> {
         let export = state.export();
         if export.target.is_none() {
             return Ok(Vec::new());
         }
-        let Exported { mark, sent, refused, missed } = exported(reader)?;
-        let waiting = (state.newest(reader)? - mark).max(0);
+        let ExportProgress { position, sent, refused, missed } = export_progress(reader)?;
+        let waiting = (state.newest(reader)? - position).max(0);
         let lag_s = if waiting > 0 { export.trouble.lag_s() } else { 0 };
         Ok([
             ("export_sent", "Records that were sent on", sent),
@@ -118,7 +118,7 @@ impl Export {
             ("export_waiting", "Records that wait to be sent", waiting),
             ("export_lag_seconds", "Seconds since none waited", lag_s),
         ]
-        .map(|(name, help, count)| Fact { name, help, value: Quantity::Count(count) })
+        .map(|(name, help, count)| Stat { name, help, value: StatValue::Count(count) })
         .into())
     }
 
@@ -130,26 +130,26 @@ impl Export {
 }
 
 /// Sends all that waits, or as much as is taken.
-fn look<S: Exports>(state: &S, backoff: &mut Backoff, pause: &Pause) -> Result<()> {
+fn look<S: RecordSource>(state: &S, backoff: &mut Backoff, pause: &StopToken) -> Result<()> {
     let (core, Export { format, target: Some(target), trouble }) = (state.core(), state.export()) else {
         return Ok(());
     };
     while backoff.is_over(Instant::now()) && !pause.stopping() {
         let (known, next) = {
-            let reader = core.readers.lend()?;
-            let mut known = exported(&reader)?;
+            let reader = core.readers.acquire()?;
+            let mut known = export_progress(&reader)?;
             // Numbers may begin again below the mark when all that had higher ones is gone.
-            known.mark = known.mark.min(state.newest(&reader)?);
-            (known, state.after(&reader, known.mark, *format)?)
+            known.position = known.position.min(state.newest(&reader)?);
+            (known, state.after(&reader, known.position, *format)?)
         };
-        if next.last <= known.mark {
+        if next.last <= known.position {
             trouble.is_level();
             return Ok(());
         }
         let count = i64::try_from(next.records.len()).unwrap_or(i64::MAX);
         // What was gone before anything was sent on was nobody's to send.
-        let missed = if known == Exported::default() { 0 } else { next.last - known.mark - count };
-        let mut now = Exported { mark: next.last, missed: known.missed + missed, ..known };
+        let missed = if known == ExportProgress::default() { 0 } else { next.last - known.position - count };
+        let mut now = ExportProgress { position: next.last, missed: known.missed + missed, ..known };
         if !next.records.is_empty() {
             match target.post(&format.headers(), &format.body(&next.records)?) {
                 Outcome::Taken => now.sent += count,
@@ -166,7 +166,7 @@ fn look<S: Exports>(state: &S, backoff: &mut Backoff, pause: &Pause) -> Result<(
         }
         backoff.succeeded();
         trouble.is_over();
-        core.writer.run(NoteExported { now: Some(now) })?;
+        core.writer.run(RecordExport { now: Some(now) })?;
     }
     Ok(())
 }

@@ -7,34 +7,34 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::State;
-use super::exposition::{Exposition, escaped};
-use super::web::{File, file};
+use super::prometheus::{PrometheusText, escaped};
+use super::web::{Asset, file};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::http::{Access, LATENCY_BUCKETS_S, Request, Response, Route, Scope};
 
 /// Something about what a service holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fact {
+pub struct Stat {
     /// Its name in `/health`; in `/metrics` it stands behind `monlight_`.
     pub name: &'static str,
     /// What it tells, in one line.
     pub help: &'static str,
     /// How many, or when.
-    pub value: Quantity,
+    pub value: StatValue,
 }
 
 /// What a fact tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Quantity {
+pub enum StatValue {
     /// How many.
     Count(i64),
     /// When, if ever; in `/metrics` seconds since 1970, and 0 for never.
     Moment(Option<Timestamp>),
 }
 
-impl Quantity {
+impl StatValue {
     fn number(self) -> u64 {
         match self {
             Self::Count(count) => count.unsigned_abs(),
@@ -45,7 +45,7 @@ impl Quantity {
 
 /// The routes every service has; `description` is what it says of itself.
 #[must_use]
-pub fn routes<S: State>(metrics_open: bool, description: &'static File) -> Vec<Route<S>> {
+pub fn routes<S: State>(metrics_open: bool, description: &'static Asset) -> Vec<Route<S>> {
     let metrics_access = if metrics_open { Access::Open } else { Access::Key(Scope::Read) };
     vec![
         Route::get("/health", Access::Open, health),
@@ -64,15 +64,15 @@ struct Health<'a> {
     version: &'a str,
     uptime_seconds: u64,
     #[serde(flatten)]
-    facts: BTreeMap<&'static str, Quantity>,
+    facts: BTreeMap<&'static str, StatValue>,
     /// In all: anybody may read this, and projects by name are for `/metrics`.
     rate_limited: u64,
 }
 
 fn health<S: State>(state: &S, _: &Request) -> Result<Response> {
     let core = state.core();
-    let job_gone = core.jobs_broken.load(Ordering::Relaxed).then(|| "a background job is gone".to_owned());
-    let trouble = core.writer.trouble().or(job_gone);
+    let job_gone = core.jobs_failed.load(Ordering::Relaxed).then(|| "a background job is gone".to_owned());
+    let trouble = core.writer.last_error().or(job_gone);
     let body = Health {
         status: if trouble.is_some() { "degraded" } else { "ok" },
         reason: trouble.as_deref(),
@@ -86,7 +86,7 @@ fn health<S: State>(state: &S, _: &Request) -> Result<Response> {
 }
 
 fn metrics<S: State>(state: &S, request: &Request) -> Result<Response> {
-    let mut text = Exposition::answering(request);
+    let mut text = PrometheusText::answering(request);
     requests(&mut text, state);
     let core = state.core();
     let writer = core.writer.stats();
@@ -117,7 +117,7 @@ fn metrics<S: State>(state: &S, request: &Request) -> Result<Response> {
     Ok(text.into())
 }
 
-fn requests<S: State>(text: &mut Exposition, state: &S) {
+fn requests<S: State>(text: &mut PrometheusText, state: &S) {
     let http = &state.core().http;
     let rows: Vec<(String, u64)> = http
         .answers()
@@ -151,7 +151,7 @@ fn requests<S: State>(text: &mut Exposition, state: &S) {
 }
 
 /// Numbers of this program's own: their names begin alike.
-fn own(text: &mut Exposition, name: &str, kind: &str, help: &str, rows: &[(&str, u64)]) {
+fn own(text: &mut PrometheusText, name: &str, kind: &str, help: &str, rows: &[(&str, u64)]) {
     let name = format!("monlight_{name}");
     text.describe(&name, kind, help);
     for (labels, value) in rows {
@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn facts_are_numbers_and_moments() {
-        let facts = [Quantity::Count(7), Quantity::Moment(None), Quantity::Moment(Some(Timestamp::from_ms(61_999)))];
+        let facts = [StatValue::Count(7), StatValue::Moment(None), StatValue::Moment(Some(Timestamp::from_ms(61_999)))];
         assert_eq!(serde_json::to_string(&facts).unwrap(), r#"[7,null,"1970-01-01T00:01:01Z"]"#);
-        assert_eq!(facts.map(Quantity::number), [7, 0, 61]);
+        assert_eq!(facts.map(StatValue::number), [7, 0, 61]);
     }
 }

@@ -2,12 +2,12 @@
 //! in the right order.
 
 mod allocator;
-mod common;
-#[cfg(test)]
-mod description_tests;
+mod config;
 mod export;
-mod exposition;
 mod health;
+#[cfg(test)]
+mod openapi_tests;
+mod prometheus;
 pub(crate) mod web;
 mod write;
 
@@ -19,18 +19,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-pub use common::{Common, Defaults, variables};
+pub use config::{Common, Defaults, variables};
+pub use export::{Export, Outgoing, RecordSource};
+pub use health::{Stat, StatValue, routes};
 #[cfg(test)]
-pub(crate) use description_tests::hold;
-pub use export::{Export, Exports, Outgoing};
-pub use exposition::{Exposition, escaped};
-pub use health::{Fact, Quantity, routes};
-pub use web::{File, Web, file};
+pub(crate) use openapi_tests::hold;
+pub use prometheus::{PrometheusText, escaped};
+pub use web::{Asset, Web, file};
 pub(crate) use web::{description, interface, packed};
-pub use write::{change, idempotency_key, ingest};
+pub use write::{command_route, idempotency_key, ingest_route};
 
 use crate::background::{Job, Jobs};
-use crate::db::{self, Opened, Readers, Schema, Writer};
+use crate::db::{self, Database, ReaderPool, Schema, Writer};
 use crate::env::{Env, Variable};
 use crate::http::{Bound, Route, Server, Sessions, Settings, Stats};
 
@@ -53,12 +53,12 @@ pub struct Service {
     /// What its database looks like.
     pub schema: Schema,
     /// Reads its settings and starts it.
-    pub start: fn(Env<'_>) -> Result<Running, Failure>,
+    pub start: fn(Env<'_>) -> Result<Running, StartError>,
 }
 
 /// Why a service did not start.
 #[derive(Debug)]
-pub enum Failure {
+pub enum StartError {
     /// Settings that cannot be used, one sentence each.
     Settings(Vec<String>),
     /// Anything else, in one sentence.
@@ -70,7 +70,7 @@ pub trait State: Send + Sync + 'static {
     /// What every service has.
     fn core(&self) -> &Core;
     /// A few cheap facts about what is stored, for `/health` and `/metrics`.
-    fn facts(&self) -> Vec<Fact>;
+    fn facts(&self) -> Vec<Stat>;
     /// What an operator should look at although the service does its work, in sentences that anybody may read, for
     /// `/health`.
     fn warnings(&self) -> Vec<String> {
@@ -83,11 +83,11 @@ pub struct Core {
     /// The one that changes the database.
     pub writer: Writer,
     /// Those that look into it.
-    pub readers: Readers,
+    pub readers: ReaderPool,
     /// The server's counters.
     pub http: Arc<Stats>,
     /// Raised when a background job is gone.
-    pub jobs_broken: Arc<AtomicBool>,
+    pub jobs_failed: Arc<AtomicBool>,
     /// People in browsers who showed a key.
     pub sessions: Arc<Sessions>,
     started: Instant,
@@ -103,24 +103,24 @@ pub struct Running {
 /// Puts a service together: state on the database, routes on the state, jobs beside them.
 ///
 /// # Errors
-/// [`Failure::Start`] when the system refuses threads or descriptors.
+/// [`StartError::Start`] when the system refuses threads or descriptors.
 pub fn serve<S: State>(
     bound: Bound,
     settings: Settings,
-    database: Opened,
+    database: Database,
     routes: Vec<Route<S>>,
     state: impl FnOnce(Core) -> S,
     jobs: impl FnOnce(&Arc<S>) -> Vec<Job>,
-) -> Result<Running, Failure> {
-    let refused = |why: std::io::Error| Failure::Start(format!("cannot start: {why}"));
+) -> Result<Running, StartError> {
+    let refused = |why: std::io::Error| StartError::Start(format!("cannot start: {why}"));
     let writer = database.writer.clone();
-    let jobs_broken = Arc::new(AtomicBool::new(false));
-    let broken = Arc::clone(&jobs_broken);
+    let jobs_failed = Arc::new(AtomicBool::new(false));
+    let broken = Arc::clone(&jobs_failed);
     let sessions = Arc::clone(&settings.gate.sessions);
     let mut made = None;
     let server = Server::start(bound, settings, routes, |http| {
-        let Opened { writer, readers } = database;
-        let core = Core { writer, readers, http, jobs_broken, sessions, started: Instant::now() };
+        let Database { writer, readers } = database;
+        let core = Core { writer, readers, http, jobs_failed, sessions, started: Instant::now() };
         Arc::clone(made.insert(Arc::new(state(core))))
     })
     .map_err(refused)?;
@@ -188,10 +188,10 @@ fn run(service: &Service, variables: &[Variable]) -> ExitCode {
             Ok(signals) => signals,
             Err(why) => return complain(&[format!("cannot handle signals: {why}")], 1),
         };
-    let running = match (service.start)(Env::of_process(variables)) {
+    let running = match (service.start)(Env::from_process_env(variables)) {
         Ok(running) => running,
-        Err(Failure::Settings(faults)) => return complain(&faults, EXIT_SETTINGS),
-        Err(Failure::Start(why)) => return complain(&[why], 1),
+        Err(StartError::Settings(faults)) => return complain(&faults, EXIT_SETTINGS),
+        Err(StartError::Start(why)) => return complain(&[why], 1),
     };
     log::info!("{} {} is ready", service.name, env!("CARGO_PKG_VERSION"));
     if let Some(signal) = signals.forever().next() {
@@ -238,12 +238,12 @@ fn restore(service: &Service, variables: &[Variable], from: &Path) -> ExitCode {
 }
 
 fn database_path(variables: &[Variable]) -> PathBuf {
-    Env::of_process(variables).text("DATABASE_PATH").unwrap_or_default().into()
+    Env::from_process_env(variables).string("DATABASE_PATH").unwrap_or_default().into()
 }
 
 /// Asks the service on this machine how it is: what a container runs as its health check.
 fn healthcheck(variables: &[Variable]) -> ExitCode {
-    let mut env = Env::of_process(variables);
+    let mut env = Env::from_process_env(variables);
     let (address, port) = (env.address("LISTEN_ADDR"), env.number("PORT", 0..=u16::MAX));
     if let Err(faults) = env.finish() {
         return complain(&faults, EXIT_SETTINGS);

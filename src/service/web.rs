@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::State;
 use crate::clock::Timestamp;
-use crate::db::{BeginSession, EndSessions, Session};
+use crate::db::{CreateSession, DeleteSessions, Session};
 use crate::env::{Env, Variable};
 use crate::error::{Error, Result};
-use crate::http::{Access, Body, Method, Request, Responder, Response, Route, Rule, Scope, digest_of};
+use crate::http::{Access, Body, Method, Request, Responder, Response, Route, RouteSpec, Scope, token_digest};
 use crate::random;
 
 /// How long somebody stays signed in.
@@ -20,7 +20,7 @@ const SIGNED_IN_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
 const TOKEN_BITS: usize = 256;
 /// What goes with every file of an interface. It may be kept as long as it is asked each time whether it still is so; a
 /// page loads only its own service's files, and no other site shows it in a frame.
-pub(crate) const OF_INTERFACES: &[(&str, &str)] = &[
+pub(crate) const UI_HEADERS: &[(&str, &str)] = &[
     ("Cache-Control", "no-cache"),
     (
         "Content-Security-Policy",
@@ -31,7 +31,7 @@ pub(crate) const OF_INTERFACES: &[(&str, &str)] = &[
     ("Cross-Origin-Opener-Policy", "same-origin"),
 ];
 /// What goes with a file that pages of every origin load: a new one is there a day later, and nobody waits for it.
-pub(crate) const OF_LIBRARIES: &[(&str, &str)] = &[
+pub(crate) const SDK_HEADERS: &[(&str, &str)] = &[
     ("Cache-Control", "public, max-age=86400, stale-while-revalidate=604800"),
     ("Access-Control-Allow-Origin", "*"),
     ("Cross-Origin-Resource-Policy", "cross-origin"),
@@ -39,11 +39,11 @@ pub(crate) const OF_LIBRARIES: &[(&str, &str)] = &[
 
 /// What goes with what a service says of itself: it may be kept as files of interfaces may. Pages of other origins could
 /// not use what it describes, so they need not read it.
-pub(crate) const OF_DESCRIPTIONS: &[(&str, &str)] = &[("Cache-Control", "no-cache")];
+pub(crate) const OPENAPI_HEADERS: &[(&str, &str)] = &[("Cache-Control", "no-cache")];
 
 /// A file that a service carries inside, packed when it was built.
 #[derive(Debug, Clone, Copy)]
-pub struct File {
+pub struct Asset {
     /// Where it is asked for.
     pub path: &'static str,
     /// Its media type.
@@ -67,23 +67,17 @@ pub struct Web {
 macro_rules! interface {
     ($service:literal) => {
         &[
-            $crate::service::web::packed!("/", "text/html; charset=utf-8", OF_INTERFACES, $service, "index.html"),
-            $crate::service::web::packed!(
-                "/app.js",
-                "text/javascript; charset=utf-8",
-                OF_INTERFACES,
-                $service,
-                "app.js"
-            ),
+            $crate::service::web::packed!("/", "text/html; charset=utf-8", UI_HEADERS, $service, "index.html"),
+            $crate::service::web::packed!("/app.js", "text/javascript; charset=utf-8", UI_HEADERS, $service, "app.js"),
             $crate::service::web::packed!(
                 "/theme.js",
                 "text/javascript; charset=utf-8",
-                OF_INTERFACES,
+                UI_HEADERS,
                 $service,
                 "theme.js"
             ),
-            $crate::service::web::packed!("/app.css", "text/css; charset=utf-8", OF_INTERFACES, $service, "app.css"),
-            $crate::service::web::packed!("/icon.svg", "image/svg+xml", OF_INTERFACES, $service, "icon.svg"),
+            $crate::service::web::packed!("/app.css", "text/css; charset=utf-8", UI_HEADERS, $service, "app.css"),
+            $crate::service::web::packed!("/icon.svg", "image/svg+xml", UI_HEADERS, $service, "icon.svg"),
         ]
     };
 }
@@ -91,14 +85,14 @@ macro_rules! interface {
 /// What a service says of itself in OpenAPI, as `static/openapi.mjs` puts it together.
 macro_rules! description {
     ($service:literal) => {
-        $crate::service::web::packed!("/openapi.json", "application/json", OF_DESCRIPTIONS, $service, "openapi.json")
+        $crate::service::web::packed!("/openapi.json", "application/json", OPENAPI_HEADERS, $service, "openapi.json")
     };
 }
 
 /// One of them.
 macro_rules! packed {
     ($path:literal, $content_type:literal, $headers:ident, $service:literal, $name:literal) => {
-        $crate::service::File {
+        $crate::service::Asset {
             path: $path,
             content_type: $content_type,
             headers: $crate::service::web::$headers,
@@ -149,7 +143,7 @@ impl Web {
                 Some((name, url)) if !name.is_empty() && is_link(url) => {
                     links.push(Link { name: name.to_owned(), url: url.to_owned() });
                 }
-                _ => env.fault(
+                _ => env.error(
                     "SERVICES",
                     format_args!("has '{item}', which is no name=url with a URL of http, https or a path"),
                 ),
@@ -160,11 +154,11 @@ impl Web {
 
     /// What it answers: its files, of which the one at `/` is the page, and who is signed in.
     #[must_use]
-    pub fn routes<S: State>(self, files: &'static [File]) -> Vec<Route<S>> {
+    pub fn routes<S: State>(self, files: &'static [Asset]) -> Vec<Route<S>> {
         let web = Arc::new(self);
         let mut routes: Vec<Route<S>> = files.iter().map(file).collect();
         let read = Access::Key(Scope::Read);
-        let of = |method, path, access| Rule { method, path, access, body: Body::None };
+        let of = |method, path, access| RouteSpec { method, path, access, body: Body::None };
         let shown = Arc::clone(&web);
         routes.push(Route::deferred(
             of(Method::Get, "/api/session", read),
@@ -174,7 +168,11 @@ impl Web {
             of(Method::Post, "/api/session", read),
             Box::new(move |state: &S, request, responder| begin(&web, state, request, responder)),
         ));
-        let one = |state: &S, request: Request, responder: Responder| match state.core().sessions.token_of(&request) {
+        let one = |state: &S, request: Request, responder: Responder| match state
+            .core()
+            .sessions
+            .token_digest_of_request(&request)
+        {
             Some(token) => end(state, Some(token), request, responder),
             None => responder.send(Error::NotFound("There is no session to end".into()).into()),
         };
@@ -186,7 +184,7 @@ impl Web {
 
     fn signed_in(&self, request: &Request) -> Response {
         let principal = request.principal();
-        let (name, admin) = (&*principal.name, principal.may(Scope::Admin));
+        let (name, admin) = (&*principal.name, principal.allows(Scope::Admin));
         let (service, version) = (self.service, env!("CARGO_PKG_VERSION"));
         Response::json(200, &SignedIn { name, admin, service, version, services: &self.links })
     }
@@ -202,13 +200,13 @@ fn is_link(url: &str) -> bool {
 /// `POST /api/session`: for who holds a key, a cookie to go on with.
 fn begin<S: State>(web: &Arc<Web>, state: &S, request: Request, responder: Responder) {
     let core = state.core();
-    let command = || -> Result<(String, BeginSession)> {
-        let token = random::hexadecimal(TOKEN_BITS)?;
+    let command = || -> Result<(String, CreateSession)> {
+        let token = random::hex_token(TOKEN_BITS)?;
         let none = || Error::Forbidden("Only with a key of this service".into());
-        let key = core.sessions.key_of(request.principal()).ok_or_else(none)?;
+        let key = core.sessions.key_digest(request.principal()).ok_or_else(none)?;
         let now = Timestamp::now();
-        let session = Session { token: digest_of(&token), key, until: now.plus(SIGNED_IN_FOR) };
-        Ok((token, BeginSession { session, now }))
+        let session = Session { token: token_digest(&token), key, until: now + SIGNED_IN_FOR };
+        Ok((token, CreateSession { session, now }))
     };
     let (token, command) = match command() {
         Ok(begun) => begun,
@@ -218,9 +216,9 @@ fn begin<S: State>(web: &Arc<Web>, state: &S, request: Request, responder: Respo
     core.writer.submit(command, move |outcome| match outcome {
         Err(why) => responder.send(why.into()),
         Ok(session) => {
-            sessions.open(session.token, session.key, session.until);
+            sessions.insert(session.token, session.key, session.until);
             let cookie = sessions.cookie(&request, &token, SIGNED_IN_FOR.as_secs());
-            responder.send(web.signed_in(&request).with("Set-Cookie", cookie));
+            responder.send(web.signed_in(&request).header("Set-Cookie", cookie));
         }
     });
 }
@@ -228,24 +226,24 @@ fn begin<S: State>(web: &Arc<Web>, state: &S, request: Request, responder: Respo
 /// `DELETE /api/session` and `/api/sessions`: ends this one, or all.
 fn end<S: State>(state: &S, token: Option<[u8; 32]>, request: Request, responder: Responder) {
     let sessions = Arc::clone(&state.core().sessions);
-    state.core().writer.submit(EndSessions { token }, move |outcome| match outcome {
+    state.core().writer.submit(DeleteSessions { token }, move |outcome| match outcome {
         Err(why) => responder.send(why.into()),
         Ok(_) => {
-            sessions.end(token);
+            sessions.remove(token);
             let ended = Response::new(200, "application/json", br#"{"status":"ended"}"#.to_vec());
-            responder.send(ended.with("Set-Cookie", sessions.cookie(&request, "", 0)));
+            responder.send(ended.header("Set-Cookie", sessions.cookie(&request, "", 0)));
         }
     });
 }
 
 /// The route of a file, which is open to everybody.
-pub fn file<S: State>(file: &'static File) -> Route<S> {
-    let rule = Rule { method: Method::Get, path: file.path, access: Access::Open, body: Body::None };
+pub fn file<S: State>(file: &'static Asset) -> Route<S> {
+    let rule = RouteSpec { method: Method::Get, path: file.path, access: Access::Open, body: Body::None };
     let tag = format!("{:x}", md5::compute(file.gzip));
     Route::deferred(rule, Box::new(move |_, request, responder| responder.send(answer(file, &tag, &request))))
 }
 
-fn answer(file: &File, tag: &str, request: &Request) -> Response {
+fn answer(file: &Asset, tag: &str, request: &Request) -> Response {
     let (coding, body) = if request.accepts("br") {
         (Some("br"), file.brotli)
     } else if request.accepts("gzip") {
@@ -260,7 +258,7 @@ fn answer(file: &File, tag: &str, request: &Request) -> Response {
     let response = match (known, coding) {
         (true, _) => Response::new(304, file.content_type, Vec::new()),
         (false, Some(coding)) => {
-            Response::new(200, file.content_type, body.to_vec()).with_fixed("Content-Encoding", coding)
+            Response::new(200, file.content_type, body.to_vec()).static_header("Content-Encoding", coding)
         }
         (false, None) => {
             let mut plain = Vec::new();
@@ -270,6 +268,6 @@ fn answer(file: &File, tag: &str, request: &Request) -> Response {
             Response::new(200, file.content_type, plain)
         }
     };
-    let response = response.with("ETag", tag).with_fixed("Vary", "Accept-Encoding");
-    file.headers.iter().fold(response, |response, (name, value)| response.with_fixed(name, value))
+    let response = response.header("ETag", tag).static_header("Vary", "Accept-Encoding");
+    file.headers.iter().fold(response, |response, (name, value)| response.static_header(name, value))
 }

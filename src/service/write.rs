@@ -6,31 +6,31 @@ use serde::de::DeserializeOwned;
 
 use super::State;
 use crate::clock::Timestamp;
-use crate::db::{Command, Once};
+use crate::db::{Command, Idempotent};
 use crate::error::{Error, Result};
-use crate::http::{Access, Body, Method, Request, Responder, Response, Route, Rule, Scope};
+use crate::http::{Access, Body, Method, Request, Responder, Response, Route, RouteSpec, Scope};
 
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 64;
 
 /// `POST` of something that changes what is stored.
-pub fn change<S: State, C>(path: &'static str, scope: Scope, parse: fn(&S, &Request) -> Result<C>) -> Route<S>
+pub fn command_route<S: State, C>(path: &'static str, scope: Scope, parse: fn(&S, &Request) -> Result<C>) -> Route<S>
 where
     C: Command,
-    C::Answer: Into<Response>,
+    C::Output: Into<Response>,
 {
     deferred(path, scope, parse)
 }
 
 /// `POST` of telemetry. With an `Idempotency-Key` a repeat gets the first answer and changes nothing.
-pub fn ingest<S: State, C>(path: &'static str, parse: fn(&S, &Request) -> Result<C>) -> Route<S>
+pub fn ingest_route<S: State, C>(path: &'static str, parse: fn(&S, &Request) -> Result<C>) -> Route<S>
 where
     C: Command,
-    C::Answer: Into<Response> + Serialize + DeserializeOwned,
+    C::Output: Into<Response> + Serialize + DeserializeOwned,
 {
     deferred(path, Scope::Ingest, move |state: &S, request: &Request| {
         let key = idempotency_key(request)?;
         let principal = request.principal().name.clone();
-        Ok(Once { principal, key, now: Timestamp::now(), command: parse(state, request)? })
+        Ok(Idempotent { principal, key, now: Timestamp::now(), command: parse(state, request)? })
     })
 }
 
@@ -41,9 +41,9 @@ fn deferred<S: State, C>(
 ) -> Route<S>
 where
     C: Command,
-    C::Answer: Into<Response>,
+    C::Output: Into<Response>,
 {
-    let rule = Rule { method: Method::Post, path, access: Access::Key(scope), body: Body::Memory };
+    let rule = RouteSpec { method: Method::Post, path, access: Access::Key(scope), body: Body::Memory };
     let handler = move |state: &S, request: Request, responder: Responder| match parse(state, &request) {
         Ok(command) => state.core().writer.submit(command, move |outcome| {
             responder.send(outcome.map_or_else(Response::from, Into::into));

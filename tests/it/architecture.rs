@@ -17,22 +17,24 @@ const SERVICES: [(&str, &str, &str); 4] = [
 ];
 
 /// Each part of the library and its layer. A part names only parts of lower layers.
-const LAYERS: [(&str, u32); 15] = [
+const LAYERS: [(&str, u32); 17] = [
     ("background", 0),
     ("clock", 0),
     ("env", 0),
     ("error", 0),
-    ("db", 1),
-    ("http", 1),
-    ("export", 1),
-    ("notify", 1),
+    ("json", 1),
+    ("varint", 0),
+    ("db", 2),
+    ("http", 2),
+    ("export", 2),
+    ("notify", 2),
     ("random", 1),
-    ("service", 2),
-    ("browser_relay", 3),
-    ("error_tracker", 3),
-    ("log_viewer", 3),
-    ("metrics_collector", 3),
-    ("fuzz", 4),
+    ("service", 3),
+    ("browser_relay", 4),
+    ("error_tracker", 4),
+    ("log_viewer", 4),
+    ("metrics_collector", 4),
+    ("fuzz", 5),
 ];
 
 /// What only one folder may name, each with the reason for it.
@@ -114,8 +116,8 @@ fn routes(folder: &str) -> BTreeSet<String> {
             ("post(\"", "POST"),
             ("upload(\"", "POST"),
             ("delete(\"", "DELETE"),
-            ("service::ingest(\"", "POST"),
-            ("service::change(\"", "POST"),
+            ("service::ingest_route(\"", "POST"),
+            ("service::command_route(\"", "POST"),
         ] {
             let paths = text.split(call).skip(1).filter_map(|rest| rest.split('"').next());
             routes.extend(paths.map(|path| format!("{method} {path}")));

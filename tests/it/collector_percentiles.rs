@@ -25,7 +25,7 @@ fn buckets_of_hour(collector: &Service, hour_ms: i64, resolution: &str) -> Vec<V
 #[test]
 fn hour_with_one_slow_minute_has_the_exact_percentile_not_the_average_of_minutes() {
     let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
-    let hour_ms = Timestamp::now().minus(Duration::from_secs(2 * 3_600)).hour() * HOUR_MS;
+    let hour_ms = (Timestamp::now() - Duration::from_secs(2 * 3_600)).hour() * HOUR_MS;
     let mut values = Vec::new();
     let mut points = Vec::new();
     for minute in 0..60 {

@@ -1,5 +1,5 @@
-//! Contract tests of the HTTP API. Most are tables of cases: a request, the expected status and the part of the response
-//! that matters, with invalid inputs next to valid ones. One submodule per topic.
+//! Contract tests of the HTTP API. Most are tables of cases: a request, the expected status and the part of the
+//! response that matters, with invalid inputs next to valid ones. One submodule per topic.
 
 mod age;
 mod alerts;
@@ -42,8 +42,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{Request, Response, Service, report_at};
 
-/// Test case: name, request, expected status and expected body. An object lists the members that matter; a string must be
-/// part of the `detail` of an error response; null accepts any body.
+/// Test case: name, request, expected status and expected body. An object lists the members that matter; a string must
+/// be part of the `detail` of an error response; null accepts any body.
 type Case = (&'static str, Request, u16, Value);
 
 /// Sends the requests in order and fails with a list of all mismatches.
@@ -148,7 +148,7 @@ fn member_names(object: &Value) -> BTreeSet<&str> {
 
 /// Returns the time `minutes` ago in the services' format.
 fn minutes_ago(minutes: u64) -> String {
-    Timestamp::now().minus(Duration::from_secs(minutes * 60)).to_string()
+    (Timestamp::now() - Duration::from_secs(minutes * 60)).to_string()
 }
 
 #[test]

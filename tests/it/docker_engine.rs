@@ -114,8 +114,8 @@ impl DockerDaemon {
         std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?.trim().parse().ok()
     }
 
-    /// Returns a shell command that runs in the daemon's namespaces: its network, mounts and processes. `docker compose`
-    /// works with both the plugin and the stand-alone `docker-compose`.
+    /// Returns a shell command that runs in the daemon's namespaces: its network, mounts and processes. `docker
+    /// compose` works with both the plugin and the stand-alone `docker-compose`.
     pub fn shell(&self, folder: &Path, script: &str) -> Command {
         let shim = self.dir.path().join("docker");
         if !shim.exists() {

@@ -300,11 +300,11 @@ impl Drop for Service {
     }
 }
 
-/// Returns whether the test runs as root; skips the test if it does not. `what` names the operation that needs root.
-pub fn root_or_skip(what: &str) -> bool {
+/// Returns whether the test runs as root; skips the test if it does not.
+pub fn root_or_skip(operation: &str) -> bool {
     let root = std::fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
     if !root {
-        skip(&format!("{what} needs root"));
+        skip(&format!("{operation} needs root"));
     }
     root
 }

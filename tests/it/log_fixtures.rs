@@ -1,5 +1,5 @@
-//! Log files of a real Docker engine and a `logs.db` of the original: the viewer must return the same lines as
-//! `docker logs` for the same containers.
+//! Log viewer with recorded data: files of a real Docker engine, compared with the output of `docker logs`, and a
+//! `logs.db` of the original Monlight.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -15,7 +15,7 @@ use crate::logs::{Entry, assert_eventually_eq, container_status, export_entries,
 
 const DOCKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/docker");
 const ORIGINAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/original/logs.db");
-/// Larger than all log files together, in bytes, so that the viewer starts at the beginning of each.
+/// Tail buffer in bytes, larger than all log files together.
 const TAIL_BUFFER: u64 = 10_000_000;
 
 /// Returns the name and the ID of every container.
@@ -28,8 +28,8 @@ fn containers() -> Vec<(String, String)> {
 }
 
 /// Returns the recorded output of `docker logs --timestamps`: timestamp and text of each line. Docker repeats the
-/// timestamp before each part of a line that it split, and keeps the carriage returns of a terminal.
-fn docker_logs(name: &str) -> Vec<(String, String)> {
+/// timestamp before each part of a split line and keeps the carriage returns of terminals; both are removed here.
+fn docker_logs_output(name: &str) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(format!("{DOCKER}/{name}.docker-logs.txt")).unwrap();
     let line = |line: &str| {
         let (timestamp, text) = line.split_once(' ').unwrap();
@@ -39,8 +39,8 @@ fn docker_logs(name: &str) -> Vec<(String, String)> {
     text.split_terminator('\n').map(line).collect()
 }
 
-/// Returns the lines of a json-file log that contains no partial lines: timestamp and text.
-fn read_json_log(path: &Path) -> Vec<(String, String)> {
+/// Returns timestamp and text of each line of a json-file log without split lines.
+fn json_file_lines(path: &Path) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(path).unwrap();
     let line = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap();
@@ -49,26 +49,26 @@ fn read_json_log(path: &Path) -> Vec<(String, String)> {
     text.lines().map(line).collect()
 }
 
-/// Pads the fraction of a timestamp to nine digits, because Docker omits trailing zeros.
+/// Pads the fraction of a timestamp to nine digits, because Docker drops trailing zeros.
 fn pad_fraction(timestamp: &str) -> String {
     let (seconds, fraction) = timestamp.trim_end_matches('Z').split_once('.').unwrap();
     format!("{seconds}.{fraction:0<9}Z")
 }
 
 #[test]
-fn entries_of_every_container_equal_the_output_of_docker_logs() {
+fn stored_lines_equal_docker_logs_output() {
     let sources = format!("{DOCKER}/containers");
     let viewer = Setup::log_viewer().env("LOG_SOURCES", sources).env("TAIL_BUFFER", TAIL_BUFFER).start();
     for (name, id) in containers() {
         let expected = match name.as_str() {
-            // With these log drivers, Docker writes no file that the viewer can read.
+            // These log drivers write no JSON file.
             "localdrv" | "nonedrv" => Vec::new(),
-            // With max-file=1, Docker leaves an older file behind, which it does not read itself.
+            // With max-file=1, `docker logs` ignores an older file, but this container has one.
             "trunc2" => {
                 let older = PathBuf::from(format!("{DOCKER}/containers/{id}/{id}-json.log.1"));
-                [read_json_log(&older), docker_logs(&name)].concat()
+                [json_file_lines(&older), docker_logs_output(&name)].concat()
             }
-            _ => docker_logs(&name),
+            _ => docker_logs_output(&name),
         };
         let texts: Vec<&str> = expected.iter().map(|(_, text)| text.as_str()).collect();
         let query = format!("container={name}");
@@ -88,7 +88,7 @@ fn entries_of_every_container_equal_the_output_of_docker_logs() {
 }
 
 #[test]
-fn stack_traces_are_one_entry_with_the_level_of_their_lines() {
+fn tracebacks_form_one_entry_and_levels_are_detected() {
     let sources = format!("{DOCKER}/containers");
     let viewer = Setup::log_viewer().env("LOG_SOURCES", sources).start();
     let levels = |name: &str| -> Vec<(String, usize)> {
@@ -106,10 +106,10 @@ fn stack_traces_are_one_entry_with_the_level_of_their_lines() {
 }
 
 #[test]
-fn containers_report_compose_labels_and_why_their_log_is_not_read() {
+fn container_status_shows_labels_and_why_a_container_is_not_followed() {
     let sources = format!("{DOCKER}/containers,{DOCKER}/compose");
     let viewer = Setup::log_viewer().env("LOG_SOURCES", sources).start();
-    wait_until(|| (container_status(&viewer, "m30")["log_count"] == 4).then_some(())).expect("logs are read");
+    wait_until(|| (container_status(&viewer, "m30")["log_count"] == 4).then_some(())).expect("the logs are read");
     for (name, members) in [
         ("renamed_one", json!({ "followed": true, "reason": null, "image": "testbase:1", "id": "991630176c44" })),
         ("silent", json!({ "followed": true, "reason": null, "log_count": 0 })),
@@ -129,57 +129,56 @@ fn containers_report_compose_labels_and_why_their_log_is_not_read() {
     }
 }
 
-/// Copies of the original's database and of the logs that it has read, as found on a machine that is upgraded: the
-/// cursors of the database contain the inode numbers of the copies.
-struct OriginalInstallation {
-    folder: Arc<TempDir>,
+/// Simulated upgrade: a copy of the original's database and of the container logs that its cursors refer to.
+struct Upgrade {
+    data_dir: Arc<TempDir>,
     rows: Vec<Entry>,
 }
 
-impl OriginalInstallation {
+impl Upgrade {
     fn new() -> Self {
-        let folder = Arc::new(TempDir::new());
-        let path = folder.path().join("logs.db");
-        copy_content(Path::new(ORIGINAL), &path);
-        let installation = Self { folder, rows: Vec::new() };
-        let database = installation.database();
+        let data_dir = Arc::new(TempDir::new());
+        let path = data_dir.path().join("logs.db");
+        copy(Path::new(ORIGINAL), &path);
+        let upgrade = Self { data_dir, rows: Vec::new() };
+        let database = upgrade.database();
         for (_, id) in containers() {
-            let to = installation.container_dir(&id);
-            std::fs::create_dir_all(&to).unwrap();
+            let target = upgrade.container_dir(&id);
+            std::fs::create_dir_all(&target).unwrap();
             for entry in std::fs::read_dir(format!("{DOCKER}/containers/{id}")).unwrap().map(Result::unwrap) {
                 if entry.file_type().unwrap().is_file() {
-                    copy_content(&entry.path(), &to.join(entry.file_name()));
+                    copy(&entry.path(), &target.join(entry.file_name()));
                 }
             }
-            if let Ok(log) = std::fs::metadata(installation.log_path(&id)) {
+            if let Ok(log) = std::fs::metadata(upgrade.log_path(&id)) {
                 let sql = "UPDATE cursors SET inode = ?1 WHERE file_path LIKE '%/' || ?2 || '-json.log'";
                 database.execute(sql, (log.ino().cast_signed(), &id)).unwrap();
             }
         }
-        installation
+        upgrade
     }
 
     fn database(&self) -> rusqlite::Connection {
-        rusqlite::Connection::open(self.folder.path().join("logs.db")).unwrap()
+        rusqlite::Connection::open(self.data_dir.path().join("logs.db")).unwrap()
     }
 
     fn container_dir(&self, id: &str) -> PathBuf {
-        self.folder.path().join("containers").join(id)
+        self.data_dir.path().join("containers").join(id)
     }
 
     fn log_path(&self, id: &str) -> PathBuf {
         self.container_dir(id).join(format!("{id}-json.log"))
     }
 
-    /// Appends a line to the log of a container, with a timestamp after all others.
+    /// Appends a line with a timestamp after all existing lines.
     fn append_line(&self, id: &str, text: &str) {
         let line = json!({ "log": format!("{text}\n"), "stream": "stdout", "time": "2026-11-22T04:00:00.5Z" });
         let mut file = OpenOptions::new().create(true).append(true).open(self.log_path(id)).unwrap();
         writeln!(file, "{line}").unwrap();
     }
 
-    /// Reads all rows of the original database into `rows`, by container in the order of ingestion.
-    fn read_rows(&mut self) {
+    /// Loads all rows of the original database, by container in the order of reading.
+    fn load_rows(&mut self) {
         let database = self.database();
         let sql = "SELECT id, timestamp, container, stream, level, message FROM log_entries ORDER BY container, id";
         let mut statement = database.prepare(sql).unwrap();
@@ -197,15 +196,15 @@ impl OriginalInstallation {
     }
 
     fn start(&self) -> Service {
-        Setup::log_viewer().data_dir(&self.folder).env("TAIL_BUFFER", TAIL_BUFFER).start()
+        Setup::log_viewer().data_dir(&self.data_dir).env("TAIL_BUFFER", TAIL_BUFFER).start()
     }
 }
 
-fn copy_content(from: &Path, to: &Path) {
+fn copy(from: &Path, to: &Path) {
     std::io::copy(&mut File::open(from).unwrap(), &mut File::create(to).unwrap()).unwrap();
 }
 
-/// Returns the stored entries by container in the order of time, with their IDs set to 0.
+/// Returns the stored entries by container in order of time, with their IDs set to 0.
 fn stored_entries(viewer: &Service) -> BTreeMap<String, Vec<Entry>> {
     let mut stored: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     for entry in export_entries(viewer, "") {
@@ -215,34 +214,34 @@ fn stored_entries(viewer: &Service) -> BTreeMap<String, Vec<Entry>> {
 }
 
 #[test]
-fn imported_original_database_keeps_its_rows_and_continues_at_its_cursors() {
-    let mut installation = OriginalInstallation::new();
-    let ids: BTreeMap<String, String> = containers().into_iter().collect();
-    let id = |name: &str| ids[name].as_str();
-    // Makes the last four lines of `restarter`, half of its log, unread.
-    let half_bytes: usize = std::fs::read_to_string(installation.log_path(id("restarter")))
+fn database_of_the_original_keeps_its_rows_and_resumes_at_its_cursors() {
+    let mut upgrade = Upgrade::new();
+    let id_of: BTreeMap<String, String> = containers().into_iter().collect();
+    let id = |name: &str| id_of[name].as_str();
+    // Simulates that the original had not read the last four lines of `restarter`.
+    let read_bytes: usize = std::fs::read_to_string(upgrade.log_path(id("restarter")))
         .unwrap()
         .split_inclusive('\n')
         .take(4)
         .map(str::len)
         .sum();
-    let database = installation.database();
-    database.execute("UPDATE cursors SET position = ?1 WHERE container_id = 'restarter'", [half_bytes as i64]).unwrap();
+    let database = upgrade.database();
+    database.execute("UPDATE cursors SET position = ?1 WHERE container_id = 'restarter'", [read_bytes as i64]).unwrap();
     let sql = "DELETE FROM log_entries WHERE id IN
          (SELECT id FROM log_entries WHERE container = 'restarter' ORDER BY id DESC LIMIT 4)";
     assert_eq!(database.execute(sql, []).unwrap(), 4);
     drop(database);
-    installation.read_rows();
-    assert_eq!(installation.rows.len(), 146);
-    // After the original stopped, some containers wrote another line, `labelled` after a rotation.
-    let log = installation.log_path(id("labelled"));
+    upgrade.load_rows();
+    assert_eq!(upgrade.rows.len(), 146);
+    // Since the original stopped, four containers have written more; `labelled` was rotated before.
+    let log = upgrade.log_path(id("labelled"));
     std::fs::rename(&log, log.with_extension("log.1")).unwrap();
     for name in ["labelled", "m30", "rot_gz", "silent"] {
-        installation.append_line(id(name), "and more");
+        upgrade.append_line(id(name), "and more");
     }
 
     let mut expected: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-    for row in &installation.rows {
+    for row in &upgrade.rows {
         expected.entry(row.container.clone()).or_default().push(Entry { id: 0, ..row.clone() });
     }
     let mut add = |name: &str, timestamp: &str, stream: &str, level: &str, message: &str| {
@@ -257,7 +256,7 @@ fn imported_original_database_keeps_its_rows_and_continues_at_its_cursors() {
             message,
         });
     };
-    for (timestamp, text) in &docker_logs("restarter")[4..] {
+    for (timestamp, text) in &docker_logs_output("restarter")[4..] {
         let (stream, level) = if text.starts_with("panic") { ("stderr", "CRITICAL") } else { ("stdout", "INFO") };
         add("restarter", &pad_fraction(timestamp), stream, level, text);
     }
@@ -265,12 +264,12 @@ fn imported_original_database_keeps_its_rows_and_continues_at_its_cursors() {
         add(name, "2026-11-22T04:00:00.500000000Z", "stdout", "INFO", "and more");
     }
     for (start, total) in [("first", 154), ("second", 155)] {
-        let viewer = installation.start();
+        let viewer = upgrade.start();
         assert_eventually_eq(&expected, || stored_entries(&viewer));
         viewer.get("/api/logs/stats").expect(200).has(json!({ "gaps": 0, "total_logs": total }));
         viewer.get("/api/logs?search=division").expect(200).has(json!({ "total": 2 }));
-        // A line written after the import is also read once.
-        installation.append_line(id("m30"), start);
+        // New lines are also read exactly once.
+        upgrade.append_line(id("m30"), start);
         let timestamp = "2026-11-22T04:00:00.500000000Z".to_owned();
         let [container, stream, level, message] = ["m30", "stdout", "INFO", start].map(str::to_owned);
         expected.get_mut("m30").unwrap().push(Entry { id: 0, timestamp, container, stream, level, message });
@@ -278,10 +277,10 @@ fn imported_original_database_keeps_its_rows_and_continues_at_its_cursors() {
         let (status, _) = viewer.stop();
         assert!(status.success());
     }
-    let copy = rusqlite::Connection::open(installation.folder.path().join("logs.db.original-4")).unwrap();
-    let rows: i64 = copy.query_row("SELECT count(*) FROM log_entries", [], |row| row.get(0)).unwrap();
-    assert_eq!(rows, 146, "the copy of the original database is incomplete");
+    let kept = rusqlite::Connection::open(upgrade.data_dir.path().join("logs.db.original-4")).unwrap();
+    let rows: i64 = kept.query_row("SELECT count(*) FROM log_entries", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 146, "the original database is kept as a copy");
     let sql = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'original%'";
-    let original_tables: i64 = installation.database().query_row(sql, [], |row| row.get(0)).unwrap();
-    assert_eq!(original_tables, 0);
+    let left: i64 = upgrade.database().query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 0);
 }

@@ -100,7 +100,7 @@ pub struct Entry {
 #[track_caller]
 pub fn export_entries(viewer: &Service, query: &str) -> Vec<Entry> {
     let text = viewer.get(&format!("/api/logs/export?{query}")).expect(200).text();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"))).collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
 /// Returns the lines of all messages; a multiline message has several.

@@ -1,4 +1,5 @@
-//! Python programs of `tests/python`: mail and web servers that receive alerts, and applications with the Python clients.
+//! Python programs of `tests/python`: mail and web servers that receive alerts, and applications with the Python
+//! clients.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
@@ -11,8 +12,8 @@ use serde_json::Value;
 
 use crate::harness::{API_KEY, Client, Request, Response, Service, TEST_TIMEOUT, skip};
 
-/// Returns the interpreter that `MONLIGHT_TEST_PYTHON` names, with `tests/python/requirements.txt` installed; `make test`
-/// creates it. Skips the test and returns `None` if the variable is not set.
+/// Returns the interpreter that `MONLIGHT_TEST_PYTHON` names, with `tests/python/requirements.txt` installed; `make
+/// test` creates it. Skips the test and returns `None` if the variable is not set.
 fn interpreter() -> Option<PathBuf> {
     let path = std::env::var_os("MONLIGHT_TEST_PYTHON").filter(|path| !path.is_empty()).map(PathBuf::from);
     if path.is_none() {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use monlight::env::Secret;
 use monlight::error::Error;
 use monlight::http::{
-    Access, Body, Bound, Caps, Deferred, GateSettings, Keys, Method, Proxies, Response, Route, Rule, Scope, Server,
-    Settings, VisitorSettings,
+    Access, AdmissionSettings, BodyLimit, Bound, ConnectionLimits, DeferredHandler, Keys, Method, Proxies,
+    PublicKeySettings, Response, Route, RouteSpec, Scope, Server, Settings,
 };
 
 use crate::harness::{API_KEY, Client, Request, TempDir};
@@ -21,14 +21,14 @@ const SPOOLED_BYTES_MAX: usize = 3_000_000;
 
 struct NoContext;
 
-fn rule(path: &'static str, body: Body) -> Rule {
-    Rule { method: Method::Post, path, access: Access::Key(Scope::Ingest), body }
+fn route_spec(path: &'static str, body_limit: BodyLimit) -> RouteSpec {
+    RouteSpec::new(Method::Post, path, Access::Key(Scope::Ingest)).body_limit(body_limit)
 }
 
 fn routes() -> Vec<Route<NoContext>> {
-    let drop_responder: Deferred<NoContext> = Box::new(|_, _, responder| drop(responder));
-    let panic_later: Deferred<NoContext> = Box::new(|_, _, _responder| panic!("on purpose"));
-    let measure_body: Deferred<NoContext> = Box::new(|_, request, responder| {
+    let drop_responder: DeferredHandler<NoContext> = Box::new(|_, _, responder| drop(responder));
+    let panic_later: DeferredHandler<NoContext> = Box::new(|_, _, _responder| panic!("on purpose"));
+    let measure_body: DeferredHandler<NoContext> = Box::new(|_, request, responder| {
         let mut bytes = Vec::new();
         let read = request.spooled().map(|mut file| file.read_to_end(&mut bytes));
         assert!(matches!(read, Some(Ok(_))) && request.body().is_empty());
@@ -40,9 +40,9 @@ fn routes() -> Vec<Route<NoContext>> {
         Route::get("/fails", Access::Open, |_, _| Err(Error::Internal("SELECT secret FROM place".into()))),
         Route::get("/fine", Access::Open, |_, _| Ok(Response::text(200, "fine".into()))),
         Route::get("/long", Access::Open, |_, _| Ok(Response::text(200, REPEATED.repeat(1_000)))),
-        Route::deferred(rule("/drops", Body::Memory), drop_responder),
-        Route::deferred(rule("/panics-later", Body::Memory), panic_later),
-        Route::deferred(rule("/spooled", Body::Spooled(SPOOLED_BYTES_MAX)), measure_body),
+        Route::deferred(route_spec("/drops", BodyLimit::MaxBodySize), drop_responder),
+        Route::deferred(route_spec("/panics-later", BodyLimit::MaxBodySize), panic_later),
+        Route::deferred(route_spec("/spooled", BodyLimit::Spooled(SPOOLED_BYTES_MAX)), measure_body),
     ]
 }
 
@@ -55,11 +55,11 @@ struct TestServer {
 impl TestServer {
     fn start() -> Self {
         let spool_dir = TempDir::new();
-        let bound = Bound::take(([127, 0, 0, 1], 0).into()).unwrap();
+        let bound = Bound::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let settings = Settings {
-            caps: Caps { connections: 16, connections_per_address: 16 },
-            gate: GateSettings {
-                visitors: VisitorSettings::default(),
+            connection_limits: ConnectionLimits { connections: 16, connections_per_address: 16 },
+            admission: AdmissionSettings {
+                public_keys: PublicKeySettings::default(),
                 sessions: Arc::default(),
                 keys: Keys::new(Secret::new(API_KEY), &[]).unwrap(),
                 proxies: Proxies::default(),

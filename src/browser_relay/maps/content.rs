@@ -13,8 +13,9 @@ use flate2::write::DeflateEncoder;
 use flate2::{Compression, Decompress, FlushDecompress, Status};
 
 use super::scopes::{Around, Scopes};
-use super::{Kind, content_key, varint};
+use super::{Kind, content_key};
 use crate::error::{Error, Result};
+use crate::varint;
 
 /// Bytes of text after which a piece ends with its line: the smaller, the faster one is read; the larger, the better it
 /// compresses.

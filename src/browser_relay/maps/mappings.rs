@@ -7,8 +7,9 @@
 //! with everything at 0, so each is read by itself: three to four bytes a mapping.
 
 use super::vlq::{Mapping, NONE};
-use super::{BLOCK_BYTES, Kind, position_key, varint};
+use super::{BLOCK_BYTES, Kind, position_key};
 use crate::error::{Error, Result};
+use crate::varint;
 
 /// Mappings of one generated line that are put in order together. The standard lets them come in any order within a
 /// line; of a longer line, only ones that are further than half of this from their place are refused.

@@ -39,7 +39,6 @@ mod sources;
 #[cfg(test)]
 mod stack_tests;
 mod strings;
-mod varint;
 mod vlq;
 
 /// Bytes a block aims at: with its row it fits into one page of SQLite.

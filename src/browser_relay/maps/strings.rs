@@ -1,8 +1,9 @@
 //! Tables of strings (names, sources) as blocks: each string as its length and its bytes, so that one is found by its
 //! index with one block and without the others.
 
-use super::{BLOCK_BYTES, Kind, varint};
+use super::{BLOCK_BYTES, Kind};
 use crate::error::Result;
+use crate::varint;
 
 /// Bytes of a string that are kept. Names are identifiers, and what a loader makes of a path stays below.
 const STRING_BYTES_MAX: usize = 2_000;

@@ -22,7 +22,7 @@ fn set(transaction: &Connection, totals: &[(&str, i64)]) -> Result<()> {
 pub(in super::super) struct Forget;
 
 impl Command for Forget {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         if total(transaction, "remote_cursor")? >= 0 {
@@ -39,7 +39,7 @@ pub(super) struct Begin {
 }
 
 impl Command for Begin {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let rolled_up = total(transaction, "rolled_up")?;
@@ -62,7 +62,7 @@ pub(super) struct Claim {
 }
 
 impl Command for Claim {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         set(transaction, &[("remote_claimed", self.last), ("remote_claimed_at", self.now.ms())])
@@ -79,7 +79,7 @@ pub(super) struct Sent {
 }
 
 impl Command for Sent {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         for (series, all) in &self.states {

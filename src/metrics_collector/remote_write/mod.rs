@@ -20,7 +20,7 @@ use super::cumulative::{Cumulative, Named, Table};
 use super::exposed::{free_name, label_pairs, metric_name};
 use super::points::Kind;
 use super::store::total;
-use crate::background::{Job, Pause};
+use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
 use crate::db::Writer;
 use crate::error::Result;
@@ -41,13 +41,13 @@ const SAMPLES_PER_REQUEST: usize = 2_000;
 pub(super) fn job(collector: &Arc<Collector>, target: Target) -> Job {
     let (backoff, names, stepped) = (Backoff::default(), Names::default(), Instant::now());
     let mut sending = Sending { collector: Arc::clone(collector), target, backoff, names, stepped };
-    let run = Box::new(move |pause: &Pause| {
+    let run = Box::new(move |pause: &StopToken| {
         // What fails now is done at the next look; the writer says in the log when the disk is the reason.
         if let Err(why) = sending.look(pause) {
             log::warn!("remote write waits: {why}");
         }
     });
-    Job { name: "remote-write", every: LOOK_EVERY, run }
+    Job { name: "remote-write", interval: LOOK_EVERY, run }
 }
 
 /// How many points wait, and how far behind what was sent is, in seconds.
@@ -55,7 +55,7 @@ pub(super) fn lag(connection: &Connection, now: Timestamp) -> Result<(i64, i64)>
     let cursor = total(connection, "remote_cursor")?;
     let newest: Option<i64> = connection.query_row("SELECT max(id) FROM points", [], |row| row.get(0))?;
     let waiting = newest.filter(|_| cursor >= 0).map_or(0, |newest| newest - cursor);
-    let behind = now.since(Timestamp::from_ms(total(connection, "remote_at")?)).as_secs();
+    let behind = now.saturating_since(Timestamp::from_ms(total(connection, "remote_at")?)).as_secs();
     Ok((waiting, if waiting > 0 { behind.cast_signed() } else { 0 }))
 }
 
@@ -68,11 +68,11 @@ struct Sending {
 }
 
 impl Sending {
-    fn look(&mut self, pause: &Pause) -> Result<()> {
+    fn look(&mut self, pause: &StopToken) -> Result<()> {
         let collector = Arc::clone(&self.collector);
         let writer = &collector.core.writer;
         while self.backoff.is_over(Instant::now()) && !pause.stopping() {
-            let reader = collector.core.readers.lend()?;
+            let reader = collector.core.readers.acquire()?;
             if total(&reader, "remote_cursor")? < 0 {
                 drop(reader);
                 writer.run(Begin { now: Timestamp::now() })?;
@@ -100,7 +100,7 @@ impl Sending {
         let mut series = step.series.iter().peekable();
         while let Some((id, (named, all))) = series.next() {
             let (name, marked) = {
-                let reader = self.collector.core.readers.lend()?;
+                let reader = self.collector.core.readers.acquire()?;
                 self.names.of(&reader, *id, named)?
             };
             request.add(&name, marked.as_ref().unwrap_or(named), all, step.at);

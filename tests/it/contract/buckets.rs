@@ -1,4 +1,5 @@
-//! Contract of `GET /api/metrics`, `/api/metrics/names` and `/api/metrics/labels`: filters, periods, resolutions and fields.
+//! Contract of `GET /api/metrics`, `/api/metrics/names` and `/api/metrics/labels`: filters, periods, resolutions and
+//! fields.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::harness::{Request, Service, Setup};
 /// Resolutions and the widths of their buckets, in milliseconds.
 pub(super) const RESOLUTIONS: [(&str, i64); 2] = [("minute", 60_000), ("hour", 3_600_000)];
 
-/// The bucket a moment lies in, as it is answered.
+/// Returns the start of the bucket that contains a timestamp, in the format of the API.
 pub(super) fn bucket_start(at: Timestamp, width_ms: i64) -> String {
     Timestamp::from_ms(at.ms() - at.ms().rem_euclid(width_ms)).to_string()
 }
@@ -55,8 +56,8 @@ fn fields_parameter_selects_bucket_fields() {
         if rollups_s == 1 {
             wait_for_rollup(&collector.data_dir);
         }
-        // The two points may fall into different minutes. Per hour, both are in one bucket unless the hour just ended; the
-        // last bucket is compared.
+        // The two points may fall into different minutes. Per hour, both are in one bucket unless the hour just ended;
+        // the last bucket is compared.
         let last_bucket = |query: &str| {
             let mut bucket = query_buckets(&collector, &format!("resolution=hour&{query}")).pop().unwrap();
             bucket.as_object_mut().unwrap().remove("bucket").expect("every bucket has a start");
@@ -128,7 +129,7 @@ fn period_accepts_any_duration_and_selects_the_resolution() {
         assert_eq!(count_points(&collector, &format!("name=n{query}")), count, "{query}");
     }
     // With the resolution `hour`, the first hour is counted completely, even if the period starts within it.
-    let hour_old = Timestamp::now().minus(Duration::from_secs(3_600));
+    let hour_old = Timestamp::now() - Duration::from_secs(3_600);
     let since_s = hour_old.ms().rem_euclid(3_600_000) / 1_000 + 3_600;
     let expected: u64 = [0, 4, 7, 55, 65].into_iter().filter(|minutes| minutes * 60 < since_s).count() as u64;
     let count = count_points(&collector, "name=n&period=1h&resolution=hour");
@@ -255,7 +256,7 @@ fn group_by_returns_fifty_label_values_and_other() {
 #[test]
 fn bucket_fields_depend_on_the_metric_type() {
     let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).start();
-    let at = Timestamp::now().minus(Duration::from_secs(2 * 3_600)).ms().div_euclid(3_600_000) * 3_600_000;
+    let at = (Timestamp::now() - Duration::from_secs(2 * 3_600)).ms().div_euclid(3_600_000) * 3_600_000;
     let timestamp = |seconds: i64| Timestamp::from_ms(at + seconds * 1_000).to_string();
     let values = [-4.0, 0.0, 2.5, 1_000.0, 7.0];
     // The latest value is not sent last, and two values have the same timestamp.
@@ -272,19 +273,19 @@ fn bucket_fields_depend_on_the_metric_type() {
         for (name, times, last) in
             [("counter", 1.0, None), ("gauge", 1.0, Some(2.5)), ("histogram", 1.0, None), ("both", 2.0, None)]
         {
-            let found = query_buckets(&collector, &format!("name={name}&resolution={resolution}"));
-            assert_eq!(found.len(), 1, "{found:?}");
+            let buckets = query_buckets(&collector, &format!("name={name}&resolution={resolution}"));
+            assert_eq!(buckets.len(), 1, "{buckets:?}");
             let (sum, count) = (values.iter().sum::<f64>() * times, values.len() as f64 * times);
             let expected =
                 [timestamp(0).into(), json!(count as u64), json!(sum), json!(-4.0), json!(1_000.0), json!(sum / count)];
             let fields = ["bucket", "count", "sum", "min", "max", "avg"];
-            assert_eq!(fields.map(|field| found[0][field].clone()), expected, "{name}");
-            assert_eq!(found[0]["last"].as_f64(), last, "{name} per {resolution}");
+            assert_eq!(fields.map(|field| buckets[0][field].clone()), expected, "{name}");
+            assert_eq!(buckets[0]["last"].as_f64(), last, "{name} per {resolution}");
             for (field, q) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
-                assert!(found[0].get(field).is_some(), "the bucket has {field}");
+                assert!(buckets[0].get(field).is_some(), "the bucket lacks {field}");
                 match name {
-                    "histogram" => assert_close(&found[0][field], nearest_rank(&values, q)),
-                    _ => assert_eq!(found[0][field], Value::Null, "{field} of {name}"),
+                    "histogram" => assert_close(&buckets[0][field], nearest_rank(&values, q)),
+                    _ => assert_eq!(buckets[0][field], Value::Null, "{field} of {name}"),
                 }
             }
         }
@@ -299,11 +300,11 @@ fn current_minute_and_hour_include_the_newest_points() {
         send_points(&collector, &vec![point("ms", "histogram", 5.0, json!({})); 10]);
         let check = || {
             for (resolution, ms) in RESOLUTIONS {
-                let found = query_buckets(&collector, &format!("name=ms&period=1h&resolution={resolution}"));
-                let newest = found.last().unwrap();
+                let buckets = query_buckets(&collector, &format!("name=ms&period=1h&resolution={resolution}"));
+                let newest = buckets.last().unwrap();
                 let now = [bucket_start(before, ms), bucket_start(Timestamp::now(), ms)];
                 assert!(now.iter().any(|start| newest["bucket"] == **start), "{newest} at {now:?}");
-                assert_eq!(found.iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum::<u64>(), round * 10);
+                assert_eq!(buckets.iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum::<u64>(), round * 10);
                 assert_close(&newest["p99"], 5.0);
             }
         };

@@ -14,7 +14,7 @@ const HOUR_S: i64 = 3_600;
 
 fn seconds_from_now(seconds: i64) -> Timestamp {
     let (now, offset) = (Timestamp::now(), Duration::from_secs(seconds.unsigned_abs()));
-    if seconds < 0 { now.minus(offset) } else { now.plus(offset) }
+    if seconds < 0 { now - offset } else { now + offset }
 }
 
 #[test]
@@ -29,12 +29,12 @@ fn late_points_count_in_their_own_bucket_even_after_a_rollup() {
         let check = || {
             for (resolution, ms) in RESOLUTIONS {
                 for (kind, field, last) in [("counter", "sum", None), ("gauge", "last", Some(f64::from(round)))] {
-                    let found = query_buckets(&collector, &format!("name={kind}&resolution={resolution}"));
-                    assert_eq!(found.len(), 1, "{found:?}");
-                    assert_eq!(found[0]["bucket"], bucket_start(at, ms), "{resolution}");
-                    assert_eq!(found[0]["count"], round, "{resolution}");
+                    let buckets = query_buckets(&collector, &format!("name={kind}&resolution={resolution}"));
+                    assert_eq!(buckets.len(), 1, "{buckets:?}");
+                    assert_eq!(buckets[0]["bucket"], bucket_start(at, ms), "{resolution}");
+                    assert_eq!(buckets[0]["count"], round, "{resolution}");
                     let value = last.unwrap_or_else(|| (1..=round).map(f64::from).sum());
-                    assert_eq!(found[0][field], value, "{field} per {resolution}");
+                    assert_eq!(buckets[0][field], value, "{field} per {resolution}");
                 }
                 let histogram = &query_buckets(&collector, &format!("name=histogram&resolution={resolution}"))[0];
                 assert_eq!((&histogram["count"], &histogram["max"]), (&json!(round), &json!(f64::from(round))));
@@ -72,11 +72,11 @@ fn implausible_timestamps_are_replaced_with_the_arrival_time() {
         send_points(&collector, &[json!({ "name": name, "type": "counter", "value": 1, "timestamp": timestamp })]);
         let (first, last) = at.filter(|_| plausible).map_or_else(|| (before, Timestamp::now()), |at| (at, at));
         for (resolution, ms) in RESOLUTIONS {
-            let found = query_buckets(&collector, &format!("name={name}&resolution={resolution}"));
+            let buckets = query_buckets(&collector, &format!("name={name}&resolution={resolution}"));
             let expected = [bucket_start(first, ms), bucket_start(last, ms)];
             assert!(
-                found.len() == 1 && expected.iter().any(|at| found[0]["bucket"] == **at),
-                "{timestamp:?}: {found:?}"
+                buckets.len() == 1 && expected.iter().any(|at| buckets[0]["bucket"] == **at),
+                "{timestamp:?}: {buckets:?}"
             );
         }
         corrected += i32::from(!plausible);
@@ -101,10 +101,10 @@ fn timestamps_accept_any_utc_offset_and_fraction() {
     ] {
         send_points(&collector, &[json!({ "name": "n", "type": "counter", "value": 1, "timestamp": timestamp })]);
     }
-    let found = query_buckets(&collector, "name=n");
-    assert_eq!(found.len(), 1, "{found:?}");
+    let buckets = query_buckets(&collector, "name=n");
+    assert_eq!(buckets.len(), 1, "{buckets:?}");
     assert_eq!(
-        (&found[0]["bucket"], &found[0]["count"]),
+        (&buckets[0]["bucket"], &buckets[0]["count"]),
         (&Value::from(bucket_start(at, RESOLUTIONS[0].1)), &json!(6))
     );
 }

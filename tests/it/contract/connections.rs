@@ -103,7 +103,7 @@ fn server_listens_on_ipv6() {
 }
 
 #[test]
-fn connection_limit_per_address_exempts_trusted_proxies() {
+fn trusted_proxies_may_exceed_the_connection_limit_per_address() {
     for (trusted, oldest_stays) in [("", false), ("127.0.0.1", true)] {
         let setup = Setup::error_tracker().env("MAX_CONNECTIONS_PER_ADDRESS", 2);
         let service = setup.env("TRUSTED_PROXIES", trusted).start();

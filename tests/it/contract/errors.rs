@@ -79,7 +79,7 @@ fn error_responses_explain_the_problem() {
             json!("This key lacks the scope 'ingest'"),
         ),
         ("unknown ID", Request::get("/api/errors/1"), 404, json!("There is no error 1")),
-        ("wrong method", Request::new("PUT", "/api/errors"), 405, json!("This path responses only POST, GET, HEAD")),
+        ("wrong method", Request::new("PUT", "/api/errors"), 405, json!("This path answers only POST, GET, HEAD")),
         ("too large", post_report_bytes(vec![b' '; 262_145]), 413, json!("The body may be at most 262144 bytes")),
         (
             "unsupported coding",

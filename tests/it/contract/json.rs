@@ -1,4 +1,5 @@
-//! JSON parsing of request bodies: which input is accepted, ignored or rejected with a reason. No input crashes a service.
+//! JSON parsing of request bodies: which input is accepted, ignored or rejected with a reason. No input crashes a
+//! service.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Retention of log entries: `MAX_ENTRIES`, `MAX_BYTES` and `MAX_AGE_HOURS` are never exceeded, the newest entries are kept,
-//! and freed space is returned to the file system.
+//! Retention of log entries: `MAX_ENTRIES`, `MAX_BYTES` and `MAX_AGE_HOURS` are never exceeded, the newest entries are
+//! kept, and freed space is returned to the file system.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,7 +126,7 @@ fn max_bytes_is_not_exceeded() {
 fn entries_older_than_max_age_are_not_returned() {
     let data_dir = Arc::new(TempDir::new());
     let web = Container::new(&data_dir, "web");
-    let ago = |minutes: u64| Timestamp::now().minus(Duration::from_secs(60 * minutes)).to_string();
+    let ago = |minutes: u64| (Timestamp::now() - Duration::from_secs(60 * minutes)).to_string();
     web.write_lines([
         (ago(180).as_str(), "stdout", "three hours old\n"),
         (ago(110).as_str(), "stdout", "almost two hours old\n"),

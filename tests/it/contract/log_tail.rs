@@ -1,5 +1,5 @@
-//! Contract of `GET /api/logs/tail`: events, their order, resumption and the end of the stream. `log_tail.rs` tests bursts and
-//! interrupted clients.
+//! Contract of `GET /api/logs/tail`: events, their order, resumption and the end of the stream. `log_tail.rs` tests
+//! bursts and interrupted clients.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

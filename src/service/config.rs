@@ -7,13 +7,14 @@ use std::sync::Arc;
 use log::LevelFilter;
 
 use crate::clock::Timestamp;
-use crate::db::{self, Limit, Opened, Schema, Synchronous};
+use crate::db::{self, Database, Limit, Schema, Synchronous};
 use crate::env::{Env, Variable};
 use crate::http::{
-    Bound, Caps, GateSettings, Keys, Network, Origins, Proxies, PublicKeys, Sessions, Settings, VisitorSettings,
+    AdmissionSettings, AllowedOrigins, Bound, ConnectionLimits, Keys, Network, Proxies, PublicKeySettings, PublicKeys,
+    Sessions, Settings,
 };
 
-use super::Failure;
+use super::StartError;
 
 /// Connections that look: one for each thread that makes pages, for a health check and for a background job. Each keeps
 /// up to 512 KB of pages.
@@ -84,8 +85,8 @@ pub struct Common {
     database_path: PathBuf,
     synchronous: Synchronous,
     max_db_bytes: u64,
-    caps: Caps,
-    gate: GateSettings,
+    connection_limits: ConnectionLimits,
+    gate: AdmissionSettings,
     log_level: LevelFilter,
 }
 
@@ -100,74 +101,74 @@ impl Common {
     #[must_use]
     pub fn read_with_key(env: &mut Env<'_>, key: &'static str) -> Self {
         let address = SocketAddr::new(env.address("LISTEN_ADDR"), env.number("PORT", 0..=u16::MAX));
-        let caps = Caps {
+        let connection_limits = ConnectionLimits {
             connections: env.number("MAX_CONNECTIONS", 8..=10_000),
             connections_per_address: env.number("MAX_CONNECTIONS_PER_ADDRESS", 1..=10_000),
         };
-        let synchronous = match env.choice("SYNCHRONOUS", &["FULL", "NORMAL"]) {
+        let synchronous = match env.one_of("SYNCHRONOUS", &["FULL", "NORMAL"]) {
             "NORMAL" => Synchronous::Normal,
             _ => Synchronous::Full,
         };
-        let log_level = match env.choice("LOG_LEVEL", &["error", "warn", "info", "debug"]) {
+        let log_level = match env.one_of("LOG_LEVEL", &["error", "warn", "info", "debug"]) {
             "error" => LevelFilter::Error,
             "warn" => LevelFilter::Warn,
             "debug" => LevelFilter::Debug,
             _ => LevelFilter::Info,
         };
         Self {
-            metrics_open: env.switch("METRICS_OPEN"),
+            metrics_open: env.boolean("METRICS_OPEN"),
             address,
-            database_path: env.text("DATABASE_PATH").unwrap_or_default().into(),
+            database_path: env.string("DATABASE_PATH").unwrap_or_default().into(),
             synchronous,
             max_db_bytes: env.number("MAX_DB_MB", 0..=1_000_000u64) * 1_000_000,
-            caps,
+            connection_limits,
             gate: read_gate(env, key),
             log_level,
         }
     }
 
     /// Lets pages in that hold one of these keys, within the rates of the settings.
-    pub fn let_in(&mut self, keys: Arc<PublicKeys>, origins: Origins) {
+    pub fn accept_public_keys(&mut self, keys: Arc<PublicKeys>, origins: AllowedOrigins) {
         let (rate_per_address, rate_per_key) = (self.gate.rate_per_address, self.gate.rate_per_key);
-        self.gate.visitors = VisitorSettings { keys, origins, rate_per_address, rate_per_key };
+        self.gate.visitors = PublicKeySettings { keys, origins, rate_per_address, rate_per_key };
     }
 
     /// Starts the log, takes the port and opens the database, in the order in which failing is cheapest. `cookie` is
     /// what browsers that show a key get, and where there is an interface for them.
     ///
     /// # Errors
-    /// [`Failure::Start`], in one sentence.
+    /// [`StartError::Start`], in one sentence.
     pub fn open(
         mut self,
         cookie: &'static str,
         schema: Schema,
-        shrink: fn(&rusqlite::Connection) -> crate::error::Result<bool>,
-    ) -> Result<(Bound, Settings, Opened), Failure> {
+        evict: fn(&rusqlite::Connection) -> crate::error::Result<bool>,
+    ) -> Result<(Bound, Settings, Database), StartError> {
         start_log(self.log_level);
-        let bound = Bound::take(self.address).map_err(Failure::Start)?;
-        let limit = (self.max_db_bytes > 0).then_some(Limit { bytes_max: self.max_db_bytes, shrink });
+        let bound = Bound::bind(self.address).map_err(StartError::Start)?;
+        let limit = (self.max_db_bytes > 0).then_some(Limit { bytes_max: self.max_db_bytes, evict });
         let path = self.database_path;
         let spool_dir =
             path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref()).to_owned();
         let settings = db::Settings { path, schema, synchronous: self.synchronous, readers: READERS, limit };
-        let database = db::open(&settings).map_err(Failure::Start)?;
+        let database = db::open(&settings).map_err(StartError::Start)?;
         let sessions = Sessions::new(cookie, &self.gate.keys);
-        let cannot_start = |why| Failure::Start(format!("cannot start: {why}"));
-        let stored = database.readers.lend().and_then(|reader| db::sessions(&reader, Timestamp::now()));
+        let cannot_start = |why| StartError::Start(format!("cannot start: {why}"));
+        let stored = database.readers.acquire().and_then(|reader| db::sessions(&reader, Timestamp::now()));
         for session in stored.map_err(cannot_start)? {
-            sessions.open(session.token, session.key, session.until);
+            sessions.insert(session.token, session.key, session.until);
         }
         self.gate.sessions = Arc::new(sessions);
-        Ok((bound, Settings { caps: self.caps, gate: self.gate, spool_dir }, database))
+        Ok((bound, Settings { connection_limits: self.connection_limits, gate: self.gate, spool_dir }, database))
     }
 }
 
-fn read_gate(env: &mut Env<'_>, key: &'static str) -> GateSettings {
+fn read_gate(env: &mut Env<'_>, key: &'static str) -> AdmissionSettings {
     let main = env.required_secret(key);
     let named = env.list("API_KEYS");
     let keys = Keys::new(main.clone(), &named).or_else(|faults| {
         for fault in faults {
-            env.fault("API_KEYS", fault);
+            env.error("API_KEYS", fault);
         }
         Keys::new(main, &[])
     });
@@ -175,16 +176,16 @@ fn read_gate(env: &mut Env<'_>, key: &'static str) -> GateSettings {
     for text in env.list("TRUSTED_PROXIES") {
         match Network::parse(&text) {
             Some(network) => networks.push(network),
-            None => env.fault("TRUSTED_PROXIES", format_args!("has '{text}', which is no network such as 10.0.0.0/8")),
+            None => env.error("TRUSTED_PROXIES", format_args!("has '{text}', which is no network such as 10.0.0.0/8")),
         }
     }
-    GateSettings {
+    AdmissionSettings {
         keys: keys.unwrap_or_else(|_| unreachable!("no named keys, no faults")),
         proxies: Proxies::new(networks),
         rate_per_address: env.number("RATE_LIMIT", 0..=10_000_000),
         rate_per_key: env.number("KEY_RATE_LIMIT", 0..=10_000_000),
         body_bytes_max: env.number("MAX_BODY_SIZE", 1_024..=64 * 1024 * 1024),
-        visitors: VisitorSettings::default(),
+        visitors: PublicKeySettings::default(),
         sessions: Arc::default(),
     }
 }

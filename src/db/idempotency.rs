@@ -28,7 +28,7 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
 }
 
 /// A command with the key its client gave it, if it did.
-pub struct Once<C> {
+pub struct Idempotent<C> {
     /// Whose key: keys of different clients do not meet.
     pub principal: String,
     /// 1-64 characters.
@@ -39,14 +39,14 @@ pub struct Once<C> {
     pub command: C,
 }
 
-impl<C> Command for Once<C>
+impl<C> Command for Idempotent<C>
 where
     C: Command,
-    C::Answer: Serialize + DeserializeOwned,
+    C::Output: Serialize + DeserializeOwned,
 {
-    type Answer = C::Answer;
+    type Output = C::Output;
 
-    fn apply(self, transaction: &Connection) -> Result<C::Answer> {
+    fn apply(self, transaction: &Connection) -> Result<C::Output> {
         let Some(key) = self.key else { return self.command.apply(transaction) };
         let mut known =
             transaction.prepare_cached("SELECT answer FROM _idempotency WHERE principal = ?1 AND key = ?2")?;
@@ -64,13 +64,13 @@ where
 }
 
 /// Forgets keys that were answered before a moment, and the oldest of what is more than the table may hold.
-pub struct ForgetKeys {
+pub struct ExpireKeys {
     /// Keys answered earlier are forgotten.
     pub before: Timestamp,
 }
 
-impl Command for ForgetKeys {
-    type Answer = usize;
+impl Command for ExpireKeys {
+    type Output = usize;
 
     fn apply(self, transaction: &Connection) -> Result<usize> {
         let aged = transaction.execute("DELETE FROM _idempotency WHERE answered_at < ?1", [self.before.ms()])?;

@@ -6,21 +6,21 @@ use std::io::Read as _;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
-use super::File;
-use crate::http::{Access, Body, Route, Rule, Scope};
+use super::Asset;
+use crate::http::{Access, Body, Route, RouteSpec, Scope};
 
 /// That the document describes these routes but for the files of an interface, each with who may and what it takes, and
 /// no other; that every reference leads somewhere; and that every operation has a name, a summary, a schema for what it
 /// answers, and the refusals that its kind can have.
 #[track_caller]
-pub(crate) fn hold<S>(file: &File, interface: &[File], routes: &[Route<S>]) {
+pub(crate) fn hold<S>(file: &Asset, interface: &[Asset], routes: &[Route<S>]) {
     let mut text = String::new();
     GzDecoder::new(file.gzip).read_to_string(&mut text).unwrap();
     let document = Document(serde_json::from_str(&text).unwrap());
     assert_eq!(document.0["info"]["version"], env!("CARGO_PKG_VERSION"));
 
-    let rules: Vec<&Rule> = routes.iter().map(|route| &route.rule).collect();
-    let rules: Vec<&Rule> =
+    let rules: Vec<&RouteSpec> = routes.iter().map(|route| &route.rule).collect();
+    let rules: Vec<&RouteSpec> =
         rules.into_iter().filter(|rule| interface.iter().all(|file| file.path != rule.path)).collect();
     let there: BTreeSet<String> = rules.iter().map(|rule| format!("{} {}", rule.method, rule.path)).collect();
     assert_eq!(document.operations(), there, "what is described (left) and what is there (right)");
@@ -78,7 +78,7 @@ impl Document {
         ways.iter().flat_map(|way| way.as_object().unwrap().keys().cloned()).collect()
     }
 
-    fn faults(&self, rule: &Rule, operation: &Value, sessions: bool) -> Vec<String> {
+    fn faults(&self, rule: &RouteSpec, operation: &Value, sessions: bool) -> Vec<String> {
         let mut faults = Vec::new();
         let mut ask = |holds: bool, fault: String| {
             if !holds {
@@ -130,8 +130,8 @@ fn security(access: Access, sessions: bool) -> BTreeSet<String> {
     let ways: &[&str] = match access {
         Access::Open => &[],
         Access::Key(_) => &["key", "bearer"],
-        Access::KeyInUrl(_) => &["key", "bearer", "keyInUrl"],
-        Access::Visitors => &["publicKey", "publicKeyInUrl"],
+        Access::KeyInQuery(_) => &["key", "bearer", "keyInUrl"],
+        Access::PublicKey => &["publicKey", "publicKeyInUrl"],
     };
     let session = (sessions && scope(access).is_some()).then_some("session");
     ways.iter().copied().chain(session).map(str::to_owned).collect()
@@ -139,8 +139,8 @@ fn security(access: Access, sessions: bool) -> BTreeSet<String> {
 
 fn scope(access: Access) -> Option<&'static str> {
     match access {
-        Access::Open | Access::Visitors => None,
-        Access::Key(scope) | Access::KeyInUrl(scope) => Some(match scope {
+        Access::Open | Access::PublicKey => None,
+        Access::Key(scope) | Access::KeyInQuery(scope) => Some(match scope {
             Scope::Ingest => "ingest",
             Scope::Read => "read",
             Scope::Admin => "admin",
@@ -149,7 +149,7 @@ fn scope(access: Access) -> Option<&'static str> {
 }
 
 /// Refusals, each with whether a route has it to tell of.
-fn refusals(rule: &Rule, has_id: bool) -> Vec<(&'static str, bool)> {
+fn refusals(rule: &RouteSpec, has_id: bool) -> Vec<(&'static str, bool)> {
     let (keyed, takes) = (rule.access != Access::Open, rule.body != Body::None);
     let mut refusals =
         vec![("401", keyed), ("403", keyed), ("408", takes), ("413", takes), ("415", takes), ("429", keyed)];

@@ -18,13 +18,13 @@ const STEPS_PER_LOOK: i32 = 10_000;
 
 /// The connections that look.
 #[derive(Debug, Clone)]
-pub struct Readers {
+pub struct ReaderPool {
     idle: Receiver<Connection>,
     back: Sender<Connection>,
     path: PathBuf,
 }
 
-impl Readers {
+impl ReaderPool {
     pub(super) fn new(connections: Vec<Connection>, path: PathBuf) -> Self {
         let (back, idle) = bounded(connections.len());
         for connection in connections {
@@ -38,14 +38,14 @@ impl Readers {
     ///
     /// # Errors
     /// [`Error::Busy`] when all are lent for longer than a client should wait.
-    pub fn lend(&self) -> Result<Reader<'_>> {
+    pub fn acquire(&self) -> Result<Reader<'_>> {
         let connection = self.idle.recv_timeout(LEND_WITHIN).map_err(|_| Error::Busy("The database is busy"))?;
         self.limited(connection)
     }
 
     /// Lends a connection if one is idle right now, for those who would rather go without than wait.
     #[must_use]
-    pub fn lend_now(&self) -> Option<Reader<'_>> {
+    pub fn try_acquire(&self) -> Option<Reader<'_>> {
         self.limited(self.idle.try_recv().ok()?).ok()
     }
 
@@ -68,7 +68,7 @@ impl Readers {
 
 /// A connection on loan.
 pub struct Reader<'a> {
-    readers: &'a Readers,
+    readers: &'a ReaderPool,
     connection: Option<Connection>,
 }
 

@@ -15,7 +15,7 @@ const SLACK_BYTES: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// Whatever keeps the database from being written.
-pub fn give_back(writer: &Writer, go_on: impl Fn() -> bool) -> Result<()> {
+pub fn vacuum(writer: &Writer, go_on: impl Fn() -> bool) -> Result<()> {
     let stats = writer.stats();
     let load = |bytes: &std::sync::atomic::AtomicU64| bytes.load(Ordering::Relaxed);
     while load(&stats.file_bytes).saturating_sub(load(&stats.used_bytes)) > SLACK_BYTES && go_on() {
@@ -27,7 +27,7 @@ pub fn give_back(writer: &Writer, go_on: impl Fn() -> bool) -> Result<()> {
 struct GiveBack;
 
 impl Command for GiveBack {
-    type Answer = ();
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         // Each step of this pragma frees one page, so it has to be stepped to its end.

@@ -13,13 +13,13 @@ const CHUNK_BYTES: usize = 32 * 1024;
 
 /// A text of samples. All of one metric belong together, behind its description.
 #[derive(Debug, Default)]
-pub struct Exposition {
+pub struct PrometheusText {
     text: String,
     /// What is compressed already, for clients that take it: such a text shrinks to a twentieth and less.
     gzip: Option<GzEncoder<Vec<u8>>>,
 }
 
-impl Exposition {
+impl PrometheusText {
     /// One for whoever asks, compressed where that is accepted.
     #[must_use]
     pub fn answering(request: &Request) -> Self {
@@ -59,12 +59,12 @@ impl Exposition {
     }
 }
 
-impl From<Exposition> for Response {
-    fn from(mut text: Exposition) -> Self {
+impl From<PrometheusText> for Response {
+    fn from(mut text: PrometheusText) -> Self {
         const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
         text.compress();
         match text.gzip.map(GzEncoder::finish) {
-            Some(Ok(bytes)) => Self::new(200, MEDIA_TYPE, bytes).with("Content-Encoding", "gzip".into()),
+            Some(Ok(bytes)) => Self::new(200, MEDIA_TYPE, bytes).header("Content-Encoding", "gzip".into()),
             _ => Self::new(200, MEDIA_TYPE, text.text.into_bytes()),
         }
     }

@@ -1,7 +1,7 @@
 //! Numbers in as few bytes as they need: seven bits a byte, the lowest first (LEB128), signed ones in zigzag.
 
 /// Appends a number.
-pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
+pub fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
         number >>= 7;
@@ -10,13 +10,13 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Appends a number that may be negative.
-pub(super) fn put_signed(bytes: &mut Vec<u8>, number: i64) {
+pub fn put_signed(bytes: &mut Vec<u8>, number: i64) {
     put(bytes, (number << 1 ^ number >> 63) as u64);
 }
 
 /// Takes a number off the front; `None` where the bytes end within it or it has more than 63 bits.
 #[inline]
-pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
+pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for (at, byte) in bytes.iter().enumerate().take(9) {
         number |= u64::from(byte & 0x7f) << (7 * at);
@@ -30,12 +30,12 @@ pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
 
 /// Takes a number off the front that may be negative.
 #[inline]
-pub(super) fn take_signed(bytes: &mut &[u8]) -> Option<i64> {
+pub fn take_signed(bytes: &mut &[u8]) -> Option<i64> {
     take(bytes).map(|number| (number >> 1) as i64 ^ -((number & 1) as i64))
 }
 
 /// Takes a length and as many bytes off the front.
-pub(super) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(take(bytes)?).ok()?;
     let (taken, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;

@@ -21,9 +21,9 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
 
 /// What became of records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Exported {
+pub struct ExportProgress {
     /// The number of the last one that was sent.
-    pub mark: i64,
+    pub position: i64,
     /// How many were taken.
     pub sent: i64,
     /// How many were refused for good.
@@ -36,29 +36,29 @@ pub struct Exported {
 ///
 /// # Errors
 /// When the database cannot be read.
-pub fn exported(connection: &Connection) -> Result<Exported> {
+pub fn export_progress(connection: &Connection) -> Result<ExportProgress> {
     let mut read = connection.prepare_cached("SELECT mark, sent, refused, missed FROM _exported")?;
     let row = read.query_row([], |row| {
-        Ok(Exported { mark: row.get(0)?, sent: row.get(1)?, refused: row.get(2)?, missed: row.get(3)? })
+        Ok(ExportProgress { position: row.get(0)?, sent: row.get(1)?, refused: row.get(2)?, missed: row.get(3)? })
     });
     Ok(row.optional()?.unwrap_or_default())
 }
 
 /// Notes what became of some more; `None` forgets everything, since nothing is sent on any more.
-pub struct NoteExported {
+pub struct RecordExport {
     /// How it is then.
-    pub now: Option<Exported>,
+    pub now: Option<ExportProgress>,
 }
 
-impl Command for NoteExported {
-    type Answer = ();
+impl Command for RecordExport {
+    type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         match self.now {
             None => transaction.execute("DELETE FROM _exported", [])?,
-            Some(Exported { mark, sent, refused, missed }) => transaction.execute(
+            Some(ExportProgress { position, sent, refused, missed }) => transaction.execute(
                 "INSERT OR REPLACE INTO _exported (id, mark, sent, refused, missed) VALUES (1, ?1, ?2, ?3, ?4)",
-                (mark, sent, refused, missed),
+                (position, sent, refused, missed),
             )?,
         };
         Ok(())
