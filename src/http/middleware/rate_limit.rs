@@ -1,20 +1,20 @@
-//! How often each client may ask: a sliding window per client, in a table of bounded size.
+//! Rate limiter: a sliding window per client, in a table of bounded size.
 //!
-//! The window is estimated from two fixed ones: the requests of the running window, and those of the one before
-//! weighted with the share of it that still lies within the last minute (the "sliding window counter", described by
-//! Cloudflare in 2017). It never lets more than twice the limit pass in any minute and needs 24 bytes a client.
+//! The window is estimated from two fixed windows: the count of the current one, plus the count of the previous one
+//! weighted with the share of it that lies within the last minute (the "sliding window counter", described by Cloudflare in
+//! 2017). It admits at most twice the limit in any minute and takes 24 bytes per client.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// Clients remembered at once; a table this full forgets those that have been silent the longest.
+/// Maximum number of clients in the table. A full table evicts the clients that have been idle the longest.
 const CLIENTS_MAX: usize = 20_000;
 
-/// The requests of each client in the last minute, against one limit.
+/// Counts the requests of each client against one limit.
 #[derive(Debug)]
-pub(super) struct RateLimit<K> {
+pub(in crate::http) struct RateLimit<K> {
     per_minute: u32,
     clients: HashMap<K, Window>,
 }
@@ -23,37 +23,40 @@ pub(super) struct RateLimit<K> {
 struct Window {
     started: Instant,
     count: u32,
-    count_before: u32,
+    previous_count: u32,
 }
 
 impl<K: Hash + Eq + Copy> RateLimit<K> {
-    /// A limit in requests a minute; 0 switches it off.
-    pub(super) fn new(per_minute: u32) -> Self {
+    /// Creates a limit in requests per minute; 0 = unlimited.
+    pub(in crate::http) fn new(per_minute: u32) -> Self {
         Self { per_minute, clients: HashMap::new() }
     }
 
-    /// Counts a request of `client`, or answers after how many seconds it may come again.
-    pub(super) fn admit(&mut self, client: K, now: Instant) -> Result<(), u64> {
+    /// Counts a request of `client`.
+    ///
+    /// # Errors
+    /// If the client is over the limit, returns the seconds until its next request can succeed, at least 1.
+    pub(in crate::http) fn admit(&mut self, client: K, now: Instant) -> Result<(), u64> {
         if self.per_minute == 0 {
             return Ok(());
         }
         if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(&client) {
-            self.forget_the_silent(now);
+            self.evict_idle(now);
         }
-        let window = self.clients.entry(client).or_insert(Window { started: now, count: 0, count_before: 0 });
+        let window = self.clients.entry(client).or_insert(Window { started: now, count: 0, previous_count: 0 });
         window.slide(now);
         let limit = f64::from(self.per_minute);
-        let elapsed = now.saturating_duration_since(window.started).as_secs_f64();
-        let share_before = 1.0 - (elapsed / WINDOW.as_secs_f64()).min(1.0);
-        if f64::from(window.count) + f64::from(window.count_before) * share_before + 1.0 <= limit {
+        let elapsed_s = now.saturating_duration_since(window.started).as_secs_f64();
+        let previous_share = 1.0 - (elapsed_s / WINDOW.as_secs_f64()).min(1.0);
+        if f64::from(window.count) + f64::from(window.previous_count) * previous_share + 1.0 <= limit {
             window.count += 1;
             return Ok(());
         }
-        Err(window.wait_s(limit, elapsed))
+        Err(window.retry_after_s(limit, elapsed_s))
     }
 
-    /// Drops clients whose last requests no longer count, and when that frees too little the older half of the rest.
-    fn forget_the_silent(&mut self, now: Instant) {
+    /// Evicts clients whose requests no longer count, and the older half of the others if that frees too little.
+    fn evict_idle(&mut self, now: Instant) {
         self.clients.retain(|_, window| now.saturating_duration_since(window.started) < WINDOW * 2);
         if self.clients.len() < CLIENTS_MAX / 2 {
             return;
@@ -72,26 +75,26 @@ impl Window {
         if age < WINDOW {
             return;
         }
-        self.count_before = if age < WINDOW * 2 { self.count } else { 0 };
+        self.previous_count = if age < WINDOW * 2 { self.count } else { 0 };
         self.count = 0;
-        // The new window starts where the old one ended, or now when a whole one passed in silence.
+        // The new window starts at the end of the old one, or now if at least one whole window passed without a request.
         self.started = if age < WINDOW * 2 { self.started + WINDOW } else { now };
     }
 
-    /// Whole seconds until one more request fits, at least 1.
-    fn wait_s(&self, limit: f64, elapsed: f64) -> u64 {
-        let window = WINDOW.as_secs_f64();
-        let (count, before) = (f64::from(self.count), f64::from(self.count_before));
-        let wait = if count + 1.0 > limit {
-            // Even without the window before there is no room: the running one must end and fade.
+    /// Returns the whole seconds until one more request is within the limit, 1 to 120.
+    fn retry_after_s(&self, limit: f64, elapsed_s: f64) -> u64 {
+        let window_s = WINDOW.as_secs_f64();
+        let (count, previous) = (f64::from(self.count), f64::from(self.previous_count));
+        let wait_s = if count + 1.0 > limit {
+            // The current window alone is over the limit: it must end, and then its weight must fall.
             let fade = (1.0 - (limit - 1.0) / count).max(0.0);
-            window - elapsed + window * fade
+            window_s - elapsed_s + window_s * fade
         } else {
-            // Room comes as the window before fades.
-            window * (1.0 - (limit - 1.0 - count) / before) - elapsed
+            // The weight of the previous window must fall.
+            window_s * (1.0 - (limit - 1.0 - count) / previous) - elapsed_s
         };
-        // Bounded to 1..=120 by the line above; the cast cannot lose anything.
-        wait.ceil().clamp(1.0, 120.0) as u64
+        // The range makes the cast lossless.
+        wait_s.ceil().clamp(1.0, 120.0) as u64
     }
 }
 
@@ -100,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_holds_exactly_within_a_first_minute() {
+    fn limit_is_exact_in_the_first_minute() {
         let (start, mut rate) = (Instant::now(), RateLimit::new(100));
         for n in 0..100 {
             assert_eq!(rate.admit(1, start + Duration::from_millis(n * 10)), Ok(()), "{n}");
@@ -110,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_as_told_is_enough_and_no_more_than_a_second_too_long() {
+    fn retry_after_is_sufficient_and_at_most_a_second_too_long() {
         for (limit, gap_ms) in [(1u32, 10u64), (5, 1_000), (100, 100), (60, 500), (3, 25_000)] {
             let (start, mut rate) = (Instant::now(), RateLimit::new(limit));
             let mut now = start;
@@ -129,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn no_minute_holds_more_than_twice_the_limit_and_the_long_run_holds_the_limit() {
+    fn sustained_rate_stays_at_the_limit() {
         let (start, mut rate) = (Instant::now(), RateLimit::new(60));
         let passed = (0..6_000u64).filter(|n| rate.admit(1, start + Duration::from_millis(n * 100)).is_ok()).count();
         assert!((500..=660).contains(&passed), "{passed} in ten minutes at 60 a minute");
     }
 
     #[test]
-    fn the_table_of_clients_is_bounded() {
+    fn client_table_is_bounded() {
         let (start, mut rate) = (Instant::now(), RateLimit::new(1));
         for client in 0..100_000u64 {
             let _ = rate.admit(client, start + Duration::from_micros(client));
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_switches_it_off() {
+    fn zero_disables_the_limit() {
         let mut rate = RateLimit::new(0);
         assert!((0..1_000).all(|_| rate.admit(1, Instant::now()).is_ok()));
         assert!(rate.clients.is_empty());

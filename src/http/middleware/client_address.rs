@@ -1,4 +1,4 @@
-//! Who is asking: the peer's address, or the one a trusted proxy vouches for.
+//! Client addresses: the peer's own, or the one that a trusted proxy forwards.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Reads `10.0.0.0/8`, `fd00::/8` or a single address. `None` for anything else.
+    /// Parses `10.0.0.0/8`, `fd00::/8` or a single address. Returns `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = match text.split_once('/') {
@@ -22,38 +22,38 @@ impl Network {
         (prefix_bits <= longest).then_some(Self { address, prefix_bits })
     }
 
-    /// Whether `address` lies in this network.
+    /// Whether `address` is in this network.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let (inside, width) = match (self.address, address) {
-            (IpAddr::V4(mine), IpAddr::V4(other)) => (u128::from(mine.to_bits() ^ other.to_bits()), 32),
-            (IpAddr::V6(mine), IpAddr::V6(other)) => (mine.to_bits() ^ other.to_bits(), 128),
+        let (difference, width) = match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => (u128::from(own.to_bits() ^ other.to_bits()), 32),
+            (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits() ^ other.to_bits(), 128),
             _ => return false,
         };
-        let rest_bits = width - u32::from(self.prefix_bits);
-        rest_bits == 128 || inside >> rest_bits == 0
+        let host_bits = width - u32::from(self.prefix_bits);
+        host_bits == 128 || difference >> host_bits == 0
     }
 }
 
-/// The networks whose `X-Forwarded-For` is believed.
+/// The networks of the trusted proxies, whose `X-Forwarded-For` counts.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies(Vec<Network>);
 
 impl Proxies {
-    /// Trusts these networks.
+    /// Creates the list of trusted networks.
     #[must_use]
     pub fn new(networks: Vec<Network>) -> Self {
         Self(networks)
     }
 
-    /// Whether `peer` is one of them.
+    /// Whether `peer` is a trusted proxy.
     #[must_use]
     pub fn is_trusted(&self, peer: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(peer))
     }
 
-    /// The client behind `peer`: the last hop of `X-Forwarded-For` that is no trusted proxy itself. A peer that is not
-    /// trusted speaks for itself, and so does a proxy whose header cannot be read.
+    /// Returns the client behind `peer`: the last address of `X-Forwarded-For` that is not a trusted proxy itself. Returns
+    /// `peer` if it is not trusted or if the header has no valid address.
     #[must_use]
     pub fn client(&self, peer: IpAddr, forwarded_for: Option<&str>) -> IpAddr {
         if !self.is_trusted(peer) {
@@ -61,7 +61,7 @@ impl Proxies {
         }
         let mut client = peer;
         for hop in forwarded_for.unwrap_or_default().rsplit(',') {
-            let Some(address) = hop_address(hop.trim()) else { return client };
+            let Some(address) = parse_forwarded_addr(hop.trim()) else { return client };
             client = address;
             if !self.is_trusted(address) {
                 return client;
@@ -71,20 +71,21 @@ impl Proxies {
     }
 }
 
-/// An address as proxies write it: bare, in brackets, or with a port.
-fn hop_address(hop: &str) -> Option<IpAddr> {
+/// Parses an address as proxies write it: bare, in brackets, or with a port.
+fn parse_forwarded_addr(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(hop, |(address, _)| address);
     let address = bare.parse::<IpAddr>().ok();
     address.or_else(|| bare.rsplit_once(':').and_then(|(address, _)| address.parse().ok())).map(canonical)
 }
 
-/// IPv4 addresses that arrive through an IPv6 socket are IPv4 addresses.
-pub(super) fn canonical(address: IpAddr) -> IpAddr {
+/// Converts IPv4-mapped IPv6 addresses to IPv4.
+pub(in crate::http) fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// What limits count: an IPv4 address, or the /64 that one IPv6 subscriber holds.
-pub(super) fn subscriber(address: IpAddr) -> IpAddr {
+/// Returns the address that limits count: an IPv4 address, or the /64 prefix of an IPv6 address, since one subscriber
+/// holds a whole /64.
+pub(in crate::http) fn rate_limit_key(address: IpAddr) -> IpAddr {
     match canonical(address) {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_contain_their_addresses() {
+    fn network_contains_its_addresses() {
         for (network, address, inside) in [
             ("10.0.0.0/8", "10.255.0.1", true),
             ("10.0.0.0/8", "11.0.0.1", false),
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_proxies_speak_for_others() {
+    fn forwarded_addresses_count_only_from_trusted_proxies() {
         let proxies = Proxies::new(vec![Network::parse("10.0.0.0/8").unwrap(), Network::parse("::1").unwrap()]);
         for (peer, forwarded, client) in [
             ("192.0.2.1", Some("198.51.100.9"), "192.0.2.1"),
@@ -138,9 +139,9 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_subscriber_is_a_64() {
-        assert_eq!(subscriber(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
-        assert_eq!(subscriber(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
-        assert_eq!(subscriber(ip("10.0.0.1")), ip("10.0.0.1"));
+    fn ipv6_addresses_share_a_key_per_64() {
+        assert_eq!(rate_limit_key(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
+        assert_eq!(rate_limit_key(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
+        assert_eq!(rate_limit_key(ip("10.0.0.1")), ip("10.0.0.1"));
     }
 }

@@ -1,5 +1,5 @@
-//! An answer whose body comes bit by bit: live lines, or more than fits into memory. It belongs to a thread of its own,
-//! since it may wait for the client.
+//! Streamed responses: live events, or bodies that do not fit into memory. Each belongs to a thread of its own, which may
+//! block on the client.
 
 use std::io::{self, ErrorKind, Write as _};
 use std::net::TcpStream;
@@ -9,45 +9,45 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::doorstep::{Doorstep, Return};
-use super::response::End;
+use super::handle::{Completion, LoopHandle};
+use crate::http::response::BodyFraming;
 
-/// How long a client may take for one bit. One that reads no more is not worth a thread.
-const BIT_WITHIN: Duration = Duration::from_secs(10);
+/// Maximum time for the client to accept one write. Slower clients are disconnected, since each occupies a thread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The way to one client.
+/// A response whose body is being sent.
 #[derive(Debug)]
 pub struct Stream {
-    doorstep: Arc<Doorstep>,
+    handle: Arc<LoopHandle>,
     socket: Arc<TcpStream>,
     key: u64,
-    end: End,
+    framing: BodyFraming,
 }
 
 impl Stream {
-    pub(super) fn begin(
-        doorstep: Arc<Doorstep>,
+    pub(in crate::http) fn start(
+        handle: Arc<LoopHandle>,
         socket: Arc<TcpStream>,
         key: u64,
-        end: End,
+        framing: BodyFraming,
         head: &[u8],
     ) -> io::Result<Self> {
-        // Made first, so that the connection is given back whatever happens to the head.
-        let stream = Self { doorstep, socket, key, end };
+        // Created before the head is sent, so that the connection returns to the event loop if that fails.
+        let stream = Self { handle, socket, key, framing };
         stream.write(head)?;
         Ok(stream)
     }
 
-    /// Sends the next bytes of the body, all of them, as one chunk.
+    /// Sends the next bytes of the body, as one chunk if the response is chunked.
     ///
     /// # Errors
-    /// When the client is gone, or takes longer than ten seconds.
+    /// Fails if the client has disconnected or does not accept the bytes within 10 seconds.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // A chunk without bytes would be the last one.
+        // An empty chunk would end the body.
         if bytes.is_empty() {
             return Ok(());
         }
-        if self.end == End::Close {
+        if self.framing == BodyFraming::Close {
             return self.write(bytes);
         }
         let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
@@ -56,15 +56,15 @@ impl Stream {
         self.write(&chunk)
     }
 
-    /// Ends the body. Without it the client can tell that something is missing.
+    /// Ends the body. A client can tell an unfinished chunked body from a complete one.
     ///
     /// # Errors
-    /// As [`Stream::send`].
+    /// Fails like [`Stream::send`].
     pub fn finish(self) -> io::Result<()> {
-        if self.end == End::Chunk { self.write(b"0\r\n\r\n") } else { Ok(()) }
+        if self.framing == BodyFraming::Chunked { self.write(b"0\r\n\r\n") } else { Ok(()) }
     }
 
-    /// Whether the client is still there, as far as can be known without sending.
+    /// Whether the client is still connected, as far as can be known without sending.
     #[must_use]
     pub fn is_open(&self) -> bool {
         let mut socket = [PollFd::new(&self.socket, PollFlags::RDHUP)];
@@ -74,32 +74,32 @@ impl Stream {
         }
     }
 
-    /// Whether the server is about to end.
+    /// Whether the server is stopping.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.doorstep.stopping.load(Ordering::Relaxed)
+        self.handle.stopping.load(Ordering::Relaxed)
     }
 
     fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        let deadline = Instant::now() + BIT_WITHIN;
+        let deadline = Instant::now() + WRITE_TIMEOUT;
         while !bytes.is_empty() {
             match (&*self.socket).write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => bytes = &bytes[written..],
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(why) if why.kind() == ErrorKind::WouldBlock => self.wait_for_room(deadline)?,
+                Err(why) if why.kind() == ErrorKind::WouldBlock => self.wait_until_writable(deadline)?,
                 Err(why) => return Err(why),
             }
         }
         Ok(())
     }
 
-    fn wait_for_room(&self, deadline: Instant) -> io::Result<()> {
+    fn wait_until_writable(&self, deadline: Instant) -> io::Result<()> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        // At most BIT_WITHIN.
+        // At most WRITE_TIMEOUT, so the conversion cannot fail.
         let tv_sec = i64::try_from(left.as_secs()).unwrap_or(0);
         let left = Timespec { tv_sec, tv_nsec: i64::from(left.subsec_nanos()) };
         match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(&left)) {
@@ -109,11 +109,12 @@ impl Stream {
     }
 }
 
-/// The connection goes back to the door, which closes it.
+/// Returns the connection to the event loop, which closes it.
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.doorstep.returns.send(Return { key: self.key, rest: None, keep_alive: false }).is_ok() {
-            self.doorstep.wake();
+        let completion = Completion { key: self.key, unsent: None, keep_alive: false };
+        if self.handle.completions.send(completion).is_ok() {
+            self.handle.wake();
         }
     }
 }

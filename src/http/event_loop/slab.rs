@@ -1,9 +1,9 @@
-//! Slots for connections, named by keys that are never given twice, so that a late event finds nothing rather than a
-//! stranger.
+//! Slab of connections. Keys are never reused, so a late event for a closed connection finds nothing instead of another
+//! connection.
 
-/// Values by key.
+/// A slab: values in reusable slots, addressed by a key of slot index and generation.
 #[derive(Debug)]
-pub(super) struct Slab<T> {
+pub(in crate::http) struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<usize>,
 }
@@ -21,47 +21,46 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::http) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::http) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    pub(super) fn insert(&mut self, value: T) -> (u64, &mut T) {
+    /// Inserts a value and returns its key.
+    pub(in crate::http) fn insert(&mut self, value: T) -> (u64, &mut T) {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, value: None });
             self.slots.len() - 1
         });
         let slot = &mut self.slots[index];
-        let key = key(slot.generation, index);
+        let key = make_key(slot.generation, index);
         (key, slot.value.insert(value))
     }
 
-    pub(super) fn get_mut(&mut self, wanted: u64) -> Option<&mut T> {
-        let slot = self.slots.get_mut(index(wanted))?;
-        if slot.generation == generation(wanted) { slot.value.as_mut() } else { None }
+    pub(in crate::http) fn get_mut(&mut self, key: u64) -> Option<&mut T> {
+        let slot = self.slots.get_mut(index(key))?;
+        if slot.generation == generation(key) { slot.value.as_mut() } else { None }
     }
 
-    pub(super) fn remove(&mut self, wanted: u64) -> Option<T> {
-        let slot = self.slots.get_mut(index(wanted)).filter(|slot| slot.generation == generation(wanted))?;
+    /// Removes and returns the value of a key, if it is still present.
+    pub(in crate::http) fn remove(&mut self, key: u64) -> Option<T> {
+        let slot = self.slots.get_mut(index(key)).filter(|slot| slot.generation == generation(key))?;
         let value = slot.value.take()?;
         slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(index(wanted));
+        self.free.push(index(key));
         Some(value)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        let keyed = |(index, slot): (usize, &Slot<T>)| key(slot.generation, index);
-        self.slots
-            .iter()
-            .enumerate()
-            .filter_map(move |(index, slot)| Some((keyed((index, slot)), slot.value.as_ref()?)))
+    pub(in crate::http) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(index, slot)| Some((make_key(slot.generation, index), slot.value.as_ref()?)))
     }
 }
 
-fn key(generation: u32, index: usize) -> u64 {
+fn make_key(generation: u32, index: usize) -> u64 {
     u64::from(generation) << 32 | index as u64
 }
 
@@ -78,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_outlives_its_value_without_finding_another() {
+    fn stale_keys_find_nothing() {
         let mut slab = Slab::default();
         let (first, _) = slab.insert("a");
         assert_eq!(slab.remove(first), Some("a"));
