@@ -32,7 +32,7 @@ def record(count):
 SCRIPTS = {
     "end of the script": ("record(30)", 30),
     "sys.exit": ("import sys; record(30); sys.exit(3)", 30),
-    "uncaught exception": ("record(30); raise SystemExit('no')", 30),
+    "exit with a message": ("record(30); raise SystemExit('no')", 30),
     "thread that outlives the main thread": (
         "import threading; threading.Thread(target=record, args=(30,)).start()",
         30,
