@@ -51,8 +51,8 @@ def setup_monlight(
 
     Args:
         app: Application to instrument.
-
-    The other arguments are the same as of `monlight.init`.
+        error_tracker_url, metrics_collector_url, api_key, project, flush_interval, environment, release, timeout,
+            excluded_headers, include_locals: See `monlight.init`.
 
     Returns:
         The clients that were created.
