@@ -1,10 +1,10 @@
-"""What the applications beside this file are told by their environment."""
+"""Settings of the test applications, read from environment variables."""
 
 import os
 from typing import Any
 
-# Without this package, to compare.
-PLAIN = "PLAIN" in os.environ
+# Disables this package, to measure the application alone.
+IS_DISABLED = "DISABLE_MONLIGHT" in os.environ
 
 MONLIGHT: dict[str, Any] = {
     "error_tracker_url": os.environ.get("MONLIGHT_TRACKER"),
