@@ -43,8 +43,7 @@ export function instrumentInteractions(): void {
 
 /**
  * Returns a CSS selector for an element, for example `form#order > div.row > button.pay`. Each element contributes its
- * tag name and its id or, without an id, its first class. Text content and attribute values that a user can type or read
- * are never included.
+ * tag name and its id or, without an id, its first class. Text content and form values are never included.
  */
 function selector(element: Element): string {
   const parts = [];

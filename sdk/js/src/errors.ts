@@ -1,6 +1,6 @@
 /**
- * Error reporting: turns errors, rejections, messages and violations into the relay's JSON. Duplicates are sent once and
- * then counted. Noise, such as errors of browser extensions, is only counted.
+ * Error reporting: turns errors, rejections, messages and violations into the relay's JSON. Duplicates are sent once
+ * and then counted. Noise, such as errors of browser extensions, is only counted.
  */
 
 import { addBreadcrumb, breadcrumbs } from "./breadcrumbs";
@@ -109,7 +109,9 @@ export function captureException(value: unknown, type: string, stack: string, ex
 export const captureMessage = (level: string, message: string, stack: string): void =>
   captureEvent(level === "warning" ? "ConsoleWarning" : "ConsoleError", message, stack, { level });
 
-/** Reports an uncaught exception or rejection. Only counts it if a browser extension threw it or the page aborted it. */
+/**
+ * Reports an uncaught exception or rejection. Only counts it if a browser extension threw it or the page aborted it.
+ */
 function captureUncaught(value: unknown, type: string, fallbackStack = ""): void {
   const error = value as Partial<Error> | undefined;
   if (error?.name === "AbortError") countDropped("aborted");
@@ -175,7 +177,9 @@ function stackWithCauses(error: Error): string {
   return stack;
 }
 
-/** Converts a value to a string. Never calls `toString` of an application object: it could be slow or have side effects. */
+/**
+ * Converts a value to a string. Never calls `toString` of an application object: it could be slow or have side effects.
+ */
 function safeToString(value: unknown): string {
   const isOpaque = isObject(value) && !(value instanceof Error);
   return (isOpaque ? {}.toString.call(value) : String(value)).slice(0, MESSAGE_MAX_CHARS);

@@ -53,7 +53,9 @@ export const safely = (callback: () => unknown): void => {
 /** Runs a callback after a delay, unless the SDK has been torn down by then. */
 export const defer = (callback: () => unknown, delayMs = 0): unknown => setTimeout(safely, delayMs, callback);
 
-/** Adds a listener for each event type in a space-separated list. Listeners run in the capture phase, before the page's. */
+/**
+ * Adds a listener for each event type in a space-separated list. Listeners run in the capture phase, before the page's.
+ */
 export function listen<E extends Event>(target: EventTarget, types: string, handler: (event: E) => void): void {
   for (const type of types.split(" ")) {
     const listener = (event: Event): void => safely(() => handler(event as E));
@@ -77,7 +79,9 @@ const wrapFunction = (original: AnyFunction, hook: CallHook): AnyFunction => {
   };
 };
 
-/** Replaces a method with a wrapper that runs `hook` around each call. Arguments and exceptions pass through unchanged. */
+/**
+ * Replaces a method with a wrapper that runs `hook` around each call. Arguments and exceptions pass through unchanged.
+ */
 export function patchMethod(owner: object, name: string, hook: CallHook): void {
   const methods = owner as Record<string, AnyFunction>;
   const original = methods[name] as AnyFunction;

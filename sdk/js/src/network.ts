@@ -14,7 +14,8 @@ export function instrumentNetwork(): void {
   /**
    * Starts tracking a request. Returns `undefined` for requests to the relay and for schemes other than HTTP.
    *
-   * @returns a function to call when the request ends, with the HTTP status, `"aborted"`, or 0 and the reason of a failure
+   * @returns a function to call when the request ends, with the HTTP status, `"aborted"`, or 0 and the reason of a
+   * failure
    */
   const trackRequest = (category: "fetch" | "xhr", method: string, url: string, callSite: Error) => {
     const { host, href, protocol } = resolveUrl(url);

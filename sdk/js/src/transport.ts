@@ -6,7 +6,9 @@ import { randomId } from "./session";
 
 /** Maximum number of queued requests. A new request evicts the oldest one that is not in flight. */
 const QUEUE_MAX = 30;
-/** Maximum body size. Relays accept 65,536 bytes, which is also the browsers' limit for all `keepalive` bodies together. */
+/**
+ * Maximum body size. Relays accept 65,536 bytes, which is also the browsers' limit for all `keepalive` bodies together.
+ */
 export const BODY_MAX_BYTES = 60_000;
 const RESPONSE_TIMEOUT_MS = 10_000;
 /** Maximum backoff. The first delay is one second, and each failure doubles it. */
@@ -48,9 +50,9 @@ let fetch: typeof window.fetch;
 let consecutiveFailures: number;
 /** 0 while sending is enabled. During a backoff, the status that caused it, or 1 if there was no response. */
 let pauseStatus: number;
-// Whether the relay's CORS policy allows `Idempotency-Key`. The original's relay does not allow it, and a browser cannot
-// distinguish a rejected preflight from an outage. Until the relay has responded once, the first two attempts of each
-// request send the header and later attempts omit it.
+// Whether the relay's CORS policy allows `Idempotency-Key`. The original's relay does not allow it, and a browser
+// cannot distinguish a rejected preflight from an outage. Until the relay has responded once, the first two attempts of
+// each request send the header and later attempts omit it.
 let allowsIdempotencyKey: boolean | undefined;
 
 /** Sets the destination and resets the backoff. @param url the relay's URL, ending in `/api/browser/` */
@@ -78,8 +80,8 @@ export function enqueue(path: "errors" | "metrics", body: string): void {
 }
 
 /**
- * Sends the whole queue in a way that outlives the page. `enqueuePending` runs first and may enqueue more requests, which
- * are sent in the same way.
+ * Sends the whole queue in a way that outlives the page. `enqueuePending` runs first and may enqueue more requests,
+ * which are sent in the same way.
  */
 export function flushQueue(enqueuePending: () => void): void {
   const previousPause = pauseStatus;

@@ -16,7 +16,10 @@ export interface MonlightConfig {
   enabled?: boolean;
   /** Reports calls of `console.error` and `console.warn`. Default false. */
   captureConsole?: boolean;
-  /** Receives each error before it is sent. Returns the error, modified or not, or null to drop it. If it throws, the error is dropped. */
+  /**
+   * Receives each error before it is sent. Returns the error, modified or not, or null to drop it. If it throws, the
+   * error is dropped.
+   */
   beforeSend?: (event: BrowserError) => BrowserError | null;
 }
 
@@ -51,7 +54,10 @@ export interface BrowserError {
   environment?: string;
   /** Time of the report, RFC 3339. */
   timestamp?: string;
-  /** Custom context, `user_id`, `level`, `breadcrumbs`, and `repeats`: the number of duplicates since the previous report. */
+  /**
+   * Custom context, `user_id`, `level`, `breadcrumbs`, and `repeats`: the number of duplicates since the previous
+   * report.
+   */
   context?: Record<string, unknown>;
 }
 

@@ -1,7 +1,8 @@
 /**
  * Web Vitals as defined by https://web.dev/articles/vitals and measured by the `web-vitals` library: LCP, CLS, INP, FCP
- * and TTFB, each reported once per page view. A page view is a load, an activation after prerendering, or a restore from
- * the back/forward cache. Its values are labeled with the path it was loaded with, even if the application changes routes.
+ * and TTFB, each reported once per page view. A page view is a load, an activation after prerendering, or a restore
+ * from the back/forward cache. Its values are labeled with the path it was loaded with, even if the application changes
+ * routes.
  */
 
 import { defer, listen, onTeardown, safely } from "./instrumentation";
@@ -11,7 +12,10 @@ import { observeHistogram } from "./metrics";
 const EVENT_DURATION_MIN_MS = 40;
 /** INP that is reported if all interactions were too short to be observed. */
 const INP_MIN_MS = 8;
-/** Delay before LCP is final. After input, browsers report no larger paints, but may deliver earlier ones this much later. */
+/**
+ * Delay before LCP is final. After input, browsers report no larger paints, but may deliver earlier ones this much
+ * later.
+ */
 const LCP_DELAY_MS = 1_000;
 /** Maximum gap between two layout shifts of a session window. */
 const SHIFT_GAP_MS = 1_000;

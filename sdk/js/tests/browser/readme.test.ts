@@ -50,10 +50,10 @@ test("README examples run unmodified", { skip }, async () => {
   site.put("/readme/tag", { body: `<!doctype html>${tag}<script>throw new Error("from the script tag")</script>` });
   const page = await browser.newPage();
   await page.goto(`${site.origin}/readme/quick-start`);
-  assert.deepEqual(await receivedErrors("/readme/quick-start", 1), ["ConsoleError: the first report"]);
+  assert.deepEqual(await receivedErrors("/readme/quick-start", 1), ["ConsoleError: first report"]);
   await page.goto(`${site.origin}/readme/client`);
   const [warning, error] = await receivedErrors("/readme/client", 2);
-  assert.equal(warning, "ConsoleWarning: the cart took long");
+  assert.equal(warning, "ConsoleWarning: slow cart");
   assert.match(error ?? "", /^SyntaxError: /);
   await page.goto(`${site.origin}/readme/tag`);
   assert.deepEqual(await receivedErrors("/readme/tag", 1), ["Error: from the script tag"]);
