@@ -1,18 +1,18 @@
-/** As much of a page as the SDK needs to run in Node, and a relay that answers as it is told. */
+/** Fake browser page for running the SDK in Node, and a fake relay with scripted responses. */
 
 import { setMaxListeners } from "node:events";
 import { mock } from "node:test";
 import type { BrowserError, BrowserMetric } from "../../src/types";
 
-/** What a relay answers: a status, one with headers, or nothing at all. */
-export type Answer = number | [status: number, headers: Record<string, string>] | "unreachable" | "never";
+/** Scripted response of the relay: a status, a status with headers, a network error, or no response. */
+export type RelayResponse = number | [status: number, headers: Record<string, string>] | "unreachable" | "never";
 
-export interface Request {
+export interface RecordedRequest {
   path: string;
   headers: Record<string, string>;
   body: string;
   keepalive: boolean | undefined;
-  at_ms: number;
+  atMs: number;
 }
 
 class FakeXhr extends EventTarget {
@@ -22,29 +22,29 @@ class FakeXhr extends EventTarget {
 
 class FakeElement extends EventTarget {}
 
-export interface Page {
-  requests: Request[];
+export interface FakePage {
+  requests: RecordedRequest[];
   beacons: { url: string; body: Blob }[];
-  /** Answers to come; the last one stays. */
-  answers: Answer[];
+  /** Responses of the relay in order. The last one repeats. */
+  responses: RelayResponse[];
   warnings: unknown[][];
   errors(): BrowserError[];
   metrics(): BrowserMetric[];
-  /** Lets time pass, and all that waits for it happen. */
-  pass(ms: number): Promise<void>;
+  /** Advances the mocked clock and runs the timers and promises that become due. */
+  advance(ms: number): Promise<void>;
   hide(): void;
   fire(type: string, fields: object, target?: EventTarget): void;
 }
 
-// Node takes many listeners for a leak; browsers do not.
+// Node warns about many listeners of one target; browsers do not.
 setMaxListeners(100);
 
 export type Sdk = typeof import("./sdk");
 
-let pages = 0;
+let pagesOpened = 0;
 
-/** Makes the globals a new page, and loads the SDK into it. */
-export async function openPage(): Promise<[Page, Sdk]> {
+/** Replaces the globals with those of a new page and loads a fresh copy of the SDK. */
+export async function openFakePage(): Promise<[FakePage, Sdk]> {
   mock.timers.reset();
   mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.UTC(2026, 0, 31) });
   const events = new EventTarget();
@@ -54,19 +54,19 @@ export async function openPage(): Promise<[Page, Sdk]> {
     hidden: false,
     readyState: "complete",
   });
-  const page: Page = {
+  const page: FakePage = {
     requests: [],
     beacons: [],
-    answers: [201],
+    responses: [201],
     warnings: [],
     errors: () => bodies("errors").map((body) => JSON.parse(body)),
     metrics: () => bodies("metrics").flatMap((body) => JSON.parse(body).metrics),
-    async pass(ms) {
-      // What is promised meanwhile may start timers of its own.
-      await settled();
+    async advance(ms) {
+      // Advances in small steps, because promises that resolve in between may start timers.
+      await settlePromises();
       for (let left = ms; left > 0; left -= 500) {
         mock.timers.tick(Math.min(left, 500));
-        await settled();
+        await settlePromises();
       }
     },
     hide() {
@@ -82,18 +82,19 @@ export async function openPage(): Promise<[Page, Sdk]> {
     page.requests.filter((request) => request.path === `/api/browser/${path}`).map(({ body }) => body);
   const fetch = async (url: string, init: RequestInit): Promise<Response> => {
     const { pathname, host } = new URL(url);
-    if (host !== "relay.example") return new Response("the application's own");
+    if (host !== "relay.example") return new Response("response of the application's server");
     page.requests.push({
       path: pathname,
       headers: init.headers as Record<string, string>,
       body: init.body as string,
       keepalive: init.keepalive,
-      at_ms: Date.now(),
+      atMs: Date.now(),
     });
-    const answer = page.answers.length > 1 ? page.answers.shift() : page.answers[0];
-    if (answer === "unreachable") throw new TypeError("Failed to fetch");
-    if (answer === "never") return new Promise(() => undefined);
-    const [status, headers] = typeof answer === "number" ? [answer, {}] : (answer as [number, Record<string, string>]);
+    const response = page.responses.length > 1 ? page.responses.shift() : page.responses[0];
+    if (response === "unreachable") throw new TypeError("Failed to fetch");
+    if (response === "never") return new Promise(() => undefined);
+    const [status, headers] =
+      typeof response === "number" ? [response, {}] : (response as [number, Record<string, string>]);
     return new Response(null, { status, headers });
   };
   const globals: Record<string, unknown> = {
@@ -121,10 +122,10 @@ export async function openPage(): Promise<[Page, Sdk]> {
     Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   }
   Object.defineProperty(globalThis, "window", { value: globalThis, configurable: true });
-  return [page, await import(new URL(`sdk.mjs?${++pages}`, import.meta.url).href)];
+  return [page, await import(new URL(`sdk.mjs?${++pagesOpened}`, import.meta.url).href)];
 }
 
-/** All promises that can go on have gone on. */
-const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/** Waits until no promise callback is pending. */
+const settlePromises = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 export const CONFIG = { dsn: "0123456789abcdef0123456789abcdef", endpoint: "https://relay.example/" };

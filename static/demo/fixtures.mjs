@@ -1,15 +1,15 @@
-// The three services with an interface, with data, for whoever looks at them: pictures, measurements, tests.
+// Running services filled with the demo data, for screenshots, measurements and tests.
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { service, until } from "../tests/harness.mjs";
-import { fillCollector, fillTracker, fillViewer, SIZE, TAIL_BUFFER } from "./fill.mjs";
+import { DEFAULT_SIZE, fillCollector, fillTracker, fillViewer, TAIL_BUFFER } from "./fill.mjs";
 
 const NAMES = ["error-tracker", "log-viewer", "metrics-collector"];
 
-/** A server on a port that was free, for alerts that go somewhere. */
-function listener() {
+/** Starts an HTTP server on a free port that responds to every request with 200. Serves as the alert webhook. */
+function startWebhook() {
   const server = createServer((request, response) => {
     request.resume();
     request.on("end", () => response.writeHead(200).end());
@@ -17,56 +17,60 @@ function listener() {
   return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
 }
 
-/** Ports that were free a moment ago: each service has to know the others'. */
+/**
+ * Returns free ports. The ports are chosen before the services start, because each service needs the URLs of the
+ * others.
+ */
 export async function freePorts(count) {
-  const servers = await Promise.all(Array.from({ length: count }, listener));
+  const servers = await Promise.all(Array.from({ length: count }, startWebhook));
   const ports = servers.map((server) => server.address().port);
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
   return ports;
 }
 
 /**
- * Starts and fills them. `views` are all there is to look at: a name, the service, the path in it, the whole URL, and what
- * is there once it can be used.
+ * Starts the three services that have a web UI and fills them with demo data. The returned `views` list every view of
+ * the web UIs: its name, its service, its path in the service, its URL, and a selector that matches when the view is
+ * usable.
  *
- * @param {Partial<typeof SIZE>} [size]
- * @param {{ links?: (name: string, url: string) => string, env?: Record<string, string> }} [settings] where browsers find
- *   each service, and variables of all of them
+ * @param {Partial<typeof DEFAULT_SIZE>} [size]
+ * @param {{ links?: (name: string, url: string) => string, env?: Record<string, string> }} [options] `links` returns
+ *   the public URL of a service, `env` contains environment variables for all services
  */
-export async function stage(size, { links = (_name, url) => url, env: common = {} } = {}) {
-  const wanted = { ...SIZE, ...size, now: Date.now() };
-  const folder = mkdtempSync(join(tmpdir(), "monlight-stage-"));
+export async function startDemoServices(size, { links = (_name, url) => url, env: commonEnv = {} } = {}) {
+  const demoSize = { ...DEFAULT_SIZE, ...size, now: Date.now() };
+  const folder = mkdtempSync(join(tmpdir(), "monlight-demo-"));
   const containers = join(folder, "containers");
   mkdirSync(containers);
-  const alerts = await listener();
+  const webhook = await startWebhook();
   const ports = await freePorts(NAMES.length);
   const port = (name) => String(ports[NAMES.indexOf(name)]);
   const SERVICES = NAMES.map((name) => `${name}=${links(name, `http://127.0.0.1:${port(name)}`)}`).join(",");
-  const begin = (name, env) => service(name, { SERVICES, PORT: port(name), ...common, ...env });
+  const start = (name, env) => service(name, { SERVICES, PORT: port(name), ...commonEnv, ...env });
   const [tracker, viewer, collector] = await Promise.all([
-    begin("error-tracker", {
-      ALERT_WEBHOOK_URL: `http://127.0.0.1:${alerts.address().port}/`,
+    start("error-tracker", {
+      ALERT_WEBHOOK_URL: `http://127.0.0.1:${webhook.address().port}/`,
       ALERT_MAX_PER_HOUR: "1000",
     }),
-    begin("log-viewer", { LOG_SOURCES: containers, TAIL_BUFFER, POLL_INTERVAL: "1" }),
-    begin("metrics-collector", {
-      MAX_POINT_AGE: String((wanted.days + 1) * 24),
+    start("log-viewer", { LOG_SOURCES: containers, TAIL_BUFFER, POLL_INTERVAL: "1" }),
+    start("metrics-collector", {
+      MAX_POINT_AGE: String((demoSize.days + 1) * 24),
       AGGREGATION_INTERVAL: "5",
       HOST_METRICS: "0",
     }),
   ]);
-  await fillViewer(viewer.ask, containers, wanted);
-  await fillTracker(tracker.ask, wanted);
-  await fillCollector(collector.ask, wanted);
-  const sent = Date.now();
-  await until(async () => Date.parse((await collector.ask("GET", "/health")).last_aggregation) > sent, "a rollup");
+  await fillViewer(viewer.ask, containers, demoSize);
+  await fillTracker(tracker.ask, demoSize);
+  await fillCollector(collector.ask, demoSize);
+  const filledAt = Date.now();
+  await until(async () => Date.parse((await collector.ask("GET", "/health")).last_aggregation) > filledAt, "a rollup");
   const { errors } = await tracker.ask("GET", "/api/errors?search=PaymentTimeout&limit=1");
-  const search = await tracker.ask("GET", "/api/errors?search=Cannot+read+properties&limit=1");
+  const browserErrors = await tracker.ask("GET", "/api/errors?search=Cannot+read+properties&limit=1");
   const { logs } = await viewer.ask("GET", "/api/logs?search=payment&limit=1");
   const views = [
     ["errors", tracker, ``, ".groups li"],
     ["error", tracker, `?id=${errors[0].id}`, ".trace"],
-    ["error-in-a-browser", tracker, `?id=${search.errors[0].id}`, ".trace"],
+    ["error-in-a-browser", tracker, `?id=${browserErrors.errors[0].id}`, ".trace"],
     ["errors-search", tracker, `?search=timeout&resolved=all&sort=count`, ".groups li"],
     ["alerts", tracker, `?alerts=1`, "tbody tr"],
     ["logs", viewer, ``, ".lines .row:not(.waits)"],
@@ -85,7 +89,7 @@ export async function stage(size, { links = (_name, url) => url, env: common = {
   ].map(([name, { url, name: service }, path, ready]) => ({ name, service, path, url: `${url}/${path}`, ready }));
   const stop = async () => {
     await Promise.all([tracker.stop(), viewer.stop(), collector.stop()]);
-    alerts.close();
+    webhook.close();
     rmSync(folder, { recursive: true });
   };
   return { tracker, viewer, collector, views, stop };
