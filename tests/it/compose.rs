@@ -419,7 +419,7 @@ fn what_runs_in_docker_is_backed_up_put_back_and_upgraded() {
     assert_eq!(here.docker.says(&["ps", "--all", "--quiet"]).lines().count(), 4, "no container is left");
     report_group(&here, 2);
     let restore = format!("deploy/backup.sh --compose --restore {copy} error-tracker");
-    assert!(ends_with(&here, &restore, 1).contains("error-tracker runs; stop it first"));
+    assert!(ends_with(&here, &restore, 1).contains("error-tracker is running; stop it first"));
     here.says("docker compose stop");
     ends_with(&here, &restore, 0);
     here.says("docker compose start");
