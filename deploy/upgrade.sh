@@ -210,7 +210,8 @@ binary_is_healthy() {
     return 1
 }
 
-# Descriptor 8 holds the lock of this script. It is closed for the commands, or a service they start would keep the lock.
+# Descriptor 8 holds the lock of this script. It is closed for the commands, or a service they start would keep the
+# lock.
 binary_stop() {
     sh -c "${STOP:-systemctl stop \"monlight-\$1\"}" sh "$1" 8<&- || return
     deadline_cs=$(($(now_cs) + stop_timeout_s * 100))
@@ -389,9 +390,9 @@ start_old_version() {
     fi
 }
 
-# Prints why the old version cannot read the database; prints nothing if it can. The old version is asked for a backup to
-# a folder that does not exist: it checks the schema of the database before it reports the missing folder. All versions
-# report a newer schema with a message that contains "newer Monlight".
+# Prints why the old version cannot read the database; prints nothing if it can. The old version is asked for a backup
+# to a folder that does not exist: it checks the schema of the database before it reports the missing folder. All
+# versions report a newer schema with a message that contains "newer Monlight".
 find_schema_conflict() {
     if [ -n "$compose" ]; then
         output=$(compose_with_old_image "$1" run --rm --no-deps -T "$1" --backup /nowhere/copy.db 2>&1) || true
