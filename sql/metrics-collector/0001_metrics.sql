@@ -63,7 +63,7 @@ CREATE TABLE hours (
 CREATE TABLE cumulative (
     series_id INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
-    sum REAL NOT NULL,                  -- without negative deltas of counters, so it never decreases
+    sum REAL NOT NULL,                  -- of counters without negative deltas, so it never decreases
     last REAL NOT NULL,
     last_at INTEGER NOT NULL,
     sketch BLOB
