@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 export PATH="$PWD/../target/tools/bin:$PATH"
-# SQLite has local constants with the same name in two functions, which this check reports as duplicate definitions.
+# SQLite has local constants of one name in two functions, which this check reports as duplicate definitions.
 export ASAN_OPTIONS="detect_odr_violation=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 seconds=${FUZZ_SECONDS:-600}
 logs=target/logs
