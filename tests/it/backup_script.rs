@@ -216,7 +216,10 @@ fn a_backup_that_fails_leaves_nothing_and_removes_nothing() {
     let not_ours = stack.folder.path().join("web.db");
     rusqlite::Connection::open(&not_ours).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     for (env, says) in [
-        (("METRICS_COLLECTOR_DB", "/nowhere/metrics.db"), "failed to back up metrics-collector; this backup is discarded: "),
+        (
+            ("METRICS_COLLECTOR_DB", "/nowhere/metrics.db"),
+            "failed to back up metrics-collector; this backup is discarded: ",
+        ),
         (("BROWSER_RELAY_DB", text(&not_ours)), "a database of some other program"),
     ] {
         let output = run(&[env]);
