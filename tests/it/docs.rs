@@ -244,7 +244,7 @@ fn what_is_started_with_generated_keys_does_what_it_prints() {
     let stdout = BufReader::new(started.0.stdout.take().unwrap());
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
     let mut text = String::new();
-    while !text.contains("Ctrl-C stops everything.") {
+    while !text.contains("Press Ctrl-C to stop all services.") {
         let line = said.recv_timeout(PATIENCE).unwrap_or_else(|why| panic!("{why}: {text}"));
         text += &format!("{line}\n");
     }
