@@ -1,12 +1,10 @@
 #!/bin/sh
-# Runs all fuzz targets, or those named as arguments, one after another, and prints a summary. Each runs for FUZZ_SECONDS
-# seconds (default 600). Inputs that crash a target are written to fuzz/artifacts, new inputs that increase coverage to
-# fuzz/target/grown.
+# Runs all fuzz targets, or those given as arguments, one after another for FUZZ_SECONDS each (default 600) and prints a
+# table of the results. Crashing inputs are saved in fuzz/artifacts, new corpus entries in fuzz/target/grown.
 set -eu
 cd "$(dirname "$0")"
 export PATH="$PWD/../target/tools/bin:$PATH"
-# AddressSanitizer reports a false violation of the one-definition rule: gcc generates constants with equal names in two
-# functions of SQLite.
+# SQLite has local constants of one name in two functions, which this check reports as duplicate definitions.
 export ASAN_OPTIONS="detect_odr_violation=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 seconds=${FUZZ_SECONDS:-600}
 logs=target/logs
@@ -21,7 +19,7 @@ for target in "$@"; do
     grown=target/grown/$target
     mkdir -p "$grown" "artifacts/$target"
     log=$logs/$target.log
-    # The timeout catches a hang that the alarm of libFuzzer does not interrupt.
+    # libFuzzer's own timeout does not catch every hang, so kill the run 300 s after it should have ended.
     timeout $((seconds + 300)) cargo +nightly fuzz run "$target" "$grown" "corpus/$target" -- \
         -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=25 -print_final_stats=1 >"$log" 2>&1 && crashes=0 || crashes=1
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -n 1)

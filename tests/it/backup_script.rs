@@ -213,9 +213,9 @@ fn old_and_unfinished_backups_are_deleted_and_other_files_are_kept() {
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let output = stack.run_backup_script(&["--to", path_str(backups.path()), "--keep", "1"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(output_text(&output).contains("another backup or restore is at work"), "{}", output_text(&output));
+    assert!(output_text(&output).contains("another backup or restore is running"), "{}", output_text(&output));
     let output = stack.run_backup_script(&["--restore", path_str(&next)]);
-    assert!(output_text(&output).contains("another backup or restore is at work"), "{}", output_text(&output));
+    assert!(output_text(&output).contains("another backup or restore is running"), "{}", output_text(&output));
     assert_eq!(list_folder(backups.path()).len(), 4);
 }
 
@@ -230,7 +230,10 @@ fn failed_backup_leaves_no_files_and_deletes_no_older_backup() {
     let foreign_database = stack.data_dir.path().join("web.db");
     rusqlite::Connection::open(&foreign_database).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     for (env, message) in [
-        (("METRICS_COLLECTOR_DB", "/nowhere/metrics.db"), "metrics-collector was not backed up, so nothing is kept: "),
+        (
+            ("METRICS_COLLECTOR_DB", "/nowhere/metrics.db"),
+            "failed to back up metrics-collector; this backup is discarded: ",
+        ),
         (("BROWSER_RELAY_DB", path_str(&foreign_database)), "a database of some other program"),
     ] {
         let output = run(&[env]);
@@ -243,10 +246,10 @@ fn failed_backup_leaves_no_files_and_deletes_no_older_backup() {
         assert_eq!(list_folder(backups.path()), ["20240101T000000Z", "20240102T000000Z"]);
     }
     for (arguments, message) in [
-        (&["--keep", "many"][..], "--keep is a number, not many"),
+        (&["--keep", "many"][..], "--keep must be a number, not 'many'"),
         (&["--to"], "--to needs a value"),
         (&["shop"], "unknown argument shop"),
-        (&["--compose"], "--compose knows where"),
+        (&["--compose"], "--compose cannot be combined with"),
     ] {
         let output = stack.run_backup_script(arguments);
         assert_eq!(
@@ -269,7 +272,7 @@ fn failed_backup_leaves_no_files_and_deletes_no_older_backup() {
     );
     let output = Command::new("unshare").args(["--mount", "sh", "-c", &on_full_disk]).output().unwrap();
     assert!(output.status.success(), "{}", output_text(&output));
-    assert!(output_text(&output).contains("was not backed up, so nothing is kept: "), "{}", output_text(&output));
+    assert!(output_text(&output).contains("; this backup is discarded: "), "{}", output_text(&output));
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(stdout.ends_with("MB\n20240101T000000Z\n20240102T000000Z\n"), "{stdout}");
 }
@@ -293,8 +296,8 @@ fn failed_restore_changes_nothing() {
             output_text(output)
         );
     };
-    assert_fails(&restore(stack.data_dir.path(), &[]), "error-tracker runs; stop it first. Nothing was changed");
-    assert_fails(&restore(stack.data_dir.path(), &["browser-relay"]), "browser-relay runs; stop it first");
+    assert_fails(&restore(stack.data_dir.path(), &[]), "error-tracker is running; stop it first. Nothing was changed");
+    assert_fails(&restore(stack.data_dir.path(), &["browser-relay"]), "browser-relay is running; stop it first");
     let data_dir = stack.stop();
 
     // A flipped bit that SQLite's integrity check does not detect.
@@ -304,9 +307,9 @@ fn failed_restore_changes_nothing() {
     damaged[27] ^= 1;
     std::fs::write(&last, &damaged).unwrap();
     assert_eq!(integrity_check(&last), "ok");
-    assert_fails(&restore(data_dir.path(), &[]), "browser-relay.db is not what it was when it was made");
+    assert_fails(&restore(data_dir.path(), &[]), "browser-relay.db: the file is missing or damaged");
     std::fs::remove_file(&last).unwrap();
-    assert_fails(&restore(data_dir.path(), &[]), "browser-relay.db is not what it was when it was made");
+    assert_fails(&restore(data_dir.path(), &[]), "browser-relay.db: the file is missing or damaged");
     let was_replaced = |name: &str| data_dir.path().join(format!("{name}.before-restore")).exists();
     assert!(!DATABASES.iter().any(|name| was_replaced(name)), "{:?}", list_folder(data_dir.path()));
     let group_count = |errors: &Service| errors.get("/api/errors").expect(200).json()["total"].clone();
@@ -326,5 +329,5 @@ fn failed_restore_changes_nothing() {
     let output = restore(data_dir.path(), &[]);
     assert!(output.status.success() && DATABASES.iter().all(|name| was_replaced(name)), "{}", output_text(&output));
     std::fs::remove_file(copy.join("SHA256SUMS")).unwrap();
-    assert_fails(&restore(data_dir.path(), &[]), "it has no SHA256SUMS");
+    assert_fails(&restore(data_dir.path(), &[]), "no readable SHA256SUMS");
 }

@@ -438,7 +438,7 @@ fn compose_installation_can_be_backed_up_restored_and_upgraded() {
     );
     send_report(&installation, 2);
     let restore = format!("deploy/backup.sh --compose --restore {backup} error-tracker");
-    assert!(run_with_exit_code(&installation, &restore, 1).contains("error-tracker runs; stop it first"));
+    assert!(run_with_exit_code(&installation, &restore, 1).contains("error-tracker is running; stop it first"));
     installation.stdout("docker compose stop");
     run_with_exit_code(&installation, &restore, 0);
     installation.stdout("docker compose start");
@@ -471,7 +471,7 @@ fn check_upgrade(installation: &Installation) {
     };
     assert!(
         run_with_exit_code(installation, "deploy/upgrade.sh --compose --tag next", 1)
-            .contains("there is no image monlight/")
+            .contains("image not found: monlight/")
     );
     let upgraded = ["error-tracker", "log-viewer"];
     upgraded.iter().for_each(|service| build(service, "next", "LABEL newer=1"));
@@ -497,7 +497,7 @@ fn check_upgrade(installation: &Installation) {
     build("log-viewer", "next", "ENTRYPOINT [\"/app/log-viewer\", \"--version\"]");
     let output = run_with_exit_code(installation, "deploy/upgrade.sh --compose --tag next --to backups log-viewer", 1);
     assert!(output.contains("log-viewer         rolled back, unavailable for "), "{output}");
-    assert!(output.contains("it ends whenever it is started"), "{output}");
+    assert!(output.contains("the container exits again after every start"), "{output}");
     assert_eq!(
         (running_image("log-viewer"), image_with_tag("log-viewer", "next")),
         (working_image.clone(), working_image)

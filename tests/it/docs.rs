@@ -16,11 +16,10 @@ use crate::prometheus::free_port;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Code blocks that this test skips: the start of each block, and where it is tested instead.
-const TESTED_ELSEWHERE: [(&str, &str); 23] = [
+const TESTED_ELSEWHERE: [(&str, &str); 22] = [
     ("make run\n", "printed_commands_of_the_run_script_work"),
     ("make test\n", "runs this test"),
     ("make demo-data\n", "static/tests/prefix.test.mjs, which fills the services with the same data"),
-    ("cp deploy/secrets.env.example", "compose.rs"),
     ("git clone https://github.com", "compose.rs"),
     ("deploy/smoke-test.sh --secrets", "compose.rs"),
     (". ./deploy/secrets.env", "compose.rs"),
@@ -252,7 +251,7 @@ fn printed_commands_of_the_run_script_work() {
     let stdout = BufReader::new(script.0.stdout.take().unwrap());
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
     let mut text = String::new();
-    while !text.contains("Ctrl-C stops everything.") {
+    while !text.contains("Press Ctrl-C to stop all services.") {
         let line = lines.recv_timeout(TEST_TIMEOUT).unwrap_or_else(|error| panic!("{error}: {text}"));
         text += &format!("{line}\n");
     }

@@ -52,9 +52,9 @@ fn release_creates_one_commit_and_a_tag() {
         assert!(git(&checkout, arguments).status.success());
     }
     for (arguments, message) in [
-        (&["services", "0.0.1"][..], "services has "),
-        (&["python", "1.2"], "'1.2' is no version such as 1.4.2"),
-        (&["js"], "'' is no version"),
+        (&["services", "0.0.1"][..], "cannot release services: version 0.0.1 is not higher than"),
+        (&["python", "1.2"], "'1.2' is not a valid version (example: 1.4.2)"),
+        (&["js"], "'' is not a valid version"),
         (&["relay", "9.9.9"], "Usage: "),
     ] {
         let (success, output) = run_release(&checkout, arguments);
@@ -62,21 +62,21 @@ fn release_creates_one_commit_and_a_tag() {
     }
     std::fs::write(at("stray"), "").unwrap();
     let (success, output) = run_release(&checkout, &["all", "77.10.0"]);
-    assert!(!success && output.contains("not committed"), "{output}");
+    assert!(!success && output.contains("uncommitted changes"), "{output}");
     std::fs::remove_file(at("stray")).unwrap();
 
     let (success, output) = run_release(&checkout, &["services", "77.9.0"]);
     assert!(success && output.contains("tagged services-v77.9.0"), "{output}");
     let commit = String::from_utf8(git(&checkout, &["show", "--stat", "--format=%s"]).stdout).unwrap();
     assert!(
-        commit.contains("Release services 77.9.0")
+        commit.contains("release: bump services to 77.9.0")
             && commit.contains("4 files changed, 4 insertions(+), 4 deletions(-)"),
         "{commit}"
     );
     let changelog = std::fs::read_to_string(at("CHANGELOG.md")).unwrap();
     assert!(changelog.contains("\n## 77.9.0 (2") && !changelog.contains("(unreleased)"), "{changelog}");
     let (success, output) = run_release(&checkout, &["services", "77.10.0"]);
-    assert!(!success && output.contains("no part that is unreleased"), "{output}");
+    assert!(!success && output.contains("no section marked (unreleased)"), "{output}");
     assert!(git(&checkout, &["checkout", "--quiet", "."]).status.success());
 
     let (success, output) = run_release(&checkout, &["js", "77.10.0"]);

@@ -237,15 +237,15 @@ fn service_that_is_down_fails_only_its_own_checks() {
     let killed = std::mem::replace(&mut stack.logs, Setup::log_viewer().start());
     killed.kill();
     stack.run_smoke_test().assert_failed_checks(&[
-        "logs: /health says ok",
-        "logs: a page is served at /",
-        "logs: the page has a Content-Security-Policy",
-        "logs: no key is refused",
-        "logs: a wrong key is refused",
-        "logs: entries are found",
-        "logs: what is not there is not found",
+        "logs: /health reports ok",
+        "logs: / serves the web interface",
+        "logs: / has a Content-Security-Policy",
+        "logs: a request without a key is rejected",
+        "logs: a request with a wrong key is rejected",
+        "logs: entries are listed",
+        "logs: a search without matches is empty",
         "logs: containers are listed",
-        "logs: entries are counted",
+        "logs: statistics are returned",
     ]);
 }
 
@@ -256,10 +256,10 @@ fn wrong_key_fails_only_the_checks_that_use_it() {
     }
     Stack::start().env("METRICS_KEY", "another".to_owned()).run_smoke_test().assert_failed_checks(&[
         "metrics: a batch is accepted",
-        "metrics: it counts at once",
-        "metrics: its name is listed",
-        "metrics: the dashboard counts it",
-        "metrics: the page's metrics are there",
+        "metrics: the batch is visible immediately",
+        "metrics: the metric name is listed",
+        "metrics: the dashboard counts the batch",
+        "metrics: the browser metrics are visible",
     ]);
 }
 
@@ -269,19 +269,19 @@ fn wrong_relay_settings_fail_only_the_affected_checks() {
         return;
     }
     Stack::start_with(|relay| relay.env("CORS_ORIGINS", "")).run_smoke_test().assert_failed_checks(&[
-        "relay: the page may read the answer",
-        "relay: pages of https://shop.example may report",
-        "relay: and with credentials",
-        "relay: and with their key",
-        "relay: nor do their reports count",
+        "relay: the response allows the page's origin",
+        "relay: preflight from https://shop.example is allowed",
+        "relay: preflight allows credentials",
+        "relay: preflight allows X-Monlight-Key",
+        "relay: a report from another origin is rejected",
     ]);
     Stack::start_with(|relay| relay.env("RATE_LIMIT", 0))
         .run_smoke_test()
-        .assert_failed_checks(&["relay: over 300 requests a minute are refused, with Retry-After"]);
+        .assert_failed_checks(&["relay: over 300 requests per minute are rejected with Retry-After"]);
     Stack::start_with(|relay| relay.env("MAX_SOURCE_MAP_SIZE", 1_000_000)).run_smoke_test().assert_failed_checks(&[
-        "relay: a source map of 2 MB is stored",
+        "relay: a 2 MB source map is uploaded",
         "relay: the source map is listed",
-        "errors: its stack is that of the sources",
+        "errors: the browser stack trace is symbolicated",
         "relay: the source map is deleted",
     ]);
 }
@@ -292,10 +292,10 @@ fn unreachable_upstreams_fail_only_the_checks_that_need_them() {
         return;
     }
     let missing = [
-        "relay: a page's report reaches the error tracker",
-        "errors: the page's report is there",
-        "errors: its stack is that of the sources",
-        "errors: the page's report is resolved at the end",
+        "relay: a browser error reaches the error tracker",
+        "errors: the browser error is listed",
+        "errors: the browser stack trace is symbolicated",
+        "errors: the browser error is resolved",
     ];
     Stack::start_with(|relay| relay.env("ERROR_TRACKER_URL", "http://127.0.0.1:9"))
         .run_smoke_test()
@@ -307,7 +307,7 @@ fn unreachable_upstreams_fail_only_the_checks_that_need_them() {
     let metrics = url(other.address);
     Stack::start_with(|relay| relay.env("METRICS_COLLECTOR_URL", metrics))
         .run_smoke_test()
-        .assert_failed_checks(&["metrics: the page's metrics are there"]);
+        .assert_failed_checks(&["metrics: the browser metrics are visible"]);
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn faulty_proxy_fails_only_the_affected_checks() {
         metrics,
         unchanged,
         |head| without_header(head, "Content-Security-Policy"),
-        &["metrics: the page has a Content-Security-Policy"],
+        &["metrics: / has a Content-Security-Policy"],
     );
     let stack = check_proxy(
         stack,
@@ -338,7 +338,7 @@ fn faulty_proxy_fails_only_the_affected_checks() {
         relay,
         unchanged,
         |head| without_header(head, "Retry-After"),
-        &["relay: over 300 requests a minute are refused, with Retry-After"],
+        &["relay: over 300 requests per minute are rejected with Retry-After"],
     );
     let allow_all_origins = |head: &str| {
         let head =
@@ -352,10 +352,10 @@ fn faulty_proxy_fails_only_the_affected_checks() {
         unchanged,
         allow_all_origins,
         &[
-            "relay: the page may read the answer",
-            "relay: pages of https://shop.example may report",
-            "relay: pages of other origins are not let in",
-            "relay: nor with credentials",
+            "relay: the response allows the page's origin",
+            "relay: preflight from https://shop.example is allowed",
+            "relay: preflight from another origin is denied",
+            "relay: preflight from another origin denies credentials",
         ],
     );
     let add_public_key =
@@ -367,13 +367,13 @@ fn faulty_proxy_fails_only_the_affected_checks() {
         add_public_key,
         unchanged,
         &[
-            "relay: a wrong public key is refused",
-            "relay: no public key is refused",
-            "relay: a page's report reaches the error tracker",
-            "errors: the page's report is there",
-            "errors: its stack is that of the sources",
-            "metrics: the page's metrics are there",
-            "relay: and is refused from then on",
+            "relay: a report with a wrong public key is rejected",
+            "relay: a report without a public key is rejected",
+            "relay: a browser error reaches the error tracker",
+            "errors: the browser error is listed",
+            "errors: the browser stack trace is symbolicated",
+            "metrics: the browser metrics are visible",
+            "relay: the deactivated public key is rejected",
         ],
     );
     let add_api_key = |head: &str| with_header(&without_header(head, "X-API-Key"), &format!("X-API-Key: {API_KEY}"));
@@ -383,7 +383,7 @@ fn faulty_proxy_fails_only_the_affected_checks() {
         errors,
         add_api_key,
         unchanged,
-        &["errors: no key is refused", "errors: a wrong key is refused"],
+        &["errors: a request without a key is rejected", "errors: a request with a wrong key is rejected"],
     );
 }
 
@@ -405,7 +405,7 @@ fn generated_secrets_suffice_for_the_smoke_test() {
     // A second run does not overwrite the file.
     let second_run = init_secrets();
     assert_eq!(second_run.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&second_run.stderr).contains("is there already"));
+    assert!(String::from_utf8_lossy(&second_run.stderr).contains("already exists"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(files.len(), 3, "{files:?}");
@@ -440,7 +440,7 @@ fn invalid_arguments_are_reported() {
         (&["--help"][..], 0, "CURL_CA_BUNDLE"),
         (&[], 2, "API_KEY is required"),
         (&["--secrets"], 2, "--secrets needs a file"),
-        (&["--secrets", "/nowhere/secrets.env"], 2, "/nowhere/secrets.env cannot be read"),
+        (&["--secrets", "/nowhere/secrets.env"], 2, "cannot read /nowhere/secrets.env"),
         (&["--fast"], 2, "unknown argument --fast"),
     ] {
         let output = smoke_test(arguments, &[]);

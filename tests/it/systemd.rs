@@ -91,7 +91,7 @@ fn installed_backup_unit_is_valid_and_its_script_uses_the_database_paths_of_the_
     for (service, path) in SERVICES.iter().zip(paths) {
         let name = path.strip_prefix(&format!("/var/lib/monlight-{service}/")).unwrap_or_else(|| panic!("{path}"));
         assert!(
-            script.contains(&format!("{service}) say {name} ;;")),
+            script.contains(&format!("{service}) print_line {name} ;;")),
             "the backup script does not know {path} of {service}"
         );
     }
