@@ -271,7 +271,7 @@ fn acknowledged_items_are_stored_exactly_once_after_every_fault() {
     );
     let columns =
         ["fault", "injections", "acknowledged", "stored", "lost", "duplicated", "downtime s", "/health 503 responses"];
-    figures.add_table("Faults under load", &columns, &rows);
+    figures.add_table("faults under load", &columns, &rows);
     figures.save();
     assert!(failures.is_empty(), "{failures:#?}");
 }

@@ -1,5 +1,6 @@
-//! All four services at work for long, in 30 MB each: applications with the Python clients, a browser on a page with the
-//! browser package, containers that log, people who look. Nothing grows, nothing complains, and writing stays quick.
+//! Soak test: all four services run for a long time with 30 MB of memory each, under the load of applications with the
+//! Python clients, a browser with the browser package, container logs, and readers. Memory, descriptors and threads must
+//! not grow, writes must stay fast, and no service may log a warning.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,28 +22,29 @@ use crate::harness::{API_KEY, Client, PUBLIC_KEY, Request, Setup, TempDir, repor
 use crate::python;
 use crate::stack::{COLLECTOR, MemoryCgroup, RELAY, SERVICES, Stack, TRACKER, VIEWER};
 
-/// How long without `MONLIGHT_SOAK_S`, in seconds.
-const SECONDS_DEFAULT: u64 = 30;
-/// From how many seconds on memory has to be flat: before that caches are still filled.
-const FLAT_FROM_SECONDS: u64 = 540;
-/// How much more memory the last third may have than the one before it.
+/// Duration without `MONLIGHT_SOAK_S`, in seconds.
+const DURATION_DEFAULT_S: u64 = 30;
+/// Minimum duration in seconds for the check that memory does not grow: in a shorter run, caches are still filling.
+const GROWTH_CHECK_MIN_S: u64 = 540;
+/// Maximum ratio of the mean memory in the last third of the run to that in the second third.
 const GROWTH_MAX: f64 = 1.05;
-/// Of the four programs together, at their peaks.
+/// Maximum sum of the peak memory of all services.
 const MEMORY_KIB_MAX: u64 = 50_000_000 / 1_024;
-/// How many of the disk's own flushes a write may take, at the 99th percentile. A disk whose flushes are quicker than this
-/// is not what a write waits for, and how long it may take is then the bench's to say.
-const FLUSHES_MAX: f64 = 10.0;
+/// Maximum ratio of the latency of a write to that of a disk flush, both at the 99th percentile.
+const FLUSH_RATIO_MAX: f64 = 10.0;
+/// Minimum flush latency that the ratio is computed with, in ms. On a faster disk, the flush does not determine the latency
+/// of a write, which `make bench` then measures.
 const FLUSH_MS_MIN: f64 = 10.0;
-const SAMPLE_EVERY: Duration = Duration::from_secs(2);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
 const WAL_BYTES_MAX: u64 = 16 << 20;
 const ENTRIES_MAX: i64 = 20_000;
 const GROUPS_MAX: i64 = 1_000;
 const CONTAINERS: [&str; 3] = ["shop", "worker", "db"];
-const LOG_PACE: Duration = Duration::from_millis(5);
-const FLUSH_PACE: Duration = Duration::from_millis(25);
-/// Between two rounds of those who look.
-const LOOK_PACE: Duration = Duration::from_millis(500);
-const LOOKS: [(usize, &str); 9] = [
+const LOG_INTERVAL: Duration = Duration::from_millis(5);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(25);
+/// Interval between two requests of the reader.
+const READ_INTERVAL: Duration = Duration::from_millis(500);
+const READ_REQUESTS: [(usize, &str); 9] = [
     (TRACKER, "/api/errors?limit=50"),
     (TRACKER, "/api/errors?search=empty&resolved=all"),
     (VIEWER, "/api/logs?limit=100"),
@@ -54,90 +56,90 @@ const LOOKS: [(usize, &str); 9] = [
     (RELAY, "/metrics"),
 ];
 
-/// A request that is made of a number, and what it is called.
-type Named<N> = (&'static str, fn(N) -> Request);
+/// Name of a kind of request, and the function that creates one from a number.
+type RequestKind<N> = (&'static str, fn(N) -> Request);
 
-/// A way to write, and one that takes back or changes what was just written.
+/// Kind of write, with an optional request that then changes or deletes what was written.
 struct Write {
     service: usize,
-    every: Duration,
-    first: Named<u64>,
-    then: Option<Named<i64>>,
+    interval: Duration,
+    create: RequestKind<u64>,
+    change: Option<RequestKind<i64>>,
 }
 
 const WRITES: [Write; 6] = [
     Write {
         service: TRACKER,
-        every: Duration::from_millis(50),
-        // Mostly known groups, and some that are new.
-        first: ("POST /api/errors", |n| {
+        interval: Duration::from_millis(50),
+        // Nine of ten reports belong to 50 known groups, the tenth to a new one.
+        create: ("POST /api/errors", |n| {
             let line = if n.is_multiple_of(10) { 1_000 + n } else { n % 50 };
             Request::post("/api/errors", &report_at("boom", u32::try_from(line).unwrap()))
         }),
-        then: Some(("POST /api/errors/{id}/resolve", |id| {
+        change: Some(("POST /api/errors/{id}/resolve", |id| {
             Request::post(&format!("/api/errors/{id}/resolve"), &json!({}))
         })),
     },
     Write {
         service: COLLECTOR,
-        every: Duration::from_millis(50),
-        first: ("POST /api/metrics", |n| {
-            let point = |at: u64| json!({ "name": "probe_ms", "type": "histogram", "value": n % 500, "labels": { "shop": at } });
+        interval: Duration::from_millis(50),
+        create: ("POST /api/metrics", |n| {
+            let point = |shop: u64| json!({ "name": "probe_ms", "type": "histogram", "value": n % 500, "labels": { "shop": shop } });
             Request::post("/api/metrics", &json!((0..50).map(point).collect::<Vec<_>>()))
         }),
-        then: None,
+        change: None,
     },
     Write {
         service: RELAY,
-        every: Duration::from_millis(100),
-        first: ("POST /api/browser/errors", |n| {
+        interval: Duration::from_millis(100),
+        create: ("POST /api/browser/errors", |n| {
             let stack = format!("E: e\n    at f (https://shop.example/app.js:{}:1)", n % 50);
             Request::from_browser("/api/browser/errors", &json!({ "type": "E", "message": "e", "stack": stack }))
         }),
-        then: None,
+        change: None,
     },
     Write {
         service: RELAY,
-        every: Duration::from_millis(100),
-        first: ("POST /api/browser/metrics", |n| {
+        interval: Duration::from_millis(100),
+        create: ("POST /api/browser/metrics", |n| {
             let point =
                 json!({ "name": "web_vitals_lcp", "type": "histogram", "value": n % 5_000, "labels": { "page": "/" } });
             Request::from_browser("/api/browser/metrics", &json!({ "metrics": [point] }))
         }),
-        then: None,
+        change: None,
     },
     Write {
         service: RELAY,
-        every: Duration::from_millis(500),
-        first: ("POST /api/dsn-keys", |_| Request::post("/api/dsn-keys", &json!({ "project": "probe" }))),
-        then: Some(("DELETE /api/dsn-keys/{id}", |id| Request::new("DELETE", &format!("/api/dsn-keys/{id}")))),
+        interval: Duration::from_millis(500),
+        create: ("POST /api/dsn-keys", |_| Request::post("/api/dsn-keys", &json!({ "project": "probe" }))),
+        change: Some(("DELETE /api/dsn-keys/{id}", |id| Request::new("DELETE", &format!("/api/dsn-keys/{id}")))),
     },
     Write {
         service: RELAY,
-        every: Duration::from_millis(500),
-        first: ("POST /api/source-maps", |n| {
+        interval: Duration::from_millis(500),
+        create: ("POST /api/source-maps", |n| {
             let map = json!({ "version": 3, "sources": ["a.js"], "names": [], "mappings": "AAAA;".repeat(2_000) });
             let url = format!("https://shop.example/{}.js", n % 20);
             let body = json!({ "project": "shop", "release": "1", "file_url": url, "map_content": map.to_string() });
             Request::post("/api/source-maps", &body)
         }),
-        then: Some(("DELETE /api/source-maps/{id}", |id| Request::new("DELETE", &format!("/api/source-maps/{id}")))),
+        change: Some(("DELETE /api/source-maps/{id}", |id| Request::new("DELETE", &format!("/api/source-maps/{id}")))),
     },
 ];
 
-/// How long each of something took.
-type Took = Arc<Mutex<BTreeMap<&'static str, Vec<Duration>>>>;
+/// Latencies by kind of request.
+type Latencies = Arc<Mutex<BTreeMap<&'static str, Vec<Duration>>>>;
 
-/// Threads that go on until they are told to stop.
+/// Background threads that repeat a step until they are stopped.
 #[derive(Default)]
-struct Crew {
+struct Workers {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Crew {
-    /// Takes a step again and again, at this pace; it gets a running number.
-    fn repeat(&mut self, every: Duration, mut step: impl FnMut(u64) + Send + 'static) {
+impl Workers {
+    /// Starts a thread that repeats a step with a pause of `interval`. The step gets its running number.
+    fn spawn_repeating(&mut self, interval: Duration, mut step: impl FnMut(u64) + Send + 'static) {
         let stop = Arc::clone(&self.stop);
         self.threads.push(std::thread::spawn(move || {
             for number in 0.. {
@@ -145,7 +147,7 @@ impl Crew {
                     return;
                 }
                 step(number);
-                std::thread::sleep(every);
+                std::thread::sleep(interval);
             }
         }));
     }
@@ -154,65 +156,66 @@ impl Crew {
     fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
-            thread.join().expect("whoever writes and looks is answered");
+            thread.join().expect("a worker got an unexpected response");
         }
     }
 }
 
-/// A program that uses the services until its input is closed. It ends with this value.
-struct User {
+/// Program that uses the services until its stdin is closed, which happens on drop.
+struct LoadProgram {
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
 
-impl User {
+impl LoadProgram {
     fn start(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Self { child, stdout }
     }
 
-    fn line(&mut self) -> String {
+    fn read_line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line
     }
 
-    fn tell(&mut self, what: &Value) {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{what}").unwrap();
+    fn write_json_line(&mut self, value: &Value) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{value}").unwrap();
     }
 
-    /// Ends it; answers what it did.
+    /// Stops the program and returns the summary that it prints.
     #[track_caller]
-    fn last_words(mut self) -> Value {
+    fn stop_and_read_summary(mut self) -> Value {
         drop(self.child.stdin.take());
-        let line = self.line();
-        serde_json::from_str(&line).unwrap_or_else(|why| panic!("{why}: {line:?}"))
+        let line = self.read_line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
     }
 }
 
-impl Drop for User {
+impl Drop for LoadProgram {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }
 
-/// An application with one of the Python clients.
-fn application(stack: &Stack, name: &str, rate: &str, own: bool) -> Option<User> {
+/// Starts an application with the Python client of this repository (`repository_client`) or the published one. It sends
+/// `rate` reports per second for the project `name`. Returns `None` without Python.
+fn start_application(stack: &Stack, name: &str, rate: &str, repository_client: bool) -> Option<LoadProgram> {
     let mut command = python::script_command("soaking_app.py")?;
-    if own {
+    if repository_client {
         command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk/python/src"));
         command.env("PYTHONDONTWRITEBYTECODE", "1");
     }
     let url = |service: usize| format!("http://{}", stack.addresses[service]);
     command.args([&url(TRACKER), &url(COLLECTOR), API_KEY, name, rate]);
-    let mut user = User::start(command);
-    assert_eq!(user.line(), "begun\n");
-    Some(user)
+    let mut application = LoadProgram::start(command);
+    assert_eq!(application.read_line(), "started\n");
+    Some(application)
 }
 
-/// What a service holds at a moment.
+/// Resource usage of a service at one point in time.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     rss_kib: u64,
@@ -222,10 +225,10 @@ struct Sample {
     wal_bytes: u64,
 }
 
-fn sample(stack: &Stack, service: usize) -> Sample {
+fn take_sample(stack: &Stack, service: usize) -> Sample {
     const DATABASES: [&str; 4] = ["errors.db-wal", "logs.db-wal", "metrics.db-wal", "browser-relay.db-wal"];
     let folder = format!("/proc/{}", stack.pid(service));
-    let status = std::fs::read_to_string(format!("{folder}/status")).expect("it lives");
+    let status = std::fs::read_to_string(format!("{folder}/status")).expect("the service is running");
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
@@ -240,120 +243,124 @@ fn sample(stack: &Stack, service: usize) -> Sample {
     }
 }
 
-/// The part of a service's samples that one third of the time has: 0, 1 or 2.
-fn third(samples: &[Sample], number: usize) -> &[Sample] {
-    &samples[samples.len() * number / 3..samples.len() * (number + 1) / 3]
+/// Returns the samples of one third of the run: 0, 1 or 2.
+fn third(samples: &[Sample], index: usize) -> &[Sample] {
+    &samples[samples.len() * index / 3..samples.len() * (index + 1) / 3]
 }
 
 fn mean_rss_kib(samples: &[Sample]) -> f64 {
     samples.iter().map(|sample| sample.rss_kib as f64).sum::<f64>() / samples.len() as f64
 }
 
-/// A quantile in ms.
-fn quantile_ms(took: &mut [Duration], q: f64) -> f64 {
-    took.sort_unstable();
-    took[((took.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3
+/// Returns the quantile `q` in ms.
+fn quantile_ms(latencies: &mut [Duration], q: f64) -> f64 {
+    latencies.sort_unstable();
+    latencies[((latencies.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3
 }
 
-/// Writes by every way there is, and notes how long each took.
-fn write(crew: &mut Crew, stack: &Arc<Stack>, took: &Took) {
-    for Write { service, every, first, then } in &WRITES {
-        let (mut client, took) = (Client::connect(stack.addresses[*service]), Arc::clone(took));
-        crew.repeat(*every, move |number| {
+/// Starts a worker per kind of write, which records the latency of each request.
+fn start_writers(workers: &mut Workers, stack: &Arc<Stack>, latencies: &Latencies) {
+    for Write { service, interval, create, change } in &WRITES {
+        let (mut client, latencies) = (Client::connect(stack.addresses[*service]), Arc::clone(latencies));
+        workers.spawn_repeating(*interval, move |number| {
             let mut send = |name: &'static str, request: &Request| {
-                let begun = Instant::now();
-                let answer = client.send(request);
-                took.lock().unwrap().entry(name).or_default().push(begun.elapsed());
-                assert!(answer.status < 300, "{name}: {} {}", answer.status, answer.text());
-                answer
+                let start = Instant::now();
+                let response = client.send(request);
+                latencies.lock().unwrap().entry(name).or_default().push(start.elapsed());
+                assert!(response.status < 300, "{name}: {} {}", response.status, response.text());
+                response
             };
-            let answer = send(first.0, &first.1(number));
-            if let Some((name, request)) = then {
-                send(name, &request(answer.id()));
+            let response = send(create.0, &create.1(number));
+            if let Some((name, request)) = change {
+                send(name, &request(response.id()));
             }
         });
     }
 }
 
-/// Looks at every page again and again, and follows the live tail.
-fn look(crew: &mut Crew, stack: &Arc<Stack>) {
+/// Starts workers that request all pages in turn and read the live tail.
+fn start_readers(workers: &mut Workers, stack: &Arc<Stack>) {
     let mut clients: Vec<Client> = stack.addresses.iter().map(|address| Client::connect(*address)).collect();
-    crew.repeat(LOOK_PACE, move |number| {
-        let (service, path) = LOOKS[number as usize % LOOKS.len()];
+    workers.spawn_repeating(READ_INTERVAL, move |number| {
+        let (service, path) = READ_REQUESTS[number as usize % READ_REQUESTS.len()];
         clients[service].send(&Request::get(path)).expect(200);
     });
     let mut tail = Client::connect(stack.addresses[VIEWER]);
     tail.write(&Request::get("/api/logs/tail").bytes());
     assert_eq!(tail.read_head().map(|head| head.status), Some(200));
-    crew.repeat(Duration::ZERO, move |_| assert!(tail.read_chunk().is_some(), "the tail goes on"));
+    workers.spawn_repeating(Duration::ZERO, move |_| assert!(tail.read_chunk().is_some(), "the live tail ended"));
 }
 
-/// Writes lines of containers.
-fn log(crew: &mut Crew, stack: &Stack) {
+/// Starts a worker that appends lines to the logs of the containers.
+fn start_log_writer(workers: &mut Workers, stack: &Stack) {
     let mut logs = CONTAINERS.map(|name| ContainerLog::create(&stack.containers_dir, name));
-    crew.repeat(LOG_PACE, move |number| {
+    workers.spawn_repeating(LOG_INTERVAL, move |number| {
         let level = if number.is_multiple_of(20) { "ERROR" } else { "INFO" };
         logs[number as usize % CONTAINERS.len()]
             .append_line(&format!("{level} checkout of cart {number} took {} ms", number % 300));
     });
 }
 
-/// Flushes 4 KB to the disk that the databases are on, as often as they might: the ceiling of whatever writes there.
-fn flush(crew: &mut Crew, folder: &TempDir, took: &Took) {
-    let file = File::create(folder.path().join("flushed")).unwrap();
-    let (page, took) = (vec![7; 4_096], Arc::clone(took));
-    crew.repeat(FLUSH_PACE, move |number| {
+/// Starts a worker that writes and flushes 4 KB on the disk of the databases and records the latency, with which the writes
+/// are compared.
+fn start_flusher(workers: &mut Workers, data_dir: &TempDir, latencies: &Latencies) {
+    let file = File::create(data_dir.path().join("flushed")).unwrap();
+    let (page, latencies) = (vec![7; 4_096], Arc::clone(latencies));
+    workers.spawn_repeating(FLUSH_INTERVAL, move |number| {
         file.write_all_at(&page, number % 1_000 * 4_096).unwrap();
-        let begun = Instant::now();
+        let start = Instant::now();
         file.sync_data().unwrap();
-        took.lock().unwrap().entry("fdatasync").or_default().push(begun.elapsed());
+        latencies.lock().unwrap().entry("fdatasync").or_default().push(start.elapsed());
     });
 }
 
-/// Samples of every service, for so long.
-fn watch(stack: &Stack, seconds: u64) -> [Vec<Sample>; 4] {
-    let (begun, mut samples) = (Instant::now(), <[Vec<Sample>; 4]>::default());
-    while begun.elapsed().as_secs() < seconds {
+/// Samples the resource usage of every service for a duration.
+fn collect_samples(stack: &Stack, seconds: u64) -> [Vec<Sample>; 4] {
+    let (start, mut samples) = (Instant::now(), <[Vec<Sample>; 4]>::default());
+    while start.elapsed().as_secs() < seconds {
         for (service, samples) in samples.iter_mut().enumerate() {
-            samples.push(sample(stack, service));
+            samples.push(take_sample(stack, service));
         }
-        std::thread::sleep(SAMPLE_EVERY);
+        std::thread::sleep(SAMPLE_INTERVAL);
     }
     samples
 }
 
-/// Everything that is wrong with what was found.
+/// Failed checks, reported together at the end of the test.
 #[derive(Default)]
-struct Verdict(Vec<String>);
+struct Failures(Vec<String>);
 
-impl Verdict {
-    fn expect(&mut self, fine: bool, what: String) {
-        if !fine {
-            self.0.push(what);
+impl Failures {
+    fn check(&mut self, passed: bool, description: String) {
+        if !passed {
+            self.0.push(description);
         }
     }
 
-    /// What each service held, as rows.
-    fn memory(&mut self, all: &[Vec<Sample>; 4], seconds: u64) -> Vec<Vec<Value>> {
+    /// Checks the resource usage of each service and returns the rows of its table.
+    fn check_resources(&mut self, all: &[Vec<Sample>; 4], seconds: u64) -> Vec<Vec<Value>> {
         let mut rows = Vec::new();
         let (mut second_sum, mut last_sum, mut peak_sum) = (0.0, 0.0, 0);
         for (samples, name) in all.iter().zip(SERVICES) {
             let (second, last) = (third(samples, 1), third(samples, 2));
             let (second_kib, last_kib) = (mean_rss_kib(second), mean_rss_kib(last));
             let peak_kib = samples.last().unwrap().peak_kib;
-            let most = |of: &[Sample], field: fn(&Sample) -> u64| of.iter().map(field).max().unwrap();
-            let (wal, threads) = (most(samples, |sample| sample.wal_bytes), |of| most(of, |sample| sample.threads));
-            let descriptors = |of| most(of, |sample| sample.descriptors as u64);
-            if seconds >= FLAT_FROM_SECONDS {
-                let grows = format!("{name} grows: {second_kib:.0} KiB in the second third, {last_kib:.0} in the last");
-                self.expect(last_kib <= second_kib * GROWTH_MAX, grows);
-                let opens = format!("{name} had {} descriptors open, then {}", descriptors(second), descriptors(last));
-                // Who looks and reports comes and goes.
-                self.expect(descriptors(last) <= descriptors(second) + 4, opens);
-                let starts = format!("{name} had {} threads, then {}", threads(second), threads(last));
-                self.expect(threads(last) <= threads(second), starts);
+            let maximum = |samples: &[Sample], field: fn(&Sample) -> u64| samples.iter().map(field).max().unwrap();
+            let wal = maximum(samples, |sample| sample.wal_bytes);
+            let threads = |samples| maximum(samples, |sample| sample.threads);
+            let descriptors = |samples| maximum(samples, |sample| sample.descriptors as u64);
+            if seconds >= GROWTH_CHECK_MIN_S {
+                let growth =
+                    format!("memory of {name} grew from {second_kib:.0} KiB in the second third to {last_kib:.0} KiB");
+                self.check(last_kib <= second_kib * GROWTH_MAX, growth);
+                let growth =
+                    format!("open descriptors of {name} grew from {} to {}", descriptors(second), descriptors(last));
+                // The tolerance allows for connections of clients, which open and close.
+                self.check(descriptors(last) <= descriptors(second) + 4, growth);
+                let growth = format!("threads of {name} grew from {} to {}", threads(second), threads(last));
+                self.check(threads(last) <= threads(second), growth);
             }
-            self.expect(wal <= WAL_BYTES_MAX, format!("{name} had a write-ahead log of {wal} bytes"));
+            self.check(wal <= WAL_BYTES_MAX, format!("the write-ahead log of {name} reached {wal} bytes"));
             let mb = |kib: f64| round_to(kib * 1_024.0 / 1e6, 1);
             let counts = [json!(descriptors(last)), json!(threads(last)), round_to(wal as f64 / 1e6, 1)];
             rows.push(
@@ -363,10 +370,10 @@ impl Verdict {
             last_sum += last_kib;
             peak_sum += peak_kib;
         }
-        self.expect(peak_sum < MEMORY_KIB_MAX, format!("the four had {peak_sum} KiB at their peaks"));
+        self.check(peak_sum < MEMORY_KIB_MAX, format!("the peak memory of all four services is {peak_sum} KiB"));
         let mb = |kib: f64| round_to(kib * 1_024.0 / 1e6, 1);
         rows.push(vec![
-            json!("together"),
+            json!("all four"),
             mb(second_sum),
             mb(last_sum),
             mb(peak_sum as f64),
@@ -377,18 +384,21 @@ impl Verdict {
         rows
     }
 
-    /// How long writing took, as rows, beside the disk's own flushes.
-    fn latency(&mut self, took: &Took) -> Vec<Vec<Value>> {
-        let mut took = took.lock().unwrap();
-        let flush_ms = quantile_ms(took.get_mut("fdatasync").unwrap(), 0.99);
-        took.iter_mut()
-            .map(|(name, took)| {
-                let (p50_ms, p99_ms) = (quantile_ms(took, 0.5), quantile_ms(took, 0.99));
-                let slow = format!("{name}: p99 {p99_ms:.1} ms, more than {FLUSHES_MAX} flushes of {flush_ms:.2} ms");
-                self.expect(p99_ms < FLUSHES_MAX * flush_ms.max(FLUSH_MS_MIN), slow);
+    /// Compares the latencies of writes with those of disk flushes and returns the rows of the table.
+    fn check_latencies(&mut self, latencies: &Latencies) -> Vec<Vec<Value>> {
+        let mut latencies = latencies.lock().unwrap();
+        let flush_ms = quantile_ms(latencies.get_mut("fdatasync").unwrap(), 0.99);
+        latencies
+            .iter_mut()
+            .map(|(name, latencies)| {
+                let (p50_ms, p99_ms) = (quantile_ms(latencies, 0.5), quantile_ms(latencies, 0.99));
+                let slow = format!(
+                    "{name}: p99 is {p99_ms:.1} ms, over {FLUSH_RATIO_MAX} times that of a flush, {flush_ms:.2} ms"
+                );
+                self.check(p99_ms < FLUSH_RATIO_MAX * flush_ms.max(FLUSH_MS_MIN), slow);
                 vec![
                     json!(name),
-                    json!(took.len()),
+                    json!(latencies.len()),
                     round_to(p50_ms, 2),
                     round_to(p99_ms, 2),
                     round_to(p99_ms / flush_ms, 1),
@@ -397,108 +407,120 @@ impl Verdict {
             .collect()
     }
 
-    /// What the services hold in the end, and what they have logged.
-    fn contents(&mut self, stack: &Stack, users: &[(&str, Value)]) {
-        let count = |path: (usize, &str), name: &str| {
-            Client::connect(stack.addresses[path.0]).send(&Request::get(path.1)).expect(200).json()[name]
+    /// Checks at the end of the run what the services have stored and logged.
+    fn check_contents(&mut self, stack: &Stack, applications: &[(&str, Value)]) {
+        let number = |(service, path): (usize, &str), name: &str| {
+            Client::connect(stack.addresses[service]).send(&Request::get(path)).expect(200).json()[name]
                 .as_i64()
                 .unwrap()
         };
         let (entries, groups) =
-            (count((VIEWER, "/health"), "logs_indexed"), count((TRACKER, "/api/errors?limit=1"), "total"));
-        self.expect(entries <= ENTRIES_MAX, format!("the ring has {entries} entries"));
-        self.expect(groups <= GROUPS_MAX, format!("there are {groups} groups"));
-        for (name, did) in users {
-            self.expect(did["dropped"] == 0, format!("{name} has dropped {}", did["dropped"]));
+            (number((VIEWER, "/health"), "logs_indexed"), number((TRACKER, "/api/errors?limit=1"), "total"));
+        self.check(entries <= ENTRIES_MAX, format!("the viewer has {entries} entries; MAX_ENTRIES is {ENTRIES_MAX}"));
+        self.check(groups <= GROUPS_MAX, format!("the tracker has {groups} groups; MAX_GROUPS is {GROUPS_MAX}"));
+        for (name, summary) in applications {
+            self.check(summary["dropped"] == 0, format!("{name} dropped {}", summary["dropped"]));
             let path = format!("/api/metrics?name=orders_total&period=24h&project={name}");
-            let found = Client::connect(stack.addresses[COLLECTOR]).send(&Request::get(&path)).expect(200).json();
-            let sum: f64 = found["data"].as_array().unwrap().iter().map(|bucket| bucket["sum"].as_f64().unwrap()).sum();
-            self.expect(
-                json!(sum) == json!(did["orders"].as_f64()),
-                format!("{name} counted {}, found {sum}", did["orders"]),
+            let body = Client::connect(stack.addresses[COLLECTOR]).send(&Request::get(&path)).expect(200).json();
+            let sum: f64 = body["data"].as_array().unwrap().iter().map(|bucket| bucket["sum"].as_f64().unwrap()).sum();
+            self.check(
+                json!(sum) == json!(summary["orders"].as_f64()),
+                format!("{name} counted {} orders, the collector has {sum}", summary["orders"]),
             );
             let path = format!("/api/errors?project={name}&limit=200");
-            let found = Client::connect(stack.addresses[TRACKER]).send(&Request::get(&path)).expect(200).json();
+            let body = Client::connect(stack.addresses[TRACKER]).send(&Request::get(&path)).expect(200).json();
             let sum: i64 =
-                found["errors"].as_array().unwrap().iter().map(|group| group["count"].as_i64().unwrap()).sum();
-            self.expect(did["reported"] == sum, format!("{name} reported {}, found {sum}", did["reported"]));
+                body["errors"].as_array().unwrap().iter().map(|group| group["count"].as_i64().unwrap()).sum();
+            let description = format!("{name} sent {} reports, the tracker has {sum}", summary["reported"]);
+            self.check(summary["reported"] == sum, description);
         }
         for (service, name) in SERVICES.iter().enumerate() {
-            let complaints =
+            let warnings =
                 stack.log(service).into_iter().filter(|line| line.contains("[ERROR]") || line.contains("[WARN]"));
-            for line in complaints.take(5) {
-                self.expect(false, format!("{name} logged {line}"));
+            for line in warnings.take(5) {
+                self.check(false, format!("{name} logged {line}"));
             }
         }
-        let killed = stack.oom_kills();
-        self.expect(killed == 0, format!("{killed} were killed for want of memory"));
+        let oom_kills = stack.oom_kills();
+        self.check(oom_kills == 0, format!("the OOM killer ended {oom_kills} services"));
     }
 }
 
 #[test]
-fn nothing_grows_or_complains_under_mixed_load_in_thirty_megabytes_each() {
-    let seconds = std::env::var("MONLIGHT_SOAK_S").map_or(SECONDS_DEFAULT, |text| text.parse().unwrap());
-    if !root_or_skip("memory cgroups") {
+fn mixed_load_causes_no_growth_and_no_warnings_in_thirty_megabytes_each() {
+    let seconds = std::env::var("MONLIGHT_SOAK_S").map_or(DURATION_DEFAULT_S, |seconds| seconds.parse().unwrap());
+    if !root_or_skip("creating memory cgroups for the soak test") {
         return;
     }
-    let Some(cgroups) = MemoryCgroup::for_all_services() else { return skip("no memory cgroup can be made") };
-    let (Some(chromium), Some(mut visitor)) = (chromium_or_skip(), node("soak.mjs")) else { return };
-    let mut visitor = User::start({
-        visitor.arg(chromium);
-        visitor
+    let Some(cgroups) = MemoryCgroup::for_all_services() else {
+        return skip("memory cgroups cannot be created; the soak test did not run");
+    };
+    let (Some(chromium), Some(mut browser)) = (chromium_or_skip(), node("soak.mjs")) else { return };
+    let mut browser = LoadProgram::start({
+        browser.arg(chromium);
+        browser
     });
-    let origin: String = serde_json::from_str(&visitor.line()).unwrap();
-    let data = Arc::new(TempDir::new());
-    let change = move |service: usize, setup: Setup| match service {
+    let origin: String = serde_json::from_str(&browser.read_line()).unwrap();
+    let data_dir = Arc::new(TempDir::new());
+    let configure = move |service: usize, setup: Setup| match service {
         TRACKER => setup.env("MAX_GROUPS", GROUPS_MAX),
         VIEWER => setup.env("MAX_ENTRIES", ENTRIES_MAX),
         RELAY => setup.env("CORS_ORIGINS", &origin),
         _ => setup.env("HOST_METRICS", 1),
     };
-    let stack = Arc::new(Stack::start(&data, Some(cgroups), Box::new(change)));
-    let (mut crew, took) = (Crew::default(), Took::default());
-    log(&mut crew, &stack);
-    let Some(own) = application(&stack, "own", "20", true) else { return };
-    let Some(published) = application(&stack, "published", "5", false) else { return };
-    visitor.tell(&json!({ "relay": format!("http://{}", stack.addresses[RELAY]), "key": PUBLIC_KEY }));
-    write(&mut crew, &stack, &took);
-    look(&mut crew, &stack);
-    flush(&mut crew, &data, &took);
-    let samples = watch(&stack, seconds);
-    let (own, published, visited) = (own.last_words(), published.last_words(), visitor.last_words());
-    crew.stop();
-    let arrives = |name: &str| {
+    let stack = Arc::new(Stack::start(&data_dir, Some(cgroups), Box::new(configure)));
+    let (mut workers, latencies) = (Workers::default(), Latencies::default());
+    start_log_writer(&mut workers, &stack);
+    let Some(repository) = start_application(&stack, "own", "20", true) else { return };
+    let Some(published) = start_application(&stack, "published", "5", false) else { return };
+    browser.write_json_line(&json!({ "relay": format!("http://{}", stack.addresses[RELAY]), "key": PUBLIC_KEY }));
+    start_writers(&mut workers, &stack, &latencies);
+    start_readers(&mut workers, &stack);
+    start_flusher(&mut workers, &data_dir, &latencies);
+    let samples = collect_samples(&stack, seconds);
+    let (repository, published, browser) =
+        (repository.stop_and_read_summary(), published.stop_and_read_summary(), browser.stop_and_read_summary());
+    workers.stop();
+    let has_metric = |name: &str| {
         let path = format!("/api/metrics?name={name}&period=1h");
-        let found = Client::connect(stack.addresses[COLLECTOR]).send(&Request::get(&path)).expect(200).json();
-        found["data"].as_array().is_some_and(|buckets| !buckets.is_empty()).then_some(())
+        let body = Client::connect(stack.addresses[COLLECTOR]).send(&Request::get(&path)).expect(200).json();
+        body["data"].as_array().is_some_and(|buckets| !buckets.is_empty()).then_some(())
     };
-    wait_until(|| arrives("browser_http_requests_total")).expect("what the page asked for is counted");
-    wait_until(|| arrives("web_vitals_fcp")).expect("how the page was for its visitor is known");
+    wait_until(|| has_metric("browser_http_requests_total")).expect("the collector has the requests of the page");
+    wait_until(|| has_metric("web_vitals_fcp")).expect("the collector has the web vitals of the page");
 
-    let mut verdict = Verdict::default();
+    let mut failures = Failures::default();
     let mut figures = Figures::new("soak", "Soak", "make soak", 52);
-    let columns =
-        ["service", "RSS MB, second third", "last third", "VmHWM MB", "descriptors", "threads", "largest WAL, MB"];
-    let memory = verdict.memory(&samples, seconds);
-    figures.add_table(&format!("What each holds over {seconds} s, in a memory cgroup of 30 MB"), &columns, &memory);
-    let together = memory.last().unwrap();
-    figures.add_summary(
-        "All four in 30 MB each, mixed load of real clients",
-        format!(
-            "{} MB at their peaks together, {} MB resident on the average of the last third",
-            together[3], together[2]
-        ),
+    let columns = [
+        "service",
+        "mean RSS MB, second third",
+        "mean RSS MB, last third",
+        "peak RSS MB",
+        "file descriptors",
+        "threads",
+        "largest WAL MB",
+    ];
+    let resources = failures.check_resources(&samples, seconds);
+    figures.add_table(
+        &format!("resources over {seconds} s, with a memory limit of 30 MB per service"),
+        &columns,
+        &resources,
     );
-    let columns = ["write", "requests", "median ms", "p99 ms", "p99, in the disk's fdatasync p99"];
-    figures.add_table("How long a write takes under that load", &columns, &verdict.latency(&took));
-    verdict.contents(&stack, &[("own", own.clone()), ("published", published.clone())]);
+    let total = resources.last().unwrap();
+    figures.add_summary(
+        "Memory of all four services in the soak test, each limited to 30 MB",
+        format!("{} MB peak, {} MB mean of the last third", total[3], total[2]),
+    );
+    let columns = ["write", "requests", "median ms", "p99 ms", "p99 ÷ p99 of fdatasync"];
+    figures.add_table("latency of writes during the soak test", &columns, &failures.check_latencies(&latencies));
+    failures.check_contents(&stack, &[("own", repository.clone()), ("published", published.clone())]);
     figures.notes.push(format!(
-        "The repository's Python client: {own}; the published one: {published}; Chromium with the browser package: {visited}; \
-         {} log lines a second in {} containers; people who look, one of them at the live tail.",
-        Duration::from_secs(1).div_duration_f64(LOG_PACE).round(),
+        "Load: the Python client of this repository {repository}, the published Python client {published}, Chromium with the \
+         browser package {browser}, {} log lines per second in {} containers, and readers, one of them of the live tail.",
+        Duration::from_secs(1).div_duration_f64(LOG_INTERVAL).round(),
         CONTAINERS.len()
     ));
     eprintln!("{}", figures.notes[0]);
     figures.save();
-    assert!(verdict.0.is_empty(), "{:#?}", verdict.0);
+    assert!(failures.0.is_empty(), "{:#?}", failures.0);
 }

@@ -1,5 +1,5 @@
-//! A writer that does to its log everything that Docker, logrotate and people do, against a log viewer that is killed
-//! and stopped meanwhile. In the end each line is there once, in its order.
+//! Randomized test of the log viewer. A writer does to its logs everything that Docker, logrotate and administrators do,
+//! while the viewer is killed and suspended. In the end, each line must be stored exactly once and in order.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -20,22 +20,23 @@ use crate::rng::Rng;
 const RUNS_DEFAULT: u64 = 20;
 const STEPS: u32 = 60;
 const CONTAINERS: usize = 2;
-const PIECE_BYTES: usize = 16_384;
+/// Length at which Docker splits a line into partial lines, in bytes.
+const PARTIAL_LINE_BYTES: usize = 16_384;
 const FILE_BYTES_MAX: usize = 10_000;
-/// Files besides the one that is written to; what is rotated out of the last is gone.
+/// Number of rotated files that are kept; the oldest is deleted by the next rotation.
 const ROTATED_MAX: usize = 4;
 
-/// One container: its folder, its files, and everything it ever wrote, by stream.
+/// Container with its log files, and all lines that it has written, by stream.
 struct Container {
     sources: PathBuf,
     name: String,
     id: String,
     file: File,
     bytes: usize,
-    /// Rotated since the viewer was last known to have everything.
-    rotated_unseen: usize,
-    /// A packed copy is written and the plain file still there.
-    packing: bool,
+    /// Number of rotations since the viewer last had all lines.
+    unread_rotations: usize,
+    /// Whether a compressed copy exists next to the uncompressed file.
+    compressing: bool,
     compress: bool,
     written: [Vec<String>; 2],
     lines: u64,
@@ -54,320 +55,332 @@ impl Container {
             id,
             file,
             bytes: 0,
-            rotated_unseen: 0,
-            packing: false,
+            unread_rotations: 0,
+            compressing: false,
             compress: rng.one_in(2),
             written: [Vec::new(), Vec::new()],
             lines: 0,
         };
-        container.configure(name);
+        container.write_config(name);
         container
     }
 
-    fn folder(&self) -> PathBuf {
+    fn dir(&self) -> PathBuf {
         self.sources.join(&self.id)
     }
 
-    fn log(&self, suffix: &str) -> PathBuf {
-        self.folder().join(format!("{}-json.log{suffix}", self.id))
+    /// Returns the path of the log with a suffix, for example `.1.gz`.
+    fn log_path(&self, suffix: &str) -> PathBuf {
+        self.dir().join(format!("{}-json.log{suffix}", self.id))
     }
 
-    /// As Docker does: while it is rewritten, a reader may find half of it.
-    fn configure(&self, name: &str) {
+    /// Writes the configuration like Docker, in two steps, so that a reader may find an incomplete file.
+    fn write_config(&self, name: &str) {
         let log_path = format!("/var/lib/docker/containers/{0}/{0}-json.log", self.id);
         let config = json!({ "ID": self.id, "Name": format!("/{name}"), "LogPath": log_path, "Config": { "Image": "shop:1", "Labels": {} } });
-        let text = config.to_string();
-        let path = self.folder().join("config.v2.json");
-        std::fs::write(&path, &text[..text.len() / 2]).unwrap();
-        std::fs::write(&path, &text).unwrap();
+        let json = config.to_string();
+        let path = self.dir().join("config.v2.json");
+        std::fs::write(&path, &json[..json.len() / 2]).unwrap();
+        std::fs::write(&path, &json).unwrap();
     }
 
     fn reopen(&mut self) {
-        self.file = OpenOptions::new().create(true).append(true).open(self.log("")).unwrap();
+        self.file = OpenOptions::new().create(true).append(true).open(self.log_path("")).unwrap();
         self.bytes = 0;
     }
 
-    /// Finishes packing, as Docker does before it rotates again.
-    fn finish_packing(&mut self) {
-        if std::mem::take(&mut self.packing) {
-            std::fs::remove_file(self.log(".1")).unwrap();
+    /// Deletes the uncompressed file after its compression, as Docker does before the next rotation.
+    fn finish_compression(&mut self) {
+        if std::mem::take(&mut self.compressing) {
+            std::fs::remove_file(self.log_path(".1")).unwrap();
         }
     }
 
-    fn begin_packing(&mut self) {
-        let Ok(plain) = std::fs::read(self.log(".1")) else { return };
-        let mut packed = GzEncoder::new(File::create(self.log(".1.gz")).unwrap(), Compression::fast());
-        packed.write_all(&plain).unwrap();
-        packed.finish().unwrap();
-        self.packing = true;
+    /// Writes a compressed copy of the last rotated file.
+    fn start_compression(&mut self) {
+        let Ok(content) = std::fs::read(self.log_path(".1")) else { return };
+        let mut compressed = GzEncoder::new(File::create(self.log_path(".1.gz")).unwrap(), Compression::fast());
+        compressed.write_all(&content).unwrap();
+        compressed.finish().unwrap();
+        self.compressing = true;
     }
 
-    /// Moves every rotated file one further, out of the way of a new `.1`.
-    fn shift(&mut self) {
-        self.finish_packing();
+    /// Increments the number of every rotated file, to make room for a new `.1`.
+    fn shift_rotated_files(&mut self) {
+        self.finish_compression();
         for number in (1..ROTATED_MAX).rev() {
-            for packed in ["", ".gz"] {
-                let from = self.log(&format!(".{number}{packed}"));
+            for extension in ["", ".gz"] {
+                let from = self.log_path(&format!(".{number}{extension}"));
                 if from.exists() {
-                    // Whatever was there under either name is gone.
-                    for old in ["", ".gz"] {
-                        let _ = std::fs::remove_file(self.log(&format!(".{}{old}", number + 1)));
+                    // Deletes the target under either name.
+                    for target_extension in ["", ".gz"] {
+                        let _ = std::fs::remove_file(self.log_path(&format!(".{}{target_extension}", number + 1)));
                     }
-                    std::fs::rename(from, self.log(&format!(".{}{packed}", number + 1))).unwrap();
+                    std::fs::rename(from, self.log_path(&format!(".{}{extension}", number + 1))).unwrap();
                 }
             }
         }
-        self.rotated_unseen += 1;
+        self.unread_rotations += 1;
     }
 
     fn rotate(&mut self, rng: &mut Rng) {
-        self.shift();
-        std::fs::rename(self.log(""), self.log(".1")).unwrap();
+        self.shift_rotated_files();
+        std::fs::rename(self.log_path(""), self.log_path(".1")).unwrap();
         if rng.one_in(4) {
-            // For a moment there is no file of that name.
+            // Leaves a gap in which no file has that name.
             std::thread::sleep(Duration::from_millis(3));
         }
         self.reopen();
         if self.compress {
-            self.begin_packing();
+            self.start_compression();
         }
     }
 
-    /// As logrotate with `copytruncate`.
+    /// Rotates like logrotate with `copytruncate`.
     fn copy_and_truncate(&mut self) {
-        self.shift();
-        std::fs::copy(self.log(""), self.log(".1")).unwrap();
+        self.shift_rotated_files();
+        std::fs::copy(self.log_path(""), self.log_path(".1")).unwrap();
         self.file.set_len(0).unwrap();
         self.bytes = 0;
     }
 
-    /// One entry of Docker's, written in two halves now and then.
-    fn entry(&mut self, log: &str, stream: usize, time: &str, rng: &mut Rng) {
+    /// Writes one line of the json-file format, sometimes in two parts.
+    fn write_json_line(&mut self, log: &str, stream: usize, time: &str, rng: &mut Rng) {
         let stream = ["stdout", "stderr"][stream];
         let mut line = json!({ "log": log, "stream": stream, "time": time }).to_string();
         line.push('\n');
         if rng.one_in(30) {
-            let (half, rest) = line.as_bytes().split_at(rng.below(line.len()));
-            self.file.write_all(half).unwrap();
+            let (first, second) = line.as_bytes().split_at(rng.below(line.len()));
+            self.file.write_all(first).unwrap();
             std::thread::sleep(Duration::from_millis(rng.below(5) as u64));
-            self.file.write_all(rest).unwrap();
+            self.file.write_all(second).unwrap();
         } else {
             self.file.write_all(line.as_bytes()).unwrap();
         }
         self.bytes += line.len();
     }
 
-    /// A line of the program's, in as many pieces as Docker makes of it.
-    fn line(&mut self, text: &str, stream: usize, rng: &mut Rng) {
-        let time = now();
-        let whole = format!("{text}\n");
-        let mut rest = whole.as_str();
+    /// Writes a line of the program, split into partial lines like Docker does.
+    fn write_line(&mut self, text: &str, stream: usize, rng: &mut Rng) {
+        let time = docker_timestamp();
+        let line = format!("{text}\n");
+        let mut rest = line.as_str();
         while !rest.is_empty() {
-            let piece = &rest[..rest.floor_char_boundary(PIECE_BYTES)];
-            if self.bytes >= FILE_BYTES_MAX && self.rotated_unseen < ROTATED_MAX - 1 {
+            let part = &rest[..rest.floor_char_boundary(PARTIAL_LINE_BYTES)];
+            if self.bytes >= FILE_BYTES_MAX && self.unread_rotations < ROTATED_MAX - 1 {
                 self.rotate(rng);
             }
-            self.entry(piece, stream, &time, rng);
-            rest = &rest[piece.len()..];
+            self.write_json_line(part, stream, &time, rng);
+            rest = &rest[part.len()..];
             if !rest.is_empty() && rng.one_in(2) {
-                // The other stream's lines come in between.
-                let number = self.number();
-                self.entry(&format!("{number} between\n"), 1 - stream, &now(), rng);
-                self.written[1 - stream].push(format!("{number} between"));
+                // Lines of the other stream can appear between partial lines.
+                let id = self.next_line_id();
+                self.write_json_line(&format!("{id} between\n"), 1 - stream, &docker_timestamp(), rng);
+                self.written[1 - stream].push(format!("{id} between"));
             }
         }
         self.written[stream].push(text.to_owned());
     }
 
-    fn number(&mut self) -> String {
+    /// Returns a word that identifies a line, unique across containers.
+    fn next_line_id(&mut self) -> String {
         self.lines += 1;
         format!("n{}x{}", self.lines, &self.id[..8])
     }
 
-    /// Some lines of one kind.
-    fn burst(&mut self, rng: &mut Rng) {
+    /// Writes up to 30 lines of random kinds to one stream, and a final line to each stream.
+    fn write_burst(&mut self, rng: &mut Rng) {
         let stream = rng.below(2);
         for _ in 0..=rng.below(30) {
-            let number = self.number();
+            let id = self.next_line_id();
             match rng.below(12) {
                 0 => {
-                    self.line(&format!("{number} ERROR request failed"), stream, rng);
-                    self.line("Traceback (most recent call last):", stream, rng);
+                    self.write_line(&format!("{id} ERROR request failed"), stream, rng);
+                    self.write_line("Traceback (most recent call last):", stream, rng);
                     for frame in 0..rng.below(4) {
-                        self.line(&format!("  File \"/app/{number}.py\", line {frame}, in pay"), stream, rng);
-                        self.line("    raise ValueError(total)", stream, rng);
+                        self.write_line(&format!("  File \"/app/{id}.py\", line {frame}, in pay"), stream, rng);
+                        self.write_line("    raise ValueError(total)", stream, rng);
                     }
-                    self.line(&format!("ValueError: {number}"), stream, rng);
+                    self.write_line(&format!("ValueError: {id}"), stream, rng);
                 }
                 1 => {
-                    self.line(
-                        &format!("{number} {}", "é\u{1F600}<>&\u{2028}\"\\\t".repeat(rng.below(40))),
+                    self.write_line(
+                        &format!("{id} {}", "é\u{1F600}<>&\u{2028}\"\\\t".repeat(rng.below(40))),
                         stream,
                         rng,
                     );
                 }
-                2 => self.line(&format!("{number} {}", "long ".repeat(3_000 + rng.below(6_000))), stream, rng),
-                3 => self.line("", stream, rng),
-                4 => self.line(&format!("\u{1b}[31m{number}\u{1b}[0m red"), stream, rng),
-                5 => self.line(&format!("\tat com.shop.Pay.{number}(Pay.java:7)"), stream, rng),
-                _ => self.line(&format!("{number} GET /cart/{} 200", rng.below(1_000)), stream, rng),
+                2 => self.write_line(&format!("{id} {}", "long ".repeat(3_000 + rng.below(6_000))), stream, rng),
+                3 => self.write_line("", stream, rng),
+                4 => self.write_line(&format!("\u{1b}[31m{id}\u{1b}[0m red"), stream, rng),
+                5 => self.write_line(&format!("\tat com.shop.Pay.{id}(Pay.java:7)"), stream, rng),
+                _ => self.write_line(&format!("{id} GET /cart/{} 200", rng.below(1_000)), stream, rng),
             }
         }
-        // Something to know the end of the burst by, on either stream.
+        // The final line shows that the viewer has read the whole burst.
         for stream in 0..2 {
-            let number = self.number();
-            self.line(&format!("{number} end"), stream, rng);
+            let id = self.next_line_id();
+            self.write_line(&format!("{id} end"), stream, rng);
         }
     }
 
-    /// The words of the last line of either stream.
-    fn last_words(&self) -> impl Iterator<Item = &str> {
+    /// Returns the IDs of the last line of each stream.
+    fn last_line_ids(&self) -> impl Iterator<Item = &str> {
         self.written.iter().filter_map(|lines| lines.last()?.split(' ').next())
     }
 }
 
-fn now() -> String {
+/// Returns the current time as Docker writes it: in nanoseconds, without trailing zeros.
+fn docker_timestamp() -> String {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let whole = time::OffsetDateTime::from_unix_timestamp(since_1970.as_secs() as i64).unwrap();
-    let whole = whole.format(&time::format_description::well_known::Rfc3339).unwrap();
+    let seconds = time::OffsetDateTime::from_unix_timestamp(since_1970.as_secs() as i64).unwrap();
+    let seconds = seconds.format(&time::format_description::well_known::Rfc3339).unwrap();
     let fraction = format!("{:09}", since_1970.subsec_nanos());
-    format!("{}.{}Z", whole.trim_end_matches('Z'), fraction.trim_end_matches('0'))
+    format!("{}.{}Z", seconds.trim_end_matches('Z'), fraction.trim_end_matches('0'))
 }
 
-/// One run: the viewer, what it follows, and what is gone but was written.
-struct Run {
+/// Test run: the viewer, its containers, and removed containers whose lines must still be stored.
+struct TortureRun {
     seed: u64,
     rng: Rng,
-    folder: Arc<TempDir>,
-    /// `None` while it is dead.
+    data_dir: Arc<TempDir>,
+    /// Running viewer; `None` while it is killed.
     viewer: Option<Service>,
     containers: Vec<Container>,
     removed: Vec<Container>,
-    done: VecDeque<String>,
+    /// Steps so far, for the message of a failure.
+    steps: VecDeque<String>,
 }
 
-impl Run {
+impl TortureRun {
     fn new(seed: u64) -> Self {
-        let folder = Arc::new(TempDir::new());
-        let sources = folder.path().join("containers");
+        let data_dir = Arc::new(TempDir::new());
+        let sources = data_dir.path().join("containers");
         std::fs::create_dir(&sources).unwrap();
         let mut rng = Rng(seed);
         let containers = (0..CONTAINERS).map(|n| Container::create(&sources, &format!("shop-{n}"), &mut rng)).collect();
-        let mut run = Self { seed, rng, folder, viewer: None, containers, removed: Vec::new(), done: VecDeque::new() };
-        run.start();
+        let mut run =
+            Self { seed, rng, data_dir, viewer: None, containers, removed: Vec::new(), steps: VecDeque::new() };
+        run.start_viewer();
         run
     }
 
-    fn start(&mut self) {
+    fn start_viewer(&mut self) {
         if self.viewer.is_none() {
             let setup = Setup::log_viewer().env("MAX_ENTRIES", 1_000_000).env("TAIL_BUFFER", 1_000_000_000);
-            self.viewer = Some(setup.data_dir(&self.folder).start());
+            self.viewer = Some(setup.data_dir(&self.data_dir).start());
         }
     }
 
-    fn kill(&mut self) {
+    fn kill_viewer(&mut self) {
         if let Some(viewer) = self.viewer.take() {
             viewer.kill();
         }
     }
 
-    /// Waits until everything written is stored.
-    fn sync(&mut self) {
-        self.start();
+    /// Waits until the viewer has stored all written lines.
+    fn wait_until_stored(&mut self) {
+        self.start_viewer();
         let viewer = self.viewer.as_ref().unwrap();
         for container in &mut self.containers {
-            for words in container.last_words() {
-                let path = format!("/api/logs?search={words}&limit=1");
+            for id in container.last_line_ids() {
+                let path = format!("/api/logs?search={id}&limit=1");
                 let stored = wait_until(|| (viewer.get(&path).expect(200).json()["total"] != json!(0)).then_some(()));
-                let said = format!(
-                    "seed {}: {words} of {} never came; {:?}; {:#?}",
+                let message = format!(
+                    "seed {}: the line {id} of {} was not stored; steps {:?}; log {:#?}",
                     self.seed,
                     container.name,
-                    self.done,
+                    self.steps,
                     viewer.log()
                 );
-                stored.expect(&said);
+                stored.expect(&message);
             }
-            container.rotated_unseen = 0;
+            container.unread_rotations = 0;
         }
     }
 
-    fn step(&mut self) {
+    /// Performs a random step on a random container.
+    fn perform_step(&mut self) {
         let index = self.rng.below(self.containers.len());
-        let what = self.rng.below(20);
-        self.done.push_back(format!("{what} on {index}"));
+        let step = self.rng.below(20);
+        self.steps.push_back(format!("{step} on {index}"));
         let rng = &mut self.rng;
         let container = &mut self.containers[index];
-        match what {
-            0 => self.kill(),
-            1 => self.start(),
+        match step {
+            0 => self.kill_viewer(),
+            1 => self.start_viewer(),
             2 => {
-                // Several rotations pass between two looks.
+                // While the viewer is suspended, several rotations can happen between two polls.
                 if let Some(viewer) = &self.viewer {
                     send_signal(viewer.pid(), "STOP");
                     for _ in 0..3 {
-                        container.burst(rng);
+                        container.write_burst(rng);
                     }
                     send_signal(viewer.pid(), "CONT");
                 }
             }
-            3 if container.rotated_unseen < ROTATED_MAX - 1 => container.rotate(rng),
-            4 if container.rotated_unseen < ROTATED_MAX - 1 => container.copy_and_truncate(),
-            5 => container.finish_packing(),
+            3 if container.unread_rotations < ROTATED_MAX - 1 => container.rotate(rng),
+            4 if container.unread_rotations < ROTATED_MAX - 1 => container.copy_and_truncate(),
+            5 => container.finish_compression(),
             6 => {
-                // What is cut off is gone, so the viewer must have it.
-                self.sync();
+                // Truncation deletes lines, so the viewer must have read them before.
+                self.wait_until_stored();
                 let container = &mut self.containers[index];
                 container.file.set_len(0).unwrap();
                 container.bytes = 0;
             }
             7 => {
-                // `max-file=1`: an open descriptor is all that is left of the old file.
-                self.sync();
+                // With max-file=1, the old file is reachable only through a descriptor that the viewer has open.
+                self.wait_until_stored();
                 let container = &mut self.containers[index];
-                container.burst(&mut self.rng);
-                self.sync();
+                container.write_burst(&mut self.rng);
+                self.wait_until_stored();
                 let container = &mut self.containers[index];
-                std::fs::remove_file(container.log("")).unwrap();
+                std::fs::remove_file(container.log_path("")).unwrap();
                 container.reopen();
             }
             8 => {
-                self.sync();
+                self.wait_until_stored();
                 let old = &self.containers[index];
-                std::fs::remove_dir_all(old.folder()).unwrap();
+                std::fs::remove_dir_all(old.dir()).unwrap();
                 let new = Container::create(&old.sources, &old.name, &mut self.rng);
                 self.removed.push(std::mem::replace(&mut self.containers[index], new));
             }
-            9 => container.configure(&container.name),
+            9 => container.write_config(&container.name),
             10 => {
                 std::thread::sleep(Duration::from_millis(self.rng.below(150) as u64));
             }
-            11 => self.sync(),
-            _ => container.burst(rng),
+            11 => self.wait_until_stored(),
+            _ => container.write_burst(rng),
         }
     }
 
-    /// Answers how many lines were written and found.
+    /// Asserts that the viewer has stored exactly the written lines, in order. Returns their number.
     fn verify(mut self) -> usize {
-        self.sync();
+        self.wait_until_stored();
         let viewer = self.viewer.as_ref().unwrap();
-        let mut found: Vec<Value> = Vec::new();
+        let mut entries: Vec<Value> = Vec::new();
         for line in viewer.get("/api/logs/export").expect(200).text().split('\n').filter(|line| !line.is_empty()) {
-            found.push(serde_json::from_str(line).unwrap());
+            entries.push(serde_json::from_str(line).unwrap());
         }
         let mut written: [Vec<String>; 2] = [Vec::new(), Vec::new()];
         let mut lines = 0;
         for number in 0..CONTAINERS {
             let name = format!("shop-{number}");
             for (stream, stream_name) in ["stdout", "stderr"].into_iter().enumerate() {
-                let all = self.removed.iter().chain(&self.containers).filter(|container| container.name == name);
-                written[stream] = all.flat_map(|container| container.written[stream].clone()).collect();
-                let stored =
-                    found.iter().filter(|entry| entry["container"] == name.as_str() && entry["stream"] == stream_name);
+                let containers = self.removed.iter().chain(&self.containers).filter(|container| container.name == name);
+                written[stream] = containers.flat_map(|container| container.written[stream].clone()).collect();
+                let stored = entries
+                    .iter()
+                    .filter(|entry| entry["container"] == name.as_str() && entry["stream"] == stream_name);
                 let stored: Vec<&str> =
                     stored.flat_map(|entry| entry["message"].as_str().unwrap().split('\n')).collect();
                 if stored != written[stream] {
-                    panic!("seed {}: {}", self.seed, self.difference(&name, stream_name, &written[stream], &stored));
+                    panic!(
+                        "seed {}: {}",
+                        self.seed,
+                        self.describe_difference(&name, stream_name, &written[stream], &stored)
+                    );
                 }
                 lines += stored.len();
             }
@@ -375,25 +388,26 @@ impl Run {
         lines
     }
 
-    fn difference(&self, name: &str, stream: &str, written: &[String], stored: &[&str]) -> String {
-        let mut said = format!("{name} {stream}: {} lines written, {} stored\n", written.len(), stored.len());
-        let at = written.iter().zip(stored).position(|(one, other)| one != other);
-        let at = at.unwrap_or(written.len().min(stored.len()));
-        for (what, lines) in
+    /// Describes the first difference between written and stored lines, for the message of a failure.
+    fn describe_difference(&self, name: &str, stream: &str, written: &[String], stored: &[&str]) -> String {
+        let mut report = format!("{name} {stream}: {} lines written, {} stored\n", written.len(), stored.len());
+        let first_difference = written.iter().zip(stored).position(|(written, stored)| written != stored);
+        let first_difference = first_difference.unwrap_or(written.len().min(stored.len()));
+        for (label, lines) in
             [("written", written.iter().map(String::as_str).collect::<Vec<_>>()), ("stored", stored.to_vec())]
         {
-            let around =
-                lines.iter().skip(at.saturating_sub(2)).take(8).map(|line| line.chars().take(60).collect::<String>());
-            let _ = writeln!(said, "{what} from line {at}: {:#?}", around.collect::<Vec<_>>());
+            let context = lines.iter().skip(first_difference.saturating_sub(2)).take(8);
+            let context: Vec<String> = context.map(|line| line.chars().take(60).collect()).collect();
+            let _ = writeln!(report, "{label} around line {first_difference}: {context:#?}");
         }
-        let _ = writeln!(said, "steps: {:?}\nlog: {:#?}", self.done, self.viewer.as_ref().map(Service::log));
-        said
+        let _ = writeln!(report, "steps: {:?}\nlog: {:#?}", self.steps, self.viewer.as_ref().map(Service::log));
+        report
     }
 }
 
 #[test]
-fn each_line_is_stored_once_whatever_happens_to_files_and_to_the_viewer() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+fn every_line_is_stored_once_despite_rotation_truncation_and_kills() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let first = number("MONLIGHT_TORTURE_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16);
     let runs = number("MONLIGHT_TORTURE_RUNS").unwrap_or(RUNS_DEFAULT);
     let (next, lines) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -407,17 +421,17 @@ fn each_line_is_stored_once_whatever_happens_to_files_and_to_the_viewer() {
                 }
                 let seed = first + number;
                 eprintln!("torture: MONLIGHT_TORTURE_SEED={seed} MONLIGHT_TORTURE_RUNS=1");
-                let mut run = Run::new(seed);
+                let mut run = TortureRun::new(seed);
                 for _ in 0..STEPS {
-                    run.step();
+                    run.perform_step();
                 }
                 lines.fetch_add(run.verify() as u64, Ordering::Relaxed);
             }
         })
     };
     let workers = [worker(), worker()];
-    let fine = workers.map(std::thread::JoinHandle::join).iter().all(Result::is_ok);
-    assert!(fine, "a run failed; its seed stands above");
+    let passed = workers.map(std::thread::JoinHandle::join).iter().all(Result::is_ok);
+    assert!(passed, "a run failed; its seed is printed above");
     let lines = lines.load(Ordering::Relaxed);
-    eprintln!("torture: {runs} runs, {lines} lines written, {lines} stored, 0 lost, 0 doubled");
+    eprintln!("torture: {runs} runs, {lines} lines written, {lines} stored, 0 lost, 0 duplicated");
 }

@@ -1,4 +1,5 @@
-//! `deploy/upgrade.sh` on programs at work: newer ones that change the schema, and such that never work.
+//! `deploy/upgrade.sh` with running services: upgrades to versions that change the schema, and rollbacks of versions that do
+//! not work.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,69 +18,73 @@ use crate::harness::{
     API_KEY, Client, PUBLIC_KEY, Request, Response, TempDir, binary, report_at, send_signal, skip, wait_until,
 };
 
-/// In the order in which they are upgraded.
+/// Services with their databases, in the order of the upgrade.
 const SERVICES: [(&str, &str); 4] = [
     ("error-tracker", "errors.db"),
     ("log-viewer", "logs.db"),
     ("metrics-collector", "metrics.db"),
     ("browser-relay", "browser-relay.db"),
 ];
-/// What clients write to, and how many there are for each.
-const WRITTEN: [&str; 3] = ["error-tracker", "metrics-collector", "browser-relay"];
+/// Services that the clients write to.
+const WRITTEN_SERVICES: [&str; 3] = ["error-tracker", "metrics-collector", "browser-relay"];
+/// Number of clients per service.
 const CLIENTS: u32 = 3;
-/// Between two writes of a client, and between two attempts.
-const PACE: Duration = Duration::from_millis(5);
-/// How long a newer program has in these tests, in seconds.
-const WITHIN: &str = "4";
-/// The version of the schema that no program here knows.
+/// Pause between two writes of a client, and between two attempts.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Time in which a new version must become healthy, in seconds.
+const HEALTHY_TIMEOUT_S: &str = "4";
+/// Schema version that no current binary knows.
 const NEWER_SCHEMA: i64 = 99;
 
-/// Programs in a folder, with their databases and what starts and stops them, as on a machine without systemd.
-struct Site {
+/// Installation in a temporary folder, without systemd: binaries, databases, and commands that start and stop the services.
+struct Installation {
     folder: TempDir,
     ports: [u16; 4],
 }
 
-impl Site {
+impl Installation {
     fn start() -> Self {
-        let site = Self { folder: TempDir::new(), ports: [(); 4].map(|()| free_port()) };
+        let installation = Self { folder: TempDir::new(), ports: [(); 4].map(|()| free_port()) };
         for name in ["bin", "new", "data", "containers"] {
-            std::fs::create_dir(site.at(name)).unwrap();
+            std::fs::create_dir(installation.path_of(name)).unwrap();
         }
-        let [errors, _, metrics, _] = site.ports;
-        for ((service, database), port) in SERVICES.iter().zip(site.ports) {
-            std::fs::copy(binary(service), site.at("bin").join(service)).unwrap();
-            std::fs::copy(binary(service), site.at("new").join(service)).unwrap();
+        let [errors, _, metrics, _] = installation.ports;
+        for ((service, database), port) in SERVICES.iter().zip(installation.ports) {
+            std::fs::copy(binary(service), installation.path_of("bin").join(service)).unwrap();
+            std::fs::copy(binary(service), installation.path_of("new").join(service)).unwrap();
             let mut env = format!("PORT={port} LISTEN_ADDR=127.0.0.1 RATE_LIMIT=0 KEY_RATE_LIMIT=0 HOST_METRICS=0");
             for key in ["API_KEY", "ADMIN_API_KEY", "ERROR_TRACKER_API_KEY", "METRICS_COLLECTOR_API_KEY"] {
                 write!(env, " {key}={API_KEY}").unwrap();
             }
-            write!(env, " DATABASE_PATH={}", site.at("data").join(database).display()).unwrap();
-            write!(env, " LOG_SOURCES={} DSN_KEYS=shop:{PUBLIC_KEY}", site.at("containers").display()).unwrap();
+            write!(env, " DATABASE_PATH={}", installation.path_of("data").join(database).display()).unwrap();
+            write!(env, " LOG_SOURCES={} DSN_KEYS=shop:{PUBLIC_KEY}", installation.path_of("containers").display())
+                .unwrap();
             write!(env, " ERROR_TRACKER_URL=http://127.0.0.1:{errors}").unwrap();
             write!(env, " METRICS_COLLECTOR_URL=http://127.0.0.1:{metrics}").unwrap();
-            std::fs::write(site.at(&format!("{service}.env")), env).unwrap();
+            std::fs::write(installation.path_of(&format!("{service}.env")), env).unwrap();
         }
         for (service, _) in SERVICES {
-            let started = Command::new("sh").args(["-c", &site.start_command(), "sh", service]).status().unwrap();
-            assert!(started.success());
+            let status =
+                Command::new("sh").args(["-c", &installation.start_command(), "sh", service]).status().unwrap();
+            assert!(status.success());
         }
-        for port in site.ports {
-            let well = wait_until(|| TcpStream::connect(("127.0.0.1", port)).ok());
-            assert!(well.is_some(), "{}", site.logs());
+        for port in installation.ports {
+            let reachable = wait_until(|| TcpStream::connect(("127.0.0.1", port)).ok());
+            assert!(reachable.is_some(), "{}", installation.logs());
         }
-        site
+        installation
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    fn path_of(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     fn logs(&self) -> String {
-        let log = |service: &str| std::fs::read_to_string(self.at(&format!("{service}.log"))).unwrap_or_default();
+        let log = |service: &str| std::fs::read_to_string(self.path_of(&format!("{service}.log"))).unwrap_or_default();
         SERVICES.map(|(service, _)| format!("{service}: {}", log(service))).join("\n")
     }
 
+    /// Returns the shell command that starts the service `$1` in the background.
     fn start_command(&self) -> String {
         let folder = self.folder.path().display();
         format!(
@@ -88,7 +93,8 @@ impl Site {
         )
     }
 
-    /// Ends what was started, also when it never became anything; a process that nobody waits for has no file any more.
+    /// Returns the shell command that stops the service `$1` and waits for its exit, even if it never became healthy. An
+    /// exited process has no `/proc/PID/exe`, even while it is a zombie.
     fn stop_command(&self) -> String {
         let folder = self.folder.path().display();
         format!(
@@ -96,69 +102,70 @@ impl Site {
         )
     }
 
-    /// Puts a shell script in the place of a newer program. It has the real one in `$real`; with arguments it is asked
-    /// for its version and the like, as the real one answers.
-    fn replace(&self, service: &str, text: &str) {
-        let path = self.at("new").join(service);
+    /// Replaces the new binary of a service with a shell script. `$real` in the script is the path of the real binary, which
+    /// also handles all calls with arguments, such as `--version`.
+    fn replace_new_binary(&self, service: &str, script: &str) {
+        let path = self.path_of("new").join(service);
         let real = binary(service);
-        let text = format!("#!/bin/sh\nreal={}\n[ $# = 0 ] || exec \"$real\" \"$@\"\n{text}\n", real.display());
-        std::fs::write(&path, text).unwrap();
+        let script = format!("#!/bin/sh\nreal={}\n[ $# = 0 ] || exec \"$real\" \"$@\"\n{script}\n", real.display());
+        std::fs::write(&path, script).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    fn upgrade_command(&self, more: &[&str], start: &str) -> Command {
-        let at = |name: &str| self.at(name).display().to_string();
-        let (new, bin, data, to) = (at("new"), at("bin"), at("data"), at("backups"));
-        let known = ["--new", &new, "--bin", &bin, "--data", &data, "--to", &to, "--within", WITHIN];
+    fn upgrade_command(&self, arguments: &[&str], start: &str) -> Command {
+        let path = |name: &str| self.path_of(name).display().to_string();
+        let (new, bin, data, to) = (path("new"), path("bin"), path("data"), path("backups"));
+        let options = ["--new", &new, "--bin", &bin, "--data", &data, "--to", &to, "--within", HEALTHY_TIMEOUT_S];
         let urls = self.ports.map(|port| format!("http://127.0.0.1:{port}"));
-        let [errors, logs, metrics, relay] = [0, 1, 2, 3].map(|at| urls[at].as_str());
+        let [errors, logs, metrics, relay] = [0, 1, 2, 3].map(|index| urls[index].as_str());
         let env = [("START", start), ("STOP", &self.stop_command()), ("ERRORS_URL", errors), ("LOGS_URL", logs)];
         let env = [&env[..], &[("METRICS_URL", metrics), ("RELAY_URL", relay)]].concat();
-        deploy_script("upgrade.sh", &[&known[..], more].concat(), &env)
+        deploy_script("upgrade.sh", &[&options[..], arguments].concat(), &env)
     }
 
-    fn upgrade(&self, more: &[&str], start: &str) -> Output {
-        let output = self.upgrade_command(more, start).output().unwrap();
+    /// Runs the upgrade with `start` as the command that starts a service.
+    fn run_upgrade(&self, arguments: &[&str], start: &str) -> Output {
+        let output = self.upgrade_command(arguments, start).output().unwrap();
         eprintln!("{}", output_text(&output));
         output
     }
 
-    /// Upgrades, and checks the exit code and that all of this is said.
+    /// Runs the upgrade and asserts its exit code and parts of its output.
     #[track_caller]
-    fn upgrades(&self, more: &[&str], code: i32, says: &[&str]) {
-        let output = self.upgrade(more, &self.start_command());
+    fn assert_upgrade(&self, arguments: &[&str], code: i32, messages: &[&str]) {
+        let output = self.run_upgrade(arguments, &self.start_command());
         assert_eq!(output.status.code(), Some(code), "{}{}", output_text(&output), self.logs());
-        for line in says {
-            assert!(output_text(&output).contains(line), "{line:?} in {}", output_text(&output));
+        for message in messages {
+            assert!(output_text(&output).contains(message), "{message:?} is missing in {}", output_text(&output));
         }
     }
 
     fn get(&self, service: &str, path: &str) -> Response {
-        let at = SERVICES.iter().position(|(name, _)| *name == service).unwrap();
-        let mut client = Client::new(TcpStream::connect(("127.0.0.1", self.ports[at])).unwrap());
+        let index = SERVICES.iter().position(|(name, _)| *name == service).unwrap();
+        let mut client = Client::new(TcpStream::connect(("127.0.0.1", self.ports[index])).unwrap());
         client.send(&Request::get(path))
     }
 
-    fn database(&self, service: &str) -> rusqlite::Connection {
+    fn open_database(&self, service: &str) -> rusqlite::Connection {
         let (_, name) = SERVICES.iter().find(|(name, _)| *name == service).unwrap();
-        rusqlite::Connection::open(self.at("data").join(name)).unwrap()
+        rusqlite::Connection::open(self.path_of("data").join(name)).unwrap()
     }
 
-    fn schema(&self, service: &str) -> i64 {
+    fn schema_version(&self, service: &str) -> i64 {
         let sql = "SELECT CAST(value AS INTEGER) FROM _meta WHERE key = 'schema_version'";
-        self.database(service).query_row(sql, [], |row| row.get(0)).unwrap()
+        self.open_database(service).query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// Whether the program in use is the one that `make` left.
-    fn is_real(&self, service: &str) -> bool {
-        std::fs::read(self.at("bin").join(service)).unwrap() == std::fs::read(binary(service)).unwrap()
+    /// Returns whether the installed binary is the original one, not a script of [`Self::replace_new_binary`].
+    fn has_original_binary(&self, service: &str) -> bool {
+        std::fs::read(self.path_of("bin").join(service)).unwrap() == std::fs::read(binary(service)).unwrap()
     }
 }
 
-impl Drop for Site {
+impl Drop for Installation {
     fn drop(&mut self) {
         for (service, _) in SERVICES {
-            let pid = std::fs::read_to_string(self.at(&format!("{service}.pid"))).unwrap_or_default();
+            let pid = std::fs::read_to_string(self.path_of(&format!("{service}.pid"))).unwrap_or_default();
             if let Ok(pid) = pid.trim().parse()
                 && std::fs::metadata(format!("/proc/{pid}/exe")).is_ok()
             {
@@ -168,13 +175,14 @@ impl Drop for Site {
     }
 }
 
-/// A port that was free a moment ago.
+/// Returns a free port. Linux does not assign it again soon, so it stays free for the caller.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Shell lines that change the schema as a newer program would.
-fn migration(table: &str, oldest_reader: Option<i64>) -> String {
+/// Returns shell commands that change the schema like a newer version. `oldest_reader` is the oldest schema version whose
+/// binaries can still read the database.
+fn migration_script(table: &str, oldest_reader: Option<i64>) -> String {
     let oldest = oldest_reader.map_or_else(String::new, |oldest| {
         format!("db.execute(\"UPDATE _meta SET value = '{oldest}' WHERE key = 'oldest_reader'\")\n")
     });
@@ -186,93 +194,101 @@ fn migration(table: &str, oldest_reader: Option<i64>) -> String {
     )
 }
 
-/// Clients that repeat each write, with its key, until it is acknowledged.
+/// Clients that repeat each write with the same idempotency key until it is acknowledged.
 struct Load {
     stop: Arc<AtomicBool>,
-    clients: Vec<(&'static str, u32, JoinHandle<Tally>)>,
+    clients: Vec<(&'static str, u32, JoinHandle<ClientStats>)>,
 }
 
-/// What one client saw.
-struct Tally {
+/// Writes of one client.
+struct ClientStats {
     acknowledged: u64,
-    repeated: u64,
-    /// The longest time between two acknowledgements.
+    retries: u64,
+    /// Longest time between two acknowledgments.
     gap: Duration,
 }
 
 impl Load {
-    fn start(site: &Site) -> Self {
+    fn start(installation: &Installation) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = Vec::new();
-        for service in WRITTEN {
-            let at = SERVICES.iter().position(|(name, _)| *name == service).unwrap();
-            let address = SocketAddr::from(([127, 0, 0, 1], site.ports[at]));
+        for service in WRITTEN_SERVICES {
+            let index = SERVICES.iter().position(|(name, _)| *name == service).unwrap();
+            let address = SocketAddr::from(([127, 0, 0, 1], installation.ports[index]));
             for client in 1..=CLIENTS {
                 let stop = Arc::clone(&stop);
-                let thread = std::thread::spawn(move || keep_writing(service, client, address, &stop));
+                let thread = std::thread::spawn(move || write_until_stopped(service, client, address, &stop));
                 clients.push((service, client, thread));
             }
         }
         Self { stop, clients }
     }
 
-    /// Ends it, and checks that everything that was acknowledged is there once.
-    fn ends_with_all_there(self, site: &Site) {
+    /// Stops the clients and asserts that each acknowledged write is stored exactly once.
+    fn stop_and_assert_stored(self, installation: &Installation) {
         self.stop.store(true, Ordering::Relaxed);
-        let tallies: Vec<_> = self
+        let stats: Vec<_> = self
             .clients
             .into_iter()
             .map(|(service, client, thread)| (service, client, thread.join().unwrap()))
             .collect();
-        let waiting = || site.get("browser-relay", "/health").json()["outbox_waiting"].as_i64();
-        assert!(wait_until(|| (waiting() == Some(0)).then_some(())).is_some(), "{:?} reports wait", waiting());
-        for service in WRITTEN {
-            let of: Vec<_> = tallies.iter().filter(|(name, ..)| *name == service).collect();
-            let sum = |of_one: fn(&Tally) -> u64| of.iter().map(|(.., tally)| of_one(tally)).sum::<u64>();
-            let gap = of.iter().map(|(.., tally)| tally.gap).max().unwrap();
-            let (acknowledged, repeated) = (sum(|tally| tally.acknowledged), sum(|tally| tally.repeated));
-            let found: u64 = of.iter().map(|(_, client, _)| stored(site, service, *client)).sum();
+        let outbox_waiting = || installation.get("browser-relay", "/health").json()["outbox_waiting"].as_i64();
+        assert!(
+            wait_until(|| (outbox_waiting() == Some(0)).then_some(())).is_some(),
+            "the outbox still has {:?} entries",
+            outbox_waiting()
+        );
+        for service in WRITTEN_SERVICES {
+            let clients: Vec<_> = stats.iter().filter(|(name, ..)| *name == service).collect();
+            let sum = |number: fn(&ClientStats) -> u64| clients.iter().map(|(.., stats)| number(stats)).sum::<u64>();
+            let gap = clients.iter().map(|(.., stats)| stats.gap).max().unwrap();
+            let (acknowledged, retries) = (sum(|stats| stats.acknowledged), sum(|stats| stats.retries));
+            let stored: u64 = clients.iter().map(|(_, client, _)| count_stored(installation, service, *client)).sum();
             eprintln!(
-                "{service}: {acknowledged} acknowledged, {repeated} attempts repeated, {found} found, longest gap {gap:.2?}"
+                "{service}: {acknowledged} writes acknowledged, {retries} retries, {stored} stored, longest gap {gap:.2?}"
             );
-            for (_, client, tally) in of {
-                assert!(tally.acknowledged > 0, "{service} acknowledged nothing to client {client}");
-                assert_eq!(stored(site, service, *client), tally.acknowledged, "{service}, client {client}");
+            for (_, client, stats) in clients {
+                assert!(stats.acknowledged > 0, "{service} acknowledged nothing to client {client}");
+                assert_eq!(
+                    count_stored(installation, service, *client),
+                    stats.acknowledged,
+                    "{service}, client {client}"
+                );
             }
         }
     }
 }
 
-fn keep_writing(service: &str, client: u32, address: SocketAddr, stop: &AtomicBool) -> Tally {
-    let mut tally = Tally { acknowledged: 0, repeated: 0, gap: Duration::ZERO };
+fn write_until_stopped(service: &str, client: u32, address: SocketAddr, stop: &AtomicBool) -> ClientStats {
+    let mut stats = ClientStats { acknowledged: 0, retries: 0, gap: Duration::ZERO };
     let (mut connection, mut last) = (None, Instant::now());
     while !stop.load(Ordering::Relaxed) {
-        let key = format!("{service}-{client}-{}", tally.acknowledged);
-        let request = write_of(service, client).header("Idempotency-Key", &key);
+        let key = format!("{service}-{client}-{}", stats.acknowledged);
+        let request = write_request(service, client).header("Idempotency-Key", &key);
         loop {
             connection = connection.or_else(|| TcpStream::connect(address).ok().map(Client::new));
-            let answer = connection.as_mut().and_then(|connection: &mut Client| {
+            let response = connection.as_mut().and_then(|connection: &mut Client| {
                 connection.write(&request.bytes());
                 connection.try_read_response()
             });
-            match answer {
+            match response {
                 Some(Response { status: 200..=202, .. }) => break,
-                Some(Response { status, .. }) if status != 503 => panic!("{service} answers with {status}"),
+                Some(Response { status, .. }) if status != 503 => panic!("{service} responds with {status}"),
                 _ => connection = None,
             }
-            tally.repeated += 1;
-            std::thread::sleep(PACE);
+            stats.retries += 1;
+            std::thread::sleep(PAUSE);
         }
-        tally.acknowledged += 1;
-        tally.gap = tally.gap.max(last.elapsed());
+        stats.acknowledged += 1;
+        stats.gap = stats.gap.max(last.elapsed());
         last = Instant::now();
-        std::thread::sleep(PACE);
+        std::thread::sleep(PAUSE);
     }
-    tally
+    stats
 }
 
-/// Into a group or a series of the client's own.
-fn write_of(service: &str, client: u32) -> Request {
+/// Returns a report to the client's own group, or a point of its own series.
+fn write_request(service: &str, client: u32) -> Request {
     match service {
         "error-tracker" => Request::post("/api/errors", &report_at("boom", client)),
         "metrics-collector" => {
@@ -286,40 +302,44 @@ fn write_of(service: &str, client: u32) -> Request {
     }
 }
 
-/// How much there is of what a client has written to a service.
-fn stored(site: &Site, service: &str, client: u32) -> u64 {
+/// Returns the number of stored writes of a client to a service.
+fn count_stored(installation: &Installation, service: &str, client: u32) -> u64 {
     if service == "metrics-collector" {
         let path = format!("/api/metrics?name=sold&period=2h&resolution=minute&labels=client:{client}");
-        let buckets = site.get(service, &path).expect(200).json();
+        let buckets = installation.get(service, &path).expect(200).json();
         return buckets["data"].as_array().unwrap().iter().map(|bucket| bucket["sum"].as_f64().unwrap() as u64).sum();
     }
-    let place = if service == "browser-relay" { "app.js" } else { "/app/pay.py" };
+    let file = if service == "browser-relay" { "app.js" } else { "/app/pay.py" };
     let sql = "SELECT ifnull(sum(count), 0) FROM errors WHERE location LIKE ?1";
-    let count: i64 =
-        site.database("error-tracker").query_row(sql, [format!("%{place}:{client}%")], |row| row.get(0)).unwrap();
+    let count: i64 = installation
+        .open_database("error-tracker")
+        .query_row(sql, [format!("%{file}:{client}%")], |row| row.get(0))
+        .unwrap();
     u64::try_from(count).unwrap()
 }
 
+/// Returns whether Python with SQLite is installed; skips the test if it is not.
 fn python_or_skip() -> bool {
-    let there = Command::new("python3").args(["-c", "import sqlite3"]).output().is_ok_and(|run| run.status.success());
-    if !there {
-        skip("there is no Python with sqlite3");
+    let installed =
+        Command::new("python3").args(["-c", "import sqlite3"]).output().is_ok_and(|run| run.status.success());
+    if !installed {
+        skip("python3 with sqlite3 is not installed; upgrades that change the schema are not tested");
     }
-    there
+    installed
 }
 
 #[test]
-fn nothing_is_lost_while_programs_are_upgraded_and_rolled_back_under_load() {
+fn upgrades_and_rollbacks_under_load_lose_no_acknowledged_write() {
     if !python_or_skip() {
         return;
     }
-    let site = Site::start();
-    let load = Load::start(&site);
-    // Newer ones, which add a table and work.
+    let installation = Installation::start();
+    let load = Load::start(&installation);
+    // New versions that add a table and work.
     for (service, _) in SERVICES {
-        site.replace(service, &format!("{}\nexec \"$real\"", migration("newer", None)));
+        installation.replace_new_binary(service, &format!("{}\nexec \"$real\"", migration_script("newer", None)));
     }
-    site.upgrades(
+    installation.assert_upgrade(
         &[],
         0,
         &SERVICES
@@ -328,55 +348,68 @@ fn nothing_is_lost_while_programs_are_upgraded_and_rolled_back_under_load() {
             .map(String::as_str),
     );
     for (service, _) in SERVICES {
-        assert!(!site.is_real(service), "{service} is the newer one");
-        assert_eq!(site.schema(service), NEWER_SCHEMA, "{service}");
-        let previous = site.at("bin").join(format!("{service}.previous"));
+        assert!(!installation.has_original_binary(service), "{service} is not the new version");
+        assert_eq!(installation.schema_version(service), NEWER_SCHEMA, "{service}");
+        let previous = installation.path_of("bin").join(format!("{service}.previous"));
         assert!(std::fs::read(previous).unwrap() == std::fs::read(binary(service)).unwrap(), "{service}");
-        site.get(service, "/health").expect(200).has(json!({ "status": "ok" }));
+        installation.get(service, "/health").expect(200).has(json!({ "status": "ok" }));
     }
-    site.upgrades(&[], 0, &["error-tracker      already up to date", "browser-relay      already up to date"]);
+    installation.assert_upgrade(
+        &[],
+        0,
+        &["error-tracker      already up to date", "browser-relay      already up to date"],
+    );
 
-    // One that changes the schema and ends: the tracker's turn is over, the collector has the older one, the relay none.
+    // A new collector that changes the schema and exits: it is rolled back after the upgrade of the tracker, and the relay is
+    // not upgraded.
     for (service, _) in SERVICES {
-        std::fs::copy(binary(service), site.at("new").join(service)).unwrap();
+        std::fs::copy(binary(service), installation.path_of("new").join(service)).unwrap();
     }
-    site.replace("metrics-collector", &format!("{}\nexit 1", migration("newest", None)));
+    installation.replace_new_binary("metrics-collector", &format!("{}\nexit 1", migration_script("newest", None)));
     let rolled_back = "metrics-collector  rolled back, unavailable for ";
-    site.upgrades(
+    installation.assert_upgrade(
         &["error-tracker", "browser-relay", "metrics-collector"],
         1,
         &["error-tracker      upgraded", rolled_back, "no response from http", "browser-relay      not touched"],
     );
-    assert!(site.is_real("error-tracker") && !site.is_real("metrics-collector") && !site.is_real("browser-relay"));
-    let tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('newer', 'newest')";
-    let found: i64 = site.database("metrics-collector").query_row(tables, [], |row| row.get(0)).unwrap();
-    assert_eq!(found, 2, "the older one works on what the newer one has left");
-    // One that never answers, one that is unwell, and one that is not what it says.
-    site.replace("metrics-collector", "exec sleep 1000");
-    site.upgrades(&["metrics-collector"], 1, &[rolled_back, "no response from http"]);
-    let unwell = "import http.server, os\n\
-        class Unwell(http.server.BaseHTTPRequestHandler):\n    def do_GET(self): self.send_error(503, 'the disk is full')\n    do_POST = do_GET\n\
-        http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), Unwell).serve_forever()";
-    std::fs::write(site.at("unwell.py"), unwell).unwrap();
-    site.replace("metrics-collector", &format!("exec python3 {}", site.at("unwell.py").display()));
-    site.upgrades(&["metrics-collector"], 1, &[rolled_back, "health check failed with status 503"]);
-    let pretends = "#!/bin/sh\n[ $# = 0 ] && exec REAL\necho metrics-collector 9.9.9";
-    let pretends = pretends.replace("REAL", binary("metrics-collector").to_str().unwrap());
-    std::fs::write(site.at("new").join("metrics-collector"), pretends).unwrap();
-    site.upgrades(&["metrics-collector"], 1, &[rolled_back, "the running version is not 9.9.9"]);
-    load.ends_with_all_there(&site);
+    assert!(
+        installation.has_original_binary("error-tracker")
+            && !installation.has_original_binary("metrics-collector")
+            && !installation.has_original_binary("browser-relay")
+    );
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name IN ('newer', 'newest')";
+    let tables: i64 = installation.open_database("metrics-collector").query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(tables, 2, "the old version does not use the database that the new version migrated");
+    // New collectors that never respond, are unhealthy, or run another version than they report.
+    installation.replace_new_binary("metrics-collector", "exec sleep 1000");
+    installation.assert_upgrade(&["metrics-collector"], 1, &[rolled_back, "no response from http"]);
+    let unhealthy = "import http.server, os\n\
+        class Unhealthy(http.server.BaseHTTPRequestHandler):\n    def do_GET(self): self.send_error(503, 'the disk is full')\n    do_POST = do_GET\n\
+        http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), Unhealthy).serve_forever()";
+    std::fs::write(installation.path_of("unhealthy.py"), unhealthy).unwrap();
+    installation.replace_new_binary(
+        "metrics-collector",
+        &format!("exec python3 {}", installation.path_of("unhealthy.py").display()),
+    );
+    installation.assert_upgrade(&["metrics-collector"], 1, &[rolled_back, "health check failed with status 503"]);
+    let wrong_version = "#!/bin/sh\n[ $# = 0 ] && exec REAL\necho metrics-collector 9.9.9";
+    let wrong_version = wrong_version.replace("REAL", binary("metrics-collector").to_str().unwrap());
+    std::fs::write(installation.path_of("new").join("metrics-collector"), wrong_version).unwrap();
+    installation.assert_upgrade(&["metrics-collector"], 1, &[rolled_back, "the running version is not 9.9.9"]);
+    load.stop_and_assert_stored(&installation);
 }
 
 #[test]
-fn an_older_program_that_cannot_read_what_the_newer_left_gets_the_backup() {
+fn rollback_restores_the_backup_if_the_old_version_cannot_read_the_database() {
     if !python_or_skip() {
         return;
     }
-    let site = Site::start();
-    let mut client = Client::new(TcpStream::connect(("127.0.0.1", site.ports[0])).unwrap());
+    let installation = Installation::start();
+    let mut client = Client::new(TcpStream::connect(("127.0.0.1", installation.ports[0])).unwrap());
     client.send(&Request::post("/api/errors", &report_at("boom", 1))).expect(201);
-    site.replace("error-tracker", &format!("{}\nexit 1", migration("newer", Some(NEWER_SCHEMA))));
-    site.upgrades(
+    installation
+        .replace_new_binary("error-tracker", &format!("{}\nexit 1", migration_script("newer", Some(NEWER_SCHEMA))));
+    installation.assert_upgrade(
         &["error-tracker", "log-viewer"],
         1,
         &[
@@ -386,17 +419,20 @@ fn an_older_program_that_cannot_read_what_the_newer_left_gets_the_backup() {
             "log-viewer         not touched",
         ],
     );
-    assert!(site.is_real("error-tracker"));
-    assert!(site.schema("error-tracker") < NEWER_SCHEMA);
-    assert_eq!(site.get("error-tracker", "/api/errors").expect(200).json()["total"], 1);
-    assert!(site.at("data/errors.db.before-restore").exists(), "what the newer one had is kept");
+    assert!(installation.has_original_binary("error-tracker"));
+    assert!(installation.schema_version("error-tracker") < NEWER_SCHEMA);
+    assert_eq!(installation.get("error-tracker", "/api/errors").expect(200).json()["total"], 1);
+    assert!(
+        installation.path_of("data/errors.db.before-restore").exists(),
+        "the database of the new version was not kept"
+    );
 
-    // What cannot be started at all is said, with a code of its own.
-    site.replace("error-tracker", "exit 1");
-    let output = site.upgrade(&["error-tracker"], "exit 1");
+    // A service that cannot be started at all is reported with its own exit code.
+    installation.replace_new_binary("error-tracker", "exit 1");
+    let output = installation.run_upgrade(&["error-tracker"], "exit 1");
     assert_eq!(output.status.code(), Some(3));
     assert!(output_text(&output).contains("error-tracker      DOWN: failed to start"), "{}", output_text(&output));
-    let output = site.upgrade(&["error-tracker"], "exit 1");
+    let output = installation.run_upgrade(&["error-tracker"], "exit 1");
     assert_eq!(output.status.code(), Some(1));
     assert!(
         output_text(&output).contains("error-tracker is unhealthy before the upgrade: "),
@@ -406,37 +442,39 @@ fn an_older_program_that_cannot_read_what_the_newer_left_gets_the_backup() {
 }
 
 #[test]
-fn without_a_backup_or_a_program_nothing_is_touched() {
-    let site = Site::start();
-    let pids = || SERVICES.map(|(service, _)| std::fs::read_to_string(site.at(&format!("{service}.pid"))).unwrap());
+fn invalid_binary_or_failed_backup_changes_nothing() {
+    let installation = Installation::start();
+    let pids = || {
+        SERVICES.map(|(service, _)| std::fs::read_to_string(installation.path_of(&format!("{service}.pid"))).unwrap())
+    };
     let before = pids();
-    std::fs::write(site.at("new/error-tracker"), "#!/bin/sh\nexit 1\n").unwrap();
-    site.upgrades(&[], 1, &["new/error-tracker failed to print its version"]);
-    std::fs::copy(binary("log-viewer"), site.at("new/error-tracker")).unwrap();
-    site.upgrades(&[], 1, &["it does not run on this machine or is not error-tracker"]);
-    std::fs::copy(binary("error-tracker"), site.at("new/error-tracker")).unwrap();
-    std::fs::write(site.at("backups"), "no folder").unwrap();
-    site.upgrades(&["error-tracker"], 1, &["backup failed; nothing was changed"]);
-    std::fs::remove_file(site.at("new/browser-relay")).unwrap();
-    site.upgrades(&["browser-relay"], 1, &["binary not found: no browser-relay in "]);
-    site.upgrades(&["--tag", "next"], 2, &["require --compose"]);
-    assert_eq!(pids(), before, "nothing was stopped");
-    assert!(SERVICES.iter().all(|(service, _)| site.is_real(service)));
+    std::fs::write(installation.path_of("new/error-tracker"), "#!/bin/sh\nexit 1\n").unwrap();
+    installation.assert_upgrade(&[], 1, &["new/error-tracker failed to print its version"]);
+    std::fs::copy(binary("log-viewer"), installation.path_of("new/error-tracker")).unwrap();
+    installation.assert_upgrade(&[], 1, &["it does not run on this machine or is not error-tracker"]);
+    std::fs::copy(binary("error-tracker"), installation.path_of("new/error-tracker")).unwrap();
+    std::fs::write(installation.path_of("backups"), "no folder").unwrap();
+    installation.assert_upgrade(&["error-tracker"], 1, &["backup failed; nothing was changed"]);
+    std::fs::remove_file(installation.path_of("new/browser-relay")).unwrap();
+    installation.assert_upgrade(&["browser-relay"], 1, &["binary not found: no browser-relay in "]);
+    installation.assert_upgrade(&["--tag", "next"], 2, &["require --compose"]);
+    assert_eq!(pids(), before, "a service was restarted");
+    assert!(SERVICES.iter().all(|(service, _)| installation.has_original_binary(service)));
 }
 
 #[test]
-fn whoever_interrupts_an_upgrade_leaves_no_service_half_done() {
-    let site = Site::start();
+fn interrupted_upgrade_finishes_the_current_service() {
+    let installation = Installation::start();
     for (service, _) in SERVICES {
-        site.replace(service, "sleep 1; exec \"$real\"");
+        installation.replace_new_binary(service, "sleep 1; exec \"$real\"");
     }
-    let mut command = site.upgrade_command(&[], &site.start_command());
+    let mut command = installation.upgrade_command(&[], &installation.start_command());
     let mut upgrade = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Its first service is at work as soon as the older program is kept.
-    let begun = wait_until(|| site.at("bin/error-tracker.previous").exists().then_some(()));
-    assert!(begun.is_some());
+    // The upgrade of the first service has started when its old binary is saved.
+    let started = wait_until(|| installation.path_of("bin/error-tracker.previous").exists().then_some(()));
+    assert!(started.is_some());
     send_signal(upgrade.id(), "TERM");
-    assert!(wait_until(|| upgrade.try_wait().unwrap()).is_some(), "it comes to an end");
+    assert!(wait_until(|| upgrade.try_wait().unwrap()).is_some(), "the upgrade script does not exit after SIGTERM");
     let output = upgrade.wait_with_output().unwrap();
     let text = output_text(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -446,8 +484,8 @@ fn whoever_interrupts_an_upgrade_leaves_no_service_half_done() {
         "metrics-collector  not touched",
         "browser-relay      not touched",
     ] {
-        assert!(text.contains(line), "{line:?} in {text}");
+        assert!(text.contains(line), "{line:?} is missing in {text}");
     }
-    assert!(!site.is_real("error-tracker") && site.is_real("log-viewer"));
-    site.get("error-tracker", "/health").expect(200);
+    assert!(!installation.has_original_binary("error-tracker") && installation.has_original_binary("log-viewer"));
+    installation.get("error-tracker", "/health").expect(200);
 }

@@ -37,7 +37,7 @@ def create_raising_functions() -> list:
 
 threading.Thread(target=stop_when_stdin_closes, daemon=True).start()
 metrics.start()
-print("begun", flush=True)
+print("started", flush=True)
 rng, raising_functions, reported, orders = random.Random(project), create_raising_functions(), 0, 0
 while not stop_event.wait(1 / float(reports_per_second)):
     try:
