@@ -1,9 +1,9 @@
-# The four services as images: docker build --target error-tracker --tag monlight/error-tracker .
-# `make image` builds all of them, also where the images that compile cannot be had.
+# Images of the four services, one target each: docker build --target error-tracker --tag monlight/error-tracker .
+# `make image` builds all of them. If the images with the compilers cannot be pulled, it packages existing binaries.
 ARG NODE_IMAGE=node:22-bookworm-slim
 ARG RUST_IMAGE=rust:1.91-bookworm
 
-# The web interfaces, the browser package and the OpenAPI documents, as the programs carry them inside.
+# Builds the web interfaces, the browser SDK and the OpenAPI documents, which the binaries embed.
 FROM ${NODE_IMAGE} AS interfaces
 WORKDIR /src
 COPY sdk/js/package.json sdk/js/package-lock.json sdk/js/
@@ -17,11 +17,13 @@ RUN for folder in sdk/js static; do (cd $folder && npm run --silent build) || ex
 
 FROM ${RUST_IMAGE} AS builder
 WORKDIR /src
-# Static, so that an image needs nothing else. Without --target the flag would reach proc macros, which cannot be static.
+# Link statically, because the final image contains no libraries. The builds pass --target, because without it the flag
+# would also apply to proc macros, which must be dynamic libraries.
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
-# What others wrote is compiled first, with nothing of ours, so that it stays as long as Cargo.lock does.
+# Compile the dependencies first, with empty sources, so that Docker caches this layer until Cargo.toml or Cargo.lock
+# changes.
 RUN mkdir src bins && touch src/lib.rs && \
     for service in browser-relay error-tracker log-viewer metrics-collector; do \
         echo 'fn main() {}' >bins/$service.rs; \
@@ -31,7 +33,7 @@ COPY src src
 COPY bins bins
 COPY sql sql
 COPY --from=interfaces /src/static/dist static/dist
-# The files of the step before are newer than these.
+# The empty sources have newer modification times than the copied ones, so Cargo would not rebuild.
 RUN find src bins -name '*.rs' -exec touch {} + && \
     host="$(rustc -vV | sed -n 's/^host: //p')" && \
     cargo build --release --locked --bins --target "$host" && \
@@ -40,9 +42,9 @@ RUN find src bins -name '*.rs' -exec touch {} + && \
         cp "target/$host/release/$service" /out/; \
     done
 
-# What all images have. Docker makes a volume that is empty root's, and deployed ones are root's already; `user:` takes
-# whoever owns yours. Mozilla's roots are inside the programs, and large bodies wait in the data's folder, so there is no
-# file besides the program and nothing to write to besides the volume.
+# Common base of all images. They run as root, which owns new and existing volumes; set `user:` if another user owns
+# yours. An image contains only the binary and writes only to the volume: the binary embeds Mozilla's root certificates
+# and buffers large request bodies in the data folder.
 FROM scratch AS runtime
 WORKDIR /app
 ENV PORT=8000
@@ -58,7 +60,7 @@ ENTRYPOINT ["/app/error-tracker"]
 ARG VERSION=
 ARG REVISION=
 LABEL org.opencontainers.image.title="Monlight error tracker" \
-    org.opencontainers.image.description="Exceptions in, grouped by fingerprint, reopened on recurrence, alerts out" \
+    org.opencontainers.image.description="Groups exceptions, reopens regressions, sends alerts by email and webhook" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 
@@ -69,7 +71,7 @@ ENTRYPOINT ["/app/log-viewer"]
 ARG VERSION=
 ARG REVISION=
 LABEL org.opencontainers.image.title="Monlight log viewer" \
-    org.opencontainers.image.description="What containers say: followed, searched, shown live" \
+    org.opencontainers.image.description="Reads container logs; full-text search and live tail" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 
@@ -80,7 +82,7 @@ ENTRYPOINT ["/app/metrics-collector"]
 ARG VERSION=
 ARG REVISION=
 LABEL org.opencontainers.image.title="Monlight metrics collector" \
-    org.opencontainers.image.description="Counters, gauges and histograms in, rollups with percentiles out" \
+    org.opencontainers.image.description="Counters, gauges and histograms; rollups with percentiles; dashboards" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 
@@ -91,6 +93,6 @@ ENTRYPOINT ["/app/browser-relay"]
 ARG VERSION=
 ARG REVISION=
 LABEL org.opencontainers.image.title="Monlight browser relay" \
-    org.opencontainers.image.description="The public door for browsers: keys, origins, limits, source maps" \
+    org.opencontainers.image.description="Public ingest endpoint for browsers; resolves minified stack traces with source maps" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"

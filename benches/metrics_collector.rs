@@ -201,7 +201,7 @@ fn rollup(figures: &mut Figures) {
         for _ in 0..ROUNDS {
             let (mark, now) = (database.number("SELECT max(id) FROM points"), Timestamp::now());
             database.add((0..POINTS).map(|n| {
-                let at = now.minus(MINUTE.mul_f64((POINTS - n) as f64 / POINTS as f64));
+                let at = now - MINUTE.mul_f64((POINTS - n) as f64 / POINTS as f64);
                 ((n % series) as i64 + 1, at, if n.is_multiple_of(2) { 1.0 } else { duration_s(n) })
             }));
             let cpu = collector.cpu();
@@ -284,7 +284,7 @@ fn an_hour(figures: &mut Figures) {
     const FRESH: u64 = 9_500;
     let now = Timestamp::now();
     let point = |n: u64| {
-        let at = now.minus(HOUR.mul_f64((POINTS - n) as f64 / POINTS as f64));
+        let at = now - HOUR.mul_f64((POINTS - n) as f64 / POINTS as f64);
         ((n % SERIES) as i64 + 1, at, if n.is_multiple_of(2) { 1.0 } else { duration_s(n) })
     };
     let (collector, database) = filled(&bodies(SERIES, SERIES, BATCH), (0..POINTS - FRESH).map(point));

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Copies the databases of a running Monlight into a folder of their own, and puts such copies back. The programs copy
-# what is in use, check it and flush it themselves; this gives the copies a place, a time, checksums and an end.
+# Backs up the databases of a running Monlight, and restores them. Each service's own binary copies, checks and flushes
+# its database; this script adds the dated folder, checksums, the removal of old backups and a lock.
 set -eu
 
 usage() {
@@ -8,49 +8,52 @@ usage() {
 Usage: backup.sh [--compose | --bin FOLDER] [--data FOLDER] [--to FOLDER] [--keep N] [SERVICE...]
        backup.sh [--compose | --bin FOLDER] [--data FOLDER] --restore BACKUP [SERVICE...]
 
-Copies the databases of the services (all four, or those named: error-tracker, log-viewer, metrics-collector,
-browser-relay) while they are in use, into a new folder that is named by its time in UTC. Whatever was acknowledged
-before is in it. The folder is there when all of it is, and only then are old ones removed.
+Backs up the databases of all four services, or of those listed (error-tracker, log-viewer, metrics-collector,
+browser-relay), while the services run. The backup is a new folder named by its time in UTC. It contains every write
+acknowledged before the backup began. The folder gets its name only when the backup is complete, and old backups are
+removed only after that. The path of the backup is the last line of the output.
 
-  --to FOLDER       where the backups are kept [/var/backups/monlight]
-  --keep N          how many are kept, the newest ones; 0 keeps all [7]
-  --restore BACKUP  puts the databases of such a folder back, after checking all of it. It stops nothing: while one of
-                    the services runs it changes nothing and says so. What was there is kept beside as
-                    NAME.db.before-restore.
+  --to FOLDER       folder of the backups [/var/backups/monlight]
+  --keep N          number of backups to keep, newest first; 0 keeps all [7]
+  --restore BACKUP  restore the databases from the folder BACKUP after verifying the checksums. The services must be
+                    stopped first: if one is running, nothing is changed. The current database is kept next to the
+                    restored one as NAME.db.before-restore.
 
-  --compose         the services are those of docker compose; COMPOSE_FILE and COMPOSE_PROJECT_NAME are understood
-  --bin FOLDER      the programs lie there, with or without monlight- before their names [beside this script when
+  --compose         the services run in docker compose; COMPOSE_FILE and COMPOSE_PROJECT_NAME are respected
+  --bin FOLDER      folder of the binaries, named with or without the prefix monlight- [the folder of this script when
                     installed, else /usr/local/bin]
-  --data FOLDER     the databases lie there, errors.db and so on [each where its unit of systemd has it,
-                    /var/lib/monlight-error-tracker/errors.db]
+  --data FOLDER     folder of the databases, errors.db and so on [the folder of each systemd unit, for example
+                    /var/lib/monlight-error-tracker]
 
-Environment variables, for a database that is elsewhere: ERROR_TRACKER_DB, LOG_VIEWER_DB, METRICS_COLLECTOR_DB,
-BROWSER_RELAY_DB. Exits with 0 when all is done, with 1 when something failed, with 2 when it cannot be told what to do.
+Environment variables with the path of a single database: ERROR_TRACKER_DB, LOG_VIEWER_DB, METRICS_COLLECTOR_DB,
+BROWSER_RELAY_DB.
+
+Exit codes: 0 success, 1 failure, 2 invalid arguments or a missing program.
 END
 }
 
-say() {
+print_line() {
     printf '%s\n' "$1"
 }
 fail() {
     printf '%s\n' "$1" >&2
     exit 1
 }
-complain() {
+fail_usage() {
     printf '%s\n' "$1" >&2
     exit 2
 }
 
-# A folder that need not be there yet, from the root on.
-absolute() {
+# Prints the absolute path of a file or folder, which may not exist yet.
+absolute_path() {
     case $1 in
-    /*) say "$1" ;;
-    *) say "$PWD/$1" ;;
+    /*) print_line "$1" ;;
+    *) print_line "$PWD/$1" ;;
     esac
 }
 
-script=$(absolute "$0")
-all="error-tracker log-viewer metrics-collector browser-relay"
+script=$(absolute_path "$0")
+all_services="error-tracker log-viewer metrics-collector browser-relay"
 services=
 compose=
 bin=
@@ -66,73 +69,74 @@ while [ $# -gt 0 ]; do
         ;;
     --compose) compose=1 ;;
     --bin | --data | --to | --keep | --restore)
-        [ -n "${2:-}" ] || complain "$1 needs a value; --help says which"
+        [ -n "${2:-}" ] || fail_usage "$1 needs a value; see --help"
         case $1 in
-        --bin) bin=$(absolute "$2") ;;
-        --data) data=$(absolute "$2") ;;
-        --to) to=$(absolute "$2") ;;
+        --bin) bin=$(absolute_path "$2") ;;
+        --data) data=$(absolute_path "$2") ;;
+        --to) to=$(absolute_path "$2") ;;
         --keep) keep=$2 ;;
-        --restore) backup=$(absolute "${2%/}") ;;
+        --restore) backup=$(absolute_path "${2%/}") ;;
         esac
         shift
         ;;
     error-tracker | log-viewer | metrics-collector | browser-relay) services="$services $1" ;;
-    *) complain "unknown argument $1; --help lists what there is" ;;
+    *) fail_usage "unknown argument $1; see --help" ;;
     esac
     shift
 done
 case $keep in
-*[!0-9]*) complain "--keep is a number, not $keep" ;;
+*[!0-9]*) fail_usage "--keep must be a number, not '$keep'" ;;
 esac
-[ -z "$compose" ] || [ -z "$bin$data" ] || complain "--compose knows where the programs and databases are"
+[ -z "$compose" ] || [ -z "$bin$data" ] || fail_usage "--compose cannot be combined with --bin or --data"
 if [ -z "$bin" ]; then
     bin=${script%/*}
     [ -x "$bin/monlight-error-tracker" ] || bin=/usr/local/bin
 fi
-for needed in flock sha256sum; do
-    command -v $needed >/dev/null || complain "$needed is needed"
+for program in flock sha256sum; do
+    command -v $program >/dev/null || fail_usage "required program not found: $program"
 done
 
-# The name of a service's database.
-database() {
+# Prints the file name of a service's database.
+database_name() {
     case $1 in
-    error-tracker) say errors.db ;;
-    log-viewer) say logs.db ;;
-    metrics-collector) say metrics.db ;;
-    browser-relay) say browser-relay.db ;;
+    error-tracker) print_line errors.db ;;
+    log-viewer) print_line logs.db ;;
+    metrics-collector) print_line metrics.db ;;
+    browser-relay) print_line browser-relay.db ;;
     esac
 }
 
-# Where it lies.
-location() {
+# Prints the path of a service's database.
+database_path() {
     case $1 in
-    error-tracker) known=${ERROR_TRACKER_DB:-} ;;
-    log-viewer) known=${LOG_VIEWER_DB:-} ;;
-    metrics-collector) known=${METRICS_COLLECTOR_DB:-} ;;
-    browser-relay) known=${BROWSER_RELAY_DB:-} ;;
+    error-tracker) configured=${ERROR_TRACKER_DB:-} ;;
+    log-viewer) configured=${LOG_VIEWER_DB:-} ;;
+    metrics-collector) configured=${METRICS_COLLECTOR_DB:-} ;;
+    browser-relay) configured=${BROWSER_RELAY_DB:-} ;;
     esac
-    if [ -n "$known" ]; then
-        absolute "$known"
+    if [ -n "$configured" ]; then
+        absolute_path "$configured"
     else
-        say "${data:-/var/lib/monlight-$1}/$(database "$1")"
+        print_line "${data:-/var/lib/monlight-$1}/$(database_name "$1")"
     fi
 }
 
-# Where its program lies.
-program() {
+# Prints the path of a service's binary.
+find_binary() {
     if [ -x "$bin/monlight-$1" ]; then
-        say "$bin/monlight-$1"
+        print_line "$bin/monlight-$1"
     elif [ -x "$bin/$1" ]; then
-        say "$bin/$1"
+        print_line "$bin/$1"
     else
-        fail "there is neither $bin/monlight-$1 nor $bin/$1; --bin says where the programs are, --compose that there are none"
+        fail "binary not found: neither $bin/monlight-$1 nor $bin/$1; use --bin, or --compose for Docker"
     fi
 }
 
-# Runs a service's program on its database, with a folder that the arguments call /backup. An image holds nothing but
-# the program, so that what `exec` left in a volume could not be removed; a container of its own also has the memory for
-# itself, and is there when the service is not.
-run() {
+# Runs a service's binary with option $3 and the file $4 in folder $2, on the database of service $1. In Docker it runs
+# in a temporary container with the folder mounted as /backup, and not with `docker compose exec`: the image contains
+# nothing that could remove a copy left in the volume, a separate container has a memory limit of its own, and the
+# service need not be running.
+run_service_command() {
     service=$1
     folder=$2
     shift 2
@@ -140,19 +144,19 @@ run() {
         # shellcheck disable=SC2086 # two words
         $docker_compose run --rm --no-deps -T --volume "$folder:/backup" "$service" "$1" "/backup/$2" </dev/null
     else
-        program=$(program "$service") || return
-        DATABASE_PATH=$(location "$service") "$program" "$1" "$folder/$2"
+        binary=$(find_binary "$service") || return
+        DATABASE_PATH=$(database_path "$service") "$binary" "$1" "$folder/$2"
     fi
 }
 
-# Whether somebody uses a service's database.
-runs() {
+# Succeeds if a service is running.
+is_running() {
     if [ -n "$compose" ]; then
-        id=$($docker_compose ps -q "$1") || fail "docker compose does not say whether $1 runs"
+        id=$($docker_compose ps -q "$1") || fail "cannot determine whether $1 is running: docker compose ps failed"
         [ -n "$id" ] && [ "$(docker inspect --format '{{.State.Running}}' "$id")" = true ]
     else
-        # The lock that the programs hold themselves.
-        [ -e "$(location "$1")" ] && ! flock -n "$(location "$1")" true
+        # A running service holds this lock on its database.
+        [ -e "$(database_path "$1")" ] && ! flock -n "$(database_path "$1")" true
     fi
 }
 
@@ -164,66 +168,66 @@ if [ -n "$compose" ]; then
     fi
 fi
 
-# Nobody else may make, remove or put back backups of this folder meanwhile. The kernel gives the lock back, however
-# this ends.
-lock() {
+# Locks the folder of the backups for this process. The kernel releases the lock when the process exits.
+lock_folder() {
     exec 9<"$1"
-    flock -n 9 || fail "another backup or restore is at work in $1"
+    flock -n 9 || fail "another backup or restore is running in $1; try again when it has finished"
 }
 
-restore() {
+restore_backup() {
     case $backup in
-    *.unfinished) fail "$backup is unfinished" ;;
+    *.unfinished) fail "cannot restore from $backup: the backup is incomplete" ;;
     esac
-    [ -r "$backup/SHA256SUMS" ] || fail "$backup is no backup: it has no SHA256SUMS that can be read"
-    lock "${backup%/*}"
+    [ -r "$backup/SHA256SUMS" ] || fail "cannot restore from $backup: no readable SHA256SUMS in this folder"
+    lock_folder "${backup%/*}"
     if [ -z "$services" ]; then
-        for service in $all; do
-            ! grep -q "  $(database "$service")\$" "$backup/SHA256SUMS" || services="$services $service"
+        for service in $all_services; do
+            ! grep -q "  $(database_name "$service")\$" "$backup/SHA256SUMS" || services="$services $service"
         done
     fi
-    # All of it is looked at before any of it is put back.
+    # Verify every database before the first one is replaced.
     for service in $services; do
-        name=$(database "$service")
-        sum=$(grep "  $name\$" "$backup/SHA256SUMS") || fail "$backup has no $name; nothing was changed"
+        name=$(database_name "$service")
+        sum=$(grep "  $name\$" "$backup/SHA256SUMS") ||
+            fail "cannot restore $service: $backup contains no $name; nothing was changed"
         (cd "$backup" && printf '%s\n' "$sum" | sha256sum -c - >/dev/null 2>&1) ||
-            fail "$backup/$name is not what it was when it was made: its checksum differs; nothing was changed"
+            fail "checksum verification failed for $backup/$name: the file is missing or damaged; nothing was changed"
     done
     for service in $services; do
-        ! runs "$service" || fail "$service runs; stop it first. Nothing was changed"
+        ! is_running "$service" || fail "$service is running; stop it first. Nothing was changed"
     done
     for service in $services; do
-        run "$service" "$backup" --restore "$(database "$service")" ||
-            fail "$service was not restored, nor was any service named after it in:$services"
+        run_service_command "$service" "$backup" --restore "$(database_name "$service")" ||
+            fail "failed to restore $service; it and the services after it in this list were not restored:$services"
         if [ -z "$compose" ] && [ "$(id -u)" = 0 ]; then
-            # A unit's user is whoever has its folder.
-            file=$(location "$service")
-            # shellcheck disable=SC2012 # of the two numbers, and not of the name
+            # The unit's user owns the folder and must own the restored database too.
+            file=$(database_path "$service")
+            # shellcheck disable=SC2012 # reads the numeric owner and group, not the file name
             chown "$(ls -ldn "${file%/*}/" | awk '{ print $3 ":" $4 }')" "$file"
         fi
     done
-    say "restored from $backup:$services. Start them again."
+    print_line "restored from $backup:$services. Start these services again."
 }
 
-# Backups in the folder, the oldest first.
-backups() {
+# Prints the folders of complete backups, oldest first.
+list_backups() {
     for folder in "$to"/[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]T[0-9][0-9][0-9][0-9][0-9][0-9]Z; do
-        [ ! -d "$folder" ] || say "$folder"
+        [ ! -d "$folder" ] || print_line "$folder"
     done
 }
 
-# The size of a file in megabytes.
-megabytes() {
+# Prints the size of a file in megabytes.
+format_size() {
     bytes=$(wc -c <"$1")
-    say "$((bytes / 1000000)).$((bytes / 100000 % 10)) MB"
+    print_line "$((bytes / 1000000)).$((bytes / 100000 % 10)) MB"
 }
 
-back_up() {
+create_backup() {
     mkdir -p "$to"
-    lock "$to"
-    # Whoever left these was killed; nobody else is at work here.
-    for left in "$to"/*Z.unfinished; do
-        [ ! -d "$left" ] || rm -rf "$left"
+    lock_folder "$to"
+    # Left by killed runs: the lock excludes a running backup.
+    for leftover in "$to"/*Z.unfinished; do
+        [ ! -d "$leftover" ] || rm -rf "$leftover"
     done
     while
         name=$(date -u +%Y%m%dT%H%M%SZ)
@@ -236,28 +240,29 @@ back_up() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     mkdir -m 700 "$unfinished"
-    for service in ${services:-$all}; do
-        file=$(database "$service")
-        said=$(run "$service" "$unfinished" --backup "$file" 2>&1) ||
-            fail "$service was not backed up, so nothing is kept: ${said:-it says nothing}"
-        (cd "$unfinished" && sha256sum "$file" >>SHA256SUMS) || fail "$to cannot take the checksums"
-        printf '%-18s %-17s %10s\n' "$service" "$file" "$(megabytes "$unfinished/$file")"
+    for service in ${services:-$all_services}; do
+        file=$(database_name "$service")
+        output=$(run_service_command "$service" "$unfinished" --backup "$file" 2>&1) ||
+            fail "failed to back up $service; this backup is discarded: ${output:-no error message}"
+        (cd "$unfinished" && sha256sum "$file" >>SHA256SUMS) ||
+            fail "failed to write $unfinished/SHA256SUMS; this backup is discarded"
+        printf '%-18s %-17s %10s\n' "$service" "$file" "$(format_size "$unfinished/$file")"
     done
-    # The programs flush their copies; this is for the checksums and the names, before anything older goes.
+    # The services flush their copies. Flush the checksums and the folder's name too before older backups are removed.
     sync
     mv "$unfinished" "$to/$name"
     sync
     if [ "$keep" -gt 0 ]; then
-        excess=$(($(backups | wc -l) - keep))
-        [ "$excess" -le 0 ] || backups | head -n "$excess" | while read -r folder; do
-            # One that is half removed is none.
+        excess=$(($(list_backups | wc -l) - keep))
+        [ "$excess" -le 0 ] || list_backups | head -n "$excess" | while read -r folder; do
+            # The new name prevents an interrupted removal from leaving a folder that looks like a complete backup.
             mv "$folder" "$folder.unfinished"
             rm -rf "$folder.unfinished"
-            say "removed $folder"
+            print_line "removed $folder"
         done
     fi
-    say "$to/$name"
+    print_line "$to/$name"
 }
 
 umask 077
-if [ -n "$backup" ]; then restore; else back_up; fi
+if [ -n "$backup" ]; then restore_backup; else create_backup; fi

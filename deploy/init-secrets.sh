@@ -1,23 +1,23 @@
 #!/bin/sh
-# Makes deploy/secrets.env out of its example, with random keys. One that is there already is left alone.
+# Creates deploy/secrets.env from secrets.env.example with random keys. Never overwrites an existing file.
 set -eu
 cd "$(dirname "$0")"
 
 if [ -e secrets.env ]; then
-    echo "deploy/secrets.env is there already, and stays as it is" >&2
+    echo "deploy/secrets.env already exists; it was not changed" >&2
     exit 1
 fi
-random() {
+generate_key() {
     od -An -N16 -tx1 /dev/urandom | tr -d ' \n'
 }
-relay_key=$(random)
+relay_key=$(generate_key)
 umask 077
-# Whole or not at all: who is interrupted here can begin again.
+# The file appears only when it is complete, so an interrupted run can be repeated.
 trap 'rm -f secrets.env.new' EXIT
-sed -e "s/^API_KEY=$/API_KEY=$(random)/" -e "s/^ADMIN_API_KEY=$/ADMIN_API_KEY=$(random)/" \
+sed -e "s/^API_KEY=$/API_KEY=$(generate_key)/" -e "s/^ADMIN_API_KEY=$/ADMIN_API_KEY=$(generate_key)/" \
     -e "s/^ERROR_TRACKER_API_KEY=$/ERROR_TRACKER_API_KEY=$relay_key/" \
     -e "s/^METRICS_COLLECTOR_API_KEY=$/METRICS_COLLECTOR_API_KEY=$relay_key/" \
     -e "s/^API_KEYS=$/API_KEYS=relay:ingest:$relay_key/" secrets.env.example >secrets.env.new
-# Unlike mv, it takes nobody's place.
+# Unlike mv, ln fails if another process has created the file meanwhile.
 ln secrets.env.new secrets.env
-echo "deploy/secrets.env has new keys; its other settings are yours to fill in"
+echo "created deploy/secrets.env with random keys; edit it to change the other settings"

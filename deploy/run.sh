@@ -1,7 +1,6 @@
 #!/bin/sh
-# Starts the services from the top of the checkout with generated keys, prints how to use them, and stops them together
-# on Ctrl-C. Keys and data lie in .run/ and are kept between runs. Ports of 0 are not for here: the printed lines need
-# ports.
+# Starts the four services from the repository root with generated keys, prints example requests and stops all services
+# on Ctrl-C. Keys and data are kept in .run/ between runs. Ports must not be 0, because the printed URLs contain them.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -24,100 +23,101 @@ metrics=http://localhost:$metrics_port
 relay=http://localhost:$relay_port
 
 pids=
-stop() {
-    # shellcheck disable=SC2086 # one word for each
+stop_services() {
+    # shellcheck disable=SC2086 # one word for each process
     [ -z "$pids" ] || kill -TERM $pids 2>/dev/null || true
 }
-trap stop INT TERM
-trap 'stop; wait' EXIT
+trap stop_services INT TERM
+trap 'stop_services; wait' EXIT
 
-# Starts a service with a port and a database; what it says goes to a file that the log viewer follows.
-start() {
+# Starts service $1 on port $2 with the database .run/$3.db. Its log goes to a file that the log viewer follows.
+start_service() {
     DATABASE_PATH=.run/$3.db PORT=$2 "./$1" 2>>".run/$1.log" &
     pids="$pids $!"
 }
 export API_KEY_FILE=.run/api-key
-# The relay says whose reports it passes on, so that limits count pages and not the relay.
+# The relay forwards the address of each page, so that rate limits apply to pages and not to the relay.
 export TRUSTED_PROXIES=127.0.0.1
-# Where the interfaces find each other.
+# URLs of the services, for links between the web interfaces.
 export SERVICES="error-tracker=$errors,log-viewer=$logs,metrics-collector=$metrics"
-start error-tracker "$errors_port" errors
-start metrics-collector "$metrics_port" metrics
+start_service error-tracker "$errors_port" errors
+start_service metrics-collector "$metrics_port" metrics
 unset TRUSTED_PROXIES
 export ADMIN_API_KEY_FILE=.run/api-key ERROR_TRACKER_API_KEY_FILE=.run/api-key METRICS_COLLECTOR_API_KEY_FILE=.run/api-key
 export ERROR_TRACKER_URL="http://127.0.0.1:$errors_port" METRICS_COLLECTOR_URL="http://127.0.0.1:$metrics_port"
-# Where development servers listen; your own page's origin is better.
+# The defaults are common ports of development servers. Set CORS_ORIGINS to the origin of your own page.
 export DSN_KEYS="demo:$public_key" CORS_ORIGINS="${CORS_ORIGINS:-http://localhost:3000,http://localhost:5173,http://localhost:8080}"
-start browser-relay "$relay_port" browser-relay
+start_service browser-relay "$relay_port" browser-relay
 LOG_FILES=
 for name in browser-relay error-tracker log-viewer metrics-collector; do
     LOG_FILES=$LOG_FILES,$name=.run/$name.log
 done
 export LOG_FILES="${LOG_FILES#,}"
-# What `make demo-data` has left.
+# Container logs written by `make demo-data`.
 [ ! -d .run/containers ] || export LOG_SOURCES="${LOG_SOURCES:-/var/lib/docker/containers},.run/containers"
-start log-viewer "$logs_port" logs
+start_service log-viewer "$logs_port" logs
 
-# Waits until a service answers on its port.
-answers() {
+# Polls service $1 on port $2 every 0.1 s until it responds. After 100 attempts, or when a service has exited, prints
+# the end of its log and exits.
+wait_until_ready() {
     tries=0
     until PORT=$2 "./$1" --healthcheck 2>/dev/null; do
         tries=$((tries + 1))
-        if ! all_run || [ $tries -ge 100 ]; then
-            echo "$1 does not answer on port $2; the end of .run/$1.log:" >&2
+        if ! all_running || [ $tries -ge 100 ]; then
+            echo "failed to start: $1 does not respond on port $2; stopping all services. Last lines of .run/$1.log:" >&2
             tail -n 3 ".run/$1.log" >&2
             exit 1
         fi
         sleep 0.1
     done
 }
-all_run() {
+all_running() {
     for pid in $pids; do
         kill -0 "$pid" 2>/dev/null || return 1
     done
 }
-answers error-tracker "$errors_port"
-answers log-viewer "$logs_port"
-answers metrics-collector "$metrics_port"
-answers browser-relay "$relay_port"
+wait_until_ready error-tracker "$errors_port"
+wait_until_ready log-viewer "$logs_port"
+wait_until_ready metrics-collector "$metrics_port"
+wait_until_ready browser-relay "$relay_port"
 
 cat <<END
 
-  error-tracker       $errors     key $key
-  log-viewer          $logs     the same key
-  metrics-collector   $metrics     the same key
-  browser-relay       $relay     the same key; pages of the project demo hold $public_key
+  error-tracker       $errors     API key $key
+  log-viewer          $logs     same API key
+  metrics-collector   $metrics     same API key
+  browser-relay       $relay     same API key; public key of project demo: $public_key
 
-Open $errors, $logs or $metrics in a browser and sign in with that key.
+Open $errors, $logs or $metrics in a browser and sign in with the API key.
 
-Report an error, and see what is there:
+Report an error, then list the errors:
 
   curl -X POST $errors/api/errors -H 'X-API-Key: $key' \\
     -d '{"project":"demo","exception_type":"ValueError","message":"first report","traceback":"File \"app.py\", line 7, in main"}'
   curl -H 'X-API-Key: $key' $errors/api/errors
 
-Report one as a page in a browser does, with the key that anybody may see:
+Report an error as a web page does, with the public key, and list the errors from browsers:
 
   curl -X POST $relay/api/browser/errors -H 'X-Monlight-Key: $public_key' \\
     -d '{"type":"TypeError","message":"cart is undefined","stack":"TypeError: cart is undefined\n    at add (http://localhost:3000/app.js:1:42)","url":"http://localhost:3000/"}'
   curl -H 'X-API-Key: $key' '$errors/api/errors?source=browser'
 
-Send a metric, and see what is there:
+Send a metric, then query it:
 
   curl -X POST $metrics/api/metrics -H 'X-API-Key: $key' \\
     -d '[{"name":"orders_total","type":"counter","value":1,"project":"demo"}]'
   curl -H 'X-API-Key: $key' '$metrics/api/metrics?name=orders_total&period=1h'
 
-See what the services themselves say, and watch them say it:
+Show the latest log lines of the services, then follow new ones:
 
   curl -H 'X-API-Key: $key' '$logs/api/logs?limit=5'
   curl -N -H 'X-API-Key: $key' $logs/api/logs/tail
 
-Ctrl-C stops everything.
+Press Ctrl-C to stop all services.
 
 END
-# A service that ends by itself takes the others with it, so that nobody believes in a part of them.
-while all_run; do
+# If one service exits, the others are stopped too: a partly running stack would look complete.
+while all_running; do
     sleep 1 &
     wait $! || true
 done

@@ -1,38 +1,40 @@
 #!/bin/sh
-# Tries a running Monlight from end to end, as its clients do: errors, metrics, logs, pages in browsers, keys, origins,
-# limits. Needs a POSIX shell and curl. A line for each check says ok, or FAIL with what was expected and what came.
+# End-to-end smoke test for a running Monlight: errors, metrics, logs, browser reports, keys, CORS and rate limits,
+# through the public API. Needs a POSIX shell and curl. Prints one line for each check: "ok", or "FAIL" with the
+# expected and the actual result.
 set -eu
 
 usage() {
     cat <<'END'
 Usage: deploy/smoke-test.sh [--secrets FILE] [--compose]
 
-Tries a running Monlight from end to end. Exits with 0 when every check passed, with 1 when one failed, and with 2 when
-it cannot be told what to try. What it creates has a project of its own; keys and maps are removed, errors resolved.
+Tests a running Monlight from end to end. Exit codes: 0 all checks passed, 1 a check failed, 2 invalid arguments, missing
+settings or no curl. Test data belongs to a new project; at the end, the test resolves its errors, deletes its source map
+and deactivates its public key.
 
-  --secrets FILE  takes what is not set below from the lines NAME=value of a file such as deploy/secrets.env
-  --compose       also stops the services with docker compose, which each must outlive by no more than 5 s and end
-                  with code 0, and starts them again
+  --secrets FILE  read settings that are not set below from FILE, which has lines NAME=value (deploy/secrets.env)
+  --compose       also stop the services with docker compose, check that each exits with code 0 within 5 s, and start
+                  them again
 
 Environment variables (defaults in brackets):
 
-  ERRORS_URL       The error tracker [http://localhost:5010]
-  LOGS_URL         The log viewer [http://localhost:5011]
-  METRICS_URL      The metrics collector [http://localhost:5012]
-  RELAY_URL        The browser relay [http://localhost:5013]
-  API_KEY          The key of all of them; required, but where each has its own
-  ERRORS_KEY       The error tracker's key [API_KEY]
-  LOGS_KEY         The log viewer's key [API_KEY]
-  METRICS_KEY      The metrics collector's key [API_KEY]
-  ADMIN_API_KEY    The browser relay's key [API_KEY]
-  ORIGIN           An origin that is listed in the relay's CORS_ORIGINS [its first one in --secrets, else
-                   http://localhost:3000]; empty leaves that out
-  RELAY_RATE_LIMIT The relay's RATE_LIMIT [300]; 0 leaves that out
-  CURL_CA_BUNDLE   A PEM file of roots to trust, for private servers (curl's own)
+  ERRORS_URL       URL of the error tracker [http://localhost:5010]
+  LOGS_URL         URL of the log viewer [http://localhost:5011]
+  METRICS_URL      URL of the metrics collector [http://localhost:5012]
+  RELAY_URL        URL of the browser relay [http://localhost:5013]
+  API_KEY          API key of all services; required unless every service has its own key below
+  ERRORS_KEY       API key of the error tracker [API_KEY]
+  LOGS_KEY         API key of the log viewer [API_KEY]
+  METRICS_KEY      API key of the metrics collector [API_KEY]
+  ADMIN_API_KEY    API key of the browser relay [API_KEY]
+  ORIGIN           an origin in the relay's CORS_ORIGINS [the first one in the --secrets file, else
+                   http://localhost:3000]; empty skips the CORS checks
+  RELAY_RATE_LIMIT RATE_LIMIT of the relay in requests per minute [300]; 0 skips the rate limit check
+  CURL_CA_BUNDLE   PEM file with trusted root certificates, for a private CA [curl's own]
 END
 }
 
-complain() {
+fail_usage() {
     printf '%s\n' "$1" >&2
     exit 2
 }
@@ -46,49 +48,47 @@ while [ $# -gt 0 ]; do
         exit 0
         ;;
     --secrets)
-        [ $# -ge 2 ] || complain "--secrets needs a file"
+        [ $# -ge 2 ] || fail_usage "--secrets needs a file"
         secrets=$2
-        [ -r "$secrets" ] || complain "$secrets cannot be read"
+        [ -r "$secrets" ] || fail_usage "cannot read $secrets"
         shift
         ;;
     --compose) compose=1 ;;
-    *) complain "unknown argument $1; --help lists what there is" ;;
+    *) fail_usage "unknown argument $1; see --help" ;;
     esac
     shift
 done
 
-# The value of a name in the file of secrets; nothing where there is none.
-secret() {
+# Prints the value of a setting in the secrets file; prints nothing if it is not set.
+read_secret() {
     [ -z "$secrets" ] || sed -n "s/^$1=//p" "$secrets" | tail -n 1
 }
-origins=$(secret CORS_ORIGINS)
-# Names with a star are not origins that a page could have.
+origins=$(read_secret CORS_ORIGINS)
+# Skip wildcard patterns: no page has such an origin.
 origin=$(printf '%s\n' "${origins:-http://localhost:3000}" | tr ',' '\n' | sed -n '/\*/d; s/^ *//; s/ *$//; p; q')
 origin=${ORIGIN-$origin}
 errors=${ERRORS_URL:-http://localhost:5010}
 logs=${LOGS_URL:-http://localhost:5011}
 metrics=${METRICS_URL:-http://localhost:5012}
 relay=${RELAY_URL:-http://localhost:5013}
-key=${API_KEY:-$(secret API_KEY)}
+key=${API_KEY:-$(read_secret API_KEY)}
 errors_key=${ERRORS_KEY:-$key}
 logs_key=${LOGS_KEY:-$key}
 metrics_key=${METRICS_KEY:-$key}
-relay_key=${ADMIN_API_KEY:-$(secret ADMIN_API_KEY)}
+relay_key=${ADMIN_API_KEY:-$(read_secret ADMIN_API_KEY)}
 relay_key=${relay_key:-$key}
-for needed in "$errors_key" "$logs_key" "$metrics_key" "$relay_key"; do
-    [ -n "$needed" ] || complain "API_KEY is required (or --secrets deploy/secrets.env); --help lists what there is"
+for required_key in "$errors_key" "$logs_key" "$metrics_key" "$relay_key"; do
+    [ -n "$required_key" ] || fail_usage "API_KEY is required (or --secrets deploy/secrets.env); see --help"
 done
 rate_limit=${RELAY_RATE_LIMIT:-300}
-command -v curl >/dev/null || complain "curl is needed"
+command -v curl >/dev/null || fail_usage "required program not found: curl"
 
-# How long one answer may take, and one connection.
-answer_within_s=10
-connect_within_s=3
-# How long supervisors wait before they kill.
-stop_within_s=5
-# How long services may take to be there again.
-start_within_s=20
-# More than proxies let through that were not told of source maps.
+response_timeout_s=10
+connect_timeout_s=3
+# Time after which docker compose kills a service that has not stopped.
+stop_timeout_s=5
+start_timeout_s=20
+# Larger than the default body limit of common reverse proxies, which must be raised for source maps.
 map_bytes=2000000
 
 umask 077
@@ -96,111 +96,113 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-# Keys are given to curl in files, since everybody may read the arguments of a process.
-holds() {
+# Writes file $1 with the header $2: $3. curl reads keys from files, because other users can see a process's arguments.
+write_header_file() {
     printf '%s: %s\n' "$2" "$3" >"$work/$1"
 }
-holds errors-key X-API-Key "$errors_key"
-holds logs-key X-API-Key "$logs_key"
-holds metrics-key X-API-Key "$metrics_key"
-holds relay-key X-API-Key "$relay_key"
-holds wrong-key X-API-Key "not-the-key-$$"
-holds wrong-public-key X-Monlight-Key 00000000000000000000000000000000
-# Until there is one.
+write_header_file errors-key X-API-Key "$errors_key"
+write_header_file logs-key X-API-Key "$logs_key"
+write_header_file metrics-key X-API-Key "$metrics_key"
+write_header_file relay-key X-API-Key "$relay_key"
+write_header_file wrong-key X-API-Key "not-the-key-$$"
+write_header_file wrong-public-key X-Monlight-Key 00000000000000000000000000000000
+# Used until a public key has been created.
 cp "$work/wrong-public-key" "$work/public-key"
 
 passed=0
 failed=0
-ok() {
+report_pass() {
     passed=$((passed + 1))
     printf 'ok    %s\n' "$1"
 }
-# What was checked, what was expected, what came.
-fail() {
+# Arguments: name of the check, expected result, actual result.
+report_failure() {
     failed=$((failed + 1))
     printf 'FAIL  %s: expected %s; got %s\n' "$1" "$2" "$3"
 }
-left_out() {
-    printf -- '--    %s: left out, since %s\n' "$1" "$2"
+report_skip() {
+    printf 'SKIP  %s: %s\n' "$1" "$2"
 }
 
-# Services that could not be reached, so that each costs its patience once.
-gone=
-# Asks the service at the URL $1 for the path $2; the rest is curl's. The answer is in $status and in the files body and
-# head.
-ask() {
+# Base URLs that did not respond. Later requests to them fail without waiting for another timeout.
+unreachable=
+# Sends a request to the base URL $1 and the path $2; further arguments are passed to curl. Sets $status and writes the
+# response to the files body and head.
+send_request() {
     base=$1
     address=$1$2
     shift 2
     : >"$work/body"
     : >"$work/head"
-    case " $gone " in
+    case " $unreachable " in
     *" $base "*)
-        status="no answer, as before"
+        status="no response (request skipped after an earlier failure)"
         return
         ;;
     esac
     code=0
-    status=$(curl --silent --show-error --globoff --connect-timeout $connect_within_s --max-time $answer_within_s \
+    status=$(curl --silent --show-error --globoff --connect-timeout $connect_timeout_s --max-time $response_timeout_s \
         --output "$work/body" --dump-header "$work/head" --write-out '%{http_code}' "$@" -- "$address" \
-        2>"$work/why") || code=$?
+        2>"$work/error") || code=$?
     case $code in
     0) ;;
     6 | 7 | 28)
-        gone="$gone $base"
-        status="no answer ($(cat "$work/why"))"
+        unreachable="$unreachable $base"
+        status="no response ($(cat "$work/error"))"
         ;;
-    *) status="no answer ($(cat "$work/why"))" ;;
+    *) status="no response ($(cat "$work/error"))" ;;
     esac
 }
 
-# The beginning of what came.
-answer() {
+# Prints the status and the first 300 characters of the response body.
+describe_response() {
     printf '%s %s' "$status" "$(tr '\n' ' ' <"$work/body" | cut -c 1-300)"
 }
 
-# That the answer has this status, and these texts in its body.
+# Checks the status of the response and that its body contains the given strings. Arguments: name of the check, status,
+# strings.
 expect() {
     name=$1
-    wanted=$2
+    expected_status=$2
     shift 2
-    if [ "$status" != "$wanted" ]; then
-        fail "$name" "$wanted${1:+ with $1}" "$(answer)"
+    if [ "$status" != "$expected_status" ]; then
+        report_failure "$name" "$expected_status${1:+ with $1}" "$(describe_response)"
         return
     fi
-    for text; do
-        if ! grep -qF -e "$text" "$work/body"; then
-            fail "$name" "$wanted with $text" "$(answer)"
+    for string; do
+        if ! grep -qF -e "$string" "$work/body"; then
+            report_failure "$name" "$expected_status with $string" "$(describe_response)"
             return
         fi
     done
-    ok "$name"
+    report_pass "$name"
 }
 
-# The value of a header of the answer.
-header() {
+# Prints the value of a response header.
+read_header() {
     tr -d '\r' <"$work/head" | awk -v name="$1:" 'tolower($1) == tolower(name) { sub(/^[^:]*: */, ""); value = $0 }
         END { print value }'
 }
 
-# That a header of the answer has this value; an empty one is none at all.
+# Checks that response header $2 has the value $3; an empty value means that the header must be absent.
 expect_header() {
-    value=$(header "$2")
+    value=$(read_header "$2")
     if [ "$value" = "$3" ]; then
-        ok "$1"
+        report_pass "$1"
     else
-        fail "$1" "$2: ${3:-nothing}" "${value:-nothing} ($(answer))"
+        report_failure "$1" "$2: ${3:-(absent)}" "${value:-(absent)} ($(describe_response))"
     fi
 }
 
-# The id in the body. Where there is none, the checks that need it go on with one that nothing has.
-id() {
-    found=$(sed -n 's/.*"id":\([0-9][0-9]*\).*/\1/p' "$work/body")
-    printf '%s' "${found:-0}"
+# Prints the id in the response body. Prints 0, which no object has, if there is none, so that later checks fail and not
+# the script.
+read_id() {
+    response_id=$(sed -n 's/.*"id":\([0-9][0-9]*\).*/\1/p' "$work/body")
+    printf '%s' "${response_id:-0}"
 }
 
-# Where a service is.
-url() {
+# Prints the base URL of a service.
+base_url() {
     case $1 in
     errors) printf '%s' "$errors" ;;
     logs) printf '%s' "$logs" ;;
@@ -210,102 +212,103 @@ url() {
 }
 
 project="smoke-$(date +%s)-$$"
-begun=$(date +%s)
+started_s=$(date +%s)
 printf 'errors %s, logs %s, metrics %s, relay %s; project %s\n' "$errors" "$logs" "$metrics" "$relay" "$project"
 
 for service in errors logs metrics relay; do
-    ask "$(url $service)" /health
-    expect "$service: /health says ok" 200 '"status":"ok"'
+    send_request "$(base_url $service)" /health
+    expect "$service: /health reports ok" 200 '"status":"ok"'
 done
 
 for service in errors logs metrics; do
-    ask "$(url $service)" /
-    expect "$service: a page is served at /" 200 '<!doctype html>'
-    policy=$(header Content-Security-Policy)
+    send_request "$(base_url $service)" /
+    expect "$service: / serves the web interface" 200 '<!doctype html>'
+    policy=$(read_header Content-Security-Policy)
     case $policy in
-    *"default-src 'self'"*) ok "$service: the page has a Content-Security-Policy" ;;
-    *) fail "$service: the page has a Content-Security-Policy" "default-src 'self'" "${policy:-nothing} ($status)" ;;
+    *"default-src 'self'"*) report_pass "$service: / has a Content-Security-Policy" ;;
+    *) report_failure "$service: / has a Content-Security-Policy" "default-src 'self'" "${policy:-(absent)} ($status)" ;;
     esac
 done
-ask "$relay" /monlight.min.js --compressed
-expect "relay: the browser package is served" 200 "MonlightConfig"
+send_request "$relay" /monlight.min.js --compressed
+expect "relay: /monlight.min.js is served" 200 "MonlightConfig"
 
-refuses() {
-    ask "$2" "$3"
-    expect "$1: no key is refused" 401 '"detail"'
-    ask "$2" "$3" --header "@$work/wrong-key"
-    expect "$1: a wrong key is refused" 401 '"detail"'
+check_key_required() {
+    send_request "$2" "$3"
+    expect "$1: a request without a key is rejected" 401 '"detail"'
+    send_request "$2" "$3" --header "@$work/wrong-key"
+    expect "$1: a request with a wrong key is rejected" 401 '"detail"'
 }
-refuses errors "$errors" /api/errors
-refuses logs "$logs" /api/logs
-refuses metrics "$metrics" /api/metrics/names
-refuses relay "$relay" /api/dsn-keys
+check_key_required errors "$errors" /api/errors
+check_key_required logs "$logs" /api/logs
+check_key_required metrics "$metrics" /api/metrics/names
+check_key_required relay "$relay" /api/dsn-keys
 
-# Errors: alike reports are one group.
+# Errors: equal reports form one group.
 cat >"$work/report" <<END
 {"project":"$project","environment":"smoke","exception_type":"SmokeTest","message":"nothing is wrong",
 "traceback":"Traceback (most recent call last):\n  File \"/app/smoke.py\", line 7, in check\nSmokeTest: nothing is wrong"}
 END
-report() {
-    ask "$errors" /api/errors --header "@$work/errors-key" --data-binary "@$work/report"
+send_report() {
+    send_request "$errors" /api/errors --header "@$work/errors-key" --data-binary "@$work/report"
 }
-report
-expect "errors: a report opens a group" 201 '"status":"created"'
-error=$(id)
-report
-expect "errors: a second one is counted in it" 200 '"status":"incremented"' '"count":2'
-ask "$errors" "/api/errors?project=$project" --header "@$work/errors-key"
+send_report
+expect "errors: a report creates a group" 201 '"status":"created"'
+error=$(read_id)
+send_report
+expect "errors: a second report increments the count" 200 '"status":"incremented"' '"count":2'
+send_request "$errors" "/api/errors?project=$project" --header "@$work/errors-key"
 expect "errors: the group is listed" 200 "\"id\":$error," '"total":1'
-ask "$errors" "/api/errors/$error" --header "@$work/errors-key"
-expect "errors: the group has its traceback and reports" 200 '/app/smoke.py' '"occurrences":[{'
-ask "$errors" "/api/errors/$error/resolve" --request POST --header "@$work/errors-key"
+send_request "$errors" "/api/errors/$error" --header "@$work/errors-key"
+expect "errors: the group has its traceback and occurrences" 200 '/app/smoke.py' '"occurrences":[{'
+send_request "$errors" "/api/errors/$error/resolve" --request POST --header "@$work/errors-key"
 expect "errors: the group is resolved" 200 '"status":"resolved"'
-report
-expect "errors: a third report reopens it" 200 '"status":"reopened"' '"count":3'
-ask "$errors" /api/projects --header "@$work/errors-key"
+send_report
+expect "errors: a third report reopens the group" 200 '"status":"reopened"' '"count":3'
+send_request "$errors" /api/projects --header "@$work/errors-key"
 expect "errors: the project is listed" 200 "\"$project\""
 
-# Metrics: points of one series are one bucket.
-ask "$metrics" /api/metrics --header "@$work/metrics-key" --data-binary "[
+# Metrics: points of one series within a minute form one bucket.
+send_request "$metrics" /api/metrics --header "@$work/metrics-key" --data-binary "[
 {\"name\":\"smoke_test_total\",\"type\":\"counter\",\"value\":3,\"project\":\"$project\",\"labels\":{\"step\":\"one\"}},
 {\"name\":\"smoke_test_total\",\"type\":\"counter\",\"value\":4,\"project\":\"$project\",\"labels\":{\"step\":\"one\"}}]"
 expect "metrics: a batch is accepted" 202 '"count":2'
-ask "$metrics" "/api/metrics?name=smoke_test_total&period=1h&labels=step:one&project=$project" --header "@$work/metrics-key"
-expect "metrics: it counts at once" 200 '"count":2,' '"sum":7'
-ask "$metrics" "/api/metrics/names?project=$project" --header "@$work/metrics-key"
-expect "metrics: its name is listed" 200 '"smoke_test_total"'
-ask "$metrics" "/api/dashboard?period=1h&project=$project" --header "@$work/metrics-key"
-expect "metrics: the dashboard counts it" 200 '"total_datapoints":2'
+send_request "$metrics" "/api/metrics?name=smoke_test_total&period=1h&labels=step:one&project=$project" \
+    --header "@$work/metrics-key"
+expect "metrics: the batch is visible immediately" 200 '"count":2,' '"sum":7'
+send_request "$metrics" "/api/metrics/names?project=$project" --header "@$work/metrics-key"
+expect "metrics: the metric name is listed" 200 '"smoke_test_total"'
+send_request "$metrics" "/api/dashboard?period=1h&project=$project" --header "@$work/metrics-key"
+expect "metrics: the dashboard counts the batch" 200 '"total_datapoints":2'
 
 # Logs.
-ask "$logs" "/api/logs?limit=5" --header "@$work/logs-key"
-expect "logs: entries are found" 200 '{"logs":[' '"total":'
-ask "$logs" "/api/logs?search=nothing-is-called-$project" --header "@$work/logs-key"
-expect "logs: what is not there is not found" 200 '{"logs":[]' '"total":0'
-ask "$logs" /api/logs/containers --header "@$work/logs-key"
+send_request "$logs" "/api/logs?limit=5" --header "@$work/logs-key"
+expect "logs: entries are listed" 200 '{"logs":[' '"total":'
+send_request "$logs" "/api/logs?search=nothing-is-called-$project" --header "@$work/logs-key"
+expect "logs: a search without matches is empty" 200 '{"logs":[]' '"total":0'
+send_request "$logs" /api/logs/containers --header "@$work/logs-key"
 expect "logs: containers are listed" 200 '{"containers":['
-ask "$logs" /api/logs/stats --header "@$work/logs-key"
-expect "logs: entries are counted" 200 '"total_logs":'
+send_request "$logs" /api/logs/stats --header "@$work/logs-key"
+expect "logs: statistics are returned" 200 '"total_logs":'
 
-# Pages in browsers: a key of their own, and what they report arrives at the services behind the relay.
-ask "$relay" /api/dsn-keys --header "@$work/relay-key" --data-binary "{\"project\":\"$project\"}"
-expect "relay: a public key is made" 201 '"public_key":"'
-public_key_id=$(id)
+# Browsers: the relay accepts reports with a public key and forwards them to the other services.
+send_request "$relay" /api/dsn-keys --header "@$work/relay-key" --data-binary "{\"project\":\"$project\"}"
+expect "relay: a public key is created" 201 '"public_key":"'
+public_key_id=$(read_id)
 public_key=$(sed -n 's/.*"public_key":"\([^"]*\)".*/\1/p' "$work/body")
-[ -z "$public_key" ] || holds public-key X-Monlight-Key "$public_key"
-ask "$relay" /api/dsn-keys --header "@$work/relay-key"
+[ -z "$public_key" ] || write_header_file public-key X-Monlight-Key "$public_key"
+send_request "$relay" /api/dsn-keys --header "@$work/relay-key"
 expect "relay: the public key is listed" 200 "\"project\":\"$project\""
-page_error() {
-    ask "$relay" /api/browser/errors "$@" --data-binary "{\"type\":\"SmokeTest\",\"message\":\"nothing is wrong\",
+send_browser_error() {
+    send_request "$relay" /api/browser/errors "$@" --data-binary "{\"type\":\"SmokeTest\",\"message\":\"nothing is wrong\",
 \"stack\":\"SmokeTest: nothing is wrong\n    at a (https://smoke.invalid/app.js:1:1)\",\"url\":\"https://smoke.invalid/\",
 \"release\":\"$project\",\"environment\":\"smoke\"}"
 }
-page_error --header "@$work/wrong-public-key"
-expect "relay: a wrong public key is refused" 401 '"detail"'
-page_error
-expect "relay: no public key is refused" 401 '"detail"'
+send_browser_error --header "@$work/wrong-public-key"
+expect "relay: a report with a wrong public key is rejected" 401 '"detail"'
+send_browser_error
+expect "relay: a report without a public key is rejected" 401 '"detail"'
 
-# What is mapped must be there before the report that needs it.
+# The source map must be uploaded before the report whose stack trace needs it.
 {
     printf '{"project":"%s","release":"%s","file_url":"https://smoke.invalid/app.js","map_content":"' "$project" "$project"
     printf '{\\"version\\":3,\\"sources\\":[\\"src/cart.js\\"],\\"names\\":[],\\"mappings\\":\\"AAME\\",'
@@ -313,103 +316,108 @@ expect "relay: no public key is refused" 401 '"detail"'
     printf "%${map_bytes}s" '' | tr ' ' x
     printf '\\"]}"}'
 } >"$work/map"
-ask "$relay" /api/source-maps --header "@$work/relay-key" --data-binary "@$work/map"
-expect "relay: a source map of 2 MB is stored" 201 '"status":"uploaded"'
-map=$(id)
-ask "$relay" "/api/source-maps?project=$project" --header "@$work/relay-key"
+send_request "$relay" /api/source-maps --header "@$work/relay-key" --data-binary "@$work/map"
+expect "relay: a 2 MB source map is uploaded" 201 '"status":"uploaded"'
+map=$(read_id)
+send_request "$relay" "/api/source-maps?project=$project" --header "@$work/relay-key"
 expect "relay: the source map is listed" 200 '"file_url":"https://smoke.invalid/app.js"'
-page_error --header "@$work/public-key" ${origin:+--header "Origin: $origin"}
-expect "relay: a page's report reaches the error tracker" 201 '"status":"created"'
+send_browser_error --header "@$work/public-key" ${origin:+--header "Origin: $origin"}
+expect "relay: a browser error reaches the error tracker" 201 '"status":"created"'
 if [ -n "$origin" ]; then
-    expect_header "relay: the page may read the answer" Access-Control-Allow-Origin "$origin"
+    expect_header "relay: the response allows the page's origin" Access-Control-Allow-Origin "$origin"
 else
-    left_out "relay: the page may read the answer" "ORIGIN is empty"
+    report_skip "relay: the response allows the page's origin" "ORIGIN is empty"
 fi
-page_error_id=$(id)
-ask "$errors" "/api/errors?project=$project&source=browser" --header "@$work/errors-key"
-expect "errors: the page's report is there" 200 "\"id\":$page_error_id," '"source":"browser"'
-ask "$errors" "/api/errors/$page_error_id" --header "@$work/errors-key"
-expect "errors: its stack is that of the sources" 200 'src/cart.js:7:3'
+browser_error_id=$(read_id)
+send_request "$errors" "/api/errors?project=$project&source=browser" --header "@$work/errors-key"
+expect "errors: the browser error is listed" 200 "\"id\":$browser_error_id," '"source":"browser"'
+send_request "$errors" "/api/errors/$browser_error_id" --header "@$work/errors-key"
+expect "errors: the browser stack trace is symbolicated" 200 'src/cart.js:7:3'
 
-ask "$relay" /api/browser/metrics --header "@$work/public-key" --data-binary "{\"metrics\":[
+send_request "$relay" /api/browser/metrics --header "@$work/public-key" --data-binary "{\"metrics\":[
 {\"name\":\"smoke_test_page_ms\",\"type\":\"histogram\",\"value\":41.5,\"labels\":{}}],\"url\":\"https://smoke.invalid/cart\",
 \"session_id\":\"$project\"}"
-expect "relay: a page's metrics reach the collector" 202 '"status":"accepted"'
-ask "$metrics" "/api/metrics?name=smoke_test_page_ms&period=1h&labels=source:browser,page:/cart&project=$project" \
+expect "relay: browser metrics are accepted" 202 '"status":"accepted"'
+send_request "$metrics" "/api/metrics?name=smoke_test_page_ms&period=1h&labels=source:browser,page:/cart&project=$project" \
     --header "@$work/metrics-key"
-expect "metrics: the page's metrics are there" 200 '"count":1,' '"max":41.5'
+expect "metrics: the browser metrics are visible" 200 '"count":1,' '"max":41.5'
 
-# Origins: browsers ask before they send.
-preflight() {
-    ask "$relay" /api/browser/errors --request OPTIONS --header "Origin: $1" --header "Access-Control-Request-Method: POST" \
+# CORS: browsers send a preflight request first.
+send_preflight() {
+    send_request "$relay" /api/browser/errors --request OPTIONS --header "Origin: $1" \
+        --header "Access-Control-Request-Method: POST" \
         --header "Access-Control-Request-Headers: content-type,x-monlight-key"
 }
 if [ -n "$origin" ]; then
-    preflight "$origin"
-    expect_header "relay: pages of $origin may report" Access-Control-Allow-Origin "$origin"
-    expect_header "relay: and with credentials" Access-Control-Allow-Credentials true
-    allowed=$(header Access-Control-Allow-Headers)
+    send_preflight "$origin"
+    expect_header "relay: preflight from $origin is allowed" Access-Control-Allow-Origin "$origin"
+    expect_header "relay: preflight allows credentials" Access-Control-Allow-Credentials true
+    allowed=$(read_header Access-Control-Allow-Headers)
     case $allowed in
-    *X-Monlight-Key*) ok "relay: and with their key" ;;
-    *) fail "relay: and with their key" "Access-Control-Allow-Headers: X-Monlight-Key" "${allowed:-nothing} ($(answer))" ;;
+    *X-Monlight-Key*) report_pass "relay: preflight allows X-Monlight-Key" ;;
+    *)
+        report_failure "relay: preflight allows X-Monlight-Key" "Access-Control-Allow-Headers: X-Monlight-Key" \
+            "${allowed:-(absent)} ($(describe_response))"
+        ;;
     esac
 else
-    left_out "relay: pages of listed origins may report" "ORIGIN is empty"
+    report_skip "relay: preflight from an allowed origin is allowed" "ORIGIN is empty"
 fi
-preflight https://elsewhere.invalid
+send_preflight https://elsewhere.invalid
 if [ "$status" = 204 ]; then
-    expect_header "relay: pages of other origins are not let in" Access-Control-Allow-Origin ""
-    expect_header "relay: nor with credentials" Access-Control-Allow-Credentials ""
+    expect_header "relay: preflight from another origin is denied" Access-Control-Allow-Origin ""
+    expect_header "relay: preflight from another origin denies credentials" Access-Control-Allow-Credentials ""
 else
-    fail "relay: pages of other origins are not let in" 204 "$(answer)"
-    fail "relay: nor with credentials" 204 "$(answer)"
+    report_failure "relay: preflight from another origin is denied" 204 "$(describe_response)"
+    report_failure "relay: preflight from another origin denies credentials" 204 "$(describe_response)"
 fi
 if [ -n "$origin" ]; then
-    page_error --header "@$work/public-key" --header "Origin: https://elsewhere.invalid"
-    expect "relay: nor do their reports count" 403 '"detail"'
+    send_browser_error --header "@$work/public-key" --header "Origin: https://elsewhere.invalid"
+    expect "relay: a report from another origin is rejected" 403 '"detail"'
 else
-    left_out "relay: reports of other origins do not count" "ORIGIN is empty"
+    report_skip "relay: a report from another origin is rejected" "ORIGIN is empty"
 fi
 
-# A limit that counts nobody but the key that was made above: that key asks for more than it may, at once.
+# Rate limit: sends one request more than the limit allows. Only the public key created above is counted, so no other
+# client is limited.
 if [ "$rate_limit" -gt 0 ]; then
-    # Of each answer its status, and beside the refusals how long to wait.
+    # The file gets the status of each response, and the Retry-After headers.
     : >"$work/rates"
-    case " $gone " in
+    case " $unreachable " in
     *" $relay "*) ;;
     *)
-        curl --silent --max-time $((answer_within_s * 3)) --header "@$work/public-key" --data-binary '{}' \
-            --output /dev/null --dump-header - "$relay/api/browser/errors?n=[1-$((rate_limit + 1))]" 2>"$work/why" |
+        curl --silent --max-time $((response_timeout_s * 3)) --header "@$work/public-key" --data-binary '{}' \
+            --output /dev/null --dump-header - "$relay/api/browser/errors?n=[1-$((rate_limit + 1))]" 2>"$work/error" |
             tr -d '\r' | sed -n 's/^HTTP[^ ]* \([0-9]*\).*/\1/p; s/^\(retry-after: *[0-9].*\)/\1/Ip' >"$work/rates"
         ;;
     esac
-    refused=$(grep -c '^429' "$work/rates" || true)
-    waits=$(grep -ci '^retry-after' "$work/rates" || true)
-    came="$(sort "$work/rates" | uniq -c | tr -s ' \n' ' ')"
-    if [ "$refused" -gt 0 ] && [ "$waits" -ge "$refused" ]; then
-        ok "relay: over $rate_limit requests a minute are refused, with Retry-After"
+    rejected=$(grep -c '^429' "$work/rates" || true)
+    retry_headers=$(grep -ci '^retry-after' "$work/rates" || true)
+    received="$(sort "$work/rates" | uniq -c | tr -s ' \n' ' ')"
+    if [ "$rejected" -gt 0 ] && [ "$retry_headers" -ge "$rejected" ]; then
+        report_pass "relay: over $rate_limit requests per minute are rejected with Retry-After"
     else
-        fail "relay: over $rate_limit requests a minute are refused, with Retry-After" \
-            "429 and Retry-After within $((rate_limit + 1)) requests" "${came:- nothing}"
+        report_failure "relay: over $rate_limit requests per minute are rejected with Retry-After" \
+            "429 and Retry-After within $((rate_limit + 1)) requests" "${received:- nothing}"
     fi
 else
-    left_out "relay: more requests than allowed are refused" "RELAY_RATE_LIMIT is 0"
+    report_skip "relay: requests over the rate limit are rejected" "RELAY_RATE_LIMIT is 0"
 fi
 
-# Nothing is left but what has an end of its own: counts of errors, and points.
-ask "$relay" "/api/source-maps/$map" --request DELETE --header "@$work/relay-key"
+# Clean up. Resolved errors and metric points remain until their retention ends.
+send_request "$relay" "/api/source-maps/$map" --request DELETE --header "@$work/relay-key"
 expect "relay: the source map is deleted" 200 '"status":"deleted"'
-ask "$relay" "/api/dsn-keys/$public_key_id" --request DELETE --header "@$work/relay-key"
-expect "relay: the public key is taken out of use" 200 '"status":"deactivated"'
-page_error --header "@$work/public-key"
-expect "relay: and is refused from then on" 401 '"detail"'
-ask "$errors" "/api/errors/$error/resolve" --request POST --header "@$work/errors-key"
-expect "errors: the group is resolved at the end" 200 '"status":"resolved"'
-ask "$errors" "/api/errors/$page_error_id/resolve" --request POST --header "@$work/errors-key"
-expect "errors: the page's report is resolved at the end" 200 '"status":"resolved"'
+send_request "$relay" "/api/dsn-keys/$public_key_id" --request DELETE --header "@$work/relay-key"
+expect "relay: the public key is deactivated" 200 '"status":"deactivated"'
+send_browser_error --header "@$work/public-key"
+expect "relay: the deactivated public key is rejected" 401 '"detail"'
+send_request "$errors" "/api/errors/$error/resolve" --request POST --header "@$work/errors-key"
+expect "errors: the group is resolved again" 200 '"status":"resolved"'
+send_request "$errors" "/api/errors/$browser_error_id/resolve" --request POST --header "@$work/errors-key"
+expect "errors: the browser error is resolved" 200 '"status":"resolved"'
 
-# Ends and begins all services of the compose project.
-restart() {
+# Stops and starts all services of the compose project.
+restart_services() {
     cd "$(dirname "$0")/.."
     docker_compose=docker-compose
     if docker compose version >/dev/null 2>&1; then
@@ -417,30 +425,30 @@ restart() {
     fi
     services="browser-relay error-tracker metrics-collector log-viewer"
     for service in $services; do
-        $docker_compose ps -q "$service" >"$work/$service" 2>"$work/why" || cat "$work/why"
+        $docker_compose ps -q "$service" >"$work/$service" 2>"$work/error" || cat "$work/error"
     done
-    # Whoever is still there afterwards is killed, which its exit code says.
-    $docker_compose stop --timeout $stop_within_s >"$work/why" 2>&1 || cat "$work/why"
+    # A service that does not stop in time is killed, which changes its exit code.
+    $docker_compose stop --timeout $stop_timeout_s >"$work/error" 2>&1 || cat "$work/error"
     for service in $services; do
-        name="compose: $service ends by itself within $stop_within_s s"
-        code=$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$(cat "$work/$service")" 2>&1) || true
-        if [ "$code" = "exited 0" ]; then ok "$name"; else fail "$name" "exited 0" "$code"; fi
+        name="compose: $service exits with code 0 within $stop_timeout_s s"
+        state=$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$(cat "$work/$service")" 2>&1) || true
+        if [ "$state" = "exited 0" ]; then report_pass "$name"; else report_failure "$name" "exited 0" "$state"; fi
     done
-    $docker_compose start >"$work/why" 2>&1 || cat "$work/why"
-    deadline=$(($(date +%s) + start_within_s))
-    gone=
+    $docker_compose start >"$work/error" 2>&1 || cat "$work/error"
+    deadline=$(($(date +%s) + start_timeout_s))
+    unreachable=
     for service in errors logs metrics relay; do
         until
-            ask "$(url $service)" /health
+            send_request "$(base_url $service)" /health
             [ "$status" = 200 ] || [ "$(date +%s)" -ge $deadline ]
         do
-            gone=
+            unreachable=
             sleep 1
         done
-        expect "compose: $service is there again" 200 '"status":"ok"'
+        expect "compose: $service responds after the restart" 200 '"status":"ok"'
     done
 }
-[ -z "$compose" ] || restart
+[ -z "$compose" ] || restart_services
 
-printf 'in %s s\n%s passed, %s failed\n' $(($(date +%s) - begun)) $passed $failed
+printf 'finished in %s s\n%s passed, %s failed\n' $(($(date +%s) - started_s)) $passed $failed
 [ $failed = 0 ]

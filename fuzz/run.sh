@@ -1,10 +1,10 @@
 #!/bin/sh
-# Runs the targets one after the other, each for FUZZ_SECONDS (600), and says what they have come to. All of them, or
-# those that are named. What they find lies in fuzz/artifacts, what they grow beside the corpus in fuzz/target/grown.
+# Runs all fuzz targets, or those given as arguments, one after another for FUZZ_SECONDS each (default 600) and prints a
+# table of the results. Crashing inputs are saved in fuzz/artifacts, new corpus entries in fuzz/target/grown.
 set -eu
 cd "$(dirname "$0")"
 export PATH="$PWD/../target/tools/bin:$PATH"
-# gcc's own constants of one name in two functions of SQLite look like two definitions of one thing.
+# SQLite has local constants of one name in two functions, which this check reports as duplicate definitions.
 export ASAN_OPTIONS="detect_odr_violation=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 seconds=${FUZZ_SECONDS:-600}
 logs=target/logs
@@ -19,7 +19,7 @@ for target in "$@"; do
     grown=target/grown/$target
     mkdir -p "$grown" "artifacts/$target"
     log=$logs/$target.log
-    # More time than it was given, and it hangs where its own alarm does not ring.
+    # libFuzzer's own timeout does not catch every hang, so kill the run 300 s after it should have ended.
     timeout $((seconds + 300)) cargo +nightly fuzz run "$target" "$grown" "corpus/$target" -- \
         -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=25 -print_final_stats=1 >"$log" 2>&1 && crashes=0 || crashes=1
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -n 1)

@@ -1,38 +1,38 @@
--- Moments are nanoseconds since 1970 (UTC); minutes are whole ones since 1970.
+-- Timestamps are nanoseconds since 1970 (UTC); minutes are minutes since 1970 (UTC).
 
--- Who logs: Docker's containers, and the files named in LOG_FILES.
+-- Log sources: Docker containers and the files in LOG_FILES.
 CREATE TABLE containers (
     id INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,           -- Docker's id, or file: and the name given in LOG_FILES
+    key TEXT NOT NULL UNIQUE,           -- container id, or file: and the name in LOG_FILES
     name TEXT NOT NULL,
-    image TEXT NOT NULL,                -- empty where there is none, as the two below
-    project TEXT NOT NULL,              -- of compose
+    image TEXT NOT NULL,                -- empty if unknown, like project and service
+    project TEXT NOT NULL,              -- of docker compose
     service TEXT NOT NULL
 );
 CREATE INDEX containers_name ON containers (name);
 
--- How far each container is read.
+-- Checkpoint of each source: the position up to which its log is stored.
 CREATE TABLE cursors (
     container_id INTEGER PRIMARY KEY,
-    version INTEGER NOT NULL,           -- goes up with each change, so that no batch can be stored without the one before
-    file_bytes INTEGER NOT NULL,        -- the file, by the length and the hash of its first line, and by its inode; 0 is
-    file_hash INTEGER NOT NULL,         -- by its inode alone
+    version INTEGER NOT NULL,           -- incremented by each change, so that batches are stored in order
+    file_bytes INTEGER NOT NULL,        -- current file: length of its first line; 0: identified by inode alone
+    file_hash INTEGER NOT NULL,         -- current file: hash of its first line
     inode INTEGER NOT NULL,
-    offset INTEGER NOT NULL,            -- in it
-    before_bytes INTEGER NOT NULL,      -- the file before it, likewise; 0 when there was none
+    offset INTEGER NOT NULL,            -- bytes of the current file that were read
+    before_bytes INTEGER NOT NULL,      -- previous file: length of its first line; 0 if none
     before_hash INTEGER NOT NULL,
-    pending BLOB NOT NULL,              -- lines that were read and are not stored, since more could belong to them
-    newest INTEGER NOT NULL,            -- the latest moment read
-    out_id INTEGER NOT NULL,            -- of the latest entries
-    err_id INTEGER NOT NULL
+    pending BLOB NOT NULL,              -- lines that were read but not stored, because their entry may continue
+    newest INTEGER NOT NULL,            -- latest timestamp read
+    out_id INTEGER NOT NULL,            -- id of the latest stdout entry
+    err_id INTEGER NOT NULL             -- id of the latest stderr entry
 );
 
--- The ring: entries go into one segment until it is full, then into the one that has waited longest, which is emptied.
+-- Ring of segments. Entries are appended to the newest segment; when it is full, the oldest one is cleared and reused.
 CREATE TABLE segments (
     slot INTEGER PRIMARY KEY,
-    round INTEGER NOT NULL,             -- the higher the newer; 0 when empty
+    round INTEGER NOT NULL,             -- generation: higher is newer; 0 if empty
     entries INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,             -- of messages
+    bytes INTEGER NOT NULL,             -- total size of the messages
     first_id INTEGER NOT NULL,
     last_id INTEGER NOT NULL,
     last_arrival INTEGER NOT NULL
@@ -42,7 +42,7 @@ INSERT INTO segments (slot, round, entries, bytes, first_id, last_id, last_arriv
     (5, 0, 0, 0, 0, 0, 0), (6, 0, 0, 0, 0, 0, 0), (7, 0, 0, 0, 0, 0, 0), (8, 0, 0, 0, 0, 0, 0), (9, 0, 0, 0, 0, 0, 0),
     (10, 0, 0, 0, 0, 0, 0);
 
--- How many entries of each segment a container has by minute and level: totals and histograms come from here.
+-- Entry counts by segment, minute, source and level, for totals and histograms.
 CREATE TABLE counters (
     slot INTEGER NOT NULL,
     minute INTEGER NOT NULL,
@@ -58,11 +58,11 @@ CREATE TABLE totals (
 ) WITHOUT ROWID;
 INSERT INTO totals (name, value) VALUES ('arrivals', 0), ('stored_at', 0), ('gaps', 0);
 
--- The entries. The id is the moment since 2026 in steps of 1/4096 ms, or the next that is free, times 5, and the level:
--- so the order of ids is the order of time in all segments together, and an entry's minute and level are known without
--- looking at it.
--- Arrival counts entries as they come. A stream is 0 for stdout, 1 for stderr.
--- The index of a segment has no copy of the texts and no lengths; it is emptied whole, never row by row.
+-- Log entries and their full-text indexes, one pair of tables for each segment.
+-- id = ticks * 5 + level. Ticks are units of 1/4096 ms since 2026 (UTC); if a tick is taken, the next free one is used.
+-- So ids are in order of time across all segments, and an id alone gives the minute and the level.
+-- arrival is a sequence number in order of ingestion. stream is 0 for stdout, 1 for stderr.
+-- The indexes store neither the messages nor column sizes. A segment is cleared as a whole, never row by row.
 CREATE TABLE segment_0 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_0 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
 CREATE TABLE segment_1 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
@@ -85,8 +85,8 @@ CREATE TABLE segment_9 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_i
 CREATE VIRTUAL TABLE search_9 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
 CREATE TABLE segment_10 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
 CREATE VIRTUAL TABLE search_10 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
--- What one batch has added stays as it is until there are sixteen such parts. To merge them by fours, as FTS5 does by
--- itself, writes everything once more.
+-- Disable automerge: index parts are merged only when there are sixteen. FTS5's default, merging four at a time, writes
+-- all data once more.
 INSERT INTO search_0 (search_0, rank) VALUES ('automerge', 0);
 INSERT INTO search_1 (search_1, rank) VALUES ('automerge', 0);
 INSERT INTO search_2 (search_2, rank) VALUES ('automerge', 0);
@@ -98,10 +98,10 @@ INSERT INTO search_7 (search_7, rank) VALUES ('automerge', 0);
 INSERT INTO search_8 (search_8, rank) VALUES ('automerge', 0);
 INSERT INTO search_9 (search_9, rank) VALUES ('automerge', 0);
 INSERT INTO search_10 (search_10, rank) VALUES ('automerge', 0);
--- Always empty: whether a search is FTS5's syntax is tried here.
+-- Always empty. Used to check whether a query is valid FTS5 syntax.
 CREATE VIRTUAL TABLE search_syntax USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
 
--- The same by hand, with names and moments that a person can read.
+-- For manual queries: all entries with readable names and timestamps.
 CREATE VIEW log_entries AS
     SELECT e.id, strftime('%Y-%m-%dT%H:%M:%S', e.at / 1000000000, 'unixepoch')
             || printf('.%09dZ', e.at % 1000000000) AS timestamp,

@@ -1,26 +1,26 @@
--- Moments are milliseconds since 1970 (UTC); minutes and hours are whole ones since 1970.
+-- Timestamps are milliseconds since 1970 (UTC); minutes and hours are counted since 1970 (UTC).
 
--- What is measured: a name, a type, a project and sorted labels.
+-- Series: a metric name, a type, a project and sorted labels.
 CREATE TABLE series (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
     type TEXT NOT NULL,                 -- counter, gauge, histogram
-    project TEXT NOT NULL,              -- empty where it has none
-    labels TEXT NOT NULL,               -- a JSON object, sorted by name
+    project TEXT NOT NULL,              -- empty if none
+    labels TEXT NOT NULL,               -- JSON object, sorted by label name
     created_at INTEGER NOT NULL,
     UNIQUE (name, type, project, labels)
 );
 
--- Every point as it came. Those up to totals.rolled_up are in the tiers below already.
+-- Raw points. Those with an id up to totals.rolled_up are already in the rollup tables.
 CREATE TABLE points (
     id INTEGER PRIMARY KEY,
     series_id INTEGER NOT NULL,
     at INTEGER NOT NULL,
     value REAL NOT NULL,
-    dropped TEXT                        -- labels that do not tell series apart, as a JSON object
+    dropped TEXT                        -- JSON object of labels that are not part of the series
 );
 
--- Points by minute and by hour. Both are folded from the points themselves, each point once.
+-- Rollup tables by minute and by hour. Both are computed from raw points, and each point is added exactly once.
 CREATE TABLE minutes (
     series_id INTEGER NOT NULL,
     bucket INTEGER NOT NULL,
@@ -30,11 +30,11 @@ CREATE TABLE minutes (
     max REAL NOT NULL,
     last REAL NOT NULL,
     last_at INTEGER NOT NULL,
-    sketch BLOB,                        -- of histograms; see src/metrics_collector/sketch.rs
-    p50 REAL,                           -- of rows that the original wrote, which have no sketch
+    sketch BLOB,                        -- histograms only; see src/metrics_collector/sketch.rs
+    p50 REAL,                           -- only in rows imported from the original, which have no sketch
     p95 REAL,
     p99 REAL,
-    good INTEGER,                       -- of web vitals: how many points were worth what
+    good INTEGER,                       -- web vitals only: points by rating
     needs_improvement INTEGER,
     poor INTEGER,
     PRIMARY KEY (series_id, bucket)
@@ -59,11 +59,11 @@ CREATE TABLE hours (
     PRIMARY KEY (series_id, bucket)
 ) WITHOUT ROWID;
 
--- Everything a series has had since it is there, whatever the tiers still keep: what Prometheus is told.
+-- Running totals of each series since its creation, independent of retention. Exported to Prometheus.
 CREATE TABLE cumulative (
     series_id INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
-    sum REAL NOT NULL,                  -- of counters without negative deltas: it only grows
+    sum REAL NOT NULL,                  -- of counters without negative deltas, so it never decreases
     last REAL NOT NULL,
     last_at INTEGER NOT NULL,
     sketch BLOB
@@ -76,7 +76,7 @@ CREATE TABLE totals (
 INSERT INTO totals (name, value) VALUES ('rolled_up', 0), ('rolled_up_at', 0), ('series', 0), ('overflowed', 0),
     ('clock_corrected', 0);
 
--- The same by hand, with names and moments that a person can read.
+-- For manual queries: points and rollups with readable names and timestamps.
 CREATE VIEW metrics_raw AS
     SELECT p.id, strftime('%Y-%m-%dT%H:%M:%fZ', p.at / 1000.0, 'unixepoch') AS timestamp, s.name, s.labels, p.value,
         s.type, s.project

@@ -1,8 +1,8 @@
--- How many points clients sent, by the hour of their arrival, of the last day.
+-- Points received from clients in each hour of the last day, by time of arrival.
 CREATE TABLE received (
     hour INTEGER PRIMARY KEY,
     points INTEGER NOT NULL
 );
 
--- The series that take what is over a cap.
+-- Finds the overflow series, which receive the points over a cardinality limit.
 CREATE INDEX series_overflow ON series (name) WHERE labels = '{"overflow":"true"}';

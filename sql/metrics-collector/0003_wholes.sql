@@ -1,5 +1,5 @@
--- All series of a metric together: its whole. A metric that has had several series has rows of its whole in the tiers,
--- under its number below zero, from an hour on. They hold every point of that hour and of all later ones.
+-- Metric rollups: aggregates over all series of a metric. A metric that has had more than one series has rows in the
+-- rollup tables with its negated id as series_id. They contain every point from from_hour on.
 CREATE TABLE metrics (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
@@ -9,5 +9,5 @@ CREATE TABLE metrics (
     UNIQUE (name, type, project)
 );
 
--- The point up to which points are in wholes. Where it is not rolled_up, a program that knows no wholes has rolled up.
+-- Id of the last point in the metric rollups. If it is not rolled_up, a version without metric rollups has run since.
 INSERT INTO totals (name, value) VALUES ('whole_up_to', -1);

@@ -1,14 +1,15 @@
--- Everything a series has had, as far as it was sent on to a server that keeps metrics for longer.
+-- Running totals of each series as last sent by remote write.
 CREATE TABLE remote (
     series_id INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
-    sum REAL NOT NULL,                  -- as in cumulative, as all that follow
+    sum REAL NOT NULL,                  -- this and the following columns: as in cumulative
     last REAL NOT NULL,
     last_at INTEGER NOT NULL,
     sketch BLOB
 );
 
--- The last point that was sent (-1: nothing is sent on), the last one of what is being sent and when that was decided,
--- the moment that what was sent last says it is of, and how many samples were sent, and refused for good.
+-- remote_cursor: id of the last point sent; -1 if remote write is off. remote_claimed: id of the last point of the
+-- batch being sent. remote_claimed_at: when that batch was created. remote_at: timestamp of the samples sent last.
+-- remote_sent and remote_refused: number of samples sent, and of samples rejected permanently.
 INSERT INTO totals (name, value) VALUES ('remote_cursor', -1), ('remote_claimed', -1), ('remote_claimed_at', 0),
     ('remote_at', 0), ('remote_sent', 0), ('remote_refused', 0);

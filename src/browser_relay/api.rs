@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::http::{Request, Responder, Response};
 use crate::json::Object;
 use crate::random;
-use crate::service;
 
 /// `POST /api/browser/errors`
 pub(super) fn errors(relay: &Relay, request: &Request, responder: Responder) {
@@ -49,7 +48,7 @@ fn forward(relay: &Relay, kind: Kind, request: &Request, body: Result<Vec<u8>>, 
 
 /// The key that a report counts once by: the page's own, made the public key's own, or one of ours.
 fn idempotency_key(request: &Request) -> Result<String> {
-    match service::idempotency_key(request)? {
+    match request.idempotency_key()? {
         Some(given) => Ok(format!("{:x}", md5::compute(format!("{} {given}", request.principal().name)))),
         None => random::hex_token(128),
     }

@@ -24,7 +24,7 @@ const OWN: &[Variable] = &[
     Variable::plain("METRICS_COLLECTOR_URL", "", "Where metrics go, http://localhost:5012; required"),
     Variable::secret("METRICS_COLLECTOR_API_KEY", "A key of the metrics collector with the scope ingest; required"),
     Variable::plain("CORS_ORIGINS", "", "Origins whose pages may read answers, https://*.example.com,...; at most 32"),
-    Variable::plain("DSN_KEYS", "", "Public keys to make at start, project:32 hex_token digits,..."),
+    Variable::plain("DSN_KEYS", "", "Public keys to make at start, project:32 hexadecimal digits,..."),
     Variable::plain("MAX_SOURCE_MAP_SIZE", "5242880", "Bytes a source map may have, 1024-67108864"),
     Variable::plain("RETENTION_DAYS", "90", "Days that a source map is kept after its last use, 1-3650"),
     Variable::plain("OUTBOX_MAX_MB", "16", "Megabytes kept for upstreams that do not answer, 1-10000"),
@@ -66,7 +66,7 @@ impl Config {
                 Some((project, key)) if is_project(project) && is_public_key(key) => {
                     dsn_keys.push((key.to_owned(), project.to_owned()));
                 }
-                _ => env.error("DSN_KEYS", "must be project:key,... with keys of 32 hex_token digits"),
+                _ => env.error("DSN_KEYS", "must be project:key,... with keys of 32 hexadecimal digits"),
             }
         }
         let origins = AllowedOrigins::new(&env.list("CORS_ORIGINS")).unwrap_or_else(|faults| {

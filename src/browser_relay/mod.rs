@@ -22,7 +22,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
-use crate::http::{Access, Body, Method, PublicKeys, Request, Responder, Route, RouteSpec, Scope};
+use crate::http::{
+    Access, BodyLimit, CorsPolicy, IdempotencySource, Method, PublicKeys, Request, Responder, Route, RouteSpec, Scope,
+};
 use crate::service::{self, Asset, Common, Core, Running, Service, StartError, Stat, StatValue, State};
 use commands::SeedKeys;
 use config::Config;
@@ -63,8 +65,8 @@ const DESCRIPTION: Asset = service::description!("browser-relay");
 fn routes(map_bytes_max: usize, metrics_open: bool) -> Vec<Route<Relay>> {
     let (read, admin) = (Access::Key(Scope::Read), Access::Key(Scope::Admin));
     let own = vec![
-        post("/api/browser/errors", Access::PublicKey, api::errors),
-        post("/api/browser/metrics", Access::PublicKey, api::metrics),
+        browser("/api/browser/errors", api::errors),
+        browser("/api/browser/metrics", api::metrics),
         Route::get("/api/dsn-keys", admin, api::keys),
         post("/api/dsn-keys", admin, api::create_key),
         delete("/api/dsn-keys/{id}", api::deactivate_key),
@@ -80,24 +82,30 @@ fn routes(map_bytes_max: usize, metrics_open: bool) -> Vec<Route<Relay>> {
 /// A function that sees to it that a request is answered.
 type Later = fn(&Relay, &Request, Responder);
 
-fn post(path: &'static str, access: Access, answer: Later) -> Route<Relay> {
-    later(RouteSpec { method: Method::Post, path, access, body: Body::Memory }, answer)
+/// Creates a route for pages of other origins, which hold a public key.
+fn browser(path: &'static str, handler: Later) -> Route<Relay> {
+    let spec = RouteSpec::new(Method::Post, path, Access::PublicKey);
+    later(spec.cors(CorsPolicy::AllowedOrigins).idempotency(IdempotencySource::Header), handler)
+}
+
+fn post(path: &'static str, access: Access, handler: Later) -> Route<Relay> {
+    later(RouteSpec::new(Method::Post, path, access), handler)
 }
 
 fn delete(path: &'static str, answer: Later) -> Route<Relay> {
-    later(RouteSpec { method: Method::Delete, path, access: Access::Key(Scope::Admin), body: Body::None }, answer)
+    later(RouteSpec::new(Method::Delete, path, Access::Key(Scope::Admin)), answer)
 }
 
-fn later(rule: RouteSpec, answer: Later) -> Route<Relay> {
-    Route::deferred(rule, Box::new(move |relay, request, responder| answer(relay, &request, responder)))
+fn later(spec: RouteSpec, answer: Later) -> Route<Relay> {
+    Route::deferred(spec, Box::new(move |relay, request, responder| answer(relay, &request, responder)))
 }
 
 /// An upload is passed on as it is, with the file that it lies in.
 fn upload(path: &'static str, map_bytes_max: usize) -> Route<Relay> {
     // A map in a JSON string is longer than the map: every quote and line break takes two bytes.
-    let body = Body::Spooled(map_bytes_max / 5 * 12);
-    let rule = RouteSpec { method: Method::Post, path, access: Access::Key(Scope::Admin), body };
-    Route::deferred(rule, Box::new(|relay: &Relay, request, responder| relay.uploads.take(request, responder)))
+    let body_limit = BodyLimit::Spooled(map_bytes_max / 5 * 12);
+    let spec = RouteSpec::new(Method::Post, path, Access::Key(Scope::Admin)).body_limit(body_limit);
+    Route::deferred(spec, Box::new(|relay: &Relay, request, responder| relay.uploads.take(request, responder)))
 }
 
 /// What the handlers work on.

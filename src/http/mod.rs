@@ -1,44 +1,36 @@
-//! HTTP as this house speaks it. Connections belong to the door (`door.rs`); the gate (`gate.rs`) decides on heads; a
-//! fixed pool (`server.rs`) runs the handlers that a table of routes names. Nothing here knows SQL or any service.
+//! HTTP/1.1 server. Nothing here knows SQL or any service.
 //!
-//! This is the only folder that names tiny_http, httparse or epoll.
+//! - [`protocol`]: parsing and framing, without sockets.
+//! - [`middleware`]: the checks on a request's head, before its body is read.
+//! - [`event_loop`]: the thread that owns all connections.
+//! - `worker_pool.rs`: the threads that run the handlers of a route table.
+//!
+//! Only this folder uses tiny_http, httparse and epoll.
 
-mod address;
-mod body;
-mod budget;
-mod connection;
-mod door;
-mod doorstep;
+mod event_loop;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod gate;
-mod keys;
-mod message;
-mod origins;
-mod rate;
+mod middleware;
+mod protocol;
 mod request;
-mod responder;
 mod response;
 mod route;
-mod server;
-mod sessions;
-mod slab;
 mod stats;
-mod stream;
-mod visitors;
+mod worker_pool;
 
-pub use address::{Network, Proxies};
-pub use door::ConnectionLimits;
-pub use gate::{AdmissionSettings, PublicKeySettings};
-pub use keys::{Keys, Principal, Scope};
-pub use origins::AllowedOrigins;
+pub use event_loop::ConnectionLimits;
+pub use event_loop::responder::Responder;
+pub use event_loop::stream::Stream;
+pub use middleware::admission::{AdmissionSettings, PublicKeySettings};
+pub use middleware::client_address::{Network, Proxies};
+pub use middleware::cors::AllowedOrigins;
+pub use middleware::keys::{Keys, Principal, Scope};
+pub use middleware::public_keys::{PublicKey, PublicKeys};
+pub use middleware::routing::{Access, BodyLimit, CorsPolicy, IdempotencySource, RouteSpec};
+pub use middleware::sessions::{Digest, Sessions, token_digest};
 pub use request::Request;
-pub use responder::Responder;
 pub use response::Response;
-pub use route::{Access, Body, Deferred, Handler, Route, RouteSpec};
-pub use server::{Bound, Server, Settings};
-pub use sessions::{Digest, Sessions, token_digest};
-pub use stats::{LATENCY_BUCKETS_S, Refused, ResponseCounts, Stats};
-pub use stream::Stream;
+pub use route::{DeferredHandler, Handler, Route};
+pub use stats::{LATENCY_BUCKETS_S, Rejections, ResponseCount, Stats};
 pub use tiny_http::Method;
-pub use visitors::{PublicKey, PublicKeys};
+pub use worker_pool::{Bound, Server, Settings};

@@ -1,125 +1,149 @@
-//! What a handler sees of a request: parameters by name, the body in full, and who asks.
+//! Requests as handlers see them: path and query parameters, headers, the whole body, and the principal.
 
 use std::fs::File;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::keys::Principal;
-use super::message::Head;
+use super::middleware::keys::Principal;
+use super::middleware::routing::{IdempotencySource, Params};
+use super::middleware::sessions::{Digest, Sessions};
+use super::protocol::head::Head;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
-/// A request whose body has arrived in full and decoded.
+/// Maximum length of an idempotency key, in characters.
+const IDEMPOTENCY_KEY_CHARS_MAX: usize = 64;
+
+/// A request whose body has arrived and is decoded.
 #[derive(Debug)]
 pub struct Request {
-    pub(super) head: Head,
-    pub(super) params: Params,
-    pub(super) query: Vec<(String, String)>,
-    pub(super) body: Arc<Vec<u8>>,
-    pub(super) spooled: Option<File>,
-    pub(super) principal: Arc<Principal>,
-    pub(super) client: IpAddr,
-}
-
-/// What a path's varying segments hold, by name.
-pub(super) type Params = Vec<(&'static str, String)>;
-
-/// A body, where it was taken in.
-#[derive(Debug)]
-pub(super) enum Content {
-    Memory(Vec<u8>),
-    File(File),
+    pub(in crate::http) head: Head,
+    pub(in crate::http) params: Params,
+    pub(in crate::http) query: Vec<(String, String)>,
+    pub(in crate::http) body: Arc<Vec<u8>>,
+    pub(in crate::http) spooled: Option<File>,
+    pub(in crate::http) principal: Arc<Principal>,
+    pub(in crate::http) client: IpAddr,
+    pub(in crate::http) idempotency: IdempotencySource,
 }
 
 impl Request {
-    /// What the path holds in place of `{name}`; empty when the route has no such segment.
+    /// Returns the path segment in place of `{name}`; empty if the route has no such segment.
     #[must_use]
     pub fn param(&self, name: &str) -> &str {
         self.params.iter().find(|(param, _)| *param == name).map_or("", |(_, value)| value.as_str())
     }
 
-    /// The number in place of `{name}`.
+    /// Returns the id in place of `{name}`, at least 1.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when it is no number from 1 up: nothing can have that id.
+    /// [`Error::NotFound`] if the segment is not a positive integer.
     pub fn id(&self, name: &str) -> Result<i64> {
-        let given = self.param(name);
-        let id = given.parse().ok().filter(|id| *id > 0);
-        id.ok_or_else(|| Error::NotFound("There is nothing with that id".into()))
+        let id = self.param(name).parse().ok().filter(|id| *id > 0);
+        id.ok_or_else(|| Error::NotFound(format!("Not found: {name} must be a positive integer")))
     }
 
-    /// The first value of a query parameter; an empty one is as good as absent.
+    /// Returns the first value of a query parameter, unless it is empty.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<&str> {
-        let found = self.query.iter().find(|(param, _)| param == name);
-        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        let pair = self.query.iter().find(|(param, _)| param == name);
+        pair.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// A whole number from the query, moved into `range`; what is no number is the default.
+    /// Returns an integer query parameter, clamped to `range`, or `default` if it is not an integer.
     #[must_use]
     pub fn query_number(&self, name: &str, default: i64, range: std::ops::RangeInclusive<i64>) -> i64 {
-        let given = self.query(name).and_then(|text| text.trim().parse::<i128>().ok());
-        let number = given.map_or(default, |number| {
-            // i128 holds every number a sensible client writes; it is clamped before it is narrowed.
+        let parsed = self.query(name).and_then(|text| text.trim().parse::<i128>().ok());
+        let number = parsed.map_or(default, |number| {
+            // Clamped as i128, so that numbers beyond i64 do not count as invalid.
             let clamped = number.clamp(i128::from(*range.start()), i128::from(*range.end()));
             i64::try_from(clamped).unwrap_or(default)
         });
         number.clamp(*range.start(), *range.end())
     }
 
-    /// A moment from the query.
+    /// Returns a timestamp from the query, or `None` if the parameter is missing or empty.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is no time.
+    /// [`Error::Invalid`] if the value is not a timestamp in RFC 3339.
     pub fn query_time(&self, name: &str) -> Result<Option<Timestamp>> {
         let Some(text) = self.query(name) else { return Ok(None) };
-        let moment = Timestamp::parse(text);
-        moment.map(Some).ok_or_else(|| Error::field(name, "must be a time such as 2026-01-31T12:00:00Z"))
+        let timestamp = Timestamp::parse(text);
+        timestamp.map(Some).ok_or_else(|| Error::field(name, "must be a time such as 2026-01-31T12:00:00Z"))
     }
 
-    /// A header's value, as the bytes it came as.
+    /// Returns the bytes of the first header of this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.head.all(name).next()
+        self.head.headers(name).next()
     }
 
-    /// Whether the client understands answers in this coding.
+    /// Returns the key that identifies a repeated request, if the route has a source for one and the client sent one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the key is not 1 to 64 characters of UTF-8.
+    pub fn idempotency_key(&self) -> Result<Option<String>> {
+        let value = match self.idempotency {
+            IdempotencySource::None => None,
+            IdempotencySource::Header => self.header("idempotency-key"),
+        };
+        let Some(value) = value else { return Ok(None) };
+        let key = std::str::from_utf8(value).ok();
+        match key.filter(|key| (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.chars().count())) {
+            Some(key) => Ok(Some(key.to_owned())),
+            None => Err(Error::Invalid("Header 'Idempotency-Key' must be 1-64 characters of UTF-8".into())),
+        }
+    }
+
+    /// Whether the client accepts responses in this content coding.
     #[must_use]
     pub fn accepts(&self, coding: &str) -> bool {
         self.head.accepts(coding)
     }
 
-    /// The body; empty on routes that spool it.
+    /// Whether the client reached the service, or the proxy in front of it, over HTTPS. A client can forge this.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.header("x-forwarded-proto") == Some(b"https")
+    }
+
+    /// Returns the token digest of the session that the request's cookie names, if any.
+    #[must_use]
+    pub fn session_token_digest(&self, sessions: &Sessions) -> Option<Digest> {
+        sessions.token_digest_of(&self.head)
+    }
+
+    /// Returns the body; empty on routes that spool it.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// The same for whoever needs it longer than the request, without a copy.
+    /// Returns the body without copying it, for use after the request ends.
     #[must_use]
     pub fn shared_body(&self) -> Arc<Vec<u8>> {
         Arc::clone(&self.body)
     }
 
-    /// The unlinked file that holds the body, at its beginning, on routes that spool it.
+    /// Returns the anonymous file that holds the body, at its first byte, on routes that spool it.
     #[must_use]
     pub fn spooled(&self) -> Option<&File> {
         self.spooled.as_ref()
     }
 
-    /// Who asks, as far as the key tells.
+    /// Returns the principal that the key or session authenticated.
     #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
 
-    /// Where the request comes from, behind trusted proxies.
+    /// Returns the client's address, behind trusted proxies.
     #[must_use]
     pub fn client(&self) -> IpAddr {
         self.client
     }
 
-    /// The method and path as they came, for the log.
+    /// Returns the method and the path, for the log.
     #[must_use]
     pub fn line(&self) -> String {
         format!("{} {}", self.head.method(), self.head.path())

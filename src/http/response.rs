@@ -1,5 +1,4 @@
-//! What this program answers: a status, headers, a body, and how its head is written. Every error becomes one here, in
-//! one conversion.
+//! Responses: status, headers and body, their serialization, and the only conversion from errors to status codes.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,14 +8,17 @@ use flate2::write::GzEncoder;
 use serde::Serialize;
 use tiny_http::StatusCode;
 
-use super::message::Fault;
+use super::protocol::body::BodyError;
+use super::protocol::error::ProtocolError;
 use crate::clock::Timestamp;
 use crate::error::Error;
 
-/// Answers of fewer bytes fit into one packet as they are.
-const PACKED_BYTES_MIN: usize = 1_400;
+/// Smaller bodies fit into one packet without compression.
+const GZIP_BYTES_MIN: usize = 1_400;
+/// Minimum seconds between two log lines about a storage failure. A full disk fails every request.
+const STORAGE_LOG_INTERVAL_S: u64 = 10;
 
-/// An answer. Its body is in memory, so it is at most a few hundred kilobytes.
+/// A response. Its body is in memory and therefore at most a few hundred kilobytes.
 #[derive(Debug)]
 pub struct Response {
     status: u16,
@@ -24,15 +26,16 @@ pub struct Response {
     body: Vec<u8>,
 }
 
-/// A header's value: written in this program, or made from something a stranger may have sent.
+/// A header value.
 #[derive(Debug)]
-pub(super) enum Value {
+enum Value {
     Fixed(&'static str),
-    Made(String),
+    /// Built at run time, possibly from untrusted input.
+    Owned(String),
 }
 
 impl Response {
-    /// An answer with a body of the given media type.
+    /// Creates a response with a body of the given media type.
     #[must_use]
     pub fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
         let headers = vec![
@@ -43,44 +46,44 @@ impl Response {
         Self { status, headers, body }
     }
 
-    /// An answer in compact JSON.
+    /// Creates a response in compact JSON.
     #[must_use]
     pub fn json(status: u16, body: &impl Serialize) -> Self {
         match serde_json::to_vec(body) {
             Ok(bytes) => Self::new(status, "application/json", bytes),
-            Err(why) => Self::from(Error::Internal(format!("an answer cannot be written as JSON: {why}"))),
+            Err(why) => Self::from(Error::Internal(format!("failed to serialize a response: {why}"))),
         }
     }
 
-    /// An answer in plain text.
+    /// Creates a response in plain text.
     #[must_use]
     pub fn text(status: u16, body: String) -> Self {
         Self::new(status, "text/plain; charset=utf-8", body.into_bytes())
     }
 
-    /// Adds a header whose value is fixed, or puts it in the place of the one there is.
+    /// Sets a header to a constant value, replacing any value that it has.
     #[must_use]
     pub fn static_header(mut self, name: &'static str, value: &'static str) -> Self {
-        self.headers.retain(|(set, _)| *set != name);
+        self.headers.retain(|(existing, _)| *existing != name);
         self.headers.push((name, Value::Fixed(value)));
         self
     }
 
-    /// Adds a header whose value is made at run time; control characters in it are not sent.
+    /// Adds a header. A value with control characters is sent as `-`.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: String) -> Self {
-        self.headers.push((name, Value::Made(value)));
+        self.headers.push((name, Value::Owned(value)));
         self
     }
 
-    /// The same in fewer bytes, for a client that understands gzip, where that is worth the work.
-    pub(super) fn packed(self) -> Self {
-        if self.body.len() < PACKED_BYTES_MIN || self.headers.iter().any(|(name, _)| *name == "Content-Encoding") {
+    /// Compresses the body if that is worthwhile. For clients that accept gzip.
+    pub(in crate::http) fn gzip(self) -> Self {
+        if self.body.len() < GZIP_BYTES_MIN || self.headers.iter().any(|(name, _)| *name == "Content-Encoding") {
             return self;
         }
-        let mut packer = GzEncoder::new(Vec::with_capacity(self.body.len() / 8), Compression::fast());
-        // Writing to a Vec cannot fail; if it did, the answer would go out as it is.
-        match packer.write_all(&self.body).and_then(|()| packer.finish()) {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(self.body.len() / 8), Compression::fast());
+        // Writing to a Vec cannot fail; if it did, the response would stay uncompressed.
+        match encoder.write_all(&self.body).and_then(|()| encoder.finish()) {
             Ok(body) => {
                 Self { body, ..self }.static_header("Content-Encoding", "gzip").static_header("Vary", "Accept-Encoding")
             }
@@ -88,24 +91,20 @@ impl Response {
         }
     }
 
-    /// The status code.
+    /// Returns the status code.
     #[must_use]
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The body's bytes.
+    /// Returns the bytes of the body.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    pub(super) fn into_body(self) -> Vec<u8> {
+    pub(in crate::http) fn into_body(self) -> Vec<u8> {
         self.body
-    }
-
-    pub(super) fn headers(&self) -> impl Iterator<Item = (&'static str, &Value)> {
-        self.headers.iter().map(|(name, value)| (*name, value))
     }
 
     fn detail(status: u16, sentence: &str) -> Self {
@@ -117,7 +116,7 @@ impl Response {
     }
 }
 
-/// The one place where errors become statuses and sentences for the outside.
+/// The only conversion from errors to status codes and sentences for clients.
 impl From<Error> for Response {
     fn from(error: Error) -> Self {
         let sentence = error.to_string();
@@ -135,75 +134,88 @@ impl From<Error> for Response {
             }
             Error::Busy(_) => return Self::detail(503, &sentence).header("Retry-After", "1".into()),
             Error::Storage(why) => {
-                log_storage(why);
-                let sentence = "The database cannot be used at the moment (see the service's log); nothing was stored";
+                log_storage_failure(why);
+                let sentence = "The database is unavailable (see the service's log); nothing was stored; retry later";
                 return Self::detail(503, sentence).header("Retry-After", "5".into());
             }
             Error::Upstream(_) => 502,
             Error::NotConfigured(_) => 503,
             Error::Internal(why) => {
-                log::error!("{why}");
-                return Self::detail(500, "Internal error; the service's log says more");
+                log::error!("http: request failed: {why}");
+                return Self::detail(500, "Internal error; see the service's log");
             }
         };
         Self::detail(status, &sentence)
     }
 }
 
-/// A full disk fails every request; one line in ten seconds says so as well as thousands.
-fn log_storage(why: &str) {
+fn log_storage_failure(why: &str) {
     static LAST_LOGGED_S: AtomicI64 = AtomicI64::new(0);
     let now_s = Timestamp::now().seconds();
-    if LAST_LOGGED_S.load(Ordering::Relaxed).abs_diff(now_s) >= 10 {
+    if LAST_LOGGED_S.load(Ordering::Relaxed).abs_diff(now_s) >= STORAGE_LOG_INTERVAL_S {
         LAST_LOGGED_S.store(now_s, Ordering::Relaxed);
-        log::error!("{why}");
+        log::error!("http: request failed: {why}; clients are asked to retry");
     }
 }
 
-impl From<Fault> for Response {
-    fn from(fault: Fault) -> Self {
-        Self::detail(fault.status, fault.detail)
+impl From<ProtocolError> for Response {
+    fn from(error: ProtocolError) -> Self {
+        Self::detail(error.status, error.detail)
+    }
+}
+
+impl From<BodyError> for Response {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Protocol(error) => error.into(),
+            BodyError::Rejected(error) => error.into(),
+        }
     }
 }
 
 impl From<crate::error::Result<Response>> for Response {
-    fn from(answer: crate::error::Result<Response>) -> Self {
-        answer.unwrap_or_else(Self::from)
+    fn from(result: crate::error::Result<Response>) -> Self {
+        result.unwrap_or_else(Self::from)
     }
 }
 
-/// How a client knows where an answer ends.
+/// Framing of a response's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// By its length.
+pub(in crate::http) enum BodyFraming {
+    /// `Content-Length`.
     Length,
-    /// By a last chunk (RFC 9112, section 7.1).
-    Chunk,
-    /// By the end of the connection, for those who do not know chunks.
+    /// `Transfer-Encoding: chunked` (RFC 9112, section 7.1).
+    Chunked,
+    /// The end of the connection, for HTTP/1.0 clients.
     Close,
 }
 
-/// Writes the head of an answer. A value that would break out of its line is replaced, never written.
-pub(super) fn write_head(response: &Response, now: Timestamp, end: End, keep_alive: bool) -> Vec<u8> {
+/// Returns the serialized head of a response. A value that would end its line is replaced with `-`.
+pub(in crate::http) fn write_head(
+    response: &Response,
+    now: Timestamp,
+    framing: BodyFraming,
+    keep_alive: bool,
+) -> Vec<u8> {
     let status = StatusCode(response.status());
     let mut head = Vec::with_capacity(256);
     let out = &mut head;
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {} {}\r\n", status.0, status.default_reason_phrase());
     let _ = write!(out, "Date: {}\r\n", http_date(now));
-    let bodiless = status.0 < 200 || status.0 == 204 || status.0 == 304;
-    match end {
-        End::Length if !bodiless => {
+    let has_no_body = status.0 < 200 || status.0 == 204 || status.0 == 304;
+    match framing {
+        BodyFraming::Length if !has_no_body => {
             let _ = write!(out, "Content-Length: {}\r\n", response.body().len());
         }
-        End::Chunk => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        End::Length | End::Close => {}
+        BodyFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyFraming::Length | BodyFraming::Close => {}
     }
-    for (name, value) in response.headers() {
+    for (name, value) in &response.headers {
         let value = match value {
             Value::Fixed(text) => text,
-            Value::Made(text) if text.bytes().any(|byte| byte.is_ascii_control()) => "-",
-            Value::Made(text) => text.as_str(),
+            Value::Owned(text) if text.bytes().any(|byte| byte.is_ascii_control()) => "-",
+            Value::Owned(text) => text.as_str(),
         };
         let _ = write!(out, "{name}: {value}\r\n");
     }
@@ -211,7 +223,7 @@ pub(super) fn write_head(response: &Response, now: Timestamp, end: End, keep_ali
     head
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
+/// Formats a timestamp as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
 fn http_date(at: Timestamp) -> String {
     const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -233,10 +245,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_cannot_break_out_of_its_header() {
+    fn header_values_cannot_inject_headers() {
         let response = Response::text(200, "x".into()).header("X-Name", "a\r\nSet-Cookie: b".into());
         let head =
-            String::from_utf8(write_head(&response, Timestamp::from_ms(784_111_777_000), End::Length, true)).unwrap();
+            String::from_utf8(write_head(&response, Timestamp::from_ms(784_111_777_000), BodyFraming::Length, true))
+                .unwrap();
         assert!(head.contains("X-Name: -\r\n"), "{head}");
         assert!(head.contains("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{head}");
     }

@@ -30,7 +30,7 @@ use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::error::Result;
-use crate::http::{Access, Body, Method, Request, Responder, Route, RouteSpec, Scope};
+use crate::http::{Access, Method, Request, Responder, Route, RouteSpec, Scope};
 use crate::service::{self, Asset, Common, Core, Export, Running, Service, StartError, Stat, StatValue, State, Web};
 use config::{Config, Limits};
 use follow::Overview;
@@ -64,8 +64,8 @@ fn routes(web: Web, metrics_open: bool) -> Vec<Route<LogViewer>> {
     let stream = |path, answer: fn(&LogViewer, &Request, Responder)| {
         // A browser's EventSource sends no headers of one's own.
         let access = Access::KeyInQuery(Scope::Read);
-        let rule = RouteSpec { method: Method::Get, path, access, body: Body::None };
-        Route::deferred(rule, Box::new(move |viewer, request, responder| answer(viewer, &request, responder)))
+        let spec = RouteSpec::new(Method::Get, path, access);
+        Route::deferred(spec, Box::new(move |viewer, request, responder| answer(viewer, &request, responder)))
     };
     let own = vec![
         Route::get("/api/logs", read, api::list),

@@ -100,10 +100,8 @@ fn tail_of(viewer: &LogViewer, request: &Request) -> Result<Tail> {
     };
     drop(reader);
     let (hub, sessions) = (Arc::clone(&viewer.hub), Arc::clone(&viewer.core.sessions));
-    let session = sessions
-        .token_digest_of_request(request)
-        .filter(|token| sessions.is_open(*token))
-        .map(|token| (sessions, token));
+    let session =
+        request.session_token_digest(&sessions).filter(|token| sessions.is_open(*token)).map(|token| (sessions, token));
     Ok(Tail { seen: seen.unwrap_or_else(|| hub.latest()), hub, readers, filter, session, said: Instant::now() })
 }
 

@@ -86,7 +86,7 @@ pub struct Common {
     synchronous: Synchronous,
     max_db_bytes: u64,
     connection_limits: ConnectionLimits,
-    gate: AdmissionSettings,
+    admission: AdmissionSettings,
     log_level: LevelFilter,
 }
 
@@ -122,15 +122,15 @@ impl Common {
             synchronous,
             max_db_bytes: env.number("MAX_DB_MB", 0..=1_000_000u64) * 1_000_000,
             connection_limits,
-            gate: read_gate(env, key),
+            admission: read_admission(env, key),
             log_level,
         }
     }
 
     /// Lets pages in that hold one of these keys, within the rates of the settings.
     pub fn accept_public_keys(&mut self, keys: Arc<PublicKeys>, origins: AllowedOrigins) {
-        let (rate_per_address, rate_per_key) = (self.gate.rate_per_address, self.gate.rate_per_key);
-        self.gate.visitors = PublicKeySettings { keys, origins, rate_per_address, rate_per_key };
+        let (rate_per_address, rate_per_key) = (self.admission.rate_per_address, self.admission.rate_per_key);
+        self.admission.public_keys = PublicKeySettings { keys, origins, rate_per_address, rate_per_key };
     }
 
     /// Starts the log, takes the port and opens the database, in the order in which failing is cheapest. `cookie` is
@@ -152,18 +152,22 @@ impl Common {
             path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref()).to_owned();
         let settings = db::Settings { path, schema, synchronous: self.synchronous, readers: READERS, limit };
         let database = db::open(&settings).map_err(StartError::Start)?;
-        let sessions = Sessions::new(cookie, &self.gate.keys);
+        let sessions = Sessions::new(cookie, &self.admission.keys);
         let cannot_start = |why| StartError::Start(format!("cannot start: {why}"));
         let stored = database.readers.acquire().and_then(|reader| db::sessions(&reader, Timestamp::now()));
         for session in stored.map_err(cannot_start)? {
             sessions.insert(session.token, session.key, session.until);
         }
-        self.gate.sessions = Arc::new(sessions);
-        Ok((bound, Settings { connection_limits: self.connection_limits, gate: self.gate, spool_dir }, database))
+        self.admission.sessions = Arc::new(sessions);
+        Ok((
+            bound,
+            Settings { connection_limits: self.connection_limits, admission: self.admission, spool_dir },
+            database,
+        ))
     }
 }
 
-fn read_gate(env: &mut Env<'_>, key: &'static str) -> AdmissionSettings {
+fn read_admission(env: &mut Env<'_>, key: &'static str) -> AdmissionSettings {
     let main = env.required_secret(key);
     let named = env.list("API_KEYS");
     let keys = Keys::new(main.clone(), &named).or_else(|faults| {
@@ -185,7 +189,7 @@ fn read_gate(env: &mut Env<'_>, key: &'static str) -> AdmissionSettings {
         rate_per_address: env.number("RATE_LIMIT", 0..=10_000_000),
         rate_per_key: env.number("KEY_RATE_LIMIT", 0..=10_000_000),
         body_bytes_max: env.number("MAX_BODY_SIZE", 1_024..=64 * 1024 * 1024),
-        visitors: PublicKeySettings::default(),
+        public_keys: PublicKeySettings::default(),
         sessions: Arc::default(),
     }
 }

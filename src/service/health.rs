@@ -80,7 +80,7 @@ fn health<S: State>(state: &S, _: &Request) -> Result<Response> {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: core.started.elapsed().as_secs(),
         facts: state.facts().iter().map(|fact| (fact.name, fact.value)).collect(),
-        rate_limited: core.http.refused.by_project().iter().map(|(_, count)| count).sum(),
+        rate_limited: core.http.rejections.by_project().iter().map(|(_, count)| count).sum(),
     };
     Ok(Response::json(if trouble.is_some() { 503 } else { 200 }, &body))
 }
@@ -120,7 +120,7 @@ fn metrics<S: State>(state: &S, request: &Request) -> Result<Response> {
 fn requests<S: State>(text: &mut PrometheusText, state: &S) {
     let http = &state.core().http;
     let rows: Vec<(String, u64)> = http
-        .answers()
+        .responses()
         .into_iter()
         .map(|row| {
             let (method, path) = row.route.map_or(("-", "-"), |route| http.route(route));
@@ -130,7 +130,7 @@ fn requests<S: State>(text: &mut PrometheusText, state: &S) {
     let rows: Vec<(&str, u64)> = rows.iter().map(|(labels, count)| (labels.as_str(), *count)).collect();
     own(text, "requests_total", "counter", "Requests answered, by route and status", &rows);
     let refused: Vec<(String, u64)> = http
-        .refused
+        .rejections
         .by_project()
         .into_iter()
         .map(|(project, count)| (format!("{{project=\"{}\"}}", escaped(&project)), count))

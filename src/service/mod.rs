@@ -27,7 +27,7 @@ pub(crate) use openapi_tests::hold;
 pub use prometheus::{PrometheusText, escaped};
 pub use web::{Asset, Web, file};
 pub(crate) use web::{description, interface, packed};
-pub use write::{command_route, idempotency_key, ingest_route};
+pub use write::{command_route, ingest_route};
 
 use crate::background::{Job, Jobs};
 use crate::db::{self, Database, ReaderPool, Schema, Writer};
@@ -116,7 +116,7 @@ pub fn serve<S: State>(
     let writer = database.writer.clone();
     let jobs_failed = Arc::new(AtomicBool::new(false));
     let broken = Arc::clone(&jobs_failed);
-    let sessions = Arc::clone(&settings.gate.sessions);
+    let sessions = Arc::clone(&settings.admission.sessions);
     let mut made = None;
     let server = Server::start(bound, settings, routes, |http| {
         let Database { writer, readers } = database;

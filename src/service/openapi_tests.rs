@@ -7,7 +7,7 @@ use flate2::read::GzDecoder;
 use serde_json::Value;
 
 use super::Asset;
-use crate::http::{Access, Body, Route, RouteSpec, Scope};
+use crate::http::{Access, BodyLimit, Route, RouteSpec, Scope};
 
 /// That the document describes these routes but for the files of an interface, each with who may and what it takes, and
 /// no other; that every reference leads somewhere; and that every operation has a name, a summary, a schema for what it
@@ -19,22 +19,22 @@ pub(crate) fn hold<S>(file: &Asset, interface: &[Asset], routes: &[Route<S>]) {
     let document = Document(serde_json::from_str(&text).unwrap());
     assert_eq!(document.0["info"]["version"], env!("CARGO_PKG_VERSION"));
 
-    let rules: Vec<&RouteSpec> = routes.iter().map(|route| &route.rule).collect();
-    let rules: Vec<&RouteSpec> =
-        rules.into_iter().filter(|rule| interface.iter().all(|file| file.path != rule.path)).collect();
-    let there: BTreeSet<String> = rules.iter().map(|rule| format!("{} {}", rule.method, rule.path)).collect();
+    let specs: Vec<&RouteSpec> = routes.iter().map(|route| &route.spec).collect();
+    let specs: Vec<&RouteSpec> =
+        specs.into_iter().filter(|spec| interface.iter().all(|file| file.path != spec.path)).collect();
+    let there: BTreeSet<String> = specs.iter().map(|spec| format!("{} {}", spec.method, spec.path)).collect();
     assert_eq!(document.operations(), there, "what is described (left) and what is there (right)");
 
     let mut faults = document.dangling(&document.0);
-    let sessions = rules.iter().any(|rule| rule.path == "/api/session");
+    let sessions = specs.iter().any(|spec| spec.path == "/api/session");
     let mut names = BTreeSet::new();
-    for rule in rules {
-        let operation = &document.0["paths"][rule.path][rule.method.to_string().to_lowercase()];
-        let mut found = document.faults(rule, operation, sessions);
+    for spec in specs {
+        let operation = &document.0["paths"][spec.path][spec.method.to_string().to_lowercase()];
+        let mut found = document.faults(spec, operation, sessions);
         if !names.insert(operation["operationId"].as_str()) {
             found.push("its operationId is another's".to_owned());
         }
-        faults.extend(found.into_iter().map(|fault| format!("{} {}: {fault}", rule.method, rule.path)));
+        faults.extend(found.into_iter().map(|fault| format!("{} {}: {fault}", spec.method, spec.path)));
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
@@ -78,7 +78,7 @@ impl Document {
         ways.iter().flat_map(|way| way.as_object().unwrap().keys().cloned()).collect()
     }
 
-    fn faults(&self, rule: &RouteSpec, operation: &Value, sessions: bool) -> Vec<String> {
+    fn faults(&self, spec: &RouteSpec, operation: &Value, sessions: bool) -> Vec<String> {
         let mut faults = Vec::new();
         let mut ask = |holds: bool, fault: String| {
             if !holds {
@@ -88,10 +88,10 @@ impl Document {
         for name in ["operationId", "summary"] {
             ask(operation[name].as_str().is_some_and(|text| !text.is_empty()), format!("it has no {name}"));
         }
-        let (ways, scope) = (security(rule.access, sessions), scope(rule.access));
+        let (ways, scope) = (security(spec.access, sessions), scope(spec.access));
         ask(self.security(operation) == ways, format!("its security should be {ways:?}"));
         ask(operation["x-scope"].as_str() == scope, format!("its x-scope should be {scope:?}"));
-        let takes = rule.body != Body::None;
+        let takes = spec.body_limit != BodyLimit::NoBody;
         ask(operation.get("requestBody").is_some() == takes, format!("it should have a requestBody: {takes}"));
 
         let parameters: Vec<&Value> = operation["parameters"].as_array().into_iter().flatten().collect();
@@ -100,19 +100,19 @@ impl Document {
         ask(parameters.iter().filter(described).count() == parameters.len(), "a parameter is not described".into());
         let in_path = parameters.iter().filter(|parameter| parameter["in"] == "path" && parameter["required"] == true);
         let in_path: BTreeSet<&str> = in_path.filter_map(|parameter| parameter["name"].as_str()).collect();
-        let braced = rule.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let braced = spec.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         let braced: BTreeSet<&str> = braced.collect();
         ask(in_path == braced, format!("its path's parameters should be {braced:?}"));
 
         let responses = operation["responses"].as_object().unwrap();
-        for (status, told) in refusals(rule, !braced.is_empty()) {
+        for (status, told) in refusals(spec, !braced.is_empty()) {
             ask(responses.contains_key(status) == told, format!("it should tell of {status}: {told}"));
         }
         for (status, response) in responses {
             let response = self.resolve(response);
             let schemas = response["content"].as_object().into_iter().flatten().map(|(_, media)| &media["schema"]);
             let schemas: Vec<&Value> = schemas.collect();
-            let refuses = status.starts_with(['4', '5']) && rule.path != "/health";
+            let refuses = status.starts_with(['4', '5']) && spec.path != "/health";
             let fits = match status.as_str() {
                 "304" => schemas.is_empty(),
                 _ if refuses => schemas.iter().all(|schema| schema["$ref"] == "#/components/schemas/Error"),
@@ -149,8 +149,8 @@ fn scope(access: Access) -> Option<&'static str> {
 }
 
 /// Refusals, each with whether a route has it to tell of.
-fn refusals(rule: &RouteSpec, has_id: bool) -> Vec<(&'static str, bool)> {
-    let (keyed, takes) = (rule.access != Access::Open, rule.body != Body::None);
+fn refusals(spec: &RouteSpec, has_id: bool) -> Vec<(&'static str, bool)> {
+    let (keyed, takes) = (spec.access != Access::Open, spec.body_limit != BodyLimit::NoBody);
     let mut refusals =
         vec![("401", keyed), ("403", keyed), ("408", takes), ("413", takes), ("415", takes), ("429", keyed)];
     // It is an answer to methods that are not described.

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::db::{CreateSession, DeleteSessions, Session};
 use crate::env::{Env, Variable};
 use crate::error::{Error, Result};
-use crate::http::{Access, Body, Method, Request, Responder, Response, Route, RouteSpec, Scope, token_digest};
+use crate::http::{Access, BodyLimit, Method, Request, Responder, Response, Route, RouteSpec, Scope, token_digest};
 use crate::random;
 
 /// How long somebody stays signed in.
@@ -158,27 +158,25 @@ impl Web {
         let web = Arc::new(self);
         let mut routes: Vec<Route<S>> = files.iter().map(file).collect();
         let read = Access::Key(Scope::Read);
-        let of = |method, path, access| RouteSpec { method, path, access, body: Body::None };
+        let spec = |method, path, access| RouteSpec::new(method, path, access).body_limit(BodyLimit::NoBody);
         let shown = Arc::clone(&web);
         routes.push(Route::deferred(
-            of(Method::Get, "/api/session", read),
+            spec(Method::Get, "/api/session", read),
             Box::new(move |_, request, responder| responder.send(shown.signed_in(&request))),
         ));
         routes.push(Route::deferred(
-            of(Method::Post, "/api/session", read),
+            spec(Method::Post, "/api/session", read),
             Box::new(move |state: &S, request, responder| begin(&web, state, request, responder)),
         ));
-        let one = |state: &S, request: Request, responder: Responder| match state
-            .core()
-            .sessions
-            .token_digest_of_request(&request)
+        let one = |state: &S, request: Request, responder: Responder| match request
+            .session_token_digest(&state.core().sessions)
         {
             Some(token) => end(state, Some(token), request, responder),
             None => responder.send(Error::NotFound("There is no session to end".into()).into()),
         };
-        routes.push(Route::deferred(of(Method::Delete, "/api/session", read), Box::new(one)));
+        routes.push(Route::deferred(spec(Method::Delete, "/api/session", read), Box::new(one)));
         let all = |state: &S, request, responder| end(state, None, request, responder);
-        routes.push(Route::deferred(of(Method::Delete, "/api/sessions", Access::Key(Scope::Admin)), Box::new(all)));
+        routes.push(Route::deferred(spec(Method::Delete, "/api/sessions", Access::Key(Scope::Admin)), Box::new(all)));
         routes
     }
 
@@ -217,7 +215,7 @@ fn begin<S: State>(web: &Arc<Web>, state: &S, request: Request, responder: Respo
         Err(why) => responder.send(why.into()),
         Ok(session) => {
             sessions.insert(session.token, session.key, session.until);
-            let cookie = sessions.cookie(&request, &token, SIGNED_IN_FOR.as_secs());
+            let cookie = sessions.cookie(&token, SIGNED_IN_FOR.as_secs(), request.is_https());
             responder.send(web.signed_in(&request).header("Set-Cookie", cookie));
         }
     });
@@ -231,16 +229,16 @@ fn end<S: State>(state: &S, token: Option<[u8; 32]>, request: Request, responder
         Ok(_) => {
             sessions.remove(token);
             let ended = Response::new(200, "application/json", br#"{"status":"ended"}"#.to_vec());
-            responder.send(ended.header("Set-Cookie", sessions.cookie(&request, "", 0)));
+            responder.send(ended.header("Set-Cookie", sessions.cookie("", 0, request.is_https())));
         }
     });
 }
 
 /// The route of a file, which is open to everybody.
 pub fn file<S: State>(file: &'static Asset) -> Route<S> {
-    let rule = RouteSpec { method: Method::Get, path: file.path, access: Access::Open, body: Body::None };
+    let spec = RouteSpec::new(Method::Get, file.path, Access::Open);
     let tag = format!("{:x}", md5::compute(file.gzip));
-    Route::deferred(rule, Box::new(move |_, request, responder| responder.send(answer(file, &tag, &request))))
+    Route::deferred(spec, Box::new(move |_, request, responder| responder.send(answer(file, &tag, &request))))
 }
 
 fn answer(file: &Asset, tag: &str, request: &Request) -> Response {

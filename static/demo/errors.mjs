@@ -1,23 +1,23 @@
-// Exceptions of the shop: some that keep coming, as one meets them, and as many others as are wanted.
-import { DAY_MS, ENDPOINTS, HOUR_MS, isTroubled, MINUTE_MS, PAGES, releaseAt } from "./shop.mjs";
+// Error reports of the shop: realistic groups that recur, and any number of synthetic groups.
+import { DAY_MS, ENDPOINTS, HOUR_MS, isPaymentOutage, MINUTE_MS, PAGES, releaseAt } from "./shop.mjs";
 
-const AGENTS = [
+const USER_AGENTS = [
   "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
   "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 Version/18.5 Mobile/15E148 Safari/604.1",
   "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/140.0.0.0 Safari/537.36",
 ];
 
-const python = (type, message, frames) =>
+const pythonTrace = (type, message, frames) =>
   [
     "Traceback (most recent call last):",
     ...frames.map(([file, line, name, code]) => `  File "${file}", line ${line}, in ${name}\n    ${code}`),
     `${type}: ${message}`,
   ].join("\n");
-const javascript = (type, message, frames) =>
+const javascriptTrace = (type, message, frames) =>
   [`${type}: ${message}`, ...frames.map(([file, line, name]) => `    at ${name} (${file}:${line}:17)`)].join("\n");
-const java = (type, message, frames) =>
+const javaTrace = (type, message, frames) =>
   [`${type}: ${message}`, ...frames.map(([file, line, name]) => `\tat ${name}(${file}:${line})`)].join("\n");
-const go = (_type, message, frames) =>
+const goTrace = (_type, message, frames) =>
   [
     `panic: ${message}`,
     "",
@@ -25,54 +25,62 @@ const go = (_type, message, frames) =>
     ...frames.map(([file, line, name]) => `${name}()\n\t${file}:${line} +0x1d`),
   ].join("\n");
 
-const SITE = "/usr/local/lib/python3.12/site-packages";
+const SITE_PACKAGES = "/usr/local/lib/python3.12/site-packages";
 const STARLETTE = [
-  [`${SITE}/starlette/middleware/errors.py`, 165, "__call__", "await self.app(scope, receive, _send)"],
-  [`${SITE}/fastapi/routing.py`, 302, "app", "raw_response = await run_endpoint_function("],
+  [`${SITE_PACKAGES}/starlette/middleware/errors.py`, 165, "__call__", "await self.app(scope, receive, _send)"],
+  [`${SITE_PACKAGES}/fastapi/routing.py`, 302, "app", "raw_response = await run_endpoint_function("],
 ];
 const REACT = [
   ["https://shop.example/node_modules/react-dom/client.js", 16_214, "invokeGuardedCallback"],
   ["https://shop.example/node_modules/react-dom/client.js", 20_011, "dispatchEvent"],
 ];
 
-/** Groups that keep coming: how often in an hour, and from when until when before now. */
-const KNOWN = [
+/**
+ * Recurring groups. `perHour` is the mean number of reports per hour. `isActive` takes an age in milliseconds and
+ * returns whether the error occurred then. `endpoint` and `page` are indexes into `ENDPOINTS` and `PAGES`.
+ */
+const RECURRING_GROUPS = [
   {
     project: "shop",
     type: "PaymentTimeout",
     message: "the payment provider did not answer within 8.0 s",
-    hourly: 46,
-    when: isTroubled,
+    perHour: 46,
+    isActive: isPaymentOutage,
     level: "critical",
-    language: python,
+    formatTrace: pythonTrace,
     endpoint: 5,
     frames: [
       ...STARLETTE,
       ["/app/shop/checkout/pay.py", 88, "pay", "receipt = await provider.charge(order, token)"],
-      ["/app/shop/payments/provider.py", 141, "charge", "raise PaymentTimeout(self.patience_s)"],
+      ["/app/shop/payments/provider.py", 141, "charge", "raise PaymentTimeout(self.timeout_s)"],
     ],
   },
   {
     project: "shop",
     type: "httpx.ReadTimeout",
     message: "",
-    hourly: 21,
-    when: isTroubled,
-    language: python,
+    perHour: 21,
+    isActive: isPaymentOutage,
+    formatTrace: pythonTrace,
     endpoint: 5,
     frames: [
-      ["/app/shop/payments/provider.py", 133, "charge", "answer = await self.client.post(self.url, json=order)"],
-      [`${SITE}/httpx/_client.py`, 1_859, "post", "return await self.request("],
-      [`${SITE}/httpx/_transports/default.py`, 118, "map_httpcore_exceptions", "raise mapped_exc(message) from exc"],
+      ["/app/shop/payments/provider.py", 133, "charge", "response = await self.client.post(self.url, json=order)"],
+      [`${SITE_PACKAGES}/httpx/_client.py`, 1_859, "post", "return await self.request("],
+      [
+        `${SITE_PACKAGES}/httpx/_transports/default.py`,
+        118,
+        "map_httpcore_exceptions",
+        "raise mapped_exc(message) from exc",
+      ],
     ],
   },
   {
     project: "shop",
     type: "KeyError",
     message: "'voucher'",
-    hourly: 3,
-    when: (ago) => ago < 7.4 * DAY_MS,
-    language: python,
+    perHour: 3,
+    isActive: (ageMs) => ageMs < 7.4 * DAY_MS,
+    formatTrace: pythonTrace,
     endpoint: 3,
     frames: [
       ...STARLETTE,
@@ -84,24 +92,24 @@ const KNOWN = [
     project: "shop",
     type: "sqlalchemy.exc.OperationalError",
     message: "(psycopg.OperationalError) connection failed: FATAL: sorry, too many clients already",
-    hourly: 1.2,
-    when: (ago) => ago < 20 * DAY_MS && ago > 3 * HOUR_MS,
+    perHour: 1.2,
+    isActive: (ageMs) => ageMs < 20 * DAY_MS && ageMs > 3 * HOUR_MS,
     level: "critical",
-    language: python,
+    formatTrace: pythonTrace,
     endpoint: 2,
     frames: [
       ["/app/shop/search/views.py", 31, "search", "rows = session.execute(query).all()"],
-      [`${SITE}/sqlalchemy/orm/session.py`, 2_351, "execute", "return self._execute_internal("],
+      [`${SITE_PACKAGES}/sqlalchemy/orm/session.py`, 2_351, "execute", "return self._execute_internal("],
     ],
   },
   {
     project: "shop",
     type: "ValueError",
     message: "quantity must be at least 1, not 0",
-    hourly: 0.7,
-    when: () => true,
+    perHour: 0.7,
+    isActive: () => true,
     level: "warning",
-    language: python,
+    formatTrace: pythonTrace,
     endpoint: 3,
     frames: [
       ...STARLETTE,
@@ -113,10 +121,10 @@ const KNOWN = [
     project: "shop",
     type: "UnicodeDecodeError",
     message: "'utf-8' codec can't decode byte 0xe9 in position 14: invalid continuation byte",
-    hourly: 0.2,
-    when: (ago) => ago > 8 * DAY_MS,
+    perHour: 0.2,
+    isActive: (ageMs) => ageMs > 8 * DAY_MS,
     isResolved: true,
-    language: python,
+    formatTrace: pythonTrace,
     endpoint: 2,
     frames: [["/app/shop/search/query.py", 12, "parse", 'text = raw.decode("utf-8")']],
   },
@@ -124,11 +132,11 @@ const KNOWN = [
     project: "worker",
     type: "celery.exceptions.SoftTimeLimitExceeded",
     message: "SoftTimeLimitExceeded()",
-    hourly: 1.5,
-    when: (ago) => ago < 9 * DAY_MS,
-    language: python,
+    perHour: 1.5,
+    isActive: (ageMs) => ageMs < 9 * DAY_MS,
+    formatTrace: pythonTrace,
     frames: [
-      [`${SITE}/celery/app/trace.py`, 453, "trace_task", "R = retval = fun(*args, **kwargs)"],
+      [`${SITE_PACKAGES}/celery/app/trace.py`, 453, "trace_task", "R = retval = fun(*args, **kwargs)"],
       ["/app/worker/invoices.py", 64, "render", "pdf = html.write_pdf()"],
     ],
   },
@@ -136,9 +144,9 @@ const KNOWN = [
     project: "worker",
     type: "smtplib.SMTPServerDisconnected",
     message: "Connection unexpectedly closed",
-    hourly: 0.6,
-    when: () => true,
-    language: python,
+    perHour: 0.6,
+    isActive: () => true,
+    formatTrace: pythonTrace,
     frames: [
       ["/app/worker/mail.py", 40, "send", "server.send_message(message)"],
       [
@@ -153,19 +161,19 @@ const KNOWN = [
     project: "worker",
     type: "FileNotFoundError",
     message: "[Errno 2] No such file or directory: '/var/spool/invoices/2026-11.pdf'",
-    hourly: 0.1,
-    when: (ago) => ago < 2 * DAY_MS,
+    perHour: 0.1,
+    isActive: (ageMs) => ageMs < 2 * DAY_MS,
     environment: "staging",
-    language: python,
+    formatTrace: pythonTrace,
     frames: [["/app/worker/invoices.py", 91, "attach", 'with open(path, "rb") as file:']],
   },
   {
     project: "storefront",
     type: "TypeError",
     message: "Cannot read properties of undefined (reading 'price')",
-    hourly: 9,
-    when: (ago) => ago < 3.2 * HOUR_MS,
-    language: javascript,
+    perHour: 9,
+    isActive: (ageMs) => ageMs < 3.2 * HOUR_MS,
+    formatTrace: javascriptTrace,
     page: 1,
     frames: [["src/product/Price.tsx", 23, "Price"], ["src/product/Product.tsx", 61, "Product"], ...REACT],
   },
@@ -173,9 +181,9 @@ const KNOWN = [
     project: "storefront",
     type: "ChunkLoadError",
     message: "Loading chunk 417 failed.",
-    hourly: 2.4,
-    when: () => true,
-    language: javascript,
+    perHour: 2.4,
+    isActive: () => true,
+    formatTrace: javascriptTrace,
     page: 4,
     frames: [
       ["webpack/bootstrap", 148, "__webpack_require__.f.j"],
@@ -185,10 +193,10 @@ const KNOWN = [
   {
     project: "storefront",
     type: "NetworkError",
-    message: "POST /checkout/pay answered 504",
-    hourly: 17,
-    when: isTroubled,
-    language: javascript,
+    message: "POST /checkout/pay failed with status 504",
+    perHour: 17,
+    isActive: isPaymentOutage,
+    formatTrace: javascriptTrace,
     page: 5,
     frames: [
       ["src/checkout/api.ts", 37, "post"],
@@ -199,10 +207,10 @@ const KNOWN = [
     project: "storefront",
     type: "QuotaExceededError",
     message: "The quota has been exceeded.",
-    hourly: 0.3,
-    when: () => true,
+    perHour: 0.3,
+    isActive: () => true,
     level: "warning",
-    language: javascript,
+    formatTrace: javascriptTrace,
     page: 0,
     frames: [
       ["src/basket/store.ts", 18, "save"],
@@ -213,10 +221,10 @@ const KNOWN = [
     project: "search",
     type: "panic",
     message: "runtime error: index out of range [3] with length 3",
-    hourly: 0.4,
-    when: (ago) => ago < 12 * DAY_MS,
+    perHour: 0.4,
+    isActive: (ageMs) => ageMs < 12 * DAY_MS,
     level: "critical",
-    language: go,
+    formatTrace: goTrace,
     frames: [
       ["/src/search/rank.go", 118, "main.rank"],
       ["/src/search/http.go", 52, "main.(*server).query"],
@@ -227,9 +235,9 @@ const KNOWN = [
     project: "billing",
     type: "java.lang.IllegalStateException",
     message: "invoice 20261103-118 is closed",
-    hourly: 0.5,
-    when: () => true,
-    language: java,
+    perHour: 0.5,
+    isActive: () => true,
+    formatTrace: javaTrace,
     frames: [
       ["Invoice.java", 214, "com.example.billing.Invoice.add"],
       ["InvoiceService.java", 77, "com.example.billing.InvoiceService.book"],
@@ -240,10 +248,10 @@ const KNOWN = [
     project: "billing",
     type: "java.sql.SQLTransientConnectionException",
     message: "HikariPool-1 - Connection is not available, request timed out after 30000ms.",
-    hourly: 0.3,
-    when: (ago) => ago > 4 * DAY_MS,
+    perHour: 0.3,
+    isActive: (ageMs) => ageMs > 4 * DAY_MS,
     isResolved: true,
-    language: java,
+    formatTrace: javaTrace,
     frames: [
       ["HikariPool.java", 696, "com.zaxxer.hikari.pool.HikariPool.createTimeoutException"],
       ["InvoiceRepository.java", 41, "com.example.billing.InvoiceRepository.open"],
@@ -251,7 +259,7 @@ const KNOWN = [
   },
 ];
 
-const OTHER_TYPES = [
+const SYNTHETIC_TYPES = [
   "ValueError",
   "KeyError",
   "TypeError",
@@ -261,7 +269,7 @@ const OTHER_TYPES = [
   "OSError",
   "AssertionError",
 ];
-const OTHER_PARTS = [
+const SYNTHETIC_MODULES = [
   "cart",
   "search",
   "stock",
@@ -277,72 +285,79 @@ const OTHER_PARTS = [
 ];
 
 /**
- * Reports in the order of their time, as `POST /api/errors` takes them.
+ * Generates reports for `POST /api/errors`, in chronological order.
  *
- * @param chance from dice.mjs
- * @param {{ now: number, days: number, groups: number }} wanted groups in all, at least as many as there are known ones
+ * @param {ReturnType<typeof import("./rng.mjs").createRng>} rng
+ * @param {{ now: number, days: number, groups: number }} size `now` is a Unix time in milliseconds, `groups` the total
+ *   number of groups; recurring groups are always included
  */
-export function reports(chance, { now, days, groups }) {
-  const found = [];
-  for (const known of KNOWN) {
-    const span = days * DAY_MS;
-    let ago = span;
-    while (ago > 0) {
-      ago -= (-Math.log(1 - chance.next()) / known.hourly) * HOUR_MS;
-      if (ago > 0 && known.when(ago)) {
-        found.push(report(chance, known, now, ago));
+export function generateReports(rng, { now, days, groups }) {
+  const reports = [];
+  for (const group of RECURRING_GROUPS) {
+    let ageMs = days * DAY_MS;
+    while (ageMs > 0) {
+      // Exponentially distributed intervals make a Poisson process.
+      ageMs -= (-Math.log(1 - rng.next()) / group.perHour) * HOUR_MS;
+      if (ageMs > 0 && group.isActive(ageMs)) {
+        reports.push(createReport(rng, group, now, ageMs));
       }
     }
   }
-  for (let group = KNOWN.length; group < groups; group++) {
-    const [type, part] = [chance.one(OTHER_TYPES), chance.one(OTHER_PARTS)];
-    const frames = [[`/app/legacy/${part}/${chance.one(OTHER_PARTS)}.py`, 1 + group, "run", "return self.step(item)"]];
-    const other = {
-      project: chance.one(["legacy", "shop", "worker"]),
+  for (let number = RECURRING_GROUPS.length; number < groups; number++) {
+    const [type, module] = [rng.pick(SYNTHETIC_TYPES), rng.pick(SYNTHETIC_MODULES)];
+    const frames = [
+      [`/app/legacy/${module}/${rng.pick(SYNTHETIC_MODULES)}.py`, 1 + number, "run", "return self.step(item)"],
+    ];
+    const group = {
+      project: rng.pick(["legacy", "shop", "worker"]),
       type,
-      message: `${part} ${group} cannot be processed`,
-      language: python,
+      message: `${module} ${number} cannot be processed`,
+      formatTrace: pythonTrace,
       frames,
     };
-    found.push(report(chance, other, now, days * DAY_MS * chance.next() ** 2 + 4 * HOUR_MS));
+    reports.push(createReport(rng, group, now, days * DAY_MS * rng.next() ** 2 + 4 * HOUR_MS));
   }
-  return found.sort((one, other) => one.timestamp.localeCompare(other.timestamp));
+  return reports.sort((a, b) => a.timestamp.localeCompare(b.timestamp));
 }
 
-/** Which groups somebody has resolved. */
-export const RESOLVED = KNOWN.filter(({ isResolved }) => isResolved).map(({ type }) => type);
+/** Exception types of the groups that are resolved in the scenario. */
+export const RESOLVED_TYPES = RECURRING_GROUPS.filter(({ isResolved }) => isResolved).map(({ type }) => type);
 
-function report(chance, { project, type, message, language, frames, environment, level, endpoint, page }, now, ago) {
-  const at = now - ago;
-  const browser = language === javascript;
-  const user = `u-${1_000 + chance.whole(4_000)}`;
+function createReport(
+  rng,
+  { project, type, message, formatTrace, frames, environment, level, endpoint, page },
+  now,
+  ageMs,
+) {
+  const timestampMs = now - ageMs;
+  const userId = `u-${1_000 + rng.integer(4_000)}`;
   const common = {
     project,
     exception_type: type,
     message,
-    traceback: language(type, message, frames),
+    traceback: formatTrace(type, message, frames),
     environment:
       environment ??
-      chance.weighed([
+      rng.pickWeighted([
         [12, "prod"],
         [1, "staging"],
       ]),
-    release: releaseAt(ago),
+    release: releaseAt(ageMs),
     level: level ?? "error",
-    timestamp: new Date(at).toISOString(),
-    user_id: user,
+    timestamp: new Date(timestampMs).toISOString(),
+    user_id: userId,
   };
-  if (browser) {
+  if (formatTrace === javascriptTrace) {
     const url = `https://shop.example${PAGES[page]}`;
-    const trail = [
-      { category: "navigation", message: `/ → ${PAGES[page]}`, timestamp: new Date(at - 9_000).toISOString() },
-      { category: "click", message: "button.add", timestamp: new Date(at - 2_100).toISOString() },
-      { category: "fetch", message: "GET /api/stock 200", timestamp: new Date(at - 900).toISOString() },
+    const breadcrumbs = [
+      { category: "navigation", message: `/ → ${PAGES[page]}`, timestamp: new Date(timestampMs - 9_000).toISOString() },
+      { category: "click", message: "button.add", timestamp: new Date(timestampMs - 2_100).toISOString() },
+      { category: "fetch", message: "GET /api/stock 200", timestamp: new Date(timestampMs - 900).toISOString() },
     ];
     const extra = {
-      user_agent: chance.one(AGENTS),
-      session_id: chance.hexadecimal(12),
-      context: { level: "error", breadcrumbs: trail },
+      user_agent: rng.pick(USER_AGENTS),
+      session_id: rng.hex(12),
+      context: { level: "error", breadcrumbs },
     };
     return { ...common, request_method: "BROWSER", request_url: url, extra };
   }
@@ -352,15 +367,15 @@ function report(chance, { project, type, message, language, frames, environment,
       : {
           request_url: `https://shop.example${ENDPOINTS[endpoint].path}`,
           request_method: endpoint > 3 ? "POST" : "GET",
-          request_headers: { host: "shop.example", accept: "application/json", "user-agent": chance.one(AGENTS) },
+          request_headers: { host: "shop.example", accept: "application/json", "user-agent": rng.pick(USER_AGENTS) },
         };
   return {
     ...common,
     ...request,
     extra: {
-      host: `app-${1 + chance.whole(2)}`,
-      uptime_s: Math.round((ago % DAY_MS) / 1_000),
-      minute: Math.floor(at / MINUTE_MS) % 60,
+      host: `app-${1 + rng.integer(2)}`,
+      uptime_s: Math.round((ageMs % DAY_MS) / 1_000),
+      minute: Math.floor(timestampMs / MINUTE_MS) % 60,
     },
   };
 }

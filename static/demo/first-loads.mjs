@@ -1,14 +1,18 @@
-// How long the first look at each view takes, with as much data as docs/interfaces.md says: a table in Markdown.
+// Measures the first load of each view with the default amount of demo data. Prints the Markdown table for
+// docs/interfaces.md.
 import { browser } from "../tests/harness.mjs";
-import { SIZE } from "./fill.mjs";
-import { stage } from "./stage.mjs";
+import { DEFAULT_SIZE } from "./fill.mjs";
+import { startDemoServices } from "./fixtures.mjs";
 
 const ROUNDS = 5;
 
-const median = (values) => values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)];
+const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 
-/** Opens a view with an empty cache. Answers how many requests it took, of how many bytes, and for how long. */
-async function open(context, { url, ready }) {
+/**
+ * Opens a view with an empty cache. Returns the number of requests, the bytes received, and the time until it is
+ * usable.
+ */
+async function measureLoad(context, { url, ready }) {
   const page = await context.newPage();
   try {
     const network = await context.newCDPSession(page);
@@ -18,19 +22,19 @@ async function open(context, { url, ready }) {
     let bytes = 0;
     network.on("Network.requestWillBeSent", () => requests++);
     network.on("Network.loadingFinished", ({ encodedDataLength }) => (bytes += encodedDataLength));
-    const begun = performance.now();
+    const startedAt = performance.now();
     await page.goto(url, { waitUntil: "commit" });
     await page.locator(ready).first().waitFor();
-    const usable_ms = performance.now() - begun;
-    // What comes after that, such as counts of filters, belongs to the load as well.
+    const usableMs = performance.now() - startedAt;
+    // Includes requests that finish later, for example the counts of the filters.
     await page.waitForLoadState("load");
-    return { requests, bytes, usable_ms };
+    return { requests, bytes, usableMs };
   } finally {
     await page.close();
   }
 }
 
-const { views, stop } = await stage();
+const { views, stop } = await startDemoServices();
 const chrome = await browser();
 try {
   console.log(`| View | Requests | kB | Usable after, ms |\n|---|---|---|---|`);
@@ -38,17 +42,15 @@ try {
     const signedIn = await chrome.visit(new URL(view.url).origin);
     const loads = [];
     for (let round = 0; round < ROUNDS; round++) {
-      loads.push(await open(signedIn.context(), view));
+      loads.push(await measureLoad(signedIn.context(), view));
     }
     await signedIn.context().close();
-    const of = (what) => median(loads.map((load) => load[what]));
-    console.log(
-      `| ${view.name} | ${of("requests")} | ${Math.round(of("bytes") / 1000)} | ${Math.round(of("usable_ms"))} |`,
-    );
+    const medianOf = (field) => median(loads.map((load) => load[field]));
+    const kilobytes = Math.round(medianOf("bytes") / 1000);
+    console.log(`| ${view.name} | ${medianOf("requests")} | ${kilobytes} | ${Math.round(medianOf("usableMs"))} |`);
   }
-  console.log(
-    `\n${SIZE.lines} lines, ${SIZE.groups} groups, ${SIZE.days} days; median of ${ROUNDS} with an empty cache`,
-  );
+  const { lines, groups, days } = DEFAULT_SIZE;
+  console.log(`\n${lines} lines, ${groups} groups, ${days} days; median of ${ROUNDS} loads with an empty cache`);
 } finally {
   await chrome.close();
   await stop();

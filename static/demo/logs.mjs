@@ -1,148 +1,157 @@
-// What the shop's containers have written, as Docker keeps it.
+// Container logs of the shop, in the folder layout of Docker's json-file driver.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { DAY_MS, ENDPOINTS, isTroubled, releaseAt } from "./shop.mjs";
+import { DAY_MS, ENDPOINTS, isPaymentOutage, releaseAt } from "./shop.mjs";
 
 const RED = "\u001b[31m";
 const GREEN = "\u001b[32m";
-const PLAIN = "\u001b[0m";
+const RESET = "\u001b[0m";
 
-/** Who writes what, and how much of all. Each answers the lines of one entry. */
+/** Containers with their share of all entries in percent. `generate` returns the lines of one entry. */
 const CONTAINERS = [
-  { name: "web", share: 46, writes: access },
-  { name: "api", share: 28, writes: application },
-  { name: "worker", share: 10, writes: worker },
-  { name: "search", share: 8, writes: search },
-  { name: "db", share: 5, writes: database },
-  { name: "cache", share: 3, writes: cache },
+  { name: "web", percent: 46, generate: accessLogEntry },
+  { name: "api", percent: 28, generate: applicationEntry },
+  { name: "worker", percent: 10, generate: workerEntry },
+  { name: "search", percent: 8, generate: searchEntry },
+  { name: "db", percent: 5, generate: databaseEntry },
+  { name: "cache", percent: 3, generate: cacheEntry },
 ];
 
 /**
- * Writes the containers' folders with so many lines, at least, of the last day. Answers when each one's last entry is from.
+ * Writes a folder with a log file for each container, with at least `lines` lines of the last day in total. Returns
+ * the Unix time in milliseconds of the last entry of each container.
  *
- * @param chance from dice.mjs
- * @param {{ now: number, lines: number, folder: string }} wanted the folder takes the place of Docker's
+ * @param {ReturnType<typeof import("./rng.mjs").createRng>} rng
+ * @param {{ now: number, lines: number, folder: string }} options `folder` is used like `/var/lib/docker/containers`
  */
-export function writeContainers(chance, { now, lines, folder }) {
+export function writeContainers(rng, { now, lines, folder }) {
   const entries = [];
-  let written = 0;
-  while (written < lines) {
-    const { name, writes } = chance.weighed(CONTAINERS.map((container) => [container.share, container]));
-    // More of it lately, and most while there is trouble.
-    const ago = DAY_MS * chance.next() ** 1.6;
-    const entry = writes(chance, new Date(now - ago), ago);
-    written += entry.length;
-    entries.push({ name, at: now - ago, lines: entry });
+  let linesGenerated = 0;
+  while (linesGenerated < lines) {
+    const { name, generate } = rng.pickWeighted(CONTAINERS.map((container) => [container.percent, container]));
+    // The density increases towards now, so that the payment outage is well represented.
+    const ageMs = DAY_MS * rng.next() ** 1.6;
+    const entryLines = generate(rng, new Date(now - ageMs), ageMs);
+    linesGenerated += entryLines.length;
+    entries.push({ name, timestampMs: now - ageMs, lines: entryLines });
   }
-  entries.sort((one, other) => one.at - other.at);
-  const ends = new Map();
+  entries.sort((a, b) => a.timestampMs - b.timestampMs);
+  const lastTimestamps = new Map();
   for (const { name } of CONTAINERS) {
-    const record = (at, line, index) => {
-      const time = new Date(at).toISOString().replace("Z", `${String(index).padStart(6, "0")}Z`);
-      return `${JSON.stringify({ log: `${line}\n`, stream: name === "api" || name === "worker" ? "stderr" : "stdout", time })}\n`;
+    const stream = name === "api" || name === "worker" ? "stderr" : "stdout";
+    const record = (timestampMs, line, index) => {
+      const time = new Date(timestampMs).toISOString().replace("Z", `${String(index).padStart(6, "0")}Z`);
+      return `${JSON.stringify({ log: `${line}\n`, stream, time })}\n`;
     };
-    const own = entries.filter((entry) => entry.name === name);
-    const records = own.flatMap((entry) => entry.lines.map((line, index) => record(entry.at, line, index)));
-    ends.set(`shop-${name}-1`, own.at(-1)?.at);
+    const containerEntries = entries.filter((entry) => entry.name === name);
+    const records = containerEntries.flatMap((entry) =>
+      entry.lines.map((line, index) => record(entry.timestampMs, line, index)),
+    );
+    lastTimestamps.set(`shop-${name}-1`, containerEntries.at(-1)?.timestampMs);
     writeContainer(folder, name, records);
   }
-  return ends;
+  return lastTimestamps;
 }
 
 function writeContainer(folder, name, records) {
   const id = Buffer.from(`demo-${name}`).toString("hex").padEnd(64, "0").slice(0, 64);
-  const place = join(folder, id);
-  mkdirSync(place, { recursive: true });
-  const log = join(place, `${id}-json.log`);
-  const logging = { Type: "json-file", Config: {} };
+  const containerFolder = join(folder, id);
+  mkdirSync(containerFolder, { recursive: true });
+  const logPath = join(containerFolder, `${id}-json.log`);
+  const logConfig = { Type: "json-file", Config: {} };
   const labels = { "com.docker.compose.project": "shop", "com.docker.compose.service": name };
-  const config = { ID: id, Name: `/shop-${name}-1`, LogPath: log, Config: { Image: `shop/${name}:2`, Labels: labels } };
-  writeFileSync(log, records.join(""));
-  writeFileSync(join(place, "hostconfig.json"), JSON.stringify({ LogConfig: logging }));
+  const config = {
+    ID: id,
+    Name: `/shop-${name}-1`,
+    LogPath: logPath,
+    Config: { Image: `shop/${name}:2`, Labels: labels },
+  };
+  writeFileSync(logPath, records.join(""));
+  writeFileSync(join(containerFolder, "hostconfig.json"), JSON.stringify({ LogConfig: logConfig }));
   writeFileSync(
-    join(place, "config.v2.json"),
-    JSON.stringify({ ...config, HostConfig: { LogConfig: logging }, State: { Running: true } }),
+    join(containerFolder, "config.v2.json"),
+    JSON.stringify({ ...config, HostConfig: { LogConfig: logConfig }, State: { Running: true } }),
   );
 }
 
-const address = (chance) => `10.0.${chance.whole(4)}.${1 + chance.whole(250)}`;
-const clock = (at) => at.toISOString().slice(0, 19).replace("T", " ");
+const randomAddress = (rng) => `10.0.${rng.integer(4)}.${1 + rng.integer(250)}`;
+const formatTime = (time) => time.toISOString().slice(0, 19).replace("T", " ");
 
-function access(chance, at, ago) {
-  const { path } = chance.weighed(ENDPOINTS.map((endpoint) => [endpoint.share, endpoint]));
-  const pay = path === "/checkout/pay";
+function accessLogEntry(rng, time, ageMs) {
+  const { path } = rng.pickWeighted(ENDPOINTS.map((endpoint) => [endpoint.percent, endpoint]));
+  const isPayment = path === "/checkout/pay";
   const status =
-    pay && isTroubled(ago) && chance.next() < 0.31
+    isPayment && isPaymentOutage(ageMs) && rng.next() < 0.31
       ? 504
-      : chance.weighed([
+      : rng.pickWeighted([
           [96, 200],
           [2, 304],
           [1.6, 404],
           [0.4, 500],
         ]);
-  const target = path.replace("{slug}", `${chance.one(["lamp", "chair", "table", "shelf"])}-${chance.whole(90)}`);
-  const month = at.toLocaleString("en", { month: "short", timeZone: "UTC" });
-  const iso = at.toISOString();
-  const stamp = `${iso.slice(8, 10)}/${month}/${iso.slice(0, 4)}:${iso.slice(11, 19)} +0000`;
+  const target = path.replace("{slug}", `${rng.pick(["lamp", "chair", "table", "shelf"])}-${rng.integer(90)}`);
+  const month = time.toLocaleString("en", { month: "short", timeZone: "UTC" });
+  const iso = time.toISOString();
+  const logTime = `${iso.slice(8, 10)}/${month}/${iso.slice(0, 4)}:${iso.slice(11, 19)} +0000`;
   return [
-    `${address(chance)} - - [${stamp}] "${pay ? "POST" : "GET"} ${target} HTTP/1.1" ${status} ${200 + chance.whole(40_000)} "-" "Mozilla/5.0"`,
+    `${randomAddress(rng)} - - [${logTime}] "${isPayment ? "POST" : "GET"} ${target} HTTP/1.1" ${status} ${200 + rng.integer(40_000)} "-" "Mozilla/5.0"`,
   ];
 }
 
-function application(chance, at, ago) {
-  const request = chance.hexadecimal(8);
-  const head = (level, name) =>
-    `${clock(at)},${String(at.getUTCMilliseconds()).padStart(3, "0")} ${level.padEnd(8)} ${name} `;
-  if (isTroubled(ago) && chance.next() < 0.12) {
+function applicationEntry(rng, time, ageMs) {
+  const request = rng.hex(8);
+  const prefix = (level, name) =>
+    `${formatTime(time)},${String(time.getUTCMilliseconds()).padStart(3, "0")} ${level.padEnd(8)} ${name} `;
+  if (isPaymentOutage(ageMs) && rng.next() < 0.12) {
     return [
-      `${head("ERROR", "shop.checkout")}payment failed request=${request} order=${20_000 + chance.whole(9_000)}`,
+      `${prefix("ERROR", "shop.checkout")}payment failed request=${request} order=${20_000 + rng.integer(9_000)}`,
       "Traceback (most recent call last):",
       '  File "/app/shop/checkout/pay.py", line 88, in pay',
       "    receipt = await provider.charge(order, token)",
       '  File "/app/shop/payments/provider.py", line 141, in charge',
-      "    raise PaymentTimeout(self.patience_s)",
+      "    raise PaymentTimeout(self.timeout_s)",
       "shop.payments.PaymentTimeout: the payment provider did not answer within 8.0 s",
     ];
   }
-  const milliseconds = chance.duration(60, 0.6).toFixed(1);
-  const said = [
+  const milliseconds = rng.logNormal(60, 0.6).toFixed(1);
+  const messages = [
     [
       60,
-      () => [`${head("INFO", "shop.request")}request=${request} ${chance.one(ENDPOINTS).path} took ${milliseconds} ms`],
+      () => [`${prefix("INFO", "shop.request")}request=${request} ${rng.pick(ENDPOINTS).path} took ${milliseconds} ms`],
     ],
-    [14, () => [`${head("DEBUG", "shop.cache")}miss key=product:${chance.whole(400)}`]],
+    [14, () => [`${prefix("DEBUG", "shop.cache")}miss key=product:${rng.integer(400)}`]],
     [
       6,
       () => [
-        `${head("WARNING", "shop.search")}slow query (${(300 + chance.whole(900)).toFixed(0)} ms): ${chance.one(["lamp", "chair oak", "table round"])}`,
+        `${prefix("WARNING", "shop.search")}slow query (${(300 + rng.integer(900)).toFixed(0)} ms): ${rng.pick(["lamp", "chair oak", "table round"])}`,
       ],
     ],
-    [3, () => [`${head("WARNING", "shop.cart")}voucher SPRING26 has expired request=${request}`]],
-    [1, () => [`${head("ERROR", "shop.cart")}cart ${chance.hexadecimal(6)} has no item ${chance.whole(90)}`]],
-    [1, () => [`${head("INFO", "shop.release")}release ${releaseAt(ago)} is ready`]],
+    [3, () => [`${prefix("WARNING", "shop.cart")}voucher SPRING26 has expired request=${request}`]],
+    [1, () => [`${prefix("ERROR", "shop.cart")}cart ${rng.hex(6)} has no item ${rng.integer(90)}`]],
+    [1, () => [`${prefix("INFO", "shop.release")}release ${releaseAt(ageMs)} is ready`]],
   ];
-  return chance.weighed(said)();
+  return rng.pickWeighted(messages)();
 }
 
-function worker(chance, at) {
-  const task = `${chance.hexadecimal(8)}-${chance.hexadecimal(4)}`;
-  const head = (level) => `[${clock(at)}: ${level}/ForkPoolWorker-${1 + chance.whole(3)}] `;
-  const name = chance.one(["mail.send", "invoices.render", "stock.count"]);
-  return chance.weighed([
-    [20, [`${head("INFO")}Task ${name}[${task}] succeeded in ${chance.duration(0.4).toFixed(3)}s: None`]],
-    [12, [`${head("INFO")}Task ${name}[${task}] received`]],
+function workerEntry(rng, time) {
+  const task = `${rng.hex(8)}-${rng.hex(4)}`;
+  const prefix = (level) => `[${formatTime(time)}: ${level}/ForkPoolWorker-${1 + rng.integer(3)}] `;
+  const name = rng.pick(["mail.send", "invoices.render", "stock.count"]);
+  return rng.pickWeighted([
+    [20, [`${prefix("INFO")}Task ${name}[${task}] succeeded in ${rng.logNormal(0.4).toFixed(3)}s: None`]],
+    [12, [`${prefix("INFO")}Task ${name}[${task}] received`]],
     [
       1,
       [
-        `${head("WARNING")}Task ${name}[${task}] retry: Retry in 30s: SMTPServerDisconnected('Connection unexpectedly closed')`,
+        `${prefix("WARNING")}Task ${name}[${task}] retry: Retry in 30s: SMTPServerDisconnected('Connection unexpectedly closed')`,
       ],
     ],
-    [0.5, [`${head("ERROR")}Task ${name}[${task}] raised unexpected: SoftTimeLimitExceeded()`]],
+    [0.5, [`${prefix("ERROR")}Task ${name}[${task}] raised unexpected: SoftTimeLimitExceeded()`]],
   ]);
 }
 
-function search(chance, at) {
-  const level = chance.weighed([
+function searchEntry(rng, time) {
+  const level = rng.pickWeighted([
     [30, "info"],
     [4, "debug"],
     [2, "warn"],
@@ -150,44 +159,44 @@ function search(chance, at) {
   ]);
   const line = {
     level,
-    ts: at.getTime() / 1_000,
-    msg: level === "error" ? "shard does not answer" : "query answered",
-    terms: chance.one(["lamp", "oak chair", "round table"]),
-    hits: chance.whole(300),
-    took_ms: Number(chance.duration(9).toFixed(2)),
-    shard: chance.whole(4),
+    ts: time.getTime() / 1_000,
+    msg: level === "error" ? "shard not responding" : "query answered",
+    terms: rng.pick(["lamp", "oak chair", "round table"]),
+    hits: rng.integer(300),
+    took_ms: Number(rng.logNormal(9).toFixed(2)),
+    shard: rng.integer(4),
   };
   return [JSON.stringify(line)];
 }
 
-function database(chance, at) {
-  const head = `${clock(at)}.${String(at.getUTCMilliseconds()).padStart(3, "0")} UTC [${60 + chance.whole(40)}] `;
-  return chance.weighed([
+function databaseEntry(rng, time) {
+  const prefix = `${formatTime(time)}.${String(time.getUTCMilliseconds()).padStart(3, "0")} UTC [${60 + rng.integer(40)}] `;
+  return rng.pickWeighted([
     [
       10,
-      [`${head}LOG:  checkpoint complete: wrote ${chance.whole(900)} buffers (${chance.between(0.1, 6).toFixed(1)}%)`],
+      [`${prefix}LOG:  checkpoint complete: wrote ${rng.integer(900)} buffers (${rng.between(0.1, 6).toFixed(1)}%)`],
     ],
     [
       3,
       [
-        `${head}LOG:  duration: ${(1_000 + chance.whole(2_000)).toFixed(3)} ms  statement: SELECT * FROM orders WHERE placed_at > $1`,
+        `${prefix}LOG:  duration: ${(1_000 + rng.integer(2_000)).toFixed(3)} ms  statement: SELECT * FROM orders WHERE placed_at > $1`,
       ],
     ],
     [
       1,
       [
-        `${head}ERROR:  duplicate key value violates unique constraint "orders_pkey"`,
-        `${head}DETAIL:  Key (id)=(${20_000 + chance.whole(9_000)}) already exists.`,
+        `${prefix}ERROR:  duplicate key value violates unique constraint "orders_pkey"`,
+        `${prefix}DETAIL:  Key (id)=(${20_000 + rng.integer(9_000)}) already exists.`,
       ],
     ],
-    [0.3, [`${head}FATAL:  sorry, too many clients already`]],
+    [0.3, [`${prefix}FATAL:  sorry, too many clients already`]],
   ]);
 }
 
-function cache(chance, at) {
-  return chance.weighed([
-    [10, [`1:M ${clock(at)} * 100 changes in 300 seconds. Saving...`]],
-    [6, [`1:M ${clock(at)} * ${GREEN}DB saved on disk${PLAIN}`]],
-    [1, [`1:M ${clock(at)} # ${RED}WARNING${PLAIN} Memory overcommit must be enabled!`]],
+function cacheEntry(rng, time) {
+  return rng.pickWeighted([
+    [10, [`1:M ${formatTime(time)} * 100 changes in 300 seconds. Saving...`]],
+    [6, [`1:M ${formatTime(time)} * ${GREEN}DB saved on disk${RESET}`]],
+    [1, [`1:M ${formatTime(time)} # ${RED}WARNING${RESET} Memory overcommit must be enabled!`]],
   ]);
 }

@@ -1,102 +1,109 @@
-// Fills the databases that `make run` uses with a month of a shop's life. What was in them stays. To be run while the
-// services are not: it starts them by itself, without limits on its own requests, and ends them.
+// Fills the databases of `make run` with the demo data and keeps their existing content. Run it while the services
+// are stopped: it starts each of them without a rate limit and stops it afterwards. The environment variables GROUPS,
+// LINES and DAYS set the amount of data.
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fillCollector, fillTracker, fillViewer, SIZE, TAIL_BUFFER } from "./fill.mjs";
+import { DEFAULT_SIZE, fillCollector, fillTracker, fillViewer, TAIL_BUFFER } from "./fill.mjs";
 
-const TOP = join(import.meta.dirname, "../..");
-const RUN = join(TOP, ".run");
-const wanted = { now: Date.now(), ...SIZE };
+const ROOT = join(import.meta.dirname, "../..");
+const RUN_FOLDER = join(ROOT, ".run");
+const PROGRESS_STEP = 100;
+const size = { now: Date.now(), ...DEFAULT_SIZE };
 
 for (const name of ["groups", "lines", "days"]) {
-  const given = process.env[name.toUpperCase()];
-  if (given !== undefined) {
-    wanted[name] = Number(given);
-    if (!(Number.isInteger(wanted[name]) && wanted[name] > 0)) {
-      console.error(`${name.toUpperCase()} must be a whole number above zero, not ${given}`);
+  const value = process.env[name.toUpperCase()];
+  if (value !== undefined) {
+    size[name] = Number(value);
+    if (!(Number.isInteger(size[name]) && size[name] > 0)) {
+      console.error(`${name.toUpperCase()} must be a positive integer, got '${value}'`);
       process.exit(2);
     }
   }
 }
 
-mkdirSync(RUN, { recursive: true, mode: 0o700 });
-const key = keyOfRun();
+mkdirSync(RUN_FOLDER, { recursive: true, mode: 0o700 });
+const key = readOrCreateApiKey();
 
-/** The key that `make run` has generated, or will find generated. */
-function keyOfRun() {
-  const file = join(RUN, "api-key");
+/** Returns the API key of `make run`. Generates it if `make run` has not done so yet. */
+function readOrCreateApiKey() {
+  const file = join(RUN_FOLDER, "api-key");
   try {
     return readFileSync(file, "utf8").trim();
   } catch (error) {
     if (error.code !== "ENOENT") {
       throw error;
     }
-    const made = randomBytes(16).toString("hex");
-    writeFileSync(file, made);
-    return made;
+    const newKey = randomBytes(16).toString("hex");
+    writeFileSync(file, newKey);
+    return newKey;
   }
 }
 
-/** Starts a service on a free port for as long as `work` takes, which gets what asks it. */
-async function during(name, env, work) {
+/** Starts a service on a free port, calls `action` with a function that sends requests to it, and stops the service. */
+async function withService(name, env, action) {
   const settings = { API_KEY: key, PORT: "0", LISTEN_ADDR: "127.0.0.1", RATE_LIMIT: "0", HOST_METRICS: "0", ...env };
-  const child = spawn(join(TOP, name), { cwd: RUN, env: settings, stdio: ["ignore", "ignore", "pipe"] });
+  const child = spawn(join(ROOT, name), { cwd: RUN_FOLDER, env: settings, stdio: ["ignore", "ignore", "pipe"] });
   const url = await new Promise((resolve, reject) => {
-    let said = "";
+    let log = "";
     child.on("error", reject);
-    child.on("exit", () => reject(new Error(`${name} did not start:\n${said}`)));
-    child.stderr.on("data", (bytes) => {
-      said += bytes;
-      const address = /listening on (\S+)[\s\S]* is ready/.exec(said)?.[1];
+    child.on("exit", () => reject(new Error(`${name} failed to start:\n${log}`)));
+    child.stderr.on("data", (chunk) => {
+      log += chunk;
+      const address = /listening on (\S+)[\s\S]* is ready/.exec(log)?.[1];
       if (address) {
         resolve(`http://${address}`);
       }
     });
   });
-  const ask = async (method, path, body) => {
+  const request = async (method, path, body) => {
     const headers = { "X-API-Key": key, "Content-Type": "application/json" };
-    const answer = await fetch(url + path, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) });
-    if (!answer.ok) {
-      throw new Error(`${name}: ${method} ${path}: ${answer.status} ${await answer.text()}`);
+    const response = await fetch(url + path, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) });
+    if (!response.ok) {
+      throw new Error(`${name}: ${method} ${path} failed: ${response.status} ${await response.text()}`);
     }
-    return answer.json();
+    return response.json();
   };
   try {
-    await work(ask);
+    await action(request);
   } finally {
-    const ended = new Promise((resolve) => child.once("exit", resolve));
+    const exited = new Promise((resolve) => child.once("exit", resolve));
     child.kill("SIGTERM");
-    await ended;
+    await exited;
   }
 }
 
-/** Says how far something is, on one line of a terminal, or at its end where there is none. */
-function progress(what) {
-  return (done, all) => {
-    if (process.stdout.isTTY && (done % 100 === 0 || done === all)) {
-      process.stdout.write(`\r${what}: ${done} of ${all}`);
+/** Returns a progress callback that updates one line of a terminal, or prints only the final count to a pipe. */
+function progress(noun) {
+  return (done, total) => {
+    if (process.stdout.isTTY && (done % PROGRESS_STEP === 0 || done === total)) {
+      process.stdout.write(`\r${noun}: ${done} of ${total}`);
     }
-    if (done === all) {
-      process.stdout.write(process.stdout.isTTY ? "\n" : `${what}: ${all}\n`);
+    if (done === total) {
+      process.stdout.write(process.stdout.isTTY ? "\n" : `${noun}: ${total}\n`);
     }
   };
 }
 
 try {
-  await during("error-tracker", { DATABASE_PATH: "errors.db" }, (ask) => fillTracker(ask, wanted, progress("reports")));
-  const past = {
+  const trackerSettings = { DATABASE_PATH: "errors.db" };
+  await withService("error-tracker", trackerSettings, (request) => fillTracker(request, size, progress("reports")));
+  const collectorSettings = {
     DATABASE_PATH: "metrics.db",
-    MAX_POINT_AGE: String((wanted.days + 1) * 24),
+    MAX_POINT_AGE: String((size.days + 1) * 24),
     AGGREGATION_INTERVAL: "1",
   };
-  await during("metrics-collector", past, (ask) => fillCollector(ask, wanted, progress("points")));
-  const containers = join(RUN, "containers");
+  await withService("metrics-collector", collectorSettings, (request) =>
+    fillCollector(request, size, progress("points")),
+  );
+  const containers = join(RUN_FOLDER, "containers");
   mkdirSync(containers, { recursive: true });
-  const whole = { DATABASE_PATH: "logs.db", LOG_SOURCES: containers, TAIL_BUFFER };
-  await during("log-viewer", whole, (ask) => fillViewer(ask, containers, wanted, progress("lines")));
-  console.log("make run shows them.");
+  const viewerSettings = { DATABASE_PATH: "logs.db", LOG_SOURCES: containers, TAIL_BUFFER };
+  await withService("log-viewer", viewerSettings, (request) =>
+    fillViewer(request, containers, size, progress("lines")),
+  );
+  console.log("Demo data written. Run `make run` to view it.");
 } catch (error) {
   console.error(error.message);
   process.exitCode = 1;

@@ -1,106 +1,116 @@
-// What the shop measures: requests, queues, its machine, and how its pages feel to visitors.
-import { crowd, DAY_MS, ENDPOINTS, isTroubled, MINUTE_MS, PAGES, RELEASES } from "./shop.mjs";
+// Metrics of the shop: requests, queues, the host, and Web Vitals.
+import { DAY_MS, ENDPOINTS, isPaymentOutage, MINUTE_MS, PAGES, RELEASES, trafficLevel } from "./shop.mjs";
 
-/** Points come every minute for a day and every ten minutes before. */
+/** Period with one point per minute. Older points are ten minutes apart. */
 const RECENT_MS = DAY_MS;
-const STEP_BEFORE_MS = 10 * MINUTE_MS;
-/** Requests in a second when everybody is there. */
-const REQUESTS_PER_S = 42;
+const OLD_INTERVAL_MS = 10 * MINUTE_MS;
+/** Requests per second at peak traffic. */
+const PEAK_REQUESTS_PER_S = 42;
+/** Latency observations per endpoint and interval. */
 const OBSERVATIONS = 4;
+/** Page views per interval at peak traffic. */
+const PEAK_PAGE_VIEWS = 3;
 
 /**
- * Points in the order of their time, as `POST /api/metrics` takes them.
+ * Generates points for `POST /api/metrics`, in chronological order.
  *
- * @param chance from dice.mjs
- * @param {{ now: number, days: number }} wanted
+ * @param {ReturnType<typeof import("./rng.mjs").createRng>} rng
+ * @param {{ now: number, days: number }} size `now` is a Unix time in milliseconds
  */
-export function* points(chance, { now, days }) {
+export function* generatePoints(rng, { now, days }) {
   const first = now - days * DAY_MS;
-  const live = RELEASES.filter(({ ago }) => ago < days * DAY_MS).map(({ release, ago }) => ({
+  const deployments = RELEASES.filter(({ ageMs }) => ageMs < days * DAY_MS).map(({ release, ageMs }) => ({
     release,
-    at: now - ago,
+    deployedAt: now - ageMs,
   }));
-  let step = STEP_BEFORE_MS;
-  for (let at = first; at <= now; at += step) {
-    step = at < now - RECENT_MS ? STEP_BEFORE_MS : MINUTE_MS;
-    while (live[0] && live[0].at <= at) {
-      const { release, at: since } = live.shift();
+  let intervalMs = OLD_INTERVAL_MS;
+  for (let timestampMs = first; timestampMs <= now; timestampMs += intervalMs) {
+    intervalMs = timestampMs < now - RECENT_MS ? OLD_INTERVAL_MS : MINUTE_MS;
+    while (deployments[0] && deployments[0].deployedAt <= timestampMs) {
+      const { release, deployedAt } = deployments.shift();
       yield {
         name: "release_info",
         type: "gauge",
         value: 1,
         labels: { release },
         project: "shop",
-        timestamp: new Date(since).toISOString(),
+        timestamp: new Date(deployedAt).toISOString(),
       };
     }
-    const timestamp = new Date(at).toISOString();
-    for (const [name, type, value, labels, project] of measured(chance, at, now - at, step)) {
+    const timestamp = new Date(timestampMs).toISOString();
+    for (const [name, type, value, labels, project] of pointsAt(rng, timestampMs, now - timestampMs, intervalMs)) {
       yield { name, type, value, labels, timestamp, ...(project === "" ? {} : { project: project ?? "shop" }) };
     }
   }
 }
 
-function* measured(chance, at, ago, step) {
-  const people = crowd(at) * chance.between(0.92, 1.08);
-  const troubled = isTroubled(ago);
-  const requests = REQUESTS_PER_S * people * (step / 1_000);
-  for (const { path, share, median_s } of ENDPOINTS) {
-    const of = (requests * share) / 100;
-    const slow = troubled && path === "/checkout/pay" ? 9 : troubled && path === "/checkout" ? 2 : 1;
+/** Generates the points of one interval as arrays of name, type, value, labels and project (default "shop"). */
+function* pointsAt(rng, timestampMs, ageMs, intervalMs) {
+  const traffic = trafficLevel(timestampMs) * rng.between(0.92, 1.08);
+  const outage = isPaymentOutage(ageMs);
+  const requests = PEAK_REQUESTS_PER_S * traffic * (intervalMs / 1_000);
+  for (const { path, percent, medianS } of ENDPOINTS) {
+    const endpointRequests = (requests * percent) / 100;
+    const slowdown = outage && path === "/checkout/pay" ? 9 : outage && path === "/checkout" ? 2 : 1;
     const method = path.startsWith("/checkout") ? "POST" : "GET";
-    const failing = slow > 2 ? 0.31 : 0.002;
-    const failed = Math.round(of * failing * chance.between(0.7, 1.3));
-    const missing = path.includes("{") ? Math.round(of * 0.02) : 0;
+    const failureRate = slowdown > 2 ? 0.31 : 0.002;
+    const failed = Math.round(endpointRequests * failureRate * rng.between(0.7, 1.3));
+    const notFound = path.includes("{") ? Math.round(endpointRequests * 0.02) : 0;
     yield [
       "http_requests_total",
       "counter",
-      Math.max(1, Math.round(of) - failed - missing),
+      Math.max(1, Math.round(endpointRequests) - failed - notFound),
       { method, endpoint: path, status: "200" },
     ];
     if (failed > 0) {
-      yield ["http_requests_total", "counter", failed, { method, endpoint: path, status: slow > 2 ? "504" : "500" }];
+      yield [
+        "http_requests_total",
+        "counter",
+        failed,
+        { method, endpoint: path, status: slowdown > 2 ? "504" : "500" },
+      ];
     }
-    if (missing > 0) {
-      yield ["http_requests_total", "counter", missing, { method, endpoint: path, status: "404" }];
+    if (notFound > 0) {
+      yield ["http_requests_total", "counter", notFound, { method, endpoint: path, status: "404" }];
     }
     for (let observation = 0; observation < OBSERVATIONS; observation++) {
-      const seconds = Math.min(10, chance.duration(median_s * slow * (0.8 + 0.4 * people), 0.55));
+      const seconds = Math.min(10, rng.logNormal(medianS * slowdown * (0.8 + 0.4 * traffic), 0.55));
       yield ["http_request_duration_seconds", "histogram", Number(seconds.toFixed(4)), { method, endpoint: path }];
     }
   }
   yield [
     "orders_total",
     "counter",
-    Math.round(requests * 0.012 * (troubled ? 0.6 : 1) * chance.between(0.8, 1.2)),
-    { shop: chance.one(["east", "west"]) },
+    Math.round(requests * 0.012 * (outage ? 0.6 : 1) * rng.between(0.8, 1.2)),
+    { shop: rng.pick(["east", "west"]) },
   ];
   yield [
     "queue_depth",
     "gauge",
-    Math.round((troubled ? 90 : 12) * people * chance.between(0.5, 1.5)),
+    Math.round((outage ? 90 : 12) * traffic * rng.between(0.5, 1.5)),
     { queue: "mail" },
     "worker",
   ];
-  yield ["queue_depth", "gauge", Math.round(5 * people * chance.between(0, 2)), { queue: "invoices" }, "worker"];
-  yield ["db_connections_in_use", "gauge", Math.round(4 + 20 * people * (troubled ? 1.6 : 1)), {}];
-  yield ["cache_hit_ratio", "gauge", Number(chance.between(0.93, 0.98).toFixed(3)), {}];
-  yield* machine(chance, people, ago, step);
-  yield* visitors(chance, people, troubled);
+  yield ["queue_depth", "gauge", Math.round(5 * traffic * rng.between(0, 2)), { queue: "invoices" }, "worker"];
+  yield ["db_connections_in_use", "gauge", Math.round(4 + 20 * traffic * (outage ? 1.6 : 1)), {}];
+  yield ["cache_hit_ratio", "gauge", Number(rng.between(0.93, 0.98).toFixed(3)), {}];
+  yield* hostPoints(rng, traffic, ageMs, intervalMs);
+  yield* webVitalPoints(rng, traffic, outage);
 }
 
-function* machine(chance, people, ago, step) {
-  const used = 0.46 + 0.1 * people;
-  yield ["host_cpu_percent", "gauge", Number((8 + 38 * people * chance.between(0.8, 1.25)).toFixed(1)), {}, ""];
-  yield ["host_load1", "gauge", Number((0.2 + 1.1 * people).toFixed(2)), {}, ""];
-  yield ["host_memory_used_bytes", "gauge", Math.round(used * 2 ** 31), {}, ""];
+function* hostPoints(rng, traffic, ageMs, intervalMs) {
+  const memoryUsage = 0.46 + 0.1 * traffic;
+  yield ["host_cpu_percent", "gauge", Number((8 + 38 * traffic * rng.between(0.8, 1.25)).toFixed(1)), {}, ""];
+  yield ["host_load1", "gauge", Number((0.2 + 1.1 * traffic).toFixed(2)), {}, ""];
+  yield ["host_memory_used_bytes", "gauge", Math.round(memoryUsage * 2 ** 31), {}, ""];
   yield ["host_memory_total_bytes", "gauge", 2 ** 31, {}, ""];
-  yield ["host_disk_used_bytes", "gauge", Math.round((0.61 - ago / DAY_MS / 400) * 40e9), {}, ""];
+  yield ["host_disk_used_bytes", "gauge", Math.round((0.61 - ageMs / DAY_MS / 400) * 40e9), {}, ""];
   yield ["host_disk_total_bytes", "gauge", 40e9, {}, ""];
-  yield ["host_network_received_bytes", "counter", Math.round(people * 21_000 * (step / 1_000)), {}, ""];
-  yield ["host_network_sent_bytes", "counter", Math.round(people * 160_000 * (step / 1_000)), {}, ""];
+  yield ["host_network_received_bytes", "counter", Math.round(traffic * 21_000 * (intervalMs / 1_000)), {}, ""];
+  yield ["host_network_sent_bytes", "counter", Math.round(traffic * 160_000 * (intervalMs / 1_000)), {}, ""];
 }
 
+/** Names, medians and log-normal sigmas. */
 const VITALS = [
   ["web_vitals_lcp", 1_900, 0.45],
   ["web_vitals_inp", 130, 0.7],
@@ -109,10 +119,10 @@ const VITALS = [
   ["web_vitals_ttfb", 420, 0.6],
 ];
 
-function* visitors(chance, people, troubled) {
-  const views = Math.max(1, Math.round(3 * people));
-  for (let view = 0; view < views; view++) {
-    const page = chance.weighed([
+function* webVitalPoints(rng, traffic, outage) {
+  const pageViews = Math.max(1, Math.round(PEAK_PAGE_VIEWS * traffic));
+  for (let view = 0; view < pageViews; view++) {
+    const page = rng.pickWeighted([
       [8, PAGES[0]],
       [5, PAGES[1]],
       [4, PAGES[2]],
@@ -120,9 +130,9 @@ function* visitors(chance, people, troubled) {
       [2, PAGES[4]],
       [1, PAGES[5]],
     ]);
-    const heavy = page === "/checkout" ? (troubled ? 2.4 : 1.3) : 1;
-    for (const [name, median, spread] of VITALS) {
-      const value = chance.duration(median * heavy, spread);
+    const slowdown = page === "/checkout" ? (outage ? 2.4 : 1.3) : 1;
+    for (const [name, median, sigma] of VITALS) {
+      const value = rng.logNormal(median * slowdown, sigma);
       yield [name, "histogram", Number(value.toFixed(name.endsWith("cls") ? 4 : 0)), { source: "browser", page }];
     }
   }

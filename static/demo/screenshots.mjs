@@ -1,17 +1,18 @@
-// Takes a picture of every view, light and dark, on a wide screen and on a phone, and keeps the best for the README.
+// Takes screenshots of every view in light and dark mode at desktop and phone sizes. Copies the ones that the README
+// and the docs show to docs/pictures.
 import { copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { browser, until } from "../tests/harness.mjs";
-import { stage } from "./stage.mjs";
+import { startDemoServices } from "./fixtures.mjs";
 
-const TOP = join(import.meta.dirname, "../..");
-const ALL = join(TOP, "target/screenshots");
-const BEST = join(TOP, "docs/pictures");
+const ROOT = join(import.meta.dirname, "../..");
+const OUTPUT_FOLDER = join(ROOT, "target/screenshots");
+const DOCS_FOLDER = join(ROOT, "docs/pictures");
 const SIZES = [
   { width: 1440, height: 900 },
   { width: 390, height: 844 },
 ];
-const KEPT = [
+const DOCS_SCREENSHOTS = [
   "errors-light-1440",
   "error-dark-1440",
   "logs-dark-1440",
@@ -21,14 +22,14 @@ const KEPT = [
   "errors-dark-390",
 ];
 
-mkdirSync(ALL, { recursive: true });
-mkdirSync(BEST, { recursive: true });
-const { views, stop } = await stage({ groups: 400, lines: 100_000 });
+mkdirSync(OUTPUT_FOLDER, { recursive: true });
+mkdirSync(DOCS_FOLDER, { recursive: true });
+const { views, stop } = await startDemoServices({ groups: 400, lines: 100_000 });
 const chrome = await browser();
 try {
   for (const dark of [false, true]) {
     for (const size of SIZES) {
-      // Cookies ignore ports, so one sign-in for each service serves all of its views.
+      // Browsers share cookies between ports, so each service has its own context and needs only one sign-in.
       const pages = new Map();
       for (const { name, url, ready } of views) {
         const { origin } = new URL(url);
@@ -36,10 +37,12 @@ try {
         pages.set(origin, page);
         await page.goto(url);
         await page.locator(ready).first().waitFor();
-        await until(async () => (await page.locator(".loading").count()) === 0, `${name} is loaded`);
-        // Fonts, charts and lines are drawn with the next frames.
-        await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
-        await page.screenshot({ path: join(ALL, `${name}-${dark ? "dark" : "light"}-${size.width}.png`) });
+        await until(async () => (await page.locator(".loading").count()) === 0, `the data of ${name}`);
+        // Fonts, charts and log lines are painted in the next two frames.
+        await page.evaluate(
+          () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))),
+        );
+        await page.screenshot({ path: join(OUTPUT_FOLDER, `${name}-${dark ? "dark" : "light"}-${size.width}.png`) });
       }
       for (const page of pages.values()) {
         await page.close();
@@ -50,9 +53,8 @@ try {
   await chrome.close();
   await stop();
 }
-for (const name of KEPT) {
-  copyFileSync(join(ALL, `${name}.png`), join(BEST, `${name}.png`));
+for (const name of DOCS_SCREENSHOTS) {
+  copyFileSync(join(OUTPUT_FOLDER, `${name}.png`), join(DOCS_FOLDER, `${name}.png`));
 }
-console.log(
-  `${views.length * SIZES.length * 2} pictures in target/screenshots, ${KEPT.length} of them in docs/pictures`,
-);
+console.log(`${views.length * SIZES.length * 2} screenshots written to target/screenshots`);
+console.log(`${DOCS_SCREENSHOTS.length} screenshots copied to docs/pictures`);

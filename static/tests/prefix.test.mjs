@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { freePorts, stage } from "../demo/stage.mjs";
+import { freePorts, startDemoServices } from "../demo/fixtures.mjs";
 import { browser, isAccessible, skip as noBrowser, until } from "./harness.mjs";
 
 const TOP = join(import.meta.dirname, "../..");
@@ -18,7 +18,7 @@ const PREFIXES = {
 };
 const skip = noBrowser || (!NGINX && !process.env.CI && "SKIPPED: there is no nginx");
 
-/** @type {Awaited<ReturnType<typeof stage>>} */
+/** @type {Awaited<ReturnType<typeof startDemoServices>>} */
 let services;
 /** @type {Awaited<ReturnType<typeof browser>>} */
 let chrome;
@@ -32,7 +32,10 @@ before(async () => {
   }
   assert.ok(NGINX, "nginx cannot be had");
   const links = (name) => PREFIXES[name];
-  services = await stage({ groups: 60, lines: 3_000, days: 2 }, { links, env: { TRUSTED_PROXIES: "127.0.0.1" } });
+  services = await startDemoServices(
+    { groups: 60, lines: 3_000, days: 2 },
+    { links, env: { TRUSTED_PROXIES: "127.0.0.1" } },
+  );
   folder = mkdtempSync(join(tmpdir(), "monlight-nginx-"));
   const [port, plain] = await freePorts(2);
   origin = `https://localhost:${port}`;

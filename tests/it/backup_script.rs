@@ -199,9 +199,9 @@ fn so_many_backups_are_kept_and_what_was_left_unfinished_goes() {
     rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let output = stack.backup(&["--to", text(backups.path()), "--keep", "1"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("another backup or restore is at work"), "{}", said(&output));
+    assert!(said(&output).contains("another backup or restore is running"), "{}", said(&output));
     let output = stack.backup(&["--restore", text(&next)]);
-    assert!(said(&output).contains("another backup or restore is at work"), "{}", said(&output));
+    assert!(said(&output).contains("another backup or restore is running"), "{}", said(&output));
     assert_eq!(listed(backups.path()).len(), 4);
 }
 
@@ -216,7 +216,10 @@ fn a_backup_that_fails_leaves_nothing_and_removes_nothing() {
     let not_ours = stack.folder.path().join("web.db");
     rusqlite::Connection::open(&not_ours).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     for (env, says) in [
-        (("METRICS_COLLECTOR_DB", "/nowhere/metrics.db"), "metrics-collector was not backed up, so nothing is kept: "),
+        (
+            ("METRICS_COLLECTOR_DB", "/nowhere/metrics.db"),
+            "failed to back up metrics-collector; this backup is discarded: ",
+        ),
         (("BROWSER_RELAY_DB", text(&not_ours)), "a database of some other program"),
     ] {
         let output = run(&[env]);
@@ -224,10 +227,10 @@ fn a_backup_that_fails_leaves_nothing_and_removes_nothing() {
         assert_eq!(listed(backups.path()), ["20240101T000000Z", "20240102T000000Z"]);
     }
     for (arguments, says) in [
-        (&["--keep", "many"][..], "--keep is a number, not many"),
+        (&["--keep", "many"][..], "--keep must be a number, not 'many'"),
         (&["--to"], "--to needs a value"),
         (&["shop"], "unknown argument shop"),
-        (&["--compose"], "--compose knows where"),
+        (&["--compose"], "--compose cannot be combined with"),
     ] {
         let output = stack.backup(arguments);
         assert_eq!((output.status.code(), said(&output).contains(says)), (Some(2), true), "{}", said(&output));
@@ -245,7 +248,7 @@ fn a_backup_that_fails_leaves_nothing_and_removes_nothing() {
     );
     let output = Command::new("unshare").args(["--mount", "sh", "-c", &full]).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).contains("was not backed up, so nothing is kept: "), "{}", said(&output));
+    assert!(said(&output).contains("; this backup is discarded: "), "{}", said(&output));
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(lines.ends_with("MB\n20240101T000000Z\n20240102T000000Z\n"), "{lines}");
 }
@@ -262,8 +265,8 @@ fn what_cannot_be_put_back_whole_changes_nothing() {
     let refused = |output: &Output, says: &str| {
         assert_eq!((output.status.code(), said(output).contains(says)), (Some(1), true), "{}", said(output));
     };
-    refused(&restore(stack.folder.path(), &[]), "error-tracker runs; stop it first. Nothing was changed");
-    refused(&restore(stack.folder.path(), &["browser-relay"]), "browser-relay runs; stop it first");
+    refused(&restore(stack.folder.path(), &[]), "error-tracker is running; stop it first. Nothing was changed");
+    refused(&restore(stack.folder.path(), &["browser-relay"]), "browser-relay is running; stop it first");
     let folder = stack.stop();
 
     // One bit of the last one, which still is a database that passes every check of SQLite's.
@@ -273,9 +276,9 @@ fn what_cannot_be_put_back_whole_changes_nothing() {
     bad[27] ^= 1;
     std::fs::write(&last, &bad).unwrap();
     assert_eq!(integrity(&last), "ok");
-    refused(&restore(folder.path(), &[]), "browser-relay.db is not what it was when it was made");
+    refused(&restore(folder.path(), &[]), "browser-relay.db: the file is missing or damaged");
     std::fs::remove_file(&last).unwrap();
-    refused(&restore(folder.path(), &[]), "browser-relay.db is not what it was when it was made");
+    refused(&restore(folder.path(), &[]), "browser-relay.db: the file is missing or damaged");
     let kept = |name: &str| folder.path().join(format!("{name}.before-restore")).exists();
     assert!(!DATABASES.iter().any(|name| kept(name)), "{:?}", listed(folder.path()));
     let groups = |errors: &Service| errors.get("/api/errors").expect(200).json()["total"].clone();
@@ -291,5 +294,5 @@ fn what_cannot_be_put_back_whole_changes_nothing() {
     let output = restore(folder.path(), &[]);
     assert!(output.status.success() && DATABASES.iter().all(|name| kept(name)), "{}", said(&output));
     std::fs::remove_file(copy.join("SHA256SUMS")).unwrap();
-    refused(&restore(folder.path(), &[]), "it has no SHA256SUMS");
+    refused(&restore(folder.path(), &[]), "no readable SHA256SUMS");
 }

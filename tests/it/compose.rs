@@ -419,7 +419,7 @@ fn what_runs_in_docker_is_backed_up_put_back_and_upgraded() {
     assert_eq!(here.docker.cli_stdout(&["ps", "--all", "--quiet"]).lines().count(), 4, "no container is left");
     report_group(&here, 2);
     let restore = format!("deploy/backup.sh --compose --restore {copy} error-tracker");
-    assert!(ends_with(&here, &restore, 1).contains("error-tracker runs; stop it first"));
+    assert!(ends_with(&here, &restore, 1).contains("error-tracker is running; stop it first"));
     here.says("docker compose stop");
     ends_with(&here, &restore, 0);
     here.says("docker compose start");
@@ -444,7 +444,7 @@ fn newer_images(here: &Installation) {
     let named = |service: &str, tag: &str| {
         here.docker.cli_stdout(&["image", "inspect", "--format", "{{.Id}}", &format!("monlight/{service}:{tag}")])
     };
-    assert!(ends_with(here, "deploy/upgrade.sh --compose --tag next", 1).contains("there is no image monlight/"));
+    assert!(ends_with(here, "deploy/upgrade.sh --compose --tag next", 1).contains("image not found: monlight/"));
     let upgraded = ["error-tracker", "log-viewer"];
     upgraded.iter().for_each(|service| build(service, "next", "LABEL newer=1"));
     let said = ends_with(here, "deploy/upgrade.sh --compose --tag next --to backups log-viewer error-tracker", 0);
@@ -464,7 +464,7 @@ fn newer_images(here: &Installation) {
     build("log-viewer", "next", "ENTRYPOINT [\"/app/log-viewer\", \"--version\"]");
     let said = ends_with(here, "deploy/upgrade.sh --compose --tag next --to backups log-viewer", 1);
     assert!(said.contains("log-viewer         rolled back, unavailable for "), "{said}");
-    assert!(said.contains("it ends whenever it is started"), "{said}");
+    assert!(said.contains("the container exits again after every start"), "{said}");
     assert_eq!((image("log-viewer"), named("log-viewer", "next")), (worked.clone(), worked));
     here.says("curl -sf localhost:5011/health");
     let tags = here.docker.cli_stdout(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);

@@ -16,11 +16,10 @@ use crate::prometheus::free_port;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Blocks of which something else is the test, by what they begin with, and what that is.
-const ELSEWHERE: [(&str, &str); 23] = [
+const ELSEWHERE: [(&str, &str); 22] = [
     ("make run\n", "what_is_started_with_generated_keys_does_what_it_prints"),
     ("make test\n", "what runs this"),
     ("make demo-data\n", "static/tests/prefix.test.mjs, as far as it fills services with the same"),
-    ("cp deploy/secrets.env.example", "compose.rs"),
     ("git clone https://github.com", "compose.rs"),
     ("deploy/smoke-test.sh --secrets", "compose.rs"),
     (". ./deploy/secrets.env", "compose.rs"),
@@ -245,7 +244,7 @@ fn what_is_started_with_generated_keys_does_what_it_prints() {
     let stdout = BufReader::new(started.0.stdout.take().unwrap());
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
     let mut text = String::new();
-    while !text.contains("Ctrl-C stops everything.") {
+    while !text.contains("Press Ctrl-C to stop all services.") {
         let line = said.recv_timeout(TEST_TIMEOUT).unwrap_or_else(|why| panic!("{why}: {text}"));
         text += &format!("{line}\n");
     }

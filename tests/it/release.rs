@@ -52,9 +52,9 @@ fn a_release_is_one_commit_and_its_tags() {
         assert!(git(&folder, arguments).status.success());
     }
     for (arguments, says) in [
-        (&["services", "0.0.1"][..], "services has "),
-        (&["python", "1.2"], "'1.2' is no version such as 1.4.2"),
-        (&["js"], "'' is no version"),
+        (&["services", "0.0.1"][..], "cannot release services: version 0.0.1 is not higher than"),
+        (&["python", "1.2"], "'1.2' is not a valid version (example: 1.4.2)"),
+        (&["js"], "'' is not a valid version"),
         (&["relay", "9.9.9"], "Usage: "),
     ] {
         let (is_done, said) = release(&folder, arguments);
@@ -62,21 +62,21 @@ fn a_release_is_one_commit_and_its_tags() {
     }
     std::fs::write(at("stray"), "").unwrap();
     let (is_done, said) = release(&folder, &["all", "77.10.0"]);
-    assert!(!is_done && said.contains("not committed"), "{said}");
+    assert!(!is_done && said.contains("uncommitted changes"), "{said}");
     std::fs::remove_file(at("stray")).unwrap();
 
     let (is_done, said) = release(&folder, &["services", "77.9.0"]);
     assert!(is_done && said.contains("tagged services-v77.9.0"), "{said}");
     let changed = String::from_utf8(git(&folder, &["show", "--stat", "--format=%s"]).stdout).unwrap();
     assert!(
-        changed.contains("Release services 77.9.0")
+        changed.contains("release: bump services to 77.9.0")
             && changed.contains("4 files changed, 4 insertions(+), 4 deletions(-)"),
         "{changed}"
     );
     let changelog = std::fs::read_to_string(at("CHANGELOG.md")).unwrap();
     assert!(changelog.contains("\n## 77.9.0 (2") && !changelog.contains("(unreleased)"), "{changelog}");
     let (is_done, said) = release(&folder, &["services", "77.10.0"]);
-    assert!(!is_done && said.contains("no part that is unreleased"), "{said}");
+    assert!(!is_done && said.contains("no section marked (unreleased)"), "{said}");
     assert!(git(&folder, &["checkout", "--quiet", "."]).status.success());
 
     let (is_done, said) = release(&folder, &["js", "77.10.0"]);

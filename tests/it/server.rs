@@ -9,8 +9,8 @@ use std::time::Duration;
 use monlight::env::Secret;
 use monlight::error::Error;
 use monlight::http::{
-    Access, AdmissionSettings, Body, Bound, ConnectionLimits, Deferred, Keys, Method, Proxies, PublicKeySettings,
-    Response, Route, RouteSpec, Scope, Server, Settings,
+    Access, AdmissionSettings, BodyLimit, Bound, ConnectionLimits, DeferredHandler, Keys, Method, Proxies,
+    PublicKeySettings, Response, Route, RouteSpec, Scope, Server, Settings,
 };
 
 use crate::harness::{API_KEY, Client, Request, TempDir};
@@ -20,14 +20,14 @@ const SPOOLED_BYTES_MAX: usize = 3_000_000;
 
 struct Nothing;
 
-fn rule(path: &'static str, body: Body) -> RouteSpec {
-    RouteSpec { method: Method::Post, path, access: Access::Key(Scope::Ingest), body }
+fn spec(path: &'static str, body_limit: BodyLimit) -> RouteSpec {
+    RouteSpec::new(Method::Post, path, Access::Key(Scope::Ingest)).body_limit(body_limit)
 }
 
 fn routes() -> Vec<Route<Nothing>> {
-    let drops: Deferred<Nothing> = Box::new(|_, _, responder| drop(responder));
-    let panics: Deferred<Nothing> = Box::new(|_, _, _responder| panic!("on purpose"));
-    let measures: Deferred<Nothing> = Box::new(|_, request, responder| {
+    let drops: DeferredHandler<Nothing> = Box::new(|_, _, responder| drop(responder));
+    let panics: DeferredHandler<Nothing> = Box::new(|_, _, _responder| panic!("on purpose"));
+    let measures: DeferredHandler<Nothing> = Box::new(|_, request, responder| {
         let mut bytes = Vec::new();
         let read = request.spooled().map(|mut file| file.read_to_end(&mut bytes));
         assert!(matches!(read, Some(Ok(_))) && request.body().is_empty());
@@ -39,9 +39,9 @@ fn routes() -> Vec<Route<Nothing>> {
         Route::get("/fails", Access::Open, |_, _| Err(Error::Internal("SELECT secret FROM place".into()))),
         Route::get("/fine", Access::Open, |_, _| Ok(Response::text(200, "fine".into()))),
         Route::get("/long", Access::Open, |_, _| Ok(Response::text(200, LONG.repeat(1_000)))),
-        Route::deferred(rule("/drops", Body::Memory), drops),
-        Route::deferred(rule("/panics-later", Body::Memory), panics),
-        Route::deferred(rule("/spooled", Body::Spooled(SPOOLED_BYTES_MAX)), measures),
+        Route::deferred(spec("/drops", BodyLimit::MaxBodySize), drops),
+        Route::deferred(spec("/panics-later", BodyLimit::MaxBodySize), panics),
+        Route::deferred(spec("/spooled", BodyLimit::Spooled(SPOOLED_BYTES_MAX)), measures),
     ]
 }
 
@@ -57,8 +57,8 @@ impl Running {
         let bound = Bound::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let settings = Settings {
             connection_limits: ConnectionLimits { connections: 16, connections_per_address: 16 },
-            gate: AdmissionSettings {
-                visitors: PublicKeySettings::default(),
+            admission: AdmissionSettings {
+                public_keys: PublicKeySettings::default(),
                 sessions: Arc::default(),
                 keys: Keys::new(Secret::new(API_KEY), &[]).unwrap(),
                 proxies: Proxies::default(),

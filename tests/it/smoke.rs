@@ -229,15 +229,15 @@ fn a_service_that_is_down_fails_on_its_own_lines() {
     let killed = std::mem::replace(&mut stack.logs, Setup::log_viewer().start());
     killed.kill();
     stack.smoke().names(&[
-        "logs: /health says ok",
-        "logs: a page is served at /",
-        "logs: the page has a Content-Security-Policy",
-        "logs: no key is refused",
-        "logs: a wrong key is refused",
-        "logs: entries are found",
-        "logs: what is not there is not found",
+        "logs: /health reports ok",
+        "logs: / serves the web interface",
+        "logs: / has a Content-Security-Policy",
+        "logs: a request without a key is rejected",
+        "logs: a request with a wrong key is rejected",
+        "logs: entries are listed",
+        "logs: a search without matches is empty",
         "logs: containers are listed",
-        "logs: entries are counted",
+        "logs: statistics are returned",
     ]);
 }
 
@@ -248,10 +248,10 @@ fn a_wrong_key_fails_where_it_is_used() {
     }
     Stack::start().env("METRICS_KEY", "another".to_owned()).smoke().names(&[
         "metrics: a batch is accepted",
-        "metrics: it counts at once",
-        "metrics: its name is listed",
-        "metrics: the dashboard counts it",
-        "metrics: the page's metrics are there",
+        "metrics: the batch is visible immediately",
+        "metrics: the metric name is listed",
+        "metrics: the dashboard counts the batch",
+        "metrics: the browser metrics are visible",
     ]);
 }
 
@@ -261,19 +261,19 @@ fn settings_of_the_relay_that_do_not_fit_fail_where_they_matter() {
         return;
     }
     Stack::with(|relay| relay.env("CORS_ORIGINS", "")).smoke().names(&[
-        "relay: the page may read the answer",
-        "relay: pages of https://shop.example may report",
-        "relay: and with credentials",
-        "relay: and with their key",
-        "relay: nor do their reports count",
+        "relay: the response allows the page's origin",
+        "relay: preflight from https://shop.example is allowed",
+        "relay: preflight allows credentials",
+        "relay: preflight allows X-Monlight-Key",
+        "relay: a report from another origin is rejected",
     ]);
     Stack::with(|relay| relay.env("RATE_LIMIT", 0))
         .smoke()
-        .names(&["relay: over 300 requests a minute are refused, with Retry-After"]);
+        .names(&["relay: over 300 requests per minute are rejected with Retry-After"]);
     Stack::with(|relay| relay.env("MAX_SOURCE_MAP_SIZE", 1_000_000)).smoke().names(&[
-        "relay: a source map of 2 MB is stored",
+        "relay: a 2 MB source map is uploaded",
         "relay: the source map is listed",
-        "errors: its stack is that of the sources",
+        "errors: the browser stack trace is symbolicated",
         "relay: the source map is deleted",
     ]);
 }
@@ -284,10 +284,10 @@ fn a_relay_without_the_services_behind_it_fails_where_their_answers_would_be() {
         return;
     }
     let missing = [
-        "relay: a page's report reaches the error tracker",
-        "errors: the page's report is there",
-        "errors: its stack is that of the sources",
-        "errors: the page's report is resolved at the end",
+        "relay: a browser error reaches the error tracker",
+        "errors: the browser error is listed",
+        "errors: the browser stack trace is symbolicated",
+        "errors: the browser error is resolved",
     ];
     Stack::with(|relay| relay.env("ERROR_TRACKER_URL", "http://127.0.0.1:9")).smoke().names(&missing);
     Stack::with(|relay| relay.env("ERROR_TRACKER_API_KEY", "another")).smoke().names(&missing);
@@ -295,7 +295,7 @@ fn a_relay_without_the_services_behind_it_fails_where_their_answers_would_be() {
     let metrics = url(other.address);
     Stack::with(|relay| relay.env("METRICS_COLLECTOR_URL", metrics))
         .smoke()
-        .names(&["metrics: the page's metrics are there"]);
+        .names(&["metrics: the browser metrics are visible"]);
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_proxy_that_changes_what_goes_through_fails_where_it_does() {
         metrics,
         as_it_is,
         |head| without(head, "Content-Security-Policy"),
-        &["metrics: the page has a Content-Security-Policy"],
+        &["metrics: / has a Content-Security-Policy"],
     );
     let stack = through(
         stack,
@@ -325,7 +325,7 @@ fn a_proxy_that_changes_what_goes_through_fails_where_it_does() {
         relay,
         as_it_is,
         |head| without(head, "Retry-After"),
-        &["relay: over 300 requests a minute are refused, with Retry-After"],
+        &["relay: over 300 requests per minute are rejected with Retry-After"],
     );
     let everybody = |head: &str| {
         let head = without(&without(head, "Access-Control-Allow-Origin"), "Access-Control-Allow-Credentials");
@@ -338,10 +338,10 @@ fn a_proxy_that_changes_what_goes_through_fails_where_it_does() {
         as_it_is,
         everybody,
         &[
-            "relay: the page may read the answer",
-            "relay: pages of https://shop.example may report",
-            "relay: pages of other origins are not let in",
-            "relay: nor with credentials",
+            "relay: the response allows the page's origin",
+            "relay: preflight from https://shop.example is allowed",
+            "relay: preflight from another origin is denied",
+            "relay: preflight from another origin denies credentials",
         ],
     );
     let known = |head: &str| with(&without(head, "X-Monlight-Key"), &format!("X-Monlight-Key: {PUBLIC_KEY}"));
@@ -352,13 +352,13 @@ fn a_proxy_that_changes_what_goes_through_fails_where_it_does() {
         known,
         as_it_is,
         &[
-            "relay: a wrong public key is refused",
-            "relay: no public key is refused",
-            "relay: a page's report reaches the error tracker",
-            "errors: the page's report is there",
-            "errors: its stack is that of the sources",
-            "metrics: the page's metrics are there",
-            "relay: and is refused from then on",
+            "relay: a report with a wrong public key is rejected",
+            "relay: a report without a public key is rejected",
+            "relay: a browser error reaches the error tracker",
+            "errors: the browser error is listed",
+            "errors: the browser stack trace is symbolicated",
+            "metrics: the browser metrics are visible",
+            "relay: the deactivated public key is rejected",
         ],
     );
     let let_in = |head: &str| with(&without(head, "X-API-Key"), &format!("X-API-Key: {API_KEY}"));
@@ -368,7 +368,7 @@ fn a_proxy_that_changes_what_goes_through_fails_where_it_does() {
         errors,
         let_in,
         as_it_is,
-        &["errors: no key is refused", "errors: a wrong key is refused"],
+        &["errors: a request without a key is rejected", "errors: a request with a wrong key is rejected"],
     );
 }
 
@@ -390,7 +390,7 @@ fn secrets_that_were_made_are_enough_for_all_of_it() {
     // One that is there stays as it is, whoever asks again.
     let again = make();
     assert_eq!(again.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&again.stderr).contains("is there already"));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("already exists"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 3, "{left:?}");
@@ -424,7 +424,7 @@ fn it_says_what_it_cannot_be_told() {
         (&["--help"][..], 0, "CURL_CA_BUNDLE"),
         (&[], 2, "API_KEY is required"),
         (&["--secrets"], 2, "--secrets needs a file"),
-        (&["--secrets", "/nowhere/secrets.env"], 2, "/nowhere/secrets.env cannot be read"),
+        (&["--secrets", "/nowhere/secrets.env"], 2, "cannot read /nowhere/secrets.env"),
         (&["--fast"], 2, "unknown argument --fast"),
     ] {
         let output = smoke_test(arguments, &[]);

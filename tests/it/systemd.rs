@@ -88,6 +88,6 @@ fn what_is_installed_for_the_nights_backs_up_what_lies_where_the_units_have_it()
     let script = std::fs::read_to_string(&backup).unwrap();
     for (service, path) in SERVICES.iter().zip(units) {
         let name = path.strip_prefix(&format!("/var/lib/monlight-{service}/")).unwrap_or_else(|| panic!("{path}"));
-        assert!(script.contains(&format!("{service}) say {name} ;;")), "{service} has its database at {path}");
+        assert!(script.contains(&format!("{service}) print_line {name} ;;")), "{service} has its database at {path}");
     }
 }

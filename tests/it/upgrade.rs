@@ -334,7 +334,7 @@ fn nothing_is_lost_while_programs_are_upgraded_and_rolled_back_under_load() {
         assert!(std::fs::read(previous).unwrap() == std::fs::read(binary(service)).unwrap(), "{service}");
         site.get(service, "/health").expect(200).has(json!({ "status": "ok" }));
     }
-    site.upgrades(&[], 0, &["error-tracker      the same as before", "browser-relay      the same as before"]);
+    site.upgrades(&[], 0, &["error-tracker      already up to date", "browser-relay      already up to date"]);
 
     // One that changes the schema and ends: the tracker's turn is over, the collector has the older one, the relay none.
     for (service, _) in SERVICES {
@@ -345,7 +345,7 @@ fn nothing_is_lost_while_programs_are_upgraded_and_rolled_back_under_load() {
     site.upgrades(
         &["error-tracker", "browser-relay", "metrics-collector"],
         1,
-        &["error-tracker      upgraded", rolled_back, "it does not answer at http", "browser-relay      not touched"],
+        &["error-tracker      upgraded", rolled_back, "no response from http", "browser-relay      not touched"],
     );
     assert!(site.is_real("error-tracker") && !site.is_real("metrics-collector") && !site.is_real("browser-relay"));
     let tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('newer', 'newest')";
@@ -353,17 +353,17 @@ fn nothing_is_lost_while_programs_are_upgraded_and_rolled_back_under_load() {
     assert_eq!(found, 2, "the older one works on what the newer one has left");
     // One that never answers, one that is unwell, and one that is not what it says.
     site.replace("metrics-collector", "exec sleep 1000");
-    site.upgrades(&["metrics-collector"], 1, &[rolled_back, "it does not answer at http"]);
+    site.upgrades(&["metrics-collector"], 1, &[rolled_back, "no response from http"]);
     let unwell = "import http.server, os\n\
         class Unwell(http.server.BaseHTTPRequestHandler):\n    def do_GET(self): self.send_error(503, 'the disk is full')\n    do_POST = do_GET\n\
         http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), Unwell).serve_forever()";
     std::fs::write(site.at("unwell.py"), unwell).unwrap();
     site.replace("metrics-collector", &format!("exec python3 {}", site.at("unwell.py").display()));
-    site.upgrades(&["metrics-collector"], 1, &[rolled_back, "it answers with 503"]);
+    site.upgrades(&["metrics-collector"], 1, &[rolled_back, "health check failed with status 503"]);
     let pretends = "#!/bin/sh\n[ $# = 0 ] && exec REAL\necho metrics-collector 9.9.9";
     let pretends = pretends.replace("REAL", binary("metrics-collector").to_str().unwrap());
     std::fs::write(site.at("new").join("metrics-collector"), pretends).unwrap();
-    site.upgrades(&["metrics-collector"], 1, &[rolled_back, "not as version 9.9.9"]);
+    site.upgrades(&["metrics-collector"], 1, &[rolled_back, "the running version is not 9.9.9"]);
     load.ends_with_all_there(&site);
 }
 
@@ -380,7 +380,7 @@ fn an_older_program_that_cannot_read_what_the_newer_left_gets_the_backup() {
         &["error-tracker", "log-viewer"],
         1,
         &[
-            "the older version cannot use the database any more",
+            "the old version cannot read the database: ",
             "changed by a newer Monlight and needs one that knows schema 99",
             "error-tracker      rolled back with the backup restored, unavailable for ",
             "log-viewer         not touched",
@@ -395,10 +395,10 @@ fn an_older_program_that_cannot_read_what_the_newer_left_gets_the_backup() {
     site.replace("error-tracker", "exit 1");
     let output = site.upgrade(&["error-tracker"], "exit 1");
     assert_eq!(output.status.code(), Some(3));
-    assert!(said(&output).contains("error-tracker      DOWN: it does not start"), "{}", said(&output));
+    assert!(said(&output).contains("error-tracker      DOWN: failed to start"), "{}", said(&output));
     let output = site.upgrade(&["error-tracker"], "exit 1");
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("error-tracker is not well before the upgrade: "), "{}", said(&output));
+    assert!(said(&output).contains("error-tracker is unhealthy before the upgrade: "), "{}", said(&output));
 }
 
 #[test]
@@ -407,15 +407,15 @@ fn without_a_backup_or_a_program_nothing_is_touched() {
     let pids = || SERVICES.map(|(service, _)| std::fs::read_to_string(site.at(&format!("{service}.pid"))).unwrap());
     let before = pids();
     std::fs::write(site.at("new/error-tracker"), "#!/bin/sh\nexit 1\n").unwrap();
-    site.upgrades(&[], 1, &["new/error-tracker does not run here"]);
+    site.upgrades(&[], 1, &["new/error-tracker failed to print its version"]);
     std::fs::copy(binary("log-viewer"), site.at("new/error-tracker")).unwrap();
-    site.upgrades(&[], 1, &["new/error-tracker does not run here, or is no error-tracker"]);
+    site.upgrades(&[], 1, &["it does not run on this machine or is not error-tracker"]);
     std::fs::copy(binary("error-tracker"), site.at("new/error-tracker")).unwrap();
     std::fs::write(site.at("backups"), "no folder").unwrap();
-    site.upgrades(&["error-tracker"], 1, &["there is no backup, so nothing was changed"]);
+    site.upgrades(&["error-tracker"], 1, &["backup failed; nothing was changed"]);
     std::fs::remove_file(site.at("new/browser-relay")).unwrap();
-    site.upgrades(&["browser-relay"], 1, &["there is no browser-relay in "]);
-    site.upgrades(&["--tag", "next"], 2, &["go with --compose"]);
+    site.upgrades(&["browser-relay"], 1, &["binary not found: no browser-relay in "]);
+    site.upgrades(&["--tag", "next"], 2, &["require --compose"]);
     assert_eq!(pids(), before, "nothing was stopped");
     assert!(SERVICES.iter().all(|(service, _)| site.is_real(service)));
 }
@@ -438,7 +438,7 @@ fn whoever_interrupts_an_upgrade_leaves_no_service_half_done() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     for line in [
         "error-tracker      upgraded, unavailable for 1.",
-        "log-viewer         not upgraded: it was interrupted",
+        "log-viewer         not upgraded: interrupted",
         "metrics-collector  not touched",
         "browser-relay      not touched",
     ] {

@@ -1,6 +1,6 @@
-"""A web server over TLS for the tests.
+"""HTTPS server for the tests.
 
-It prints its port, then one JSON line for each POST, and ends when its standard input closes.
+Prints its port, then one JSON line per POST request. Exits when its standard input is closed.
 """
 
 import argparse
@@ -24,13 +24,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def main(arguments):
+def main(args):
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(arguments.ca_out)
+    authority.cert_pem.write_to_path(args.ca_out)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    # The handshake belongs to the connection's own thread: a client that breaks it off must not end the server.
+    # The handshake runs in the thread of the connection, so that a client that aborts it does not stop the server.
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.handle_error = lambda *_: None
     print(server.server_port, flush=True)

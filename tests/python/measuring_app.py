@@ -1,7 +1,7 @@
-"""An application as people write them: FastAPI with the published client's middleware, and metrics of its own.
+"""Typical FastAPI application with the published client's middleware and its own metrics.
 
-Started with the collector's URL and key; prints its port. When its standard input closes it prints one line of JSON,
-what there was in each minute and hour of all that it has sent, and ends.
+Arguments: URL of the collector, API key. Prints its port. When its standard input is closed, it prints one line of JSON
+with the expected aggregates of everything that it sent, per minute and per hour, and exits.
 """
 
 import json
@@ -23,21 +23,21 @@ from monlight.integrations.fastapi import setup_monlight
 
 logging.disable()
 url, key = sys.argv[1:3]
-sent = []
+sent_points = []
 
 
-class Recording(httpx.Client):
-    """Remembers what goes over the wire, where the client's own clock has been read."""
+class RecordingClient(httpx.Client):
+    """HTTP client that records the points it sends, with the timestamps that the Monlight client added."""
 
-    def post(self, to, **options):
-        answer = super().post(to, **options)
-        assert answer.status_code == 202, answer.text
-        sent.extend(options["json"])
-        return answer
+    def post(self, url, **options):
+        response = super().post(url, **options)
+        assert response.status_code == 202, response.text
+        sent_points.extend(options["json"])
+        return response
 
 
-class Clock(datetime):
-    """What the client takes for the time."""
+class ShiftedClock(datetime):
+    """Replacement for `datetime` in the Monlight client, whose current time lies `ago` in the past."""
 
     ago = timedelta()
 
@@ -46,24 +46,24 @@ class Clock(datetime):
         return super().now(tz) - cls.ago
 
 
-httpx.Client = Recording
-metrics_client.datetime = Clock
+httpx.Client = RecordingClient
+metrics_client.datetime = ShiftedClock
 
 
-def measure(minutes: int) -> int:
-    """Sends points of each of the last minutes; answers how many."""
-    draw = random.Random(7)
+def send_points(minutes: int) -> int:
+    """Sends points for each of the last `minutes` minutes, and returns their number."""
+    rng = random.Random(7)
     client = MetricsClient(base_url=url, api_key=key, project="shop")
     points = 0
     for minute in reversed(range(minutes)):
-        Clock.ago = timedelta(minutes=minute)
+        ShiftedClock.ago = timedelta(minutes=minute)
         for shop, typical_ms in [("east", 20), ("west", 3_000)]:
-            client.counter("orders_total", labels={"shop": shop}, value=draw.randint(1, 5))
-            for _ in range(draw.randint(1, 40)):
-                client.histogram("order_ms", draw.lognormvariate(math.log(typical_ms), 1.5), labels={"shop": shop})
+            client.counter("orders_total", labels={"shop": shop}, value=rng.randint(1, 5))
+            for _ in range(rng.randint(1, 40)):
+                client.histogram("order_ms", rng.lognormvariate(math.log(typical_ms), 1.5), labels={"shop": shop})
                 points += 1
-        client.gauge("queue_depth", draw.uniform(-10, 10))
-        client.gauge("queue_depth", draw.uniform(-10, 10))
+        client.gauge("queue_depth", rng.uniform(-10, 10))
+        client.gauge("queue_depth", rng.uniform(-10, 10))
         points += 4
         if minute % 10 == 0:
             client.flush()
@@ -75,24 +75,30 @@ def nearest_rank(values: list[float], q: float) -> float:
     return sorted(values)[math.ceil(q * len(values)) - 1]
 
 
-def bucket(timestamp: str, resolution: str) -> str:
+def last_value(points: list[dict]) -> float:
+    """Returns the value with the latest timestamp. Of several points in one second, the one sent last counts."""
+    # `max` returns the first maximum, so the order is reversed.
+    return max(reversed(points), key=lambda point: point["timestamp"])["value"]
+
+
+def bucket_start(timestamp: str, resolution: str) -> str:
     return timestamp[:17] + "00Z" if resolution == "minute" else timestamp[:14] + "00:00Z"
 
 
-def summary() -> list[dict]:
-    """By question, of one series and of all of a name, what is to be answered for each bucket."""
+def expected_buckets() -> list[dict]:
+    """Returns the expected buckets of each query: for single series, and for all series of a metric together."""
     buckets = defaultdict(list)
-    for point in sent:
+    for point in sent_points:
         assert point["project"] == "shop"
         labels = ",".join(f"{name}:{value}" for name, value in point.get("labels", {}).items())
         for resolution in ["minute", "hour"]:
-            for chosen in {labels, ""}:
-                query = urlencode({"name": point["name"], "labels": chosen, "resolution": resolution})
-                buckets[query, point["type"], bucket(point["timestamp"], resolution)].append(point)
+            for label_filter in {labels, ""}:
+                query = urlencode({"name": point["name"], "labels": label_filter, "resolution": resolution})
+                buckets[query, point["type"], bucket_start(point["timestamp"], resolution)].append(point)
     rows = []
-    for (query, kind, start), points in sorted(buckets.items()):
+    for (query, metric_type, start), points in sorted(buckets.items()):
         values = [float(point["value"]) for point in points]
-        histogram = kind == "histogram"
+        is_histogram = metric_type == "histogram"
         rows.append({
             "query": query,
             "bucket": start,
@@ -100,9 +106,8 @@ def summary() -> list[dict]:
             "sum": math.fsum(values),
             "min": min(values),
             "max": max(values),
-            "percentiles": [nearest_rank(values, q) for q in [0.50, 0.95, 0.99]] if histogram else None,
-            # Of two in one second the one that was sent later; max would take the first.
-            "last": max(reversed(points), key=lambda point: point["timestamp"])["value"] if kind == "gauge" else None,
+            "percentiles": [nearest_rank(values, q) for q in [0.50, 0.95, 0.99]] if is_histogram else None,
+            "last": last_value(points) if metric_type == "gauge" else None,
         })
     return rows
 
@@ -125,19 +130,19 @@ listener = socket.create_server(("127.0.0.1", 0))
 server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
 
 
-def end_with_stdin() -> None:
+def exit_when_stdin_closes() -> None:
     sys.stdin.read()
     server.should_exit = True
 
 
-points = measure(minutes=150)
-assert points == len(sent), f"{len(sent)} of {points} points were sent"
-threading.Thread(target=end_with_stdin, daemon=True).start()
+points = send_points(minutes=150)
+assert points == len(sent_points), f"{len(sent_points)} of {points} points were sent"
+threading.Thread(target=exit_when_stdin_closes, daemon=True).start()
 print(listener.getsockname()[1], flush=True)
 server.run(sockets=[listener])
 client["metrics_client"].shutdown()
-# A flush that had begun before the last one goes on in its own thread.
+# A periodic flush may still run in the client's timer thread.
 for thread in threading.enumerate():
     if isinstance(thread, threading.Timer):
         thread.join()
-print(json.dumps(summary()), flush=True)
+print(json.dumps(expected_buckets()), flush=True)

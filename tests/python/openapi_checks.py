@@ -1,78 +1,88 @@
-"""What Schemathesis does not look at by itself, and what it must leave alone."""
+"""Schemathesis hooks: an additional check, and exclusions of requests that the tests must not send."""
 
 import re
 
 import schemathesis
 
-# What the documents ask an Idempotency-Key to be, which is what everybody sends.
-PLAIN = re.compile("[!-~]([ -~]*[!-~])?")
-# The public key that pages report with, which must not be taken out of use while they do.
-KEY_IN_USE = 1
+# Pattern of an Idempotency-Key in the OpenAPI documents.
+DOCUMENTED_KEY = re.compile("[!-~]([ -~]*[!-~])?")
+# Id of the public key that the other requests use, so it must not be deleted.
+PUBLIC_KEY_ID = 1
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    if case.operation.label == "DELETE /api/dsn-keys/{id}" and str(case.path_parameters.get("id")) == str(KEY_IN_USE):
-        case.path_parameters["id"] = KEY_IN_USE + 1
+    if case.operation.label != "DELETE /api/dsn-keys/{id}":
+        return
+    if str(case.path_parameters.get("id")) == str(PUBLIC_KEY_ID):
+        case.path_parameters["id"] = PUBLIC_KEY_ID + 1
 
 
 @schemathesis.hook
 def filter_headers(context, headers):
-    """Leaves out keys that are taken although they are not plain: blanks around them go, and any UTF-8 is fine."""
+    """Excludes idempotency keys that the services accept although they do not match the documented pattern.
+
+    The services trim whitespace around a key and accept any UTF-8.
+    """
     for name, value in (headers or {}).items():
         if name.lower() == "idempotency-key" and isinstance(value, str):
             try:
-                text = value.strip(" \t").encode("latin-1").decode("utf-8")
+                key = value.strip(" \t").encode("latin-1").decode("utf-8")
             except UnicodeError:
                 continue
-            if 1 <= len(text) <= 64 and not PLAIN.fullmatch(value):
+            if 1 <= len(key) <= 64 and not DOCUMENTED_KEY.fullmatch(value):
                 return False
     return True
 
 
 @schemathesis.check
-def every_member_is_described(ctx, response, case):
-    """Answers may get new members in later versions, but this version's document has all of this version's."""
+def response_members_are_documented(ctx, response, case):
+    """Fails if a response has a member that its schema does not list.
+
+    The schemas allow additional members, because later versions may add some, so Schemathesis does not check this.
+    """
     document = case.operation.schema.raw_schema
     responses = document["paths"][case.operation.path][case.operation.method.lower()]["responses"]
-    described = responses.get(str(response.status_code))
-    if described is None or not response.headers.get("content-type", [""])[0].startswith("application/json"):
+    documented = responses.get(str(response.status_code))
+    if documented is None or not response.headers.get("content-type", [""])[0].startswith("application/json"):
         return
-    media = resolve(document, described).get("content", {}).get("application/json")
+    media = resolve(document, documented).get("content", {}).get("application/json")
     if media is not None:
-        unknown = sorted(undescribed(document, media["schema"], response.json(), "$"))
-        assert not unknown, f"not described: {', '.join(unknown)}"
+        undocumented = sorted(undocumented_members(document, media["schema"], response.json(), "$"))
+        assert not undocumented, f"undocumented members: {', '.join(undocumented)}"
 
 
-def resolve(document, value):
-    while "$ref" in value:
-        found = document
-        for part in value["$ref"].removeprefix("#/").split("/"):
-            found = found[part]
-        value = found
-    return value
+def resolve(document, node):
+    """Follows references until the node is not a reference."""
+    while "$ref" in node:
+        target = document
+        for name in node["$ref"].removeprefix("#/").split("/"):
+            target = target[name]
+        node = target
+    return node
 
 
-def branches(document, schema):
-    """A schema and all that it is made of, as far as it is about the same value."""
+def subschemas(document, schema):
+    """Yields a schema and all schemas of its allOf, oneOf and anyOf, recursively."""
     schema = resolve(document, schema)
     yield schema
-    for part in schema.get("allOf", []) + schema.get("oneOf", []) + schema.get("anyOf", []):
-        yield from branches(document, part)
+    for subschema in schema.get("allOf", []) + schema.get("oneOf", []) + schema.get("anyOf", []):
+        yield from subschemas(document, subschema)
 
 
-def undescribed(document, schema, value, at):
-    parts = list(branches(document, schema))
+def undocumented_members(document, schema, value, path):
+    """Yields the path of each member of a value that its schema does not list."""
+    schemas = list(subschemas(document, schema))
     if isinstance(value, list):
-        items = [part["items"] for part in parts if "items" in part]
+        item_schemas = [schema["items"] for schema in schemas if "items" in schema]
         for item in value:
-            for schema in items:
-                yield from undescribed(document, schema, item, f"{at}[]")
+            for item_schema in item_schemas:
+                yield from undocumented_members(document, item_schema, item, f"{path}[]")
     if isinstance(value, dict):
-        described = {name: schema for part in parts for name, schema in part.get("properties", {}).items()}
-        others = any(part.get("additionalProperties") for part in parts)
+        properties = {name: member for schema in schemas for name, member in schema.get("properties", {}).items()}
+        allows_others = any(schema.get("additionalProperties") for schema in schemas)
         for name, member in value.items():
-            if name in described:
-                yield from undescribed(document, described[name], member, f"{at}.{name}")
-            elif not others:
-                yield f"{at}.{name}"
+            if name in properties:
+                yield from undocumented_members(document, properties[name], member, f"{path}.{name}")
+            elif not allows_others:
+                yield f"{path}.{name}"

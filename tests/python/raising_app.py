@@ -1,6 +1,6 @@
-"""An application as people write them: FastAPI with the published client, and handlers that raise.
+"""Typical FastAPI application with the published client, and with a handler that raises.
 
-Started with the tracker's URL and key; prints its port and ends when its standard input closes.
+Arguments: URL of the tracker, API key. Prints its port. Exits when its standard input is closed.
 """
 
 import logging
@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from monlight.integrations.fastapi import setup_monlight
 
-# What it raises is the tracker's to tell.
+# The tracker receives the exceptions; the output of the test does not need them.
 logging.disable()
 
 url, key = sys.argv[1:3]
@@ -34,11 +34,11 @@ listener = socket.create_server(("127.0.0.1", 0))
 server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
 
 
-def end_with_stdin() -> None:
+def exit_when_stdin_closes() -> None:
     sys.stdin.read()
     server.should_exit = True
 
 
-threading.Thread(target=end_with_stdin, daemon=True).start()
+threading.Thread(target=exit_when_stdin_closes, daemon=True).start()
 print(listener.getsockname()[1], flush=True)
 server.run(sockets=[listener])

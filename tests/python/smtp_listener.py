@@ -1,7 +1,7 @@
-"""A mail server for the tests.
+"""SMTP server for the tests.
 
-It prints its port, then one JSON line for each message and each login it sees, and ends when its standard input
-closes, so that no test leaves one behind.
+Prints its port, then one JSON line per message and per login. Exits when its standard input is closed, so that it does
+not outlive the test.
 """
 
 import argparse
@@ -18,14 +18,14 @@ import trustme
 from aiosmtpd.smtp import SMTP, AuthResult
 
 
-def say(line):
-    print(json.dumps(line), flush=True)
+def print_json(event):
+    print(json.dumps(event), flush=True)
 
 
 class Inbox:
     async def handle_DATA(self, server, session, envelope):
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        say({
+        print_json({
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "tls": session.ssl is not None or server.transport.get_extra_info("ssl_object") is not None,
@@ -37,41 +37,41 @@ class Inbox:
 
 
 def authenticator(user, password):
-    def check(server, session, envelope, mechanism, given):
-        good = given.login == user.encode() and given.password == password.encode()
-        say({"login": given.login.decode(), "accepted": good})
-        # Not handled: the server is still to answer 535.
-        return AuthResult(success=good, handled=good)
+    def check(server, session, envelope, mechanism, credentials):
+        is_valid = credentials.login == user.encode() and credentials.password == password.encode()
+        print_json({"login": credentials.login.decode(), "accepted": is_valid})
+        # A failed login is not handled here, so that the server responds with 535.
+        return AuthResult(success=is_valid, handled=is_valid)
 
     return check
 
 
-async def serve(arguments):
-    # A client that breaks off a handshake is what some tests are about.
+async def serve(args):
+    # Some tests abort the TLS handshake, which aiosmtpd would log.
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message="Requiring AUTH while not requiring TLS")
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(arguments.host).configure_cert(context)
-    if arguments.ca_out:
-        authority.cert_pem.write_to_path(arguments.ca_out)
+    authority.issue_cert(args.host).configure_cert(context)
+    if args.ca_out:
+        authority.cert_pem.write_to_path(args.ca_out)
     options = {"hostname": "test"}
-    if arguments.mode == "starttls":
+    if args.mode == "starttls":
         options["tls_context"] = context
-    if arguments.auth:
-        user, _, password = arguments.auth.partition(":")
+    if args.auth:
+        user, _, password = args.auth.partition(":")
         options["authenticator"] = authenticator(user, password)
         options["auth_required"] = True
-        # In plain mode it offers what no client should accept.
-        options["auth_require_tls"] = arguments.mode == "starttls"
+        # In plain mode, the server offers authentication without TLS, which clients must refuse.
+        options["auth_require_tls"] = args.mode == "starttls"
     else:
         options["auth_exclude_mechanism"] = ["LOGIN", "PLAIN"]
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         lambda: SMTP(Inbox(), loop=loop, **options),
-        arguments.host,
-        arguments.port,
-        ssl=context if arguments.mode == "tls" else None,
+        args.host,
+        args.port,
+        ssl=context if args.mode == "tls" else None,
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)

@@ -1,8 +1,8 @@
-"""An application that reports and measures for as long as its standard input is open.
+"""Application for the soak test that sends reports and metrics until its standard input is closed.
 
-Started with the tracker's URL, the collector's, a key, a name for itself, and how often a second it raises; prints a line
-when it has begun. In the end it sends what is left and prints one line of JSON: how much it has reported and measured.
-With the repository's client on the path it uses that, and else the published one.
+Arguments: URL of the tracker, URL of the collector, API key, project name, reports per second. Prints a line after it
+has started. Before it exits, it sends pending data and prints one line of JSON with the number of reports and values.
+Uses the client of this repository if it is on PYTHONPATH, otherwise the published client.
 """
 
 import json
@@ -13,46 +13,46 @@ import threading
 
 from monlight import ErrorClient, MetricsClient
 
-# What it raises is the tracker's to tell.
+# The tracker receives the exceptions; the output of the test does not need them.
 logging.disable()
 
-errors_url, metrics_url, key, name, rate = sys.argv[1:]
-errors = ErrorClient(errors_url, key, project=name)
-metrics = MetricsClient(metrics_url, key, flush_interval=2.0, project=name)
-over = threading.Event()
+errors_url, metrics_url, key, project, reports_per_second = sys.argv[1:]
+errors = ErrorClient(errors_url, key, project=project)
+metrics = MetricsClient(metrics_url, key, flush_interval=2.0, project=project)
+stop_event = threading.Event()
 
 
-def end_with_stdin() -> None:
+def stop_when_stdin_closes() -> None:
     sys.stdin.read()
-    over.set()
+    stop_event.set()
 
 
-def places() -> list:
-    """Functions that raise, each at a line of its own: 50 groups."""
-    source = "\n".join(f"def raise_{at}(cart): raise ValueError(f'cart {{cart}} is empty')" for at in range(50))
+def create_raising_functions() -> list:
+    """Returns 50 functions that raise, each on its own line, so that the reports form 50 groups."""
+    source = "\n".join(f"def raise_{line}(cart): raise ValueError(f'cart {{cart}} is empty')" for line in range(50))
     names: dict = {}
-    exec(compile(source, "/app/shop/cart.py", "exec"), names)  # noqa: S102 - these lines are our own
-    return [names[f"raise_{at}"] for at in range(50)]
+    exec(compile(source, "/app/shop/cart.py", "exec"), names)
+    return [names[f"raise_{line}"] for line in range(50)]
 
 
-threading.Thread(target=end_with_stdin, daemon=True).start()
+threading.Thread(target=stop_when_stdin_closes, daemon=True).start()
 metrics.start()
 print("begun", flush=True)
-draw, raising, reported, orders = random.Random(name), places(), 0, 0
-while not over.wait(1 / float(rate)):
+rng, raising_functions, reported, orders = random.Random(project), create_raising_functions(), 0, 0
+while not stop_event.wait(1 / float(reports_per_second)):
     try:
-        draw.choice(raising)(draw.randrange(1_000))
+        rng.choice(raising_functions)(rng.randrange(1_000))
     except ValueError as error:
         errors.report_error_sync(error, {"user_id": f"u-{reported % 97}", "extra": {"cart": reported}})
         reported += 1
     for _ in range(5):
-        metrics.counter("orders_total", labels={"shop": draw.choice(["east", "west"])})
-        metrics.histogram("order_ms", draw.lognormvariate(3, 1), labels={"page": f"/item/{draw.randrange(20)}"})
+        metrics.counter("orders_total", labels={"shop": rng.choice(["east", "west"])})
+        metrics.histogram("order_ms", rng.lognormvariate(3, 1), labels={"page": f"/item/{rng.randrange(20)}"})
         orders += 1
-    metrics.gauge("queue_depth", draw.randrange(100))
+    metrics.gauge("queue_depth", rng.randrange(100))
 metrics.shutdown()
-# The published client has sent each report before it went on.
+# The published client sends each report before `report_error_sync` returns, and has no `flush`.
 if hasattr(errors, "flush"):
-    assert errors.flush(timeout=30.0), "the last reports are not taken"
+    assert errors.flush(timeout=30.0), "flush timed out"
 dropped = getattr(errors, "dropped", 0) + getattr(metrics, "dropped", 0)
 print(json.dumps({"reported": reported, "orders": orders, "dropped": dropped}), flush=True)

@@ -1,4 +1,4 @@
-// How this package is bundled, and what it is measured beside.
+// Bundler configuration, shared by the build, the size comparison and the tests.
 
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,9 +6,15 @@ import { rolldown } from "rolldown";
 
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** Bundles a file as rolldown's `output` says, and returns the code. Warnings are errors. */
+/**
+ * Bundles a file and returns the code of the bundle. Throws on every warning.
+ *
+ * @param {string} input path below the package folder
+ * @param {object} output rolldown's output options; without `file`, nothing is written
+ * @param {object} [options] additional rolldown input options
+ */
 export async function bundle(input, output, options = {}) {
-  const built = await rolldown({
+  const build = await rolldown({
     input: join(ROOT, input),
     cwd: ROOT,
     transform: { target: "es2020" },
@@ -17,9 +23,9 @@ export async function bundle(input, output, options = {}) {
     },
     ...options,
   });
-  const write = output.file ? "write" : "generate";
+  const method = output.file ? "write" : "generate";
   const file = output.file && join(ROOT, output.file);
-  const { output: chunks } = await built[write]({ comments: !output.minify, ...output, file });
-  await built.close();
+  const { output: chunks } = await build[method]({ comments: !output.minify, ...output, file });
+  await build.close();
   return chunks[0].code;
 }

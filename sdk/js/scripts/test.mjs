@@ -1,4 +1,5 @@
-// Bundles the tests of a folder and runs them: node scripts/test.mjs unit|browser [name...]
+// Bundles and runs the tests of a folder. Name arguments select test files by prefix:
+//   node scripts/test.mjs unit|browser [NAME...]
 
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
@@ -6,24 +7,24 @@ import { join } from "node:path";
 import { bundle, ROOT } from "./bundle.mjs";
 
 const [folder, ...names] = process.argv.slice(2);
-const built = join("node_modules/.tests", folder);
+const outputFolder = join("node_modules/.tests", folder);
 const tests = readdirSync(join(ROOT, "tests", folder)).filter(
   (file) => file.endsWith(".test.ts") && (!names.length || names.some((name) => file.startsWith(name))),
 );
-// What tests load anew for each of them.
-const fresh = readdirSync(join(ROOT, "tests", folder)).filter((file) => file === "sdk.ts");
+// Bundled separately, because each unit test imports its own copy.
+const testedModules = readdirSync(join(ROOT, "tests", folder)).filter((file) => file === "sdk.ts");
 const files = await Promise.all(
-  [...tests, ...fresh].map(async (test) => {
-    const file = join(built, test.replace(".ts", ".mjs"));
+  [...tests, ...testedModules].map(async (entry) => {
+    const file = join(outputFolder, entry.replace(".ts", ".mjs"));
     await bundle(
-      join("tests", folder, test),
+      join("tests", folder, entry),
       { file, format: "esm", sourcemap: true },
       { platform: "node", external: /^(node:|playwright-core|vite|web-vitals)/, transform: { target: "node20" } },
     );
     return file;
   }),
 );
-// The browser's tests share two cores with what they test.
+// Browser tests run one at a time, because they share two cores with Chromium and the services.
 const concurrency = folder === "browser" ? 1 : 2;
 const { status } = spawnSync(
   process.execPath,
@@ -31,7 +32,7 @@ const { status } = spawnSync(
     "--enable-source-maps",
     "--disable-warning=ExperimentalWarning",
     "--test",
-    // Whatever hangs is named, and the others still run.
+    // A hanging test fails by name instead of blocking the others.
     "--test-timeout=90000",
     "--test-reporter=spec",
     `--test-concurrency=${concurrency}`,

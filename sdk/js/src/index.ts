@@ -1,88 +1,89 @@
-/** Errors, Web Vitals and requests of a web page, sent to a Monlight relay. */
+/** Browser monitoring for Monlight: sends errors, Web Vitals and request metrics of a web page to a relay. */
 
-import { context as ownContext, say, settleRepeats, thrown, watchErrors } from "./errors";
+import { instrumentInteractions } from "./breadcrumbs";
+import { captureException, captureMessage, flushRepeats, globalContext, instrumentErrors } from "./errors";
+import { listen, safely, setup, teardown, warn } from "./instrumentation";
 import { flushMetrics } from "./metrics";
-import { watchNetwork } from "./network";
-import { begin, end, guarded, listen, warn } from "./scope";
-import { findSession } from "./session";
-import { callers, resolve } from "./stack";
-import { watchSteps } from "./trail";
-import { sendAll, setRelay } from "./transport";
+import { instrumentNetwork } from "./network";
+import { loadSessionId } from "./session";
+import { callerFrames, resolveUrl } from "./stack";
+import { flushQueue, setRelay } from "./transport";
 import type { MonlightClient, MonlightConfig } from "./types";
-import { hideVitals, watchVitals } from "./vitals";
+import { finalizeVitals, instrumentVitals } from "./vitals";
 
 export type { Breadcrumb, BrowserError, BrowserMetric, MonlightClient, MonlightConfig } from "./types";
 
-let current: MonlightClient | undefined;
+let currentClient: MonlightClient | undefined;
 
 /**
- * Starts watching the page, and returns what reports by hand. A second call takes the place of the first. Never throws:
- * where there is no page (on a server), no key or no endpoint, what it returns does nothing.
+ * Starts monitoring the page and returns a client for manual reports. A second call replaces the first client. Never
+ * throws: on a server, and without a `dsn` or an `endpoint`, the returned client does nothing.
  */
 export function init(config: MonlightConfig): MonlightClient {
-  current?.destroy();
-  begin(config.debug);
-  const own = (run: () => void): void => {
-    if (current === client) guarded(run);
+  currentClient?.destroy();
+  setup(config.debug);
+  const ifCurrent = (callback: () => void): void => {
+    if (currentClient === client) safely(callback);
   };
   const client: MonlightClient = {
     captureError(error, context) {
-      const here = new Error();
-      own(() => thrown(error, "Error", callers(here), context));
+      const callSite = new Error();
+      ifCurrent(() => captureException(error, "Error", callerFrames(callSite), context));
     },
     captureMessage(message, level = "error") {
-      const here = new Error();
-      own(() => say(level, `${message}`, callers(here)));
+      const callSite = new Error();
+      ifCurrent(() => captureMessage(level, `${message}`, callerFrames(callSite)));
     },
     setUser(userId) {
-      own(() => {
-        ownContext.user_id = userId ?? undefined;
+      ifCurrent(() => {
+        globalContext.user_id = userId ?? undefined;
       });
     },
     addContext(key, value) {
-      own(() => {
-        // As it is now, and only what can be sent.
-        ownContext[key] = JSON.parse(JSON.stringify(value));
+      ifCurrent(() => {
+        // A snapshot: later changes of the value are not reported. Throws if the value is not serializable.
+        globalContext[key] = JSON.parse(JSON.stringify(value));
       });
     },
     destroy() {
-      own(() => {
-        flush();
-        end();
+      ifCurrent(() => {
+        flushPending();
+        teardown();
       });
     },
   };
   try {
-    current = undefined;
+    currentClient = undefined;
     if (typeof window === "object" && config.enabled !== false) {
       start(config);
-      current = client;
+      currentClient = client;
     }
-  } catch (why) {
-    end();
-    warn("[Monlight]", why);
+  } catch (error) {
+    teardown();
+    warn("[Monlight]", error);
   }
   return client;
 }
 
-function flush(): void {
-  settleRepeats();
+/** Enqueues counted duplicates and buffered metrics. */
+function flushPending(): void {
+  flushRepeats();
   flushMetrics();
 }
 
 function start(config: MonlightConfig): void {
-  if (!config.dsn || !config.endpoint) throw "no dsn or endpoint";
-  setRelay(resolve(config.endpoint.replace(/\/*$/, "/api/browser/")).href, config.dsn);
-  findSession();
-  watchSteps();
-  watchErrors(config);
-  watchNetwork();
-  if (Math.random() < (config.sampleRate ?? 1)) watchVitals();
+  if (!config.dsn || !config.endpoint) throw "dsn and endpoint required";
+  setRelay(resolveUrl(config.endpoint.replace(/\/*$/, "/api/browser/")).href, config.dsn);
+  loadSessionId();
+  instrumentInteractions();
+  instrumentErrors(config);
+  instrumentNetwork();
+  if (Math.random() < (config.sampleRate ?? 1)) instrumentVitals();
   listen(window, "visibilitychange pagehide", ({ type, timeStamp }: Event) => {
     if (!document.hidden && type !== "pagehide") return;
-    sendAll(() => {
-      hideVitals?.(timeStamp);
-      flush();
+    flushQueue(() => {
+      finalizeVitals?.(timeStamp);
+      flushPending();
     });
   });
 }

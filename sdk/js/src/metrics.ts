@@ -1,65 +1,68 @@
-/** Values that wait for each other, so that few requests carry many. */
+/** Metrics buffer. Collects points for `FLUSH_DELAY_MS`, so that one request carries many of them. */
 
-import { later } from "./scope";
+import { defer } from "./instrumentation";
 import { sessionId } from "./session";
-import { BODY_MAX_BYTES, bytes, json, send } from "./transport";
+import { BODY_MAX_BYTES, byteLength, enqueue, toJson } from "./transport";
 import type { BrowserMetric } from "./types";
 
-const FLUSH_AFTER_MS = 5_000;
-/** `{"metrics":[` and `]}`. */
-const FRAME_BYTES = 14;
+const FLUSH_DELAY_MS = 5_000;
+/** Length of `{"metrics":[` and `]}`. */
+const ENVELOPE_BYTES = 14;
 
 type Labels = Record<string, string>;
 
 let buffer: BrowserMetric[] = [];
+/** Buffered counters by name, page and labels. */
 let counters: Record<string, BrowserMetric> = {};
 
-export const now = (): string => new Date().toISOString();
+/** Returns the current time in RFC 3339 format. */
+export const isoNow = (): string => new Date().toISOString();
 
-const add = (name: string, type: BrowserMetric["type"], value: number, labels: Labels): BrowserMetric => {
+const addMetric = (name: string, type: BrowserMetric["type"], value: number, labels: Labels): BrowserMetric => {
   const metric = {
     name,
     type,
     value: +value.toFixed(4),
     labels: { page: location.pathname, session_id: sessionId, ...labels },
-    timestamp: now(),
+    timestamp: isoNow(),
   };
-  if (buffer.push(metric) === 1) later(flushMetrics, FLUSH_AFTER_MS);
+  if (buffer.push(metric) === 1) defer(flushMetrics, FLUSH_DELAY_MS);
   return metric;
 };
 
-/** One value of a distribution. */
-export const observe = (name: string, value: number, labels: Labels): unknown => add(name, "histogram", value, labels);
+/** Records one observation of a histogram. */
+export const observeHistogram = (name: string, value: number, labels: Labels): unknown =>
+  addMetric(name, "histogram", value, labels);
 
-/** Counts one, in the sum of all with the same name and labels. */
-export const count = (name: string, labels: Labels): void => {
+/** Adds one to the counter with this name, page and labels. */
+export const incrementCounter = (name: string, labels: Labels): void => {
   const key = name + location.pathname + JSON.stringify(labels);
-  counters[key] ||= add(name, "counter", 0, labels);
+  counters[key] ||= addMetric(name, "counter", 0, labels);
   counters[key].value++;
 };
 
-/** Counts what is not sent. */
-export const drop = (reason: string): void => count("browser_events_dropped_total", { reason });
+/** Counts an event that is not sent. */
+export const countDropped = (reason: string): void => incrementCounter("browser_events_dropped_total", { reason });
 
-/** Sends what has gathered. */
+/** Enqueues the buffered points in batches of at most `BODY_MAX_BYTES`. */
 export function flushMetrics(): void {
   const metrics = buffer;
   let batch: string[] = [];
-  let size = FRAME_BYTES;
-  const sendBatch = (): void => send("metrics", `{"metrics":[${batch}]}`);
+  let sizeBytes = ENVELOPE_BYTES;
+  const enqueueBatch = (): void => enqueue("metrics", `{"metrics":[${batch}]}`);
   buffer = [];
   counters = {};
   for (const metric of metrics) {
-    const item = json(metric);
-    // With the comma behind it.
-    const item_bytes = bytes(item) + 1;
-    if (size + item_bytes > BODY_MAX_BYTES) {
-      sendBatch();
+    const item = toJson(metric);
+    // Includes the separating comma.
+    const itemBytes = byteLength(item) + 1;
+    if (sizeBytes + itemBytes > BODY_MAX_BYTES) {
+      enqueueBatch();
       batch = [];
-      size = FRAME_BYTES;
+      sizeBytes = ENVELOPE_BYTES;
     }
     batch.push(item);
-    size += item_bytes;
+    sizeBytes += itemBytes;
   }
-  if (batch[0]) sendBatch();
+  if (batch[0]) enqueueBatch();
 }

@@ -1,76 +1,81 @@
-/** Watches `fetch` and `XMLHttpRequest`: counts requests, times them, reports those that fail. */
+/** Instrumentation of `fetch` and `XMLHttpRequest`: counts requests, measures their duration and reports failures. */
 
-import { report, seen } from "./errors";
-import { count, observe } from "./metrics";
-import { guarded, patch } from "./scope";
-import { callers, resolve, withoutQuery } from "./stack";
-import { leave } from "./trail";
-import { isRelay, SERVER_FAULT } from "./transport";
+import { addBreadcrumb } from "./breadcrumbs";
+import { captureEvent, markReported } from "./errors";
+import { patchMethod, safely } from "./instrumentation";
+import { incrementCounter, observeHistogram } from "./metrics";
+import { callerFrames, resolveUrl, sanitizeUrl } from "./stack";
+import { isRelayUrl, SERVER_ERROR } from "./transport";
 
-/** Numbers and UUIDs in paths: they tell orders and customers, and make one error many. */
-const IDS = /\/(\d+|[\da-f]{8}-[\da-f-]{27})(?=\/|$)/gi;
+/** Path segments that are numbers or UUIDs. They can identify customers, and would split one error into many groups. */
+const ID_SEGMENTS = /\/(\d+|[\da-f]{8}-[\da-f-]{27})(?=\/|$)/gi;
 
-export function watchNetwork(): void {
-  /** @returns what is to be called at the end, with the status, `"aborted"`, or nothing and why there was no answer */
-  const begin = (category: "fetch" | "xhr", method: string, url: string, here: Error) => {
-    const { host, href, protocol } = resolve(url);
-    if (isRelay(href) || !protocol.startsWith("http")) return;
-    const started = performance.now();
+export function instrumentNetwork(): void {
+  /**
+   * Starts tracking a request. Returns `undefined` for requests to the relay and for schemes other than HTTP.
+   *
+   * @returns a function to call when the request ends, with the HTTP status, `"aborted"`, or 0 and the reason of a
+   * failure
+   */
+  const trackRequest = (category: "fetch" | "xhr", method: string, url: string, callSite: Error) => {
+    const { host, href, protocol } = resolveUrl(url);
+    if (isRelayUrl(href) || !protocol.startsWith("http")) return;
+    const startedAt = performance.now();
     const page = location.pathname;
-    return (status: number | string, why = ""): void => {
-      const sent = `${method} ${withoutQuery(href).replace(IDS, "/{id}")}`;
+    return (status: number | string, reason = ""): void => {
+      const request = `${method} ${sanitizeUrl(href).replace(ID_SEGMENTS, "/{id}")}`;
       const labels = { page, method, status: `${status}`, host };
-      count("browser_http_requests_total", labels);
+      incrementCounter("browser_http_requests_total", labels);
       if (status !== "aborted") {
-        observe("browser_http_request_duration_ms", performance.now() - started, labels);
+        observeHistogram("browser_http_request_duration_ms", performance.now() - startedAt, labels);
       }
-      leave(category, `${sent} ${status || "failed"}`);
-      if (status === 0 || +status >= SERVER_FAULT) {
-        const message = `${sent} ${status ? `failed with status ${status}` : `network error${why}`}`;
-        report("NetworkError", message, callers(here), { type: "NetworkError" });
+      addBreadcrumb(category, `${request} ${status || "failed"}`);
+      if (status === 0 || +status >= SERVER_ERROR) {
+        const message = `${request} ${status ? `failed with status ${status}` : `network error${reason}`}`;
+        captureEvent("NetworkError", message, callerFrames(callSite), { type: "NetworkError" });
       }
     };
   };
 
-  patch(window, "fetch", (_, [input, init], here) => {
+  patchMethod(window, "fetch", (_, [input, init], callSite) => {
     const request = input as Request;
     const options = init as RequestInit | undefined;
     const method = (options?.method || request.method || "GET").toUpperCase();
-    const end = begin("fetch", method, request.url || String(input), here);
-    if (!end) return;
+    const finish = trackRequest("fetch", method, request.url || String(input), callSite);
+    if (!finish) return;
     const signal = options?.signal || request.signal;
-    return (answer) =>
-      (answer as Promise<Response>).then(
+    return (promise) =>
+      (promise as Promise<Response>).then(
         (response) => {
-          // An opaque response says neither its status nor whether it is an error.
-          guarded(() => end(response.status || response.type));
+          // An opaque response hides its status, so the label is its type.
+          safely(() => finish(response.status || response.type));
           return response;
         },
-        (why) => {
-          // A request that ran out of time has failed; one that was called off has not.
-          const timeout = why?.name === "TimeoutError";
-          const aborted = why?.name === "AbortError" || (signal?.aborted && !timeout);
-          guarded(() => (aborted ? end("aborted") : end(0, `: ${why?.message}`)));
-          // When nobody handles it, it comes back as a rejection.
-          seen(why);
-          throw why;
+        (error) => {
+          // A timed-out request has failed; a request that the application aborted has not.
+          const timedOut = error?.name === "TimeoutError";
+          const aborted = error?.name === "AbortError" || (signal?.aborted && !timedOut);
+          safely(() => (aborted ? finish("aborted") : finish(0, `: ${error?.message}`)));
+          // If the application does not handle the error, it arrives again as an unhandled rejection.
+          markReported(error);
+          throw error;
         },
       );
   });
 
-  const opened = new WeakMap<object, [method: string, url: string]>();
-  patch(XMLHttpRequest.prototype, "open", (self, [method, url]) => {
-    opened.set(self as XMLHttpRequest, [String(method).toUpperCase(), String(url)]);
+  const openedRequests = new WeakMap<object, [method: string, url: string]>();
+  patchMethod(XMLHttpRequest.prototype, "open", (self, [method, url]) => {
+    openedRequests.set(self as XMLHttpRequest, [String(method).toUpperCase(), String(url)]);
     return undefined;
   });
-  patch(XMLHttpRequest.prototype, "send", (self, _, here) => {
+  patchMethod(XMLHttpRequest.prototype, "send", (self, _, callSite) => {
     const xhr = self as XMLHttpRequest;
-    const call = opened.get(xhr);
-    const end = call && begin("xhr", ...call, here);
-    if (!end) return;
+    const opened = openedRequests.get(xhr);
+    const finish = opened && trackRequest("xhr", ...opened, callSite);
+    if (!finish) return;
     let aborted = false;
     xhr.addEventListener("abort", () => (aborted = true), { once: true });
-    xhr.addEventListener("loadend", () => guarded(() => end(aborted ? "aborted" : xhr.status)), { once: true });
+    xhr.addEventListener("loadend", () => safely(() => finish(aborted ? "aborted" : xhr.status)), { once: true });
     return undefined;
   });
 }

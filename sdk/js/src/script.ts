@@ -1,4 +1,6 @@
-/** For a script tag: starts with what `window.MonlightConfig` says, and leaves the client at `window.Monlight`. */
+/**
+ * Script-tag entry point: initializes the SDK from `window.MonlightConfig` and stores the client in `window.Monlight`.
+ */
 
 import { init } from "./index";
 import type { MonlightClient, MonlightConfig } from "./types";

@@ -1,18 +1,19 @@
-/** Who reports: a tab, by a random name that nothing else knows. */
+/** Session ID: a random identifier of the browser tab. It is not derived from the user or the device. */
 
 const STORAGE_KEY = "monlight_session_id";
 
-/** 128 random bits as text. `crypto.randomUUID` would be missing where pages come without TLS. */
+/** Returns 128 random bits as decimal numbers. `crypto.randomUUID` is missing on pages served without TLS. */
 export const randomId = (): string => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
-/** The name of this tab, kept until it is closed; where pages may store nothing, until the next page. */
+/** The session ID. Persists until the tab is closed or, if the page may not use storage, until the next page load. */
 export let sessionId: string;
 
-export function findSession(): void {
+/** Loads the session ID from `sessionStorage`, or generates and stores a new one. */
+export function loadSessionId(): void {
   sessionId ||= randomId();
   try {
     sessionId = sessionStorage[STORAGE_KEY] ||= sessionId;
   } catch {
-    // Blocked or full. The page is told apart all the same.
+    // Storage is blocked or full. The in-memory ID is used.
   }
 }

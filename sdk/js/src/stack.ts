@@ -1,38 +1,40 @@
-/** Stacks and addresses as they may be sent: without the SDK's own frames, and without what stands behind `?` or `#`. */
+/** Stack traces and URLs, without the SDK's own frames and without query strings and fragments. */
 
-// An address up to its query or fragment, these two, and the line and column that a stack puts behind them.
-const QUERY = /(\w:\/\/[^\s?#"'<>()]+)[?#][^\s"'<>()]*?((:\d+){0,2})(?=["'<>()\s]|$)/g;
+// Matches a URL up to its query or fragment, the query or fragment, and the `:line:column` that a stack trace appends.
+const URL_QUERY = /(\w:\/\/[^\s?#"'<>()]+)[?#][^\s"'<>()]*?((:\d+){0,2})(?=["'<>()\s]|$)/g;
 
-/** A text without queries and fragments of the addresses in it, at most so many characters long. */
-export const clean = (text: string, max: number): string => text.slice(0, max).replace(QUERY, "$1$2");
+/** Truncates a string to `maxChars` characters and removes query strings and fragments from the URLs in it. */
+export const scrub = (value: string, maxChars: number): string => value.slice(0, maxChars).replace(URL_QUERY, "$1$2");
 
-/** An address as the page means it. */
-export const resolve = (url: string): URL => new URL(url, document.baseURI);
+/** Resolves a URL against the base URL of the document. */
+export const resolveUrl = (url: string): URL => new URL(url, document.baseURI);
 
-/** An address without user, query and fragment. */
-export const withoutQuery = (url: string): string => {
-  const { host, pathname, protocol } = resolve(url);
-  // Addresses without a host, such as `data:`, are their content.
+/** Resolves a URL and removes its credentials, query string and fragment. */
+export const sanitizeUrl = (url: string): string => {
+  const { host, pathname, protocol } = resolveUrl(url);
+  // The path of a URL without a host, such as a `data:` URL, is its content and is removed as well.
   return `${protocol}//${host && host + pathname}`;
 };
 
-/** The lines of a stack that are frames: V8's `at f (file:1:2)`, the others' `f@file:1:2`. */
-export const frames = (stack: unknown): string[] => `${stack}`.split("\n").filter((line) => /:\d+:\d+\)?$/.test(line));
+/** Returns the lines of a stack trace that are frames: `at f (file:1:2)` in V8, `f@file:1:2` in other engines. */
+export const frameLines = (stack: unknown): string[] =>
+  `${stack}`.split("\n").filter((line) => /:\d+:\d+\)?$/.test(line));
 
-/** The frames that called the function of the SDK in which an error was made. */
-export const callers = (here: Error): string => frames(here.stack).slice(1).join("\n");
+/** Returns the frames of `callSite` without the first, which is the SDK function that created the error. */
+export const callerFrames = (callSite: Error): string => frameLines(callSite.stack).slice(1).join("\n");
 
-let ownPlace = "\n";
+/** The `url:line:column` from which wrappers call the wrapped function. The initial value matches no frame. */
+let wrapperPosition = "\n";
 
-/** Remembers the second frame of a stack as the place where the SDK calls on what it has wrapped. */
-export const setOwnPlace = (stack: string): void => {
-  // An `@` may also be part of the address. What is behind it is still enough to tell one place from all others.
-  ownPlace = frames(stack)[1]?.match(/[^\s(@]+:\d+:\d+/)?.[0] ?? "\n";
+/** Reads the wrapper position from the second frame of a stack trace taken inside a wrapped function. */
+export const setWrapperPosition = (stack: string): void => {
+  // A URL may contain `@`, in which case only the part after it is kept. That part still identifies the position.
+  wrapperPosition = frameLines(stack)[1]?.match(/[^\s(@]+:\d+:\d+/)?.[0] ?? "\n";
 };
 
-/** A stack without the frames of functions that the SDK has wrapped. */
-export const withoutOwnFrames = (stack: string): string =>
+/** Removes the frames of the SDK's wrappers from a stack trace. */
+export const withoutWrapperFrames = (stack: string): string =>
   stack
     .split("\n")
-    .filter((line) => !line.replace(/\)$/, "").endsWith(ownPlace))
+    .filter((line) => !line.replace(/\)$/, "").endsWith(wrapperPosition))
     .join("\n");

@@ -1,160 +1,171 @@
-/** The way to the relay: one post after the other, tried again while that makes sense. */
+/** Send queue for the relay. Sends one request at a time and retries with exponential backoff. */
 
-import { drop } from "./metrics";
-import { end, guarded } from "./scope";
+import { safely, teardown } from "./instrumentation";
+import { countDropped } from "./metrics";
 import { randomId } from "./session";
 
-/** Posts that wait. What comes then pushes out the oldest. */
+/** Maximum number of queued requests. A new request evicts the oldest one that is not in flight. */
 const QUEUE_MAX = 30;
-/** Bytes of a body; relays take 65,536, and browsers as many of all bodies that outlive their page. */
+/**
+ * Maximum body size. Relays accept 65,536 bytes, which is also the browsers' limit for all `keepalive` bodies together.
+ */
 export const BODY_MAX_BYTES = 60_000;
-const ANSWER_WAIT_MS = 10_000;
-/** Between two tries, from one second on, twice as long each time. */
-const RETRY_MAX_S = 60;
-/** What a relay asks for with `Retry-After` is granted up to this. */
-const ASKED_MAX_S = 3_600;
-/** Failures without a success in between after which the SDK leaves the page alone: about four minutes. */
+const RESPONSE_TIMEOUT_MS = 10_000;
+/** Maximum backoff. The first delay is one second, and each failure doubles it. */
+const BACKOFF_MAX_S = 60;
+/** Maximum `Retry-After` that is honored. */
+const RETRY_AFTER_MAX_S = 3_600;
+/** Consecutive failures after which the SDK shuts down, about four minutes of outage. */
 const FAILURES_MAX = 10;
-/** The key is wrong or nobody is there: asking again changes nothing. */
-const HOPELESS = [401, 403, 404];
-const TIMEOUT = 408;
-const LIMITED = 429;
-export const SERVER_FAULT = 500;
+/** Statuses after which the SDK shuts down: the key is invalid or the endpoint does not exist. */
+const FATAL_STATUSES = [401, 403, 404];
+const REQUEST_TIMEOUT = 408;
+const TOO_MANY_REQUESTS = 429;
+/** Lowest status of a server error. */
+export const SERVER_ERROR = 500;
 
-export const bytes = (text: string): number => new Blob([text]).size;
+/** Returns the UTF-8 length of a string. */
+export const byteLength = (value: string): number => new Blob([value]).size;
 
-/** JSON that a relay can store as text: without NUL and without halves of characters, which cutting leaves. */
-export const json = (value: unknown): string =>
+/** Serializes a value to JSON. Replaces NUL and unpaired surrogates, which truncation leaves and the relay rejects. */
+export const toJson = (value: unknown): string =>
   JSON.stringify(value).replace(/\\(u0000|ud[89a-f]..|.)/g, (all, code) => (code[1] ? "\\ufffd" : all));
 
-interface Post {
+interface QueuedRequest {
   url: string;
   dsn: string;
   body: string;
-  /** By which the relay knows that it has counted this before. */
+  /** Idempotency key, the same for all tries. */
   key: string;
   tries: number;
-  flying?: boolean;
+  inFlight?: boolean;
 }
 
-const queue = new Set<Post>();
-let flying_bytes = 0;
-let base: string;
+const queue = new Set<QueuedRequest>();
+/** Body bytes of all requests in flight. */
+let inFlightBytes = 0;
+let baseUrl: string;
 let dsn: string;
 let fetch: typeof window.fetch;
-let failures: number;
-/** The status after which nothing is sent for a while, 1 if there was none; else 0. */
-let paused: number;
-// Whether the relay lets pages of other origins send `Idempotency-Key`. The original's does not, and a browser cannot
-// tell that from an outage: until a relay has answered once, every post is tried twice with it, then without.
-let keyed: boolean | undefined;
+let consecutiveFailures: number;
+/** 0 while sending is enabled. During a backoff, the status that caused it, or 1 if there was no response. */
+let pauseStatus: number;
+// Whether the relay's CORS policy allows `Idempotency-Key`. The original's relay does not allow it, and a browser
+// cannot distinguish a rejected preflight from an outage. Until the relay has responded once, the first two attempts of
+// each request send the header and later attempts omit it.
+let allowsIdempotencyKey: boolean | undefined;
 
-/** Says where posts go from now on: to `address`, the relay's with `/api/browser/`, with a public key. */
-export function setRelay(address: string, publicKey: string): void {
-  base = address;
+/** Sets the destination and resets the backoff. @param url the relay's URL, ending in `/api/browser/` */
+export function setRelay(url: string, publicKey: string): void {
+  baseUrl = url;
   dsn = publicKey;
-  // The page's own, before anything wraps it: the SDK never sees its own requests.
+  // Bound before `fetch` is patched, so that the SDK does not record its own requests.
   fetch = window.fetch.bind(window);
-  failures = 0;
-  paused = 0;
-  keyed = undefined;
+  consecutiveFailures = 0;
+  pauseStatus = 0;
+  allowsIdempotencyKey = undefined;
 }
 
-/** Whether an address is the relay's. What goes on there is nobody's business. */
-export const isRelay = (url: string): boolean => url.startsWith(base);
+/** Whether a URL belongs to the relay. Requests to it are not instrumented. */
+export const isRelayUrl = (url: string): boolean => url.startsWith(baseUrl);
 
-/** Sends `body` to `/api/browser/{path}` as soon as those before it are through. */
-export function send(path: "errors" | "metrics", body: string): void {
+/** Enqueues a request to `/api/browser/{path}`. It is sent when those before it have been sent. */
+export function enqueue(path: "errors" | "metrics", body: string): void {
   if (queue.size >= QUEUE_MAX) {
-    queue.delete([...queue].find((post) => !post.flying) as Post);
-    drop("queue");
+    queue.delete([...queue].find((request) => !request.inFlight) as QueuedRequest);
+    countDropped("queue");
   }
-  queue.add({ url: base + path, dsn, body, key: randomId(), tries: 0 });
-  drain();
+  queue.add({ url: baseUrl + path, dsn, body, key: randomId(), tries: 0 });
+  sendNext();
 }
 
-/** Sends what waits, and what `gather` adds to it, in a way that outlives the page. */
-export function sendAll(gather: () => void): void {
-  const before = paused;
-  paused ||= 1;
-  guarded(gather);
-  paused = before;
-  // Whoever was told to wait waits, also at the end.
-  if (paused === LIMITED) return;
-  for (const post of queue) {
-    if (post.flying) continue;
-    // What was tried may have arrived, and only a request can say that it is the same.
-    if (post.tries && keyed) void attempt(post);
-    else if (beacon(post)) queue.delete(post);
+/**
+ * Sends the whole queue in a way that outlives the page. `enqueuePending` runs first and may enqueue more requests,
+ * which are sent in the same way.
+ */
+export function flushQueue(enqueuePending: () => void): void {
+  const previousPause = pauseStatus;
+  // Pausing keeps `enqueue` from sending immediately, because beacons are sent below.
+  pauseStatus ||= 1;
+  safely(enqueuePending);
+  pauseStatus = previousPause;
+  // `Retry-After` is honored even when the page is hidden.
+  if (pauseStatus === TOO_MANY_REQUESTS) return;
+  for (const request of queue) {
+    if (request.inFlight) continue;
+    // An earlier attempt may have arrived. A retry needs the `Idempotency-Key` header, which a beacon cannot send.
+    if (request.tries && allowsIdempotencyKey) void attemptSend(request);
+    else if (sendBeacon(request)) queue.delete(request);
   }
-  drain();
+  sendNext();
 }
 
-// `sendBeacon` says no when browsers would have to keep too much.
-const beacon = ({ url, body, dsn }: Post): boolean =>
+/** Whether the browser accepted the beacon. It refuses when it would have to buffer too many bytes. */
+const sendBeacon = ({ url, body, dsn }: QueuedRequest): boolean =>
   navigator.sendBeacon(`${url}?key=${dsn}`, new Blob([body], { type: "application/json" }));
 
-const drain = (): void => {
+const sendNext = (): void => {
   const [next] = queue;
-  if (next && !paused && !flying_bytes) void attempt(next);
+  if (next && !pauseStatus && !inFlightBytes) void attemptSend(next);
 };
 
-async function attempt(post: Post): Promise<void> {
-  const size = bytes(post.body);
-  const withKey = keyed ?? post.tries < 2;
+async function attemptSend(request: QueuedRequest): Promise<void> {
+  const sizeBytes = byteLength(request.body);
+  const withKey = allowsIdempotencyKey ?? request.tries < 2;
   let response: Response | undefined;
-  post.tries++;
-  post.flying = true;
-  flying_bytes += size;
+  request.tries++;
+  request.inFlight = true;
+  inFlightBytes += sizeBytes;
   try {
-    response = await fetch(post.url, {
+    response = await fetch(request.url, {
       method: "POST",
       headers: {
         "Content-Type": "application/json",
-        "X-Monlight-Key": post.dsn,
-        ...(withKey && { "Idempotency-Key": post.key }),
+        "X-Monlight-Key": request.dsn,
+        ...(withKey && { "Idempotency-Key": request.key }),
       },
-      body: post.body,
+      body: request.body,
       credentials: "omit",
-      // Beyond that browsers refuse the request.
-      keepalive: flying_bytes <= BODY_MAX_BYTES,
-      signal: AbortSignal.timeout?.(ANSWER_WAIT_MS),
+      // Browsers reject `keepalive` requests above this limit.
+      keepalive: inFlightBytes <= BODY_MAX_BYTES,
+      signal: AbortSignal.timeout?.(RESPONSE_TIMEOUT_MS),
     });
-    keyed ??= withKey;
+    allowsIdempotencyKey ??= withKey;
   } catch {
-    // The network, a preflight that was refused, a wait that was too long: all of them are tried again.
+    // Network error, rejected preflight or timeout. All of them are retried.
   }
-  post.flying = false;
-  flying_bytes -= size;
+  request.inFlight = false;
+  inFlightBytes -= sizeBytes;
   if (response?.ok) {
-    failures = 0;
-    queue.delete(post);
+    consecutiveFailures = 0;
+    queue.delete(request);
   } else {
-    fail(post, response);
+    handleFailure(request, response);
   }
-  drain();
+  sendNext();
 }
 
-function fail(post: Post, response: Response | undefined): void {
+/** Shuts down, schedules a retry, or drops the request, depending on the status. */
+function handleFailure(request: QueuedRequest, response: Response | undefined): void {
   const status = response?.status ?? 0;
-  const limited = status === LIMITED;
-  if (!limited) failures++;
-  if (HOPELESS.includes(status) || failures >= FAILURES_MAX) {
+  const rateLimited = status === TOO_MANY_REQUESTS;
+  if (!rateLimited) consecutiveFailures++;
+  if (FATAL_STATUSES.includes(status) || consecutiveFailures >= FAILURES_MAX) {
     queue.clear();
-    end();
-  } else if (!response || limited || status === TIMEOUT || status >= SERVER_FAULT) {
-    const asked_s = +(response?.headers.get("Retry-After") || 0);
-    const backoff_s = limited ? RETRY_MAX_S : Math.min(2 ** (failures - 1), RETRY_MAX_S);
-    paused = status || 1;
+    teardown();
+  } else if (!response || rateLimited || status === REQUEST_TIMEOUT || status >= SERVER_ERROR) {
+    const retryAfterS = +(response?.headers.get("Retry-After") || 0);
+    const backoffS = rateLimited ? BACKOFF_MAX_S : Math.min(2 ** (consecutiveFailures - 1), BACKOFF_MAX_S);
+    pauseStatus = status || 1;
     setTimeout(
       () => {
-        paused = 0;
-        drain();
+        pauseStatus = 0;
+        sendNext();
       },
-      (Math.min(asked_s, ASKED_MAX_S) || backoff_s) * 1000,
+      (Math.min(retryAfterS, RETRY_AFTER_MAX_S) || backoffS) * 1000,
     );
   } else {
-    queue.delete(post);
-    drop("refused");
+    queue.delete(request);
+    countDropped("refused");
   }
 }

@@ -1,24 +1,29 @@
 /**
- * Web Vitals as https://web.dev/articles/vitals defines them and the `web-vitals` library measures them: LCP, CLS, INP,
- * FCP and TTFB, each once for every page view. A page view is a load, an activation after prerendering, or a return from
- * the back/forward cache; its values carry its own path, whatever routes the application shows meanwhile.
+ * Web Vitals as defined by https://web.dev/articles/vitals and measured by the `web-vitals` library: LCP, CLS, INP, FCP
+ * and TTFB, each reported once per page view. A page view is a load, an activation after prerendering, or a restore
+ * from the back/forward cache. Its values are labeled with the path it was loaded with, even if the application changes
+ * routes.
  */
 
-import { observe } from "./metrics";
-import { atEnd, guarded, later, listen } from "./scope";
+import { defer, listen, onTeardown, safely } from "./instrumentation";
+import { observeHistogram } from "./metrics";
 
-/** Shorter events are answered within two or three frames, and many. */
-const EVENT_MIN_MS = 40;
-/** What is left of an interaction that was too short to be told of. */
-const INTERACTION_MIN_MS = 8;
-/** After input browsers tell of no larger paints, but those before it may be told of so much later. */
-const PAINT_DELAY_MS = 1_000;
-/** A session window of layout shifts. */
+/** Shorter events are not observed: they are numerous, and the page responds to them within two or three frames. */
+const EVENT_DURATION_MIN_MS = 40;
+/** INP that is reported if all interactions were too short to be observed. */
+const INP_MIN_MS = 8;
+/**
+ * Delay before LCP is final. After input, browsers report no larger paints, but may deliver earlier ones this much
+ * later.
+ */
+const LCP_DELAY_MS = 1_000;
+/** Maximum gap between two layout shifts of a session window. */
 const SHIFT_GAP_MS = 1_000;
+/** Maximum length of a session window. */
 const SHIFT_WINDOW_MS = 5_000;
-/** INP is the longest interaction, and one down for every 50 that there were: near the 98th percentile. */
+/** INP ignores one outlier per this many interactions, which approximates the 98th percentile. */
 const INTERACTIONS_PER_OUTLIER = 50;
-const LONGEST_MAX = 10;
+const LONGEST_INTERACTIONS_MAX = 10;
 
 interface Entry extends PerformanceEntry {
   hadRecentInput: boolean;
@@ -30,144 +35,147 @@ interface Navigation extends PerformanceNavigationTiming {
   activationStart: number;
 }
 
-/** Reports what is known at the time a page is hidden. */
-export let hideVitals: ((at: number) => void) | undefined;
+/** Reports all vitals known when the page is hidden. `undefined` while vitals are not measured. */
+export let finalizeVitals: ((hiddenAt: number) => void) | undefined;
 
-export function watchVitals(): void {
-  // A page that is prerendered is seen later or never, and its times count from then.
-  if ((document as { prerendering?: boolean }).prerendering) listen(document, "prerenderingchange", watchPageViews);
-  else watchPageViews();
-  atEnd(() => {
-    hideVitals = undefined;
+export function instrumentVitals(): void {
+  // A prerendered page may never become visible. Its times are relative to the activation.
+  if ((document as { prerendering?: boolean }).prerendering) listen(document, "prerenderingchange", measurePageViews);
+  else measurePageViews();
+  onTeardown(() => {
+    finalizeVitals = undefined;
   });
 }
 
-function watchPageViews(): void {
-  // Filled in as the load goes on.
+function measurePageViews(): void {
+  // The browser updates this entry while the page loads.
   const navigation = (performance.getEntriesByType("navigation")[0] ?? {}) as Partial<Navigation>;
-  const activated = navigation.activationStart || 0;
-  const sinceActivation = (time: number): number => Math.max(time - activated, 0);
+  const activationStart = navigation.activationStart || 0;
+  const sinceActivation = (time: number): number => Math.max(time - activationStart, 0);
 
   let page = new URL(navigation.name || location.href).pathname;
   let reported: Record<string, boolean> = {};
-  let restored = false;
+  let restoredFromCache = false;
   let lcp = -1;
   let cls = 0;
-  let shifts = 0;
-  let firstShift = 0;
-  let lastShift = 0;
-  /** Interactions and how long they took. */
-  let longest: [id: number, duration: number][] = [];
-  let interactionsBefore = 0;
+  /** Sum of the shifts in the current session window. */
+  let windowScore = 0;
+  let firstShiftAt = 0;
+  let lastShiftAt = 0;
+  /** Longest interactions, in descending order of duration. */
+  let longestInteractions: [id: number, durationMs: number][] = [];
+  let interactionsBeforeView = 0;
 
-  const hiddenNow = (): number => (document.hidden ? 0 : Infinity);
-  let hiddenAt =
+  const currentHiddenTime = (): number => (document.hidden ? 0 : Infinity);
+  /** Time at which the page was first hidden. Later paints do not count. */
+  let firstHiddenAt =
     performance
       .getEntriesByType("visibility-state")
-      .find((entry) => entry.name === "hidden" && entry.startTime >= activated)?.startTime ?? hiddenNow();
+      .find((entry) => entry.name === "hidden" && entry.startTime >= activationStart)?.startTime ?? currentHiddenTime();
 
-  const report = (name: string, value: number): void => {
+  const reportOnce = (name: string, value: number): void => {
     if (reported[name]) return;
     reported[name] = true;
-    observe(`web_vitals_${name}`, value, { page });
+    observeHistogram(`web_vitals_${name}`, value, { page });
   };
 
-  /** Each sees the entries of a type that are on their way. */
-  const takes: (() => void)[] = [];
-  const take = (): void => {
-    for (const takeRecords of takes) takeRecords();
+  /** One function per observer that processes its queued entries immediately. */
+  const flushFunctions: (() => void)[] = [];
+  const flushObservers = (): void => {
+    for (const flush of flushFunctions) flush();
   };
-  /** Sees entries of a type, also those from before. */
-  const watch = (type: string, see: (entry: Entry) => void): void => {
+  /** Observes entries of a type, including those buffered before the call. */
+  const observe = (type: string, handler: (entry: Entry) => void): void => {
     if (!PerformanceObserver.supportedEntryTypes.includes(type)) return;
-    const seeAll = (list: PerformanceEntryList): void => (list as Entry[]).forEach(see);
-    const observer = new PerformanceObserver((list) => guarded(() => seeAll(list.getEntries())));
-    observer.observe({ type, buffered: true, durationThreshold: EVENT_MIN_MS } as PerformanceObserverInit);
-    takes.push(() => seeAll(observer.takeRecords()));
-    atEnd(() => observer.disconnect());
+    const handleAll = (list: PerformanceEntryList): void => (list as Entry[]).forEach(handler);
+    const observer = new PerformanceObserver((list) => safely(() => handleAll(list.getEntries())));
+    observer.observe({ type, buffered: true, durationThreshold: EVENT_DURATION_MIN_MS } as PerformanceObserverInit);
+    flushFunctions.push(() => handleAll(observer.takeRecords()));
+    onTeardown(() => observer.disconnect());
   };
 
-  watch("paint", ({ name, startTime }) => {
-    if (name === "first-contentful-paint" && startTime < hiddenAt) report("fcp", sinceActivation(startTime));
+  observe("paint", ({ name, startTime }) => {
+    if (name === "first-contentful-paint" && startTime < firstHiddenAt) reportOnce("fcp", sinceActivation(startTime));
   });
 
-  watch("largest-contentful-paint", ({ startTime }) => {
-    if (startTime < hiddenAt) lcp = sinceActivation(startTime);
+  observe("largest-contentful-paint", ({ startTime }) => {
+    if (startTime < firstHiddenAt) lcp = sinceActivation(startTime);
   });
-  const finishLcp = (): void => {
-    take();
-    if (lcp >= 0) report("lcp", lcp);
+  const finalizeLcp = (): void => {
+    flushObservers();
+    if (lcp >= 0) reportOnce("lcp", lcp);
     reported.lcp = true;
   };
   listen(window, "keydown click", ({ isTrusted }: Event) => {
-    const view = reported;
-    // What was painted before the input may still be on its way; and input is answered first.
-    if (isTrusted) later(() => view === reported && finishLcp(), PAINT_DELAY_MS);
+    const viewAtInput = reported;
+    // Deferred because paints from before the input may still be delivered, and to keep the response to the input fast.
+    if (isTrusted) defer(() => viewAtInput === reported && finalizeLcp(), LCP_DELAY_MS);
   });
 
-  watch("layout-shift", ({ hadRecentInput, startTime, value }) => {
+  observe("layout-shift", ({ hadRecentInput, startTime, value }) => {
     if (hadRecentInput) return;
-    const same = shifts && startTime - lastShift < SHIFT_GAP_MS && startTime - firstShift < SHIFT_WINDOW_MS;
-    if (!same) firstShift = startTime;
-    lastShift = startTime;
-    shifts = same ? shifts + value : value;
-    cls = Math.max(cls, shifts);
+    const inWindow =
+      windowScore && startTime - lastShiftAt < SHIFT_GAP_MS && startTime - firstShiftAt < SHIFT_WINDOW_MS;
+    if (!inWindow) firstShiftAt = startTime;
+    lastShiftAt = startTime;
+    windowScore = inWindow ? windowScore + value : value;
+    cls = Math.max(cls, windowScore);
   });
 
-  const interactions = (): number => (performance as { interactionCount?: number }).interactionCount ?? 0;
-  const seeInteraction = ({ interactionId: id, duration }: Entry): void => {
+  const interactionCount = (): number => (performance as { interactionCount?: number }).interactionCount ?? 0;
+  const handleInteraction = ({ interactionId: id, duration }: Entry): void => {
     if (!id) return;
-    // Several events are one interaction, which takes as long as the longest of them.
-    const known = longest.find((one) => one[0] === id);
-    if (known) known[1] = Math.max(known[1], duration);
-    else longest.push([id, duration]);
-    longest.sort((a, b) => b[1] - a[1]).splice(LONGEST_MAX);
+    // An interaction consists of several events and lasts as long as the longest of them.
+    const existing = longestInteractions.find((interaction) => interaction[0] === id);
+    if (existing) existing[1] = Math.max(existing[1], duration);
+    else longestInteractions.push([id, duration]);
+    longestInteractions.sort((a, b) => b[1] - a[1]).splice(LONGEST_INTERACTIONS_MAX);
   };
-  watch("event", seeInteraction);
-  watch("first-input", seeInteraction);
+  observe("event", handleInteraction);
+  observe("first-input", handleInteraction);
 
   const measureLoad = (): void => {
     const { responseStart = 0, loadEventEnd = 0 } = navigation;
-    // Zero is kept secret, and what has not been yet is a browser's mistake.
-    if (responseStart > 0 && responseStart < performance.now()) report("ttfb", sinceActivation(responseStart));
-    if (loadEventEnd > 0) observe("page_load_time", sinceActivation(loadEventEnd), { page });
+    // Zero means that the browser withholds the value. A time in the future is a browser bug.
+    if (responseStart > 0 && responseStart < performance.now()) reportOnce("ttfb", sinceActivation(responseStart));
+    if (loadEventEnd > 0) observeHistogram("page_load_time", sinceActivation(loadEventEnd), { page });
   };
-  // The load ends when all that listens to it has run.
-  if (document.readyState === "complete") later(measureLoad);
-  else listen(window, "load", () => later(measureLoad));
+  // `loadEventEnd` is only set after all load listeners have run.
+  if (document.readyState === "complete") defer(measureLoad);
+  else listen(window, "load", () => defer(measureLoad));
 
   listen(window, "pageshow", (event: PageTransitionEvent) => {
     if (!event.persisted) return;
     page = location.pathname;
     reported = {};
-    restored = true;
+    restoredFromCache = true;
     lcp = -1;
-    cls = shifts = 0;
-    longest = [];
-    interactionsBefore = interactions();
-    later(() => {
-      hiddenAt = hiddenNow();
+    cls = windowScore = 0;
+    longestInteractions = [];
+    interactionsBeforeView = interactionCount();
+    defer(() => {
+      firstHiddenAt = currentHiddenTime();
     });
-    report("ttfb", 0);
+    reportOnce("ttfb", 0);
     requestAnimationFrame(() =>
       requestAnimationFrame(() =>
-        guarded(() => {
-          const painted = performance.now() - event.timeStamp;
-          report("fcp", painted);
-          report("lcp", painted);
+        safely(() => {
+          const sinceRestore = performance.now() - event.timeStamp;
+          reportOnce("fcp", sinceRestore);
+          reportOnce("lcp", sinceRestore);
         }),
       ),
     );
   });
 
-  hideVitals = (at) => {
-    finishLcp();
-    hiddenAt = Math.min(hiddenAt, at);
-    const count = interactions() - interactionsBefore;
-    const outliers = Math.min(longest.length - 1, Math.floor(count / INTERACTIONS_PER_OUTLIER));
-    const latency = longest[outliers]?.[1] ?? (restored && count ? INTERACTION_MIN_MS : -1);
-    if (latency >= 0) report("inp", latency);
-    // A page that was never seen has not shifted.
-    if (reported.fcp) report("cls", cls);
+  finalizeVitals = (hiddenAt) => {
+    finalizeLcp();
+    firstHiddenAt = Math.min(firstHiddenAt, hiddenAt);
+    const count = interactionCount() - interactionsBeforeView;
+    const outliers = Math.min(longestInteractions.length - 1, Math.floor(count / INTERACTIONS_PER_OUTLIER));
+    const inp = longestInteractions[outliers]?.[1] ?? (restoredFromCache && count ? INP_MIN_MS : -1);
+    if (inp >= 0) reportOnce("inp", inp);
+    // A page that was never visible has no CLS.
+    if (reported.fcp) reportOnce("cls", cls);
   };
 }

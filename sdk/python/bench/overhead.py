@@ -1,7 +1,8 @@
-"""What a call of this package costs the application, as a ratio to a ceiling that is measured in the same run.
+"""Benchmark of the time that a call of this package costs the application.
 
-Run by `make bench`, with a path to leave the figures at. Each row is the median of repeated rounds, in turns with its
-ceiling, so that both have the same luck with the machine.
+Run by `make bench`, with the path of the JSON file to write. Each row compares a call with a ceiling, the least work
+that the call must do. Calls and ceilings alternate in the same run, so that a change in the machine's load affects
+both, and each figure is the median of `ROUNDS` rounds.
 """
 
 from __future__ import annotations
@@ -24,64 +25,65 @@ from services import KEY, Collector, Tracker
 ROUNDS = 15
 LABELS = {"method": "GET", "endpoint": "/items/{id}", "status": "200"}
 
-
 ROWS: list[list[Any]] = []
 RATIOS: list[dict[str, Any]] = []
 NOTES: list[str] = []
 
 
-def in_turns(calls: int, *work: Callable[[], object]) -> list[list[float]]:
-    """The microseconds of a call of each, in every round."""
-    durations: list[list[float]] = [[] for _ in work]
+def measure_alternating(calls: int, *functions: Callable[[], object]) -> list[list[float]]:
+    """Returns, for each function, the mean duration of a call in microseconds in every round of `calls` calls."""
+    durations_us: list[list[float]] = [[] for _ in functions]
     for _ in range(ROUNDS):
-        for one, taken in zip(work, durations, strict=True):
+        for function, function_durations_us in zip(functions, durations_us, strict=True):
             start = perf_counter()
             for _ in range(calls):
-                one()
-            taken.append((perf_counter() - start) / calls * 1e6)
-    return durations
+                function()
+            function_durations_us.append((perf_counter() - start) / calls * 1e6)
+    return durations_us
 
 
-def row(what: str, costs_us: list[float], ceiling: str, ceilings_us: list[float]) -> None:
+def add_row(call: str, costs_us: list[float], ceiling: str, ceilings_us: list[float]) -> None:
+    """Prints and stores the median costs of a call and its ceiling, and the median of their ratios."""
     cost_us, ceiling_us = statistics.median(costs_us), statistics.median(ceilings_us)
     ratio = statistics.median(least / cost for cost, least in zip(costs_us, ceilings_us, strict=True))
-    print(f"{what:<42} {cost_us:8.2f} µs   {1 / ratio:5.1f} times {ceiling} ({ceiling_us:.2f} µs)")
-    ROWS.append([what, cost_us, ceiling, ceiling_us, ratio])
-    RATIOS.append({"row": what, "to": ceiling, "value": ratio})
+    print(f"{call:<42} {cost_us:8.2f} µs   {1 / ratio:5.1f} times {ceiling} ({ceiling_us:.2f} µs)")
+    ROWS.append([call, cost_us, ceiling, ceiling_us, ratio])
+    RATIOS.append({"row": call, "to": ceiling, "value": ratio})
 
 
-def note(what: str) -> None:
-    print(f"{'':<42} {what}")
-    NOTES.append(f"{what}.")
+def add_note(note: str) -> None:
+    """Prints and stores a note."""
+    print(f"{'':<42} {note}")
+    NOTES.append(f"{note}.")
 
 
-def metric_calls(metrics: MetricsClient) -> None:
-    totals: dict[Any, float] = {}
+def measure_metrics(metrics: MetricsClient) -> None:
+    sums: dict[Any, float] = {}
     lock = threading.Lock()
 
-    def least() -> None:
+    def add_to_dict() -> None:
         key = ("http_requests_total", tuple(LABELS.items()))
         with lock:
-            totals[key] = totals.get(key, 0) + 1
+            sums[key] = sums.get(key, 0) + 1
 
-    counter, histogram, ceiling = in_turns(
+    counter, histogram, ceiling = measure_alternating(
         2_000,
         lambda: metrics.counter("http_requests_total", labels=LABELS),
         lambda: metrics.histogram("http_request_duration_seconds", 0.1, labels=LABELS),
-        least,
+        add_to_dict,
     )
-    row("counter()", counter, "adding to a locked dict", ceiling)
-    row("histogram()", histogram, "adding to a locked dict", ceiling)
+    add_row("counter()", counter, "adding to a locked dict", ceiling)
+    add_row("histogram()", histogram, "adding to a locked dict", ceiling)
 
 
-def reports(errors: ErrorClient) -> None:
-    def raise_deeply(depth: int) -> None:
+def measure_reports(errors: ErrorClient) -> None:
+    def raise_at_depth(depth: int) -> None:
         if depth:
-            raise_deeply(depth - 1)
+            raise_at_depth(depth - 1)
         raise ValueError("boom")
 
     try:
-        raise_deeply(10)
+        raise_at_depth(10)
     except ValueError as error:
         caught = error
     context = {"request_url": "/items/7?page=2", "request_headers": {f"x-{name}": "v" for name in range(12)}}
@@ -89,34 +91,35 @@ def reports(errors: ErrorClient) -> None:
     def report() -> None:
         errors.report_error_sync(caught, context)
 
-    # As many as fit in the queue, which the background thread empties meanwhile.
-    cost, ceiling = in_turns(30, report, lambda: "".join(traceback.format_exception(caught)))
-    row("report_error_sync(), tracker answering", cost, "formatting the traceback", ceiling)
+    # All reports fit in the queue, which the background thread empties meanwhile.
+    cost, ceiling = measure_alternating(30, report, lambda: "".join(traceback.format_exception(caught)))
+    add_row("report_error_sync(), tracker answering", cost, "formatting the traceback", ceiling)
     errors.flush(60)
-    note(f"{errors.dropped} reports were left out")
+    add_note(f"Dropped reports: {errors.dropped}")
 
 
-def requests(metrics: MetricsClient, errors: ErrorClient) -> None:
-    async def answer(scope: Any, receive: Any, send: Any) -> None:
+def measure_middleware(metrics: MetricsClient, errors: ErrorClient) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
-    async def nowhere(message: Any) -> None:
+    async def discard(message: Any) -> None:
         pass
 
-    def visit(app: Any) -> Callable[[], None]:
-        def run() -> None:
+    def request_to(app: Any) -> Callable[[], None]:
+        def send_request() -> None:
             scope = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
-            coroutine = app(scope, None, nowhere)
+            coroutine = app(scope, None, discard)
             try:
                 coroutine.send(None)
             except StopIteration:
                 return
 
-        return run
+        return send_request
 
-    watched, bare = in_turns(1_000, visit(MonlightMiddleware(answer, metrics, errors)), visit(answer))
-    row("a request through the ASGI middleware", watched, "the application alone", bare)
+    instrumented = MonlightMiddleware(application, metrics, errors)
+    cost, ceiling = measure_alternating(1_000, request_to(instrumented), request_to(application))
+    add_row("a request through the ASGI middleware", cost, "the application alone", ceiling)
 
 
 def main() -> None:
@@ -126,27 +129,27 @@ def main() -> None:
             metrics = MetricsClient(collector.url, KEY, flush_interval=1.0)
             metrics.start()
             errors = ErrorClient(tracker.url, KEY)
-            metric_calls(metrics)
-            requests(metrics, errors)
-            reports(errors)
+            measure_metrics(metrics)
+            measure_middleware(metrics, errors)
+            measure_reports(errors)
             metrics.shutdown()
-            note(f"{metrics.dropped} values were left out")
+            add_note(f"Dropped values: {metrics.dropped}")
         finally:
             tracker.kill()
             collector.kill()
     if len(sys.argv) > 1:
-        leave(Path(sys.argv[1]))
+        write_results(Path(sys.argv[1]))
 
 
-def leave(path: Path) -> None:
-    """Leaves the figures for `benches/figures.py`."""
+def write_results(path: Path) -> None:
+    """Writes the results in the format of `benches/figures.py`."""
     columns = ["", "µs", "ceiling", "µs of the ceiling", "of the ceiling"]
     part = {
         "name": "python",
         "title": "The Python package",
         "command": "make bench ONLY=python",
         "order": 70,
-        "notes": ["What a call costs the application, the services running beside it.", *NOTES],
+        "notes": ["Time that a call costs the application, with the services running on the same machine.", *NOTES],
         "summary": [["`counter()` of the Python package, in the application", f"{ROWS[0][1]:.1f} µs"]],
         "tables": [{"title": "", "columns": columns, "rows": ROWS}],
         "ratios": RATIOS,

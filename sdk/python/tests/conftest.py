@@ -1,3 +1,5 @@
+"""Fixtures shared by all tests."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -5,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from monlight import _guard
-from scripted import ScriptedServer
+from monlight import _safety
+from scripted_server import ScriptedServer
 from services import Collector, Tracker
 
 
@@ -25,12 +27,12 @@ def collector(tmp_path: Path) -> Iterator[Collector]:
 
 
 @pytest.fixture
-def scripted() -> Iterator[Callable[..., ScriptedServer]]:
-    """Starts servers that answer what a test tells them."""
+def start_server() -> Iterator[Callable[..., ScriptedServer]]:
+    """Returns a function that starts a `ScriptedServer` with the given responses."""
     servers: list[ScriptedServer] = []
 
-    def start(*answers: object) -> ScriptedServer:
-        servers.append(ScriptedServer(*answers))
+    def start(*responses: object) -> ScriptedServer:
+        servers.append(ScriptedServer(*responses))
         return servers[-1]
 
     yield start
@@ -39,6 +41,6 @@ def scripted() -> Iterator[Callable[..., ScriptedServer]]:
 
 
 @pytest.fixture(autouse=True)
-def warnings_anew() -> None:
-    """A warning that one test has seen is not kept from the next."""
-    _guard._warned.clear()
+def clear_warning_cache() -> None:
+    """Clears the cache of logged warnings, so that a warning of one test is not suppressed in the next."""
+    _safety._last_logged_at.clear()

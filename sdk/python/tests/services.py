@@ -1,4 +1,4 @@
-"""What the tests have in common: the real services, applications in processes of their own, and patience."""
+"""Test helpers: real services, applications in separate processes, and waiting with a timeout."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-KEY = "a-key-of-the-tests"
-PATIENCE_S = 20.0
+KEY = "test-api-key"
+TIMEOUT_S = 20.0
 TESTS = Path(__file__).parent
 SOURCES = TESTS.parent / "src"
 BINARIES = Path(os.environ.get("MONLIGHT_BIN_DIR") or TESTS.parents[2])
@@ -26,21 +26,21 @@ BINARIES = Path(os.environ.get("MONLIGHT_BIN_DIR") or TESTS.parents[2])
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T | None], what: str) -> T:
-    """What `condition` answers as soon as that is true; fails when it never is."""
-    deadline = time.monotonic() + PATIENCE_S
+def wait_until(condition: Callable[[], T | None], description: str) -> T:
+    """Polls `condition` until it returns a true value, and returns that value. Fails after `TIMEOUT_S` seconds."""
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
-        answer = condition()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"never happened: {what}"
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"timeout while waiting for: {description}"
         time.sleep(0.02)
 
 
 class Process:
-    """A process whose output is read, and which is killed in the end."""
+    """Child process whose output is captured. The constructor returns when the process has printed `ready_text`."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], ready: str) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], ready_text: str) -> None:
         self.child = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=TESTS / "apps"
         )
@@ -48,7 +48,7 @@ class Process:
         self._lines: Queue[str | None] = Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.ready_line = self._wait_for(ready)
+        self.ready_line = self._wait_for_line(ready_text)
 
     def _read(self) -> None:
         assert self.child.stdout is not None
@@ -58,32 +58,32 @@ class Process:
                 self._lines.put(line)
         self._lines.put(None)
 
-    def _wait_for(self, ready: str) -> str:
-        deadline = time.monotonic() + PATIENCE_S
+    def _wait_for_line(self, text: str) -> str:
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             try:
                 line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
                 line = None
-            assert line is not None, f"{ready!r} was never printed, but {''.join(self.output)}"
-            if ready in line:
+            assert line is not None, f"{text!r} was not printed; output: {''.join(self.output)}"
+            if text in line:
                 return line
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> str:
-        """Sends a signal, waits for the end and answers all that was printed."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> str:
+        """Sends a signal, waits until the process has exited, and returns its complete output."""
         self.child.send_signal(number)
-        self.child.wait(PATIENCE_S)
-        self._reader.join(PATIENCE_S)
+        self.child.wait(TIMEOUT_S)
+        self._reader.join(TIMEOUT_S)
         return "".join(self.output)
 
     def kill(self) -> None:
         self.child.kill()
         self.child.wait()
-        self._reader.join(PATIENCE_S)
+        self._reader.join(TIMEOUT_S)
 
 
 class Service:
-    """One of the real services, with a database of its own. It can be killed and started again on the same port."""
+    """A real service with its own database. It can be killed and started again on the same port."""
 
     def __init__(self, name: str, folder: Path, **settings: str) -> None:
         self._name = name
@@ -108,11 +108,11 @@ class Service:
         self._process.kill()
 
     def get(self, path: str, **query: str) -> Any:
-        # No certificates: loading them takes longer than the request.
-        with httpx.Client(verify=False, timeout=PATIENCE_S) as client:
-            answer = client.get(self.url + path, params=query, headers={"X-API-Key": KEY})
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        # Does not load CA certificates, because that takes longer than the request.
+        with httpx.Client(verify=False, timeout=TIMEOUT_S) as client:
+            response = client.get(self.url + path, params=query, headers={"X-API-Key": KEY})
+        assert response.status_code == 200, response.text
+        return response.json()
 
 
 class Tracker(Service):
@@ -123,7 +123,7 @@ class Tracker(Service):
         return [self.get(f"/api/errors/{group['id']}") for group in self.groups(**query)]
 
     def only_report(self) -> dict[str, Any]:
-        """The detail of the only group, as soon as there is one."""
+        """Waits for the first group and returns its detail; fails if there are several."""
         wait_until(self.groups, "a report")
         (detail,) = self.details()
         return detail
@@ -136,66 +136,70 @@ class Collector(Service):
     def buckets(self, name: str, **query: str) -> list[dict[str, Any]]:
         return list(self.get("/api/metrics", name=name, period="1h", **query)["data"])
 
-    def total(self, name: str, **query: str) -> float:
+    def value_sum(self, name: str, **query: str) -> float:
         return float(sum(bucket["sum"] for bucket in self.buckets(name, **query)))
 
-    def count(self, name: str, **query: str) -> int:
+    def value_count(self, name: str, **query: str) -> int:
         return sum(bucket["count"] for bucket in self.buckets(name, **query))
 
-    def totals(self, name: str, label: str) -> dict[str, float]:
-        """The totals of a counter by a label."""
+    def sums_by_label(self, name: str, label: str) -> dict[str, float]:
+        """Returns the sum of a metric's values for each value of a label."""
         groups = self.get("/api/metrics", name=name, period="1h", group_by=label)["groups"]
         return {group["value"]: sum(bucket["sum"] for bucket in group["data"]) for group in groups}
 
-    def counts(self, name: str, label: str) -> dict[str, int]:
-        """How many observations a histogram has by a label."""
+    def counts_by_label(self, name: str, label: str) -> dict[str, int]:
+        """Returns the number of a metric's values for each value of a label."""
         groups = self.get("/api/metrics", name=name, period="1h", group_by=label)["groups"]
         return {group["value"]: sum(bucket["count"] for bucket in group["data"]) for group in groups}
 
 
-def environment(*services: Service, **more: str) -> dict[str, str]:
-    """The variables of a process that runs this package, with the URLs of the services."""
+def child_environment(*services: Service, **variables: str) -> dict[str, str]:
+    """Returns the environment of a process that imports this package, with the URLs of the services."""
     urls = {f"MONLIGHT_{type(service).__name__.upper()}": service.url for service in services}
     path = os.pathsep.join([str(SOURCES), str(TESTS / "apps")])
-    quiet = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
-    return {**os.environ, "PYTHONPATH": path, "MONLIGHT_KEY": KEY, **quiet, **urls, **more}
+    python = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
+    return {**os.environ, "MONLIGHT_KEY": KEY, **python, **urls, **variables}
 
 
-def run_script(script: str, *services: Service, **more: str) -> subprocess.CompletedProcess[str]:
-    """Runs a Python program to its end; `errors_url`, `metrics_url` and `key` are there already."""
-    head = "import os\nerrors_url = os.environ.get('MONLIGHT_TRACKER')\n"
-    head += "metrics_url = os.environ.get('MONLIGHT_COLLECTOR')\nkey = os.environ['MONLIGHT_KEY']\n"
+def run_script(script: str, *services: Service, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a Python script until it exits. Defines `errors_url`, `metrics_url` and `key` before the script."""
+    preamble = "import os\nerrors_url = os.environ.get('MONLIGHT_TRACKER')\n"
+    preamble += "metrics_url = os.environ.get('MONLIGHT_COLLECTOR')\nkey = os.environ['MONLIGHT_KEY']\n"
     return subprocess.run(
-        [sys.executable, "-c", head + script],
-        env=environment(*services, **more),
+        [sys.executable, "-c", preamble + script],
+        env=child_environment(*services, **variables),
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S * 2,
+        timeout=TIMEOUT_S * 2,
         check=False,
     )
 
 
 @contextmanager
-def application(command: list[str], ready: str, *services: Service, **more: str) -> Iterator[Process]:
-    """A server that runs one of `apps`, as `python -m` would start it."""
-    process = Process([sys.executable, "-m", *command], environment(*services, **more), ready)
+def running_application(command: list[str], ready_text: str, *services: Service, **variables: str) -> Iterator[Process]:
+    """Starts a server with one of the applications in `apps`, with `python -m`, and stops it after the block."""
+    process = Process([sys.executable, "-m", *command], child_environment(*services, **variables), ready_text)
     try:
         yield process
     finally:
         if process.child.poll() is None:
-            # Not killed: workers of gunicorn would outlive it for many seconds.
-            process.end()
+            # Terminated instead of killed: gunicorn's workers would survive a killed parent for many seconds.
+            process.stop()
 
 
-def address(process: Process) -> str:
-    """Where an application says that it listens."""
-    found = re.search(r"http://127\.0\.0\.1:\d+", process.ready_line)
-    assert found, process.ready_line
-    return found.group()
+def base_url(process: Process) -> str:
+    """Returns the base URL that an application printed when it started."""
+    match = re.search(r"http://127\.0\.0\.1:\d+", process.ready_line)
+    assert match, process.ready_line
+    return match.group()
 
 
-def visitor(base: str = "") -> httpx.Client:
-    """Keeps no connections: uvicorn closes one after an exception, at any moment, and the next request would fail."""
+def http_client(base_url: str = "") -> httpx.Client:
+    """Returns a client without persistent connections.
+
+    After an exception, uvicorn closes the connection after an unpredictable delay, and the next request on it would
+    fail.
+    """
     limits = httpx.Limits(max_keepalive_connections=0)
     headers = {"Connection": "close"}
-    return httpx.Client(base_url=base, verify=False, limits=limits, headers=headers, timeout=PATIENCE_S)
+    return httpx.Client(base_url=base_url, verify=False, limits=limits, headers=headers, timeout=TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Real frameworks under real servers: every request and every exception arrives exactly once."""
+"""Real frameworks on real servers: every request and every exception is counted exactly once."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from services import PATIENCE_S, Collector, Tracker, address, application, visitor
+from services import TIMEOUT_S, Collector, Tracker, base_url, http_client, running_application
 
-GOOD, BROKEN, MISSING = 120, 60, 20
+OK_REQUESTS, FAILING_REQUESTS, UNMATCHED_REQUESTS = 120, 60, 20
 GUNICORN = ["gunicorn", "--bind", "127.0.0.1:0", "--workers", "4", "--graceful-timeout", "10"]
-# With several workers uvicorn says a port before it listens there, and not which one it has found.
-FREE_PORT = "a free port"
+# With several workers, uvicorn prints port 0 instead of the port that the system chose, so the test chooses a port.
+PORT_PLACEHOLDER = "PORT"
 UVICORN = ["uvicorn", "--port", "0", "--no-access-log"]
 
 
 @dataclass(frozen=True)
 class Stack:
-    """An application, the server that runs it, and how its framework writes the templates of paths."""
+    """An application, the server that runs it, and the path templates in the syntax of its framework."""
 
     command: list[str]
-    ready: str
-    item: str = "/api/items/{item}"
-    broken: str = "/api/broken/{item}"
+    ready_text: str
+    item_template: str = "/api/items/{item}"
+    broken_template: str = "/api/broken/{item}"
 
 
 STACKS = {
     "fastapi-uvicorn": Stack([*UVICORN, "fastapi_app:app"], "running on"),
     "fastapi-uvicorn-4-workers": Stack(
-        [*UVICORN, "--workers", "4", "--port", FREE_PORT, "fastapi_app:app"], "startup complete"
+        [*UVICORN, "--workers", "4", "--port", PORT_PLACEHOLDER, "fastapi_app:app"], "startup complete"
     ),
     "fastapi-gunicorn-prefork": Stack(
         [*GUNICORN, "--preload", "-k", "uvicorn.workers.UvicornWorker", "fastapi_app:app"], "Listening at"
@@ -61,42 +61,57 @@ STACKS = {
 
 
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS.keys())
-def test_every_request_and_every_exception_counts_once(stack: Stack, tracker: Tracker, collector: Collector) -> None:
-    # Below those that the kernel gives to whoever asks for any.
+def test_requests_and_exceptions_are_counted_once(stack: Stack, tracker: Tracker, collector: Collector) -> None:
+    # Below the ephemeral port range, so that the kernel does not assign it to another socket.
     port = str(20_000 + os.getpid() % 10_000)
-    command = [port if word == FREE_PORT else word for word in stack.command]
-    # No flush before the end: what is sent then is all there is.
-    with application(command, stack.ready, tracker, collector, FLUSH_INTERVAL="60") as process:
-        base = f"http://127.0.0.1:{port}" if port in command else address(process)
+    command = [port if argument == PORT_PLACEHOLDER else argument for argument in stack.command]
+    # The interval is longer than the test, so that all metrics are sent by the flush at exit.
+    with running_application(command, stack.ready_text, tracker, collector, FLUSH_INTERVAL="60") as process:
+        url = f"http://127.0.0.1:{port}" if port in command else base_url(process)
 
         def send(number: int) -> int:
-            if number < GOOD:
-                return client.get(f"{base}/api/items/{number}").status_code
-            if number < GOOD + BROKEN:
-                secret = {"Authorization": "Bearer s3cret", "X-Request-ID": "r-1"}
-                return client.post(f"{base}/api/broken/{number}?token=s3cret&page=2", headers=secret).status_code
-            return client.get(f"{base}/nowhere/{number}").status_code
+            if number < OK_REQUESTS:
+                return client.get(f"{url}/api/items/{number}").status_code
+            if number < OK_REQUESTS + FAILING_REQUESTS:
+                headers = {"Authorization": "Bearer s3cret", "X-Request-ID": "r-1"}
+                return client.post(f"{url}/api/broken/{number}?token=s3cret&page=2", headers=headers).status_code
+            return client.get(f"{url}/nowhere/{number}").status_code
 
-        with ThreadPoolExecutor(8) as pool, visitor() as client:
-            statuses = list(pool.map(send, range(GOOD + BROKEN + MISSING)))
-        output = process.end(signal.SIGTERM)
+        with ThreadPoolExecutor(8) as pool, http_client() as client:
+            statuses = list(pool.map(send, range(OK_REQUESTS + FAILING_REQUESTS + UNMATCHED_REQUESTS)))
+        output = process.stop(signal.SIGTERM)
 
-    assert [statuses.count(status) for status in (200, 500, 404)] == [GOOD, BROKEN, MISSING], output
-    expected = {stack.item: GOOD, stack.broken: BROKEN, "(unmatched)": MISSING}
-    assert collector.totals("http_requests_total", "endpoint") == expected, output
-    assert collector.counts("http_request_duration_seconds", "endpoint") == expected
-    assert collector.totals("http_requests_total", "status") == {"200": GOOD, "500": BROKEN, "404": MISSING}
-    assert collector.totals("http_requests_total", "method") == {"GET": GOOD + MISSING, "POST": BROKEN}
+    assert [statuses.count(status) for status in (200, 500, 404)] == [
+        OK_REQUESTS,
+        FAILING_REQUESTS,
+        UNMATCHED_REQUESTS,
+    ], output
+    expected = {
+        stack.item_template: OK_REQUESTS,
+        stack.broken_template: FAILING_REQUESTS,
+        "(unmatched)": UNMATCHED_REQUESTS,
+    }
+    assert collector.sums_by_label("http_requests_total", "endpoint") == expected, output
+    assert collector.counts_by_label("http_request_duration_seconds", "endpoint") == expected
+    assert collector.sums_by_label("http_requests_total", "status") == {
+        "200": OK_REQUESTS,
+        "500": FAILING_REQUESTS,
+        "404": UNMATCHED_REQUESTS,
+    }
+    assert collector.sums_by_label("http_requests_total", "method") == {
+        "GET": OK_REQUESTS + UNMATCHED_REQUESTS,
+        "POST": FAILING_REQUESTS,
+    }
 
-    live = collector.get("/api/metrics/releases")["releases"]
-    assert [(release["release"], release["project"]) for release in live] == [("1.4.2", "shop")]
+    releases = collector.get("/api/metrics/releases")["releases"]
+    assert [(release["release"], release["project"]) for release in releases] == [("1.4.2", "shop")]
 
     (group,) = tracker.details()
-    assert group["count"] == BROKEN
+    assert group["count"] == FAILING_REQUESTS
     assert (group["exception_type"], group["project"]) == ("ValueError", "shop")
     assert (group["environment"], group["release"]) == ("tests", "1.4.2")
     occurrence = group["occurrences"][0]
-    assert re.fullmatch(rf"{base}/api/broken/\d+\?token=\[removed\]&page=2", occurrence["request_url"])
+    assert re.fullmatch(rf"{url}/api/broken/\d+\?token=\[removed\]&page=2", occurrence["request_url"])
     assert occurrence["request_method"] == "POST"
     headers = {name.lower(): value for name, value in occurrence["request_headers"].items()}
     assert headers["x-request-id"] == "r-1"
@@ -104,10 +119,9 @@ def test_every_request_and_every_exception_counts_once(stack: Stack, tracker: Tr
     assert "s3cret" not in str(group)
 
 
-def test_what_fastapi_can_do_besides(tracker: Tracker, collector: Collector) -> None:
-    with application([*UVICORN, "fastapi_app:app"], "running on", tracker, collector) as process:
-        base = address(process)
-        with visitor(base) as client:
+def test_fastapi_streams_background_tasks_mounts_and_unknown_methods(tracker: Tracker, collector: Collector) -> None:
+    with running_application([*UVICORN, "fastapi_app:app"], "running on", tracker, collector) as process:
+        with http_client(base_url(process)) as client:
             assert client.get("/teapot").status_code == 418
             assert client.get("/stream").text == "0\n1\n2\n"
             assert client.get("/background").text == "accepted"
@@ -116,8 +130,8 @@ def test_what_fastapi_can_do_besides(tracker: Tracker, collector: Collector) -> 
                 assert client.get(f"/shops/{shop}/carts/{shop}-1").json() == {"cart": f"{shop}-1"}
             assert client.get("/shops/north/nowhere").status_code == 404
             assert client.request("BREW", "/api/items/1").status_code == 405
-        process.end()
-    assert collector.totals("http_requests_total", "endpoint") == {
+        process.stop()
+    assert collector.sums_by_label("http_requests_total", "endpoint") == {
         "/teapot": 1,
         "/stream": 1,
         "/background": 1,
@@ -126,32 +140,38 @@ def test_what_fastapi_can_do_besides(tracker: Tracker, collector: Collector) -> 
         "/shops/{shop}/{path}": 1,
         "/api/items/{item}": 1,
     }
-    assert collector.totals("http_requests_total", "status") == {"200": 4, "418": 1, "500": 1, "404": 1, "405": 1}
-    assert collector.totals("http_requests_total", "method") == {"GET": 7, "OTHER": 1}
+    assert collector.sums_by_label("http_requests_total", "status") == {
+        "200": 4,
+        "418": 1,
+        "500": 1,
+        "404": 1,
+        "405": 1,
+    }
+    assert collector.sums_by_label("http_requests_total", "method") == {"GET": 7, "OTHER": 1}
     (stream,) = collector.buckets("http_request_duration_seconds", labels="endpoint:/stream")
-    assert stream["min"] >= 0.1, "a stream is measured to its end"
+    assert stream["min"] >= 0.1, "the duration of a streaming response ends with its last byte"
     (background,) = collector.buckets("http_request_duration_seconds", labels="endpoint:/background")
-    assert background["max"] < 0.3, "what goes on after the answer is not measured"
+    assert background["max"] < 0.3, "the duration excludes background tasks"
     assert {group["exception_type"] for group in tracker.groups()} == {"KeyError", "RuntimeError"}
     assert tracker.count() == 2
 
 
-def test_a_flask_stream_that_breaks_is_reported(tracker: Tracker, collector: Collector) -> None:
-    with application([*GUNICORN, "flask_app:app"], "Listening at", tracker, collector) as process:
-        with visitor(address(process)) as client:
+def test_exception_in_flask_stream_is_reported(tracker: Tracker, collector: Collector) -> None:
+    with running_application([*GUNICORN, "flask_app:app"], "Listening at", tracker, collector) as process:
+        with http_client(base_url(process)) as client:
             assert client.get("/teapot").status_code == 418
             with pytest.raises(httpx.RemoteProtocolError):
                 client.get("/stream")
-        process.end()
+        process.stop()
     (group,) = tracker.details()
     assert (group["exception_type"], group["count"]) == ("OSError", 1)
     assert group["occurrences"][0]["request_url"].endswith("/stream")
-    assert collector.totals("http_requests_total", "endpoint") == {"/teapot": 1, "/stream": 1}
+    assert collector.sums_by_label("http_requests_total", "endpoint") == {"/teapot": 1, "/stream": 1}
 
 
-def test_async_views_of_django_are_reported(tracker: Tracker, collector: Collector) -> None:
-    with application([*UVICORN, "django_app:asgi"], "running on", tracker, collector) as process:
-        assert httpx.get(f"{address(process)}/api/async-broken/7", timeout=PATIENCE_S).status_code == 500
-        process.end()
+def test_exception_in_async_django_view_is_reported(tracker: Tracker, collector: Collector) -> None:
+    with running_application([*UVICORN, "django_app:asgi"], "running on", tracker, collector) as process:
+        assert httpx.get(f"{base_url(process)}/api/async-broken/7", timeout=TIMEOUT_S).status_code == 500
+        process.stop()
     assert tracker.only_report()["exception_type"] == "KeyError"
-    assert collector.totals("http_requests_total", "endpoint") == {"/api/async-broken/<int:item>": 1}
+    assert collector.sums_by_label("http_requests_total", "endpoint") == {"/api/async-broken/<int:item>": 1}

@@ -1,4 +1,4 @@
-"""`init`: what nobody catches is reported, and Python goes on to say what it always says."""
+"""`init`: uncaught exceptions are reported, and Python prints and exits as it does without this package."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ monlight.init(error_tracker_url=errors_url, api_key=key, project="shop", environ
 """
 
 UNCAUGHT = {
-    "in the main thread": ("raise ValueError('boom')", 1),
-    "in a thread": (
+    "main thread": ("raise ValueError('boom')", 1),
+    "thread": (
         "def work(): raise ValueError('boom')\nt = threading.Thread(target=work, name='worker'); t.start(); t.join()",
         0,
     ),
-    "in a task": (
+    "asyncio task": (
         """
 async def fail(): raise ValueError('boom')
 async def main():
@@ -30,7 +30,7 @@ asyncio.run(main())
 """,
         0,
     ),
-    "in a callback of uvloop": (
+    "uvloop callback": (
         """
 import uvloop
 def fail(): raise ValueError('boom')
@@ -44,36 +44,36 @@ loop = uvloop.new_event_loop(); loop.run_until_complete(main()); loop.close()
 }
 
 
-@pytest.mark.parametrize(("script", "code"), UNCAUGHT.values(), ids=UNCAUGHT.keys())
-def test_what_nobody_catches_is_reported_once(script: str, code: int, tracker: Tracker) -> None:
-    plain = run_script("import asyncio, gc, threading\n" + script)
-    ended = run_script(INIT + script, tracker)
-    assert ended.returncode == plain.returncode == code
-    assert "ValueError: boom" in ended.stderr
-    assert ended.stderr.count("Traceback") == plain.stderr.count("Traceback")
+@pytest.mark.parametrize(("script", "exit_code"), UNCAUGHT.values(), ids=UNCAUGHT.keys())
+def test_uncaught_exceptions_are_reported_once(script: str, exit_code: int, tracker: Tracker) -> None:
+    result_without_init = run_script("import asyncio, gc, threading\n" + script)
+    result = run_script(INIT + script, tracker)
+    assert result.returncode == result_without_init.returncode == exit_code
+    assert "ValueError: boom" in result.stderr
+    assert result.stderr.count("Traceback") == result_without_init.stderr.count("Traceback")
     report = tracker.only_report()
     assert (report["exception_type"], report["message"], report["count"]) == ("ValueError", "boom", 1)
     assert (report["environment"], report["release"]) == ("tests", "1.4.2")
 
 
-def test_a_thread_is_named(tracker: Tracker) -> None:
-    run_script(INIT + UNCAUGHT["in a thread"][0], tracker)
+def test_report_contains_the_thread_name(tracker: Tracker) -> None:
+    run_script(INIT + UNCAUGHT["thread"][0], tracker)
     assert tracker.only_report()["occurrences"][0]["extra"] == {"thread": "worker"}
 
 
-def test_hooks_that_were_there_are_called(tracker: Tracker) -> None:
+def test_previous_hooks_are_called(tracker: Tracker) -> None:
     script = """
 import sys
-sys.excepthook = lambda kind, error, traceback: print("theirs:", error)
-threading.excepthook = lambda args: print("theirs:", args.exc_value)
+sys.excepthook = lambda kind, error, traceback: print("previous:", error)
+threading.excepthook = lambda args: print("previous:", args.exc_value)
 """
-    script += INIT + UNCAUGHT["in a thread"][0] + "\nraise KeyError('main')"
-    ended = run_script("import threading" + script, tracker)
-    assert ended.stdout.splitlines() == ["theirs: boom", "theirs: 'main'"]
+    script += INIT + UNCAUGHT["thread"][0] + "\nraise KeyError('main')"
+    result = run_script("import threading" + script, tracker)
+    assert result.stdout.splitlines() == ["previous: boom", "previous: 'main'"]
     assert tracker.count() == 2
 
 
-def test_what_is_no_error_is_not_reported(tracker: Tracker) -> None:
+def test_interrupts_and_exits_are_not_reported(tracker: Tracker) -> None:
     script = """
 def leave(): raise SystemExit
 thread = threading.Thread(target=leave); thread.start(); thread.join()
@@ -83,12 +83,12 @@ raise KeyboardInterrupt
     assert tracker.groups() == []
 
 
-def test_a_second_init_redirects_the_hooks(tracker: Tracker) -> None:
+def test_second_init_replaces_the_client_of_the_hooks(tracker: Tracker) -> None:
     run_script(INIT.replace("errors_url", "'http://127.0.0.1:1'") + INIT + "raise ValueError('boom')", tracker)
     assert tracker.count() == 1
 
 
-def test_what_is_logged_and_then_uncaught_counts_once(tracker: Tracker) -> None:
+def test_logged_and_then_uncaught_exception_is_reported_once(tracker: Tracker) -> None:
     script = """
 import logging
 clients = monlight.init(error_tracker_url=errors_url, api_key=key)
@@ -96,7 +96,7 @@ logging.getLogger().addHandler(monlight.MonlightHandler(clients["error_client"])
 try:
     raise ValueError("boom")
 except ValueError:
-    logging.exception("it went wrong")
+    logging.exception("checkout failed")
     raise
 """
     run_script(INIT + script, tracker)

@@ -1,4 +1,4 @@
-"""`MonlightHandler`: what an application logs becomes reports, and nothing of what this package logs."""
+"""`MonlightHandler`: log records of the application become reports; log records of this package do not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from monlight import ErrorClient, MonlightHandler, _guard
+from monlight import ErrorClient, MonlightHandler, _safety
 from services import KEY, Tracker
 
 
@@ -26,13 +26,13 @@ def logger(errors: ErrorClient) -> Iterator[logging.Logger]:
     root.removeHandler(handler)
 
 
-def test_a_record_with_an_exception_is_that_exception(
+def test_record_with_exception_is_reported_as_that_exception(
     logger: logging.Logger, errors: ErrorClient, tracker: Tracker
 ) -> None:
     try:
         os.environ["NO_CART"]
     except KeyError:
-        logger.exception("cart %s is gone", 7, extra={"cart": 7, "api_key": "s3cret"})
+        logger.exception("cart %s was not found", 7, extra={"cart": 7, "api_key": "s3cret"})
     assert errors.flush()
     report = tracker.only_report()
     assert (report["exception_type"], report["level"], report["project"]) == ("KeyError", "error", "shop")
@@ -40,26 +40,28 @@ def test_a_record_with_an_exception_is_that_exception(
         "cart": 7,
         "api_key": "[removed]",
         "logger": "shop.cart",
-        "log_message": "cart 7 is gone",
+        "log_message": "cart 7 was not found",
     }
 
 
-def test_other_records_are_grouped_by_their_line(logger: logging.Logger, errors: ErrorClient, tracker: Tracker) -> None:
+def test_records_without_exception_are_grouped_by_source_line(
+    logger: logging.Logger, errors: ErrorClient, tracker: Tracker
+) -> None:
     for cart in range(3):
         logger.error("cart %d is empty", cart)
     logger.critical("no carts left", stack_info=True)
-    logger.warning("not worth a report")
+    logger.warning("below the level of the handler")
     assert errors.flush()
     groups = {group["message"]: group for group in tracker.details()}
     empty = groups["cart 0 is empty"]
     assert (empty["exception_type"], empty["count"], empty["level"]) == ("shop.cart", 3, "error")
     assert "test_logging.py:" in empty["location"]
     assert groups["no carts left"]["level"] == "critical"
-    assert "test_other_records_are_grouped_by_their_line" in groups["no carts left"]["traceback"]
+    assert "test_records_without_exception_are_grouped_by_source_line" in groups["no carts left"]["traceback"]
     assert len(groups) == 2
 
 
-def test_nothing_of_its_own_is_reported(tracker: Tracker, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_records_of_this_package_are_not_reported(tracker: Tracker, caplog: pytest.LogCaptureFixture) -> None:
     tracker.kill()
     errors = ErrorClient(tracker.url, KEY, timeout=0.5)
     handler = MonlightHandler(errors, logging.DEBUG)
@@ -68,11 +70,11 @@ def test_nothing_of_its_own_is_reported(tracker: Tracker, caplog: pytest.LogCapt
     root.setLevel(logging.DEBUG)
     try:
         root.info("one")
-        with _guard.sending():
-            logging.getLogger("a.library.that.sends").error("what a report causes is no report")
+        with _safety.sending_request():
+            logging.getLogger("httpx").error("logged while a report is sent")
         assert not errors.flush(0.7)
-        assert "Monlight will try /api/errors again" in caplog.text
-        assert caplog.text.count("Monlight") == 1, "the same sentence is not repeated at once"
+        assert caplog.text.count("sending to /api/errors failed") == 1, "identical warnings are logged once per minute"
+        assert "will retry" in caplog.text
         tracker.start()
         assert errors.flush()
     finally:
@@ -81,17 +83,17 @@ def test_nothing_of_its_own_is_reported(tracker: Tracker, caplog: pytest.LogCapt
     assert [(group["message"], group["count"]) for group in tracker.groups()] == [("one", 1)]
 
 
-def test_a_record_that_cannot_be_formatted_harms_nobody(
+def test_record_that_cannot_be_formatted_does_not_raise(
     logger: logging.Logger, errors: ErrorClient, tracker: Tracker, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = logging.getLogger()
-    theirs = [handler for handler in root.handlers if not isinstance(handler, MonlightHandler)]
-    for handler in theirs:
+    other_handlers = [handler for handler in root.handlers if not isinstance(handler, MonlightHandler)]
+    for handler in other_handlers:
         root.removeHandler(handler)
     try:
-        logger.error("%d carts", "no number")
+        logger.error("%d carts", "not a number")
     finally:
-        for handler in theirs:
+        for handler in other_handlers:
             root.addHandler(handler)
     assert errors.flush()
     assert tracker.groups() == []

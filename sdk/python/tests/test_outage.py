@@ -1,4 +1,4 @@
-"""The services are killed and started again in the middle: the application answers, and nothing is lost."""
+"""Outages: while the services are down, the application keeps responding, and no report or value is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from threading import Event
 import pytest
 
 from monlight import MetricsClient
-from services import KEY, PATIENCE_S, Collector, Tracker, address, application, run_script, visitor, wait_until
+from services import (
+    KEY,
+    TIMEOUT_S,
+    Collector,
+    Tracker,
+    base_url,
+    http_client,
+    run_script,
+    running_application,
+    wait_until,
+)
 
 UVICORN = ["uvicorn", "--port", "0", "--no-access-log", "fastapi_app:app"]
 GUNICORN = ["gunicorn", "--bind", "127.0.0.1:0", "--workers", "4", "--preload", "flask_app:app"]
@@ -19,25 +29,25 @@ REPORTS = 40
 DIFFERENCE_MAX_MS = 0.5
 
 
-@pytest.mark.parametrize(("command", "ready"), [(UVICORN, "running on"), (GUNICORN, "Listening at")])
-def test_an_application_outlives_its_monitoring(
-    command: list[str], ready: str, tracker: Tracker, collector: Collector
+@pytest.mark.parametrize(("command", "ready_text"), [(UVICORN, "running on"), (GUNICORN, "Listening at")])
+def test_application_keeps_responding_and_loses_nothing_during_an_outage(
+    command: list[str], ready_text: str, tracker: Tracker, collector: Collector
 ) -> None:
-    with application(command, ready, tracker, collector) as process:
-        with visitor(address(process)) as client:
-            over = Event()
+    with running_application(command, ready_text, tracker, collector) as process:
+        with http_client(base_url(process)) as client:
+            stop_event = Event()
 
-            def visit(_: int) -> list[float]:
-                """Visits until it is told to end; answers how long each visit took, in seconds."""
+            def send_requests(_: int) -> list[float]:
+                """Sends requests until `stop_event` is set, and returns the duration of each in seconds."""
                 durations = []
-                while not over.is_set():
+                while not stop_event.is_set():
                     start = time.perf_counter()
                     assert client.get("/api/items/1").status_code == 200
                     durations.append(time.perf_counter() - start)
                 return durations
 
             with ThreadPoolExecutor(2) as pool:
-                visits = [pool.submit(visit, number) for number in range(2)]
+                futures = [pool.submit(send_requests, number) for number in range(2)]
                 try:
                     for number in range(REPORTS):
                         if number == REPORTS // 4:
@@ -47,72 +57,80 @@ def test_an_application_outlives_its_monitoring(
                             tracker.start()
                             collector.start()
                         assert client.post(f"/api/broken/{number}").status_code == 500
-                    wait_until(lambda: tracker.count() == REPORTS, "every report arrives")
+                    wait_until(lambda: tracker.count() == REPORTS, "all reports")
                 finally:
-                    over.set()
-            durations = [duration for visit in visits for duration in visit.result()]
-        output = process.end()
+                    stop_event.set()
+            durations = [duration for future in futures for duration in future.result()]
+        output = process.stop()
     assert tracker.count() == REPORTS, output
-    totals = collector.totals("http_requests_total", "status")
-    assert totals == {"200": len(durations), "500": REPORTS}, output
+    requests_by_status = collector.sums_by_label("http_requests_total", "status")
+    assert requests_by_status == {"200": len(durations), "500": REPORTS}, output
     assert statistics.median(durations) < 0.1
-    assert max(durations) < 2, "no visitor waits for the monitoring"
+    assert max(durations) < 2, "no request waits for the services"
 
 
-def difference_ms(bases: list[str], visits: int) -> float:
-    """How much longer the median visit of the second takes than of the first; in turns, for the same luck."""
+def median_difference_ms(urls: list[str], requests: int) -> float:
+    """Returns the median duration of requests to the second URL minus that of requests to the first, in milliseconds.
+
+    The requests alternate between the URLs, so that a change in the machine's load affects both.
+    """
     durations: tuple[list[float], list[float]] = ([], [])
-    for _ in range(visits):
-        for base, taken in zip(bases, durations, strict=True):
-            connection = HTTPConnection(base.removeprefix("http://"), timeout=PATIENCE_S)
+    for _ in range(requests):
+        for url, url_durations in zip(urls, durations, strict=True):
+            connection = HTTPConnection(url.removeprefix("http://"), timeout=TIMEOUT_S)
             start = time.perf_counter()
             connection.request("GET", "/api/items/1")
-            answer = connection.getresponse()
-            answer.read()
-            taken.append(time.perf_counter() - start)
+            response = connection.getresponse()
+            response.read()
+            url_durations.append(time.perf_counter() - start)
             connection.close()
-            assert answer.status == 200
+            assert response.status == 200
     return (statistics.median(durations[1]) - statistics.median(durations[0])) * 1_000
 
 
-def least_difference_ms(bases: list[str]) -> float:
-    """Of at most three attempts: the machine may have other business in one, but what this package costs is in each."""
+def minimum_difference_ms(urls: list[str]) -> float:
+    """Returns the smallest result of up to three measurements.
+
+    Other load on the machine may distort one measurement, but the cost of this package is part of each.
+    """
     differences: list[float] = []
     while len(differences) < 3 and min(differences, default=DIFFERENCE_MAX_MS) >= DIFFERENCE_MAX_MS:
-        differences.append(difference_ms(bases, visits=200))
+        differences.append(median_difference_ms(urls, requests=200))
     return min(differences)
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize(("command", "ready"), [(UVICORN, "running on"), (GUNICORN, "Listening at")])
-def test_no_request_is_slower_for_it(command: list[str], ready: str, tracker: Tracker, collector: Collector) -> None:
+@pytest.mark.parametrize(("command", "ready_text"), [(UVICORN, "running on"), (GUNICORN, "Listening at")])
+def test_requests_are_not_slower_with_the_middleware(
+    command: list[str], ready_text: str, tracker: Tracker, collector: Collector
+) -> None:
     with (
-        application(command, ready, tracker, collector) as watched,
-        application(command, ready, PLAIN="1") as plain,
+        running_application(command, ready_text, tracker, collector) as instrumented,
+        running_application(command, ready_text, DISABLE_MONLIGHT="1") as plain,
     ):
-        bases = [address(process) for process in (plain, watched)]
-        difference_ms(bases, visits=20)
-        up = least_difference_ms(bases)
+        urls = [base_url(process) for process in (plain, instrumented)]
+        median_difference_ms(urls, requests=20)
+        difference_ms = minimum_difference_ms(urls)
         tracker.kill()
         collector.kill()
-        away = least_difference_ms(bases)
-    print(f"median with less median without: {up:.3f} ms, and {away:.3f} ms while the services are away")
-    assert max(up, away) < DIFFERENCE_MAX_MS
+        outage_difference_ms = minimum_difference_ms(urls)
+    print(f"added median latency: {difference_ms:.3f} ms, and {outage_difference_ms:.3f} ms during an outage")
+    assert max(difference_ms, outage_difference_ms) < DIFFERENCE_MAX_MS
 
 
-def test_memory_is_bounded_while_the_services_are_away() -> None:
+def test_memory_is_bounded_during_an_outage() -> None:
     script = """
 import resource
 from monlight import ErrorClient, MetricsClient
 errors, metrics = ErrorClient("http://127.0.0.1:1", key), MetricsClient("http://127.0.0.1:1", key, flush_interval=0.1)
 metrics.start()
-metrics.counter("warm")
-errors.report_error_sync(ValueError("warm"))
+metrics.counter("warmup")
+errors.capture_exception(ValueError("warmup"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for number in range(300_000):
     metrics.histogram("order_ms", number, labels={"shop": str(number % 7)})
 for number in range(3_000):
-    errors.report_error_sync(ValueError("x" * 5_000))
+    errors.capture_exception(ValueError("x" * 5_000))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, metrics.dropped, errors.dropped)
 """
     grown_mb, values_dropped, reports_dropped = map(float, run_script(script).stdout.split())
@@ -121,7 +139,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, metr
     assert reports_dropped >= 1_999
 
 
-def test_values_survive_failed_flushes_and_count_once(collector: Collector) -> None:
+def test_values_are_kept_after_failed_flushes_and_counted_once(collector: Collector) -> None:
     metrics = MetricsClient(collector.url, KEY, project="shop", timeout=1.0)
     collector.kill()
     for round_number in range(3):
@@ -133,7 +151,7 @@ def test_values_survive_failed_flushes_and_count_once(collector: Collector) -> N
     collector.start()
     metrics.flush()
     assert metrics.dropped == 0
-    assert collector.total("orders_total") == 3 * 700 * 2
-    assert collector.count("order_ms") == 3 * 700
-    assert collector.total("order_ms") == 3 * sum(range(700))
+    assert collector.value_sum("orders_total") == 3 * 700 * 2
+    assert collector.value_count("order_ms") == 3 * 700
+    assert collector.value_sum("order_ms") == 3 * sum(range(700))
     assert collector.buckets("depth")[-1]["last"] == 2

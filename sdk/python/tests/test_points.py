@@ -1,4 +1,4 @@
-"""What is summed before it is sent, against a model that keeps everything."""
+"""Buffer of pending metric points, compared with a model that keeps every point."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from monlight import MetricsClient, _points
-from monlight._points import Kind, PendingPoints
+from monlight._points import MetricType, PendingPoints
 from services import KEY, Collector
 
-KINDS: tuple[Kind, ...] = ("counter", "gauge", "histogram")
+METRIC_TYPES: tuple[MetricType, ...] = ("counter", "gauge", "histogram")
 LABELS = st.none() | st.dictionaries(st.sampled_from("abc"), st.sampled_from(["1", "2", 1, True, 1.0, None]))
 CALLS = st.tuples(
-    st.sampled_from(KINDS),
+    st.sampled_from(METRIC_TYPES),
     st.sampled_from(["x", "y"]),
     st.integers(-5, 5),
     LABELS,
@@ -29,42 +29,42 @@ CALLS = st.tuples(
 )
 
 
-def take_all(points: PendingPoints, points_max: int, bytes_max: int) -> list[dict[str, Any]]:
-    taken: list[dict[str, Any]] = []
-    while batch := points.take(points_max, bytes_max):
+def drain(points: PendingPoints, points_max: int, bytes_max: int) -> list[dict[str, Any]]:
+    decoded: list[dict[str, Any]] = []
+    while batch := points.take_batch(points_max, bytes_max):
         assert len(batch) <= points_max
         assert len(batch) == 1 or sum(len(point) + 1 for point in batch) <= bytes_max
-        taken.extend(json.loads(point) for point in batch)
+        decoded.extend(json.loads(point) for point in batch)
     assert len(points) == 0
-    return taken
+    return decoded
 
 
-def text(value: object) -> str:
+def label_string(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @given(st.lists(CALLS), st.integers(1, 7), st.integers(1, 500))
-@example([("counter", "x", 1, {"a": one}, 0) for one in (1, True, 1.0, "1")], 7, 500)
-def test_nothing_is_lost_or_invented(
-    calls: list[tuple[Kind, str, int, dict[str, Any] | None, int]], points_max: int, bytes_max: int
+@example([("counter", "x", 1, {"a": label}, 0) for label in (1, True, 1.0, "1")], 7, 500)
+def test_aggregates_equal_the_model(
+    calls: list[tuple[MetricType, str, int, dict[str, Any] | None, int]], points_max: int, bytes_max: int
 ) -> None:
-    moments = iter([float(moment) for *_, moment in calls])
+    timestamps = iter([float(timestamp) for *_, timestamp in calls])
     points = PendingPoints("shop")
     counters: defaultdict[Any, int] = defaultdict(int)
     gauges: dict[Any, int] = {}
     histograms: Counter[Any] = Counter()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_points, "time", lambda: next(moments))
-        for kind, name, value, labels, moment in calls:
-            points.add(kind, name, value, labels)
-            series = (name, tuple(sorted((key, text(value)) for key, value in (labels or {}).items())))
-            if kind == "counter":
-                counters[series, moment // 60] += value
-            elif kind == "gauge":
-                gauges[series, moment] = value
+        patch.setattr(_points, "time", lambda: next(timestamps))
+        for metric_type, name, value, labels, timestamp in calls:
+            points.add(metric_type, name, value, labels)
+            series = (name, tuple(sorted((key, label_string(value)) for key, value in (labels or {}).items())))
+            if metric_type == "counter":
+                counters[series, timestamp // 60] += value
+            elif metric_type == "gauge":
+                gauges[series, timestamp] = value
             else:
-                histograms[series, moment // 60, value] += 1
-    for point in take_all(points, points_max, bytes_max):
+                histograms[series, timestamp // 60, value] += 1
+    for point in drain(points, points_max, bytes_max):
         assert point["project"] == "shop"
         series = (point["name"], tuple(sorted(point.get("labels", {}).items())))
         minutes, seconds = map(int, point["timestamp"][14:19].split(":"))
@@ -80,13 +80,13 @@ def test_nothing_is_lost_or_invented(
 
 
 @pytest.mark.parametrize(
-    ("value", "sent"), [(3, "3"), (0.1, "0.1"), (True, "1.0"), (Decimal("2.5"), "2.5"), (2**60, repr(2.0**60))]
+    ("value", "encoded"), [(3, "3"), (0.1, "0.1"), (True, "1.0"), (Decimal("2.5"), "2.5"), (2**60, repr(2.0**60))]
 )
-def test_numbers_go_out_as_they_are(value: Any, sent: str) -> None:
+def test_numbers_are_encoded_without_loss(value: Any, encoded: str) -> None:
     points = PendingPoints(None)
     points.add("gauge", "x", value, None)
-    (point,) = points.take(10, 10_000)
-    assert f'"value":{sent},' in point.decode()
+    (point,) = points.take_batch(10, 10_000)
+    assert f'"value":{encoded},' in point.decode()
 
 
 @pytest.mark.parametrize(
@@ -102,42 +102,42 @@ def test_numbers_go_out_as_they_are(value: Any, sent: str) -> None:
         ("x", 1, "labels"),
     ],
 )
-def test_what_is_no_point_is_left_out_and_said(
+def test_invalid_points_are_dropped_with_a_warning(
     name: Any, value: Any, labels: Any, caplog: pytest.LogCaptureFixture, collector: Collector
 ) -> None:
     metrics = MetricsClient(collector.url, KEY)
     for record in (metrics.histogram, metrics.gauge):
         record(name, value, labels)
     metrics.counter(name, labels, value)
-    metrics.counter("fine")
+    metrics.counter("valid")
     metrics.flush()
-    assert [name["name"] for name in collector.get("/api/metrics/names")["metrics"]] == ["fine"]
-    assert "leaves out a metric" in caplog.text
+    assert [name["name"] for name in collector.get("/api/metrics/names")["metrics"]] == ["valid"]
+    assert "failed to record a metric" in caplog.text
 
 
 @given(name=st.text(min_size=1), labels=st.dictionaries(st.text(), st.text(), max_size=40))
-def test_every_text_is_within_the_collectors_limits(name: str, labels: dict[str, str]) -> None:
+def test_strings_are_within_the_limits_of_the_collector(name: str, labels: dict[str, str]) -> None:
     points = PendingPoints(None)
     points.add("counter", name, 1, labels)
-    (point,) = [json.loads(point) for point in points.take(10, 10**6)]
-    texts = [point["name"], *point.get("labels", {}), *point.get("labels", {}).values()]
-    assert all(len(one) <= 200 and "\0" not in one for one in texts)
+    (point,) = [json.loads(point) for point in points.take_batch(10, 10**6)]
+    strings = [point["name"], *point.get("labels", {}), *point.get("labels", {}).values()]
+    assert all(len(string) <= 200 and "\0" not in string for string in strings)
     assert len(point.get("labels", {})) <= 32
 
 
-STRANGE = ["\0", "\ud800", "a" * 500, "ä\n\"'\\", "name:value,other", "🦀" * 200, "\x7f\x1b[1m"]
+UNUSUAL_STRINGS = ["\0", "\ud800", "a" * 500, "ä\n\"'\\", "name:value,other", "🦀" * 200, "\x7f\x1b[1m"]
 
 
-def test_the_real_collector_takes_every_text(collector: Collector) -> None:
-    metrics = MetricsClient(collector.url, KEY, project="\0strange\ud800" * 30)
-    for strange in STRANGE:
-        metrics.counter(strange, labels={strange: strange})
+def test_collector_accepts_unusual_strings(collector: Collector) -> None:
+    metrics = MetricsClient(collector.url, KEY, project="\0unusual\ud800" * 30)
+    for string in UNUSUAL_STRINGS:
+        metrics.counter(string, labels={string: string})
     metrics.flush()
     assert metrics.dropped == 0
-    assert len(collector.get("/api/metrics/names")["metrics"]) == len(STRANGE)
+    assert len(collector.get("/api/metrics/names")["metrics"]) == len(UNUSUAL_STRINGS)
 
 
-def test_memory_is_bounded_and_the_oldest_minute_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_buffer_evicts_the_oldest_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_points, "POINTS_MAX", 100)
     points = PendingPoints(None)
     for minute in range(4):
@@ -145,35 +145,37 @@ def test_memory_is_bounded_and_the_oldest_minute_goes_first(monkeypatch: pytest.
         for value in range(40):
             points.add("histogram", "x", minute * 100 + value, None)
         assert len(points) <= 100
-    kept = [point["value"] for point in take_all(points, 1_000, 10**6)]
+    kept = [point["value"] for point in drain(points, 1_000, 10**6)]
     assert sorted(kept) == [*range(200, 240), *range(300, 340)]
-    assert points.lost == 80
+    assert points.dropped == 80
 
 
-def test_one_minute_that_is_too_full_keeps_what_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_buffer_with_one_minute_drops_new_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_points, "POINTS_MAX", 100)
     points = PendingPoints(None)
     points.add("counter", "orders", 1, None)
     for value in range(150):
         points.add("histogram", "x", value, None)
         points.add("counter", "orders", 1, None)
-    kept = take_all(points, 1_000, 10**6)
-    assert [point["value"] for point in kept if point["name"] == "orders"] == [151], "what is summed needs no room"
+    kept = drain(points, 1_000, 10**6)
+    assert [point["value"] for point in kept if point["name"] == "orders"] == [151], (
+        "adding to an existing counter needs no space"
+    )
     assert sorted(point["value"] for point in kept if point["name"] == "x") == list(range(99))
-    assert points.lost == 51
+    assert points.dropped == 51
 
 
-def test_series_without_end_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_series_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_points, "POINTS_MAX", 50)
-    monkeypatch.setattr(_points, "SPELLINGS_MAX", 20)
+    monkeypatch.setattr(_points, "SERIES_CACHE_MAX", 20)
     points = PendingPoints(None)
     for number in range(500):
         points.add("counter", "x", 1, {"user": str(number)})
     assert len(points) == 50
-    assert len(points._spellings) <= 20
+    assert len(points._series_cache) <= 20
 
 
-def test_threads_lose_no_count(collector: Collector) -> None:
+def test_concurrent_calls_lose_no_value(collector: Collector) -> None:
     metrics = MetricsClient(collector.url, KEY, flush_interval=0.01)
     metrics.start()
 
@@ -187,15 +189,15 @@ def test_threads_lose_no_count(collector: Collector) -> None:
     for thread in threads:
         thread.join()
     metrics.shutdown()
-    assert collector.total("orders_total") == 40_000
+    assert collector.value_sum("orders_total") == 40_000
 
 
-def test_a_call_within_a_call_loses_no_count() -> None:
+def test_reentrant_call_loses_no_value() -> None:
     points = PendingPoints(None)
     interruptions = 0
 
     class Interrupting(str):
-        """Records the same metric whenever it is looked up, as a finaliser might."""
+        """String that records the same metric when it is hashed, as a finalizer might do at any time."""
 
         __slots__ = ()
 
@@ -207,12 +209,12 @@ def test_a_call_within_a_call_loses_no_count() -> None:
             return super().__hash__()
 
     points.add("counter", Interrupting("x"), 1, None)
-    (point,) = take_all(points, 10, 10**6)
+    (point,) = drain(points, 10, 10**6)
     assert interruptions == 5
     assert point["value"] == 1 + interruptions
 
 
-def test_a_signal_in_the_middle_of_a_call_loses_no_count_and_blocks_nothing() -> None:
+def test_call_in_a_signal_handler_loses_no_value_and_does_not_deadlock() -> None:
     points = PendingPoints(None)
     signals = 0
 
@@ -221,7 +223,7 @@ def test_a_signal_in_the_middle_of_a_call_loses_no_count_and_blocks_nothing() ->
         signals += 1
         points.add("counter", "x", 1, {"from": "signal"})
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    previous_handler = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0002)
     calls = 0
     try:
@@ -230,8 +232,8 @@ def test_a_signal_in_the_middle_of_a_call_loses_no_count_and_blocks_nothing() ->
             calls += 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)
     totals: Counter[str] = Counter()
-    for point in take_all(points, 1_000, 10**6):
+    for point in drain(points, 1_000, 10**6):
         totals[point["labels"]["from"]] += point["value"]
     assert totals == {"call": calls, "signal": signals}

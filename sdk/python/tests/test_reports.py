@@ -1,4 +1,4 @@
-"""What a report says, and that the real tracker takes it, whatever the exception is."""
+"""Contents of reports, and their acceptance by the real tracker for unusual exceptions and contexts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from monlight import ErrorClient
 from services import KEY, Tracker
 
 
-def raised(error: BaseException) -> BaseException:
+def raise_and_catch(error: BaseException) -> BaseException:
     try:
         raise error
     except BaseException as caught:
         return caught
 
 
-def test_a_report_says_what_is_known(tracker: Tracker) -> None:
+def test_report_contains_exception_and_request_context(tracker: Tracker) -> None:
     errors = ErrorClient(tracker.url + "/", KEY, "shop", environment="staging", release="1.4.2")
     context = {
         "request_url": "https://user:pass@shop.example/cart?id=7&access_token=s3cret#key=s3cret",
@@ -33,7 +33,7 @@ def test_a_report_says_what_is_known(tracker: Tracker) -> None:
         "user_id": 42,
         "extra": {"cart": {"items": [1, 2], "Password": "s3cret"}},
     }
-    asyncio.run(errors.report_error(raised(ValueError("cart is empty")), request_context=context))
+    asyncio.run(errors.report_error(raise_and_catch(ValueError("cart is empty")), request_context=context))
     assert errors.flush()
     report = tracker.only_report()
     assert (report["project"], report["environment"], report["release"]) == ("shop", "staging", "1.4.2")
@@ -48,15 +48,15 @@ def test_a_report_says_what_is_known(tracker: Tracker) -> None:
     assert "s3cret" not in str(report)
 
 
-def test_headers_that_are_excluded_are_left_out(tracker: Tracker) -> None:
+def test_excluded_headers_are_not_reported(tracker: Tracker) -> None:
     errors = ErrorClient(tracker.url, KEY, excluded_headers={"X-Tenant"})
     headers = {"x-tenant": "acme", "Accept": "*/*", "Authorization": "Basic s3cret", "Cookie": "a=s3cret"}
-    errors.report_error_sync(raised(ValueError()), {"request_headers": headers})
+    errors.capture_exception(raise_and_catch(ValueError()), {"request_headers": headers})
     assert errors.flush()
     assert tracker.only_report()["occurrences"][0]["request_headers"] == {"Accept": "*/*"}
 
 
-def test_causes_and_contexts_are_told_and_the_last_one_names_the_group(tracker: Tracker) -> None:
+def test_causes_are_reported_and_the_last_exception_determines_the_group(tracker: Tracker) -> None:
     errors = ErrorClient(tracker.url, KEY)
     try:
         try:
@@ -64,7 +64,7 @@ def test_causes_and_contexts_are_told_and_the_last_one_names_the_group(tracker: 
         except KeyError as cause:
             raise RuntimeError("no cart") from cause
     except RuntimeError as error:
-        errors.report_error_sync(error)
+        errors.capture_exception(error)
     assert errors.flush()
     report = tracker.only_report()
     assert report["exception_type"] == "RuntimeError"
@@ -72,12 +72,12 @@ def test_causes_and_contexts_are_told_and_the_last_one_names_the_group(tracker: 
     assert "direct cause" in report["traceback"]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python has exception groups since 3.11")
-def test_the_members_of_a_group_are_told(tracker: Tracker) -> None:
-    members = [raised(ValueError("first")), raised(KeyError("second"))]
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups require Python 3.11")
+def test_members_of_an_exception_group_are_reported(tracker: Tracker) -> None:
+    members = [raise_and_catch(ValueError("first")), raise_and_catch(KeyError("second"))]
     errors = ErrorClient(tracker.url, KEY)
     group = vars(builtins)["ExceptionGroup"]("several", members)
-    errors.report_error_sync(raised(group))
+    errors.capture_exception(raise_and_catch(group))
     assert errors.flush()
     report = tracker.only_report()
     assert (report["exception_type"], report["message"]) == ("ExceptionGroup", "several (2 sub-exceptions)")
@@ -85,7 +85,7 @@ def test_the_members_of_a_group_are_told(tracker: Tracker) -> None:
     assert "KeyError: 'second'" in report["traceback"]
 
 
-def test_locals_are_told_only_when_asked_for(tracker: Tracker) -> None:
+def test_local_variables_are_reported_only_if_enabled(tracker: Tracker) -> None:
     def fail() -> NoReturn:
         cart, password = {"items": 3}, "s3cret"
         raise ValueError(f"{len(cart)}, {len(password)}")
@@ -95,94 +95,94 @@ def test_locals_are_told_only_when_asked_for(tracker: Tracker) -> None:
         try:
             fail()
         except ValueError as error:
-            errors.report_error_sync(error, {"extra": {"more": 1}})
+            errors.capture_exception(error, {"extra": {"more": 1}})
         assert errors.flush()
-    after, before = tracker.only_report()["occurrences"]
-    assert before["extra"] == {"more": 1}
-    frames = after["extra"]["locals"]
+    with_locals, without_locals = tracker.only_report()["occurrences"]
+    assert without_locals["extra"] == {"more": 1}
+    frames = with_locals["extra"]["locals"]
     innermost = next(iter(frames))
     assert innermost.endswith("in fail")
     assert frames[innermost] == {"cart": {"items": 3}, "password": "[removed]"}
-    assert after["extra"]["more"] == 1
+    assert with_locals["extra"]["more"] == 1
 
 
-class Nasty(Exception):
+class RaisingInStr(Exception):
     def __str__(self) -> str:
-        raise RuntimeError("no message")
+        raise RuntimeError("str failed")
 
     def __repr__(self) -> str:
-        raise RuntimeError("no repr")
+        raise RuntimeError("repr failed")
 
 
 @dataclasses.dataclass(frozen=True)
-class Frozen(Exception):
+class FrozenError(Exception):
     code: int
 
 
-class Slotted(Exception):
+class SlottedError(Exception):
     __slots__ = ("code",)
 
 
-def endless() -> None:
-    endless()
+def recurse_forever() -> None:
+    recurse_forever()
 
 
-def deep() -> BaseException:
+def recursion_error() -> BaseException:
     try:
-        endless()
+        recurse_forever()
     except RecursionError as error:
         return error
     raise AssertionError
 
 
-def long_chain() -> BaseException:
-    error: BaseException = ValueError("the first")
+def exception_with_long_cause_chain() -> BaseException:
+    error: BaseException = ValueError("first")
     for number in range(3_000):
-        following = ValueError(number)
-        following.__cause__ = error
-        error = following
+        wrapper = ValueError(number)
+        wrapper.__cause__ = error
+        error = wrapper
     return error
 
 
-HARD: dict[str, Any] = {
-    "without a message": lambda: raised(Nasty()),
-    "frozen": lambda: raised(Frozen(7)),
-    "slotted": lambda: raised(Slotted()),
+UNUSUAL_EXCEPTIONS: dict[str, Any] = {
+    "str and repr raise": lambda: raise_and_catch(RaisingInStr()),
+    "frozen dataclass": lambda: raise_and_catch(FrozenError(7)),
+    "slots": lambda: raise_and_catch(SlottedError()),
     "never raised": lambda: ValueError("never raised"),
-    "a recursion": deep,
-    "a chain": long_chain,
-    "a message of megabytes": lambda: raised(ValueError("x" * 3_000_000)),
-    "control characters": lambda: raised(ValueError("\x01" * 200_000)),
-    "characters that are none": lambda: raised(ValueError("\ud800\0")),
-    "a name of its own": lambda: raised(type("N" * 500, (Exception,), {})("boom")),
-    "an error of syntax": lambda: raised(SyntaxError("bad", ("file.py", 1, 2, "\0\ud800", 1, 3))),
-    "a system exit": lambda: raised(SystemExit(3)),
+    "recursion": recursion_error,
+    "long cause chain": exception_with_long_cause_chain,
+    "3 MB message": lambda: raise_and_catch(ValueError("x" * 3_000_000)),
+    "control characters": lambda: raise_and_catch(ValueError("\x01" * 200_000)),
+    "lone surrogate and NUL": lambda: raise_and_catch(ValueError("\ud800\0")),
+    "long type name": lambda: raise_and_catch(type("N" * 500, (Exception,), {})("boom")),
+    "syntax error": lambda: raise_and_catch(SyntaxError("bad", ("file.py", 1, 2, "\0\ud800", 1, 3))),
+    "system exit": lambda: raise_and_catch(SystemExit(3)),
 }
 
 
-class HardMapping(dict[str, Any]):
+class RaisingMapping(dict[str, Any]):
     def items(self) -> Any:
-        raise RuntimeError("no items")
+        raise RuntimeError("items failed")
 
 
-@pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
-def test_every_exception_arrives(make: Any, tracker: Tracker) -> None:
-    loop: dict[str, Any] = {}
-    loop["itself"] = loop
+@pytest.mark.parametrize("make", UNUSUAL_EXCEPTIONS.values(), ids=UNUSUAL_EXCEPTIONS.keys())
+def test_unusual_exceptions_are_delivered(make: Any, tracker: Tracker) -> None:
+    cyclic: dict[str, Any] = {}
+    cyclic["self"] = cyclic
     extra = {
         "object": object(),
-        "nasty": Nasty(),
+        "raising": RaisingInStr(),
         "nan": float("nan"),
         "huge": 10**5_000,
         "bytes": b"\xff",
         "many": list(range(100_000)),
         "wide": {str(number): "x" * 10_000 for number in range(1_000)},
-        "loop": loop,
-        "hard": HardMapping(),
+        "cyclic": cyclic,
+        "raising mapping": RaisingMapping(),
         ("a", 1): {1, 2},
     }
     errors = ErrorClient(tracker.url, KEY, include_locals=True)
-    errors.report_error_sync(
+    errors.capture_exception(
         make(), {"extra": extra, "request_headers": {"x": "\0" * 10_000}, "request_url": "http://["}
     )
     assert errors.flush()
@@ -199,10 +199,10 @@ TEXT = st.text(st.characters(codec=None))
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=TEXT, url=TEXT, method=TEXT, headers=st.dictionaries(TEXT, TEXT), extra=JSON, user=TEXT)
-def test_the_real_tracker_takes_everything(
+def test_tracker_accepts_arbitrary_strings_and_json(
     tracker: Tracker, message: str, url: str, method: str, headers: dict[str, str], extra: Any, user: str
 ) -> None:
-    before = tracker.count()
+    count_before = tracker.count()
     context = {
         "request_url": url,
         "request_method": method,
@@ -211,38 +211,40 @@ def test_the_real_tracker_takes_everything(
         "user_id": user,
     }
     errors = ErrorClient(tracker.url, KEY)
-    errors.report_error_sync(raised(ValueError(message)), context)
+    errors.capture_exception(raise_and_catch(ValueError(message)), context)
     assert errors.flush()
     assert errors.dropped == 0
-    assert tracker.count() == before + 1
-    errors._sender._close()
+    assert tracker.count() == count_before + 1
+    errors._sender._close_connection()
 
 
-WRONG: dict[str, tuple[Any, ...]] = {
+INVALID_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "no URL": (None, KEY),
     "no key": ("http://127.0.0.1:1", None),
-    "a URL that is none": ("not a URL", KEY),
-    "a port that is none": ("http://127.0.0.1:99999999", KEY),
-    "a key that cannot be sent": ("http://127.0.0.1:1", "kéy\n"),
-    "a project that is none": ("http://127.0.0.1:1", KEY, object()),
+    "invalid URL": ("not a URL", KEY),
+    "invalid port": ("http://127.0.0.1:99999999", KEY),
+    "invalid characters in the key": ("http://127.0.0.1:1", "kéy\n"),
+    "project of a wrong type": ("http://127.0.0.1:1", KEY, object()),
 }
 
 
-@pytest.mark.parametrize("arguments", WRONG.values(), ids=WRONG.keys())
-def test_nothing_raises_whatever_it_is_given(arguments: tuple[Any, ...], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("arguments", INVALID_ARGUMENTS.values(), ids=INVALID_ARGUMENTS.keys())
+def test_invalid_arguments_do_not_raise(arguments: tuple[Any, ...], caplog: pytest.LogCaptureFixture) -> None:
     errors = ErrorClient(*arguments)
-    errors.report_error_sync(raised(ValueError("boom")), {"extra": "no mapping", "request_headers": "none either"})
-    errors.report_error_sync("no exception", "no context")  # type: ignore[arg-type]
+    errors.capture_exception(
+        raise_and_catch(ValueError("boom")), {"extra": "not a mapping", "request_headers": "not a mapping"}
+    )
+    errors.capture_exception("not an exception", "not a context")  # type: ignore[arg-type]
     errors.flush(0.3)
-    assert "Monlight" in caplog.text
-    errors._forget()
+    assert "failed" in caplog.text
+    errors._reset_in_child()
 
 
-def test_one_exception_that_is_raised_again_counts_again(tracker: Tracker) -> None:
+def test_same_exception_object_raised_again_counts_again(tracker: Tracker) -> None:
     errors = ErrorClient(tracker.url, KEY)
-    always_the_same = ValueError("no cart")
+    same_error = ValueError("no cart")
     for _ in range(3):
-        errors._report_once(raised(always_the_same), "middleware")
-        errors._report_once(always_the_same, "log")
+        errors._report_once(raise_and_catch(same_error), "middleware")
+        errors._report_once(same_error, "log")
     assert errors.flush()
     assert tracker.count() == 3

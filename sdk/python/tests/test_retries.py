@@ -1,4 +1,4 @@
-"""What is done with each answer that a service may give."""
+"""Retries, rejections, backoff, queue limits and batching, for each response that a service may give."""
 
 from __future__ import annotations
 
@@ -10,168 +10,169 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monlight import ErrorClient, MetricsClient, _pace
-from monlight._pace import RETRY_AFTER_MAX_S, Pace, parse_retry_after
-from scripted import ScriptedServer
+from monlight import ErrorClient, MetricsClient, _backoff
+from monlight._backoff import RETRY_AFTER_MAX_S, Backoff, parse_retry_after
+from scripted_server import ScriptedServer
 from services import KEY, Collector, Tracker, wait_until
 
-Scripted = Callable[..., ScriptedServer]
-BUSY = (429, {"Retry-After": "1"})
+StartServer = Callable[..., ScriptedServer]
+RATE_LIMITED = (429, {"Retry-After": "1"})
 
 
 @pytest.fixture
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pace, "BACKOFF_FIRST_S", 0.02)
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_backoff, "BACKOFF_INITIAL_S", 0.02)
 
 
-@pytest.mark.parametrize("answer", [BUSY, (503, {"Retry-After": "1"})])
-def test_a_service_that_says_how_long_is_left_alone_for_so_long(answer: object, scripted: Scripted) -> None:
-    server = scripted(answer)
+@pytest.mark.parametrize("response", [RATE_LIMITED, (503, {"Retry-After": "1"})])
+def test_retry_after_delays_the_next_request(response: object, start_server: StartServer) -> None:
+    server = start_server(response)
     errors = ErrorClient(server.url, KEY)
     for number in range(3):
-        errors.report_error_sync(ValueError(number))
+        errors.capture_exception(ValueError(number))
     assert errors.flush()
-    first, *others = server.seen
-    assert others[0].at - first.at >= 1
-    assert others[0].headers["idempotency-key"] == first.headers["idempotency-key"]
-    assert [seen.json["message"] for seen in server.seen] == ["0", "0", "1", "2"]
-    assert len({seen.headers["idempotency-key"] for seen in server.seen}) == 3
+    first, second, *_ = server.requests
+    assert second.received_at - first.received_at >= 1
+    assert second.headers["idempotency-key"] == first.headers["idempotency-key"]
+    assert [request.json["message"] for request in server.requests] == ["0", "0", "1", "2"]
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 3
 
 
-@pytest.mark.usefixtures("short_pauses")
-@pytest.mark.parametrize("answer", [500, 502, 503, 504, 408, 429, "close"])
-def test_what_passes_is_tried_again_with_the_same_key(answer: object, scripted: Scripted) -> None:
-    # A connection that breaks is tried once more at once, so it takes two to fail.
-    server = scripted(answer, answer, answer)
+@pytest.mark.usefixtures("short_backoff")
+@pytest.mark.parametrize("response", [500, 502, 503, 504, 408, 429, "close"])
+def test_retries_reuse_the_idempotency_key(response: object, start_server: StartServer) -> None:
+    # A closed connection is retried once without delay, so an attempt fails only after two closed connections.
+    server = start_server(response, response, response)
     errors = ErrorClient(server.url, KEY)
-    errors.report_error_sync(ValueError("boom"))
+    errors.capture_exception(ValueError("boom"))
     assert errors.flush()
-    assert len(server.seen) == 4
-    assert len({seen.headers["idempotency-key"] for seen in server.seen}) == 1
-    assert len({seen.body for seen in server.seen}) == 1
+    assert len(server.requests) == 4
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 1
+    assert len({request.body for request in server.requests}) == 1
     assert errors.dropped == 0
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 301])
-def test_what_is_refused_is_given_up_and_said(
-    status: int, scripted: Scripted, caplog: pytest.LogCaptureFixture
+def test_rejected_report_is_dropped_with_a_warning(
+    status: int, start_server: StartServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = scripted(status)
+    server = start_server(status)
     errors = ErrorClient(server.url, KEY)
-    errors.report_error_sync(ValueError("boom"))
-    errors.report_error_sync(ValueError("bang"))
+    errors.capture_exception(ValueError("boom"))
+    errors.capture_exception(ValueError("bang"))
     assert errors.flush()
-    assert [seen.json["message"] for seen in server.seen] == ["boom", "bang"]
+    assert [request.json["message"] for request in server.requests] == ["boom", "bang"]
     assert errors.dropped == 1
-    assert f"refused by /api/errors: status {status}" in caplog.text
+    assert f"sending to /api/errors failed: status {status}" in caplog.text
+    assert "1 item(s) dropped" in caplog.text
 
 
-@pytest.mark.usefixtures("short_pauses")
-def test_a_report_that_always_fails_does_not_block_the_others(scripted: Scripted) -> None:
-    server = scripted(*[500] * 5)
+@pytest.mark.usefixtures("short_backoff")
+def test_report_that_always_fails_does_not_block_later_reports(start_server: StartServer) -> None:
+    server = start_server(*[500] * 5)
     errors = ErrorClient(server.url, KEY)
-    errors.report_error_sync(ValueError("poison"))
-    errors.report_error_sync(ValueError("fine"))
+    errors.capture_exception(ValueError("fails"))
+    errors.capture_exception(ValueError("succeeds"))
     assert errors.flush()
-    assert [seen.json["message"] for seen in server.seen] == ["poison"] * 5 + ["fine"]
+    assert [request.json["message"] for request in server.requests] == ["fails"] * 5 + ["succeeds"]
     assert errors.dropped == 1
 
 
-def test_all_reports_share_one_connection(scripted: Scripted) -> None:
-    server = scripted()
+def test_reports_share_one_connection(start_server: StartServer) -> None:
+    server = start_server()
     errors = ErrorClient(server.url, KEY)
     for number in range(20):
-        errors.report_error_sync(ValueError(number))
+        errors.capture_exception(ValueError(number))
     assert errors.flush()
-    assert len({seen.client for seen in server.seen}) == 1
+    assert len({request.client for request in server.requests}) == 1
 
 
-def test_a_connection_that_breaks_is_replaced_at_once(scripted: Scripted) -> None:
-    server = scripted("close")
+def test_closed_connection_is_replaced_without_delay(start_server: StartServer) -> None:
+    server = start_server("close")
     errors = ErrorClient(server.url, KEY)
-    errors.report_error_sync(ValueError("boom"))
+    errors.capture_exception(ValueError("boom"))
     assert errors.flush()
-    first, second = server.seen
+    first, second = server.requests
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
-    assert second.at - first.at < _pace.BACKOFF_FIRST_S / 2
+    assert second.received_at - first.received_at < _backoff.BACKOFF_INITIAL_S / 2
 
 
-def test_shutdown_gives_the_connection_back(scripted: Scripted) -> None:
-    server = scripted()
+def test_shutdown_closes_the_connection(start_server: StartServer) -> None:
+    server = start_server()
     metrics = MetricsClient(server.url, KEY)
     metrics.counter("orders_total")
     metrics.shutdown()
-    wait_until(lambda: server.closed == [server.seen[0].client], "the connection is closed")
+    wait_until(lambda: server.closed_connections == [server.requests[0].client], "a closed connection")
 
 
-def test_a_connection_that_was_closed_meanwhile_costs_nothing(tracker: Tracker) -> None:
+def test_restart_of_the_service_loses_no_report(tracker: Tracker) -> None:
     errors = ErrorClient(tracker.url, KEY)
     for count in (1, 2):
-        errors.report_error_sync(ValueError("boom"))
+        errors.capture_exception(ValueError("boom"))
         assert errors.flush()
         assert tracker.count() == count
         tracker.kill()
         tracker.start()
 
 
-def test_the_limit_of_the_real_tracker_is_honoured(tmp_path_factory: pytest.TempPathFactory) -> None:
-    tracker = Tracker("error-tracker", tmp_path_factory.mktemp("limited"), RATE_LIMIT="5", METRICS_OPEN="1")
+def test_rate_limit_of_the_tracker_is_respected(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tracker = Tracker("error-tracker", tmp_path_factory.mktemp("rate_limited"), RATE_LIMIT="5", METRICS_OPEN="1")
     errors = ErrorClient(tracker.url, KEY)
     try:
         for number in range(8):
-            errors.report_error_sync(ValueError(number))
-        wait_until(lambda: errors._sender._pace.is_told, "the tracker says when")
-        assert errors._sender._pace.pause_s(time.monotonic()) > 30
+            errors.capture_exception(ValueError(number))
+        wait_until(lambda: errors._sender._backoff.server_requested_delay, "a Retry-After header")
+        assert errors._sender._backoff.delay_s(time.monotonic()) > 30
         assert not errors.flush(0.2)
         assert errors.dropped == 0
     finally:
-        errors._sender._close()
-        errors._forget()
+        errors._sender._close_connection()
+        errors._reset_in_child()
         tracker.kill()
 
 
-def test_a_queue_that_is_full_keeps_the_first_reports(scripted: Scripted) -> None:
-    server = scripted()
-    server.held.clear()
+def test_full_queue_keeps_the_first_reports(start_server: StartServer) -> None:
+    server = start_server()
+    server.pause_responses()
     errors = ErrorClient(server.url, KEY)
-    errors.report_error_sync(ValueError("first"))
-    wait_until(lambda: server.seen, "the first one is on its way")
+    errors.capture_exception(ValueError("first"))
+    wait_until(lambda: server.requests, "the first request")
     for number in range(1_500):
-        errors.report_error_sync(ValueError(number))
+        errors.capture_exception(ValueError(number))
     assert errors.dropped == 500
-    server.held.set()
+    server.resume_responses()
     assert errors.flush(20)
-    assert [seen.json["message"] for seen in server.seen] == ["first", *map(str, range(1_000))]
+    assert [request.json["message"] for request in server.requests] == ["first", *map(str, range(1_000))]
 
 
-def test_a_queue_is_bounded_in_bytes_too(scripted: Scripted) -> None:
-    server = scripted()
-    server.held.clear()
+def test_queue_size_is_bounded_in_bytes(start_server: StartServer) -> None:
+    server = start_server()
+    server.pause_responses()
     errors = ErrorClient(server.url, KEY)
     for _ in range(200):
-        errors.report_error_sync(ValueError("boom"), {"extra": {str(number): "x" * 2_000 for number in range(60)}})
+        errors.capture_exception(ValueError("boom"), {"extra": {str(number): "x" * 2_000 for number in range(60)}})
     assert errors._queued_bytes <= 8_000_000
     assert 100 < errors.dropped < 150
-    server.held.set()
+    server.resume_responses()
     assert errors.flush(20)
 
 
-def test_batches_are_split_at_a_thousand(scripted: Scripted, collector: Collector) -> None:
-    server = scripted()
+def test_batches_have_at_most_a_thousand_points(start_server: StartServer, collector: Collector) -> None:
+    server = start_server()
     for url in (server.url, collector.url):
         metrics = MetricsClient(url, KEY)
         for value in range(2_500):
             metrics.histogram("order_ms", value)
             metrics.counter("orders_total")
         metrics.flush()
-    assert sorted(len(seen.json) for seen in server.seen) == [501, 1_000, 1_000]
-    assert collector.count("order_ms") == 2_500
-    assert collector.total("order_ms") == sum(range(2_500))
-    assert collector.total("orders_total") == 2_500
+    assert sorted(len(request.json) for request in server.requests) == [501, 1_000, 1_000]
+    assert collector.value_count("order_ms") == 2_500
+    assert collector.value_sum("order_ms") == sum(range(2_500))
+    assert collector.value_sum("orders_total") == 2_500
 
 
-def test_batches_are_split_at_what_the_collector_takes(scripted: Scripted, collector: Collector) -> None:
-    server = scripted()
+def test_batches_do_not_exceed_the_body_limit_of_the_collector(start_server: StartServer, collector: Collector) -> None:
+    server = start_server()
     labels = {f"label{number}": "ä" * 200 for number in range(30)}
     for url in (server.url, collector.url):
         metrics = MetricsClient(url, KEY)
@@ -179,55 +180,55 @@ def test_batches_are_split_at_what_the_collector_takes(scripted: Scripted, colle
             metrics.histogram("order_ms", value, labels=labels)
         metrics.flush()
         assert metrics.dropped == 0
-    assert max(len(seen.body) for seen in server.seen) <= 450_000
-    assert collector.count("order_ms") == 300
+    assert max(len(request.body) for request in server.requests) <= 450_000
+    assert collector.value_count("order_ms") == 300
 
 
-def test_batches_that_are_too_large_are_halved(tmp_path_factory: pytest.TempPathFactory) -> None:
-    collector = Collector("metrics-collector", tmp_path_factory.mktemp("small"), MAX_BODY_SIZE="4096")
+def test_batches_rejected_as_too_large_are_split(tmp_path_factory: pytest.TempPathFactory) -> None:
+    collector = Collector("metrics-collector", tmp_path_factory.mktemp("small_body_limit"), MAX_BODY_SIZE="4096")
     try:
         metrics = MetricsClient(collector.url, KEY)
         for value in range(1_000):
             metrics.histogram("order_ms", value)
         metrics.flush()
         assert metrics.dropped == 0
-        assert collector.count("order_ms") == 1_000
-        assert collector.total("order_ms") == sum(range(1_000))
+        assert collector.value_count("order_ms") == 1_000
+        assert collector.value_sum("order_ms") == sum(range(1_000))
     finally:
         collector.kill()
 
 
-def test_a_crowded_client_flushes_before_its_time(collector: Collector) -> None:
+def test_many_pending_values_trigger_an_early_flush(collector: Collector) -> None:
     metrics = MetricsClient(collector.url, KEY, flush_interval=3600)
     metrics.start()
     for value in range(50_000):
         metrics.histogram("order_ms", value)
-    wait_until(lambda: collector.count("order_ms") == 50_000, "an early flush")
+    wait_until(lambda: collector.value_count("order_ms") == 50_000, "an early flush")
     metrics.shutdown()
 
 
-def test_start_flushes_at_its_interval_and_shutdown_sends_the_rest(collector: Collector) -> None:
+def test_started_client_flushes_periodically_and_at_shutdown(collector: Collector) -> None:
     metrics = MetricsClient(collector.url, KEY, flush_interval=0.05)
     metrics.counter("orders_total")
     metrics.start()
     metrics.start()
-    wait_until(lambda: collector.total("orders_total") == 1, "a flush")
+    wait_until(lambda: collector.value_sum("orders_total") == 1, "the first flush")
     metrics.counter("orders_total")
-    wait_until(lambda: collector.total("orders_total") == 2, "another flush")
+    wait_until(lambda: collector.value_sum("orders_total") == 2, "the second flush")
     metrics.shutdown()
-    wait_until(lambda: not metrics._sender.is_running, "the thread ends")
+    wait_until(lambda: not metrics._sender.is_running, "the end of the thread")
     metrics.counter("orders_total")
-    assert collector.total("orders_total") == 2
+    assert collector.value_sum("orders_total") == 2
     metrics.shutdown()
-    assert collector.total("orders_total") == 3
+    assert collector.value_sum("orders_total") == 3
     metrics.start()
     metrics.counter("orders_total")
-    wait_until(lambda: collector.total("orders_total") == 4, "a flush after a new start")
+    wait_until(lambda: collector.value_sum("orders_total") == 4, "a flush after a restart")
     metrics.shutdown()
 
 
 NOW = 1_800_000_000.0
-RETRY_AFTER = [
+RETRY_AFTER_HEADERS = [
     (None, None),
     ("7", 7.0),
     (" 7 ", 7.0),
@@ -242,25 +243,24 @@ RETRY_AFTER = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), RETRY_AFTER)
-def test_retry_after_is_read_in_both_forms(value: str | None, expected: float | None) -> None:
-    assert parse_retry_after(value, NOW) == expected
+@pytest.mark.parametrize(("value", "expected_s"), RETRY_AFTER_HEADERS)
+def test_retry_after_is_parsed_in_both_forms(value: str | None, expected_s: float | None) -> None:
+    assert parse_retry_after(value, NOW) == expected_s
 
 
 @given(st.text())
-def test_no_retry_after_raises(value: str) -> None:
-    wait_s = parse_retry_after(value, NOW)
-    assert wait_s is None or 0 < wait_s <= RETRY_AFTER_MAX_S
+def test_invalid_retry_after_does_not_raise(value: str) -> None:
+    delay_s = parse_retry_after(value, NOW)
+    assert delay_s is None or 0 < delay_s <= RETRY_AFTER_MAX_S
 
 
-def test_pauses_double_to_half_a_minute() -> None:
-    pace = Pace()
-    pauses = []
+def test_backoff_doubles_up_to_thirty_seconds() -> None:
+    backoff = Backoff()
+    delays_s = []
     for _ in range(10):
-        pace.failed(100.0, None)
-        pauses.append(pace.pause_s(100.0))
-    assert all(
-        0.75 * full <= pause <= full for pause, full in zip(pauses, [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30], strict=True)
-    )
-    pace.delivered()
-    assert pace.pause_s(100.0) == 0
+        backoff.record_failure(100.0, None)
+        delays_s.append(backoff.delay_s(100.0))
+    expected_s = [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30]
+    assert all(0.75 * limit_s <= delay_s <= limit_s for delay_s, limit_s in zip(delays_s, expected_s, strict=True))
+    backoff.reset()
+    assert backoff.delay_s(100.0) == 0

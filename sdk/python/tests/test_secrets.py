@@ -1,12 +1,14 @@
+"""Detection of secrets by name, and their removal from URLs and headers."""
+
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monlight._secrets import is_secret, scrub_headers, scrub_url
+from monlight._secrets import is_secret_name, scrub_headers, scrub_url
 
-SECRET = [
+SECRET_NAMES = [
     "password",
     "Password",
     "db_password",
@@ -59,7 +61,7 @@ SECRET = [
     "passphrase",
 ]
 
-HARMLESS = [
+NON_SECRET_NAMES = [
     "author",
     "authority",
     "tokenizer",
@@ -94,14 +96,14 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize("name", SECRET)
-def test_secrets_are_known_by_their_names(name: str) -> None:
-    assert is_secret(name)
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_secret_names_are_detected(name: str) -> None:
+    assert is_secret_name(name)
 
 
-@pytest.mark.parametrize("name", HARMLESS)
-def test_what_only_looks_like_one_is_kept(name: str) -> None:
-    assert not is_secret(name)
+@pytest.mark.parametrize("name", NON_SECRET_NAMES)
+def test_similar_names_are_not_secret(name: str) -> None:
+    assert not is_secret_name(name)
 
 
 URLS = [
@@ -120,20 +122,20 @@ URLS = [
 
 
 @pytest.mark.parametrize(("url", "expected"), URLS)
-def test_urls_lose_their_secrets_and_nothing_else(url: str, expected: str) -> None:
+def test_only_secrets_are_removed_from_urls(url: str, expected: str) -> None:
     assert scrub_url(url) == expected
 
 
 @given(st.text())
-def test_no_url_raises(url: str) -> None:
+def test_invalid_url_does_not_raise(url: str) -> None:
     scrub_url(url)
 
 
 @given(st.text(alphabet="ab/?&=#@:%[]", max_size=40))
-def test_a_password_before_the_host_never_stays(rest: str) -> None:
+def test_password_before_the_host_is_always_removed(rest: str) -> None:
     assert "s3cret" not in scrub_url(f"https://user:s3cret@{rest}")
 
 
-def test_headers_are_matched_in_any_case() -> None:
+def test_header_names_are_case_insensitive() -> None:
     headers = {"AUTHORIZATION": "1", "cookie": "2", "X-Tenant": "3", "X-Session-Token": "4", "Accept": "5"}
     assert scrub_headers(headers, frozenset({"authorization", "cookie", "x-tenant"})) == {"Accept": "5"}

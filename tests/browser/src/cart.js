@@ -1,4 +1,4 @@
-// What goes wrong here is looked for by line and column: each place is the `new` before its name.
+// The tests expect the original position of each error: the line and column of its `new` expression.
 export class Cart {
   #items = [];
 

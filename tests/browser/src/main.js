@@ -1,7 +1,7 @@
 import { Cart, checkOut, priceOf } from "./cart.js";
-import { beacon, point, post, postText, watch } from "./reporter.js";
+import { metricBody, post, postWithoutPreflight, reportUncaughtErrors, sendBeacon } from "./reporter.js";
 
-const answers = watch(4);
+const reports = reportUncaughtErrors(4);
 setTimeout(function pay() {
   priceOf({});
 });
@@ -16,13 +16,13 @@ setTimeout(async function order() {
 });
 
 addEventListener("pagehide", () => {
-  beacon("/api/browser/metrics", point("beacon_json"), "application/json");
-  beacon("/api/browser/metrics", point("beacon_text"), "text/plain");
-  post("/api/browser/metrics", point("keepalive_fetch"));
+  sendBeacon("/api/browser/metrics", metricBody("beacon_json"), "application/json");
+  sendBeacon("/api/browser/metrics", metricBody("beacon_text"), "text/plain");
+  post("/api/browser/metrics", metricBody("keepalive_fetch"));
 });
 
-window.observed = answers.then(async (errors) => ({
+window.observed = reports.then(async (errors) => ({
   errors,
-  metrics: await post("/api/browser/metrics", point("with_preflight")),
-  text: await postText("/api/browser/metrics", point("without_preflight")),
+  metrics: await post("/api/browser/metrics", metricBody("with_preflight")),
+  text: await postWithoutPreflight("/api/browser/metrics", metricBody("without_preflight")),
 }));

@@ -1,11 +1,11 @@
-// Reports as the deployed SDK does: the same members, headers and ways of sending.
+// Minimal reporter with the JSON members, headers and transports of the deployed SDK.
 const config = new URLSearchParams(location.hash.slice(1));
 const relay = config.get("relay");
 const key = config.get("key");
 
 export const release = config.get("release");
 
-function report(error) {
+function reportError(error) {
   const body = {
     type: error.name,
     message: error.message,
@@ -21,46 +21,53 @@ function report(error) {
   return post("/api/browser/errors", body);
 }
 
-/** Sends JSON with the key in its header, which a browser asks for by a preflight. Answers the status, or why not. */
+/**
+ * Sends JSON with the key in a header, which requires a CORS preflight. Returns the response, or why the browser
+ * refused.
+ */
 export async function post(path, body) {
   const headers = { "Content-Type": "application/json", "X-Monlight-Key": key };
   try {
-    const answer = await fetch(relay + path, { method: "POST", headers, body: JSON.stringify(body), keepalive: true });
-    return { status: answer.status, body: await answer.json() };
-  } catch (why) {
-    return { refused: String(why) };
+    const request = { method: "POST", headers, body: JSON.stringify(body), keepalive: true };
+    const response = await fetch(relay + path, request);
+    return { status: response.status, body: await response.json() };
+  } catch (error) {
+    return { refused: String(error) };
   }
 }
 
-/** Sends text, which needs no preflight, and whose answer another origin may not read unless it is listed. */
-export async function postText(path, body) {
+/**
+ * Sends plain text with the key in the URL, which requires no preflight. The page can read the response only if CORS
+ * allows it.
+ */
+export async function postWithoutPreflight(path, body) {
   const url = `${relay}${path}?key=${key}`;
   try {
-    const answer = await fetch(url, { method: "POST", body: JSON.stringify(body) });
-    return { status: answer.status };
-  } catch (why) {
-    return { refused: String(why) };
+    const response = await fetch(url, { method: "POST", body: JSON.stringify(body) });
+    return { status: response.status };
+  } catch (error) {
+    return { refused: String(error) };
   }
 }
 
-/** Hands a body over to the browser, to be sent after the page is gone. */
-export function beacon(path, body, type) {
+/** Queues a body in the browser, which sends it even if the page has been left. */
+export function sendBeacon(path, body, type) {
   return navigator.sendBeacon(`${relay}${path}?key=${key}`, new Blob([JSON.stringify(body)], { type }));
 }
 
-export function point(name) {
+export function metricBody(name) {
   return { metrics: [{ name, type: "counter", value: 1, labels: { page: location.pathname } }] };
 }
 
-/** Reports what nobody catches; answers a promise of the answers to so many reports. */
-export function watch(count) {
-  const answers = [];
+/** Reports uncaught errors and rejections. Resolves with the results of the first `count` reports. */
+export function reportUncaughtErrors(count) {
+  const results = [];
   return new Promise((resolve) => {
-    const caught = async (error) => {
-      answers.push(await report(error));
-      if (answers.length === count) resolve(answers);
+    const handle = async (error) => {
+      results.push(await reportError(error));
+      if (results.length === count) resolve(results);
     };
-    addEventListener("error", (event) => caught(event.error));
-    addEventListener("unhandledrejection", (event) => caught(event.reason));
+    addEventListener("error", (event) => handle(event.error));
+    addEventListener("unhandledrejection", (event) => handle(event.reason));
   });
 }

@@ -1,6 +1,7 @@
 /**
- * Where reports arrive: a receiver that holds to the relay's contract, or, when MONLIGHT_BIN_DIR names a folder with
- * `browser-relay`, `error-tracker` and `metrics-collector`, these; then what arrived is what their APIs say.
+ * Backends that receive reports in tests. If the folder in MONLIGHT_BIN_DIR contains `browser-relay`, `error-tracker` and
+ * `metrics-collector`, the backend runs these binaries and reads the reports from their APIs. Otherwise it is a stub that
+ * implements the relay's contract.
  */
 
 import { type ChildProcess, spawn } from "node:child_process";
@@ -10,15 +11,15 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { BrowserError, BrowserMetric } from "../../src/types";
-import { until } from "./patience";
+import { waitFor } from "./wait-for";
 
 export const DSN = "0123456789abcdef0123456789abcdef";
 const BODY_MAX_BYTES = 65_536;
-const KEY = "a-key-of-the-tests";
+const KEY = "key-used-by-tests";
 const PROJECT = "shop";
 
-/** An error as it arrived. */
-export interface Arrived {
+/** Error report that the backend received. */
+export interface ReceivedError {
   type: string;
   message: string;
   stack: string;
@@ -30,33 +31,33 @@ export interface Arrived {
 }
 
 export interface Backend {
-  /** `http://host:port` of the relay. */
+  /** Base URL of the relay, `http://host:port`. */
   url: string;
-  /** Where the package itself is: at the relay, or where there is only a receiver at the page's own host. */
+  /** URL of `monlight.min.js`: at the relay or, with the stub, at the page's own host. */
   script: string;
-  /** Errors of pages with that path. */
-  errors(page: string): Promise<Arrived[]>;
-  /** Values of that name with all these labels: how many and their sum. */
+  /** Returns the errors of pages with this path. */
+  errors(page: string): Promise<ReceivedError[]>;
+  /** Returns the number and the sum of the values with this name and all of these labels. */
   metric(name: string, labels: Record<string, string>): Promise<{ count: number; sum: number }>;
   close(): Promise<void>;
 }
 
-/** @param origin of the pages */
+/** Opens the backend that is available. @param origin origin of the pages, which CORS must allow */
 export function openBackend(origin: string): Promise<Backend> {
   const folder = process.env.MONLIGHT_BIN_DIR;
-  return folder && existsSync(join(folder, "browser-relay")) ? openServices(folder, origin) : openReceiver(origin);
+  return folder && existsSync(join(folder, "browser-relay")) ? openServices(folder, origin) : openStub(origin);
 }
 
-/** The path of a URL. */
-const path = (url: string): string => new URL(url).pathname;
+const pathOf = (url: string): string => new URL(url).pathname;
 
-async function openReceiver(origin: string): Promise<Backend> {
+async function openStub(origin: string): Promise<Backend> {
   const errors: BrowserError[] = [];
   const metrics: BrowserMetric[] = [];
   const keys = new Set<string>();
 
-  const answer = (request: IncomingMessage, response: ServerResponse, body: Buffer): number => {
-    const { pathname, searchParams } = new URL(request.url ?? "", "http://receiver");
+  /** Sets the response headers and returns the status. */
+  const handle = (request: IncomingMessage, response: ServerResponse, body: Buffer): number => {
+    const { pathname, searchParams } = new URL(request.url ?? "", "http://stub");
     if (request.headers.origin === origin) {
       response.setHeader("Access-Control-Allow-Origin", origin);
       response.setHeader("Access-Control-Allow-Credentials", "true");
@@ -79,23 +80,23 @@ async function openReceiver(origin: string): Promise<Backend> {
       if (keys.has(key)) return 202;
       keys.add(key);
     }
-    const sent = JSON.parse(body.toString());
+    const payload = JSON.parse(body.toString());
     if (pathname === "/api/browser/errors") {
-      errors.push(sent);
+      errors.push(payload);
       return 201;
     }
     if (pathname === "/api/browser/metrics") {
-      metrics.push(...sent.metrics);
+      metrics.push(...payload.metrics);
       return 202;
     }
     return 404;
   };
 
   const server = createServer((request, response) => {
-    const parts: Buffer[] = [];
-    request.on("data", (part) => parts.push(part));
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk) => chunks.push(chunk));
     request.on("end", () => {
-      response.statusCode = answer(request, response, Buffer.concat(parts));
+      response.statusCode = handle(request, response, Buffer.concat(chunks));
       response.end(response.statusCode === 204 ? undefined : "{}");
     });
   });
@@ -105,7 +106,7 @@ async function openReceiver(origin: string): Promise<Backend> {
     script: "/monlight.min.js",
     async errors(page) {
       return errors
-        .filter(({ url }) => url && path(url) === page)
+        .filter(({ url }) => url && pathOf(url) === page)
         .map(({ type, message, stack, url = "", release, environment, session_id, context = {} }) => {
           return { type, message, stack, url, release, environment, session_id, context };
         });
@@ -115,9 +116,9 @@ async function openReceiver(origin: string): Promise<Backend> {
         .filter((metric) => metric.name === name)
         .filter((metric) => Object.entries(labels).every(([label, value]) => metric.labels?.[label] === value))
         .map((metric) => metric.value);
-      const counter = metrics.some((metric) => metric.name === name && metric.type === "counter");
-      const sum = values.reduce((all, value) => all + value, 0);
-      return { count: counter ? sum : values.length, sum };
+      const isCounter = metrics.some((metric) => metric.name === name && metric.type === "counter");
+      const sum = values.reduce((total, value) => total + value, 0);
+      return { count: isCounter ? sum : values.length, sum };
     },
     async close() {
       server.closeAllConnections();
@@ -126,6 +127,7 @@ async function openReceiver(origin: string): Promise<Backend> {
   };
 }
 
+/** Running binary on a free port. */
 class Service {
   url = "";
   private child: ChildProcess;
@@ -143,14 +145,14 @@ class Service {
       },
     });
     for (const stream of [this.child.stdout, this.child.stderr]) {
-      stream?.on("data", (part) => {
-        this.output += part;
+      stream?.on("data", (chunk) => {
+        this.output += chunk;
       });
     }
   }
 
   async ready(): Promise<this> {
-    this.url = await until("a service that listens", () => {
+    this.url = await waitFor("the service to listen", () => {
       if (this.child.exitCode !== null) throw new Error(this.output);
       return /listening on (\S+)/.exec(this.output)?.[1];
     });
@@ -164,11 +166,11 @@ class Service {
     return response.json();
   }
 
-  async end(): Promise<void> {
+  async stop(): Promise<void> {
     if (this.child.exitCode !== null) return;
-    const ended = new Promise((resolve) => this.child.once("exit", resolve));
+    const exited = new Promise((resolve) => this.child.once("exit", resolve));
     this.child.kill();
-    await ended;
+    await exited;
   }
 }
 
@@ -212,24 +214,24 @@ async function openServices(binaries: string, origin: string): Promise<Backend> 
       const groups = (await Promise.all(list.errors.map(({ id }) => tracker.get(`/api/errors/${id}`)))) as Group[];
       return groups.flatMap(({ exception_type: type, message, traceback: stack, occurrences }) =>
         occurrences
-          .filter(({ request_url }) => path(request_url) === page)
+          .filter(({ request_url }) => pathOf(request_url) === page)
           .map(({ request_url: url, environment, extra: { release, session_id, context = {} } }) => {
             return { type, message, stack, url, release, environment, session_id, context };
           }),
       );
     },
     async metric(name, labels) {
-      const all = Object.entries({ ...labels, source: "browser" }).map(([label, value]) => `${label}:${value}`);
-      const query = new URLSearchParams({ name, period: "1h", project: PROJECT, labels: all.join(",") });
+      const filters = Object.entries({ ...labels, source: "browser" }).map(([label, value]) => `${label}:${value}`);
+      const query = new URLSearchParams({ name, period: "1h", project: PROJECT, labels: filters.join(",") });
       const { data } = (await collector.get(`/api/metrics?${query}`)) as { data: { count: number; sum: number }[] };
-      const total = (field: "count" | "sum"): number => data.reduce((whole, bucket) => whole + bucket[field], 0);
+      const total = (field: "count" | "sum"): number => data.reduce((sum, bucket) => sum + bucket[field], 0);
       return name.endsWith("_total")
         ? { count: total("sum"), sum: total("sum") }
         : { count: total("count"), sum: total("sum") };
     },
     async close() {
-      await relay.end();
-      await Promise.all([tracker.end(), collector.end()]);
+      await relay.stop();
+      await Promise.all([tracker.stop(), collector.stop()]);
       rmSync(folder, { recursive: true, force: true });
     },
   };

@@ -5,8 +5,8 @@ import { after, before, test } from "node:test";
 import type { Browser } from "playwright-core";
 import { build } from "vite";
 import { type Backend, DSN, openBackend } from "./backend";
-import { until } from "./patience";
 import { missingBrowser, openBrowser, openSite, type Site } from "./site";
+import { waitFor } from "./wait-for";
 
 const skip = missingBrowser();
 const ROOT = process.cwd();
@@ -20,7 +20,7 @@ before(async () => {
   site = await openSite();
   backend = await openBackend(site.origin);
   browser = await openBrowser();
-  // An application with the package among its modules, as `npm install` would leave it.
+  // An application folder with the package in `node_modules`, like after `npm install`.
   folder = mkdtempSync(join(ROOT, "node_modules/.tests/app-"));
   mkdirSync(join(folder, "node_modules/@monlight/browser"), { recursive: true });
   for (const name of ["package.json", "dist"]) {
@@ -35,7 +35,7 @@ after(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** Builds an application with Vite. @returns its one script */
+/** Builds an application with Vite and returns its only script. */
 async function bundle(source: string): Promise<string> {
   writeFileSync(join(folder, "main.js"), source);
   const outDir = join(folder, "dist");
@@ -48,7 +48,7 @@ async function bundle(source: string): Promise<string> {
   return readFileSync(join(outDir, "assets", asset ?? ""), "utf8");
 }
 
-test("an application imports the module through Vite, and its errors have none of the SDK's frames", {
+test("stack traces from a Vite bundle contain no SDK frames", {
   skip,
 }, async () => {
   const script = await bundle(`
@@ -64,37 +64,37 @@ test("an application imports the module through Vite, and its errors have none o
   site.put("/vite", { body: '<!doctype html><title>Shop</title><script type="module" src="/vite.js"></script>' });
   const page = await browser.newPage();
   await page.goto(`${site.origin}/vite`);
-  const arrived = await until("two errors", async () => {
-    const errors = await backend.errors("/vite");
-    return errors.length >= 2 && errors;
+  const errors = await waitFor("two errors", async () => {
+    const received = await backend.errors("/vite");
+    return received.length >= 2 && received;
   });
-  const byHand = arrived.find(({ type }) => type === "RangeError");
-  const thrown = arrived.find(({ type }) => type === "DataCloneError");
-  assert.equal(byHand?.release, "2.0.0");
-  const { user_id, tenant, cart } = byHand.context;
+  const captured = errors.find(({ type }) => type === "RangeError");
+  const thrown = errors.find(({ type }) => type === "DataCloneError");
+  assert.equal(captured?.release, "2.0.0");
+  const { user_id, tenant, cart } = captured.context;
   assert.deepEqual({ user_id, tenant, cart }, { user_id: "u-42", tenant: "acme", cart: 7 });
   assert.match(thrown?.stack.split("\n")[1] ?? "", /^ {4}at window\.move/);
   await page.close();
 });
 
-test("an application that only imports it carries none of it", { skip }, async () => {
-  const script = await bundle('import { init } from "@monlight/browser"; window.later = 7;');
+test("an unused import is tree-shaken", { skip }, async () => {
+  const script = await bundle('import { init } from "@monlight/browser"; window.answer = 42;');
   assert.ok(script.length < 1_000, script);
 });
 
-test("the script tag starts it, and leaves the client at window.Monlight", { skip }, async () => {
+test("the script tag initializes the SDK and sets window.Monlight", { skip }, async () => {
   site.put("/tag", {
     body: `<!doctype html><title>Shop</title><script>
       window.MonlightConfig = ${JSON.stringify({ dsn: DSN, endpoint: `${backend.url}/` })}</script>
-      <script src="${backend.script}"></script><script>Monlight.captureMessage("by the tag", "warning")</script>`,
+      <script src="${backend.script}"></script><script>Monlight.captureMessage("from the script tag", "warning")</script>`,
   });
   const page = await browser.newPage();
   await page.goto(`${site.origin}/tag`);
-  const [error] = await until("an error", async () => {
+  const [error] = await waitFor("an error", async () => {
     const errors = await backend.errors("/tag");
     return errors.length > 0 && errors;
   });
-  assert.equal(error?.message, "by the tag");
+  assert.equal(error?.message, "from the script tag");
   assert.deepEqual(await page.evaluate("Object.keys(Monlight).sort()"), [
     "addContext",
     "captureError",
@@ -105,7 +105,7 @@ test("the script tag starts it, and leaves the client at window.Monlight", { ski
   await page.close();
 });
 
-test("it sets no cookies, keeps one name in the session's storage, and evaluates nothing", { skip }, async () => {
+test("the SDK sets no cookies, uses one sessionStorage key and never evaluates strings", { skip }, async () => {
   const context = await browser.newContext();
   const page = await context.newPage();
   await page.goto(`${site.origin}/tag`);

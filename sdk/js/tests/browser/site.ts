@@ -1,4 +1,4 @@
-/** A shop with pages, and a browser that visits them. */
+/** Test web site, and the Chromium that visits it. */
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -14,7 +14,7 @@ const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const FLAGS =
   "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync";
 
-export interface PageText {
+export interface StaticFile {
   body: string;
   headers?: Record<string, string>;
   type?: string;
@@ -22,38 +22,41 @@ export interface PageText {
 
 export interface Site {
   origin: string;
-  /** Puts a page, or another file, at a path. */
-  put(path: string, page: PageText): void;
-  /** What pages have posted to `/collect`. */
+  /** Serves an HTML page or another file at a path. */
+  put(path: string, file: StaticFile): void;
+  /** JSON bodies that pages have posted to `/collect`. */
   collected: Record<string, unknown>[];
   close(): Promise<void>;
 }
 
 export async function openSite(): Promise<Site> {
-  const pages = new Map<string, PageText>();
+  const files = new Map<string, StaticFile>();
   const prerendered = new Set<string>();
   const collected: Record<string, unknown>[] = [];
   const hanging = new Set<ServerResponse>();
-  const file = (path: string): PageText => ({ body: readFileSync(join(ROOT, path), "utf8"), type: "text/javascript" });
-  pages.set("/monlight.min.js", file("dist/monlight.min.js"));
-  pages.set("/web-vitals.js", file("node_modules/web-vitals/dist/web-vitals.iife.js"));
+  const script = (path: string): StaticFile => ({
+    body: readFileSync(join(ROOT, path), "utf8"),
+    type: "text/javascript",
+  });
+  files.set("/monlight.min.js", script("dist/monlight.min.js"));
+  files.set("/web-vitals.js", script("node_modules/web-vitals/dist/web-vitals.iife.js"));
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url ?? "", "http://site");
-    // Asked for in advance, to be rendered before it is visited.
+    // The browser sends this header when it prerenders a page.
     if (request.headers["sec-purpose"]?.includes("prerender")) prerendered.add(pathname);
-    const page = pages.get(pathname);
-    if (page) {
-      response.writeHead(200, { "Content-Type": page.type ?? "text/html", ...page.headers });
-      return response.end(page.body);
+    const file = files.get(pathname);
+    if (file) {
+      response.writeHead(200, { "Content-Type": file.type ?? "text/html", ...file.headers });
+      return response.end(file.body);
     }
     switch (pathname) {
       case "/collect": {
-        let text = "";
-        request.on("data", (part) => {
-          text += part;
+        let body = "";
+        request.on("data", (chunk) => {
+          body += chunk;
         });
         request.on("end", () => {
-          collected.push(JSON.parse(text));
+          collected.push(JSON.parse(body));
           response.end();
         });
         return;
@@ -75,7 +78,7 @@ export async function openSite(): Promise<Site> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
     origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    put: (path, page) => pages.set(path, page),
+    put: (path, file) => files.set(path, file),
     collected,
     async close() {
       server.closeAllConnections();
@@ -84,35 +87,35 @@ export async function openSite(): Promise<Site> {
   };
 }
 
-/** Why there is no browser here, if there is none. Where `CI` is set, that is a failure. */
+/** Returns why browser tests are skipped, or false if Chromium is installed. Throws instead if `CI` is set. */
 export function missingBrowser(): string | false {
   if (existsSync(CHROMIUM)) return false;
-  const why = `${CHROMIUM} is not here: NOTHING WAS TESTED IN A BROWSER (apt-get install chromium, or set CHROMIUM)`;
-  assert.ok(!process.env.CI, why);
-  console.error(why);
-  return why;
+  const reason = `SKIPPED ALL BROWSER TESTS: ${CHROMIUM} not found (run apt-get install chromium, or set CHROMIUM)`;
+  assert.ok(!process.env.CI, reason);
+  console.error(reason);
+  return reason;
 }
 
 export const openBrowser = (): Promise<Browser> =>
   chromium.launch({
     executablePath: CHROMIUM,
     args: FLAGS.split(" "),
-    // Playwright turns it off, and it is what is tested.
+    // Playwright disables the back/forward cache by default.
     ignoreDefaultArgs: ["--disable-back-forward-cache"],
   });
 
-/** Opens a page in a browser that nobody looks into. @returns what ends it */
-export async function visitUnseen(url: string): Promise<() => Promise<void>> {
+/** Opens a URL in a Chromium without DevTools, which disable prerendering. Returns a function that closes it. */
+export async function openWithoutDevTools(url: string): Promise<() => Promise<void>> {
   const profile = mkdtempSync(join(tmpdir(), "monlight-js-"));
   const child = spawn(CHROMIUM, ["--headless=new", ...FLAGS.split(" "), `--user-data-dir=${profile}`, url], {
     stdio: "ignore",
     detached: true,
   });
-  const ended = new Promise((resolve) => child.once("exit", resolve));
+  const exited = new Promise((resolve) => child.once("exit", resolve));
   return async () => {
-    // The browser is several processes.
+    // Kills the process group, because Chromium consists of several processes.
     if (child.pid) process.kill(-child.pid, "SIGKILL");
-    await ended;
+    await exited;
     rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   };
 }

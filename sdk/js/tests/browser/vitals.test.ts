@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import { type Backend, DSN, openBackend } from "./backend";
-import { until } from "./patience";
-import { missingBrowser, openBrowser, openSite, type Site, visitUnseen } from "./site";
+import { missingBrowser, openBrowser, openSite, openWithoutDevTools, type Site } from "./site";
+import { waitFor } from "./wait-for";
 
-/** How far ours may be from the library's: values are sent with four decimals. */
+/** Maximum difference from the library's value: the SDK sends four decimals. */
 const ROUNDING = 0.000_051;
 
 const skip = missingBrowser();
@@ -30,21 +30,21 @@ afterEach(async () => {
   await page?.context().close();
 });
 
-interface Measured {
+interface LibraryValue {
   path: string;
   name: string;
   value: number;
   navigationType: string;
 }
 
-/** Puts a page that both measure: the library posts what it finds, when the page is hidden at the latest. */
-function put(path: string, html: string): void {
+/** Serves a page that the SDK and the `web-vitals` library both measure. The library posts its values to `/collect`. */
+function putMeasuredPage(path: string, html: string): void {
   const config = JSON.stringify({ dsn: DSN, endpoint: backend.url });
-  // Sending takes time, in which the other's clock runs on: unless the page is hidden, it comes afterwards.
+  // Sending is deferred unless the page is hidden, because the time it takes would change the SDK's measurements.
   const library = `for (const on of [webVitals.onCLS, webVitals.onFCP, webVitals.onINP, webVitals.onLCP, webVitals.onTTFB])
     on(({ name, value, navigationType }) => {
-      const found = JSON.stringify({ path: "${path}", name, value, navigationType });
-      const send = () => navigator.sendBeacon("/collect", found);
+      const body = JSON.stringify({ path: "${path}", name, value, navigationType });
+      const send = () => navigator.sendBeacon("/collect", body);
       document.hidden ? send() : setTimeout(send);
     });`;
   site.put(path, {
@@ -53,97 +53,104 @@ function put(path: string, html: string): void {
   });
 }
 
-const byLibrary = (path: string, names: string[], type?: string): Promise<Measured[]> =>
-  until(
-    () => `web-vitals' ${names} of ${path}: ${JSON.stringify(site.collected.filter((one) => one.path === path))}`,
+/** Waits for the library's values of a page, optionally of one navigation type. */
+const libraryValues = (path: string, names: string[], type?: string): Promise<LibraryValue[]> =>
+  waitFor(
+    () => `web-vitals ${names} on ${path}: ${JSON.stringify(site.collected.filter((value) => value.path === path))}`,
     () => {
-      const all = site.collected as unknown as Measured[];
-      const ours = all.filter((one) => one.path === path && (!type || one.navigationType === type));
-      return names.every((name) => ours.some((one) => one.name === name)) && ours;
+      const collected = site.collected as unknown as LibraryValue[];
+      const values = collected.filter((value) => value.path === path && (!type || value.navigationType === type));
+      return names.every((name) => values.some((value) => value.name === name)) && values;
     },
   );
 
-/** Each vital once, and equal to the library's. */
-async function compare(path: string, names: string[]): Promise<void> {
-  const expected = await byLibrary(path, names);
+/** Asserts that the SDK reported each vital once per page view, with the library's value. */
+async function assertEqualsLibrary(path: string, names: string[]): Promise<void> {
+  const expected = await libraryValues(path, names);
   for (const name of names) {
-    const theirs = expected.filter((one) => one.name === name);
+    const theirs = expected.filter((value) => value.name === name);
     const labels = { page: path };
-    const ours = await until(`${name} of ${path}`, async () => {
+    const ours = await waitFor(`${name} on ${path}`, async () => {
       const metric = await backend.metric(`web_vitals_${name.toLowerCase()}`, labels);
       return metric.count >= theirs.length && metric;
     });
-    const sum = theirs.reduce((all, { value }) => all + value, 0);
+    const sum = theirs.reduce((total, { value }) => total + value, 0);
     assert.equal(ours.count, theirs.length, `${name} is reported once for each page view`);
-    assert.ok(Math.abs(ours.sum - sum) < ROUNDING * theirs.length, `${name}: ${ours.sum} here, ${sum} there`);
-    console.log(`${path} ${name}: ${ours.sum} here, ${sum} by web-vitals`);
+    assert.ok(
+      Math.abs(ours.sum - sum) < ROUNDING * theirs.length,
+      `${name}: ${ours.sum} by the SDK, ${sum} by web-vitals`,
+    );
+    console.log(`${path} ${name}: ${ours.sum} by the SDK, ${sum} by web-vitals`);
   }
 }
 
 const ALL = ["CLS", "FCP", "INP", "LCP", "TTFB"];
-/** Texts that come later are larger, and push down what is there. */
-const SHIFTING = `<p>Welcome</p><button>Pay</button><div id="late"></div><script>
-  const paints = (then) => requestAnimationFrame(() => requestAnimationFrame(then));
-  const push = (height) => { late.insertAdjacentHTML("beforebegin", "<div style='height:" + height + "px'>" + "Large ".repeat(height) + "</div><p>Below</p>") };
+/** Page with late, larger paragraphs that shift the layout, and with slow event handlers. */
+const SHIFTING_PAGE = `<p>Welcome</p><button>Pay</button><div id="late"></div><script>
+  const afterPaint = (callback) => requestAnimationFrame(() => requestAnimationFrame(callback));
+  const insert = (height) => { late.insertAdjacentHTML("beforebegin", "<div style='height:" + height + "px'>" + "Large ".repeat(height) + "</div><p>Below</p>") };
   late.innerHTML = "<p style='height:200px'>moved</p>";
-  setTimeout(() => { push(40); paints(() => setTimeout(() => { push(90); paints(() => { document.body.id = "shifted" }) }, 1200)) }, 100);
-  window.told = [];
-  new PerformanceObserver((list) => list.getEntries().forEach(({ interactionId, name }) => interactionId && told.push(name)))
+  setTimeout(() => { insert(40); afterPaint(() => setTimeout(() => { insert(90); afterPaint(() => { document.body.id = "shifted" }) }, 1200)) }, 100);
+  window.observedEvents = [];
+  new PerformanceObserver((list) => list.getEntries().forEach(({ interactionId, name }) => interactionId && observedEvents.push(name)))
     .observe({ type: "event", buffered: true, durationThreshold: 16 });
-  const work = (ms) => { const end = performance.now() + ms; while (performance.now() < end); };
-  document.querySelector("button").onclick = () => work(130);
-  addEventListener("keydown", ({ key }) => work(key === "a" ? 90 : key === "b" ? 60 : 0));
+  const block = (ms) => { const end = performance.now() + ms; while (performance.now() < end); };
+  document.querySelector("button").onclick = () => block(130);
+  addEventListener("keydown", ({ key }) => block(key === "a" ? 90 : key === "b" ? 60 : 0));
 </script>`;
 
 /**
- * Waits until the browser has told of an event that was slow to answer, which is some paints later, and until the library
- * has looked at it, which it does when there is nothing else to do.
+ * Waits until the browser has delivered the entry of a slow event, which takes a few paints, and until the library has
+ * processed it, which it does in an idle callback.
  */
-const told = async (name: string): Promise<void> => {
-  await page.waitForFunction(`told.splice(0).includes("${name}")`);
+const waitForEvent = async (name: string): Promise<void> => {
+  await page.waitForFunction(`observedEvents.splice(0).includes("${name}")`);
   await page.evaluate("new Promise((resolve) => requestIdleCallback(resolve, { timeout: 2000 }))");
 };
 
-test("a page with late texts, shifts and slow answers has the library's vitals", { skip }, async () => {
-  put("/shop", SHIFTING);
+test("vitals equal the library's on a page with late paints, layout shifts and slow handlers", { skip }, async () => {
+  putMeasuredPage("/shop", SHIFTING_PAGE);
   page = await (await browser.newContext()).newPage();
   await page.goto(`${site.origin}/shop`);
   await page.waitForSelector("#shifted");
   await page.click("button");
-  await told("click");
+  await waitForEvent("click");
   await page.keyboard.press("a");
-  await told("keydown");
+  await waitForEvent("keydown");
   await page.goto("about:blank");
-  await compare("/shop", ALL);
+  await assertEqualsLibrary("/shop", ALL);
 });
 
-test("of more than fifty interactions the second slowest counts", { skip }, async () => {
-  put("/busy", SHIFTING);
+test("INP is the second-longest interaction if there are more than fifty", { skip }, async () => {
+  putMeasuredPage("/busy", SHIFTING_PAGE);
   page = await (await browser.newContext()).newPage();
   await page.goto(`${site.origin}/busy`);
   await page.waitForSelector("#shifted");
   for (const key of `a${"c".repeat(55)}`) await page.keyboard.press(key);
-  await told("keydown");
+  await waitForEvent("keydown");
   await page.keyboard.press("b");
-  await told("keydown");
+  await waitForEvent("keydown");
   await page.goto("about:blank");
-  await compare("/busy", ALL);
+  await assertEqualsLibrary("/busy", ALL);
   const inp = await backend.metric("web_vitals_inp", { page: "/busy" });
-  assert.ok(inp.sum >= 56 && inp.sum < 88, `${inp.sum} ms are the second's, not the first's`);
+  assert.ok(
+    inp.sum >= 56 && inp.sum < 88,
+    `expected the duration of the second-longest interaction, got ${inp.sum} ms`,
+  );
 });
 
 test("a page without interactions has no INP", { skip }, async () => {
-  put("/calm", "<p>Welcome</p>");
+  putMeasuredPage("/calm", "<p>Welcome</p>");
   page = await (await browser.newContext()).newPage();
   await page.goto(`${site.origin}/calm`);
   await page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))");
   await page.goto("about:blank");
-  await compare("/calm", ["CLS", "FCP", "LCP", "TTFB"]);
+  await assertEqualsLibrary("/calm", ["CLS", "FCP", "LCP", "TTFB"]);
   assert.equal((await backend.metric("web_vitals_inp", { page: "/calm" })).count, 0);
 });
 
-test("what comes back from the back/forward cache is a page view of its own", { skip }, async () => {
-  put("/back", SHIFTING);
+test("a restore from the back/forward cache is a new page view", { skip }, async () => {
+  putMeasuredPage("/back", SHIFTING_PAGE);
   page = await (await browser.newContext()).newPage();
   await page.goto(`${site.origin}/back`);
   await page.waitForSelector("#shifted");
@@ -152,31 +159,31 @@ test("what comes back from the back/forward cache is a page view of its own", { 
   );
   site.put("/other", { body: "<!doctype html><title>Other</title><p>Other" });
   await page.goto(`${site.origin}/other`);
-  await byLibrary("/back", ["CLS", "FCP", "LCP", "TTFB"]);
+  await libraryValues("/back", ["CLS", "FCP", "LCP", "TTFB"]);
   await page.evaluate("history.back()");
-  await until("the page from the cache", async () => (await page.title().catch(() => "")) === "restored");
-  await byLibrary("/back", ["FCP", "LCP", "TTFB"], "back-forward-cache");
+  await waitFor("the restored page", async () => (await page.title().catch(() => "")) === "restored");
+  await libraryValues("/back", ["FCP", "LCP", "TTFB"], "back-forward-cache");
   await page.keyboard.press("a");
-  await told("keydown");
+  await waitForEvent("keydown");
   await page.goto("about:blank");
-  await byLibrary("/back", ALL, "back-forward-cache");
-  // The moment of the second paint is taken by each for itself.
+  await libraryValues("/back", ALL, "back-forward-cache");
+  // The SDK and the library each measure the paint after the restore, so the values differ slightly.
   for (const name of ["FCP", "LCP"]) {
-    const theirs = (await byLibrary("/back", [name])).filter((one) => one.name === name);
-    const ours = await until(`two ${name}`, async () => {
+    const theirs = (await libraryValues("/back", [name])).filter((value) => value.name === name);
+    const ours = await waitFor(`two ${name}`, async () => {
       const metric = await backend.metric(`web_vitals_${name.toLowerCase()}`, { page: "/back" });
       return metric.count >= 2 && metric;
     });
-    const sum = theirs.reduce((all, { value }) => all + value, 0);
+    const sum = theirs.reduce((total, { value }) => total + value, 0);
     assert.deepEqual([ours.count, theirs.length], [2, 2]);
-    assert.ok(Math.abs(ours.sum - sum) < 20, `${name}: ${ours.sum} here, ${sum} there`);
+    assert.ok(Math.abs(ours.sum - sum) < 20, `${name}: ${ours.sum} by the SDK, ${sum} by web-vitals`);
   }
-  await compare("/back", ["CLS", "INP", "TTFB"]);
+  await assertEqualsLibrary("/back", ["CLS", "INP", "TTFB"]);
   assert.equal((await backend.metric("page_load_time", { page: "/back" })).count, 1);
 });
 
-test("a page that was rendered before it was visited counts from the visit", { skip }, async () => {
-  put(
+test("times of a prerendered page are relative to its activation", { skip }, async () => {
+  putMeasuredPage(
     "/next",
     `<p>Welcome</p><script>
       const leave = () => new PerformanceObserver(() => setTimeout(() => { location.href = "/gone" }))
@@ -189,17 +196,17 @@ test("a page that was rendered before it was visited counts from the visit", { s
     body: `<!doctype html><title>Shop</title><p>First</p>
       <script type="speculationrules">{"prerender":[{"source":"list","urls":["/next"],"eagerness":"immediate"}]}</script>
       <script>
-        const look = async () => {
-          if ((await fetch("/api/prerendered")).ok) location.href = "/next"; else setTimeout(look, 50);
+        const poll = async () => {
+          if ((await fetch("/api/prerendered")).ok) location.href = "/next"; else setTimeout(poll, 50);
         };
-        look();
+        poll();
       </script>`,
   });
-  // Where DevTools look on, nothing is rendered in advance: this page is on its own.
-  const close = await visitUnseen(`${site.origin}/first`);
+  // Chromium does not prerender while DevTools are attached, so Playwright cannot open this page.
+  const close = await openWithoutDevTools(`${site.origin}/first`);
   try {
-    await byLibrary("/next", ["TTFB", "FCP", "LCP"], "prerender");
-    await compare("/next", ["CLS", "FCP", "LCP", "TTFB"]);
+    await libraryValues("/next", ["TTFB", "FCP", "LCP"], "prerender");
+    await assertEqualsLibrary("/next", ["CLS", "FCP", "LCP", "TTFB"]);
   } finally {
     await close();
   }

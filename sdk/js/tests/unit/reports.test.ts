@@ -1,28 +1,29 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import type { BrowserError, MonlightClient } from "../../src/types";
-import { CONFIG, openPage, type Page, type Sdk } from "./page";
+import { CONFIG, type FakePage, openFakePage, type Sdk } from "./fake-page";
 
-let page: Page;
+let page: FakePage;
 let sdk: Sdk;
 beforeEach(async () => {
-  [page, sdk] = await openPage();
+  [page, sdk] = await openFakePage();
 });
 
 const start = (config: object = {}): MonlightClient => sdk.init({ ...CONFIG, sampleRate: 0, ...config });
-const sent = async (): Promise<BrowserError[]> => {
-  await page.pass(0);
+const sentErrors = async (): Promise<BrowserError[]> => {
+  await page.advance(0);
   return page.errors();
 };
-const dropped = async (): Promise<Record<string, number>> => {
-  await page.pass(5_000);
+/** Returns the number of dropped events by reason. */
+const droppedCounts = async (): Promise<Record<string, number>> => {
+  await page.advance(5_000);
   return Object.fromEntries(page.metrics().map(({ labels, value }) => [labels?.reason, value]));
 };
 const STACK = "TypeError: x\n    at pay (https://shop.example/app.js:10:5)\n    at https://shop.example/app.js:20:1";
 
-test("an error is sent with all that the relay knows of", async () => {
+test("an error is sent with all fields of the relay's contract", async () => {
   start({ release: "1.4.2", environment: "staging" }).captureError(new RangeError("too much"), { cart: 7 });
-  const [error] = await sent();
+  const [error] = await sentErrors();
   assert.match(error?.stack ?? "", /^RangeError: too much\n {4}at .*reports\.test/);
   assert.deepEqual(
     { ...error, stack: "" },
@@ -41,58 +42,58 @@ test("an error is sent with all that the relay knows of", async () => {
   );
 });
 
-test("the environment is prod unless it is said", async () => {
+test("the default environment is prod", async () => {
   start().captureMessage("here");
-  assert.equal((await sent())[0]?.environment, "prod");
+  assert.equal((await sentErrors())[0]?.environment, "prod");
 });
 
-test("a user and context are added until they are taken back", async () => {
+test("user and context are added to reports until removed", async () => {
   const client = start();
   client.setUser("u-42");
   client.addContext("tenant", "acme");
   client.captureMessage("one");
   client.setUser(null);
   client.captureMessage("two");
-  const [one, two] = await sent();
+  const [one, two] = await sentErrors();
   assert.deepEqual(one?.context, { user_id: "u-42", tenant: "acme", level: "error", breadcrumbs: [] });
   assert.deepEqual(two?.context, { tenant: "acme", level: "error", breadcrumbs: [] });
 });
 
-test("messages have the original's types, and the place they come from", async () => {
+test("messages have the original's types and the stack of the caller", async () => {
   const client = start();
   client.captureMessage("slow", "warning");
   client.captureMessage("broken");
-  const [slow, broken] = await sent();
+  const [slow, broken] = await sentErrors();
   assert.deepEqual([slow?.type, slow?.context?.level], ["ConsoleWarning", "warning"]);
   assert.deepEqual([broken?.type, broken?.context?.level], ["ConsoleError", "error"]);
   assert.match(slow?.stack.split("\n")[0] ?? "", /reports\.test/);
 });
 
-test("anything can be thrown", async () => {
+test("captureError accepts any value", async () => {
   const client = start();
-  const odd = [null, undefined, 7, "text", Symbol("s"), { message: "plain" }, Object.create(null), () => 1, 10n];
-  for (const thing of odd) client.captureError(thing);
+  const values = [null, undefined, 7, "text", Symbol("s"), { message: "plain" }, Object.create(null), () => 1, 10n];
+  for (const value of values) client.captureError(value);
   assert.deepEqual(
-    (await sent()).map(({ message }) => message),
+    (await sentErrors()).map(({ message }) => message),
     ["null", "undefined", "7", "text", "Symbol(s)", "plain", "[object Object]", "[object Function]", "10"],
   );
 });
 
-test("getters that throw reach nobody", async () => {
-  const trap = {
+test("a throwing getter of a captured value does not reach the application", async () => {
+  const value = {
     get message() {
-      throw new Error("a trap");
+      throw new Error("from the getter");
     },
   };
-  start().captureError(trap);
-  assert.deepEqual(await sent(), []);
+  start().captureError(value);
+  assert.deepEqual(await sentErrors(), []);
 });
 
-test("causes are told of behind the frames, up to five of them", async () => {
+test("up to five causes follow the frames", async () => {
   let error = new Error("0");
   for (let i = 1; i < 9; i++) error = new Error(`${i}`, { cause: error });
   start().captureError(error);
-  const [{ stack } = { stack: "" }] = await sent();
+  const [{ stack } = { stack: "" }] = await sentErrors();
   assert.deepEqual(
     stack.match(/Caused by: Error: \d/g),
     [7, 6, 5, 4, 3].map((i) => `Caused by: Error: ${i}`),
@@ -100,36 +101,37 @@ test("causes are told of behind the frames, up to five of them", async () => {
   assert.match(stack, /^Error: 8\n {4}at /);
 });
 
-test("one error that is caught, reported and thrown on is one report", async () => {
+test("an error that is captured and rethrown is reported once", async () => {
   const client = start();
   const error = new Error("once");
   client.captureError(error);
   page.fire("error", { error, message: "Uncaught Error: once", filename: "https://shop.example/app.js" });
-  await page.pass(61_000);
+  await page.advance(61_000);
   assert.deepEqual(
     page.errors().map(({ context }) => context?.repeats),
     [undefined],
   );
 });
 
-test("a second start takes the place of the first", async () => {
+test("a second init replaces the first", async () => {
   const first = start({ release: "1" });
   start({ release: "2" });
-  first.captureMessage("by the first");
+  first.captureMessage("from the first client");
   page.fire("unhandledrejection", { reason: "no stock" });
-  await page.pass(61_000);
+  await page.advance(61_000);
   assert.deepEqual(
     page.errors().map(({ message, release, context }) => [message, release, context?.repeats]),
     [["no stock", "2", undefined]],
   );
 });
 
-test("repeats are counted and said once a minute, or when the page is hidden", async () => {
+test("duplicates are reported once a minute and when the page is hidden", async () => {
   const client = start();
-  const again = (): void => client.captureError(Object.assign(new TypeError("x"), { stack: STACK }), { cart: 7 });
-  for (let i = 0; i < 5; i++) again();
-  assert.equal((await sent()).length, 1);
-  await page.pass(60_000);
+  const captureDuplicate = (): void =>
+    client.captureError(Object.assign(new TypeError("x"), { stack: STACK }), { cart: 7 });
+  for (let i = 0; i < 5; i++) captureDuplicate();
+  assert.equal((await sentErrors()).length, 1);
+  await page.advance(60_000);
   assert.deepEqual(
     page.errors().map(({ context }) => [context?.repeats, context?.cart]),
     [
@@ -137,19 +139,19 @@ test("repeats are counted and said once a minute, or when the page is hidden", a
       [4, 7],
     ],
   );
-  again();
-  again();
+  captureDuplicate();
+  captureDuplicate();
   page.hide();
   assert.equal(JSON.parse((await page.beacons[0]?.body.text()) ?? "{}").context?.repeats, 1);
 });
 
-test("fifty different errors a minute are enough, the others are counted", async () => {
+test("at most fifty distinct errors per minute are reported, the others are counted", async () => {
   const client = start();
   for (let i = 0; i < 60; i++) client.captureMessage(`${i}`);
-  assert.deepEqual(await dropped(), { limit: 10, queue: 20 });
+  assert.deepEqual(await droppedCounts(), { limit: 10, queue: 20 });
 });
 
-test("beforeSend changes and drops, and errors of its own drop as well", async () => {
+test("beforeSend modifies and drops errors, and drops them by throwing", async () => {
   const client = start({
     beforeSend(event: BrowserError) {
       if (event.message === "throw") throw new Error("in beforeSend");
@@ -159,12 +161,12 @@ test("beforeSend changes and drops, and errors of its own drop as well", async (
   });
   for (const message of ["keep", "drop", "throw", "report"]) client.captureMessage(message);
   assert.deepEqual(
-    (await sent()).map(({ message }) => message),
+    (await sentErrors()).map(({ message }) => message),
     ["keep!", "report!"],
   );
 });
 
-test("noise is counted and not reported", async () => {
+test("noise is counted but not reported", async () => {
   start();
   const extension =
     "TypeError: x\n    at f (chrome-extension://abc/inject.js:1:2)\n    at https://shop.example/app.js:1:1";
@@ -175,27 +177,27 @@ test("noise is counted and not reported", async () => {
   });
   page.fire("error", { error: null, message: "x", filename: "moz-extension://abc/inject.js", lineno: 1, colno: 2 });
   page.fire("unhandledrejection", { reason: { message: "x", stack: "f@safari-web-extension://abc/inject.js:1:2" } });
-  page.fire("unhandledrejection", { reason: new DOMException("called off", "AbortError") });
+  page.fire("unhandledrejection", { reason: new DOMException("aborted", "AbortError") });
   page.fire("securitypolicyviolation", { blockedURI: "chrome-extension", sourceFile: "" }, document);
   page.fire("securitypolicyviolation", { blockedURI: "inline", sourceFile: "moz-extension" }, document);
   assert.deepEqual(page.errors(), []);
-  assert.deepEqual(await dropped(), { script_error: 1, extension: 5, aborted: 1 });
+  assert.deepEqual(await droppedCounts(), { script_error: 1, extension: 5, aborted: 1 });
 });
 
-test("an error of the page that an extension only called is reported", async () => {
+test("an error of the page is reported even if an extension called the page", async () => {
   start();
   const stack =
     "TypeError: x\n    at pay (https://shop.example/app.js:1:2)\n    at chrome-extension://abc/inject.js:1:1";
   page.fire("error", { error: { name: "TypeError", message: "x", stack }, filename: "https://shop.example/app.js" });
-  assert.equal((await sent()).length, 1);
+  assert.equal((await sentErrors()).length, 1);
 });
 
-test("thrown texts and rejections have a type and a place", async () => {
+test("thrown and rejected strings get a type and a stack", async () => {
   start();
   page.fire("error", { error: "text", filename: "https://shop.example/app.js?v=3", lineno: 3, colno: 9 });
   page.fire("unhandledrejection", { reason: "no stock" });
   assert.deepEqual(
-    (await sent()).map(({ type, message, stack }) => [type, message, stack]),
+    (await sentErrors()).map(({ type, message, stack }) => [type, message, stack]),
     [
       ["Error", "text", "    at https://shop.example/app.js:3:9"],
       ["UnhandledRejection", "no stock", "UnhandledRejection: no stock"],
@@ -203,7 +205,7 @@ test("thrown texts and rejections have a type and a place", async () => {
   );
 });
 
-test("a policy's violations are reported, except those that keep the SDK from its relay", async () => {
+test("policy violations are reported unless they block the relay", async () => {
   start();
   const violation = {
     effectiveDirective: "img-src",
@@ -218,12 +220,12 @@ test("a policy's violations are reported, except those that keep the SDK from it
     document,
   );
   assert.deepEqual(
-    (await sent()).map(({ type, message, stack }) => [type, message, stack]),
+    (await sentErrors()).map(({ type, message, stack }) => [type, message, stack]),
     [["CSPViolation", "img-src blocks https://ads.example/a.png", "    at https://shop.example/app.js:3:7"]],
   );
 });
 
-test("context that is no JSON, or too much, leaves the error", async () => {
+test("context that is not serializable or too large is dropped, the error is sent", async () => {
   const client = start();
   const cycle: Record<string, unknown> = {};
   cycle.self = cycle;
@@ -232,31 +234,31 @@ test("context that is no JSON, or too much, leaves the error", async () => {
   client.captureError(new Error("one"), { cart: 7 });
   client.captureError(new Error("two"), { cycle });
   client.captureError(new Error("three"), { much: "€".repeat(30_000) });
-  const [one, two, three] = await sent();
+  const [one, two, three] = await sentErrors();
   assert.equal(one?.context?.cart, 7);
   assert.deepEqual(two?.context, { user_id: "u-42", shortened: true });
   assert.deepEqual(three?.context, { user_id: "u-42", shortened: true });
 });
 
-test("long texts are cut", async () => {
+test("long messages and stacks are truncated", async () => {
   const error = Object.assign(new Error("m".repeat(9_000)), { stack: "s".repeat(99_000) });
   start().captureError(error);
-  const [sentError] = await sent();
-  assert.deepEqual([sentError?.message.length, sentError?.stack.length], [2_000, 16_000]);
+  const [truncated] = await sentErrors();
+  assert.deepEqual([truncated?.message.length, truncated?.stack.length], [2_000, 16_000]);
 });
 
-test("texts that are long and odd take no time", async () => {
+test("long hostile messages and stacks are processed quickly", async () => {
   const client = start();
   const started = performance.now();
   for (const part of ["s", ":1", ":", "1", "@", ")", "(a:1:1", "a://b?", "at ", "\n"]) {
-    const text = part.repeat(200_000 / part.length);
-    client.captureError(Object.assign(new Error(text), { stack: text }));
-    page.fire("unhandledrejection", { reason: { message: text, stack: text } });
+    const hostile = part.repeat(200_000 / part.length);
+    client.captureError(Object.assign(new Error(hostile), { stack: hostile }));
+    page.fire("unhandledrejection", { reason: { message: hostile, stack: hostile } });
   }
   assert.ok(performance.now() - started < 1_500, `${performance.now() - started} ms`);
 });
 
-test("storage that throws, is full or is not there changes nothing", async () => {
+test("reports are sent even if sessionStorage throws", async () => {
   const broken = new Proxy(
     {},
     {
@@ -267,17 +269,17 @@ test("storage that throws, is full or is not there changes nothing", async () =>
   );
   Object.defineProperty(globalThis, "sessionStorage", { get: () => broken, configurable: true });
   start().captureMessage("here");
-  assert.match((await sent())[0]?.session_id ?? "", /^[\d-]+$/);
+  assert.match((await sentErrors())[0]?.session_id ?? "", /^[\d-]+$/);
 });
 
-test("a tab keeps its name, also under the original's key", async () => {
-  sessionStorage.monlight_session_id = "from before";
+test("the session ID is read from sessionStorage under the original's key", async () => {
+  sessionStorage.monlight_session_id = "stored-id";
   start().captureMessage("here");
-  assert.equal((await sent())[0]?.session_id, "from before");
+  assert.equal((await sentErrors())[0]?.session_id, "stored-id");
 });
 
-test("nothing starts without a key, an endpoint, a page or a wish, and nothing throws", async () => {
-  const before = globalThis.fetch;
+test("init never throws and does nothing if disabled, misconfigured or on a server", async () => {
+  const originalFetch = globalThis.fetch;
   for (const config of [{ dsn: "" }, { endpoint: "" }, { endpoint: "http://[" }, { enabled: false }]) {
     const client = start(config);
     client.captureError(new Error("x"));
@@ -286,38 +288,38 @@ test("nothing starts without a key, an endpoint, a page or a wish, and nothing t
     client.addContext("a", 1);
     client.destroy();
   }
-  assert.equal(globalThis.fetch, before);
-  assert.deepEqual(await sent(), []);
+  assert.equal(globalThis.fetch, originalFetch);
+  assert.deepEqual(await sentErrors(), []);
   assert.equal(page.warnings.length, 3);
   Reflect.deleteProperty(globalThis, "window");
   start().captureError(new Error("on a server"));
 });
 
-test("destroy sends what waits and leaves the page as it was", async () => {
-  const parts = [globalThis.fetch, console.error, XMLHttpRequest.prototype.send, history.pushState];
+test("destroy sends pending reports and restores the page", async () => {
+  const originals = [globalThis.fetch, console.error, XMLHttpRequest.prototype.send, history.pushState];
   const client = start();
-  assert.notEqual(globalThis.fetch, parts[0]);
-  const again = (): void => client.captureError(Object.assign(new TypeError("x"), { stack: STACK }));
-  again();
-  again();
+  assert.notEqual(globalThis.fetch, originals[0]);
+  const captureDuplicate = (): void => client.captureError(Object.assign(new TypeError("x"), { stack: STACK }));
+  captureDuplicate();
+  captureDuplicate();
   client.destroy();
-  assert.deepEqual([globalThis.fetch, console.error, XMLHttpRequest.prototype.send, history.pushState], parts);
-  client.captureMessage("after the end");
-  page.fire("unhandledrejection", { reason: "after the end" });
+  assert.deepEqual([globalThis.fetch, console.error, XMLHttpRequest.prototype.send, history.pushState], originals);
+  client.captureMessage("after destroy");
+  page.fire("unhandledrejection", { reason: "after destroy" });
   assert.deepEqual(
-    (await sent()).map(({ context }) => context?.repeats),
+    (await sentErrors()).map(({ context }) => context?.repeats),
     [undefined, 1],
   );
 });
 
-test("whoever wraps fetch afterwards keeps it, and nothing is counted twice by a second start", async () => {
+test("a later wrapper of fetch stays, and a second init does not count requests twice", async () => {
   start();
   const inner = globalThis.fetch;
   const outer: typeof fetch = (...args) => inner(...args);
   globalThis.fetch = outer;
   start();
   await fetch("https://api.example/");
-  await page.pass(5_000);
+  await page.advance(5_000);
   const requests = page.metrics().filter(({ name }) => name === "browser_http_requests_total");
   assert.deepEqual(
     requests.map(({ value }) => value),
@@ -325,8 +327,8 @@ test("whoever wraps fetch afterwards keeps it, and nothing is counted twice by a
   );
 });
 
-test("a fetch that a test of the application replaces by something else still works", async () => {
-  Object.assign(globalThis, { fetch: () => "no promise" });
+test("a mocked fetch that returns no promise still works", async () => {
+  Object.assign(globalThis, { fetch: () => "not a promise" });
   start({ endpoint: "https://elsewhere.example" });
-  assert.equal((globalThis.fetch as unknown as (url: string) => string)("https://api.example/"), "no promise");
+  assert.equal((globalThis.fetch as unknown as (url: string) => string)("https://api.example/"), "not a promise");
 });

@@ -1,4 +1,4 @@
-/** Everything that is tested, in one module, so that each test can have its own. */
+/** All tested modules in one bundle, so that each test can import a copy with its own state. */
 
 export * from "../../src/errors";
 export * from "../../src/index";

@@ -1,4 +1,7 @@
-"""Monlight's client for Python: reports errors and sends metrics, and never gets in the application's way."""
+"""Python client for Monlight: reports exceptions to the error tracker and sends metrics to the metrics collector.
+
+No call raises an exception into the application or waits for the network, except the methods documented to wait.
+"""
 
 from monlight._clients import Clients
 from monlight._version import __version__

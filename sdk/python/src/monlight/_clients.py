@@ -1,4 +1,4 @@
-"""Makes the two clients that an application wants, for everything that sets one up."""
+"""Factory for the error and metrics clients, shared by `monlight.init` and the integrations."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from monlight.metrics_client import MetricsClient
 
 
 class Clients(TypedDict):
-    """The clients that were set up; None where no URL was given."""
+    """The clients that were created; a client is None if no URL was given for its service."""
 
     error_client: ErrorClient | None
     metrics_client: MetricsClient | None
 
 
-def make_clients(
+def create_clients(
     *,
     error_tracker_url: str | None,
     metrics_collector_url: str | None,
@@ -29,7 +29,7 @@ def make_clients(
     excluded_headers: Iterable[str] | None,
     include_locals: bool,
 ) -> Clients:
-    """What `init` and the integrations have in common; their documentation has the arguments."""
+    """Creates a client for each URL and starts the metrics client; see `monlight.init` for the arguments."""
     clients = Clients(error_client=None, metrics_client=None)
     if error_tracker_url:
         clients["error_client"] = ErrorClient(

@@ -1,4 +1,4 @@
-"""The request that is being answered, for reports that are made from within it."""
+"""Context of the HTTP request being handled, attached to every report made while it is handled."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
-# Only what raises or logs an error pays for a description.
-Describe: TypeAlias = Callable[[], Mapping[str, Any]]
+# A function instead of a mapping, so that only requests that report an error pay for building the context.
+BuildRequestContext: TypeAlias = Callable[[], Mapping[str, Any]]
 
-_current: ContextVar[Describe | None] = ContextVar("monlight_request", default=None)
+_build_current: ContextVar[BuildRequestContext | None] = ContextVar("monlight_request", default=None)
 
 
-def current_request() -> Mapping[str, Any]:
-    """What is known of the current request, by the names of `request_context`; nothing outside of one."""
-    describe = _current.get()
+def current_request_context() -> Mapping[str, Any]:
+    """Returns the `request_context` of the current request; empty outside a request."""
+    build_context = _build_current.get()
     try:
-        return {} if describe is None else describe()
+        return {} if build_context is None else build_context()
     except Exception:
-        # A request whose Host header the framework refuses, for example. The error is worth reporting without.
+        # For example, the framework rejects the request's Host header. The error is worth reporting without context.
         return {}
 
 
 @contextmanager
-def request(describe: Describe) -> Iterator[None]:
-    """Within it, reports carry what `describe` answers."""
-    token = _current.set(describe)
+def request_scope(build_context: BuildRequestContext) -> Iterator[None]:
+    """Attaches the context that `build_context` returns to every report made inside the `with` block."""
+    token = _build_current.set(build_context)
     try:
         yield
     finally:
-        _current.reset(token)
+        _build_current.reset(token)

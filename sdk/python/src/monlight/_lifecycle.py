@@ -1,4 +1,4 @@
-"""Forks and ends of processes: nothing is sent twice after the one, nothing is left behind at the other."""
+"""Process lifecycle of all clients: fork handlers that prevent duplicate sends, and a final flush at exit."""
 
 from __future__ import annotations
 
@@ -9,87 +9,89 @@ import weakref
 from time import monotonic
 from typing import Protocol
 
-from monlight._guard import harmless
+from monlight._safety import never_raise
 
-# The longest that an application's end may take because of this package, in seconds.
-EXIT_MAX_S = 5.0
-# The longest that a fork waits for a request that is on its way, in seconds. Most take a thousandth of that.
-FORK_WAIT_MAX_S = 0.2
+# Maximum time, in seconds, that the final flush may delay the end of the process, for all clients together.
+EXIT_TIMEOUT_S = 5.0
+# Maximum time, in seconds, that a fork waits for a request in flight. Most requests take about a millisecond.
+FORK_TIMEOUT_S = 0.2
 
 
 class Client(Protocol):
-    def _flush_last(self, deadline: float) -> None:
-        """Sends what there is, until `deadline` on the monotonic clock."""
+    """Hooks that a client provides to this module. Deadlines are values of the monotonic clock."""
 
-    def _hold_still(self, deadline: float) -> None:
-        """Keeps other threads from sending, once they are between two requests or the deadline has come."""
+    def _flush_at_exit(self, deadline: float) -> None:
+        """Sends pending data until the deadline."""
 
-    def _go_on(self) -> None:
-        """Ends what `_hold_still` has begun."""
+    def _pause_for_fork(self, deadline: float) -> None:
+        """Waits until no request is in flight or the deadline has passed, then blocks other threads from sending."""
 
-    def _forget(self) -> None:
-        """In a new process: what is pending belongs to the parent, which sends it."""
+    def _resume_after_fork(self) -> None:
+        """Releases what `_pause_for_fork` blocked."""
+
+    def _reset_in_child(self) -> None:
+        """Discards pending data in a forked child; the parent sends it."""
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
-_hooked: set[str] = set()
+_installed_hooks: set[str] = set()
 
 
-def adopt(client: Client) -> None:
-    """From now on the client is flushed when the process ends, and emptied in processes that are forked."""
+def register_client(client: Client) -> None:
+    """Registers a client to be flushed at process exit and reset in forked children. Holds a weak reference."""
     _clients.add(client)
 
 
-@harmless(None)
-def flush_all() -> None:
-    """Sends what all clients of this process hold, within `EXIT_MAX_S` seconds in all."""
-    deadline = monotonic() + EXIT_MAX_S
+@never_raise(None)
+def flush_all_clients() -> None:
+    """Sends the pending data of every client, within `EXIT_TIMEOUT_S` seconds for all clients together."""
+    deadline = monotonic() + EXIT_TIMEOUT_S
     clients = list(_clients)
     for index, client in enumerate(clients):
-        # A service that does not answer must not use up the time of the others.
-        share_s = (deadline - monotonic()) / (len(clients) - index)
-        client._flush_last(monotonic() + share_s)
+        # Divide the remaining time, so that one unresponsive service does not use up the time of the others.
+        client_timeout_s = (deadline - monotonic()) / (len(clients) - index)
+        client._flush_at_exit(monotonic() + client_timeout_s)
 
 
-@harmless(None)
-def expect_end() -> None:
-    """Sees to ends that `atexit` does not see. Called when a process begins to have something to send."""
-    if "multiprocessing" not in _hooked and "multiprocessing.util" in sys.modules:
-        # A forked child of multiprocessing ends without atexit, but runs its finalizers.
-        sys.modules["multiprocessing.util"].Finalize(None, flush_all, exitpriority=1)
-        _hooked.add("multiprocessing")
-    if "celery" not in _hooked and "celery.signals" in sys.modules:
-        # So does a worker of Celery's pool, which runs nothing but this signal.
-        sys.modules["celery.signals"].worker_process_shutdown.connect(_at_celery_end, weak=False)
-        _hooked.add("celery")
+@never_raise(None)
+def register_exit_hooks() -> None:
+    """Registers the final flush for process exits that do not run `atexit`. Called when a sender thread starts."""
+    if "multiprocessing" not in _installed_hooks and "multiprocessing.util" in sys.modules:
+        # A child forked by multiprocessing exits without running atexit, but runs its finalizers.
+        sys.modules["multiprocessing.util"].Finalize(None, flush_all_clients, exitpriority=1)
+        _installed_hooks.add("multiprocessing")
+    if "celery" not in _installed_hooks and "celery.signals" in sys.modules:
+        # A worker process of Celery's prefork pool also skips atexit, and runs only this signal.
+        sys.modules["celery.signals"].worker_process_shutdown.connect(_on_celery_worker_shutdown, weak=False)
+        _installed_hooks.add("celery")
 
 
-def _at_celery_end(**_: object) -> None:
-    flush_all()
+def _on_celery_worker_shutdown(**_: object) -> None:
+    flush_all_clients()
 
 
-@harmless(None)
+@never_raise(None)
 def _before_fork() -> None:
-    # A thread that is just connecting may hold a lock of OpenSSL or of the C library. In the child nobody would ever
-    # open it, and the application's own connections would hang there.
-    deadline = monotonic() + FORK_WAIT_MAX_S
+    # A thread that is opening a connection may hold a lock of OpenSSL or the C library. In the child, that lock would
+    # never be released, and the application's own connections would deadlock.
+    deadline = monotonic() + FORK_TIMEOUT_S
     for client in list(_clients):
-        client._hold_still(deadline)
+        client._pause_for_fork(deadline)
 
 
-@harmless(None)
+@never_raise(None)
 def _after_fork_in_parent() -> None:
     for client in list(_clients):
-        client._go_on()
+        client._resume_after_fork()
 
 
-@harmless(None)
+@never_raise(None)
 def _after_fork_in_child() -> None:
-    _hooked.clear()
+    _installed_hooks.clear()
     for client in list(_clients):
-        client._forget()
+        client._reset_in_child()
 
 
-atexit.register(flush_all)
+atexit.register(flush_all_clients)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,4 +1,7 @@
-"""What was measured and has not been sent: counters summed, gauges by the second, histograms as lists of values."""
+"""Buffer of metric points that have not been sent.
+
+Counters are summed per minute, gauges keep the last value of each second, and histograms keep every value.
+"""
 
 from __future__ import annotations
 
@@ -13,187 +16,205 @@ from datetime import datetime, timezone
 from time import time
 from typing import Any, Literal, TypeAlias
 
-from monlight._clean import INTEGER_MAX, clean_text
-from monlight._guard import warn
+from monlight._safety import log_warning
+from monlight._serialize import SAFE_INTEGER_MAX, sanitize_string
 
-Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+MetricType: TypeAlias = Literal["counter", "gauge", "histogram"]
 Labels: TypeAlias = tuple[tuple[str, str], ...]
-# What tells one series from another.
-Series: TypeAlias = tuple[Kind, str, Labels]
+SeriesKey: TypeAlias = tuple[MetricType, str, Labels]
 
-# The collector's limits.
+# Limits of the metrics collector.
 NAME_CHARS_MAX = 200
 LABELS_MAX = 32
 LABEL_CHARS_MAX = 200
 
-# About a megabyte of histogram values, or twenty of counters with labels of their own.
+# Takes about 1 MB as histogram values, or 20 MB as counters that each have their own labels.
 POINTS_MAX = 100_000
-# From here on a flush is due, however lately the last one was.
-CROWDED_POINTS = POINTS_MAX // 2
-# Spellings of series whose canonical form is remembered.
-SPELLINGS_MAX = 10_000
-# The collector's shortest bucket. What is summed within one is right in every answer.
-SLOT_S = 60
+# Number of pending points that triggers a flush before the flush interval has passed.
+FLUSH_THRESHOLD_POINTS = POINTS_MAX // 2
+# Number of combinations of type, name and labels whose normalized series key is cached.
+SERIES_CACHE_MAX = 10_000
+# Width of a bucket of counters and histograms: the collector's shortest bucket, so that sums lose no precision.
+BUCKET_S = 60
 
 
 @dataclass
-class _Cell:
-    """One series in one slot: a counter's sum or a gauge's last value as `number`, or a histogram's `values`."""
+class _PendingSeries:
+    """Pending data of one series in one bucket: a counter's sum or a gauge's value, or a histogram's values."""
 
-    at: float
+    timestamp: float
     number: float = 0
     values: array[float] | None = None
 
 
 class PendingPoints:
-    """A bounded store that any thread may add to. When it is full the oldest minute goes, and where there is only one,
-    what comes last."""
+    """Bounded, thread-safe buffer of metric points.
+
+    When the buffer is full, a new point evicts the oldest bucket. If the new point belongs to the oldest bucket, the
+    new point is dropped instead.
+    """
 
     def __init__(self, project: str | None) -> None:
         self._project = project
-        self.lost = 0
-        """How many points there was no room for."""
-        self.forget()
+        self.dropped = 0
+        """Number of points dropped because the buffer was full."""
+        self.reset()
 
-    def forget(self) -> None:
-        """Empties it, also where a fork has left the lock to a thread that does not exist here."""
+    def reset(self) -> None:
+        """Empties the buffer. Replaces the lock, which a thread that does not exist after a fork may hold."""
         self._count = 0
-        self._slots: dict[int, dict[Series, _Cell]] = {}
-        self._spellings: dict[Any, Series] = {}
-        self._incoming: deque[tuple[Kind, str, float, tuple[tuple[str, Any], ...], float]] = deque()
+        self._buckets: dict[int, dict[SeriesKey, _PendingSeries]] = {}
+        self._series_cache: dict[Any, SeriesKey] = {}
+        self._incoming: deque[tuple[MetricType, str, float, tuple[tuple[str, Any], ...], float]] = deque()
         self._lock = threading.RLock()
-        self._is_folding = False
+        self._is_busy = False
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, kind: Kind, name: str, value: float, labels: Mapping[str, Any] | None) -> bool:
-        """Whether it has just become crowded. Raises where a point is none: without a name, or not a finite number."""
-        self._incoming.append((kind, name, value, tuple(labels.items()) if labels else (), time()))
-        before = self._count
-        self._fold()
-        return before < CROWDED_POINTS <= self._count
+    def add(self, metric_type: MetricType, name: str, value: float, labels: Mapping[str, Any] | None) -> bool:
+        """Adds a point with the current time.
 
-    def _fold(self) -> None:
-        # A signal handler or a finaliser may come in between and add a point on this very thread: it leaves the point
-        # to the loop that it has interrupted.
+        Returns:
+            Whether this point reached `FLUSH_THRESHOLD_POINTS`, so that a flush is due.
+
+        Raises:
+            ValueError: If the name is empty or the value is not a finite number. Other types of value and labels may
+                raise other exceptions.
+        """
+        self._incoming.append((metric_type, name, value, tuple(labels.items()) if labels else (), time()))
+        count_before = self._count
+        self._process_incoming()
+        return count_before < FLUSH_THRESHOLD_POINTS <= self._count
+
+    def _process_incoming(self) -> None:
+        # A signal handler or a finalizer may interrupt this loop and add a point on the same thread. That call returns
+        # here, and the interrupted loop processes the point.
         with self._lock:
-            if self._is_folding:
+            if self._is_busy:
                 return
-            self._is_folding = True
+            self._is_busy = True
             try:
                 while self._incoming:
-                    self._fold_one(*self._incoming.popleft())
+                    self._store(*self._incoming.popleft())
             finally:
-                self._is_folding = False
+                self._is_busy = False
 
-    def _fold_one(self, kind: Kind, name: str, value: float, labels: tuple[tuple[str, Any], ...], at: float) -> None:
-        number = value if type(value) is int and -INTEGER_MAX <= value <= INTEGER_MAX else float(value)
+    def _store(
+        self, metric_type: MetricType, name: str, value: float, labels: tuple[tuple[str, Any], ...], timestamp: float
+    ) -> None:
+        number = value if type(value) is int and -SAFE_INTEGER_MAX <= value <= SAFE_INTEGER_MAX else float(value)
         if not math.isfinite(number):
-            raise ValueError(f"the value of metric {name!r} is {number}")
-        series = self._series(kind, name, labels)
-        second = int(at)
-        slot = self._slots.setdefault(second if kind == "gauge" else second - second % SLOT_S, {})
-        cell = slot.get(series)
-        if kind == "histogram" or cell is None:
-            if self._count >= POINTS_MAX and not self._make_room(slot):
-                self.lost += 1
+            raise ValueError(f"value of metric {name!r} must be a finite number, not {number}")
+        key = self._series_key(metric_type, name, labels)
+        second = int(timestamp)
+        bucket = self._buckets.setdefault(second if metric_type == "gauge" else second - second % BUCKET_S, {})
+        series = bucket.get(key)
+        if metric_type == "histogram" or series is None:
+            if self._count >= POINTS_MAX and not self._evict_oldest_bucket(bucket):
+                self.dropped += 1
                 return
             self._count += 1
-        if cell is None:
-            cell = slot[series] = _Cell(at, values=array("d") if kind == "histogram" else None)
-        cell.at = at
-        if cell.values is not None:
-            cell.values.append(number)
-        elif kind == "counter":
-            cell.number += number
+        if series is None:
+            series = bucket[key] = _PendingSeries(timestamp, values=array("d") if metric_type == "histogram" else None)
+        series.timestamp = timestamp
+        if series.values is not None:
+            series.values.append(number)
+        elif metric_type == "counter":
+            series.number += number
         else:
-            cell.number = number
+            series.number = number
 
-    def _make_room(self, spare: dict[Series, _Cell]) -> bool:
-        oldest = next(iter(self._slots))
-        if self._slots[oldest] is spare:
+    def _evict_oldest_bucket(self, current: dict[SeriesKey, _PendingSeries]) -> bool:
+        """Evicts the oldest bucket and returns True; returns False if the oldest bucket is the current one."""
+        oldest = next(iter(self._buckets))
+        if self._buckets[oldest] is current:
             return False
-        gone = sum(1 if cell.values is None else len(cell.values) for cell in self._slots.pop(oldest).values())
-        self._count -= gone
-        self.lost += gone
+        evicted = self._buckets.pop(oldest).values()
+        points = sum(1 if series.values is None else len(series.values) for series in evicted)
+        self._count -= points
+        self.dropped += points
         return True
 
-    def _series(self, kind: Kind, name: str, labels: tuple[tuple[str, Any], ...]) -> Series:
-        spelling = (kind, name, labels)
+    def _series_key(self, metric_type: MetricType, name: str, labels: tuple[tuple[str, Any], ...]) -> SeriesKey:
+        cache_key = (metric_type, name, labels)
         try:
-            known = self._spellings.get(spelling)
+            key = self._series_cache.get(cache_key)
         except TypeError:
-            # A label that cannot be hashed.
-            return _canonical(kind, name, labels)
-        if known is None:
-            known = _canonical(kind, name, labels)
-            if len(self._spellings) >= SPELLINGS_MAX:
-                self._spellings.clear()
-            # 1, 1.0 and True are the same key, and not the same label.
-            if all(type(value) is str for _, value in labels):
-                self._spellings[spelling] = known
-        return known
+            # A label value is not hashable.
+            return _normalize_series(metric_type, name, labels)
+        if key is None:
+            key = _normalize_series(metric_type, name, labels)
+            if len(self._series_cache) >= SERIES_CACHE_MAX:
+                self._series_cache.clear()
+            # The label values 1, 1.0 and True are equal as dictionary keys, but become different labels.
+            if all(type(label_value) is str for _, label_value in labels):
+                self._series_cache[cache_key] = key
+        return key
 
-    def take(self, points_max: int, bytes_max: int) -> tuple[bytes, ...]:
-        """Removes the oldest points, each as a JSON object: at most so many, and so many bytes in all."""
-        self._fold()
-        taken: list[bytes] = []
+    def take_batch(self, points_max: int, bytes_max: int) -> tuple[bytes, ...]:
+        """Removes and returns the oldest points, each encoded as a JSON object.
+
+        Args:
+            points_max: Maximum number of points.
+            bytes_max: Maximum total size in bytes, with one separator per point. One larger point is still returned.
+        """
+        self._process_incoming()
+        batch: list[bytes] = []
         with self._lock:
-            self._is_folding = True
+            self._is_busy = True
             try:
-                self._take_into(taken, points_max, bytes_max)
+                self._fill_batch(batch, points_max, bytes_max)
             finally:
-                self._is_folding = False
-        return tuple(taken)
+                self._is_busy = False
+        return tuple(batch)
 
-    def _take_into(self, taken: list[bytes], points_max: int, bytes_max: int) -> None:
-        size = 0
-        while self._slots:
-            start, slot = next(iter(self._slots.items()))
-            while slot:
-                series, cell = next(iter(slot.items()))
-                head, tail = self._encode(series, cell)
-                numbers = [cell.number] if cell.values is None else cell.values
+    def _fill_batch(self, batch: list[bytes], points_max: int, bytes_max: int) -> None:
+        batch_bytes = 0
+        while self._buckets:
+            bucket_start, bucket = next(iter(self._buckets.items()))
+            while bucket:
+                key, series = next(iter(bucket.items()))
+                prefix, suffix = self._json_around_value(key, series)
+                numbers = [series.number] if series.values is None else series.values
                 while numbers:
-                    point = f"{head}{numbers[-1]!r}{tail}".encode()
-                    size += len(point) + 1
-                    if taken and (len(taken) >= points_max or size > bytes_max):
+                    point = f"{prefix}{numbers[-1]!r}{suffix}".encode()
+                    batch_bytes += len(point) + 1
+                    if batch and (len(batch) >= points_max or batch_bytes > bytes_max):
                         return
-                    # Finite numbers may have an infinite sum, which JSON cannot say.
+                    # Finite numbers may have an infinite sum, which JSON cannot represent.
                     if math.isfinite(numbers.pop()):
-                        taken.append(point)
+                        batch.append(point)
                     self._count -= 1
-                del slot[series]
-            del self._slots[start]
+                del bucket[key]
+            del self._buckets[bucket_start]
 
-    def _encode(self, series: Series, cell: _Cell) -> tuple[str, str]:
-        """What stands before and after the value."""
-        kind, name, labels = series
-        head = f'{{"name":{_text(name)},"type":"{kind}","value":'
-        moment = datetime.fromtimestamp(int(cell.at), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        tail = f',"timestamp":"{moment}"'
+    def _json_around_value(self, key: SeriesKey, series: _PendingSeries) -> tuple[str, str]:
+        """Returns the parts of a point's JSON object before and after the value, shared by all values of a series."""
+        metric_type, name, labels = key
+        prefix = f'{{"name":{_to_json(name)},"type":"{metric_type}","value":'
+        timestamp = datetime.fromtimestamp(int(series.timestamp), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        suffix = f',"timestamp":"{timestamp}"'
         if labels:
-            tail += f',"labels":{_text(dict(labels))}'
+            suffix += f',"labels":{_to_json(dict(labels))}'
         if self._project:
-            tail += f',"project":{_text(self._project)}'
-        return head, tail + "}"
+            suffix += f',"project":{_to_json(self._project)}'
+        return prefix, suffix + "}"
 
 
-def _text(value: object) -> str:
+def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _canonical(kind: Kind, name: str, labels: tuple[tuple[str, Any], ...]) -> Series:
-    """The series as the collector will see it: labels sorted, everything a text within its limits."""
+def _normalize_series(metric_type: MetricType, name: str, labels: tuple[tuple[str, Any], ...]) -> SeriesKey:
+    """Returns the series key as the collector stores it: sorted labels, and strings within the collector's limits."""
     if not isinstance(name, str) or not name:
-        raise ValueError(f"a metric needs a name, and {name!r} is none")
+        raise ValueError(f"metric name must be a non-empty string, not {name!r}")
     if len(labels) > LABELS_MAX:
-        warn(f"Monlight leaves out labels of metric {name!r}: {len(labels)} are more than {LABELS_MAX}")
-    kept = sorted((_label(key), _label(value)) for key, value in labels[:LABELS_MAX])
-    return kind, clean_text(name, NAME_CHARS_MAX), tuple(kept)
+        log_warning(f"monlight: metric {name!r} has {len(labels)} labels, maximum {LABELS_MAX}; the rest are dropped")
+    normalized = sorted((_label_string(key), _label_string(value)) for key, value in labels[:LABELS_MAX])
+    return metric_type, sanitize_string(name, NAME_CHARS_MAX), tuple(normalized)
 
 
-def _label(value: object) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return clean_text(text, LABEL_CHARS_MAX)
+def _label_string(value: object) -> str:
+    return sanitize_string(str(value).lower() if isinstance(value, bool) else str(value), LABEL_CHARS_MAX)

@@ -1,4 +1,4 @@
-"""Sends parcels from a background thread, in order, each until it has arrived or was refused."""
+"""Background sender for one service: sends payloads in order and retries each until it is delivered or rejected."""
 
 from __future__ import annotations
 
@@ -9,83 +9,90 @@ from enum import Enum
 from time import monotonic, sleep
 
 from monlight import _lifecycle
-from monlight._guard import harmless, is_sending, warn
-from monlight._pace import Pace
-from monlight._transport import Answer, Fate, Parcel, Transport
+from monlight._backoff import Backoff
+from monlight._safety import is_sending, log_warning, never_raise
+from monlight._transport import DeliveryResult, Outcome, Payload, Transport
 
-# A thread that has had nothing to do for so long ends; the next report starts another one.
-IDLE_S = 10.0
-# A parcel that a service has failed to take so often, with a 500 each time, may be what it fails of.
-TIMES_500_MAX = 5
+# An idle thread exits after this time; the next report starts a new one.
+IDLE_TIMEOUT_S = 10.0
+# A payload that was answered with status 500 this many times is dropped, because the payload itself may be the cause.
+SERVER_ERRORS_MAX = 5
 
 
-class Patience(Enum):
-    """What a caller of `drain` waits for."""
+class FlushMode(Enum):
+    """Treatment of the retry delay in `Sender.drain`."""
 
-    NONE = "sends nothing while there is a pause"
-    LAST = "makes one attempt in spite of a failure before, and waits for a service that has said how long"
-    FULL = "waits out every pause"
+    NO_WAIT = "returns during a delay"
+    AT_EXIT = "makes one attempt despite the backoff after an earlier failure; waits only if the service requested it"
+    WAIT = "waits for every delay"
 
 
 class Sender:
-    """Takes parcels from `take`, which answers None when there are none left, and brings them to a service.
+    """Sends payloads to a service from a background thread.
 
-    With `interval_s` the thread looks for parcels by itself, every so many seconds, until `stop`. Without, it looks
-    when it is woken and ends when it is idle. `lost` is told how many items will never arrive.
+    Args:
+        transport: Connection to the service.
+        next_payload: Returns the next payload to send, or None if there is none.
+        on_dropped: Called with the number of items that will never be delivered.
+        interval_s: Seconds between two calls of `next_payload`, until `stop`. None calls it only after `wake`, and ends
+            the thread when it is idle.
     """
 
     def __init__(
         self,
         transport: Transport,
-        take: Callable[[], Parcel | None],
-        lost: Callable[[int], None],
+        next_payload: Callable[[], Payload | None],
+        on_dropped: Callable[[int], None],
         interval_s: float | None = None,
     ) -> None:
         self._transport = transport
-        self._take = take
-        self._lost = lost
+        self._next_payload = next_payload
+        self._on_dropped = on_dropped
         self._interval_s = interval_s
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Starts anew, as if there had been no thread, connection or parcel: where a process was forked, they are the
-        parent's, and locks may be held by threads that do not exist here."""
-        # Not closed: over TLS that would say good-bye on the parent's connection.
-        self._transport = self._transport.anew()
-        self._unsent: deque[Parcel] = deque()
-        self._pace = Pace()
+    def reset(self) -> None:
+        """Resets all state, for use in a forked child: the thread, connection and payloads belong to the parent, and
+        threads that do not exist in the child may hold the locks."""
+        self._transport.reset()
+        self._unsent: deque[Payload] = deque()
+        self._backoff = Backoff()
         self._thread: threading.Thread | None = None
-        self._starting = threading.RLock()
-        self._sending = threading.Lock()
-        # Held for each request, and while a process is forked by the thread that forks it.
-        self._posting = threading.Lock()
-        self._forking: int | None = None
-        self._woken = threading.Event()
-        self._stopped = False
+        self._thread_lock = threading.RLock()
+        self._drain_lock = threading.Lock()
+        # Held during each request, and by the forking thread during a fork.
+        self._request_lock = threading.Lock()
+        self._forking_thread_id: int | None = None
+        self._wake_event = threading.Event()
+        self._is_stopped = False
 
-    def hold_still(self, deadline: float) -> None:
-        if self._posting.acquire(timeout=max(0.0, deadline - monotonic())):
-            self._forking = threading.get_ident()
+    def pause_for_fork(self, deadline: float) -> None:
+        """Waits until no request is in flight or the deadline has passed, then blocks new requests."""
+        if self._request_lock.acquire(timeout=max(0.0, deadline - monotonic())):
+            self._forking_thread_id = threading.get_ident()
 
-    def go_on(self) -> None:
-        if self._forking == threading.get_ident():
-            self._forking = None
-            self._posting.release()
+    def resume_after_fork(self) -> None:
+        """Allows requests again, if this thread blocked them."""
+        if self._forking_thread_id == threading.get_ident():
+            self._forking_thread_id = None
+            self._request_lock.release()
 
     @property
     def is_running(self) -> bool:
+        """Whether the background thread exists."""
         return self._thread is not None
 
     def wake(self) -> None:
-        """Makes the thread look for parcels now, starting it if need be."""
-        self._woken.set()
+        """Makes the thread check for payloads now. Starts the thread if necessary."""
+        self._wake_event.set()
         if self._thread is not None:
             return
         self.start()
 
     def start(self) -> None:
-        with self._starting:
-            self._stopped = False
+        """Starts the background thread unless it is running."""
+        with self._thread_lock:
+            self._is_stopped = False
             if self._thread is not None:
                 return
             thread = threading.Thread(target=self._run, name="monlight", daemon=True)
@@ -93,104 +100,114 @@ class Sender:
             try:
                 thread.start()
             except RuntimeError:
-                # No more threads, or the interpreter is ending: what is pending goes out at the end.
+                # The thread limit is reached or the interpreter is shutting down: the flush at exit sends pending data.
                 self._thread = None
-        _lifecycle.expect_end()
+        _lifecycle.register_exit_hooks()
 
     def stop(self) -> None:
-        """Lets the thread end, without waiting for it."""
-        self._stopped = True
-        self._woken.set()
+        """Requests the thread to end, without waiting for it."""
+        self._is_stopped = True
+        self._wake_event.set()
 
     def _run(self) -> None:
         while True:
-            self._woken.wait(self._wait_s())
-            was_woken = self._woken.is_set()
-            self._woken.clear()
-            is_empty = self.drain(Patience.NONE)
-            with self._starting:
-                is_idle = self._interval_s is None and is_empty and not was_woken and not self._woken.is_set()
-                if self._stopped or is_idle:
+            self._wake_event.wait(self._wait_timeout_s())
+            was_woken = self._wake_event.is_set()
+            self._wake_event.clear()
+            is_empty = self.drain(FlushMode.NO_WAIT)
+            with self._thread_lock:
+                is_idle = self._interval_s is None and is_empty and not was_woken and not self._wake_event.is_set()
+                if self._is_stopped or is_idle:
                     self._thread = None
                     break
-        if self._woken.is_set() and not self._stopped:
-            # Woken by somebody who still saw this thread.
+        if self._wake_event.is_set() and not self._is_stopped:
+            # `wake` was called just before `_thread` was cleared, so it did not start a new thread.
             self.start()
-        self._close()
+        self._close_connection()
 
-    def _wait_s(self) -> float:
-        pause_s = self._pace.pause_s(monotonic())
-        if self._unsent and pause_s > 0:
-            return pause_s
-        return IDLE_S if self._interval_s is None else self._interval_s
+    def _wait_timeout_s(self) -> float:
+        delay_s = self._backoff.delay_s(monotonic())
+        if self._unsent and delay_s > 0:
+            return delay_s
+        return IDLE_TIMEOUT_S if self._interval_s is None else self._interval_s
 
-    def drain_last(self, deadline: float) -> None:
-        """Sends what there is before a client, or the process, ends."""
-        self.drain(Patience.LAST, deadline)
-        self._close()
+    def drain_at_exit(self, deadline: float) -> None:
+        """Sends all payloads before the client or the process ends, and closes the connection."""
+        self.drain(FlushMode.AT_EXIT, deadline)
+        self._close_connection()
 
-    @harmless(False)
-    def drain(self, patience: Patience, deadline: float | None = None) -> bool:
-        """Sends until nothing is left (True), a pause is due that `patience` does not wait for, or the deadline, a
-        moment of the monotonic clock."""
+    @never_raise(False)
+    def drain(self, mode: FlushMode, deadline: float | None = None) -> bool:
+        """Sends payloads until none is left, a delay begins that `mode` does not wait for, or the deadline passes.
+
+        Args:
+            mode: Treatment of the retry delay.
+            deadline: Value of the monotonic clock; None for no deadline.
+
+        Returns:
+            Whether no payload is left.
+        """
         if is_sending():
-            # Somebody's log handler flushes when it sees a line that sending writes.
+            # A log handler of the application calls flush when it receives a record logged by this request.
             return False
-        left_s = -1.0 if deadline is None else max(0.0, deadline - monotonic())
-        if not self._sending.acquire(timeout=left_s):
+        lock_timeout_s = -1.0 if deadline is None else max(0.0, deadline - monotonic())
+        if not self._drain_lock.acquire(timeout=lock_timeout_s):
             return False
         try:
-            return self._drain(patience, deadline)
+            return self._drain(mode, deadline)
         finally:
-            self._sending.release()
+            self._drain_lock.release()
 
-    def _drain(self, patience: Patience, deadline: float | None) -> bool:
+    def _drain(self, mode: FlushMode, deadline: float | None) -> bool:
         has_failed = False
         while True:
             if not self._unsent:
-                parcel = self._take()
-                if parcel is None:
+                payload = self._next_payload()
+                if payload is None:
                     return True
-                self._unsent.append(parcel)
+                self._unsent.append(payload)
             now = monotonic()
             if deadline is not None and now >= deadline:
                 return False
-            pause_s = self._pace.pause_s(now)
-            if pause_s > 0:
-                waits = patience is Patience.FULL or (patience is Patience.LAST and self._pace.is_told)
-                if waits and deadline is not None and now + pause_s < deadline:
-                    sleep(pause_s)
+            delay_s = self._backoff.delay_s(now)
+            if delay_s > 0:
+                is_requested = self._backoff.server_requested_delay
+                should_wait = mode is FlushMode.WAIT or (mode is FlushMode.AT_EXIT and is_requested)
+                if should_wait and deadline is not None and now + delay_s < deadline:
+                    sleep(delay_s)
                     continue
-                if patience is not Patience.LAST or self._pace.is_told or has_failed:
+                if mode is not FlushMode.AT_EXIT or is_requested or has_failed:
                     return False
             has_failed |= not self._send(self._unsent[0], deadline)
 
-    def _send(self, parcel: Parcel, deadline: float | None) -> bool:
-        """Whether the service has answered that it took the parcel, or never will."""
-        with self._posting:
-            answer = self._transport.post(parcel, None if deadline is None else deadline - monotonic())
-        parcel.times_500 += answer.status == 500
-        if answer.fate is Fate.LATER and parcel.times_500 < TIMES_500_MAX:
-            self._pace.failed(monotonic(), answer.retry_after_s)
-            warn(f"Monlight will try {parcel.path} again: {answer.reason}")
+    def _send(self, payload: Payload, deadline: float | None) -> bool:
+        """Sends a payload. Returns False if it must be retried, True if it was delivered or dropped."""
+        with self._request_lock:
+            result = self._transport.post(payload, None if deadline is None else deadline - monotonic())
+        payload.server_errors += result.status == 500
+        if result.outcome is Outcome.RETRY and payload.server_errors < SERVER_ERRORS_MAX:
+            self._backoff.record_failure(monotonic(), result.retry_after_s)
+            log_warning(f"monlight: sending to {payload.path} failed: {result.reason}; will retry")
             return False
-        self._pace.delivered()
+        self._backoff.reset()
         self._unsent.popleft()
-        if answer.fate is not Fate.DELIVERED:
-            self._refused(parcel, answer)
+        if result.outcome is not Outcome.DELIVERED:
+            self._handle_rejection(payload, result)
         return True
 
-    def _refused(self, parcel: Parcel, answer: Answer) -> None:
-        if answer.status == 413 and len(parcel.items) > 1:
-            self._unsent.extendleft(reversed(parcel.halves()))
+    def _handle_rejection(self, payload: Payload, result: DeliveryResult) -> None:
+        """Splits a payload that is too large (status 413), and drops any other."""
+        if result.status == 413 and len(payload.items) > 1:
+            self._unsent.extendleft(reversed(payload.split()))
             return
-        self._lost(len(parcel.items))
-        warn(f"Monlight was refused by {parcel.path}: {answer.reason}")
+        items = len(payload.items)
+        self._on_dropped(items)
+        log_warning(f"monlight: sending to {payload.path} failed: {result.reason}; {items} item(s) dropped")
 
-    def _close(self) -> None:
-        """Gives the connection back, unless somebody is sending. The next parcel makes another one."""
-        if self._sending.acquire(blocking=False):
+    def _close_connection(self) -> None:
+        """Closes the connection unless another thread is sending. The next payload opens a new one."""
+        if self._drain_lock.acquire(blocking=False):
             try:
                 self._transport.close()
             finally:
-                self._sending.release()
+                self._drain_lock.release()

@@ -1,4 +1,4 @@
-"""Sends exceptions to the error tracker."""
+"""Client for the error tracker."""
 
 from __future__ import annotations
 
@@ -8,36 +8,40 @@ from collections.abc import Iterable, Mapping
 from time import monotonic, time
 from typing import Any
 
-from monlight import _lifecycle, _once, _report
-from monlight._clean import clean_text
-from monlight._context import current_request
-from monlight._guard import harmless, warn
+from monlight import _dedupe, _lifecycle, _report
+from monlight._context import current_request_context
 from monlight._report import Level
+from monlight._safety import log_warning, never_raise
 from monlight._secrets import SECRET_HEADERS
-from monlight._sender import Patience, Sender
-from monlight._transport import Parcel, Transport
+from monlight._sender import FlushMode, Sender
+from monlight._serialize import sanitize_string
+from monlight._transport import Payload, Transport
 
-# What waits while the tracker cannot be reached. Later reports are left out: the first ones tell what went wrong.
+# Limits of the queue while the tracker is unreachable. Later reports are dropped: the first ones show the cause.
 QUEUE_REPORTS_MAX = 1_000
 QUEUE_BYTES_MAX = 8_000_000
 NAME_CHARS_MAX = 100
 
 
 class ErrorClient:
-    """Reports exceptions from a background thread, each exactly once, also when the tracker is away for a while.
+    """Reports exceptions to the error tracker from a background thread.
 
-    No call raises, and none but `flush` waits for the network. At most 1,000 reports and 8 MB wait; they are sent
-    before the process ends, if that takes no longer than five seconds.
+    Each report counts exactly once, even if the tracker is unreachable for a while. No method raises an exception, and
+    only `flush` waits for the network. The queue holds at most 1,000 reports and 8 MB. When the process exits, pending
+    reports are sent for at most five seconds.
 
     Args:
-        base_url: where the tracker is, as `http://localhost:5010`.
-        api_key: a key with the scope `ingest`.
-        project: 1-100 characters.
-        timeout: seconds that each step of a request may take.
-        excluded_headers: request headers to leave out besides those that carry secrets.
-        environment: as `staging`; the tracker takes `prod` where there is none.
-        release: as `1.4.2` or a commit.
-        include_locals: whether to report the variables of the innermost five frames too.
+        base_url: Base URL of the error tracker, for example `http://localhost:5010`.
+        api_key: API key with the scope `ingest`.
+        project: Name of the project, 1-100 characters. Default: `default`.
+        timeout: Maximum seconds for each step of a request (connect, send, receive). Default: 5.
+        excluded_headers: Names of request headers to leave out of reports, in addition to headers with secrets.
+            Default: none.
+        environment: Name of the environment, for example `staging`, at most 100 characters. The tracker uses `prod` if
+            it is None. Default: None.
+        release: Version of the application, for example `1.4.2` or a commit hash, at most 100 characters.
+            Default: None.
+        include_locals: Whether to report the local variables of the innermost five frames. Default: False.
     """
 
     def __init__(
@@ -54,114 +58,131 @@ class ErrorClient:
     ) -> None:
         self.base_url = str(base_url or "").rstrip("/")
         self.api_key = str(api_key or "")
-        self.project = _short(project) or "default"
+        self.project = _sanitize_name(project) or "default"
         self.timeout = timeout
-        self.environment = _short(environment)
-        self.release = _short(release)
+        self.environment = _sanitize_name(environment)
+        self.release = _sanitize_name(release)
         self.include_locals = include_locals
         self._excluded_headers = SECRET_HEADERS | {str(name).lower() for name in excluded_headers or ()}
         self._dropped = 0
-        self._begin_queue()
-        self._sender = Sender(Transport(self.base_url, self.api_key, timeout), self._take, self._count_dropped)
-        _lifecycle.adopt(self)
+        self._reset_queue()
+        self._sender = Sender(Transport(self.base_url, self.api_key, timeout), self._next_payload, self._count_dropped)
+        _lifecycle.register_client(self)
 
     @property
     def dropped(self) -> int:
-        """How many reports were given up in this process: there was no room, or the tracker refused them."""
+        """Number of reports dropped in this process, because the queue was full or the tracker rejected them."""
         return self._dropped
 
-    async def report_error(self, exception: BaseException, request_context: dict[str, Any] | None = None) -> None:
-        """As `report_error_sync`. It does not wait for the tracker either."""
-        self.report_error_sync(exception, request_context)
+    @never_raise(None)
+    def capture_exception(self, exception: BaseException, request_context: dict[str, Any] | None = None) -> None:
+        """Queues a report of an exception and returns immediately.
 
-    @harmless(None)
-    def report_error_sync(self, exception: BaseException, request_context: dict[str, Any] | None = None) -> None:
-        """Reports an exception.
+        The report contains the traceback, the causes and contexts, and the members of an exception group.
 
         Args:
-            exception: with its traceback, causes, contexts and, of a group, its members.
-            request_context: what is known of the request, of `request_url`, `request_method`, `request_headers`,
-                `user_id` and `extra`. Secrets in the URL, the headers and `extra` are removed by their names.
+            exception: Exception to report.
+            request_context: Context of the request, with any of the keys `request_url`, `request_method`,
+                `request_headers`, `user_id` and `extra`. Values in the URL, the headers and `extra` that are named like
+                secrets are removed. Missing keys are taken from the request being handled, if a Monlight middleware is
+                installed. Default: None.
         """
-        _once.mark(exception, "call")
+        _dedupe.mark_reported(exception, "call")
         self._report(exception, request_context)
 
-    @harmless(None)
+    def report_error_sync(self, exception: BaseException, request_context: dict[str, Any] | None = None) -> None:
+        """Alias of `capture_exception`, for compatibility with `monlight` 0.3."""
+        self.capture_exception(exception, request_context)
+
+    async def report_error(self, exception: BaseException, request_context: dict[str, Any] | None = None) -> None:
+        """Calls `capture_exception`, for compatibility with `monlight` 0.3. Does not wait for the tracker."""
+        self.capture_exception(exception, request_context)
+
+    @never_raise(None)
     def _report_once(
         self,
         exception: BaseException,
-        source: _once.Source,
+        source: _dedupe.ReportSource,
         request_context: Mapping[str, Any] | None = None,
         level: Level | None = None,
     ) -> None:
-        """Reports an exception unless another part of this package has done so."""
-        if _once.is_reported(exception, source):
+        """Reports an exception unless another part of this package has reported it."""
+        if _dedupe.is_reported_by_other(exception, source):
             return
-        _once.mark(exception, source)
+        _dedupe.mark_reported(exception, source)
         self._report(exception, request_context, level)
 
     def _report(
         self, exception: BaseException, request_context: Mapping[str, Any] | None, level: Level | None = None
     ) -> None:
-        described = _report.describe_exception(exception, include_locals=self.include_locals)
-        self._put(described, request_context, level)
+        exception_fields = _report.describe_exception(exception, include_locals=self.include_locals)
+        self._enqueue(exception_fields, request_context, level)
 
-    def _put(
-        self, described: Mapping[str, Any], request_context: Mapping[str, Any] | None, level: Level | None
+    def _enqueue(
+        self, exception_fields: Mapping[str, Any], request_context: Mapping[str, Any] | None, level: Level | None
     ) -> None:
-        body = _report.build(
-            described,
-            {**current_request(), **(request_context or {})},
+        body = _report.build_report(
+            exception_fields,
+            {**current_request_context(), **(request_context or {})},
             project=self.project,
             environment=self.environment,
             release=self.release,
             level=level,
             excluded_headers=self._excluded_headers,
-            at=time(),
+            timestamp=time(),
         )
         with self._lock:
             if len(self._queue) >= QUEUE_REPORTS_MAX or self._queued_bytes + len(body) > QUEUE_BYTES_MAX:
                 self._dropped += 1
-                warn("Monlight leaves out reports: too many wait for the error tracker")
+                log_warning(
+                    "monlight: failed to queue a report: the queue is full; reports are dropped until it drains"
+                )
                 return
-            self._queue.append(Parcel("/api/errors", [body], is_list=False))
+            self._queue.append(Payload("/api/errors", [body], is_list=False))
             self._queued_bytes += len(body)
         self._sender.wake()
 
-    @harmless(False)
+    @never_raise(False)
     def flush(self, timeout: float = 5.0) -> bool:
-        """Waits until everything was sent, at most `timeout` seconds; whether it was."""
-        return self._sender.drain(Patience.FULL, monotonic() + timeout)
+        """Waits until all queued reports have been sent.
 
-    def _flush_last(self, deadline: float) -> None:
-        self._sender.drain_last(deadline)
+        Args:
+            timeout: Maximum seconds to wait. Default: 5.
 
-    def _hold_still(self, deadline: float) -> None:
-        self._sender.hold_still(deadline)
+        Returns:
+            Whether the queue is empty.
+        """
+        return self._sender.drain(FlushMode.WAIT, monotonic() + timeout)
 
-    def _go_on(self) -> None:
-        self._sender.go_on()
+    def _flush_at_exit(self, deadline: float) -> None:
+        self._sender.drain_at_exit(deadline)
 
-    def _forget(self) -> None:
-        self._begin_queue()
-        self._sender.forget()
+    def _pause_for_fork(self, deadline: float) -> None:
+        self._sender.pause_for_fork(deadline)
 
-    def _begin_queue(self) -> None:
+    def _resume_after_fork(self) -> None:
+        self._sender.resume_after_fork()
+
+    def _reset_in_child(self) -> None:
+        self._reset_queue()
+        self._sender.reset()
+
+    def _reset_queue(self) -> None:
         self._lock = threading.RLock()
-        self._queue: deque[Parcel] = deque()
+        self._queue: deque[Payload] = deque()
         self._queued_bytes = 0
 
-    def _take(self) -> Parcel | None:
+    def _next_payload(self) -> Payload | None:
         with self._lock:
             if not self._queue:
                 return None
-            parcel = self._queue.popleft()
-            self._queued_bytes -= len(parcel.items[0])
-            return parcel
+            payload = self._queue.popleft()
+            self._queued_bytes -= len(payload.items[0])
+            return payload
 
     def _count_dropped(self, reports: int) -> None:
         self._dropped += reports
 
 
-def _short(name: object) -> str | None:
-    return None if name is None else clean_text(str(name), NAME_CHARS_MAX)
+def _sanitize_name(name: object) -> str | None:
+    return None if name is None else sanitize_string(str(name), NAME_CHARS_MAX)

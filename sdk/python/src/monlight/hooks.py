@@ -1,4 +1,4 @@
-"""Reports what nobody catches: in the main thread, in other threads and in tasks of asyncio."""
+"""Process-wide setup: reports uncaught exceptions of the main thread, of other threads and of asyncio tasks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from monlight._clients import Clients, make_clients
-from monlight._guard import harmless
+from monlight._clients import Clients, create_clients
+from monlight._safety import never_raise
 from monlight.error_client import ErrorClient
 from monlight.log_handler import MonlightHandler
 
@@ -28,13 +28,32 @@ def init(
     excluded_headers: Iterable[str] | None = None,
     include_locals: bool = False,
 ) -> Clients:
-    """Makes clients for what has a URL, and reports from now on every exception that nobody catches.
+    """Creates the clients and reports every uncaught exception from now on.
 
-    `sys.excepthook` and `threading.excepthook` go on to do what they did. Tasks and callbacks are reported where
-    asyncio, or another event loop, logs what became of them; an application that has set an exception handler of its
-    own on a loop handles them itself. To be called once; a second call redirects the hooks to its own client.
+    The previous `sys.excepthook` and `threading.excepthook` are still called. Exceptions of tasks and callbacks are
+    reported when asyncio, or another event loop, logs them; this does not happen if the application sets its own
+    exception handler on the loop. Call `init` once; a second call makes the hooks use its own client.
+
+    Args:
+        error_tracker_url: Base URL of the error tracker, for example `http://localhost:5010`. None disables reports.
+            Default: None.
+        metrics_collector_url: Base URL of the metrics collector, for example `http://localhost:5012`. None disables
+            metrics. Default: None.
+        api_key: API key with the scope `ingest`.
+        project: Name of the project, 1-100 characters. Default: `default`.
+        flush_interval: Seconds between two flushes of metrics, at least 0.01. Default: 10.
+        environment: Environment of reports, for example `staging`. The tracker uses `prod` if it is None.
+            Default: None.
+        release: Version of the application, for example `1.4.2` or a commit hash. Default: None.
+        timeout: Maximum seconds for each step of a request (connect, send, receive). Default: 5.
+        excluded_headers: Names of request headers to leave out of reports, in addition to headers with secrets.
+            Default: none.
+        include_locals: Whether to report the local variables of the innermost five frames. Default: False.
+
+    Returns:
+        The clients that were created.
     """
-    clients = make_clients(
+    clients = create_clients(
         error_tracker_url=error_tracker_url,
         metrics_collector_url=metrics_collector_url,
         api_key=api_key,
@@ -48,32 +67,34 @@ def init(
     )
     errors = clients["error_client"]
     if errors is not None:
-        _hooks.redirect(errors)
+        _exception_hooks.install(errors)
     return clients
 
 
-class _Hooks:
-    """What was hooked, once in a process."""
+class _ExceptionHooks:
+    """Hooks for uncaught exceptions, installed at most once per process."""
 
     def __init__(self) -> None:
         self._errors: ErrorClient | None = None
 
-    @harmless(None)
-    def redirect(self, errors: ErrorClient) -> None:
-        is_first = self._errors is None
+    @never_raise(None)
+    def install(self, errors: ErrorClient) -> None:
+        """Installs the hooks, or makes installed hooks use another client."""
+        is_first_call = self._errors is None
         self._errors = errors
-        if is_first:
-            self._hook_main()
-            self._hook_threads()
-            # Not a handler: where there is no other, Python would stop to print what asyncio logs.
-            logging.getLogger("asyncio").addFilter(self._look_at)
+        if is_first_call:
+            self._install_main_hook()
+            self._install_thread_hook()
+            # A filter instead of a handler: with a handler on this logger, Python would no longer print asyncio's log
+            # records in applications that do not configure logging.
+            logging.getLogger("asyncio").addFilter(self._inspect)
 
-    def _look_at(self, record: logging.LogRecord) -> bool:
+    def _inspect(self, record: logging.LogRecord) -> bool:
         if self._errors is not None and record.levelno >= logging.ERROR:
             MonlightHandler(self._errors).handle(record)
         return True
 
-    def _hook_main(self) -> None:
+    def _install_main_hook(self) -> None:
         previous = sys.excepthook
 
         def excepthook(kind: type[BaseException], exception: BaseException, traceback: TracebackType | None) -> None:
@@ -82,7 +103,7 @@ class _Hooks:
 
         sys.excepthook = excepthook
 
-    def _hook_threads(self) -> None:
+    def _install_thread_hook(self) -> None:
         previous = threading.excepthook
 
         def excepthook(args: threading.ExceptHookArgs) -> None:
@@ -92,13 +113,13 @@ class _Hooks:
 
         threading.excepthook = excepthook
 
-    @harmless(None)
+    @never_raise(None)
     def _report(self, exception: BaseException | None, context: dict[str, Any]) -> None:
-        # What a person does at the keyboard, and what a program asks for, are no errors.
+        # An interrupt from the keyboard and a requested exit are not errors.
         if exception is None or isinstance(exception, (KeyboardInterrupt, SystemExit)):
             return
         if self._errors is not None:
             self._errors._report_once(exception, "hook", context)
 
 
-_hooks = _Hooks()
+_exception_hooks = _ExceptionHooks()

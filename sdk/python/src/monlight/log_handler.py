@@ -1,24 +1,28 @@
-"""Reports what an application logs as an error."""
+"""Logging handler that reports log records as errors."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from monlight._clean import clean_text
-from monlight._guard import is_sending, warn
 from monlight._report import MESSAGE_CHARS_MAX, TRACEBACK_CHARS_MAX, TYPE_CHARS_MAX, Level
+from monlight._safety import is_sending, log_warning
+from monlight._serialize import sanitize_string
 from monlight.error_client import ErrorClient
 
-# What every record has; the rest is what the application gave as `extra`.
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# Attributes of every log record. Any other attribute was passed by the application in `extra`.
+_STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class MonlightHandler(logging.Handler):
-    """A handler for any logger.
+    """Logging handler that sends log records to the error tracker.
 
-    A record with an exception becomes the report of that exception; any other goes by the logger's name as its type and
-    is grouped by the line that logged it.
+    A record with an exception is reported as that exception. Any other record is reported with the logger's name as its
+    type, and grouped by the source line that logged it.
+
+    Args:
+        error_client: Client that sends the reports.
+        level: Minimum level of the records to report. Default: `logging.ERROR`.
     """
 
     def __init__(self, error_client: ErrorClient, level: int = logging.ERROR) -> None:
@@ -26,40 +30,42 @@ class MonlightHandler(logging.Handler):
         self._errors = error_client
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Queues a report of the record. Ignores records of this package."""
         if is_sending() or record.name.partition(".")[0] == "monlight":
             return
         try:
             self._report(record)
         except Exception as error:
-            warn(f"Monlight cannot report a log record: {type(error).__name__}")
+            log_warning(f"monlight: failed to report a log record: {type(error).__name__}; the record is not sent")
 
     def _report(self, record: logging.LogRecord) -> None:
-        given = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-        text = record.getMessage()
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
+        message = record.getMessage()
         exception = record.exc_info[1] if record.exc_info else None
         if exception is not None:
-            context = {"extra": {**given, "logger": record.name, "log_message": text}}
-            self._errors._report_once(exception, "log", context, level_of(record.levelno))
+            context = {"extra": {**extra, "logger": record.name, "log_message": message}}
+            self._errors._report_once(exception, "log", context, tracker_level(record.levelno))
             return
-        self._errors._put(_describe(record, text), {"extra": given}, level_of(record.levelno))
+        self._errors._enqueue(_record_fields(record, message), {"extra": extra}, tracker_level(record.levelno))
 
 
-def _describe(record: logging.LogRecord, text: str) -> dict[str, Any]:
-    at = f'  File "{record.pathname}", line {record.lineno}, in {record.funcName}\n'
-    stack = f"{record.stack_info}\n" if record.stack_info else f"Stack (most recent call last):\n{at}"
+def _record_fields(record: logging.LogRecord, message: str) -> dict[str, Any]:
+    """Returns the report fields of a record without an exception."""
+    frame = f'  File "{record.pathname}", line {record.lineno}, in {record.funcName}\n'
+    stack = f"{record.stack_info}\n" if record.stack_info else f"Stack (most recent call last):\n{frame}"
     return {
-        "exception_type": clean_text(record.name, TYPE_CHARS_MAX),
-        "message": clean_text(text, MESSAGE_CHARS_MAX),
-        "traceback": clean_text(stack, TRACEBACK_CHARS_MAX),
+        "exception_type": sanitize_string(record.name, TYPE_CHARS_MAX),
+        "message": sanitize_string(message, MESSAGE_CHARS_MAX),
+        "traceback": sanitize_string(stack, TRACEBACK_CHARS_MAX),
     }
 
 
-def level_of(number: int) -> Level:
-    """The tracker's word for a level of `logging`."""
-    if number >= logging.CRITICAL:
+def tracker_level(level: int) -> Level:
+    """Converts a numeric level of `logging` to a level of the error tracker."""
+    if level >= logging.CRITICAL:
         return "critical"
-    if number >= logging.ERROR:
+    if level >= logging.ERROR:
         return "error"
-    if number >= logging.WARNING:
+    if level >= logging.WARNING:
         return "warning"
-    return "info" if number >= logging.INFO else "debug"
+    return "info" if level >= logging.INFO else "debug"

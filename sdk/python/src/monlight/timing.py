@@ -1,4 +1,4 @@
-"""Measures how long something takes."""
+"""Timer that records durations in a histogram."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Timer:
-    """A context manager and a decorator. One may be entered again while it is running, but not by two threads or tasks
-    at once; as a decorator it knows no such limit."""
+    """Context manager and decorator that records durations in seconds; created by `MetricsClient.timer`.
+
+    As a context manager, one timer may be nested, but must not be used by several threads or tasks at the same time. A
+    decorated function has no such restriction.
+    """
 
     def __init__(self, metrics: MetricsClient, name: str, labels: Mapping[str, str] | None) -> None:
         self._metrics = metrics
@@ -39,24 +42,25 @@ class Timer:
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
-            async def timed_coroutine(*args: Any, **kwargs: Any) -> Any:
+            async def measured_coroutine(*args: Any, **kwargs: Any) -> Any:
                 start = perf_counter()
                 try:
                     return await function(*args, **kwargs)
                 finally:
                     self._observe(start)
 
-            return cast(F, timed_coroutine)
+            return cast(F, measured_coroutine)
 
         @functools.wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
+        def measured(*args: Any, **kwargs: Any) -> Any:
             start = perf_counter()
             try:
                 return function(*args, **kwargs)
             finally:
                 self._observe(start)
 
-        return cast(F, timed)
+        return cast(F, measured)
 
     def _observe(self, start: float) -> None:
+        """Records the time since `start`, a value of `perf_counter`."""
         self._metrics.histogram(self._name, perf_counter() - start, labels=self._labels)

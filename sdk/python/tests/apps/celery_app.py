@@ -1,4 +1,4 @@
-"""Tasks in a pool of forked processes, with a broker in memory that is fed before the fork."""
+"""Celery application with a broker in the file system, for a worker with a pool of forked processes."""
 
 import os
 
@@ -23,4 +23,4 @@ def work(number: int) -> None:
     try:
         raise ValueError(f"task {number}")
     except ValueError as error:
-        errors.report_error_sync(error)
+        errors.capture_exception(error)

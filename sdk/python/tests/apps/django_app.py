@@ -1,4 +1,4 @@
-"""Django in one file, for WSGI (`application`) and ASGI (`asgi`)."""
+"""Django application in one file, for WSGI (`application`) and ASGI (`asgi`)."""
 
 import django
 from django.conf import settings
@@ -8,12 +8,12 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
+from app_settings import MONLIGHT
 from monlight.integrations.asgi import MonlightMiddleware
-from settings_of_apps import MONLIGHT
 
 settings.configure(
     ROOT_URLCONF=__name__,
-    SECRET_KEY="of the tests",
+    SECRET_KEY="test",
     ALLOWED_HOSTS=["*"],
     MIDDLEWARE=[
         "monlight.integrations.django.MonlightMiddleware",

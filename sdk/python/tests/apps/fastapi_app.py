@@ -1,4 +1,4 @@
-"""FastAPI as people write it: a router with a prefix, a mounted application, handlers that raise."""
+"""Typical FastAPI application: a router with a prefix, a mounted application, and handlers that raise."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
+from app_settings import IS_DISABLED, MONLIGHT
 from monlight.integrations.fastapi import setup_monlight
-from settings_of_apps import MONLIGHT, PLAIN
 
 app = FastAPI()
 api = APIRouter(prefix="/api")
@@ -36,12 +36,12 @@ async def teapot() -> None:
 
 @app.get("/stream")
 async def stream() -> StreamingResponse:
-    async def pieces() -> AsyncIterator[str]:
-        for piece in range(3):
-            yield f"{piece}\n"
+    async def chunks() -> AsyncIterator[str]:
+        for number in range(3):
+            yield f"{number}\n"
             await asyncio.sleep(0.05)
 
-    return StreamingResponse(pieces())
+    return StreamingResponse(chunks())
 
 
 @app.get("/background")
@@ -67,5 +67,5 @@ async def cart(cart: str) -> dict[str, str]:
 
 app.include_router(api)
 app.mount("/shops/{shop}", shop)
-if not PLAIN:
+if not IS_DISABLED:
     setup_monlight(app, **MONLIGHT)

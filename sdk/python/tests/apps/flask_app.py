@@ -1,11 +1,11 @@
-"""Flask as people write it: a blueprint, handlers that raise, a stream."""
+"""Typical Flask application: a blueprint, handlers that raise, and a streaming response."""
 
 from collections.abc import Iterator
 
 from flask import Blueprint, Flask, Response, abort
 
+from app_settings import IS_DISABLED, MONLIGHT
 from monlight.integrations.flask import setup_monlight
-from settings_of_apps import MONLIGHT, PLAIN
 
 app = Flask(__name__)
 api = Blueprint("api", __name__, url_prefix="/api")
@@ -28,13 +28,13 @@ def teapot() -> Response:
 
 @app.get("/stream")
 def stream() -> Response:
-    def pieces() -> Iterator[str]:
+    def chunks() -> Iterator[str]:
         yield "1\n"
-        raise OSError("the stream is broken")
+        raise OSError("stream failed")
 
-    return Response(pieces())
+    return Response(chunks())
 
 
 app.register_blueprint(api)
-if not PLAIN:
+if not IS_DISABLED:
     setup_monlight(app, **MONLIGHT)

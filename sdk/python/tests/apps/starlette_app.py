@@ -1,12 +1,12 @@
-"""Starlette without FastAPI."""
+"""Starlette application without FastAPI."""
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
+from app_settings import MONLIGHT
 from monlight.integrations.fastapi import setup_monlight
-from settings_of_apps import MONLIGHT
 
 
 async def item(request: Request) -> Response:

@@ -1,1 +1,1 @@
-"""Monlight in web frameworks. Each module needs its framework, except `asgi` and `wsgi`, which need none."""
+"""Integrations for web frameworks. Each module requires its framework, except `asgi` and `wsgi`, which require none."""

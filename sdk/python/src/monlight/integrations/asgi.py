@@ -1,4 +1,4 @@
-"""Middleware for any ASGI application."""
+"""Middleware for ASGI applications."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from time import perf_counter
 from typing import Any, TypeAlias
 
 from monlight import _context, _lifecycle
-from monlight._guard import harmless
+from monlight._safety import never_raise
 from monlight.error_client import ErrorClient
-from monlight.integrations._requests import STATUS_GONE, UNMATCHED, count_request
+from monlight.integrations._request_metrics import STATUS_CLIENT_CLOSED, UNMATCHED, record_request
 from monlight.metrics_client import MetricsClient
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -20,17 +20,25 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Where a scope says that an outer middleware of this kind is at it.
-_SEEN = "monlight"
+# Scope key that marks a request as handled by an outer instance of this middleware.
+_INSTRUMENTED_KEY = "monlight"
 
 
 class MonlightMiddleware:
-    """Counts requests, reports what the application raises, and sends the rest when the server shuts down.
+    """ASGI middleware that records request metrics and reports unhandled exceptions.
 
-    Requests become `http_requests_total` and `http_request_duration_seconds` with the labels `method`, `endpoint` (the
-    path's template, as `/items/{id}`) and `status`. What is measured ends with the last byte of the answer, before
-    background tasks. A server that stops by a signal ends without `atexit`; so the end of the ASGI lifespan is where
-    everything of this process is sent, also for applications that do not know about it, as Django's.
+    Requests are recorded in `http_requests_total` and `http_request_duration_seconds` with the labels `method`,
+    `endpoint` (the path template, for example `/items/{id}`) and `status`. The duration ends with the last byte of the
+    response, before background tasks run.
+
+    At the end of the ASGI lifespan, the middleware sends all pending data of this process, because a server that is
+    stopped by a signal does not run `atexit`. This also works for applications without lifespan support, such as
+    Django.
+
+    Args:
+        app: ASGI application to wrap.
+        metrics_client: Client for request metrics; None records no metrics. Default: None.
+        error_client: Client for reports; None reports no exceptions. Default: None.
     """
 
     def __init__(
@@ -44,27 +52,27 @@ class MonlightMiddleware:
         if scope["type"] == "lifespan":
             await _Lifespan(self.app, receive, send).run(scope)
             return
-        if scope["type"] not in ("http", "websocket") or _SEEN in scope:
+        if scope["type"] not in ("http", "websocket") or _INSTRUMENTED_KEY in scope:
             await self.app(scope, receive, send)
             return
-        scope[_SEEN] = True
-        exchange = _Exchange(scope, send, self.metrics_client)
-        with _context.request(lambda: describe_request(scope)):
+        scope[_INSTRUMENTED_KEY] = True
+        request = _RequestRecorder(scope, send, self.metrics_client)
+        with _context.request_scope(lambda: describe_request(scope)):
             try:
-                await self.app(scope, receive, exchange.send)
+                await self.app(scope, receive, request.send)
             except Exception as error:
-                exchange.ended_with(500)
+                request.record(500)
                 if self.error_client is not None:
                     self.error_client._report_once(error, "middleware")
                 raise
             except BaseException:
-                exchange.ended_with(STATUS_GONE)
+                request.record(STATUS_CLIENT_CLOSED)
                 raise
-            exchange.ended_with(500)
+            request.record(500)
 
 
-class _Exchange:
-    """One request and its answer."""
+class _RequestRecorder:
+    """Recorder of the status and duration of one request."""
 
     def __init__(self, scope: Scope, send: Send, metrics: MetricsClient | None) -> None:
         self._scope = scope
@@ -75,48 +83,57 @@ class _Exchange:
         self._start = perf_counter()
 
     async def send(self, message: Message) -> None:
+        """Forwards a message to the server, and records the request after the last one."""
         if message["type"] == "http.response.start":
             self._status = message.get("status")
         await self._send(message)
         is_last = message["type"] == "http.response.body" and not message.get("more_body")
         if is_last or message["type"] == "http.response.pathsend":
-            self.ended_with(500)
+            self.record(500)
 
-    @harmless(None)
-    def ended_with(self, status: int) -> None:
-        """Counts the request, once; `status` is what it is worth where no answer has begun."""
+    @never_raise(None)
+    def record(self, default_status: int) -> None:
+        """Records the request once, with `default_status` if the application has not started a response."""
         metrics, self._metrics = self._metrics, None
         if metrics is not None:
             duration_s = perf_counter() - self._start
             endpoint = path_template(self._scope, self._root_path)
-            count_request(metrics, str(self._scope.get("method")), endpoint, self._status or status, duration_s)
+            record_request(
+                metrics, str(self._scope.get("method")), endpoint, self._status or default_status, duration_s
+            )
 
 
 def path_template(scope: Mapping[str, Any], root_path: str) -> str:
-    """The template of the route that was taken. `root_path` is that of the scope before any routing."""
+    """Returns the path template of the matched route.
+
+    Args:
+        scope: Scope after routing.
+        root_path: `root_path` of the scope before routing.
+    """
     path = getattr(scope.get("route"), "path", None)
     parameters: Mapping[str, Any] = scope.get("path_params") or {}
-    # What mounts have taken off the path lies in the root path, as it was sent.
-    mounted = str(scope.get("root_path", "")).removeprefix(root_path)
+    # Each mount moves its prefix of the path to the end of root_path, with parameter values instead of names.
+    mount_path = str(scope.get("root_path", "")).removeprefix(root_path)
     endpoint = scope.get("endpoint")
     if endpoint is None:
         return UNMATCHED
     if not (inspect.isroutine(endpoint) or isinstance(endpoint, (type, functools.partial))):
-        # A mounted application that has no routes, such as static files, or none for this path.
-        return _generalise(mounted, parameters) + "/{path}"
+        # A mounted application without routes, such as static files, or without a route for this path.
+        return _restore_parameter_names(mount_path, parameters) + "/{path}"
     if isinstance(path, str):
-        return _generalise(mounted, parameters) + path
-    # Starlette before 0.49 says which function was found, and not by which route.
-    return _generalise(str(scope.get("path", "")), parameters)
+        return _restore_parameter_names(mount_path, parameters) + path
+    # Starlette before 0.49 sets the endpoint in the scope, but not the route.
+    return _restore_parameter_names(str(scope.get("path", "")), parameters)
 
 
-def _generalise(path: str, parameters: Mapping[str, Any]) -> str:
-    names = {str(value): f"{{{name}}}" for name, value in parameters.items()}
-    return "/".join(names.get(segment, segment) for segment in path.split("/"))
+def _restore_parameter_names(path: str, parameters: Mapping[str, Any]) -> str:
+    """Replaces each path segment that equals a parameter's value with the parameter's name in braces."""
+    placeholders = {str(value): f"{{{name}}}" for name, value in parameters.items()}
+    return "/".join(placeholders.get(segment, segment) for segment in path.split("/"))
 
 
 def describe_request(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report says of the request, as `request_context`."""
+    """Returns the `request_context` of a request, for a report."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())}
     server = scope.get("server") or ("", None)
     host = headers.get("host") or (f"{server[0]}:{server[1]}" if server[1] else server[0])
@@ -127,36 +144,37 @@ def describe_request(scope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Lifespan:
-    """Passes the messages of a server's start and end on, and flushes before the end is confirmed."""
+    """Proxy for the lifespan protocol that sends pending data before the server receives the shutdown confirmation."""
 
     def __init__(self, app: ASGIApp, receive: Receive, send: Send) -> None:
         self._app = app
         self._receive = receive
         self._send = send
-        self._is_known = False
+        self._is_supported = False
 
     async def run(self, scope: Scope) -> None:
         try:
-            await self._app(scope, self._receive_known, self._send_flushed)
+            await self._app(scope, self._receive_event, self._flush_and_send)
         except Exception:
-            if self._is_known:
+            if self._is_supported:
                 raise
-            # The application has refused at first sight: it does not know about lifespans.
-            await self._live()
+            # The application raised before it received an event: it does not support the lifespan protocol.
+            await self._confirm_events()
 
-    async def _receive_known(self) -> Message:
-        self._is_known = True
+    async def _receive_event(self) -> Message:
+        self._is_supported = True
         return await self._receive()
 
-    async def _send_flushed(self, message: Message) -> None:
+    async def _flush_and_send(self, message: Message) -> None:
         if message["type"].startswith("lifespan.shutdown."):
-            # It blocks: requests are over, and not every event loop here is asyncio's.
-            _lifecycle.flush_all()
+            # Blocks the event loop on purpose: all requests are finished, and not every event loop is asyncio's.
+            _lifecycle.flush_all_clients()
         await self._send(message)
 
-    async def _live(self) -> None:
+    async def _confirm_events(self) -> None:
+        """Confirms startup and shutdown to the server in place of the application."""
         while True:
             event = (await self._receive())["type"].removeprefix("lifespan.")
-            await self._send_flushed({"type": f"lifespan.{event}.complete"})
+            await self._flush_and_send({"type": f"lifespan.{event}.complete"})
             if event == "shutdown":
                 return

@@ -1,9 +1,11 @@
-"""Django.
+"""Integration for Django.
 
-Put the middleware first and say where to report to:
+Put the middleware first and configure the services in the settings:
 
     MIDDLEWARE = ["monlight.integrations.django.MonlightMiddleware", ...]
     MONLIGHT = {"error_tracker_url": "...", "metrics_collector_url": "...", "api_key": "...", "project": "shop"}
+
+The keys of `MONLIGHT` are the arguments of `monlight.init`.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from django.conf import settings
 from django.core.signals import got_request_exception
 
 from monlight import _context
-from monlight._clients import Clients, make_clients
-from monlight._guard import harmless, warn
-from monlight.integrations._requests import STATUS_GONE, UNMATCHED, count_request
+from monlight._clients import Clients, create_clients
+from monlight._safety import log_warning, never_raise
+from monlight.integrations._request_metrics import STATUS_CLIENT_CLOSED, UNMATCHED, record_request
 
 _DEFAULTS: Mapping[str, Any] = {
     "error_tracker_url": None,
@@ -39,19 +41,19 @@ _DEFAULTS: Mapping[str, Any] = {
 
 @functools.cache
 def clients() -> Clients:
-    """The clients of this process, as `settings.MONLIGHT` describes them."""
-    given = dict(getattr(settings, "MONLIGHT", {}))
-    for name in given.keys() - _DEFAULTS.keys():
-        warn(f"Monlight does not know the setting MONLIGHT[{name!r}]")
-        del given[name]
-    return make_clients(**{**_DEFAULTS, **given})
+    """Returns the clients of this process, created from `settings.MONLIGHT` on the first call."""
+    options = dict(getattr(settings, "MONLIGHT", {}))
+    for name in options.keys() - _DEFAULTS.keys():
+        log_warning(f"monlight: invalid Django settings: unknown key MONLIGHT[{name!r}]; the key is ignored")
+        del options[name]
+    return create_clients(**{**_DEFAULTS, **options})
 
 
 class MonlightMiddleware:
-    """Counts requests, and reports what views and other middlewares raise and nobody handles.
+    """Django middleware that records request metrics and reports unhandled exceptions of views and middlewares.
 
-    Works in synchronous and asynchronous stacks. What is measured ends when the answer is ready; a streamed one is sent
-    after that.
+    Supports synchronous and asynchronous stacks. The duration of a request ends when the response is ready; a streaming
+    response is sent after that.
     """
 
     sync_capable = True
@@ -62,56 +64,56 @@ class MonlightMiddleware:
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
-        _connect()
+        _connect_signal()
 
     def __call__(self, request: Any) -> Any:
         if self._is_async:
-            return self._answer_async(request)
+            return self._call_async(request)
         start = perf_counter()
-        with _context.request(lambda: describe_request(request)):
+        with _context.request_scope(lambda: describe_request(request)):
             try:
                 response = self.get_response(request)
             except BaseException:
-                _count(request, 500, start)
+                _record(request, 500, start)
                 raise
-        _count(request, response.status_code, start)
+        _record(request, response.status_code, start)
         return response
 
-    async def _answer_async(self, request: Any) -> Any:
+    async def _call_async(self, request: Any) -> Any:
         start = perf_counter()
-        with _context.request(lambda: describe_request(request)):
+        with _context.request_scope(lambda: describe_request(request)):
             try:
                 awaitable: Awaitable[Any] = self.get_response(request)
                 response = await awaitable
             except BaseException as error:
-                _count(request, 500 if isinstance(error, Exception) else STATUS_GONE, start)
+                _record(request, 500 if isinstance(error, Exception) else STATUS_CLIENT_CLOSED, start)
                 raise
-        _count(request, response.status_code, start)
+        _record(request, response.status_code, start)
         return response
 
 
-@harmless(None)
-def _connect() -> None:
+@never_raise(None)
+def _connect_signal() -> None:
     got_request_exception.connect(_report, dispatch_uid="monlight")
 
 
-@harmless(None)
+@never_raise(None)
 def _report(request: Any = None, **_: Any) -> None:
     exception, errors = sys.exc_info()[1], clients()["error_client"]
     if exception is not None and errors is not None:
         errors._report_once(exception, "handler", describe_request(request))
 
 
-@harmless(None)
-def _count(request: Any, status: int, start: float) -> None:
+@never_raise(None)
+def _record(request: Any, status: int, start: float) -> None:
     route = getattr(request.resolver_match, "route", None)
     endpoint = UNMATCHED if route is None else "/" + str(route).removeprefix("/")
-    count_request(clients()["metrics_client"], request.method, endpoint, status, perf_counter() - start)
+    record_request(clients()["metrics_client"], request.method, endpoint, status, perf_counter() - start)
 
 
 def describe_request(request: Any) -> dict[str, Any]:
-    """What a report says of the request, as `request_context`."""
-    # Not by get_host, which raises where the host is not allowed.
+    """Returns the `request_context` of a request, for a report."""
+    # Avoids get_host, which raises if the host is not in ALLOWED_HOSTS.
     host = request.META.get("HTTP_HOST") or request.META.get("SERVER_NAME", "")
     return {
         "request_url": f"{request.scheme}://{host}{request.get_full_path()}",

@@ -1,4 +1,4 @@
-"""FastAPI and Starlette."""
+"""Integration for FastAPI and Starlette."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from monlight._clients import Clients, make_clients
-from monlight._guard import harmless
+from monlight._clients import Clients, create_clients
+from monlight._safety import never_raise
 from monlight.integrations.asgi import MonlightMiddleware, describe_request
 
 __all__ = ["MonlightExceptionHandler", "MonlightMiddleware", "setup_monlight"]
 
 
 async def MonlightExceptionHandler(request: Request, exc: Exception) -> JSONResponse:  # noqa: N802
-    """Answers 500 as JSON, and reports to `app.state.monlight_error_client` what the middleware has not."""
+    """Returns a JSON response with status 500.
+
+    Reports the exception to `app.state.monlight_error_client`, unless the middleware has reported it.
+    """
     _report(request, exc)
     return JSONResponse(status_code=500, content={"detail": "Internal server error"})
 
 
-@harmless(None)
+@never_raise(None)
 def _report(request: Request, exc: Exception) -> None:
     errors = getattr(request.app.state, "monlight_error_client", None)
     if errors is not None:
@@ -42,12 +45,19 @@ def setup_monlight(
     excluded_headers: Iterable[str] | None = None,
     include_locals: bool = False,
 ) -> Clients:
-    """Reports what a FastAPI or Starlette application raises and counts its requests, each where there is a URL for it.
+    """Reports unhandled exceptions of a FastAPI or Starlette application and records its request metrics.
 
-    Unhandled exceptions are answered by `MonlightExceptionHandler`, except where the application has a handler for
-    `Exception` or 500. The other arguments are those of `ErrorClient` and `MetricsClient`.
+    Installs `MonlightExceptionHandler`, unless the application has a handler for `Exception` or status 500.
+
+    Args:
+        app: Application to instrument.
+        error_tracker_url, metrics_collector_url, api_key, project, flush_interval, environment, release, timeout,
+            excluded_headers, include_locals: See `monlight.init`.
+
+    Returns:
+        The clients that were created.
     """
-    clients = make_clients(
+    clients = create_clients(
         error_tracker_url=error_tracker_url,
         metrics_collector_url=metrics_collector_url,
         api_key=api_key,
@@ -63,7 +73,7 @@ def setup_monlight(
     return clients
 
 
-@harmless(None)
+@never_raise(None)
 def _install(app: Any, clients: Clients) -> None:
     errors = clients["error_client"]
     if errors is not None:

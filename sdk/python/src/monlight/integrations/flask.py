@@ -1,4 +1,4 @@
-"""Flask."""
+"""Integration for Flask."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from flask import Flask, got_request_exception, request, request_started
 
-from monlight._clients import Clients, make_clients
-from monlight._guard import harmless
-from monlight.integrations._requests import UNMATCHED
-from monlight.integrations.wsgi import TEMPLATE, MonlightMiddleware
+from monlight._clients import Clients, create_clients
+from monlight._safety import never_raise
+from monlight.integrations._request_metrics import UNMATCHED
+from monlight.integrations.wsgi import PATH_TEMPLATE_KEY, MonlightMiddleware
 
 __all__ = ["MonlightMiddleware", "setup_monlight"]
 
-_EXTENSION = "monlight"
+_EXTENSION_KEY = "monlight"
 
 
 def setup_monlight(
@@ -31,11 +31,19 @@ def setup_monlight(
     excluded_headers: Iterable[str] | None = None,
     include_locals: bool = False,
 ) -> Clients:
-    """Reports what a Flask application raises and counts its requests, each where there is a URL for it.
+    """Reports unhandled exceptions of a Flask application and records its request metrics.
 
-    Nothing about the application's answers changes. The other arguments are those of `ErrorClient` and `MetricsClient`.
+    Does not change the application's responses.
+
+    Args:
+        app: Application to instrument.
+        error_tracker_url, metrics_collector_url, api_key, project, flush_interval, environment, release, timeout,
+            excluded_headers, include_locals: See `monlight.init`.
+
+    Returns:
+        The clients that were created.
     """
-    clients = make_clients(
+    clients = create_clients(
         error_tracker_url=error_tracker_url,
         metrics_collector_url=metrics_collector_url,
         api_key=api_key,
@@ -51,25 +59,25 @@ def setup_monlight(
     return clients
 
 
-@harmless(None)
+@never_raise(None)
 def _install(app: Flask, clients: Clients) -> None:
-    app.extensions[_EXTENSION] = clients
-    request_started.connect(_note_template, app)
+    app.extensions[_EXTENSION_KEY] = clients
+    request_started.connect(_store_path_template, app)
     got_request_exception.connect(_report, app)
     app.wsgi_app = MonlightMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, clients["metrics_client"], clients["error_client"]
     )
 
 
-@harmless(None)
-def _note_template(sender: Flask, **_: Any) -> None:
+@never_raise(None)
+def _store_path_template(sender: Flask, **_: Any) -> None:
     rule = request.url_rule
-    request.environ[TEMPLATE] = UNMATCHED if rule is None else rule.rule
+    request.environ[PATH_TEMPLATE_KEY] = UNMATCHED if rule is None else rule.rule
 
 
-@harmless(None)
+@never_raise(None)
 def _report(sender: Flask, exception: BaseException, **_: Any) -> None:
-    errors = sender.extensions[_EXTENSION]["error_client"]
+    errors = sender.extensions[_EXTENSION_KEY]["error_client"]
     if errors is not None:
-        # The middleware has said which request it is.
+        # The middleware provides the request context.
         errors._report_once(exception, "handler")

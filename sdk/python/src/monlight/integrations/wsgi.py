@@ -1,4 +1,4 @@
-"""Middleware for any WSGI application."""
+"""Middleware for WSGI applications."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from typing import Any, TypeAlias
 from wsgiref.util import request_uri
 
 from monlight import _context
-from monlight._guard import harmless
+from monlight._safety import never_raise
 from monlight.error_client import ErrorClient
-from monlight.integrations._requests import UNMATCHED, count_request
+from monlight.integrations._request_metrics import UNMATCHED, record_request
 from monlight.metrics_client import MetricsClient
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
 WSGIApp: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-# Where a framework, which alone knows its routes, leaves the template of the one that was taken.
-TEMPLATE = "monlight.path_template"
-_SEEN = "monlight.seen"
+# Environ key in which a framework, which alone knows its routes, stores the path template of the matched route.
+PATH_TEMPLATE_KEY = "monlight.path_template"
+# Environ key that marks a request as handled by an outer instance of this middleware.
+_INSTRUMENTED_KEY = "monlight.seen"
 
 
 class MonlightMiddleware:
-    """Counts requests and reports what the application raises.
+    """WSGI middleware that records request metrics and reports unhandled exceptions.
 
-    Requests become `http_requests_total` and `http_request_duration_seconds` with the labels `method`, `endpoint` and
-    `status`. `endpoint` is what the application leaves in `environ["monlight.path_template"]`.
+    Requests are recorded in `http_requests_total` and `http_request_duration_seconds` with the labels `method`,
+    `endpoint` and `status`. The label `endpoint` is the value that the application stores in
+    `environ["monlight.path_template"]`, or `(unmatched)`. The duration ends with the last byte of the response.
+
+    Args:
+        app: WSGI application to wrap.
+        metrics_client: Client for request metrics; None records no metrics. Default: None.
+        error_client: Client for reports; None reports no exceptions. Default: None.
     """
 
     def __init__(
@@ -37,78 +44,84 @@ class MonlightMiddleware:
         self.error_client = error_client
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if _SEEN in environ:
+        if _INSTRUMENTED_KEY in environ:
             return self.app(environ, start_response)
-        environ[_SEEN] = True
-        exchange = _Exchange(environ, start_response, self.metrics_client, self.error_client)
-        with _context.request(lambda: describe_request(environ)):
+        environ[_INSTRUMENTED_KEY] = True
+        request = _RequestRecorder(environ, start_response, self.metrics_client, self.error_client)
+        with _context.request_scope(lambda: describe_request(environ)):
             try:
-                body = self.app(environ, exchange.start_response)
+                body = self.app(environ, request.start_response)
             except BaseException as error:
-                exchange.failed(error)
+                request.record_failure(error)
                 raise
-        if _is_whole(body, environ):
-            exchange.ended()
+        if _must_not_be_wrapped(body, environ):
+            request.record()
             return body
-        return _Body(body, exchange)
+        return _StreamingBody(body, request)
 
 
-class _Exchange:
-    """One request and its answer."""
+class _RequestRecorder:
+    """Recorder of the status, duration and exception of one request."""
 
     def __init__(
-        self, environ: Environ, start: StartResponse, metrics: MetricsClient | None, errors: ErrorClient | None
+        self,
+        environ: Environ,
+        start_response: StartResponse,
+        metrics: MetricsClient | None,
+        errors: ErrorClient | None,
     ) -> None:
         self._environ = environ
-        self._start_response = start
+        self._start_response = start_response
         self._metrics = metrics
         self._errors = errors
         self._status: int | None = None
         self._start = perf_counter()
 
-    def start_response(self, status: str, *rest: Any, **named: Any) -> Callable[[bytes], object]:
-        self._note(status)
-        return self._start_response(status, *rest, **named)
+    def start_response(self, status: str, *args: Any, **kwargs: Any) -> Callable[[bytes], object]:
+        """Stores the status and calls the server's `start_response`."""
+        self._store_status(status)
+        return self._start_response(status, *args, **kwargs)
 
-    @harmless(None)
-    def _note(self, status: str) -> None:
+    @never_raise(None)
+    def _store_status(self, status: str) -> None:
         self._status = int(status[:3])
 
-    @harmless(None)
-    def failed(self, error: BaseException) -> None:
-        self.ended()
+    @never_raise(None)
+    def record_failure(self, error: BaseException) -> None:
+        """Records the request and reports the exception that ended it."""
+        self.record()
         if self._errors is not None and isinstance(error, Exception):
             self._errors._report_once(error, "middleware", describe_request(self._environ))
 
-    @harmless(None)
-    def ended(self) -> None:
-        """Counts the request, once."""
+    @never_raise(None)
+    def record(self) -> None:
+        """Records the request once, with status 500 if the application has not started a response."""
         metrics, self._metrics = self._metrics, None
         if metrics is not None:
             duration_s = perf_counter() - self._start
-            endpoint = str(self._environ.get(TEMPLATE, UNMATCHED))
+            endpoint = str(self._environ.get(PATH_TEMPLATE_KEY, UNMATCHED))
             method = str(self._environ.get("REQUEST_METHOD"))
-            count_request(metrics, method, endpoint, self._status or 500, duration_s)
+            record_request(metrics, method, endpoint, self._status or 500, duration_s)
 
 
-def _is_whole(body: Iterable[bytes], environ: Environ) -> bool:
-    """Whether a body has to be passed on as it is: servers look at a list's length, and send files themselves."""
-    wrapper = environ.get("wsgi.file_wrapper")
-    return isinstance(body, (list, tuple)) or (isinstance(wrapper, type) and isinstance(body, wrapper))
+def _must_not_be_wrapped(body: Iterable[bytes], environ: Environ) -> bool:
+    """Whether the server needs the original body: it reads the length of a list, and sends a wrapped file itself."""
+    file_wrapper = environ.get("wsgi.file_wrapper")
+    return isinstance(body, (list, tuple)) or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper))
 
 
-class _Body:
-    """A body that is still being made while it is sent."""
+class _StreamingBody:
+    """Wrapper of a response body that is generated while it is sent; records the request when it is closed."""
 
-    def __init__(self, body: Iterable[bytes], exchange: _Exchange) -> None:
+    def __init__(self, body: Iterable[bytes], request: _RequestRecorder) -> None:
         self._body = body
-        self._exchange = exchange
+        self._request = request
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._body
         except Exception as error:
-            self._exchange.failed(error)
+            self._request.record_failure(error)
             raise
 
     def close(self) -> None:
@@ -117,11 +130,11 @@ class _Body:
             if close is not None:
                 close()
         finally:
-            self._exchange.ended()
+            self._request.record()
 
 
 def describe_request(environ: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report says of the request, as `request_context`."""
+    """Returns the `request_context` of a request, for a report."""
     headers = {
         name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
         for name, value in environ.items()

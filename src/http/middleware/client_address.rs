@@ -1,0 +1,147 @@
+//! Client addresses: the peer's own, or the one that a trusted proxy forwards.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// A network in CIDR notation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix_bits: u8,
+}
+
+impl Network {
+    /// Parses `10.0.0.0/8`, `fd00::/8` or a single address. Returns `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address.parse::<IpAddr>().ok()?, Some(bits.parse::<u8>().ok()?)),
+            None => (text.parse::<IpAddr>().ok()?, None),
+        };
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_bits = bits.unwrap_or(longest);
+        (prefix_bits <= longest).then_some(Self { address, prefix_bits })
+    }
+
+    /// Whether `address` is in this network.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (difference, width) = match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => (u128::from(own.to_bits() ^ other.to_bits()), 32),
+            (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits() ^ other.to_bits(), 128),
+            _ => return false,
+        };
+        let host_bits = width - u32::from(self.prefix_bits);
+        host_bits == 128 || difference >> host_bits == 0
+    }
+}
+
+/// The networks of the trusted proxies, whose `X-Forwarded-For` counts.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies(Vec<Network>);
+
+impl Proxies {
+    /// Creates the list of trusted networks.
+    #[must_use]
+    pub fn new(networks: Vec<Network>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether `peer` is a trusted proxy.
+    #[must_use]
+    pub fn is_trusted(&self, peer: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(peer))
+    }
+
+    /// Returns the client behind `peer`: the last address of `X-Forwarded-For` that is not a trusted proxy itself. Returns
+    /// `peer` if it is not trusted or if the header has no valid address.
+    #[must_use]
+    pub fn client(&self, peer: IpAddr, forwarded_for: Option<&str>) -> IpAddr {
+        if !self.is_trusted(peer) {
+            return peer;
+        }
+        let mut client = peer;
+        for hop in forwarded_for.unwrap_or_default().rsplit(',') {
+            let Some(address) = parse_forwarded_addr(hop.trim()) else { return client };
+            client = address;
+            if !self.is_trusted(address) {
+                return client;
+            }
+        }
+        client
+    }
+}
+
+/// Parses an address as proxies write it: bare, in brackets, or with a port.
+fn parse_forwarded_addr(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(hop, |(address, _)| address);
+    let address = bare.parse::<IpAddr>().ok();
+    address.or_else(|| bare.rsplit_once(':').and_then(|(address, _)| address.parse().ok())).map(canonical)
+}
+
+/// Converts IPv4-mapped IPv6 addresses to IPv4.
+pub(in crate::http) fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// Returns the address that limits count: an IPv4 address, or the /64 prefix of an IPv6 address, since one subscriber
+/// holds a whole /64.
+pub(in crate::http) fn rate_limit_key(address: IpAddr) -> IpAddr {
+    match canonical(address) {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn network_contains_its_addresses() {
+        for (network, address, inside) in [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("0.0.0.0/0", "200.1.1.1", true),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.1", "127.0.0.2", false),
+            ("fd00::/8", "fd12::1", true),
+            ("::/0", "2001:db8::1", true),
+            ("::1", "::2", false),
+            ("10.0.0.0/8", "::1", false),
+        ] {
+            assert_eq!(Network::parse(network).unwrap().contains(ip(address)), inside, "{network} {address}");
+        }
+        for wrong in ["", "10.0.0.0/33", "fd00::/129", "host", "10.0.0.0/x", "1.2.3"] {
+            assert_eq!(Network::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn forwarded_addresses_count_only_from_trusted_proxies() {
+        let proxies = Proxies::new(vec![Network::parse("10.0.0.0/8").unwrap(), Network::parse("::1").unwrap()]);
+        for (peer, forwarded, client) in [
+            ("192.0.2.1", Some("198.51.100.9"), "192.0.2.1"),
+            ("10.0.0.1", Some("198.51.100.9"), "198.51.100.9"),
+            ("10.0.0.1", Some("1.1.1.1, 198.51.100.9, 10.0.0.7"), "198.51.100.9"),
+            ("10.0.0.1", Some("198.51.100.9:4711"), "198.51.100.9"),
+            ("10.0.0.1", Some("[2001:db8::1]:4711"), "2001:db8::1"),
+            ("10.0.0.1", Some("2001:db8::1"), "2001:db8::1"),
+            ("10.0.0.1", Some("spoofed, nonsense"), "10.0.0.1"),
+            ("10.0.0.1", Some("10.0.0.3,10.0.0.2"), "10.0.0.3"),
+            ("10.0.0.1", None, "10.0.0.1"),
+        ] {
+            assert_eq!(proxies.client(ip(peer), forwarded), ip(client), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn ipv6_addresses_share_a_key_per_64() {
+        assert_eq!(rate_limit_key(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
+        assert_eq!(rate_limit_key(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
+        assert_eq!(rate_limit_key(ip("10.0.0.1")), ip("10.0.0.1"));
+    }
+}

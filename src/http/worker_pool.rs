@@ -1,0 +1,252 @@
+//! HTTP server: starts the event loop and a fixed pool of worker threads that run the handlers, and stops them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rustix::event::{EventfdFlags, epoll, eventfd};
+
+use super::event_loop::budget::{Budget, Reservation};
+use super::event_loop::connection::LoopContext;
+use super::event_loop::handle::LoopHandle;
+use super::event_loop::responder::Responder;
+use super::event_loop::{ConnectionLimits, EventLoop, Queues, Task};
+use super::middleware::admission::{Admission, AdmissionSettings};
+use super::middleware::routing::{BodyLimit, RouteSpec};
+use super::protocol::body::BodyStorage;
+use super::protocol::content_coding::decode;
+use super::request::Request;
+use super::response::Response;
+use super::route::{Handler, Route};
+use super::stats::Stats;
+use crate::background;
+use crate::error::{Error, Result};
+
+/// Worker threads per queue: as few as keep two processors busy, because the largest response takes 2.5 MB while it is
+/// built.
+const WORKERS_PER_QUEUE: usize = 2;
+
+/// Maximum connections in the kernel's accept queue, if the system allows as many. With the standard library's 128, a burst
+/// overflows it, and the dropped clients wait a second until the kernel retries.
+const BACKLOG: i32 = 4096;
+
+/// Settings of a server.
+pub struct Settings {
+    /// The limits on open connections.
+    pub connection_limits: ConnectionLimits,
+    /// The settings of admission control.
+    pub admission: AdmissionSettings,
+    /// The folder of anonymous files for spooled bodies.
+    pub spool_dir: PathBuf,
+}
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    handle: Arc<LoopHandle>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A port that is bound but not served yet.
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Binds a port. Port 0 selects a free one.
+    ///
+    /// # Errors
+    /// Returns one sentence that names the address if it is in use or not an address of this machine.
+    pub fn bind(address: SocketAddr) -> std::result::Result<Self, String> {
+        let listener = TcpListener::bind(address).map_err(|why| match why.kind() {
+            io::ErrorKind::AddrInUse => format!("{address} is already in use; stop the other program or set PORT"),
+            _ => format!("cannot listen on {address}: {why}"),
+        })?;
+        let listening = rustix::net::listen(&listener, BACKLOG).map_err(io::Error::from);
+        let prepared = listening.and_then(|()| listener.set_nonblocking(true)).and_then(|()| listener.local_addr());
+        let address = prepared.map_err(|why| format!("cannot listen on {address}: {why}"))?;
+        Ok(Self { listener, address })
+    }
+
+    /// Returns the bound address with the actual port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Server {
+    /// Starts the event loop and the worker pool on a bound port. `state` receives the server's counters and returns the
+    /// state for the handlers.
+    ///
+    /// # Errors
+    /// Fails if the system refuses a thread or a descriptor.
+    pub fn start<S: Send + Sync + 'static>(
+        bound: Bound,
+        settings: Settings,
+        routes: Vec<Route<S>>,
+        state: impl FnOnce(Arc<Stats>) -> Arc<S>,
+    ) -> io::Result<Self> {
+        let specs: Arc<[RouteSpec]> = routes.iter().map(|route| route.spec.clone()).collect();
+        let handlers: Arc<[Handler<S>]> = routes.into_iter().map(|route| route.handler).collect();
+        let stats = Arc::new(Stats::new(specs.iter().map(|spec| (spec.method.to_string(), spec.path)).collect()));
+        let state = state(Arc::clone(&stats));
+        let (completions, completed) = unbounded();
+        let handle = Arc::new(LoopHandle {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            completions,
+            stats: Arc::clone(&stats),
+            stopping: AtomicBool::new(false),
+        });
+        let spool_dir = settings.spool_dir;
+        let mut threads = Vec::with_capacity(2 * WORKERS_PER_QUEUE + 1);
+        let mut start_workers = |name: &str| -> io::Result<Sender<Task>> {
+            let (tasks, queue) = bounded(settings.connection_limits.connections + 1);
+            for index in 0..WORKERS_PER_QUEUE {
+                let worker = Worker {
+                    queue: queue.clone(),
+                    handlers: Arc::clone(&handlers),
+                    state: Arc::clone(&state),
+                    body_bytes_max: settings.admission.body_bytes_max,
+                    specs: Arc::clone(&specs),
+                    spool_dir: spool_dir.clone(),
+                };
+                threads.push(background::spawn_critical(&format!("{name}-{index}"), move || worker.run())?);
+            }
+            Ok(tasks)
+        };
+        // Two queues, so that slow queries never delay telemetry and health checks.
+        let queues = Queues { ingest: start_workers("ingest")?, query: start_workers("query")? };
+        let admission = Admission::new(settings.admission, specs, Arc::clone(&stats.rejections));
+        let (now, budget) = (Instant::now(), Budget::default());
+        let cx = LoopContext { admission, budget, stats, spool_dir, now, stopping: false };
+        let limits = settings.connection_limits;
+        let event_loop = EventLoop::new(bound.listener, Arc::clone(&handle), completed, queues, limits, cx);
+        let run = move || {
+            if let Err(why) = event_loop.run() {
+                panic!("event loop: epoll failed: {why}");
+            }
+        };
+        threads.push(background::spawn_critical("event-loop", run)?);
+        Ok(Self { address: bound.address, handle, threads })
+    }
+
+    /// Returns the address that the server listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting connections and waits up to `timeout` until every started request is answered. Returns whether all
+    /// were; the others end with the process.
+    #[must_use]
+    pub fn stop(self, timeout: Duration) -> bool {
+        self.handle.stopping.store(true, Ordering::Relaxed);
+        self.handle.wake();
+        let deadline = Instant::now() + timeout;
+        for thread in self.threads {
+            while !thread.is_finished() {
+                if Instant::now() >= deadline {
+                    return false;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            // A critical thread that panicked has ended the process already.
+            let _ = thread.join();
+        }
+        true
+    }
+}
+
+/// A thread of the worker pool.
+struct Worker<S> {
+    queue: Receiver<Task>,
+    handlers: Arc<[Handler<S>]>,
+    state: Arc<S>,
+    specs: Arc<[RouteSpec]>,
+    body_bytes_max: usize,
+    spool_dir: PathBuf,
+}
+
+impl<S> Worker<S> {
+    /// Runs until the event loop has ended and the queue is empty.
+    fn run(self) {
+        while let Ok(Task { pending, mut responder }) = self.queue.recv() {
+            let (head, admitted, body) = pending.into_parts();
+            let route = admitted.route;
+            log::debug!("http: {} {}", head.method(), head.path());
+            let coding = head.header("content-encoding").map(str::to_owned);
+            let decoded = match &mut responder.reservation {
+                Some(reservation) => self.decode(body, coding.as_deref(), route, reservation),
+                None => Ok(body),
+            };
+            match decoded {
+                Err(error) => responder.send(error.into()),
+                Ok(body) => {
+                    let (body, spooled) = match body {
+                        BodyStorage::Memory(bytes) => (Arc::new(bytes), None),
+                        BodyStorage::File(file) => (Arc::default(), Some(file)),
+                    };
+                    let request = Request {
+                        query: head.query(),
+                        head,
+                        params: admitted.params,
+                        body,
+                        spooled,
+                        principal: admitted.principal,
+                        client: admitted.client,
+                        idempotency: admitted.idempotency,
+                    };
+                    self.answer(route, request, responder);
+                }
+            }
+        }
+    }
+
+    /// Decodes a body's content coding and reserves the additional memory.
+    fn decode(
+        &self,
+        body: BodyStorage,
+        coding: Option<&str>,
+        route: usize,
+        reservation: &mut Reservation,
+    ) -> Result<BodyStorage> {
+        let bytes_max = match self.specs[route].body_limit {
+            BodyLimit::NoBody => 0,
+            BodyLimit::MaxBodySize => self.body_bytes_max,
+            BodyLimit::Spooled(bytes_max) => bytes_max,
+        };
+        let encoded_bytes = reservation.bytes();
+        let mut reserve = |decoded_bytes: usize| {
+            let resized = reservation.resize(encoded_bytes + decoded_bytes);
+            resized.map_err(|_| Error::Busy("Too many concurrent request bytes"))
+        };
+        decode(body, coding, bytes_max, &mut reserve, &self.spool_dir)
+    }
+
+    /// Runs a handler. If it panics, the client gets a 500 and the thread continues.
+    fn answer(&self, route: usize, request: Request, responder: Responder) {
+        match &self.handlers[route] {
+            Handler::Sync(handler) => {
+                let result = catch_unwind(AssertUnwindSafe(|| handler(&self.state, &request)));
+                let result = result.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".into())));
+                responder.send(Response::from(result));
+            }
+            Handler::Deferred(handler) => {
+                let line = request.line();
+                let unwound = catch_unwind(AssertUnwindSafe(|| handler(&self.state, request, responder)));
+                if unwound.is_err() {
+                    log::error!("http: {line} failed: its handler panicked; the client gets a 500");
+                }
+            }
+        }
+    }
+}
