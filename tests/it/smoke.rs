@@ -59,6 +59,22 @@ impl Stack {
         self
     }
 
+    /// Runs the smoke test with a faulty proxy in front of the service at `to`, whose address is the variable `name`, and
+    /// asserts which checks fail.
+    fn check_with_proxy(
+        self,
+        name: &'static str,
+        to: SocketAddr,
+        change_request: ChangeHead,
+        change_response: ChangeHead,
+        failed: &[&str],
+    ) -> Self {
+        let direct = self.env.iter().find(|(set, _)| *set == name).unwrap().1.clone();
+        let stack = self.env(name, url(start_proxy(to, change_request, change_response)));
+        stack.run_smoke_test().assert_failed_checks(failed);
+        stack.env(name, direct)
+    }
+
     fn run_smoke_test(&self) -> SmokeResult {
         let start = Instant::now();
         let output = smoke_test(&[], &self.env);
@@ -316,24 +332,15 @@ fn faulty_proxy_fails_only_the_affected_checks() {
         return;
     }
     let stack = Stack::start();
-    let check_proxy =
-        |stack: Stack, name, to, change_request: ChangeHead, change_response: ChangeHead, failed: &[&str]| {
-            let direct = stack.env.iter().find(|(set, _)| *set == name).unwrap().1.clone();
-            let stack = stack.env(name, url(start_proxy(to, change_request, change_response)));
-            stack.run_smoke_test().assert_failed_checks(failed);
-            stack.env(name, direct)
-        };
     let [errors, metrics, relay] = [&stack.errors, &stack.metrics, &stack.relay].map(|service| service.address);
-    let stack = check_proxy(
-        stack,
+    let stack = stack.check_with_proxy(
         "METRICS_URL",
         metrics,
         unchanged,
         |head| without_header(head, "Content-Security-Policy"),
         &["metrics: / has a Content-Security-Policy"],
     );
-    let stack = check_proxy(
-        stack,
+    let stack = stack.check_with_proxy(
         "RELAY_URL",
         relay,
         unchanged,
@@ -345,8 +352,7 @@ fn faulty_proxy_fails_only_the_affected_checks() {
             without_header(&without_header(head, "Access-Control-Allow-Origin"), "Access-Control-Allow-Credentials");
         with_header(&with_header(&head, "Access-Control-Allow-Origin: *"), "Access-Control-Allow-Credentials: true")
     };
-    let stack = check_proxy(
-        stack,
+    let stack = stack.check_with_proxy(
         "RELAY_URL",
         relay,
         unchanged,
@@ -360,8 +366,7 @@ fn faulty_proxy_fails_only_the_affected_checks() {
     );
     let add_public_key =
         |head: &str| with_header(&without_header(head, "X-Monlight-Key"), &format!("X-Monlight-Key: {PUBLIC_KEY}"));
-    let stack = check_proxy(
-        stack,
+    let stack = stack.check_with_proxy(
         "RELAY_URL",
         relay,
         add_public_key,
@@ -377,8 +382,7 @@ fn faulty_proxy_fails_only_the_affected_checks() {
         ],
     );
     let add_api_key = |head: &str| with_header(&without_header(head, "X-API-Key"), &format!("X-API-Key: {API_KEY}"));
-    check_proxy(
-        stack,
+    stack.check_with_proxy(
         "ERRORS_URL",
         errors,
         add_api_key,

@@ -59,6 +59,19 @@ const READ_REQUESTS: [(usize, &str); 9] = [
 /// Name of a kind of request, and the function that creates one from a number.
 type RequestKind<N> = (&'static str, fn(N) -> Request);
 
+/// Columns of the table of [`Failures::check_resources`].
+const RESOURCE_COLUMNS: [&str; 7] = [
+    "service",
+    "mean RSS MB, second third",
+    "mean RSS MB, last third",
+    "peak RSS MB",
+    "file descriptors",
+    "threads",
+    "largest WAL MB",
+];
+/// Columns of the table of [`Failures::check_latencies`].
+const LATENCY_COLUMNS: [&str; 5] = ["write", "requests", "median ms", "p99 ms", "p99 ÷ p99 of fdatasync"];
+
 /// Kind of write, with an optional request that then changes or deletes what was written.
 struct Write {
     service: usize,
@@ -491,19 +504,10 @@ fn mixed_load_causes_no_growth_and_no_warnings_in_thirty_megabytes_each() {
 
     let mut failures = Failures::default();
     let mut figures = Figures::new("soak", "Soak", "make soak", 52);
-    let columns = [
-        "service",
-        "mean RSS MB, second third",
-        "mean RSS MB, last third",
-        "peak RSS MB",
-        "file descriptors",
-        "threads",
-        "largest WAL MB",
-    ];
     let resources = failures.check_resources(&samples, seconds);
     figures.add_table(
         &format!("resources over {seconds} s, with a memory limit of 30 MB per service"),
-        &columns,
+        &RESOURCE_COLUMNS,
         &resources,
     );
     let total = resources.last().unwrap();
@@ -511,8 +515,8 @@ fn mixed_load_causes_no_growth_and_no_warnings_in_thirty_megabytes_each() {
         "Memory of all four services in the soak test, each limited to 30 MB",
         format!("{} MB peak, {} MB mean of the last third", total[3], total[2]),
     );
-    let columns = ["write", "requests", "median ms", "p99 ms", "p99 ÷ p99 of fdatasync"];
-    figures.add_table("latency of writes during the soak test", &columns, &failures.check_latencies(&latencies));
+    let rows = failures.check_latencies(&latencies);
+    figures.add_table("latency of writes during the soak test", &LATENCY_COLUMNS, &rows);
     failures.check_contents(&stack, &[("own", repository.clone()), ("published", published.clone())]);
     figures.notes.push(format!(
         "Load: the Python client of this repository {repository}, the published Python client {published}, Chromium with the \
