@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::health::{Stat, StatValue};
-use super::{StartError, State};
+use super::start_error::StartError;
+use super::state::State;
+use super::stats::{Stat, StatValue};
 use crate::background::{Job, StopToken};
 use crate::db::{Database, ExportProgress, RecordExport, export_progress};
 use crate::env::{Env, Variable};
