@@ -100,8 +100,7 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
 
 /** Returns the result for each channel, or the reason why the alert was suppressed. */
 function describeDelivery(detail: Alert["detail"]): string {
-  if (typeof detail === "string") {
-    return detail;
-  }
-  return detail.map(({ channel, outcome, reason }) => `${channel}: ${reason ?? outcome}`).join("; ");
+  return detail
+    .map((result) => (typeof result === "string" ? result : `${result.channel}: ${result.reason ?? result.outcome}`))
+    .join("; ");
 }

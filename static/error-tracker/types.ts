@@ -59,6 +59,13 @@ export interface Alert {
   created_at: string;
   state: string;
   finished_at: string | null;
-  /** The reason why the alert was suppressed, or the result for each channel. */
-  detail: string | { channel: string; outcome: string; reason: string | null }[];
+  /** The result for each channel. A string is the reason why the alert was suppressed. */
+  detail: (string | Delivery)[];
+}
+
+/** The result of sending an alert through one channel. */
+export interface Delivery {
+  channel: string;
+  outcome: string;
+  reason: string | null;
 }

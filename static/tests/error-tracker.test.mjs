@@ -311,6 +311,30 @@ test("alerts link to the error and show the result of each channel", { skip }, a
   await page.close();
 });
 
+test("suppressed alerts show the reason", { skip }, async (context) => {
+  const hook = createServer((request, response) => {
+    request.resume();
+    request.on("end", () => response.writeHead(200).end());
+  });
+  await new Promise((resolve) => hook.listen(0, "127.0.0.1", resolve));
+  context.after(() => hook.close());
+  const ALERT_WEBHOOK_URL = `http://127.0.0.1:${hook.address().port}/`;
+  const limitedTracker = await service("error-tracker", { ALERT_WEBHOOK_URL, ALERT_MAX_PER_HOUR: "1" });
+  context.after(limitedTracker.stop);
+  for (const exception_type of ["FirstError", "SecondError"]) {
+    const error = { project: "shop", exception_type, message: "", traceback: "" };
+    await limitedTracker.ask("POST", "/api/errors", error);
+  }
+  const latestAlert = async () => (await limitedTracker.ask("GET", "/api/alerts")).alerts[0];
+  await until(async () => (await latestAlert()).state === "held", "a suppressed alert");
+  const page = await chrome.visit(`${limitedTracker.url}/?alerts=1`);
+  const row = page.locator("tbody tr").first();
+  await row.getByText("Suppressed").waitFor();
+  const [reason] = (await latestAlert()).detail;
+  await row.getByText(reason).waitFor();
+  await page.close();
+});
+
 test("reported values are never executed or rendered as HTML", { skip }, async () => {
   for (const payload of PAYLOADS) {
     const nested = { [payload]: payload };
