@@ -349,7 +349,7 @@ function NoErrors({ projects }: { projects: string[] }): JSX.Element {
       <p>Report a first error from Python (pip install monlight):</p>
       <pre>{`from monlight import ErrorClient
 client = ErrorClient("${url}", "the API key", project="shop")
-client.report_error_sync(ValueError("a first error"))`}</pre>
+client.capture_exception(ValueError("a first error"))`}</pre>
     </EmptyState>
   );
 }
