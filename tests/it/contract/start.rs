@@ -168,7 +168,7 @@ fn port_in_use_is_reported_immediately() {
     let started = Instant::now();
     let (code, output) = Setup::error_tracker().env("PORT", address.port()).run_to_exit();
     assert!(started.elapsed() < Duration::from_secs(2));
-    assert!(code == Some(1) && output.contains(&format!("{address} is in use")), "{code:?} {output}");
+    assert!(code == Some(1) && output.contains(&format!("{address} is already in use")), "{code:?} {output}");
     let (code, output) = Setup::error_tracker().env("LISTEN_ADDR", "192.0.2.1").run_to_exit();
     assert!(code == Some(1) && output.contains("cannot listen on 192.0.2.1:0"), "foreign address: {code:?} {output}");
 }
