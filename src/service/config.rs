@@ -7,7 +7,7 @@ use std::sync::Arc;
 use log::LevelFilter;
 
 use crate::clock::Timestamp;
-use crate::db::{self, Database, Limit, Schema, Synchronous};
+use crate::db::{self, Database, Schema, SizeLimit, Synchronous};
 use crate::env::{Env, Variable};
 use crate::http::{
     AdmissionSettings, AllowedOrigins, Bound, ConnectionLimits, Keys, Network, Proxies, PublicKeySettings, PublicKeys,
@@ -146,7 +146,7 @@ impl Common {
     ) -> Result<(Bound, Settings, Database), StartError> {
         start_log(self.log_level);
         let bound = Bound::bind(self.address).map_err(StartError::Start)?;
-        let limit = (self.max_db_bytes > 0).then_some(Limit { bytes_max: self.max_db_bytes, evict });
+        let limit = (self.max_db_bytes > 0).then_some(SizeLimit { bytes_max: self.max_db_bytes, evict });
         let path = self.database_path;
         let spool_dir =
             path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref()).to_owned();

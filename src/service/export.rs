@@ -82,7 +82,7 @@ impl Export {
         if self.target.is_some() {
             return Ok(());
         }
-        let forgotten = database.writer.run(RecordExport { now: None });
+        let forgotten = database.writer.run(RecordExport { progress: None });
         forgotten.map_err(|why| StartError::Start(format!("cannot start: {why}")))
     }
 
@@ -166,7 +166,7 @@ fn look<S: RecordSource>(state: &S, backoff: &mut Backoff, pause: &StopToken) ->
         }
         backoff.succeeded();
         trouble.is_over();
-        core.writer.run(RecordExport { now: Some(now) })?;
+        core.writer.run(RecordExport { progress: Some(now) })?;
     }
     Ok(())
 }

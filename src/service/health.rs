@@ -94,7 +94,7 @@ fn metrics<S: State>(state: &S, request: &Request) -> Result<Response> {
     own(&mut text, "queue_depth", "gauge", "Writes that wait", &[("", core.writer.queued() as u64)]);
     own(&mut text, "commits_total", "counter", "Transactions committed", &[("", load(&writer.commits))]);
     own(&mut text, "writes_total", "counter", "Writes in those transactions", &[("", load(&writer.commands))]);
-    own(&mut text, "writes_refused_total", "counter", "Writes the disk refused", &[("", load(&writer.refused))]);
+    own(&mut text, "writes_refused_total", "counter", "Writes the disk refused", &[("", load(&writer.failed_writes))]);
     own(&mut text, "connections", "gauge", "Open connections", &[("", load(&core.http.connections))]);
     own(
         &mut text,
