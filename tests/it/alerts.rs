@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, Service, Setup, report, report_at, skip, wait_until};
+use crate::harness::{Service, Setup, TEST_TIMEOUT, report, report_at, skip, wait_until};
 use crate::python::Listener;
 
 /// A web server that takes every request and keeps its body.
@@ -49,7 +49,7 @@ impl Hook {
     }
 
     fn next(&self) -> (String, Value) {
-        self.requests.recv_timeout(PATIENCE).expect("an alert arrives")
+        self.requests.recv_timeout(TEST_TIMEOUT).expect("an alert arrives")
     }
 }
 
@@ -152,7 +152,7 @@ fn an_alert_that_waits_survives_a_kill() {
     tracker.post("/api/errors", &report("boom")).expect(201);
     // Killed between two attempts at a webhook that nobody answers.
     let folder = tracker.kill();
-    let tracker = Setup::error_tracker().folder(&folder).env("ALERT_WEBHOOK_URL", &hook.url).start();
+    let tracker = Setup::error_tracker().data_dir(&folder).env("ALERT_WEBHOOK_URL", &hook.url).start();
     assert_eq!(hook.next().1["event"], "error.new");
     history_when(&tracker, |history| history[0]["state"] == "sent");
 }
@@ -207,7 +207,7 @@ fn mail_goes_out_by_smtp_with_starttls_and_with_tls() {
             .env("ALERT_CA_FILE", &listener.ca_file)
             .start();
         tracker.post("/api/errors", &report("boom")).expect(201);
-        let mail = listener.next();
+        let mail = listener.next_event();
         assert_eq!((&mail["tls"], &mail["from"]), (&json!(true), &json!("errors@example.com")), "{mode}");
         let text = mail["parts"][0]["text"].as_str().unwrap();
         for part in ["ValueError", "boom", "shop", "/app/pay.py:42", "http://localhost:5010/?id=1"] {
@@ -219,6 +219,6 @@ fn mail_goes_out_by_smtp_with_starttls_and_with_tls() {
 #[test]
 fn incomplete_settings_are_said_so_at_start_and_when_asked() {
     let tracker = Setup::error_tracker().env("SMTP_HOST", "127.0.0.1").start();
-    tracker.post("/api/test-alert", &json!({})).expect(503).says("ALERT_EMAILS");
+    tracker.post("/api/test-alert", &json!({})).expect(503).has_detail("ALERT_EMAILS");
     assert!(tracker.log().iter().any(|line| line.contains("WARN") && line.contains("ALERT_EMAILS")));
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::json;
 
-use crate::harness::{Folder, Request, Service, Setup, report_at, wait_until};
+use crate::harness::{Request, Service, Setup, TempDir, report_at, wait_until};
 
 const CLIENTS: usize = 8;
 /// Acknowledged before a backup begins.
@@ -15,8 +15,8 @@ const REPORTS_MIN: u64 = 500;
 const LINES: u64 = 40;
 
 /// Runs a program with arguments on the database in a folder; answers its exit code and what it said.
-fn run(setup: Setup, folder: &Arc<Folder>, arguments: &[&str]) -> (Option<i32>, String) {
-    setup.folder(folder).arguments(arguments).run()
+fn run(setup: Setup, folder: &Arc<TempDir>, arguments: &[&str]) -> (Option<i32>, String) {
+    setup.data_dir(folder).arguments(arguments).run_to_exit()
 }
 
 fn text(path: &Path) -> &str {
@@ -56,10 +56,10 @@ fn a_backup_taken_during_writes_has_all_that_was_acknowledged_before() {
         })
         .collect();
     wait_until(|| (acknowledged.load(Ordering::SeqCst) >= REPORTS_MIN).then_some(())).expect("reports");
-    let copies = Folder::new();
+    let copies = TempDir::new();
     let copy = copies.path().join("errors.db");
     let before = acknowledged.load(Ordering::SeqCst);
-    let (code, said) = run(Setup::error_tracker(), &tracker.folder, &["--backup", text(&copy)]);
+    let (code, said) = run(Setup::error_tracker(), &tracker.data_dir, &["--backup", text(&copy)]);
     let after = acknowledged.load(Ordering::SeqCst);
     stop.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|client| client.join().unwrap());
@@ -67,10 +67,10 @@ fn a_backup_taken_during_writes_has_all_that_was_acknowledged_before() {
     assert!(said.contains(" bytes of ") && said.ends_with("checked\n"), "{said}");
     is_whole(&copy);
 
-    let empty = Arc::new(Folder::new());
+    let empty = Arc::new(TempDir::new());
     let (code, said) = run(Setup::error_tracker(), &empty, &["--restore", text(&copy)]);
     assert_eq!((code, said.contains("is restored\n")), (Some(0), true), "{said}");
-    let restored = Setup::error_tracker().folder(&empty).start();
+    let restored = Setup::error_tracker().data_dir(&empty).start();
     let found = reports(&restored);
     // A client's last report may have been stored and not yet counted by its client.
     assert!((before..=after + CLIENTS as u64).contains(&found), "{before} <= {found} <= {after}");
@@ -86,7 +86,7 @@ fn every_service_can_be_copied_and_put_back() {
         [&Setup::error_tracker, &Setup::log_viewer, &Setup::metrics_collector, &relay];
     for setup in setups {
         let service = setup().start();
-        let folder = Arc::clone(&service.folder);
+        let folder = Arc::clone(&service.data_dir);
         let copy = folder.path().join("copy.db");
         let (code, said) = run(setup(), &folder, &["--backup", text(&copy)]);
         assert_eq!(code, Some(0), "{said}");
@@ -96,7 +96,7 @@ fn every_service_can_be_copied_and_put_back() {
         assert!(service.stop().0.success());
         let (code, said) = run(setup(), &folder, &["--restore", text(&copy)]);
         assert_eq!((code, said.contains("what was there is kept as ")), (Some(0), true), "{said}");
-        setup().folder(&folder).start().get("/health").expect(200).has(json!({ "status": "ok" }));
+        setup().data_dir(&folder).start().get("/health").expect(200).has(json!({ "status": "ok" }));
     }
 }
 
@@ -104,7 +104,7 @@ fn every_service_can_be_copied_and_put_back() {
 fn what_a_killed_service_left_in_its_log_is_not_mixed_with_what_is_restored() {
     let tracker = Setup::error_tracker().start();
     tracker.post("/api/errors", &report_at("boom", 1)).expect(201);
-    let folder = Arc::clone(&tracker.folder);
+    let folder = Arc::clone(&tracker.data_dir);
     let copy = folder.path().join("copy.db");
     assert_eq!(run(Setup::error_tracker(), &folder, &["--backup", text(&copy)]).0, Some(0));
     for line in 2..50 {
@@ -114,13 +114,13 @@ fn what_a_killed_service_left_in_its_log_is_not_mixed_with_what_is_restored() {
     assert!(folder.path().join("errors.db-wal").exists(), "there is a log to be mixed with");
     let (code, said) = run(Setup::error_tracker(), &folder, &["--restore", text(&copy)]);
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(reports(&Setup::error_tracker().folder(&folder).start()), 1);
+    assert_eq!(reports(&Setup::error_tracker().data_dir(&folder).start()), 1);
     // What was there is whole, with its log.
     let kept = folder.path().join("errors.db.before-restore");
     assert!(said.contains(text(&kept)), "{said}");
     let (code, said) = run(Setup::error_tracker(), &folder, &["--restore", text(&kept)]);
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(reports(&Setup::error_tracker().folder(&folder).start()), 49);
+    assert_eq!(reports(&Setup::error_tracker().data_dir(&folder).start()), 49);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn what_cannot_be_copied_is_refused_and_leaves_nothing() {
     for line in 1..200 {
         tracker.post("/api/errors", &report_at("boom", line)).expect(201);
     }
-    let folder = Arc::clone(&tracker.folder);
+    let folder = Arc::clone(&tracker.data_dir);
     assert!(tracker.stop().0.success());
     let at = |name: &str| folder.path().join(name);
     assert_eq!(run(Setup::error_tracker(), &folder, &["--backup", text(&at("good.db"))]).0, Some(0));
@@ -158,14 +158,14 @@ fn what_cannot_be_copied_is_refused_and_leaves_nothing() {
     assert_eq!((code, said.contains("some other program")), (Some(1), true), "{said}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("unfinished")), "{left:?}");
-    assert_eq!(reports(&Setup::error_tracker().folder(&folder).start()), 199, "what was there stays");
+    assert_eq!(reports(&Setup::error_tracker().data_dir(&folder).start()), 199, "what was there stays");
 }
 
 #[test]
 fn a_database_has_one_program_at_a_time() {
     let tracker = Setup::error_tracker().start();
-    let (code, said) = Setup::error_tracker().folder(&tracker.folder).run();
+    let (code, said) = Setup::error_tracker().data_dir(&tracker.data_dir).run_to_exit();
     assert_eq!((code, said.contains("errors.db: another program uses it; stop that first")), (Some(1), true), "{said}");
     let folder = tracker.kill();
-    Setup::error_tracker().folder(&folder).start().get("/health").expect(200);
+    Setup::error_tracker().data_dir(&folder).start().get("/health").expect(200);
 }

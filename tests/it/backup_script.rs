@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::json;
 
-use crate::harness::{Client, Folder, Request, Service, Setup, binary, report_at, root_or_skip, wait_until};
+use crate::harness::{Client, Request, Service, Setup, TempDir, binary, report_at, root_or_skip, wait_until};
 
 const CLIENTS: u32 = 6;
 /// Acknowledged to each client before a backup begins.
@@ -40,23 +40,23 @@ fn text(path: &Path) -> &str {
 /// A tracker, a viewer, a collector and a relay with their databases in one folder.
 struct Stack {
     services: [Service; 4],
-    folder: Arc<Folder>,
+    folder: Arc<TempDir>,
 }
 
 impl Stack {
-    fn in_folder(folder: &Arc<Folder>) -> Self {
-        let errors = Setup::error_tracker().folder(folder).start();
-        let logs = Setup::log_viewer().env("LOG_FILES", "web=web.log").folder(folder).start();
-        let metrics = Setup::metrics_collector().folder(folder).start();
-        let relay = Setup::browser_relay(errors.address, metrics.address).folder(folder).start();
+    fn in_folder(folder: &Arc<TempDir>) -> Self {
+        let errors = Setup::error_tracker().data_dir(folder).start();
+        let logs = Setup::log_viewer().env("LOG_FILES", "web=web.log").data_dir(folder).start();
+        let metrics = Setup::metrics_collector().data_dir(folder).start();
+        let relay = Setup::browser_relay(errors.address, metrics.address).data_dir(folder).start();
         Self { services: [errors, logs, metrics, relay], folder: Arc::clone(folder) }
     }
 
     fn start() -> Self {
-        Self::in_folder(&Arc::new(Folder::new()))
+        Self::in_folder(&Arc::new(TempDir::new()))
     }
 
-    fn stop(self) -> Arc<Folder> {
+    fn stop(self) -> Arc<TempDir> {
         for service in self.services {
             assert!(service.stop().0.success());
         }
@@ -146,7 +146,7 @@ fn a_backup_during_writes_is_put_back_with_all_that_was_acknowledged_before_it()
         .collect();
     let counts = || acknowledged.iter().map(|count| count.load(Ordering::SeqCst)).collect::<Vec<_>>();
     wait_until(|| counts().iter().all(|count| *count >= WRITES_MIN).then_some(())).expect("writes");
-    let backups = Folder::new();
+    let backups = TempDir::new();
     let before = counts();
     let output = stack.backup(&["--to", text(backups.path())]);
     let after = counts();
@@ -160,7 +160,7 @@ fn a_backup_during_writes_is_put_back_with_all_that_was_acknowledged_before_it()
     assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(said(&output).contains("error-tracker      errors.db "), "{}", said(&output));
 
-    let empty = Arc::new(Folder::new());
+    let empty = Arc::new(TempDir::new());
     let output = backup(empty.path(), &["--restore", text(&copy)], &[]);
     assert!(output.status.success(), "{}", said(&output));
     for database in DATABASES {
@@ -182,7 +182,7 @@ fn a_backup_during_writes_is_put_back_with_all_that_was_acknowledged_before_it()
 #[test]
 fn so_many_backups_are_kept_and_what_was_left_unfinished_goes() {
     let stack = Stack::start();
-    let backups = Folder::new();
+    let backups = TempDir::new();
     let at = |name: &str| backups.path().join(name);
     // What is not named as a backup is none of the script's affair.
     for name in ["20240101T000000Z", "20240102T000000Z", "20240103T000000Z", "mine", "20240104T000000Z.unfinished"] {
@@ -208,7 +208,7 @@ fn so_many_backups_are_kept_and_what_was_left_unfinished_goes() {
 #[test]
 fn a_backup_that_fails_leaves_nothing_and_removes_nothing() {
     let stack = Stack::start();
-    let backups = Folder::new();
+    let backups = TempDir::new();
     let to = text(backups.path());
     std::fs::create_dir(backups.path().join("20240101T000000Z")).unwrap();
     std::fs::create_dir(backups.path().join("20240102T000000Z")).unwrap();
@@ -257,7 +257,7 @@ fn a_backup_that_fails_leaves_nothing_and_removes_nothing() {
 fn what_cannot_be_put_back_whole_changes_nothing() {
     let stack = Stack::start();
     stack.services[0].post("/api/errors", &report_at("boom", 1)).expect(201);
-    let backups = Folder::new();
+    let backups = TempDir::new();
     let copy = made(&stack.backup(&["--to", text(backups.path())]));
     stack.services[0].post("/api/errors", &report_at("boom", 2)).expect(201);
 
@@ -282,14 +282,14 @@ fn what_cannot_be_put_back_whole_changes_nothing() {
     let kept = |name: &str| folder.path().join(format!("{name}.before-restore")).exists();
     assert!(!DATABASES.iter().any(|name| kept(name)), "{:?}", listed(folder.path()));
     let groups = |errors: &Service| errors.get("/api/errors").expect(200).json()["total"].clone();
-    let errors = Setup::error_tracker().folder(&folder).start();
+    let errors = Setup::error_tracker().data_dir(&folder).start();
     assert_eq!(groups(&errors), 2, "what was there stays");
     assert!(errors.stop().0.success());
 
     // What is whole of it can be put back by name, and the rest once it is whole again.
     let output = restore(folder.path(), &["error-tracker"]);
     assert!(output.status.success() && kept("errors.db") && !kept("logs.db"), "{}", said(&output));
-    assert_eq!(groups(&Setup::error_tracker().folder(&folder).start()), 1);
+    assert_eq!(groups(&Setup::error_tracker().data_dir(&folder).start()), 1);
     std::fs::write(&last, &good).unwrap();
     let output = restore(folder.path(), &[]);
     assert!(output.status.success() && DATABASES.iter().all(|name| kept(name)), "{}", said(&output));

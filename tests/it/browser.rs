@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, KEY, Request, Service, Setup, skip, wait_until};
+use crate::harness::{API_KEY, Request, Service, Setup, TempDir, skip, wait_until};
 
 const BUNDLERS: [&str; 3] = ["esbuild", "vite", "webpack"];
 const CART: &str = include_str!("../browser/src/cart.js");
@@ -39,8 +39,8 @@ pub fn chromium() -> Option<PathBuf> {
 }
 
 /// The pages, built by every bundler into a folder.
-fn built() -> Option<Folder> {
-    let built = Folder::new();
+fn built() -> Option<TempDir> {
+    let built = TempDir::new();
     let status = node("build.mjs")?.arg(built.path()).status().unwrap();
     assert!(status.success(), "{status}");
     Some(built)
@@ -55,7 +55,7 @@ struct Browser {
 }
 
 impl Browser {
-    fn start(pages: &Folder) -> Option<Self> {
+    fn start(pages: &TempDir) -> Option<Self> {
         let chromium = chromium()?;
         let mut command = node("visit.mjs")?;
         command.arg(pages.path()).arg(chromium).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -100,7 +100,7 @@ fn page(origin: &str, relay: &Service, at: usize) -> String {
 /// Uploads the maps of a folder as whoever builds a page does.
 fn upload(relay: &Service, project: &str, folder: &Path, served: &str) {
     let mut command = node("../../sdk/upload-source-maps.mjs").unwrap();
-    command.env("MONLIGHT_URL", format!("http://{}", relay.address)).env("MONLIGHT_KEY", KEY).stdout(Stdio::null());
+    command.env("MONLIGHT_URL", format!("http://{}", relay.address)).env("MONLIGHT_KEY", API_KEY).stdout(Stdio::null());
     let status = command.args([project, project]).arg(folder).arg(served).status().unwrap();
     assert!(status.success(), "{status}");
 }
@@ -173,7 +173,7 @@ fn errors_of_minified_pages_have_their_original_places_and_names() {
 
 /// How many points the collector has of a name.
 fn points(collector: &Service, name: &str) -> i64 {
-    let database = rusqlite::Connection::open(collector.folder.path().join("metrics.db")).unwrap();
+    let database = rusqlite::Connection::open(collector.data_dir.path().join("metrics.db")).unwrap();
     let sql = "SELECT count(*) FROM metrics_raw WHERE name = ?1";
     database.query_row(sql, [name], |row| row.get(0)).unwrap()
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::dice::Dice;
-use crate::harness::{Folder, Setup, root_or_skip, skip};
-use crate::measured::{Figures, rounded};
+use crate::figures::{Figures, round_to};
+use crate::harness::{Setup, TempDir, root_or_skip, skip};
 use crate::peers;
-use crate::stack::{Cage, Change, RELAY, SERVICES, Stack, VIEWER};
+use crate::rng::Rng;
+use crate::stack::{ConfigureService, MemoryCgroup, RELAY, SERVICES, Stack, VIEWER};
 use faults::Disk;
 use load::{Kind, Load};
 use watch::Watch;
@@ -66,17 +66,17 @@ struct Run {
     stack: Arc<Stack>,
     disk: Disk,
     /// Where the services' clock is set.
-    clock: Arc<Folder>,
-    dice: Dice,
+    clock: Arc<TempDir>,
+    rng: Rng,
 }
 
 impl Run {
     fn new(fault: &Fault) -> Self {
-        let (disk, clock) = (Disk::new(), Arc::new(Folder::new()));
+        let (disk, clock) = (Disk::new(), Arc::new(TempDir::new()));
         faults::set_clock(clock.path(), "+0");
         let (settings, offset) = (fault.settings, clock.path().join("offset"));
-        let library = fault.clock.then(|| peers::library("faketime/libfaketimeMT.so.1")).flatten();
-        let change: Change = Box::new(move |service: usize, setup: Setup| {
+        let library = fault.clock.then(|| peers::find_library("faketime/libfaketimeMT.so.1")).flatten();
+        let change: ConfigureService = Box::new(move |service: usize, setup: Setup| {
             let setup = match service {
                 VIEWER => setup.env("MAX_ENTRIES", 1_000_000).env("TAIL_BUFFER", 1_000_000_000),
                 RELAY => setup.env("OUTBOX_MAX_MB", 32),
@@ -85,19 +85,19 @@ impl Run {
             let setup = settings.iter().fold(setup, |setup, (name, value)| setup.env(name, value));
             match &library {
                 Some(library) => setup
-                    .preloading(library)
+                    .with_preload(library)
                     .env("FAKETIME_TIMESTAMP_FILE", offset.display())
                     .env("FAKETIME_NO_CACHE", 1)
                     .env("FAKETIME_DONT_FAKE_MONOTONIC", 1),
                 None => setup,
             }
         });
-        let cages = Cage::four();
-        if cages.is_none() {
+        let cgroups = MemoryCgroup::for_all_services();
+        if cgroups.is_none() {
             skip("no memory cgroup can be made: the services have no bound here");
         }
-        let stack = Arc::new(Stack::start(&disk.folder, cages, change));
-        Self { stack, disk, clock, dice: Dice(u64::from(std::process::id())) }
+        let stack = Arc::new(Stack::start(&disk.folder, cgroups, change));
+        Self { stack, disk, clock, rng: Rng(u64::from(std::process::id())) }
     }
 
     /// Waits until a service says that it is not well, and why.
@@ -154,7 +154,7 @@ fn try_out(fault: &Fault) -> (Vec<Value>, Vec<String>) {
     for _ in 0..fault.times {
         std::thread::sleep(PAUSE);
         (fault.inject)(&mut run);
-        run.stack.becomes_healthy();
+        run.stack.wait_until_healthy();
     }
     std::thread::sleep(PAUSE);
     load.stop();
@@ -173,7 +173,7 @@ fn try_out(fault: &Fault) -> (Vec<Value>, Vec<String>) {
             complain(true, format!("{name} refused everything for {unsaid:.1?} and said that it was well"));
         }
     }
-    let killed = run.stack.killed_for_memory();
+    let killed = run.stack.oom_kills();
     complain(killed > 0, format!("{killed} killed for want of memory"));
     let away = (0..SERVICES.len()).map(|service| watch.away(service)).fold(0.0, f64::max) / f64::from(fault.times);
     let unwell: usize = (0..SERVICES.len()).map(|service| watch.said_unwell(service)).sum();
@@ -184,7 +184,7 @@ fn try_out(fault: &Fault) -> (Vec<Value>, Vec<String>) {
         json!(found),
         json!(lost),
         json!(doubled),
-        rounded(away, 2),
+        round_to(away, 2),
         json!(unwell),
     ];
     (row, wrong)
@@ -192,10 +192,10 @@ fn try_out(fault: &Fault) -> (Vec<Value>, Vec<String>) {
 
 #[test]
 fn what_is_acknowledged_is_there_once_whatever_goes_wrong() {
-    if !root_or_skip("mounting file systems") || peers::program("strace").is_none() {
+    if !root_or_skip("mounting file systems") || peers::find_program("strace").is_none() {
         return;
     }
-    if peers::library("faketime/libfaketimeMT.so.1").is_none() {
+    if peers::find_library("faketime/libfaketimeMT.so.1").is_none() {
         return;
     }
     let only = std::env::var("MONLIGHT_CHAOS").unwrap_or_default();
@@ -215,12 +215,12 @@ fn what_is_acknowledged_is_there_once_whatever_goes_wrong() {
             .to_owned(),
     );
     let sum = |at: usize| rows.iter().map(|row| row[at].as_u64().unwrap()).sum::<u64>();
-    figures.in_short(
+    figures.add_summary(
         "Through faults under load",
         format!("{} acknowledged, {} lost, {} doubled, {} faults", sum(2), sum(4), sum(5), sum(1)),
     );
     let columns = ["fault", "times", "acknowledged", "found", "lost", "doubled", "s away, each", "/health 503"];
-    figures.table("Faults under load", &columns, &rows);
-    figures.leave();
+    figures.add_table("Faults under load", &columns, &rows);
+    figures.save();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::collector::{close, wait_for_rollup};
+use crate::collector::{assert_close, wait_for_rollup};
 use crate::harness::{Request, Service, Setup};
 use crate::python::Application;
 
@@ -27,7 +27,7 @@ fn check(collector: &Service, sent: &[Value]) {
             assert_eq!(found["last"], row["last"], "last of {query} at {}", row["bucket"]);
             for (index, field) in ["p50", "p95", "p99"].into_iter().enumerate() {
                 match row["percentiles"][index].as_f64() {
-                    Some(exact) => close(&found[field], exact),
+                    Some(exact) => assert_close(&found[field], exact),
                     None => assert_eq!(found[field], Value::Null, "{field} of {query}"),
                 }
             }
@@ -58,7 +58,7 @@ fn what_an_application_measures_is_answered_by_the_minute_and_by_the_hour() {
     for _ in 0..5 {
         application.send(&Request::new("POST", "/broken").body("")).expect(500);
     }
-    let sent = application.last_words();
+    let sent = application.stop_and_read_summary();
     let sent = sent.as_array().unwrap();
     assert!(sent.len() > 1_000, "{} buckets", sent.len());
     for name in ["http_requests_total", "http_request_duration_seconds"] {
@@ -78,6 +78,6 @@ fn what_an_application_measures_is_answered_by_the_minute_and_by_the_hour() {
     ];
     assert_eq!(listed, json!({ "metrics": expected }));
     check(&collector, sent);
-    wait_for_rollup(&collector.folder);
+    wait_for_rollup(&collector.data_dir);
     check(&collector, sent);
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::collector::{close, nearest_rank, send, wait_for_rollup};
-use crate::harness::{Answer, Folder, Setup, wait_until};
+use crate::collector::{assert_close, nearest_rank, send_points, wait_for_rollup};
+use crate::harness::{Response, Setup, TempDir, wait_until};
 
 const VITALS: [(&str, f64, f64); 5] = [
     ("lcp", 2_500.0, 4_000.0),
@@ -29,7 +29,7 @@ fn values(good_max: f64, poor_over: f64, shift: usize) -> Vec<f64> {
     near.into_iter().chain(spread).collect()
 }
 
-fn check_vitals(answer: &Answer, sent: &[Vec<f64>; 5]) {
+fn check_vitals(answer: &Response, sent: &[Vec<f64>; 5]) {
     let body = answer.json();
     for ((name, good_max, poor_over), values) in VITALS.iter().zip(sent) {
         let found = &body["web_vitals"]["summary"][name];
@@ -40,8 +40,8 @@ fn check_vitals(answer: &Answer, sent: &[Vec<f64>; 5]) {
         assert_eq!(found["needs_improvement"], values.len() - good - poor, "{name}");
         assert_eq!(found["poor"], poor, "{name}");
         let p75 = nearest_rank(values, 0.75);
-        close(&found["p75"], p75);
-        close(&found["avg"], values.iter().sum::<f64>() / values.len() as f64);
+        assert_close(&found["p75"], p75);
+        assert_close(&found["avg"], values.iter().sum::<f64>() / values.len() as f64);
         let rating = if p75 <= *good_max {
             "good"
         } else if p75 > *poor_over {
@@ -67,9 +67,9 @@ fn shares_of_web_vitals_are_exact_before_and_after_a_rollup() {
                     sent.push(value);
                 }
             }
-            send(&collector, &items);
+            send_points(&collector, &items);
             if rollups_s == 1 {
-                wait_for_rollup(&collector.folder);
+                wait_for_rollup(&collector.data_dir);
             }
             for period in ["5m", "24h", "30d"] {
                 check_vitals(&collector.get(&format!("/api/dashboard?period={period}")).expect(200), &sent);
@@ -107,12 +107,12 @@ fn pages_that_differ_by_an_id_are_one_and_the_fifty_most_seen_are_listed() {
     }
     items
         .push(json!({ "name": "web_vitals_lcp", "type": "histogram", "value": 9e9, "labels": { "source": "server" } }));
-    send(&collector, &items);
+    send_points(&collector, &items);
     let body = collector.get("/api/dashboard?period=1h").expect(200).json();
     let pages = body["web_vitals"]["by_page"].as_array().unwrap();
     assert_eq!(pages.len(), 50);
     assert_eq!((&pages[0]["page"], &pages[0]["page_views"]), (&json!("/user/:id"), &json!(60)));
-    close(&pages[0]["lcp"], nearest_rank(&users, 0.75));
+    assert_close(&pages[0]["lcp"], nearest_rank(&users, 0.75));
     assert_eq!(pages[0]["ttfb"], Value::Null);
     assert_eq!((&pages[1]["page"], &pages[1]["page_views"]), (&json!("/page-58"), &json!(59)));
     assert_eq!(body["web_vitals"]["summary"]["inp"]["rating"], Value::Null);
@@ -124,13 +124,13 @@ fn pages_that_differ_by_an_id_are_one_and_the_fifty_most_seen_are_listed() {
 fn without_browsers_there_are_no_web_vitals_and_a_cap_is_named() {
     let collector = Setup::metrics_collector().env("MAX_SERIES_PER_METRIC", 2).start();
     let order = |shop: i32| json!({ "name": "orders", "type": "counter", "value": 2, "labels": { "shop": shop } });
-    send(&collector, &(0..5).map(order).collect::<Vec<_>>());
+    send_points(&collector, &(0..5).map(order).collect::<Vec<_>>());
     let body = collector.get("/api/dashboard").expect(200).json();
     assert_eq!(body.get("web_vitals"), None);
     assert_eq!(body["top_metrics"], json!([{ "name": "orders", "type": "counter", "count": 5, "total": 10.0 }]));
     let warning = body["warnings"][0].as_str().unwrap();
     assert!(warning.starts_with("orders has more series"), "{warning}");
-    collector.get("/api/dashboard?period=soon").expect(400).says("period");
+    collector.get("/api/dashboard?period=soon").expect(400).has_detail("period");
 }
 
 #[test]
@@ -171,9 +171,9 @@ fn what_is_asked_for_ends_where_it_is_told_to() {
     for rollups_s in [86_400, 1] {
         let collector = Setup::metrics_collector().env("AGGREGATION_INTERVAL", rollups_s).start();
         let order = |hours: i64| json!({ "name": "orders", "type": "counter", "value": 1, "timestamp": ago(hours) });
-        send(&collector, &[1, 3, 3, 5, 5, 5, 9].map(order));
+        send_points(&collector, &[1, 3, 3, 5, 5, 5, 9].map(order));
         if rollups_s == 1 {
-            wait_for_rollup(&collector.folder);
+            wait_for_rollup(&collector.data_dir);
         }
         // Between the moments of the points, where no hour or minute begins.
         let hours = |asked: &str| {
@@ -190,17 +190,17 @@ fn what_is_asked_for_ends_where_it_is_told_to() {
         for path in ["/api/dashboard", "/api/metrics/releases", "/api/metrics?name=orders"] {
             let and = if path.contains('?') { '&' } else { '?' };
             let asked = format!("{path}{and}since={}&until={}", ago(2), ago(3));
-            collector.get(&asked).expect(400).says("before until");
-            collector.get(&format!("{path}{and}until=noon")).expect(400).says("until");
+            collector.get(&asked).expect(400).has_detail("before until");
+            collector.get(&format!("{path}{and}until=noon")).expect(400).has_detail("until");
         }
     }
 }
 
 #[test]
 fn a_release_is_told_of_where_it_goes_live() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     for rollups_s in [86_400, 1] {
-        let setup = Setup::metrics_collector().folder(&folder).env("AGGREGATION_INTERVAL", rollups_s);
+        let setup = Setup::metrics_collector().data_dir(&folder).env("AGGREGATION_INTERVAL", rollups_s);
         let collector = setup.start();
         let live = |hours: i64, release: &str, project: &str| {
             let labels = json!({ "release": release, "host": "a" });
@@ -209,11 +209,14 @@ fn a_release_is_told_of_where_it_goes_live() {
         };
         if rollups_s == 86_400 {
             // Said at each deployment, or for as long as a program runs.
-            send(&collector, &[live(9, "1.0", "shop"), live(4, "1.1", "shop"), live(1, "1.0", "shop")]);
-            send(&collector, &[live(6, "7", "blog"), live(5, "7", "blog"), live(4, "7", "blog"), live(2, "8", "blog")]);
-            send(&collector, &[json!({ "name": "release_info", "type": "gauge", "value": 1 })]);
+            send_points(&collector, &[live(9, "1.0", "shop"), live(4, "1.1", "shop"), live(1, "1.0", "shop")]);
+            send_points(
+                &collector,
+                &[live(6, "7", "blog"), live(5, "7", "blog"), live(4, "7", "blog"), live(2, "8", "blog")],
+            );
+            send_points(&collector, &[json!({ "name": "release_info", "type": "gauge", "value": 1 })]);
         } else {
-            wait_for_rollup(&collector.folder);
+            wait_for_rollup(&collector.data_dir);
         }
         let releases = |asked: &str| -> Vec<String> {
             let body = collector.get(&format!("/api/metrics/releases?{asked}")).expect(200).json();
@@ -241,7 +244,7 @@ fn a_past_can_be_filled_in_where_that_is_allowed() {
         // Asked before, so that what is kept of hours that are over is seen to be read again.
         collector.get("/api/dashboard?period=30d").expect(200);
         let order = |hours: i64| json!({ "name": "orders", "type": "counter", "value": 1, "timestamp": ago(hours) });
-        send(collector, &[25, 1].map(order));
+        send_points(collector, &[25, 1].map(order));
         assert_eq!(
             collector.get("/api/dashboard?period=12h").expect(200).json()["summary"]["total_datapoints"],
             expected
@@ -256,7 +259,7 @@ fn a_past_can_be_filled_in_where_that_is_allowed() {
 fn thirty_days_of_hours_are_answered() {
     let folder = Setup::metrics_collector().start().kill();
     let hours = 720;
-    let collector = Setup::metrics_collector().folder(&folder).env("AGGREGATION_INTERVAL", 1).start();
+    let collector = Setup::metrics_collector().data_dir(&folder).env("AGGREGATION_INTERVAL", 1).start();
     let mut items = Vec::new();
     for (name, _, poor_over) in VITALS {
         for page in 0..5 {
@@ -269,8 +272,8 @@ fn thirty_days_of_hours_are_answered() {
         items.push(json!({ "name": "orders", "type": "counter", "value": 2, "labels": { "shop": shop } }));
     }
     let points = items.len();
-    send(&collector, &items);
-    wait_for_rollup(&collector.folder);
+    send_points(&collector, &items);
+    wait_for_rollup(&collector.data_dir);
     let folder = collector.kill();
     let database = rusqlite::Connection::open(folder.path().join("metrics.db")).unwrap();
     let columns = "count, sum, min, max, last, last_at, sketch, good, needs_improvement, poor";
@@ -282,7 +285,7 @@ fn thirty_days_of_hours_are_answered() {
         ))
         .unwrap();
     drop(database);
-    let collector = Setup::metrics_collector().folder(&folder).start();
+    let collector = Setup::metrics_collector().data_dir(&folder).start();
     let mut client = collector.connect();
     let mut times_ms = Vec::new();
     for _ in 0..9 {
@@ -294,8 +297,8 @@ fn thirty_days_of_hours_are_answered() {
         assert_eq!(body["web_vitals"]["timeseries"].as_array().unwrap().len(), hours);
         assert_eq!(body["web_vitals"]["by_page"][0]["page_views"], 20 * hours);
         assert_eq!(body["web_vitals"]["summary"]["lcp"]["poor"], 5 * 4 * hours);
-        close(&body["web_vitals"]["summary"]["lcp"]["p75"], 4_000.0 * 14.0 / 15.0);
-        close(&body["web_vitals"]["timeseries"][0]["ttfb"], 1_800.0 * 14.0 / 15.0);
+        assert_close(&body["web_vitals"]["summary"]["lcp"]["p75"], 4_000.0 * 14.0 / 15.0);
+        assert_close(&body["web_vitals"]["timeseries"][0]["ttfb"], 1_800.0 * 14.0 / 15.0);
     }
     times_ms.sort_unstable_by(f64::total_cmp);
     eprintln!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::collector::wait_for_rollup;
-use crate::harness::{Folder, Request, Service, Setup, wait_until};
+use crate::harness::{Request, Service, Setup, TempDir, wait_until};
 
 fn point(name: &str, kind: &str, value: f64) -> Value {
     json!({ "name": name, "type": kind, "value": value, "project": "shop", "labels": { "a.b": "x\"y" } })
@@ -26,11 +26,11 @@ fn samples(service: &Service) -> BTreeMap<String, f64> {
 
 #[test]
 fn totals_are_the_same_before_and_after_a_rollup_and_go_on_after_a_kill() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let mut expected = 0.0;
     for round in 0..4u32 {
         // The long interval leaves what is sent here out of the tiers until the next start.
-        let service = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 3_600).folder(&folder).start();
+        let service = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 3_600).data_dir(&folder).start();
         // A start rolls up.
         wait_for_rollup(&folder);
         if round > 0 {
@@ -57,7 +57,7 @@ fn gauges_are_last_values_and_histograms_cumulative_buckets() {
         let mut batch: Vec<Value> = values.iter().map(|value| point("wait.ms", "histogram", *value)).collect();
         batch.extend([point("depth", "gauge", 7.0), point("depth", "gauge", f64::from(round))]);
         service.post("/api/metrics", &json!(batch)).expect(202);
-        wait_for_rollup(&service.folder);
+        wait_for_rollup(&service.data_dir);
         let samples = samples(&service);
         let of = f64::from(round);
         assert_eq!(samples[&format!("depth{{{labels}}}")], of);
@@ -75,18 +75,19 @@ fn whoever_reads_needs_a_key_that_may() {
     let service =
         Setup::metrics_collector().env("API_KEYS", "prom:read:prom-key-0123456789,app:ingest:app-key-0123456789");
     let service = service.start();
-    let with =
-        |key: &str| Request::get("/federate").without("X-API-Key").header("Authorization", &format!("Bearer {key}"));
+    let with = |key: &str| {
+        Request::get("/federate").without_header("X-API-Key").header("Authorization", &format!("Bearer {key}"))
+    };
     service.send(&with("prom-key-0123456789")).expect(200);
     service.send(&with("app-key-0123456789")).expect(403);
-    service.send(&Request::get("/federate").without("X-API-Key")).expect(401);
+    service.send(&Request::get("/federate").without_header("X-API-Key")).expect(401);
 }
 
 #[test]
 fn totals_outlive_the_points_and_go_on_when_all_of_them_are_gone() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let start = || {
-        let service = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 3_600).folder(&folder).start();
+        let service = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 3_600).data_dir(&folder).start();
         // A start rolls up.
         wait_for_rollup(&folder);
         service

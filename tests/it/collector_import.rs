@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Service, Setup, wait_until};
+use crate::harness::{Service, Setup, TempDir, wait_until};
 
 /// An aggregate as the original stored it.
 struct Aggregate {
@@ -76,14 +76,14 @@ fn numbers(entry: &Value) -> Vec<Option<f64>> {
 
 #[test]
 fn a_file_of_the_original_opens_in_place_and_its_numbers_stay() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let path = folder.path().join("metrics.db");
     fixture(&path);
     let before = aggregates(&path);
     assert_eq!(before.len(), 125);
     for start in ["first", "second"] {
         let setup = Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).env("RETENTION_MINUTE", 720);
-        let service = setup.folder(&folder).start();
+        let service = setup.data_dir(&folder).start();
         assert_eq!(wait_until(|| rolled_up(&path).then_some(())), Some(()));
         for original in &before {
             let entry = answered(&service, original, &original.resolution, &original.bucket);

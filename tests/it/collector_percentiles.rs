@@ -5,7 +5,7 @@ use std::time::Duration;
 use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
-use crate::collector::{RELATIVE_ERROR_MAX, close, nearest_rank, send, wait_for_rollup};
+use crate::collector::{RELATIVE_ERROR_MAX, assert_close, nearest_rank, send_points, wait_for_rollup};
 use crate::harness::{Service, Setup};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -39,18 +39,18 @@ fn an_hour_of_59_quiet_minutes_and_a_slow_one_is_slow() {
     }
     // The hour comes together from several rollups, and from what is in none yet.
     let (first, rest) = points.split_at(points.len() / 2);
-    send(&collector, first);
-    wait_for_rollup(&collector.folder);
-    send(&collector, rest);
+    send_points(&collector, first);
+    wait_for_rollup(&collector.data_dir);
+    send_points(&collector, rest);
     for rolled_up in [false, true] {
         if rolled_up {
-            wait_for_rollup(&collector.folder);
+            wait_for_rollup(&collector.data_dir);
         }
         let hours = buckets(&collector, hour_ms, "hour");
         let [hour] = &hours[..] else { panic!("{hours:?}") };
         assert_eq!(hour["count"], values.len());
         for (field, q) in [("p50", 0.50), ("p95", 0.95), ("p99", 0.99)] {
-            close(&hour[field], nearest_rank(&values, q));
+            assert_close(&hour[field], nearest_rank(&values, q));
         }
         let minutes = buckets(&collector, hour_ms, "minute");
         assert_eq!(minutes.len(), 60);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::engine::Docker;
+use crate::docker_engine::DockerDaemon;
 use crate::harness::{binary, root_or_skip, skip, wait_until};
 use crate::smoke::Smoke;
 
@@ -29,14 +29,14 @@ const RATES: [(&str, u64); 4] =
 
 /// A checkout in which nothing has been built, as `git clone` leaves it, and the engine that it is started on.
 struct Installation {
-    docker: Docker,
+    docker: DockerDaemon,
     folder: PathBuf,
 }
 
 impl Installation {
     /// Runs a shell command in the checkout, on the engine's machine.
     fn run(&self, script: &str) -> Output {
-        self.docker.inside(&self.folder, script).output().unwrap()
+        self.docker.shell(&self.folder, script).output().unwrap()
     }
 
     /// The same; answers what it printed.
@@ -59,13 +59,13 @@ impl Installation {
     #[track_caller]
     fn container(&self, service: &str) -> String {
         let label = format!("label=com.docker.compose.service={service}");
-        self.docker.says(&["ps", "--quiet", "--filter", &label])
+        self.docker.cli_stdout(&["ps", "--quiet", "--filter", &label])
     }
 
     /// What the engine knows of it.
     #[track_caller]
     fn inspect(&self, service: &str, format: &str) -> String {
-        self.docker.says(&["inspect", "--format", format, &self.container(service)])
+        self.docker.cli_stdout(&["inspect", "--format", format, &self.container(service)])
     }
 
     #[track_caller]
@@ -101,7 +101,7 @@ impl Installation {
 
     /// Waits until every service is healthy.
     #[track_caller]
-    fn becomes_healthy(&self) {
+    fn wait_until_healthy(&self) {
         for service in SERVICES {
             let healthy = wait_until(|| (self.state(service)["Health"]["Status"] == "healthy").then_some(()));
             assert!(healthy.is_some(), "{service}: {}", self.state(service));
@@ -117,22 +117,22 @@ fn copy(names: &[&str], folder: &Path) {
 
 /// What makes the images out of the binaries that are there, with the checkout as it is put into them.
 #[track_caller]
-fn build_images(docker: &Docker) {
-    let source = docker.folder.path().join("source");
+fn build_images(docker: &DockerDaemon) {
+    let source = docker.dir.path().join("source");
     std::fs::create_dir(&source).unwrap();
     copy(&["Dockerfile", ".dockerignore", "Cargo.toml", "deploy"], &source);
     for service in SERVICES {
         std::fs::copy(binary(service), source.join(service)).unwrap();
     }
-    let output = docker.inside(&source, "BINARIES=here deploy/images.sh").output().unwrap();
+    let output = docker.shell(&source, "BINARIES=here deploy/images.sh").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     eprintln!("{said}");
     for service in SERVICES {
         let image = format!("monlight/{service}");
-        let bytes: u64 = docker.says(&["image", "inspect", "--format", "{{.Size}}", &image]).parse().unwrap();
+        let bytes: u64 = docker.cli_stdout(&["image", "inspect", "--format", "{{.Size}}", &image]).parse().unwrap();
         assert!(bytes < IMAGE_BYTES_MAX, "{image} has {bytes} bytes");
-        let config = docker.says(&["image", "inspect", "--format", "{{json .Config}}", &image]);
+        let config = docker.cli_stdout(&["image", "inspect", "--format", "{{json .Config}}", &image]);
         let config: Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["Entrypoint"], json!([format!("/app/{service}")]));
         assert_eq!(config["Healthcheck"]["Test"], json!(["CMD", format!("/app/{service}"), "--healthcheck"]));
@@ -157,14 +157,14 @@ fn installation() -> Option<Installation> {
     if !root_or_skip("a Docker daemon") {
         return None;
     }
-    let docker = Docker::start(&[])?;
-    let compose = docker.inside(docker.folder.path(), "docker compose version").output().unwrap();
+    let docker = DockerDaemon::start(&[])?;
+    let compose = docker.shell(docker.dir.path(), "docker compose version").output().unwrap();
     if !compose.status.success() {
         skip("there is no docker compose");
         return None;
     }
     build_images(&docker);
-    let folder = docker.folder.path().join("monlight");
+    let folder = docker.dir.path().join("monlight");
     std::fs::create_dir(&folder).unwrap();
     copy(&["docker-compose.yml", "deploy"], &folder);
     // Whoever works in this checkout may have secrets of their own in it.
@@ -186,7 +186,7 @@ fn the_quick_start_works_as_it_is_written() {
     let begun = Instant::now();
     here.says(&up);
     let up_took = begun.elapsed();
-    here.becomes_healthy();
+    here.wait_until_healthy();
     eprintln!("up after {up_took:.1?}, healthy after {:.1?}", begun.elapsed());
     assert!(begun.elapsed() < UP_WITHIN, "{:?}", begun.elapsed());
     in_order(&here);
@@ -348,14 +348,14 @@ fn ends_by_itself(here: &Installation) {
     assert!(took < DOWN_WITHIN, "{took:?}");
     for (service, id) in SERVICES.iter().zip(containers) {
         let format = "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.RestartCount}}";
-        assert_eq!(here.docker.says(&["inspect", "--format", format, &id]), "exited 0 false 0", "{service}");
+        assert_eq!(here.docker.cli_stdout(&["inspect", "--format", format, &id]), "exited 0 false 0", "{service}");
     }
     let begun = Instant::now();
     here.says("docker compose down");
     eprintln!("stopped within {took:.1?}; down within {:.1?}", begun.elapsed());
     assert!(begun.elapsed() < DOWN_WITHIN, "{:?}", begun.elapsed());
-    assert_eq!(here.docker.says(&["ps", "--all", "--quiet"]), "");
-    let volumes = here.docker.says(&["volume", "ls", "--format", "{{.Name}}"]);
+    assert_eq!(here.docker.cli_stdout(&["ps", "--all", "--quiet"]), "");
+    let volumes = here.docker.cli_stdout(&["volume", "ls", "--format", "{{.Name}}"]);
     let kept = SERVICES.map(|service| format!("monlight_{service}-data"));
     assert!(kept.iter().all(|name| volumes.lines().any(|line| line == name)), "{volumes}");
 }
@@ -377,7 +377,7 @@ fn beside_another(here: &Installation) {
     let begun = Instant::now();
     Smoke::of(&here.run(&smoke), begun.elapsed()).is_green();
     here.says(&format!("{ports}\n{address}\ndocker compose {files} down --volumes"));
-    assert!(!here.docker.says(&["volume", "ls", "--quiet"]).contains("monlight-test"));
+    assert!(!here.docker.cli_stdout(&["volume", "ls", "--quiet"]).contains("monlight-test"));
 }
 
 /// How many groups the tracker has.
@@ -407,7 +407,7 @@ fn ends_with(here: &Installation, script: &str, code: i32) -> String {
 fn what_runs_in_docker_is_backed_up_put_back_and_upgraded() {
     let Some(here) = installation() else { return };
     here.says("deploy/init-secrets.sh && docker compose up -d");
-    here.becomes_healthy();
+    here.wait_until_healthy();
     report_group(&here, 1);
     let said = ends_with(&here, "deploy/backup.sh --compose --to backups", 0);
     let copy = said.lines().last().unwrap().to_owned();
@@ -416,20 +416,20 @@ fn what_runs_in_docker_is_backed_up_put_back_and_upgraded() {
         let verdict: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(verdict, "ok", "{database}");
     }
-    assert_eq!(here.docker.says(&["ps", "--all", "--quiet"]).lines().count(), 4, "no container is left");
+    assert_eq!(here.docker.cli_stdout(&["ps", "--all", "--quiet"]).lines().count(), 4, "no container is left");
     report_group(&here, 2);
     let restore = format!("deploy/backup.sh --compose --restore {copy} error-tracker");
     assert!(ends_with(&here, &restore, 1).contains("error-tracker is running; stop it first"));
     here.says("docker compose stop");
     ends_with(&here, &restore, 0);
     here.says("docker compose start");
-    here.becomes_healthy();
+    here.wait_until_healthy();
     assert_eq!(groups(&here), 1);
     // As on a new machine.
     here.says("docker compose down --volumes");
     ends_with(&here, &restore, 0);
     here.says("docker compose up -d");
-    here.becomes_healthy();
+    here.wait_until_healthy();
     assert_eq!(groups(&here), 1);
     newer_images(&here);
 }
@@ -442,7 +442,7 @@ fn newer_images(here: &Installation) {
     };
     let image = |service: &str| here.inspect(service, "{{.Image}}");
     let named = |service: &str, tag: &str| {
-        here.docker.says(&["image", "inspect", "--format", "{{.Id}}", &format!("monlight/{service}:{tag}")])
+        here.docker.cli_stdout(&["image", "inspect", "--format", "{{.Id}}", &format!("monlight/{service}:{tag}")])
     };
     assert!(ends_with(here, "deploy/upgrade.sh --compose --tag next", 1).contains("image not found: monlight/"));
     let upgraded = ["error-tracker", "log-viewer"];
@@ -467,6 +467,6 @@ fn newer_images(here: &Installation) {
     assert!(said.contains("the container exits again after every start"), "{said}");
     assert_eq!((image("log-viewer"), named("log-viewer", "next")), (worked.clone(), worked));
     here.says("curl -sf localhost:5011/health");
-    let tags = here.docker.says(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let tags = here.docker.cli_stdout(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);
     assert!(!tags.contains("upgrading"), "{tags}");
 }

@@ -1,5 +1,5 @@
-//! The HTTP contract, row by row: what is said, the request, the status, and the part of the answer that matters, the
-//! wrong inputs beside the right ones. Each room holds one theme.
+//! Contract tests of the HTTP API. Most are tables of cases: a request, the expected status and the part of the
+//! response that matters, with invalid inputs next to valid ones. One submodule per topic.
 
 mod age;
 mod alerts;
@@ -40,130 +40,136 @@ use std::time::Duration;
 use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Request, Service, report_at};
+use crate::harness::{Request, Response, Service, report_at};
 
-/// One row: what it says, the request, the status, and what the answer must have. An object names the members that
-/// matter, a text is part of the sentence that a refusal gives, null leaves the answer open.
+/// Test case: name, request, expected status and expected body. An object lists the members that matter; a string must
+/// be part of the `detail` of an error response; null accepts any body.
 type Case = (&'static str, Request, u16, Value);
 
-/// Sends every request in its turn and tells of all rows that do not hold.
+/// Sends the requests in order and fails with a list of all mismatches.
 #[track_caller]
-fn hold(service: &Service, cases: impl IntoIterator<Item = Case>) {
-    let broken: Vec<String> = cases
+fn assert_cases(service: &Service, cases: impl IntoIterator<Item = Case>) {
+    let failed: Vec<String> = cases
         .into_iter()
-        .filter_map(|(what, request, status, expected)| {
-            let why = fault(&service.send(&request), status, &expected)?;
-            Some(format!("{what}: {why}"))
+        .filter_map(|(name, request, status, expected)| {
+            let reason = mismatch(&service.send(&request), status, &expected)?;
+            Some(format!("{name}: {reason}"))
         })
         .collect();
-    assert!(broken.is_empty(), "{} rows do not hold:\n{}", broken.len(), broken.join("\n"));
+    assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
 }
 
-/// What is wrong with an answer, if anything.
-fn fault(answer: &Answer, status: u16, expected: &Value) -> Option<String> {
-    let text = String::from_utf8_lossy(&answer.body);
-    if answer.status != status {
-        return Some(format!("{} instead of {status}: {text}", answer.status));
+/// Returns how a response differs from the expectation; `None` if it matches.
+fn mismatch(response: &Response, status: u16, expected: &Value) -> Option<String> {
+    let text = String::from_utf8_lossy(&response.body);
+    if response.status != status {
+        return Some(format!("status {}, expected {status}: {text}", response.status));
     }
-    if answer.header("content-type") != Some("application/json") {
-        return Some(format!("its type is {:?}", answer.header("content-type")));
+    if response.header("content-type") != Some("application/json") {
+        return Some(format!("the content type is {:?}", response.header("content-type")));
     }
-    let Ok(body) = serde_json::from_slice::<Value>(&answer.body) else { return Some(format!("no JSON: {text}")) };
+    let Ok(body) = serde_json::from_slice::<Value>(&response.body) else {
+        return Some(format!("the body is not JSON: {text}"));
+    };
     if status >= 400 {
         let part = expected.as_str().unwrap_or_default();
         let sentence = body["detail"].as_str().filter(|sentence| !sentence.is_empty());
-        let alone = body.as_object().is_some_and(|members| members.len() == 1);
-        let says = alone && sentence.is_some_and(|sentence| sentence.contains(part) && !sentence.contains("SELECT"));
-        return (!says).then(|| format!("{text} should be a detail that says {part:?}"));
+        let only_member = body.as_object().is_some_and(|members| members.len() == 1);
+        // SQL in a message would leak internals.
+        let matches =
+            only_member && sentence.is_some_and(|sentence| sentence.contains(part) && !sentence.contains("SELECT"));
+        return (!matches).then(|| format!("{text} should have only a detail that contains {part:?}"));
     }
-    (!expected.is_null() && !fits(&body, expected)).then(|| format!("{text} should have {expected}"))
+    (!expected.is_null() && !contains_subset(&body, expected)).then(|| format!("{text} should contain {expected}"))
 }
 
-/// Whether `found` has everything that `expected` has; it may have more members, not more items.
-fn fits(found: &Value, expected: &Value) -> bool {
-    match (found, expected) {
-        (Value::Object(found), Value::Object(expected)) => {
-            expected.iter().all(|(name, value)| found.get(name).is_some_and(|found| fits(found, value)))
+/// Returns whether `actual` contains `expected`. Objects may have more members than expected; arrays must have the same
+/// length.
+fn contains_subset(actual: &Value, expected: &Value) -> bool {
+    match (actual, expected) {
+        (Value::Object(actual), Value::Object(expected)) => {
+            expected.iter().all(|(name, value)| actual.get(name).is_some_and(|actual| contains_subset(actual, value)))
         }
-        (Value::Array(found), Value::Array(expected)) => {
-            found.len() == expected.len() && found.iter().zip(expected).all(|(found, expected)| fits(found, expected))
+        (Value::Array(actual), Value::Array(expected)) => {
+            actual.len() == expected.len()
+                && actual.iter().zip(expected).all(|(actual, expected)| contains_subset(actual, expected))
         }
-        _ => found == expected,
+        _ => actual == expected,
     }
 }
 
-/// A report that opens a group of its own.
-fn fresh() -> Value {
+/// Returns a report that creates a new group: no other call uses the same line.
+fn unique_report() -> Value {
     static LINE: AtomicU32 = AtomicU32::new(1_000);
     report_at("boom", LINE.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The same with one field set.
-fn fresh_with(field: &str, value: impl Into<Value>) -> Value {
-    with(fresh(), field, value)
+/// Returns a unique report with one field set.
+fn unique_report_with(field: &str, value: impl Into<Value>) -> Value {
+    with_field(unique_report(), field, value)
 }
 
-fn with(mut report: Value, field: &str, value: impl Into<Value>) -> Value {
+fn with_field(mut report: Value, field: &str, value: impl Into<Value>) -> Value {
     report[field] = value.into();
     report
 }
 
-fn without(mut report: Value, field: &str) -> Value {
+fn without_field(mut report: Value, field: &str) -> Value {
     report.as_object_mut().unwrap().remove(field);
     report
 }
 
-fn post(body: &Value) -> Request {
+fn post_report(body: &Value) -> Request {
     Request::post("/api/errors", body)
 }
 
-/// A report whose body is exactly these bytes.
-fn post_bytes(body: impl Into<Vec<u8>>) -> Request {
+/// Returns a request that reports an error with exactly these bytes as its body.
+fn post_report_bytes(body: impl Into<Vec<u8>>) -> Request {
     Request::new("POST", "/api/errors").body(body)
 }
 
-/// What the group of this id looks like.
+/// Returns the error group with this ID.
 #[track_caller]
-fn detail(service: &Service, id: i64) -> Value {
+fn group_detail(service: &Service, id: i64) -> Value {
     service.get(&format!("/api/errors/{id}")).expect(200).json()
 }
 
-/// Posts a report that opens a group, and answers what the group looks like.
+/// Posts a report that creates a group and returns the group.
 #[track_caller]
-fn group_of(service: &Service, report: &Value) -> Value {
+fn create_group(service: &Service, report: &Value) -> Value {
     let id = service.post("/api/errors", report).expect(201).id();
-    detail(service, id)
+    group_detail(service, id)
 }
 
-/// The names of an object's members.
-fn members(object: &Value) -> BTreeSet<&str> {
+/// Returns the names of an object's members.
+fn member_names(object: &Value) -> BTreeSet<&str> {
     object.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-/// A moment as the service writes it.
+/// Returns the time `minutes` ago in the services' format.
 fn minutes_ago(minutes: u64) -> String {
     (Timestamp::now() - Duration::from_secs(minutes * 60)).to_string()
 }
 
 #[test]
-fn the_tables_notice_what_does_not_hold() {
-    let answer = |status, body: Value| Answer {
+fn mismatch_detects_wrong_status_body_and_detail() {
+    let response = |status, body: Value| Response {
         status,
         headers: vec![("content-type".to_owned(), "application/json".to_owned())],
         body: body.to_string().into_bytes(),
     };
-    let good = answer(200, json!({ "a": [1, { "b": null, "c": 2 }] }));
-    for (expected, holds) in [
+    let good = response(200, json!({ "a": [1, { "b": null, "c": 2 }] }));
+    for (expected, matches) in [
         (Value::Null, true),
         (json!({ "a": [1, { "b": null }] }), true),
         (json!({ "a": [1] }), false),
         (json!({ "a": [1, { "b": 0 }] }), false),
         (json!({ "z": null }), false),
     ] {
-        assert_eq!(fault(&good, 200, &expected).is_none(), holds, "{expected}");
+        assert_eq!(mismatch(&good, 200, &expected).is_none(), matches, "{expected}");
     }
-    assert!(fault(&good, 201, &Value::Null).is_some());
-    assert!(fault(&answer(400, json!({ "detail": "Field 'x' is wrong" })), 400, &json!("'x'")).is_none());
-    assert!(fault(&answer(400, json!({ "detail": "Wrong" })), 400, &json!("'x'")).is_some());
-    assert!(fault(&answer(400, json!({ "error": "'x'" })), 400, &Value::Null).is_some());
+    assert!(mismatch(&good, 201, &Value::Null).is_some());
+    assert!(mismatch(&response(400, json!({ "detail": "Field 'x' is wrong" })), 400, &json!("'x'")).is_none());
+    assert!(mismatch(&response(400, json!({ "detail": "Wrong" })), 400, &json!("'x'")).is_some());
+    assert!(mismatch(&response(400, json!({ "error": "'x'" })), 400, &Value::Null).is_some());
 }

@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::engine::{Docker, NO_NETWORKS, engine};
+use crate::docker_engine::{DockerDaemon, NETWORK_DISABLED, engine_command};
 use crate::harness::{Service, Setup, root_or_skip, wait_until};
-use crate::logs::{Entry, becomes, container, exported, has, lines};
+use crate::logs::{Entry, assert_eventually_eq, container_status, export_entries, message_lines, wait_for_entry_count};
 
 const IMAGE: &str = "base:1";
 /// Writes as many numbered lines as it is told to, again and again, until nobody tells it any more.
@@ -19,36 +19,36 @@ while read k; do
     while [ $k -gt 0 ]; do n=$((n+1)); k=$((k-1)); echo "line $n $PAD"; done
 done"#;
 
-impl Docker {
+impl DockerDaemon {
     /// An image of nothing but a shell.
     fn import_image(&self) {
-        let root = self.folder.path().join("root");
+        let root = self.dir.path().join("root");
         std::fs::create_dir_all(root.join("bin")).unwrap();
-        let busybox = engine("sh").args(["-c", "command -v busybox"]).output().unwrap();
+        let busybox = engine_command("sh").args(["-c", "command -v busybox"]).output().unwrap();
         let busybox = PathBuf::from(String::from_utf8(busybox.stdout).unwrap().trim());
         std::fs::copy(&busybox, root.join("bin/busybox")).unwrap();
         for name in ["sh", "sleep", "usleep", "head", "tr"] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
         }
-        let archive = self.folder.path().join("root.tar");
+        let archive = self.dir.path().join("root.tar");
         let status = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status().unwrap();
         assert!(status.success());
-        self.call(&["import", &archive.display().to_string(), IMAGE]);
+        self.run_cli(&["import", &archive.display().to_string(), IMAGE]);
     }
 
     /// Starts a container that runs a script.
     #[track_caller]
     fn run(&self, name: &str, options: &[&str], script: &str) {
         let run = ["run", "--detach", "--network=none", "--name", name];
-        self.call(&[&run, options, &[IMAGE, "sh", "-c", script]].concat());
+        self.run_cli(&[&run, options, &[IMAGE, "sh", "-c", script]].concat());
     }
 
     /// Starts a container and stays attached to it.
     fn attach(&self, name: &str, options: &[&str], script: &str) -> Attached {
         let run = ["run", "--interactive", "--network=none", "--name", name];
-        let seen = self.folder.path().join(format!("{name}.seen"));
+        let seen = self.dir.path().join(format!("{name}.seen"));
         let child = self
-            .command(&[&run, options, &[IMAGE, "sh", "-c", script]].concat())
+            .cli_command(&[&run, options, &[IMAGE, "sh", "-c", script]].concat())
             .stdin(Stdio::piped())
             .stdout(File::create(&seen).unwrap())
             .stderr(Stdio::null())
@@ -59,7 +59,7 @@ impl Docker {
     /// What `docker logs` says of a container's stdout and stderr: the moment and the text of each line. It prints the
     /// moment anew in front of every piece of a line that was cut, and leaves a terminal's carriage returns.
     fn logs(&self, name: &str) -> [Vec<(String, String)>; 2] {
-        let output = self.call(&["logs", "--timestamps", name]);
+        let output = self.run_cli(&["logs", "--timestamps", name]);
         [output.stdout, output.stderr].map(|bytes| {
             let text = String::from_utf8(bytes).unwrap();
             let line = |line: &str| {
@@ -97,16 +97,16 @@ impl Attached {
 
 /// That what the viewer has of a container is what `docker logs` says of it, by stream and line for line.
 #[track_caller]
-fn agrees(viewer: &Service, docker: &Docker, name: &str) -> usize {
+fn agrees(viewer: &Service, docker: &DockerDaemon, name: &str) -> usize {
     let said = docker.logs(name);
     for (said, stream) in said.iter().zip(["stdout", "stderr"]) {
         let texts: Vec<&str> = said.iter().map(|(_, text)| text.as_str()).collect();
         let read = || -> Vec<Entry> {
-            let all = exported(viewer, &format!("container={name}"));
+            let all = export_entries(viewer, &format!("container={name}"));
             all.into_iter().filter(|entry| entry.stream == stream).collect()
         };
-        becomes(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(), || {
-            lines(&read()).into_iter().map(str::to_owned).collect()
+        assert_eventually_eq(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(), || {
+            message_lines(&read()).into_iter().map(str::to_owned).collect()
         });
         let mut at = 0;
         for entry in read() {
@@ -119,7 +119,7 @@ fn agrees(viewer: &Service, docker: &Docker, name: &str) -> usize {
 }
 
 /// What containers write that live a moment, or twice.
-fn short_lives(docker: &Docker, viewer: &Service) {
+fn short_lives(docker: &DockerDaemon, viewer: &Service) {
     let both = "n=0; while [ $n -lt 300 ]; do n=$((n+1)); echo \"out $n\"; echo \"err $n\" >&2; done";
     let long = r"x() { head -c $1 /dev/zero | tr '\0' $2; }
         x 40000 a; echo; x 40000 b >&2; echo >&2; x 16384 c; echo; x 16383 d; echo; echo short; x 20000 e >&2
@@ -141,32 +141,32 @@ fn short_lives(docker: &Docker, viewer: &Service) {
     docker.run("terminal", &["--tty"], colours);
     docker.run("twice", &[], "echo boot; echo ready >&2");
     for name in ["both-streams", "long-lines", "bytes", "traceback", "terminal", "twice"] {
-        docker.call(&["wait", name]);
+        docker.run_cli(&["wait", name]);
     }
-    docker.call(&["restart", "twice"]);
-    docker.call(&["wait", "twice"]);
-    docker.call(&["start", "twice"]);
-    docker.call(&["wait", "twice"]);
+    docker.run_cli(&["restart", "twice"]);
+    docker.run_cli(&["wait", "twice"]);
+    docker.run_cli(&["start", "twice"]);
+    docker.run_cli(&["wait", "twice"]);
     for (name, written) in
         [("both-streams", 600), ("long-lines", 7), ("bytes", 8), ("traceback", 13), ("terminal", 3), ("twice", 6)]
     {
         assert_eq!(agrees(viewer, docker, name), written, "{name}");
     }
-    let tracebacks = exported(viewer, "container=traceback&level=ERROR");
+    let tracebacks = export_entries(viewer, "container=traceback&level=ERROR");
     assert_eq!(tracebacks.len(), 1, "{tracebacks:?}");
     viewer.get("/api/logs?container=terminal&search=red").expect(200).has(json!({ "total": 1 }));
 }
 
 /// Containers that are renamed, made anew and removed.
-fn changes(docker: &Docker, viewer: &Service) {
+fn changes(docker: &DockerDaemon, viewer: &Service) {
     let mut before = docker.attach("before", &[], WRITES_WHAT_IT_IS_TOLD);
     before.tell(2);
-    has(viewer, "before", 2);
-    docker.call(&["rename", "before", "after"]);
-    has(viewer, "after", 2);
+    wait_for_entry_count(viewer, "before", 2);
+    docker.run_cli(&["rename", "before", "after"]);
+    wait_for_entry_count(viewer, "after", 2);
     before.tell(3);
-    has(viewer, "after", 5);
-    assert!(container(viewer, "before").is_null());
+    wait_for_entry_count(viewer, "after", 5);
+    assert!(container_status(viewer, "before").is_null());
     before.end();
     agrees(viewer, docker, "after");
 
@@ -175,32 +175,33 @@ fn changes(docker: &Docker, viewer: &Service) {
         &["--label=com.docker.compose.project=shop", "--label=com.docker.compose.service=web"],
         "echo one",
     );
-    has(viewer, "web", 1);
-    docker.call(&["rm", "--force", "web"]);
+    wait_for_entry_count(viewer, "web", 1);
+    docker.run_cli(&["rm", "--force", "web"]);
     docker.run("web", &[], "echo two; echo three");
-    has(viewer, "web", 3);
-    assert_eq!(lines(&exported(viewer, "container=web")), ["one", "two", "three"]);
+    wait_for_entry_count(viewer, "web", 3);
+    assert_eq!(message_lines(&export_entries(viewer, "container=web")), ["one", "two", "three"]);
     assert_eq!(docker.logs("web")[0].len(), 2);
-    docker.call(&["rm", "--force", "web"]);
-    becomes(&json!(false), || container(viewer, "web")["followed"].clone());
-    has(viewer, "web", 3);
+    docker.run_cli(&["rm", "--force", "web"]);
+    assert_eventually_eq(&json!(false), || container_status(viewer, "web")["followed"].clone());
+    wait_for_entry_count(viewer, "web", 3);
 
     let busy = "n=0; while :; do n=$((n+1)); echo \"line $n\"; [ $((n % 20)) = 0 ] && usleep 2000; done";
     let mut removed = docker.attach("removed", &[], busy);
-    wait_until(|| (container(viewer, "removed")["log_count"].as_u64() > Some(500)).then_some(())).expect("it logs");
-    docker.call(&["rm", "--force", "removed"]);
+    wait_until(|| (container_status(viewer, "removed")["log_count"].as_u64() > Some(500)).then_some(()))
+        .expect("it logs");
+    docker.run_cli(&["rm", "--force", "removed"]);
     removed.child.wait().unwrap();
     let seen = std::fs::read_to_string(&removed.seen).unwrap();
     let seen: Vec<&str> = seen.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).collect();
     assert!(seen.len() > 500);
-    becomes(&seen.len(), || exported(viewer, "container=removed").len().min(seen.len()));
-    let entries = exported(viewer, "container=removed");
+    assert_eventually_eq(&seen.len(), || export_entries(viewer, "container=removed").len().min(seen.len()));
+    let entries = export_entries(viewer, "container=removed");
     let numbered: Vec<String> = (1..=entries.len()).map(|n| format!("line {n}")).collect();
-    assert_eq!(lines(&entries), numbered);
+    assert_eq!(message_lines(&entries), numbered);
 }
 
 /// Containers whose logs Docker rotates, more often than it keeps files.
-fn rotations(docker: &Docker, viewer: &Service) {
+fn rotations(docker: &DockerDaemon, viewer: &Service) {
     // Lines told at once: less than would push a file out before it can be read. With one file kept, none but the last
     // line is safe.
     let kinds = [
@@ -221,13 +222,13 @@ fn rotations(docker: &Docker, viewer: &Service) {
             attached.tell(*lines);
         }
         for (attached, _) in &rotating {
-            has(viewer, &attached.name, attached.told);
+            wait_for_entry_count(viewer, &attached.name, attached.told);
         }
     }
     for (attached, _) in rotating {
         let (name, told) = (attached.name.clone(), attached.told);
         attached.end();
-        let entries = exported(viewer, &format!("container={name}"));
+        let entries = export_entries(viewer, &format!("container={name}"));
         let starts: Vec<String> = entries.iter().map(|entry| entry.message.trim_end_matches('x').to_owned()).collect();
         let numbered: Vec<String> = (1..=told).map(|n| format!("line {n} ")).collect();
         assert_eq!(starts, numbered, "{name}");
@@ -235,24 +236,24 @@ fn rotations(docker: &Docker, viewer: &Service) {
         let [said, _] = docker.logs(&name);
         let texts: Vec<&str> = said.iter().map(|(_, text)| text.as_str()).collect();
         assert!(!texts.is_empty() && texts.len() < entries.len(), "{name} was rotated");
-        assert!(lines(&entries).ends_with(&texts), "{name}");
+        assert!(message_lines(&entries).ends_with(&texts), "{name}");
     }
 }
 
 /// Containers without a file to read.
-fn nothing_to_read(docker: &Docker, viewer: &Service) {
+fn nothing_to_read(docker: &DockerDaemon, viewer: &Service) {
     docker.run("kept-local", &["--log-driver=local"], "echo hidden");
     docker.run("kept-nowhere", &["--log-driver=none"], "echo hidden");
-    docker.call(&["create", "--name", "unborn", "--network=none", IMAGE, "sh"]);
+    docker.run_cli(&["create", "--name", "unborn", "--network=none", IMAGE, "sh"]);
     for (name, why) in
         [("kept-local", "driver is local"), ("kept-nowhere", "driver is none"), ("unborn", "never started")]
     {
-        let reason = || container(viewer, name)["reason"].as_str().map(str::to_owned);
+        let reason = || container_status(viewer, name)["reason"].as_str().map(str::to_owned);
         let said = wait_until(reason).unwrap_or_default();
         assert!(said.contains(why), "{name}: {said}");
     }
-    docker.call(&["start", "unborn"]);
-    becomes(&json!(true), || container(viewer, "unborn")["followed"].clone());
+    docker.run_cli(&["start", "unborn"]);
+    assert_eventually_eq(&json!(true), || container_status(viewer, "unborn")["followed"].clone());
 }
 
 #[test]
@@ -260,9 +261,9 @@ fn what_is_read_of_a_real_engine_is_what_docker_logs_says() {
     if !root_or_skip("a Docker daemon") {
         return;
     }
-    let Some(docker) = Docker::start(&NO_NETWORKS) else { return };
+    let Some(docker) = DockerDaemon::start(&NETWORK_DISABLED) else { return };
     docker.import_image();
-    let sources = docker.folder.path().join("data/containers");
+    let sources = docker.dir.path().join("data/containers");
     let viewer = Setup::log_viewer().env("LOG_SOURCES", sources.display()).start();
     short_lives(&docker, &viewer);
     changes(&docker, &viewer);

@@ -10,7 +10,7 @@ use std::sync::mpsc::channel;
 
 use serde_json::json;
 
-use crate::harness::{Folder, KEY, PATIENCE, PUBLIC_KEY, Service, Setup, binary, signal, skip};
+use crate::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TEST_TIMEOUT, TempDir, binary, send_signal, skip};
 use crate::logs::Container;
 use crate::prometheus::free_port;
 
@@ -108,12 +108,12 @@ struct World {
     logs: Service,
     metrics: Service,
     relay: Service,
-    place: Folder,
+    place: TempDir,
 }
 
 impl World {
     fn start() -> Self {
-        let place = Folder::new();
+        let place = TempDir::new();
         let at = |name: &str| place.path().join(name);
         for folder in ["dist", "data", "bin"] {
             std::fs::create_dir(at(folder)).unwrap();
@@ -131,13 +131,13 @@ impl World {
         let errors = Setup::error_tracker().env("ALERT_WEBHOOK_URL", "http://127.0.0.1:9/").start();
         let metrics = Setup::metrics_collector().start();
         let relay = Setup::browser_relay(errors.address, metrics.address).start();
-        let containers = Arc::new(Folder::new());
+        let containers = Arc::new(TempDir::new());
         let web = Container::new(&containers, "web");
-        web.writes([
+        web.write_lines([
             ("2026-01-31T12:00:00Z", "stderr", "ERROR: timeout\n"),
             ("2026-01-31T12:00:01Z", "stdout", "fine\n"),
         ]);
-        let logs = Setup::log_viewer().folder(&containers).env("DATABASE_PATH", at("data/logs.db").display()).start();
+        let logs = Setup::log_viewer().data_dir(&containers).env("DATABASE_PATH", at("data/logs.db").display()).start();
         let all = || (logs.get("/api/logs/stats").json()["total_logs"] == 2).then_some(());
         crate::harness::wait_until(all).expect("both lines");
         // What documents speak of as if it were there.
@@ -182,7 +182,7 @@ impl World {
             }
         };
         let url = format!("http://{}", self.of(&block.file).address);
-        command.envs([("KEY", KEY), ("PUBLIC_KEY", PUBLIC_KEY), ("URL", &url), ("PYTHONDONTWRITEBYTECODE", "1")]);
+        command.envs([("KEY", API_KEY), ("PUBLIC_KEY", PUBLIC_KEY), ("URL", &url), ("PYTHONDONTWRITEBYTECODE", "1")]);
         let output = command.current_dir(self.place.path()).stdin(Stdio::null()).output().unwrap();
         if output.status.success() {
             return Ok(());
@@ -223,14 +223,14 @@ struct Started(Child);
 
 impl Drop for Started {
     fn drop(&mut self) {
-        signal(self.0.id(), "TERM");
+        send_signal(self.0.id(), "TERM");
         let _ = self.0.wait();
     }
 }
 
 #[test]
 fn what_is_started_with_generated_keys_does_what_it_prints() {
-    let place = Folder::new();
+    let place = TempDir::new();
     let at = |name: &str| place.path().join(name);
     std::fs::create_dir(at("deploy")).unwrap();
     std::fs::copy(Path::new(ROOT).join("deploy/run.sh"), at("deploy/run.sh")).unwrap();
@@ -245,7 +245,7 @@ fn what_is_started_with_generated_keys_does_what_it_prints() {
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
     let mut text = String::new();
     while !text.contains("Press Ctrl-C to stop all services.") {
-        let line = said.recv_timeout(PATIENCE).unwrap_or_else(|why| panic!("{why}: {text}"));
+        let line = said.recv_timeout(TEST_TIMEOUT).unwrap_or_else(|why| panic!("{why}: {text}"));
         text += &format!("{line}\n");
     }
     let commands: Vec<&str> =

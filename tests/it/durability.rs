@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Answer, Client, Folder, Request, Service, Setup, report_at, root_or_skip, wait_until};
+use crate::harness::{Client, Request, Response, Service, Setup, TempDir, report_at, root_or_skip, wait_until};
 
 const KILLS: usize = 20;
 const CLIENTS: u32 = 16;
@@ -43,10 +43,10 @@ fn keep_posting(
             }
             let answer = client.as_mut().and_then(|client| {
                 client.write(&request.bytes());
-                client.try_answer()
+                client.try_read_response()
             });
             match answer {
-                Some(Answer { status: 200..=202, .. }) => {
+                Some(Response { status: 200..=202, .. }) => {
                     tally.acknowledged += 1;
                     break;
                 }
@@ -61,8 +61,8 @@ fn keep_posting(
 }
 
 /// Clients post to a service that is killed and started again; answers it as it then is, and what they did.
-fn across_kills(setup: fn() -> Setup, report: fn(u32) -> Request, folder: &Arc<Folder>) -> (Service, Vec<Tally>) {
-    let mut service = setup().folder(folder).start();
+fn across_kills(setup: fn() -> Setup, report: fn(u32) -> Request, folder: &Arc<TempDir>) -> (Service, Vec<Tally>) {
+    let mut service = setup().data_dir(folder).start();
     let address = Arc::new(Mutex::new(service.address));
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
@@ -74,7 +74,7 @@ fn across_kills(setup: fn() -> Setup, report: fn(u32) -> Request, folder: &Arc<F
     for _ in 0..KILLS {
         std::thread::sleep(LIFE);
         service.kill();
-        service = setup().folder(folder).start();
+        service = setup().data_dir(folder).start();
         *address.lock().unwrap() = service.address;
     }
     stop.store(true, Ordering::Relaxed);
@@ -100,7 +100,7 @@ impl Tally {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_retried_counts_twice_across_twenty_kills() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let report = |line| Request::post("/api/errors", &report_at("boom", line));
     let (service, tallies) = across_kills(Setup::error_tracker, report, &folder);
     let listed = service.get("/api/errors?limit=200").expect(200).json();
@@ -120,7 +120,7 @@ fn nothing_acknowledged_is_lost_and_nothing_retried_counts_twice_across_twenty_k
 
 #[test]
 fn points_rollups_and_totals_agree_with_what_was_acknowledged_across_twenty_kills() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let report = |line: u32| {
         let labels = json!({ "client": line });
         let sold = json!({ "name": "sold", "type": "counter", "value": 2, "labels": labels });
@@ -154,11 +154,11 @@ fn points_rollups_and_totals_agree_with_what_was_acknowledged_across_twenty_kill
 }
 
 /// A file system of its own size, unmounted with the test.
-struct SmallDisk(Arc<Folder>);
+struct SmallDisk(Arc<TempDir>);
 
 impl SmallDisk {
     fn new(megabytes: u32) -> Self {
-        let folder = Arc::new(Folder::new());
+        let folder = Arc::new(TempDir::new());
         let disk = Self(folder);
         disk.mount(&format!("size={megabytes}m"));
         disk
@@ -193,7 +193,7 @@ impl Drop for SmallDisk {
 }
 
 /// Posts until the disk is full; answers the last refusal.
-fn until_full(mut post: impl FnMut() -> Answer) -> Answer {
+fn until_full(mut post: impl FnMut() -> Response) -> Response {
     let mut refused_in_a_row = 0;
     // A refusal may be followed by a success, once the write-ahead log was emptied; twenty in a row mean a full disk.
     let refusal = wait_until(|| {
@@ -218,7 +218,7 @@ fn a_full_disk_is_said_so_and_recovered_from_without_losing_what_was_acknowledge
         return;
     }
     let disk = SmallDisk::new(1);
-    let service = Setup::error_tracker().folder(&disk.0).start();
+    let service = Setup::error_tracker().data_dir(&disk.0).start();
     let filler = "f".repeat(8_000);
     let post = |line: u32| {
         let mut report = report_at("boom", line);
@@ -235,7 +235,7 @@ fn a_full_disk_is_said_so_and_recovered_from_without_losing_what_was_acknowledge
         }
         answer
     });
-    refusal.expect(503).says("nothing was stored");
+    refusal.expect(503).has_detail("nothing was stored");
     service.get("/api/errors").expect(200);
     disk.recovers(&service);
     stored.push(post(100_000).expect(201).id());
@@ -254,7 +254,7 @@ fn a_full_disk_loses_no_acknowledged_point_and_counts_no_refused_one() {
     }
     let disk = SmallDisk::new(1);
     // Every second rollups need room too.
-    let setup = || Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).folder(&disk.0);
+    let setup = || Setup::metrics_collector().env("AGGREGATION_INTERVAL", 1).data_dir(&disk.0);
     let service = setup().start();
     let mut batches = 0;
     let batch = |number: u32| {
@@ -271,7 +271,7 @@ fn a_full_disk_loses_no_acknowledged_point_and_counts_no_refused_one() {
         number += 1;
         post(number)
     });
-    refusal.expect(503).says("nothing was stored");
+    refusal.expect(503).has_detail("nothing was stored");
     disk.recovers(&service);
     post(number + 1).expect(202);
     assert!(batches > 10, "only {batches} batches were stored");
@@ -294,12 +294,12 @@ fn a_full_disk_loses_no_acknowledged_point_and_counts_no_refused_one() {
 
 #[test]
 fn a_file_of_the_original_opens_in_place_and_its_groups_go_on() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/original/errors.db");
     let path = folder.path().join("errors.db");
     std::fs::copy(fixture, &path).unwrap();
     let before = originals(&path);
-    let service = Setup::error_tracker().folder(&folder).start();
+    let service = Setup::error_tracker().data_dir(&folder).start();
     let listed = service.get("/api/errors?resolved=all&limit=200").expect(200).json();
     assert_eq!(listed["total"], before.len());
     for original in &before {
@@ -331,7 +331,7 @@ fn a_file_of_the_original_opens_in_place_and_its_groups_go_on() {
     let (status, _) = service.stop();
     assert!(status.success());
     assert_eq!(originals(&folder.path().join("errors.db.original-4")).len(), before.len());
-    Setup::error_tracker().folder(&folder).start().get("/health").expect(200);
+    Setup::error_tracker().data_dir(&folder).start().get("/health").expect(200);
 }
 
 /// A group as the original stored it.

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Folder, Request, Service, Setup, report_at, wait_until};
-use crate::logs::{Container, exported};
+use crate::harness::{Client, Request, Service, Setup, TempDir, report_at, wait_until};
+use crate::logs::{Container, export_entries};
 use crate::peers;
 use crate::prometheus::free_port;
-use crate::receiver::answer;
+use crate::receiver::receive_request;
 
 const LINES: u32 = 20_000;
 /// How long ClickHouse is away while a part of the lines comes.
@@ -47,7 +47,7 @@ impl Receiver {
         std::thread::spawn(move || {
             for (number, socket) in listener.incoming().enumerate() {
                 let status = statuses.get(number).copied().unwrap_or("204 No Content");
-                let (head, packed) = answer(socket.unwrap(), status);
+                let (head, packed) = receive_request(socket.unwrap(), status);
                 let mut body = String::new();
                 flate2::read::GzDecoder::new(packed.as_slice()).read_to_string(&mut body).unwrap();
                 kept.lock().unwrap().push((head, body));
@@ -70,12 +70,12 @@ impl Receiver {
 #[test]
 fn entries_go_on_as_lines_of_json_in_the_order_they_came() {
     let receiver = Receiver::new(&["503 Not now", "200 OK", "429 Slowly\r\nRetry-After: 1"]);
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let (web, db) = (Container::new(&folder, "web"), Container::new(&folder, "db"));
-    web.counts(0..600);
-    db.writes([("2026-01-31T11:00:00.000000007Z", "stderr", "ERROR: late, of an hour before\n")]);
+    web.write_numbered_lines(0..600);
+    db.write_lines([("2026-01-31T11:00:00.000000007Z", "stderr", "ERROR: late, of an hour before\n")]);
     let viewer = Setup::log_viewer()
-        .folder(&folder)
+        .data_dir(&folder)
         .env("EXPORT_URL", format!("http://{}/insert/jsonline?_msg_field=message", receiver.address))
         .env("EXPORT_HEADERS", "Authorization: Bearer s3cret-token")
         .env("TAIL_BUFFER", 10_000_000)
@@ -92,7 +92,7 @@ fn entries_go_on_as_lines_of_json_in_the_order_they_came() {
     let mut found = receiver.objects();
     found.drain(..bodies[0].lines().count());
     let ids: BTreeSet<i64> = found.iter().map(|entry| entry["id"].as_i64().unwrap()).collect();
-    let expected: BTreeSet<i64> = exported(&viewer, "").iter().map(|entry| entry.id).collect();
+    let expected: BTreeSet<i64> = export_entries(&viewer, "").iter().map(|entry| entry.id).collect();
     assert_eq!(ids, expected);
     let late = found.iter().find(|entry| entry["container"] == "db").unwrap();
     assert_eq!(
@@ -110,14 +110,14 @@ fn entries_go_on_as_lines_of_json_in_the_order_they_came() {
 #[test]
 fn loki_gets_streams_by_container_and_level() {
     let receiver = Receiver::new(&[]);
-    let folder = Arc::new(Folder::new());
-    Container::new(&folder, "web").writes([
+    let folder = Arc::new(TempDir::new());
+    Container::new(&folder, "web").write_lines([
         ("2026-01-31T12:00:00.5Z", "stdout", "INFO one\n"),
         ("2026-01-31T12:00:01Z", "stderr", "ERROR two\n"),
         ("2026-01-31T12:00:02Z", "stdout", "INFO three\n"),
     ]);
     let viewer = Setup::log_viewer()
-        .folder(&folder)
+        .data_dir(&folder)
         .env("EXPORT_URL", format!("http://{}/loki/api/v1/push", receiver.address))
         .env("EXPORT_FORMAT", "loki")
         .start();
@@ -142,10 +142,10 @@ fn loki_gets_streams_by_container_and_level() {
 #[test]
 fn reports_go_on_with_their_groups_and_refused_ones_are_counted() {
     let receiver = Receiver::new(&["400 Bad Request"]);
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let setup = || {
         let url = format!("http://{}/", receiver.address);
-        Setup::error_tracker().folder(&folder).env("EXPORT_URL", url)
+        Setup::error_tracker().data_dir(&folder).env("EXPORT_URL", url)
     };
     let tracker = setup().start();
     tracker.post("/api/errors", &report_at("refused", 1)).expect(201);
@@ -164,7 +164,7 @@ fn reports_go_on_with_their_groups_and_refused_ones_are_counted() {
     assert_eq!((&found["error_id"], &found["extra"]), (&json!(id), &json!({ "cart": [7] })));
     tracker.kill();
     // Where nothing is sent on, nothing is known of it; and then it begins with all that is kept.
-    let quiet = Setup::error_tracker().folder(&folder).start();
+    let quiet = Setup::error_tracker().data_dir(&folder).start();
     assert_eq!(quiet.get("/health").json().get("export_sent"), None);
     quiet.kill();
     let again = setup().env("EXPORT_FORMAT", "clickhouse").start();
@@ -172,7 +172,7 @@ fn reports_go_on_with_their_groups_and_refused_ones_are_counted() {
     let last = receiver.taken().pop().unwrap();
     assert!(last.0.starts_with("POST /?query=INSERT%20INTO%20monlight_errors%20FORMAT%20JSONEachRow&"), "{}", last.0);
     assert_eq!(receiver.objects().pop().unwrap()["extra"], r#"{"cart":[7]}"#, "columns know no objects");
-    let (code, said) = setup().env("EXPORT_FORMAT", "csv").run();
+    let (code, said) = setup().env("EXPORT_FORMAT", "csv").run_to_exit();
     assert_eq!(
         (code, said.contains("EXPORT_FORMAT must be one of jsonl, loki, clickhouse")),
         (Some(2), true),
@@ -190,7 +190,7 @@ fn what_was_gone_before_anything_was_sent_on_was_not_missed() {
     let folder = tracker.kill();
     let sending = || {
         let url = format!("http://{}/", receiver.address);
-        Setup::error_tracker().folder(&folder).env("EXPORT_URL", url).start()
+        Setup::error_tracker().data_dir(&folder).env("EXPORT_URL", url).start()
     };
     let tracker = sending();
     wait_until(|| (fact(&tracker, "export_sent") == 5).then_some(())).expect("the five that are kept");
@@ -212,7 +212,7 @@ struct ClickHouse {
 }
 
 impl ClickHouse {
-    fn start(folder: &Folder, address: SocketAddr) -> Option<Self> {
+    fn start(folder: &TempDir, address: SocketAddr) -> Option<Self> {
         let port = address.port();
         let config = format!(
             "<yandex><logger><level>warning</level><console>1</console></logger><listen_host>127.0.0.1</listen_host>\
@@ -250,7 +250,7 @@ impl Drop for ClickHouse {
 
 #[test]
 fn clickhouse_has_every_entry_although_it_was_away_and_the_viewer_was_killed() {
-    let (kept, address, folder) = (Folder::new(), free_port(), Arc::new(Folder::new()));
+    let (kept, address, folder) = (TempDir::new(), free_port(), Arc::new(TempDir::new()));
     let Some(server) = ClickHouse::start(&kept, address) else { return };
     let table = "CREATE TABLE monlight_logs (id Int64, timestamp String, container String, stream String, level String, \
                  message String) ENGINE = MergeTree PARTITION BY tuple() ORDER BY id";
@@ -258,7 +258,7 @@ fn clickhouse_has_every_entry_although_it_was_away_and_the_viewer_was_killed() {
     let web = Container::new(&folder, "web");
     let start = || {
         Setup::log_viewer()
-            .folder(&folder)
+            .data_dir(&folder)
             .env("EXPORT_URL", format!("http://{address}/"))
             .env("EXPORT_FORMAT", "clickhouse")
             .env("TAIL_BUFFER", 100_000_000)
@@ -266,7 +266,7 @@ fn clickhouse_has_every_entry_although_it_was_away_and_the_viewer_was_killed() {
     };
     let (mut viewer, mut server) = (Some(start()), Some(server));
     for part in 0..10 {
-        web.counts(part * LINES / 10..(part + 1) * LINES / 10);
+        web.write_numbered_lines(part * LINES / 10..(part + 1) * LINES / 10);
         match part {
             2 => drop(server.take()),
             3 | 8 => {
@@ -289,7 +289,7 @@ fn clickhouse_has_every_entry_although_it_was_away_and_the_viewer_was_killed() {
     assert!((0..4).any(|_| all_sent().is_some()), "{}", viewer.get("/health").text());
     assert_eq!(server.ask("SELECT countDistinct(id) FROM monlight_logs").unwrap(), LINES.to_string());
     assert_eq!(server.ask("SELECT countDistinct(message) FROM monlight_logs").unwrap(), LINES.to_string());
-    let sum: i64 = exported(&viewer, "").iter().map(|entry| entry.id % 1_000_003).sum();
+    let sum: i64 = export_entries(&viewer, "").iter().map(|entry| entry.id % 1_000_003).sum();
     let distinct = "SELECT sum(id % 1000003) FROM (SELECT DISTINCT id FROM monlight_logs)";
     assert_eq!(server.ask(distinct).unwrap(), sum.to_string());
     assert_eq!((fact(&viewer, "export_missed"), fact(&viewer, "export_refused")), (0, 0));

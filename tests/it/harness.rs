@@ -1,5 +1,5 @@
-//! One helper for all tests: starts a built binary on a free port with a folder of its own, speaks HTTP to it, and
-//! takes everything away again.
+//! Test harness: starts a service binary on a free port with its own temporary folder, sends HTTP requests to it, and
+//! cleans up when the test ends.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// How long anything may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-/// The key that may do everything.
-pub const KEY: &str = "test-key-0123456789";
-/// The public key that pages of the project `shop` hold.
+/// Deadline for every wait and every socket operation of a test.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// API key with all scopes.
+pub const API_KEY: &str = "test-key-0123456789";
+/// Public key for browsers of the project `shop`.
 pub const PUBLIC_KEY: &str = "00112233445566778899aabbccddeeff";
 
-/// A folder of one test's own, gone with it.
-pub struct Folder(PathBuf);
+/// Temporary folder, deleted on drop.
+pub struct TempDir(PathBuf);
 
-impl Folder {
+impl TempDir {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("monlight-it-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -37,110 +37,111 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// Where a binary lies: as `make` left it, or as cargo built it for the tests.
+/// Returns the path of a service binary: in `MONLIGHT_BIN_DIR` if `make` set it, otherwise the one that cargo built.
 pub fn binary(name: &str) -> PathBuf {
     std::env::var_os("MONLIGHT_BIN_DIR").map_or_else(|| cargo_binary(name), |folder| PathBuf::from(folder).join(name))
 }
 
-/// Where cargo built a binary for the tests; other than what `make` left, it is linked with the libraries of this machine.
+/// Returns the path of a binary that cargo built for the tests. It is dynamically linked, unlike the one `make` builds.
 fn cargo_binary(name: &str) -> PathBuf {
     match name {
         "browser-relay" => env!("CARGO_BIN_EXE_browser-relay").into(),
         "error-tracker" => env!("CARGO_BIN_EXE_error-tracker").into(),
         "log-viewer" => env!("CARGO_BIN_EXE_log-viewer").into(),
         "metrics-collector" => env!("CARGO_BIN_EXE_metrics-collector").into(),
-        other => panic!("{other} is not built"),
+        other => panic!("unknown service binary {other:?}"),
     }
 }
 
-/// How a service is to be started.
+/// Builder for the environment and the command line of a service.
 pub struct Setup {
     name: &'static str,
     database: &'static str,
     env: Vec<(String, String)>,
-    folder: Arc<Folder>,
-    prefix: Vec<String>,
+    data_dir: Arc<TempDir>,
+    wrapper: Vec<String>,
     arguments: Vec<String>,
     preloaded: bool,
 }
 
 impl Setup {
-    /// An error tracker with a key, no rate limit, on a free port of 127.0.0.1.
+    /// Returns the setup of an error tracker with `API_KEY`, without a rate limit, on a free port of 127.0.0.1.
     pub fn error_tracker() -> Self {
-        Self::of("error-tracker", "errors.db")
+        Self::new("error-tracker", "errors.db")
     }
 
-    /// A log viewer, likewise, that looks for containers in the folder `containers` of its own.
+    /// Returns the setup of a log viewer that reads the folder `containers` in its data folder.
     pub fn log_viewer() -> Self {
-        Self::of("log-viewer", "logs.db").env("LOG_SOURCES", "containers").env("POLL_INTERVAL", 1)
+        Self::new("log-viewer", "logs.db").env("LOG_SOURCES", "containers").env("POLL_INTERVAL", 1)
     }
 
-    /// A metrics collector, likewise, that does not measure this machine.
+    /// Returns the setup of a metrics collector with host metrics off.
     pub fn metrics_collector() -> Self {
-        Self::of("metrics-collector", "metrics.db").env("HOST_METRICS", 0)
+        Self::new("metrics-collector", "metrics.db").env("HOST_METRICS", 0)
     }
 
-    /// A browser relay, likewise, in front of an error tracker and a metrics collector at these addresses.
+    /// Returns the setup of a browser relay whose upstreams are the error tracker at `errors` and the metrics collector
+    /// at `metrics`.
     pub fn browser_relay(errors: SocketAddr, metrics: SocketAddr) -> Self {
-        Self::of("browser-relay", "browser-relay.db")
-            .env("ADMIN_API_KEY", KEY)
+        Self::new("browser-relay", "browser-relay.db")
+            .env("ADMIN_API_KEY", API_KEY)
             .env("ERROR_TRACKER_URL", format!("http://{errors}"))
-            .env("ERROR_TRACKER_API_KEY", KEY)
+            .env("ERROR_TRACKER_API_KEY", API_KEY)
             .env("METRICS_COLLECTOR_URL", format!("http://{metrics}"))
-            .env("METRICS_COLLECTOR_API_KEY", KEY)
+            .env("METRICS_COLLECTOR_API_KEY", API_KEY)
             .env("KEY_RATE_LIMIT", 0)
             .env("DSN_KEYS", format!("shop:{PUBLIC_KEY}"))
     }
 
-    fn of(name: &'static str, database: &'static str) -> Self {
-        let folder = Arc::new(Folder::new());
-        let env = [("API_KEY", KEY), ("PORT", "0"), ("LISTEN_ADDR", "127.0.0.1"), ("RATE_LIMIT", "0")];
+    fn new(name: &'static str, database: &'static str) -> Self {
+        let data_dir = Arc::new(TempDir::new());
+        let env = [("API_KEY", API_KEY), ("PORT", "0"), ("LISTEN_ADDR", "127.0.0.1"), ("RATE_LIMIT", "0")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let setup = Self {
             name,
             database,
             env,
-            folder: Arc::clone(&folder),
-            prefix: Vec::new(),
+            data_dir: Arc::clone(&data_dir),
+            wrapper: Vec::new(),
             arguments: Vec::new(),
             preloaded: false,
         };
-        setup.folder(&folder)
+        setup.data_dir(&data_dir)
     }
 
-    /// With a variable set, or unset when the value is empty.
+    /// Sets an environment variable. Services treat an empty value as not set.
     pub fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.env.retain(|(set, _)| set != name);
         self.env.push((name.to_owned(), value.to_string()));
         self
     }
 
-    /// In a folder that outlives the service, for a second start on the same files.
-    pub fn folder(mut self, folder: &Arc<Folder>) -> Self {
-        self.folder = Arc::clone(folder);
-        let database = folder.path().join(self.database);
+    /// Sets the folder of the database, so that a later start can use the same files.
+    pub fn data_dir(mut self, data_dir: &Arc<TempDir>) -> Self {
+        self.data_dir = Arc::clone(data_dir);
+        let database = data_dir.path().join(self.database);
         self.env("DATABASE_PATH", database.display())
     }
 
-    /// Started by another program, such as `sh -c 'ulimit -n 64; exec "$0"'`.
-    pub fn through(mut self, prefix: &[&str]) -> Self {
-        self.prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
+    /// Starts the service through another program, for example `sh -c 'ulimit -n 64; exec "$0"'`.
+    pub fn wrapped_by(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
-    /// With a library before all others, which a static program would not load: as cargo built it.
-    pub fn preloading(mut self, library: &Path) -> Self {
+    /// Sets `LD_PRELOAD`. Uses the dynamically linked binary, because a static one ignores the variable.
+    pub fn with_preload(mut self, library: &Path) -> Self {
         self.preloaded = true;
         self.env("LD_PRELOAD", library.display())
     }
 
-    /// With arguments, such as `--help`.
+    /// Sets the command line arguments, for example `--help`.
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
         self
@@ -148,7 +149,7 @@ impl Setup {
 
     fn command(&self) -> Command {
         let binary = if self.preloaded { cargo_binary(self.name) } else { binary(self.name) };
-        let mut command = match self.prefix.split_first() {
+        let mut command = match self.wrapper.split_first() {
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
                 command.args(arguments).arg(binary);
@@ -158,21 +159,21 @@ impl Setup {
         };
         command.args(&self.arguments);
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.current_dir(self.folder.path());
+        command.current_dir(self.data_dir.path());
         command
     }
 
-    /// Runs it to its end, for starts that are to fail; answers its exit code and what it said.
-    pub fn run(&self) -> (Option<i32>, String) {
+    /// Runs the service until it exits, for starts that must fail. Returns its exit code and its output.
+    pub fn run_to_exit(&self) -> (Option<i32>, String) {
         let output = self.command().stdin(Stdio::null()).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
-    /// Starts it and waits until it says where it listens.
+    /// Starts the service, waits until it is ready, and reads its address from the log.
     pub fn start(self) -> Service {
         let mut service = self.spawn();
         let ready = service.wait_for_log(" is ready");
-        assert!(ready.is_some(), "it did not start: {:#?}", service.log());
+        assert!(ready.is_some(), "the service did not start: {:#?}", service.log());
         let listening = service.log().into_iter().find_map(|line| line.split_once("listening on ")?.1.parse().ok());
         service.address = listening.unwrap();
         if service.address.ip().is_unspecified() {
@@ -181,12 +182,12 @@ impl Setup {
         service
     }
 
-    /// Starts it on this port of 127.0.0.1 and waits until that answers, for when its log says nothing.
-    pub fn start_at(self, port: u16) -> Service {
+    /// Starts the service on a port of 127.0.0.1 and waits until it accepts connections. Works with any log level.
+    pub fn start_on_port(self, port: u16) -> Service {
         let mut service = self.env("PORT", port).spawn();
         service.address.set_port(port);
-        let answers = wait_until(|| TcpStream::connect(service.address).ok());
-        assert!(answers.is_some(), "it did not start: {:#?}", service.log());
+        let accepts = wait_until(|| TcpStream::connect(service.address).ok());
+        assert!(accepts.is_some(), "the service did not start: {:#?}", service.log());
         service
     }
 
@@ -195,23 +196,23 @@ impl Setup {
             self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
-        let logging = std::thread::spawn(move || {
+        let log_reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 lines.lock().unwrap().push(line);
             }
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Service { child, log, logging: Some(logging), address, folder: self.folder }
+        Service { child, log, log_reader: Some(log_reader), address, data_dir: self.data_dir }
     }
 }
 
-/// A running service, stopped when dropped.
+/// Running service, killed on drop.
 pub struct Service {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    logging: Option<JoinHandle<()>>,
+    log_reader: Option<JoinHandle<()>>,
     pub address: SocketAddr,
-    pub folder: Arc<Folder>,
+    pub data_dir: Arc<TempDir>,
 }
 
 impl Service {
@@ -219,39 +220,39 @@ impl Service {
         self.child.id()
     }
 
-    /// What it has logged so far.
+    /// Returns the lines logged so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    /// The first line that holds `text`, as soon as there is one.
-    pub fn wait_for_log(&self, text: &str) -> Option<String> {
-        wait_until(|| self.log().into_iter().find(|line| line.contains(text)))
+    /// Waits for a log line that contains `part` and returns it; `None` after the timeout.
+    pub fn wait_for_log(&self, part: &str) -> Option<String> {
+        wait_until(|| self.log().into_iter().find(|line| line.contains(part)))
     }
 
-    /// Asks it to stop and answers its exit status and how long that took.
+    /// Sends SIGTERM, waits for the exit, and returns the exit status and how long it took.
     pub fn stop(mut self) -> (ExitStatus, Duration) {
-        let begun = Instant::now();
-        signal(self.pid(), "TERM");
-        let status = wait_until(|| self.child.try_wait().unwrap()).expect("it stops");
-        (status, begun.elapsed())
+        let started = Instant::now();
+        send_signal(self.pid(), "TERM");
+        let status = wait_until(|| self.child.try_wait().unwrap()).expect("the service stops after SIGTERM");
+        (status, started.elapsed())
     }
 
-    /// Asks it to stop and answers everything it has logged.
-    pub fn last_words(mut self) -> Vec<String> {
-        signal(self.pid(), "TERM");
-        self.logging.take().unwrap().join().unwrap();
+    /// Sends SIGTERM, waits for the end of the log, and returns all lines.
+    pub fn stop_and_collect_log(mut self) -> Vec<String> {
+        send_signal(self.pid(), "TERM");
+        self.log_reader.take().unwrap().join().unwrap();
         self.log()
     }
 
-    /// Ends it at once, as a power cut would.
-    pub fn kill(mut self) -> Arc<Folder> {
+    /// Sends SIGKILL, so that nothing is flushed or closed, and returns the data folder.
+    pub fn kill(mut self) -> Arc<TempDir> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        Arc::clone(&self.folder)
+        Arc::clone(&self.data_dir)
     }
 
-    /// Resident memory and its peak, in KiB.
+    /// Returns the resident memory and its peak, in KiB.
     pub fn memory_kib(&self) -> (u64, u64) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let field = |name: &str| {
@@ -265,7 +266,7 @@ impl Service {
         Client::connect(self.address)
     }
 
-    /// From another address of this machine's loopback network.
+    /// Connects from the loopback address `source`, for example 127.0.0.2.
     pub fn connect_from(&self, source: [u8; 4]) -> std::io::Result<Client> {
         let socket = rustix::net::socket_with(
             rustix::net::AddressFamily::INET,
@@ -278,60 +279,60 @@ impl Service {
         Ok(Client::new(TcpStream::from(socket)))
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Response {
         self.connect().send(&Request::get(path))
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Answer {
+    pub fn post(&self, path: &str, body: &Value) -> Response {
         self.connect().send(&Request::post(path, body))
     }
 
-    pub fn send(&self, request: &Request) -> Answer {
+    pub fn send(&self, request: &Request) -> Response {
         self.connect().send(request)
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // Gone already in tests that stopped it themselves.
+        // Fails if the test has stopped the service already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Whether this test may do what only root may; says loudly when it is skipped, which in CI is a failure.
-pub fn root_or_skip(what: &str) -> bool {
+/// Returns whether the test runs as root; skips the test if it does not.
+pub fn root_or_skip(operation: &str) -> bool {
     let root = std::fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
     if !root {
-        skip(&format!("{what} needs root"));
+        skip(&format!("{operation} needs root"));
     }
     root
 }
 
-/// Says that a test is skipped and why; in CI that is a failure.
-pub fn skip(why: &str) {
-    eprintln!("\n*** SKIPPED: {why} ***\n");
-    assert!(std::env::var_os("CI").is_none(), "nothing may be skipped in CI: {why}");
+/// Prints that a test is skipped and why. In CI, a skipped test fails.
+pub fn skip(reason: &str) {
+    eprintln!("\n*** SKIPPED: {reason} ***\n");
+    assert!(std::env::var_os("CI").is_none(), "tests must not be skipped in CI: {reason}");
 }
 
-/// Sends a signal to one process.
-pub fn signal(pid: u32, name: &str) {
+/// Sends a signal, for example `TERM`, to one process.
+pub fn send_signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
 }
 
-/// Looks until there is something, or patience ends.
-pub fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + PATIENCE;
+/// Polls every 10 ms until `poll` returns a value; returns `None` after `TEST_TIMEOUT`.
+pub fn wait_until<T>(mut poll: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
-        match look() {
-            Some(found) => return Some(found),
+        match poll() {
+            Some(value) => return Some(value),
             None if Instant::now() > deadline => return None,
             None => std::thread::sleep(Duration::from_millis(10)),
         }
     }
 }
 
-/// A request as it goes over the wire.
+/// HTTP request to send. Has `API_KEY` by default.
 #[derive(Clone)]
 pub struct Request {
     method: String,
@@ -342,7 +343,7 @@ pub struct Request {
 
 impl Request {
     pub fn new(method: &str, path: &str) -> Self {
-        let headers = [("Host", "localhost"), ("X-API-Key", KEY)];
+        let headers = [("Host", "localhost"), ("X-API-Key", API_KEY)];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         Self { method: method.to_owned(), path: path.to_owned(), headers, body: Vec::new() }
     }
@@ -355,31 +356,32 @@ impl Request {
         Self::new("POST", path).body(body.to_string())
     }
 
-    /// What a page of the project `shop` posts.
-    pub fn of_a_page(path: &str, body: &Value) -> Self {
-        Self::post(path, body).without("X-API-Key").header("X-Monlight-Key", PUBLIC_KEY)
+    /// Returns a POST request from a browser page of the project `shop`: with the public key, without `API_KEY`.
+    pub fn from_browser(path: &str, body: &Value) -> Self {
+        Self::post(path, body).without_header("X-API-Key").header("X-Monlight-Key", PUBLIC_KEY)
     }
 
-    /// Replaces a header.
+    /// Sets a header, replacing an existing one.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        self = self.without(name);
+        self = self.without_header(name);
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub fn without(mut self, name: &str) -> Self {
+    pub fn without_header(mut self, name: &str) -> Self {
         self.headers.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
         self
     }
 
-    /// Sets the body and the length that goes with it.
+    /// Sets the body and `Content-Length`.
     pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
-        let mut with = self.header("Content-Length", &body.len().to_string());
-        with.body = body;
-        with
+        let mut request = self.header("Content-Length", &body.len().to_string());
+        request.body = body;
+        request
     }
 
+    /// Returns the request as sent over the wire.
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         for (name, value) in &self.headers {
@@ -390,7 +392,7 @@ impl Request {
     }
 }
 
-/// One connection.
+/// HTTP client with one persistent connection.
 pub struct Client {
     socket: BufReader<TcpStream>,
 }
@@ -402,8 +404,8 @@ impl Client {
     }
 
     pub fn new(socket: TcpStream) -> Self {
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        socket.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         socket.set_nodelay(true).unwrap();
         Self { socket: BufReader::new(socket) }
     }
@@ -412,31 +414,28 @@ impl Client {
         self.socket.get_ref()
     }
 
-    pub fn send(&mut self, request: &Request) -> Answer {
+    pub fn send(&mut self, request: &Request) -> Response {
         self.write(&request.bytes());
-        self.read_answer(request.method == "HEAD")
+        self.read(request.method == "HEAD").expect("the server sends a response")
     }
 
-    /// Writes bytes; a server that has closed already is for the reading to notice.
+    /// Writes bytes. Ignores write errors: if the server has closed the connection, the next read reports it.
     pub fn write(&mut self, bytes: &[u8]) {
         let _ = self.socket.get_mut().write_all(bytes);
     }
 
-    pub fn answer(&mut self) -> Answer {
-        self.try_answer().expect("an answer")
+    pub fn read_response(&mut self) -> Response {
+        self.try_read_response().expect("the server sends a response")
     }
 
-    /// The next answer; `None` when the server closed without one.
-    pub fn try_answer(&mut self) -> Option<Answer> {
+    /// Reads the next response; `None` if the server closed the connection.
+    pub fn try_read_response(&mut self) -> Option<Response> {
         self.read(false)
     }
 
-    fn read_answer(&mut self, head_only: bool) -> Answer {
-        self.read(head_only).expect("an answer")
-    }
-
-    /// The next answer's head, for bodies that are read bit by bit; `None` when the server closed without one.
-    pub fn head(&mut self) -> Option<Answer> {
+    /// Reads the head of the next response, for a body that is then read in chunks; `None` if the server closed the
+    /// connection.
+    pub fn read_head(&mut self) -> Option<Response> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let read = self.socket.read_until(b'\n', &mut head);
@@ -451,13 +450,13 @@ impl Client {
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
-        Some(Answer { status, headers, body: Vec::new() })
+        Some(Response { status, headers, body: Vec::new() })
     }
 
-    fn read(&mut self, head_only: bool) -> Option<Answer> {
-        let Answer { status, headers, mut body } = self.head()?;
+    fn read(&mut self, head_only: bool) -> Option<Response> {
+        let Response { status, headers, mut body } = self.read_head()?;
         if (100..200).contains(&status) {
-            return Some(Answer { status, headers, body });
+            return Some(Response { status, headers, body });
         }
         let length = headers.iter().find(|(name, _)| name == "content-length").map(|(_, value)| value.parse().unwrap());
         match length {
@@ -467,7 +466,7 @@ impl Client {
                 self.socket.read_exact(&mut body).ok()?;
             }
             None if headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked") => {
-                while let Some(chunk) = self.chunk().filter(|chunk| !chunk.is_empty()) {
+                while let Some(chunk) = self.read_chunk().filter(|chunk| !chunk.is_empty()) {
                     body.extend(chunk);
                 }
             }
@@ -475,11 +474,11 @@ impl Client {
                 self.socket.read_to_end(&mut body).ok()?;
             }
         }
-        Some(Answer { status, headers, body })
+        Some(Response { status, headers, body })
     }
 
-    /// The next chunk of a body that comes in chunks; the last is empty, and `None` is an end without one.
-    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+    /// Reads the next chunk of a chunked body. The last chunk is empty; `None` if the body ends without it.
+    pub fn read_chunk(&mut self) -> Option<Vec<u8>> {
         let mut line = String::new();
         self.socket.read_line(&mut line).ok().filter(|read| *read > 0)?;
         let mut chunk = vec![0; usize::from_str_radix(line.trim(), 16).ok()? + 2];
@@ -488,32 +487,32 @@ impl Client {
         Some(chunk)
     }
 
-    /// Whether the server has closed the connection, once it has.
-    pub fn closed(&mut self) -> bool {
+    /// Waits until the server closes the connection and returns whether no more bytes arrived before that.
+    pub fn closes_without_data(&mut self) -> bool {
         let mut rest = Vec::new();
         match self.socket.read_to_end(&mut rest) {
             Ok(_) => rest.is_empty(),
-            // A reset closes it as well.
-            Err(why) => why.kind() == std::io::ErrorKind::ConnectionReset,
+            // A reset also closes the connection.
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
         }
     }
 }
 
-/// An answer, with what tests ask of it.
+/// HTTP response, with assertions on its status and body.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|why| panic!("{why}: {:?}", self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -526,7 +525,7 @@ impl Answer {
         self
     }
 
-    /// That the body is an object with at least these members.
+    /// Asserts that the body is a JSON object with at least these members.
     #[track_caller]
     pub fn has(self, members: Value) -> Self {
         let body = self.json();
@@ -536,12 +535,12 @@ impl Answer {
         self
     }
 
-    /// That the body says what is wrong in one sentence with this in it.
+    /// Asserts that the `detail` of an error response contains `part`.
     #[track_caller]
-    pub fn says(self, part: &str) -> Self {
+    pub fn has_detail(self, part: &str) -> Self {
         let body = self.json();
         let detail = body["detail"].as_str().unwrap_or_else(|| panic!("no detail in {body}"));
-        assert!(detail.contains(part), "{detail:?} should say {part:?}");
+        assert!(detail.contains(part), "{detail:?} should contain {part:?}");
         self
     }
 
@@ -551,12 +550,12 @@ impl Answer {
     }
 }
 
-/// A report of a Python exception raised at one line of one file.
+/// Returns an error report of a Python exception, always raised at the same file and line.
 pub fn report(message: &str) -> Value {
     report_at(message, 42)
 }
 
-/// The same, at another line: another group.
+/// Returns an error report raised at `line`. Reports with different lines belong to different groups.
 pub fn report_at(message: &str, line: u32) -> Value {
     json!({
         "project": "shop",

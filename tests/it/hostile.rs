@@ -1,12 +1,11 @@
-//! Clients that mean harm, against a running error tracker and, where they are pages or send maps, a browser relay.
-//! During every attack the service stays healthy, takes the reports of an honest client and stays small; afterwards it
-//! has let go of everything.
+//! Attacks on a running error tracker and browser relay. During every attack, the service stays healthy, accepts the
+//! reports of an honest client and keeps its memory limit; afterwards, it has released all resources.
 
+mod attack;
 mod floods;
 mod framing;
 mod nonsense;
 mod relay;
-mod siege;
 mod sizes;
 mod slow;
 mod unread;

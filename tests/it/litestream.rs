@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Client, Folder, Request, Service, Setup, report_at, signal, wait_until};
-use crate::peers::program;
+use crate::harness::{Client, Request, Service, Setup, TempDir, report_at, send_signal, wait_until};
+use crate::peers::find_program;
 
 const DATABASES: [(&str, &str); 4] = [
     ("monlight-error-tracker", "errors.db"),
@@ -34,13 +34,14 @@ const MESSAGE_BYTES: usize = 4_000;
 /// Databases in a folder, the replicas in another, and the shipped configuration with these.
 struct Site {
     program: PathBuf,
-    data: Arc<Folder>,
-    elsewhere: Folder,
+    data: Arc<TempDir>,
+    elsewhere: TempDir,
 }
 
 impl Site {
     fn new() -> Option<Self> {
-        let site = Self { program: program("litestream")?, data: Arc::new(Folder::new()), elsewhere: Folder::new() };
+        let site =
+            Self { program: find_program("litestream")?, data: Arc::new(TempDir::new()), elsewhere: TempDir::new() };
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/litestream.yml.example");
         let mut text = std::fs::read_to_string(example).unwrap();
         for (folder, database) in DATABASES {
@@ -77,8 +78,8 @@ impl Site {
 
     /// Restores what is elsewhere into an empty folder, and checks it.
     #[track_caller]
-    fn restore(&self) -> Arc<Folder> {
-        let empty = Arc::new(Folder::new());
+    fn restore(&self) -> Arc<TempDir> {
+        let empty = Arc::new(TempDir::new());
         for (_, database) in DATABASES {
             let restored = empty.path().join(database);
             let output = Command::new(&self.program)
@@ -109,7 +110,7 @@ impl Replicating {
 
     /// Asks it to end, which it does after a last copy.
     fn stop(mut self) {
-        signal(self.0.id(), "TERM");
+        send_signal(self.0.id(), "TERM");
         let status = wait_until(|| self.0.try_wait().unwrap()).expect("it stops");
         assert!(status.success(), "{status}");
     }
@@ -124,11 +125,11 @@ impl Drop for Replicating {
 }
 
 /// The four services on these databases.
-fn start(data: &Arc<Folder>) -> [Service; 4] {
-    let errors = Setup::error_tracker().folder(data).start();
-    let logs = Setup::log_viewer().folder(data).start();
-    let metrics = Setup::metrics_collector().folder(data).start();
-    let relay = Setup::browser_relay(errors.address, metrics.address).folder(data).start();
+fn start(data: &Arc<TempDir>) -> [Service; 4] {
+    let errors = Setup::error_tracker().data_dir(data).start();
+    let logs = Setup::log_viewer().data_dir(data).start();
+    let metrics = Setup::metrics_collector().data_dir(data).start();
+    let relay = Setup::browser_relay(errors.address, metrics.address).data_dir(data).start();
     [errors, logs, metrics, relay]
 }
 
@@ -149,7 +150,7 @@ impl Load {
                 while !stop.load(Ordering::Relaxed) {
                     connection.write(&write(client).bytes());
                     // A service that was killed answers no more.
-                    let Some(answer) = connection.try_answer() else { break };
+                    let Some(answer) = connection.try_read_response() else { break };
                     assert!(answer.status < 300, "{}", answer.text());
                     acknowledged.push(Instant::now());
                 }

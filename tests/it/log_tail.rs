@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Folder, PATIENCE, Request, Service, Setup, wait_until};
+use crate::harness::{Client, Request, Service, Setup, TEST_TIMEOUT, TempDir, wait_until};
 
 /// How long one line may take on a machine that has much else to do. What it takes is measured by `make bench`.
 const LINE_WITHIN: Duration = Duration::from_secs(2);
@@ -19,7 +19,7 @@ const BURST: usize = 5_000;
 struct Log(File);
 
 impl Log {
-    fn create(folder: &Folder, name: &str) -> Self {
+    fn create(folder: &TempDir, name: &str) -> Self {
         let id = format!("{:0>64}", name.bytes().fold(String::new(), |id, byte| format!("{id}{byte:02x}")));
         let container: PathBuf = folder.path().join("containers").join(&id);
         std::fs::create_dir_all(&container).unwrap();
@@ -41,9 +41,9 @@ impl Log {
 
 /// A viewer of one container that has logged a line already.
 fn viewer_of_one() -> (Service, Log) {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let mut log = Log::create(&folder, "shop");
-    let viewer = Setup::log_viewer().folder(&folder).start();
+    let viewer = Setup::log_viewer().data_dir(&folder).start();
     log.write(["first"]);
     stored(&viewer, 1);
     (viewer, log)
@@ -80,7 +80,7 @@ impl Reader {
         }
         let mut client = Client::new(TcpStream::connect(viewer.address).unwrap());
         client.write(&request.bytes());
-        let head = client.head().expect("an answer");
+        let head = client.read_head().expect("an answer");
         if head.status == 200 {
             assert_eq!(head.header("content-type"), Some("text/event-stream"));
         }
@@ -112,7 +112,7 @@ impl Reader {
                 }
                 continue;
             }
-            let chunk = self.client.chunk().filter(|chunk| !chunk.is_empty())?;
+            let chunk = self.client.read_chunk().filter(|chunk| !chunk.is_empty())?;
             self.text.push_str(&String::from_utf8(chunk).unwrap());
         }
     }
@@ -187,7 +187,7 @@ fn whoever_is_cut_off_in_a_burst_misses_and_repeats_nothing() {
             let last_id = reader.last_id.clone();
             drop(reader);
             if cut % 3 == 2 {
-                viewer = Setup::log_viewer().folder(&viewer.kill()).start();
+                viewer = Setup::log_viewer().data_dir(&viewer.kill()).start();
             }
             reader = Reader::again(&viewer, query, last_id.as_deref());
         }
@@ -203,7 +203,7 @@ fn who_comes_right_after_a_start_sees_only_what_is_new() {
     let (viewer, mut log) = viewer_of_one();
     log.write(numbered(0..1_000));
     stored(&viewer, 1_001);
-    let viewer = Setup::log_viewer().folder(&viewer.kill()).start();
+    let viewer = Setup::log_viewer().data_dir(&viewer.kill()).start();
     let mut reader = Reader::open(&viewer, "");
     log.write(["new"]);
     assert_eq!(messages(&reader.take(1)), ["new"]);
@@ -237,7 +237,7 @@ fn who_does_not_read_is_dropped_and_slows_nobody() {
 fn five_may_watch() {
     let (viewer, mut log) = viewer_of_one();
     let mut readers: Vec<Reader> = (0..5).map(|_| Reader::open(&viewer, "")).collect();
-    viewer.get("/api/logs/tail").expect(503).says("Five readers");
+    viewer.get("/api/logs/tail").expect(503).has_detail("Five readers");
     readers.pop();
     let place = wait_until(|| Some(Reader::ask(&viewer, "", None)).filter(|(status, _)| *status == 200));
     readers.push(place.expect("the place of one that has gone is free").1);
@@ -249,9 +249,9 @@ fn five_may_watch() {
 
 #[test]
 fn filters_hold_for_what_is_live_and_for_what_was_missed() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let mut logs = ["shop-web", "shop-api", "mail"].map(|name| Log::create(&folder, name));
-    let viewer = Setup::log_viewer().folder(&folder).start();
+    let viewer = Setup::log_viewer().data_dir(&folder).start();
     logs[0].write(["first"]);
     stored(&viewer, 1);
     let first = viewer.get("/api/logs").expect(200).json()["logs"][0]["id"].to_string();
@@ -276,7 +276,7 @@ fn filters_hold_for_what_is_live_and_for_what_was_missed() {
     }
     drop(live);
     // What came before a start is looked up rather than remembered.
-    let viewer = Setup::log_viewer().folder(&viewer.kill()).start();
+    let viewer = Setup::log_viewer().data_dir(&viewer.kill()).start();
     for (filter, those) in &filters {
         let reader =
             wait_until(|| Some(Reader::ask(&viewer, filter, Some(&first))).filter(|(status, _)| *status == 200));
@@ -292,7 +292,7 @@ fn a_stop_says_goodbye() {
     let (viewer, _log) = viewer_of_one();
     let mut reader = Reader::open(&viewer, "");
     let (status, took) = viewer.stop();
-    assert!(status.success() && took < PATIENCE, "{status} after {took:?}");
+    assert!(status.success() && took < TEST_TIMEOUT, "{status} after {took:?}");
     assert_eq!(reader.event().map(|(name, ..)| name), Some("close".into()));
     assert!(reader.event().is_none());
 }

@@ -1,4 +1,4 @@
-//! What the tests of the log viewer ask in common.
+//! Shared fixtures for tests of the log viewer: fake containers, API queries, and a client of the live tail.
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Write as _};
@@ -10,67 +10,67 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Folder, Request, Service, wait_until};
+use crate::harness::{Client, Request, Service, TempDir, wait_until};
 
-/// A container, as far as Docker's files show one.
+/// Fake container: the folder, configuration and json-file log that Docker would write.
 pub struct Container {
-    folder: PathBuf,
+    dir: PathBuf,
     id: String,
 }
 
 impl Container {
-    /// Makes one where a log viewer looks that runs in this folder.
-    pub fn new(folder: &Folder, name: &str) -> Self {
-        let mut container = Self::unlisted(folder, name);
-        container.list(folder);
+    /// Creates a container that a log viewer with this data folder reads.
+    pub fn new(data_dir: &TempDir, name: &str) -> Self {
+        let mut container = Self::new_hidden(data_dir, name);
+        container.publish(data_dir);
         container
     }
 
-    /// Makes one aside, where nobody looks yet.
-    pub fn unlisted(folder: &Folder, name: &str) -> Self {
+    /// Creates a container outside the folder that the log viewer reads; see `publish`.
+    pub fn new_hidden(data_dir: &TempDir, name: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let id = format!("{:08x}", NEXT.fetch_add(1, Ordering::Relaxed)).repeat(8);
-        let container = Self { folder: folder.path().join("aside").join(&id), id };
-        std::fs::create_dir_all(&container.folder).unwrap();
+        let container = Self { dir: data_dir.path().join("hidden").join(&id), id };
+        std::fs::create_dir_all(&container.dir).unwrap();
         let config = json!({
-            "ID": container.id, "Name": format!("/{name}"), "LogPath": container.log(),
+            "ID": container.id, "Name": format!("/{name}"), "LogPath": container.log_path(),
             "Config": { "Image": "shop:1", "Labels": { "com.docker.compose.project": "shop" } },
         });
-        std::fs::write(container.folder.join("config.v2.json"), config.to_string()).unwrap();
+        std::fs::write(container.dir.join("config.v2.json"), config.to_string()).unwrap();
         container
     }
 
-    /// Moves it to where a log viewer looks.
-    pub fn list(&mut self, folder: &Folder) {
-        let to = folder.path().join("containers");
-        std::fs::create_dir_all(&to).unwrap();
-        std::fs::rename(&self.folder, to.join(&self.id)).unwrap();
-        self.folder = to.join(&self.id);
+    /// Moves a hidden container into the folder that the log viewer reads.
+    pub fn publish(&mut self, data_dir: &TempDir) {
+        let containers = data_dir.path().join("containers");
+        std::fs::create_dir_all(&containers).unwrap();
+        std::fs::rename(&self.dir, containers.join(&self.id)).unwrap();
+        self.dir = containers.join(&self.id);
     }
 
-    /// What stands for it where its name is not known.
+    /// Returns the short ID, which the log viewer shows if it cannot read the name.
     pub fn short_id(&self) -> String {
         self.id[..12].to_owned()
     }
 
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
-    /// The file Docker writes to.
-    pub fn log(&self) -> PathBuf {
-        self.folder.join(format!("{}-json.log", self.id))
+    /// Returns the path of the current log file.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.join(format!("{}-json.log", self.id))
     }
 
-    /// Docker's lines of what the program wrote: the moment, the stream and the text, which brings its own newline.
-    pub fn writes<'a>(&self, lines: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) {
+    /// Appends lines, each given as (timestamp, stream, text). The text includes its newline.
+    pub fn write_lines<'a>(&self, lines: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) {
         let line = |(time, stream, log)| json!({ "log": log, "stream": stream, "time": time }).to_string() + "\n";
         let lines: String = lines.into_iter().map(line).collect();
         self.append().write_all(lines.as_bytes()).unwrap();
     }
 
-    /// One line to stdout for each number, a millisecond after the other, all in one write.
-    pub fn counts(&self, numbers: impl IntoIterator<Item = u32>) {
+    /// Appends one stdout line per number, with timestamps one millisecond apart, in a single write.
+    pub fn write_numbered_lines(&self, numbers: impl IntoIterator<Item = u32>) {
         let mut lines = String::new();
         for n in numbers {
             let (minute, second, ms) = (n / 60_000, n / 1_000 % 60, n % 1_000);
@@ -81,11 +81,11 @@ impl Container {
     }
 
     fn append(&self) -> File {
-        OpenOptions::new().create(true).append(true).open(self.log()).unwrap()
+        OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap()
     }
 }
 
-/// An entry as the API answers it.
+/// Log entry as the API returns it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Entry {
     pub id: i64,
@@ -96,56 +96,56 @@ pub struct Entry {
     pub message: String,
 }
 
-/// Everything that a query fits, the oldest first.
+/// Returns all entries that match a query, oldest first.
 #[track_caller]
-pub fn exported(viewer: &Service, query: &str) -> Vec<Entry> {
+pub fn export_entries(viewer: &Service, query: &str) -> Vec<Entry> {
     let text = viewer.get(&format!("/api/logs/export?{query}")).expect(200).text();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"))).collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
-/// The lines of entries; one may have several.
-pub fn lines(entries: &[Entry]) -> Vec<&str> {
+/// Returns the lines of all messages; a multiline message has several.
+pub fn message_lines(entries: &[Entry]) -> Vec<&str> {
     entries.iter().flat_map(|entry| entry.message.split('\n')).collect()
 }
 
-/// Waits until what is looked at is as it should be; tells how it is when that does not come.
+/// Polls until the value equals `expected`; fails and shows the last value after the timeout.
 #[track_caller]
-pub fn becomes<T: PartialEq + Debug>(expected: &T, look: impl Fn() -> T) {
-    if wait_until(|| (look() == *expected).then_some(())).is_none() {
-        assert_eq!(look(), *expected);
+pub fn assert_eventually_eq<T: PartialEq + Debug>(expected: &T, poll: impl Fn() -> T) {
+    if wait_until(|| (poll() == *expected).then_some(())).is_none() {
+        assert_eq!(poll(), *expected);
     }
 }
 
-/// What the API says of a container.
+/// Returns a container as `GET /api/logs/containers` lists it; null if it is not listed.
 #[track_caller]
-pub fn container(viewer: &Service, name: &str) -> Value {
-    let answer = viewer.get("/api/logs/containers").expect(200).json();
-    let containers = answer["containers"].as_array().unwrap();
+pub fn container_status(viewer: &Service, name: &str) -> Value {
+    let response = viewer.get("/api/logs/containers").expect(200).json();
+    let containers = response["containers"].as_array().unwrap();
     containers.iter().find(|container| container["name"] == name).cloned().unwrap_or_default()
 }
 
-/// Waits until a container has as many entries.
+/// Waits until a container has exactly `count` entries.
 #[track_caller]
-pub fn has(viewer: &Service, name: &str, entries: u32) {
-    becomes(&(name, json!(entries)), || (name, container(viewer, name)["log_count"].clone()));
+pub fn wait_for_entry_count(viewer: &Service, name: &str, count: u32) {
+    assert_eventually_eq(&(name, json!(count)), || (name, container_status(viewer, name)["log_count"].clone()));
 }
 
-/// A value of a query as it is written in an address.
-pub fn encoded(value: impl AsRef<[u8]>) -> String {
-    value.as_ref().iter().fold(String::new(), |mut all, byte| {
-        write!(all, "%{byte:02X}").unwrap();
-        all
+/// Percent-encodes every byte of a query parameter.
+pub fn percent_encode(value: impl AsRef<[u8]>) -> String {
+    value.as_ref().iter().fold(String::new(), |mut encoded, byte| {
+        write!(encoded, "%{byte:02X}").unwrap();
+        encoded
     })
 }
 
-/// A reader of the live tail.
-pub struct Tail {
+/// Client of the live tail (`GET /api/logs/tail`), which reads server-sent events.
+pub struct TailClient {
     client: Client,
-    text: String,
+    unparsed: String,
     events: VecDeque<Event>,
 }
 
-/// What it is told.
+/// Server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Event {
     pub name: String,
@@ -154,6 +154,7 @@ pub struct Event {
 }
 
 impl Event {
+    /// Parses the data of a `log` event and checks that the event ID is the entry's ID.
     #[track_caller]
     pub fn entry(&self) -> Entry {
         assert_eq!(self.name, "log", "{self:?}");
@@ -163,14 +164,14 @@ impl Event {
     }
 }
 
-impl Tail {
-    /// Begins to read, behind an entry when one is given.
+impl TailClient {
+    /// Opens the tail; resumes after the entry `last_id` if it is given.
     #[track_caller]
     pub fn open(viewer: &Service, query: &str, last_id: Option<&str>) -> Self {
         Self::try_open(viewer, query, last_id).unwrap()
     }
 
-    /// The same, unless it is refused with this status.
+    /// Opens the tail, or returns the status of the error response.
     pub fn try_open(viewer: &Service, query: &str, last_id: Option<&str>) -> Result<Self, u16> {
         let mut request = Request::get(&format!("/api/logs/tail?{query}"));
         if let Some(id) = last_id {
@@ -178,19 +179,19 @@ impl Tail {
         }
         let mut client = viewer.connect();
         client.write(&request.bytes());
-        let head = client.head().unwrap();
+        let head = client.read_head().unwrap();
         if head.status != 200 {
             return Err(head.status);
         }
         assert_eq!(head.header("content-type"), Some("text/event-stream"));
-        let mut tail = Self { client, text: String::new(), events: VecDeque::new() };
-        // It says first when to come again, and from then on it misses nothing.
-        assert!(tail.read() && tail.text.is_empty() && tail.events.is_empty(), "{:?}", tail.text);
+        let mut tail = Self { client, unparsed: String::new(), events: VecDeque::new() };
+        // The stream starts with the `retry` field. From then on the client misses no entry.
+        assert!(tail.read() && tail.unparsed.is_empty() && tail.events.is_empty(), "{:?}", tail.unparsed);
         Ok(tail)
     }
 
-    /// The next event; `None` at the end.
-    pub fn event(&mut self) -> Option<Event> {
+    /// Returns the next event; `None` at the end of the stream.
+    pub fn next_event(&mut self) -> Option<Event> {
         while self.events.is_empty() {
             if !self.read() {
                 return None;
@@ -199,18 +200,18 @@ impl Tail {
         self.events.pop_front()
     }
 
-    /// The next entry.
+    /// Returns the entry of the next event.
     #[track_caller]
-    pub fn entry(&mut self) -> Entry {
-        self.event().expect("an event").entry()
+    pub fn next_entry(&mut self) -> Entry {
+        self.next_event().expect("the tail sends an event").entry()
     }
 
     fn read(&mut self) -> bool {
-        let Some(chunk) = self.client.chunk().filter(|chunk| !chunk.is_empty()) else { return false };
-        self.text.push_str(std::str::from_utf8(&chunk).unwrap());
-        while let Some(end) = self.text.find("\n\n") {
+        let Some(chunk) = self.client.read_chunk().filter(|chunk| !chunk.is_empty()) else { return false };
+        self.unparsed.push_str(std::str::from_utf8(&chunk).unwrap());
+        while let Some(end) = self.unparsed.find("\n\n") {
             let mut event = Event::default();
-            for line in self.text[..end].lines() {
+            for line in self.unparsed[..end].lines() {
                 match line.split_once(": ").unwrap() {
                     ("event", name) => name.clone_into(&mut event.name),
                     ("id", id) => id.clone_into(&mut event.id),
@@ -219,7 +220,7 @@ impl Tail {
                     (other, _) => panic!("{other}"),
                 }
             }
-            self.text.drain(..end + 2);
+            self.unparsed.drain(..end + 2);
             if !event.name.is_empty() {
                 self.events.push_back(event);
             }

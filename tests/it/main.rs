@@ -1,11 +1,12 @@
-//! Integration tests: the real binaries over real sockets, real files and a real SQLite.
+//! Integration tests. They run the service binaries with real sockets, files and SQLite databases.
 
-#![allow(missing_docs, unreachable_pub, reason = "a test binary has no public face")]
+#![allow(missing_docs, unreachable_pub, reason = "a test binary has no public API")]
 #![allow(clippy::needless_pass_by_value, reason = "calls read better without & before every literal")]
-#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
-#![allow(clippy::print_stderr, reason = "what was measured or skipped is told to whoever runs the tests")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap shows the location and the error")]
+#![allow(clippy::print_stderr, reason = "tests print measurements and why they are skipped")]
 
 mod alerts;
+mod architecture;
 mod backup;
 mod backup_script;
 mod browser;
@@ -19,12 +20,11 @@ mod collector_import;
 mod collector_percentiles;
 mod compose;
 mod contract;
-mod dice;
 mod docker;
+mod docker_engine;
 mod docker_log;
 mod docs;
 mod durability;
-mod engine;
 mod export;
 mod figures;
 mod harness;
@@ -34,7 +34,6 @@ mod litestream;
 mod log_fixtures;
 mod log_tail;
 mod logs;
-mod measured;
 mod notify;
 mod openapi;
 mod peers;
@@ -46,11 +45,11 @@ mod receiver;
 mod relay_outbox;
 mod release;
 mod remote_write;
+mod rng;
 mod server;
 mod smoke;
 mod soak;
 mod stack;
 mod systemd;
-mod tidy;
 mod torture;
 mod upgrade;

@@ -57,7 +57,7 @@ fn a_plain_server_gets_the_whole_mail() {
     let Some(listener) = Listener::start("smtp_listener.py", &[]) else { return };
     let message = message("Boom");
     assert_eq!(send(&listener, &[], &message), sent(1));
-    let mail = listener.next();
+    let mail = listener.next_event();
     assert_eq!((mail["from"].as_str(), mail["tls"].as_bool()), (Some("errors@example.com"), Some(false)));
     assert_eq!(mail["to"], serde_json::json!(["a@example.com", "b@example.com"]));
     assert_eq!(headers(&mail, "Auto-Submitted"), ["auto-generated"]);
@@ -89,7 +89,7 @@ fn titles_arrive_as_one_subject() {
         (&"x".repeat(190), &"x".repeat(190)),
     ] {
         assert_eq!(send(&listener, &[], &message(title)), sent(1));
-        let mail = listener.next();
+        let mail = listener.next_event();
         assert_eq!(headers(&mail, "Subject"), [subject]);
         assert_eq!((headers(&mail, "Bcc").len(), mail["to"].as_array().unwrap().len()), (0, 2));
     }
@@ -102,8 +102,8 @@ fn starttls_then_a_login() {
     };
     let login = [("SMTP_USERNAME", "me"), ("SMTP_PASSWORD", "s3cret"), ("ALERT_CA_FILE", &listener.ca_file)];
     assert_eq!(send(&listener, &login, &message("m")), sent(1));
-    assert_eq!(listener.next(), serde_json::json!({ "login": "me", "accepted": true }));
-    assert_eq!(listener.next()["tls"], true);
+    assert_eq!(listener.next_event(), serde_json::json!({ "login": "me", "accepted": true }));
+    assert_eq!(listener.next_event()["tls"], true);
     let wrong = [("SMTP_USERNAME", "me"), ("SMTP_PASSWORD", "invalid"), ("ALERT_CA_FILE", &listener.ca_file)];
     let reason = refusal(send(&listener, &wrong, &message("m")));
     assert!(reason.starts_with("127.0.0.1 answered 535: ") && !reason.contains("invalid"), "{reason}");
@@ -124,8 +124,8 @@ fn port_465_speaks_tls_at_once() {
         ("ALERT_CA_FILE", &listener.ca_file),
     ];
     assert_eq!(send(&listener, &login, &message("m")), sent(1));
-    assert_eq!(listener.next()["login"], "me");
-    assert_eq!(listener.next()["tls"], true);
+    assert_eq!(listener.next_event()["login"], "me");
+    assert_eq!(listener.next_event()["tls"], true);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn an_unknown_root_is_refused() {
         let reason = refusal(send(&listener, &more, &message("m")));
         assert!(reason.contains("TLS failed") && reason.contains("UnknownIssuer"), "{reason}");
     }
-    assert_eq!(listener.rest(), [""; 0]);
+    assert_eq!(listener.stop_and_drain(), [""; 0]);
 }
 
 #[test]
@@ -145,12 +145,12 @@ fn a_login_waits_for_tls_and_for_auth() {
     let Some(plain) = Listener::start("smtp_listener.py", &["--auth", "me:s3cret"]) else { return };
     let reason = refusal(send(&plain, &login, &message("m")));
     assert_eq!(reason, "127.0.0.1 offers no TLS, and a password never goes without");
-    assert_eq!(plain.rest(), [""; 0]);
+    assert_eq!(plain.stop_and_drain(), [""; 0]);
     let Some(no_auth) = Listener::start("smtp_listener.py", &["--mode", "starttls"]) else { return };
     let trusting = [login[0], login[1], ("ALERT_CA_FILE", no_auth.ca_file.as_str())];
     let reason = refusal(send(&no_auth, &trusting, &message("m")));
     assert_eq!(reason, "127.0.0.1 offers no login by AUTH PLAIN or LOGIN, but SMTP_USERNAME is set");
-    assert_eq!(no_auth.rest(), [""; 0]);
+    assert_eq!(no_auth.stop_and_drain(), [""; 0]);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_webhook_trusts_the_private_root() {
     let trusting = [("ALERT_WEBHOOK_URL", url.as_str()), ("ALERT_CA_FILE", &listener.ca_file)];
     let delivery = deliver(&trusting, &message("m"));
     assert_eq!(delivery, Delivery { channel: "webhook", attempts: 1, outcome: Ok(()) });
-    let post = listener.next();
+    let post = listener.next_event();
     assert_eq!((post["path"].as_str(), post["body"]["title"].as_str()), (Some("/hook"), Some("m")));
-    assert_eq!(listener.rest(), [""; 0]);
+    assert_eq!(listener.stop_and_drain(), [""; 0]);
 }

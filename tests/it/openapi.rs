@@ -9,8 +9,8 @@ use std::sync::Arc;
 use flate2::read::GzDecoder;
 use serde_json::json;
 
-use crate::harness::{Folder, KEY, PUBLIC_KEY, Request, Service, Setup, report_at};
-use crate::logs::{Container, has};
+use crate::harness::{API_KEY, PUBLIC_KEY, Request, Service, Setup, TempDir, report_at};
+use crate::logs::{Container, wait_for_entry_count};
 use crate::{python, receiver};
 
 const PATH: &str = "/openapi.json";
@@ -26,8 +26,8 @@ fn setting(name: &str, default: &str) -> String {
 /// Lets Schemathesis ask a service, which must have nothing to complain of, and neither may the services behind it.
 #[track_caller]
 fn ask(service: &Service, behind: &[&Service]) {
-    let Some(mut schemathesis) = python::module("schemathesis.cli") else { return };
-    let folder = python::folder();
+    let Some(mut schemathesis) = python::module_command("schemathesis.cli") else { return };
+    let folder = python::scripts_dir();
     let run = ["run", &format!("http://{}{PATH}", service.address)].map(str::to_owned);
     let [examples, seed] =
         [("MONLIGHT_EXAMPLES", EXAMPLES), ("MONLIGHT_SEED", SEED)].map(|(name, default)| setting(name, default));
@@ -36,10 +36,10 @@ fn ask(service: &Service, behind: &[&Service]) {
         .arg(folder.join("schemathesis.toml"))
         .args(run)
         .args(["--max-examples", &examples, "--seed", &seed])
-        .envs([("MONLIGHT_KEY", KEY), ("MONLIGHT_PUBLIC_KEY", PUBLIC_KEY), ("PYTHONDONTWRITEBYTECODE", "1")])
+        .envs([("MONLIGHT_KEY", API_KEY), ("MONLIGHT_PUBLIC_KEY", PUBLIC_KEY), ("PYTHONDONTWRITEBYTECODE", "1")])
         .env("PYTHONPATH", folder)
         // What it remembers goes with the folder.
-        .current_dir(service.folder.path());
+        .current_dir(service.data_dir.path());
     let output = schemathesis.stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{said}");
@@ -59,7 +59,7 @@ fn each_service_serves_a_valid_document_to_everybody() {
     let collector = Setup::metrics_collector().env("RATE_LIMIT", 1).start();
     let relay = Setup::browser_relay(tracker.address, collector.address).env("RATE_LIMIT", 1).start();
     for service in [&tracker, &viewer, &collector, &relay] {
-        let anybody = Request::get(PATH).without("X-API-Key");
+        let anybody = Request::get(PATH).without_header("X-API-Key");
         let plain = service.send(&anybody).expect(200);
         let packed = service.send(&anybody.clone().header("Accept-Encoding", "gzip")).expect(200);
         let mut unpacked = Vec::new();
@@ -68,10 +68,10 @@ fn each_service_serves_a_valid_document_to_everybody() {
         let known = anybody.clone().header("If-None-Match", plain.header("etag").unwrap());
         assert!(service.send(&known).expect(304).body.is_empty());
         assert_eq!(plain.header("access-control-allow-origin"), None);
-        let head = service.send(&Request::new("HEAD", PATH).without("X-API-Key")).expect(200);
+        let head = service.send(&Request::new("HEAD", PATH).without_header("X-API-Key")).expect(200);
         assert_eq!(head.header("content-length"), Some(plain.body.len().to_string().as_str()));
 
-        let Some(mut validator) = python::script("openapi_document.py") else { return };
+        let Some(mut validator) = python::script_command("openapi_document.py") else { return };
         let mut child = validator.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(&plain.body).unwrap();
         let output = child.wait_with_output().unwrap();
@@ -85,7 +85,7 @@ fn the_error_tracker_does_what_it_says() {
     let inbox = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", inbox.local_addr().unwrap());
     std::thread::spawn(move || {
-        inbox.incoming().map_while(Result::ok).for_each(|socket| drop(receiver::answer(socket, "200 OK")));
+        inbox.incoming().map_while(Result::ok).for_each(|socket| drop(receiver::receive_request(socket, "200 OK")));
     });
     let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", url).start();
     for line in [1, 1, 2, 3] {
@@ -97,19 +97,19 @@ fn the_error_tracker_does_what_it_says() {
 
 #[test]
 fn the_log_viewer_does_what_it_says() {
-    let folder = Arc::new(Folder::new());
+    let folder = Arc::new(TempDir::new());
     let (web, worker) = (Container::new(&folder, "web"), Container::new(&folder, "worker"));
-    web.counts(0..120);
-    worker.writes([
+    web.write_numbered_lines(0..120);
+    worker.write_lines([
         ("2025-12-31T23:59:59Z", "stdout", "{\"level\":\"warn\",\"msg\":\"slow\"}\n"),
         ("2026-01-31T12:00:00.123456789Z", "stderr", "Traceback (most recent call last):\n"),
         ("2026-01-31T12:00:00.123456790Z", "stderr", "  File \"a.py\", line 1, in f\n"),
         ("2026-01-31T12:00:00.123456791Z", "stderr", "ValueError: empty\n"),
         ("2026-01-31T12:00:01Z", "stdout", "[CRITICAL] gone\n"),
     ]);
-    let viewer = Setup::log_viewer().folder(&folder).env("LOG_SOURCES", "containers,nowhere").start();
-    has(&viewer, "web", 120);
-    has(&viewer, "worker", 3);
+    let viewer = Setup::log_viewer().data_dir(&folder).env("LOG_SOURCES", "containers,nowhere").start();
+    wait_for_entry_count(&viewer, "web", 120);
+    wait_for_entry_count(&viewer, "worker", 3);
     ask(&viewer, &[]);
 }
 

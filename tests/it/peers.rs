@@ -1,51 +1,52 @@
-//! Programs and libraries of others that `make peers` unpacked for the tests, or that are on this machine anyway.
+//! Third-party programs and libraries for interoperability tests. `make peers` unpacks them without installing; copies
+//! that this machine has installed are used as well.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::skip;
 
-/// Where `make peers` unpacks them; empty where it was not run.
-fn unpacked() -> PathBuf {
+/// Returns the folder that `make peers` unpacks into, or an empty path if `MONLIGHT_TEST_PEERS` is not set.
+fn unpack_dir() -> PathBuf {
     std::env::var_os("MONLIGHT_TEST_PEERS").unwrap_or_default().into()
 }
 
-/// Folders of libraries below another.
-fn libraries(below: &Path) -> [PathBuf; 2] {
+/// Returns the library folders under `root`.
+fn library_dirs(root: &Path) -> [PathBuf; 2] {
     let name = format!("{}-linux-gnu", std::env::consts::ARCH);
-    ["usr/lib", "lib"].map(|folder| below.join(folder).join(&name))
+    ["usr/lib", "lib"].map(|folder| root.join(folder).join(&name))
 }
 
-/// Where a program is; says so where it is not.
-pub fn program(name: &str) -> Option<PathBuf> {
+/// Returns the path of a program; skips the test and returns `None` if it is not available.
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = ["usr/sbin", "usr/bin", "litestream/bin"].map(|folder| unpacked().join(folder));
-    let found = folders
+    let folders = ["usr/sbin", "usr/bin", "litestream/bin"].map(|folder| unpack_dir().join(folder));
+    let program = folders
         .into_iter()
         .chain(std::env::split_paths(&path))
         .map(|folder| folder.join(name))
         .find(|file| file.exists());
-    if found.is_none() {
-        skip(&format!("there is no {name}: make peers"));
+    if program.is_none() {
+        skip(&format!("{name} is not installed; run `make peers`"));
     }
-    found
+    program
 }
 
-/// A program with the libraries that were unpacked beside it.
+/// Returns a command for a program, with the unpacked libraries on its library path.
 pub fn command(name: &str) -> Option<Command> {
-    let mut command = Command::new(program(name)?);
-    let [usr, root] = libraries(&unpacked());
+    let mut command = Command::new(find_program(name)?);
+    let [usr, root] = library_dirs(&unpack_dir());
     command.env("LD_LIBRARY_PATH", format!("{}:{}", usr.display(), root.display()));
     Some(command)
 }
 
-/// Where a library is; says so where it is not.
-pub fn library(name: &str) -> Option<PathBuf> {
-    let folders = [unpacked(), "/".into()];
-    let found =
-        folders.iter().flat_map(|below| libraries(below)).map(|folder| folder.join(name)).find(|file| file.exists());
-    if found.is_none() {
-        skip(&format!("there is no {name}: make peers"));
+/// Returns the path of a shared library; skips the test and returns `None` if it is not available.
+pub fn find_library(name: &str) -> Option<PathBuf> {
+    let roots = [unpack_dir(), "/".into()];
+    let library =
+        roots.iter().flat_map(|root| library_dirs(root)).map(|folder| folder.join(name)).find(|file| file.exists());
+    if library.is_none() {
+        skip(&format!("{name} is not installed; run `make peers`"));
     }
-    found
+    library
 }

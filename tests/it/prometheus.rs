@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Folder, Request, Service, Setup, skip, wait_until};
+use crate::harness::{Client, Request, Service, Setup, TempDir, skip, wait_until};
 
 const READ_KEY: &str = "prometheus-key-0123456789";
 
@@ -15,13 +15,13 @@ const READ_KEY: &str = "prometheus-key-0123456789";
 pub struct Prometheus {
     child: Child,
     address: SocketAddr,
-    folder: Arc<Folder>,
+    folder: Arc<TempDir>,
 }
 
 impl Prometheus {
     /// Scrapes both texts of a collector every second; `None` where it is not installed.
     fn of(collector: &Service) -> Option<Self> {
-        let folder = Arc::new(Folder::new());
+        let folder = Arc::new(TempDir::new());
         let job = |name: &str, path: &str| {
             json!({
                 "job_name": name,
@@ -40,7 +40,7 @@ impl Prometheus {
     }
 
     /// Starts a program in a folder; `None` where it is not installed.
-    pub fn start(program: &str, arguments: &[&str], folder: &Arc<Folder>, address: SocketAddr) -> Option<Self> {
+    pub fn start(program: &str, arguments: &[&str], folder: &Arc<TempDir>, address: SocketAddr) -> Option<Self> {
         let listen = if program == "prometheus" { "--web.listen-address" } else { "-httpListenAddr" };
         let child = Command::new(program)
             .args(arguments)

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Folder, KEY, Service, Setup, signal, skip, wait_until};
-use crate::peers::program;
+use crate::harness::{API_KEY, Service, Setup, TempDir, send_signal, skip, wait_until};
+use crate::peers::find_program;
 use crate::smoke::{Smoke, curl_or_skip, smoke_test};
 
 const ORIGIN: &str = "https://shop.example";
@@ -26,12 +26,12 @@ struct Behind {
     logs: Service,
     metrics: Service,
     relay: Service,
-    folder: Arc<Folder>,
+    folder: Arc<TempDir>,
 }
 
 impl Behind {
     fn start() -> Self {
-        let folder = Arc::new(Folder::new());
+        let folder = Arc::new(TempDir::new());
         std::fs::write(folder.path().join("app.log"), "begun\n").unwrap();
         let trusts = |setup: Setup| setup.env("TRUSTED_PROXIES", "127.0.0.1");
         let errors = trusts(Setup::error_tracker()).env("RATE_LIMIT", ERRORS_RATE_LIMIT).start();
@@ -132,7 +132,7 @@ impl<'a> Proxy<'a> {
                 ("LOGS_URL", url("logs")),
                 ("METRICS_URL", url("metrics")),
                 ("RELAY_URL", url("relay")),
-                ("API_KEY", KEY.to_owned()),
+                ("API_KEY", API_KEY.to_owned()),
                 ("ORIGIN", ORIGIN.to_owned()),
                 ("CURL_CA_BUNDLE", self.behind.at("cert.pem")),
             ],
@@ -144,7 +144,7 @@ impl<'a> Proxy<'a> {
 
     /// What is logged comes to whoever watches as soon as it is.
     fn streams(&self) {
-        let path = format!("/monitoring/logs/api/logs/tail?api_key={KEY}");
+        let path = format!("/monitoring/logs/api/logs/tail?api_key={API_KEY}");
         let mut watching = self.command(&path, &["--no-buffer", "--include"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut events = BufReader::new(watching.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut log = OpenOptions::new().append(true).open(self.behind.at("app.log")).unwrap();
@@ -165,7 +165,7 @@ impl<'a> Proxy<'a> {
     /// A browser signs in, with a cookie that goes over TLS only, and changes something from the service's own page.
     fn signs_in(&self) {
         let session = "/monitoring/errors/api/session";
-        let (status, text) = self.curl(session, &["--request", "POST", "--header", &format!("X-API-Key: {KEY}")]);
+        let (status, text) = self.curl(session, &["--request", "POST", "--header", &format!("X-API-Key: {API_KEY}")]);
         let cookie =
             text.lines().find(|line| line.to_ascii_lowercase().starts_with("set-cookie: ")).unwrap_or_default();
         assert!(status < 300 && cookie.contains("; Secure"), "{text}");
@@ -182,7 +182,7 @@ impl<'a> Proxy<'a> {
 
     /// Limits count who asks: neither the proxy nor whoever a request says that it is from.
     fn tells_clients_apart(&self) {
-        let key = format!("X-API-Key: {KEY}");
+        let key = format!("X-API-Key: {API_KEY}");
         let ask = |number: u32, from: &str| {
             let says = format!("X-Forwarded-For: 10.0.0.{number}");
             self.curl("/monitoring/errors/api/projects", &["--interface", from, "--header", &key, "--header", &says]).0
@@ -196,7 +196,7 @@ impl<'a> Proxy<'a> {
 impl Drop for Proxy<'_> {
     fn drop(&mut self) {
         // Its workers end with it only when it is asked.
-        signal(self.child.id(), "TERM");
+        send_signal(self.child.id(), "TERM");
         if wait_until(|| self.child.try_wait().unwrap()).is_none() {
             let _ = self.child.kill();
             let _ = self.child.wait();
@@ -210,7 +210,7 @@ fn free_port() -> u16 {
 
 #[test]
 fn everything_works_through_nginx() {
-    let Some(nginx) = program("nginx").filter(|_| curl_or_skip()) else { return };
+    let Some(nginx) = find_program("nginx").filter(|_| curl_or_skip()) else { return };
     let behind = Behind::start();
     if !behind.certificate() {
         return;
@@ -251,12 +251,12 @@ fn everything_works_through_nginx() {
     assert!(String::from_utf8(redirected.unwrap().stdout).unwrap().contains("Location: https://localhost/x"));
     let logged = std::fs::read_to_string(behind.at("access.log")).unwrap();
     assert!(logged.contains("GET /monitoring/logs/api/logs/tail\" 200"), "{logged}");
-    assert!(!logged.contains("api_key") && !logged.contains(KEY), "{logged}");
+    assert!(!logged.contains("api_key") && !logged.contains(API_KEY), "{logged}");
 }
 
 #[test]
 fn everything_works_through_caddy() {
-    let Some(caddy) = program("caddy").filter(|_| curl_or_skip()) else { return };
+    let Some(caddy) = find_program("caddy").filter(|_| curl_or_skip()) else { return };
     let behind = Behind::start();
     if !behind.certificate() {
         return;

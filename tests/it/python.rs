@@ -1,4 +1,5 @@
-//! The Python that some tests need, for servers and applications that are not ours to write.
+//! Python programs of `tests/python`: mail and web servers that receive alerts, and applications with the Python
+//! clients.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
@@ -9,38 +10,38 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Client, KEY, PATIENCE, Request, Service, skip};
+use crate::harness::{API_KEY, Client, Request, Response, Service, TEST_TIMEOUT, skip};
 
-/// The interpreter that `MONLIGHT_TEST_PYTHON` names, with `tests/python/requirements.txt` installed; `make test` makes
-/// one. Without it the test is to end; where `CI` is set that is a failure.
+/// Returns the interpreter that `MONLIGHT_TEST_PYTHON` names, with `tests/python/requirements.txt` installed; `make
+/// test` creates it. Skips the test and returns `None` if the variable is not set.
 fn interpreter() -> Option<PathBuf> {
-    let given = std::env::var_os("MONLIGHT_TEST_PYTHON").filter(|path| !path.is_empty()).map(PathBuf::from);
-    if given.is_none() {
+    let path = std::env::var_os("MONLIGHT_TEST_PYTHON").filter(|path| !path.is_empty()).map(PathBuf::from);
+    if path.is_none() {
         skip("MONLIGHT_TEST_PYTHON is not set");
     }
-    given
+    path
 }
 
-/// Where the scripts are.
-pub fn folder() -> PathBuf {
+/// Returns the folder `tests/python`.
+pub fn scripts_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/python")
 }
 
-/// What starts a script of `tests/python`; `None` where there is no Python.
-pub fn script(name: &str) -> Option<Command> {
+/// Returns a command for a script of `tests/python`; `None` without Python.
+pub fn script_command(name: &str) -> Option<Command> {
     let mut command = Command::new(interpreter()?);
-    command.arg(folder().join(name));
+    command.arg(scripts_dir().join(name));
     Some(command)
 }
 
-/// What starts a program of the environment; `None` where there is no Python.
-pub fn module(name: &str) -> Option<Command> {
+/// Returns a command for an installed Python module; `None` without Python.
+pub fn module_command(name: &str) -> Option<Command> {
     let mut command = Command::new(interpreter()?);
     command.args(["-m", name]);
     Some(command)
 }
 
-/// One of the applications in `tests/python`, which reports to a service. It ends with this value.
+/// Application of `tests/python` that sends data to a service; stopped on drop.
 pub struct Application {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -48,10 +49,10 @@ pub struct Application {
 }
 
 impl Application {
-    /// `None` where there is no Python.
+    /// Starts the application; returns `None` without Python.
     pub fn start(script: &str, service: &Service) -> Option<Self> {
-        let mut command = self::script(script)?;
-        command.arg(format!("http://{}", service.address)).arg(KEY);
+        let mut command = script_command(script)?;
+        command.arg(format!("http://{}", service.address)).arg(API_KEY);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -60,14 +61,14 @@ impl Application {
         Some(Self { child, stdout, port })
     }
 
-    pub fn send(&self, request: &Request) -> Answer {
+    pub fn send(&self, request: &Request) -> Response {
         Client::new(TcpStream::connect(("127.0.0.1", self.port)).unwrap()).send(request)
     }
 
-    /// Ends it; answers what it has to say then.
-    pub fn last_words(mut self) -> Value {
+    /// Closes the application's stdin, which stops it, and returns the summary it prints.
+    pub fn stop_and_read_summary(mut self) -> Value {
         drop(self.child.stdin.take());
-        serde_json::from_reader(&mut self.stdout).expect("the application says what it did")
+        serde_json::from_reader(&mut self.stdout).expect("the application prints a summary")
     }
 }
 
@@ -78,7 +79,7 @@ impl Drop for Application {
     }
 }
 
-/// One of the servers in `tests/python`. It ends with this value.
+/// Server of `tests/python` that prints what it receives, one JSON event per line; stopped on drop.
 pub struct Listener {
     child: Child,
     lines: Receiver<String>,
@@ -87,35 +88,35 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// `None` where there is no Python.
+    /// Starts the server; returns `None` without Python.
     pub fn start(script: &str, arguments: &[&str]) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let ca_file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}.pem", std::process::id()));
-        let mut command = self::script(script)?;
+        let mut command = script_command(script)?;
         command.args(arguments).arg("--ca-out").arg(&ca_file);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let port = lines.recv_timeout(PATIENCE).expect("the listener prints its port");
+        let port = lines.recv_timeout(TEST_TIMEOUT).expect("the listener prints its port");
         Some(Self { child, lines, port, ca_file: ca_file.to_str().unwrap().to_owned() })
     }
 
-    /// The next thing that it saw.
-    pub fn next(&self) -> Value {
-        serde_json::from_str(&self.lines.recv_timeout(PATIENCE).expect("the listener saw something")).unwrap()
+    /// Returns the next received event.
+    pub fn next_event(&self) -> Value {
+        serde_json::from_str(&self.lines.recv_timeout(TEST_TIMEOUT).expect("the listener receives something")).unwrap()
     }
 
-    /// Ends it; answers what it saw and nobody took.
-    pub fn rest(mut self) -> Vec<String> {
+    /// Stops the server and returns the events that were not read.
+    pub fn stop_and_drain(mut self) -> Vec<String> {
         drop(self.child.stdin.take());
-        let mut rest = Vec::new();
+        let mut events = Vec::new();
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) => rest.push(line),
-                Err(RecvTimeoutError::Disconnected) => return rest,
-                Err(RecvTimeoutError::Timeout) => panic!("the listener did not end"),
+            match self.lines.recv_timeout(TEST_TIMEOUT) {
+                Ok(line) => events.push(line),
+                Err(RecvTimeoutError::Disconnected) => return events,
+                Err(RecvTimeoutError::Timeout) => panic!("the listener did not stop"),
             }
         }
     }

@@ -1,17 +1,17 @@
-//! The other side of what a service sends.
+//! Minimal HTTP receiver for requests that a service sends.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 
-/// Takes one request and answers it with a status and nothing else: its head and its body.
-pub fn answer(socket: TcpStream, status: &str) -> (String, Vec<u8>) {
+/// Reads one request, responds with `status` and an empty body, and returns the head and the body of the request.
+pub fn receive_request(socket: TcpStream, status: &str) -> (String, Vec<u8>) {
     let mut socket = BufReader::new(socket);
     let (mut head, mut length) = (String::new(), 0);
     while !head.ends_with("\r\n\r\n") {
-        let from = head.len();
+        let line_start = head.len();
         socket.read_line(&mut head).unwrap();
-        if let Some(text) = head[from..].to_lowercase().strip_prefix("content-length: ") {
-            length = text.trim().parse().unwrap();
+        if let Some(value) = head[line_start..].to_lowercase().strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
         }
     }
     let mut body = vec![0; length];

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Client, PATIENCE, Request, Service, Setup, wait_until};
+use crate::harness::{Client, Request, Service, Setup, TEST_TIMEOUT, wait_until};
 
 const CLIENTS: u32 = 16;
 /// How long the tracker is down. `MONLIGHT_OUTAGE_S=30` for the whole of what is promised.
@@ -42,7 +42,7 @@ impl Load {
 fn report(line: u32) -> Request {
     let stack = format!("E: e\n    at f (https://shop.example/app.js:{line}:1)");
     let body = json!({ "type": "E", "message": "e", "stack": stack });
-    Request::of_a_page("/api/browser/errors", &body).header("Idempotency-Key", &format!("page-{line}"))
+    Request::from_browser("/api/browser/errors", &body).header("Idempotency-Key", &format!("page-{line}"))
 }
 
 /// Posts one report after the other, each until it is acknowledged.
@@ -50,12 +50,12 @@ fn post_until_stopped(load: &Load, relay: SocketAddr) {
     while !load.stop.load(Ordering::Relaxed) {
         let line = load.next.fetch_add(1, Ordering::Relaxed) + 1;
         let request = report(line);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let status = loop {
             let socket = TcpStream::connect(relay).ok();
             let answer = socket.map(Client::new).and_then(|mut client| {
                 client.write(&request.bytes());
-                client.try_answer()
+                client.try_read_response()
             });
             match answer {
                 Some(answer) if answer.status != 503 => break answer.status,
@@ -75,7 +75,7 @@ fn waiting(relay: &Service) -> i64 {
 
 /// How often the tracker has counted each line.
 fn counted(tracker: &Service) -> BTreeMap<u32, i64> {
-    let database = rusqlite::Connection::open(tracker.folder.path().join("errors.db")).unwrap();
+    let database = rusqlite::Connection::open(tracker.data_dir.path().join("errors.db")).unwrap();
     let mut read = database.prepare("SELECT location, count FROM errors").unwrap();
     let rows = read.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).unwrap();
     rows.map(Result::unwrap).map(|(place, count)| (place.rsplit(':').next().unwrap().parse().unwrap(), count)).collect()
@@ -89,7 +89,7 @@ fn every_acknowledged_report_arrives_once_though_tracker_and_relay_are_killed() 
     let setup = || Setup::browser_relay(behind, behind).env("OUTBOX_MAX_MB", 1_000);
     let relay = setup().start();
     let front = relay.address;
-    let start_relay = |folder| setup().folder(&folder).env("PORT", front.port()).start();
+    let start_relay = |folder| setup().data_dir(&folder).env("PORT", front.port()).start();
     let load = Arc::new(Load::default());
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
@@ -109,7 +109,7 @@ fn every_acknowledged_report_arrives_once_though_tracker_and_relay_are_killed() 
     std::thread::sleep(outage.saturating_sub(killed.elapsed()));
     assert!(waiting(&relay) >= 600, "{}", waiting(&relay));
     let tracker =
-        Setup::error_tracker().folder(&folder).env("MAX_GROUPS", 1_000_000).env("PORT", behind.port()).start();
+        Setup::error_tracker().data_dir(&folder).env("MAX_GROUPS", 1_000_000).env("PORT", behind.port()).start();
     // Once more while the outbox is emptied, when something is delivered and not removed yet.
     load.wait_for_more(50, &[200, 201]);
     assert!(waiting(&relay) > 0, "it is emptied already");
@@ -151,12 +151,12 @@ fn an_outbox_that_is_full_drops_the_oldest_and_counts_it() {
     for line in 1..=50 {
         let stack = format!("E: e\n    at f (https://shop.example/app.js:{line}:1)\n{filler}");
         let body = json!({ "type": "E", "message": "e", "stack": stack });
-        relay.send(&Request::of_a_page("/api/browser/errors", &body)).expect(202).has(json!({ "status": "queued" }));
+        relay.send(&Request::from_browser("/api/browser/errors", &body)).expect(202).has(json!({ "status": "queued" }));
     }
     let health = relay.get("/health").expect(200).json();
     let (dropped, bytes) = (health["outbox_dropped"].as_u64().unwrap(), health["outbox_bytes"].as_u64().unwrap());
     assert!((15..=20).contains(&dropped) && (900_000..=1_000_000).contains(&bytes), "{health}");
-    let tracker = Setup::error_tracker().folder(&folder).env("PORT", behind.port()).start();
+    let tracker = Setup::error_tracker().data_dir(&folder).env("PORT", behind.port()).start();
     assert!(wait_until(|| (waiting(&relay) == 0).then_some(())).is_some(), "{} are left", waiting(&relay));
     let counted = counted(&tracker);
     let oldest = u32::try_from(dropped).unwrap() + 1;

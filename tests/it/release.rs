@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::harness::{Folder, skip};
+use crate::harness::{TempDir, skip};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What has a version in it, and what sets it.
@@ -18,13 +18,13 @@ const FILES: [&str; 8] = [
     "deploy/release.sh",
 ];
 
-fn git(folder: &Folder, arguments: &[&str]) -> Output {
+fn git(folder: &TempDir, arguments: &[&str]) -> Output {
     let author = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"];
     Command::new("git").args(author).args(arguments).current_dir(folder.path()).output().unwrap()
 }
 
 /// Runs it; answers whether it went well, and what it said.
-fn release(folder: &Folder, arguments: &[&str]) -> (bool, String) {
+fn release(folder: &TempDir, arguments: &[&str]) -> (bool, String) {
     let names = ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"].map(|name| (name, "Test"));
     let mails = ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"].map(|name| (name, "test@example.com"));
     let output =
@@ -38,7 +38,7 @@ fn a_release_is_one_commit_and_its_tags() {
     if Command::new("git").arg("--version").output().is_err() {
         return skip("there is no git");
     }
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name);
     for name in FILES {
         std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();

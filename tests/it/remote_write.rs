@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Service, Setup, skip, wait_until};
+use crate::harness::{Service, Setup, TempDir, skip, wait_until};
 use crate::prometheus::{Prometheus, free_port};
-use crate::receiver::answer;
+use crate::receiver::receive_request;
 
 /// How long points come in, and within it how long the server is away.
 const SENDING: Duration = Duration::from_secs(44);
@@ -18,8 +18,8 @@ const KILLED_AT: Duration = Duration::from_secs(20);
 /// Until all has arrived after the server was away.
 const ARRIVED_WITHIN: Duration = Duration::from_secs(90);
 
-fn collector(folder: &Arc<Folder>, url: &str) -> Service {
-    Setup::metrics_collector().folder(folder).env("REMOTE_WRITE_URL", url).env("AGGREGATION_INTERVAL", 3).start()
+fn collector(folder: &Arc<TempDir>, url: &str) -> Service {
+    Setup::metrics_collector().data_dir(folder).env("REMOTE_WRITE_URL", url).env("AGGREGATION_INTERVAL", 3).start()
 }
 
 /// What was sent and acknowledged.
@@ -37,7 +37,7 @@ fn fact(collector: &Service, name: &str) -> i64 {
 
 /// Runs it all with a program that is started with these arguments, and takes writes at this path.
 fn holds_everything(program: &str, arguments: &[&str], path: &str) {
-    let (kept, address, folder) = (Arc::new(Folder::new()), free_port(), Arc::new(Folder::new()));
+    let (kept, address, folder) = (Arc::new(TempDir::new()), free_port(), Arc::new(TempDir::new()));
     let start = || Prometheus::start(program, arguments, &kept, address);
     let Some(first) = start() else {
         return skip(&format!("{program} is not installed"));
@@ -131,7 +131,7 @@ fn what_is_taken_later_is_the_same_and_what_is_refused_does_not_stop_the_rest() 
     post(&collector, &mut Sent::default());
     // Not now, and why; in a moment; there.
     let [busy, broken, taken] = ["429 Too Many Requests\r\nRetry-After: 1", "500 Oops", "204 No Content"]
-        .map(|status| answer(listener.accept().unwrap().0, status));
+        .map(|status| receive_request(listener.accept().unwrap().0, status));
     assert!(busy.1 == broken.1 && broken.1 == taken.1, "the same again");
     for line in [
         "post /write http/1.1",
@@ -147,7 +147,7 @@ fn what_is_taken_later_is_the_same_and_what_is_refused_does_not_stop_the_rest() 
     // Two counters, a gauge, and a histogram of 31 buckets and three more.
     assert_eq!(wait_until(sent), Some(37));
     collector.post("/api/metrics", &json!([{ "name": "n", "type": "counter", "value": 1 }])).expect(202);
-    answer(listener.accept().unwrap().0, "400 Bad Request");
+    receive_request(listener.accept().unwrap().0, "400 Bad Request");
     let refused = || Some(fact(&collector, "remote_write_refused")).filter(|samples| *samples > 0);
     assert_eq!(wait_until(refused), Some(1));
     assert_eq!((fact(&collector, "remote_write_waiting"), fact(&collector, "remote_write_sent")), (0, 37));
@@ -163,11 +163,11 @@ fn what_waits_is_told_and_given_up_where_nothing_is_sent_on() {
     assert_eq!(fact(&waiting, "remote_write_waiting"), 4);
     // Where nothing is sent on, nothing waits.
     let folder = waiting.kill();
-    let quiet = Setup::metrics_collector().folder(&folder).start();
+    let quiet = Setup::metrics_collector().data_dir(&folder).start();
     assert_eq!(quiet.get("/health").json().get("remote_write_waiting"), None);
     let database = rusqlite::Connection::open(folder.path().join("metrics.db")).unwrap();
     let sql = "SELECT value FROM totals WHERE name = 'remote_cursor'";
     assert_eq!(database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), -1);
-    let (code, said) = Setup::metrics_collector().env("REMOTE_WRITE_URL", "localhost:9090").run();
+    let (code, said) = Setup::metrics_collector().env("REMOTE_WRITE_URL", "localhost:9090").run_to_exit();
     assert_eq!((code, said.contains("REMOTE_WRITE_URL must be an URL")), (Some(2), true), "{said}");
 }

@@ -13,7 +13,7 @@ use monlight::http::{
     PublicKeySettings, Response, Route, RouteSpec, Scope, Server, Settings,
 };
 
-use crate::harness::{Answer, Client, Folder, KEY, Request};
+use crate::harness::{API_KEY, Client, Request, TempDir};
 
 const LONG: &str = "the same again, ";
 const SPOOLED_BYTES_MAX: usize = 3_000_000;
@@ -48,19 +48,19 @@ fn routes() -> Vec<Route<Nothing>> {
 /// The server, and the folder it spools to.
 struct Running {
     server: Server,
-    folder: Folder,
+    folder: TempDir,
 }
 
 impl Running {
     fn start() -> Self {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let bound = Bound::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let settings = Settings {
             connection_limits: ConnectionLimits { connections: 16, connections_per_address: 16 },
             admission: AdmissionSettings {
                 public_keys: PublicKeySettings::default(),
                 sessions: Arc::default(),
-                keys: Keys::new(Secret::new(KEY), &[]).unwrap(),
+                keys: Keys::new(Secret::new(API_KEY), &[]).unwrap(),
                 proxies: Proxies::default(),
                 rate_per_address: 0,
                 rate_per_key: 0,
@@ -76,7 +76,7 @@ impl Running {
         Client::new(TcpStream::connect(self.server.address()).unwrap())
     }
 
-    fn send(&self, request: &Request) -> Answer {
+    fn send(&self, request: &Request) -> crate::harness::Response {
         self.connect().send(request)
     }
 }
@@ -86,8 +86,8 @@ fn whatever_a_handler_does_every_request_is_answered_and_the_pool_goes_on() {
     let running = Running::start();
     let mut client = running.connect();
     for _ in 0..20 {
-        client.send(&Request::get("/panics")).expect(500).says("log");
-        let answer = client.send(&Request::get("/fails")).expect(500).says("log");
+        client.send(&Request::get("/panics")).expect(500).has_detail("log");
+        let answer = client.send(&Request::get("/fails")).expect(500).has_detail("log");
         assert!(!answer.text().contains("secret"), "internal text stays inside");
         client.send(&Request::post("/drops", &"x".into())).expect(500);
         client.send(&Request::post("/panics-later", &"x".into())).expect(500);
@@ -131,15 +131,15 @@ fn a_large_body_lies_in_a_file_without_a_name() {
     running.send(&Request::get("/fine")).expect(200);
     assert_eq!(std::fs::read_dir(running.folder.path()).unwrap().count(), 0);
     client.write(&request[request.len() / 2..]);
-    assert_eq!(client.answer().expect(200).text(), expected);
+    assert_eq!(client.read_response().expect(200).text(), expected);
 }
 
 #[test]
 fn a_spooled_body_is_held_to_its_limit_declared_and_decoded() {
     let running = Running::start();
     let declared = Request::new("POST", "/spooled").header("Content-Length", "20000000");
-    running.send(&declared).expect(413).says("3000000 bytes");
-    running.send(&declared.without("X-API-Key")).expect(401);
+    running.send(&declared).expect(413).has_detail("3000000 bytes");
+    running.send(&declared.without_header("X-API-Key")).expect(401);
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(&vec![0; 50_000_000]).unwrap();
     let bomb = Request::new("POST", "/spooled").header("Content-Encoding", "gzip").body(encoder.finish().unwrap());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Folder, KEY, PUBLIC_KEY, Service, Setup, skip};
+use crate::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TempDir, skip};
 
 /// An origin that the relay lists.
 const ORIGIN: &str = "https://shop.example";
@@ -47,7 +47,7 @@ impl Stack {
             ("LOGS_URL", url(logs.address)),
             ("METRICS_URL", url(metrics.address)),
             ("RELAY_URL", url(relay.address)),
-            ("API_KEY", KEY.to_owned()),
+            ("API_KEY", API_KEY.to_owned()),
             ("ORIGIN", ORIGIN.to_owned()),
         ];
         Self { errors, logs, metrics, relay, env }
@@ -361,7 +361,7 @@ fn a_proxy_that_changes_what_goes_through_fails_where_it_does() {
             "relay: the deactivated public key is rejected",
         ],
     );
-    let let_in = |head: &str| with(&without(head, "X-API-Key"), &format!("X-API-Key: {KEY}"));
+    let let_in = |head: &str| with(&without(head, "X-API-Key"), &format!("X-API-Key: {API_KEY}"));
     through(
         stack,
         "ERRORS_URL",
@@ -377,7 +377,7 @@ fn secrets_that_were_made_are_enough_for_all_of_it() {
     if !curl_or_skip() {
         return;
     }
-    let folder = Folder::new();
+    let folder = TempDir::new();
     for name in ["init-secrets.sh", "secrets.env.example"] {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
         std::fs::copy(from, folder.path().join(name)).unwrap();

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::browser::{chromium, node};
-use crate::docker_log::Log;
-use crate::harness::{Client, Folder, KEY, PUBLIC_KEY, Request, Setup, report_at, root_or_skip, skip, wait_until};
-use crate::measured::{Figures, rounded};
+use crate::docker_log::ContainerLog;
+use crate::figures::{Figures, round_to};
+use crate::harness::{API_KEY, Client, PUBLIC_KEY, Request, Setup, TempDir, report_at, root_or_skip, skip, wait_until};
 use crate::python;
-use crate::stack::{COLLECTOR, Cage, RELAY, SERVICES, Stack, TRACKER, VIEWER};
+use crate::stack::{COLLECTOR, MemoryCgroup, RELAY, SERVICES, Stack, TRACKER, VIEWER};
 
 /// How long without `MONLIGHT_SOAK_S`, in seconds.
 const SECONDS_DEFAULT: u64 = 30;
@@ -92,7 +92,7 @@ const WRITES: [Write; 6] = [
         every: Duration::from_millis(100),
         first: ("POST /api/browser/errors", |n| {
             let stack = format!("E: e\n    at f (https://shop.example/app.js:{}:1)", n % 50);
-            Request::of_a_page("/api/browser/errors", &json!({ "type": "E", "message": "e", "stack": stack }))
+            Request::from_browser("/api/browser/errors", &json!({ "type": "E", "message": "e", "stack": stack }))
         }),
         then: None,
     },
@@ -102,7 +102,7 @@ const WRITES: [Write; 6] = [
         first: ("POST /api/browser/metrics", |n| {
             let point =
                 json!({ "name": "web_vitals_lcp", "type": "histogram", "value": n % 5_000, "labels": { "page": "/" } });
-            Request::of_a_page("/api/browser/metrics", &json!({ "metrics": [point] }))
+            Request::from_browser("/api/browser/metrics", &json!({ "metrics": [point] }))
         }),
         then: None,
     },
@@ -200,13 +200,13 @@ impl Drop for User {
 
 /// An application with one of the Python clients.
 fn application(stack: &Stack, name: &str, rate: &str, own: bool) -> Option<User> {
-    let mut command = python::script("soaking_app.py")?;
+    let mut command = python::script_command("soaking_app.py")?;
     if own {
         command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk/python/src"));
         command.env("PYTHONDONTWRITEBYTECODE", "1");
     }
     let url = |service: usize| format!("http://{}", stack.addresses[service]);
-    command.args([&url(TRACKER), &url(COLLECTOR), KEY, name, rate]);
+    command.args([&url(TRACKER), &url(COLLECTOR), API_KEY, name, rate]);
     let mut user = User::start(command);
     assert_eq!(user.line(), "begun\n");
     Some(user)
@@ -230,7 +230,7 @@ fn sample(stack: &Stack, service: usize) -> Sample {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     };
-    let wal = stack.data.path().join(DATABASES[service]);
+    let wal = stack.data_dir.path().join(DATABASES[service]);
     Sample {
         rss_kib: field("VmRSS:"),
         peak_kib: field("VmHWM:"),
@@ -284,22 +284,22 @@ fn look(crew: &mut Crew, stack: &Arc<Stack>) {
     });
     let mut tail = Client::connect(stack.addresses[VIEWER]);
     tail.write(&Request::get("/api/logs/tail").bytes());
-    assert_eq!(tail.head().map(|head| head.status), Some(200));
-    crew.repeat(Duration::ZERO, move |_| assert!(tail.chunk().is_some(), "the tail goes on"));
+    assert_eq!(tail.read_head().map(|head| head.status), Some(200));
+    crew.repeat(Duration::ZERO, move |_| assert!(tail.read_chunk().is_some(), "the tail goes on"));
 }
 
 /// Writes lines of containers.
 fn log(crew: &mut Crew, stack: &Stack) {
-    let mut logs = CONTAINERS.map(|name| Log::create(&stack.containers, name));
+    let mut logs = CONTAINERS.map(|name| ContainerLog::create(&stack.containers_dir, name));
     crew.repeat(LOG_PACE, move |number| {
         let level = if number.is_multiple_of(20) { "ERROR" } else { "INFO" };
         logs[number as usize % CONTAINERS.len()]
-            .line(&format!("{level} checkout of cart {number} took {} ms", number % 300));
+            .append_line(&format!("{level} checkout of cart {number} took {} ms", number % 300));
     });
 }
 
 /// Flushes 4 KB to the disk that the databases are on, as often as they might: the ceiling of whatever writes there.
-fn flush(crew: &mut Crew, folder: &Folder, took: &Took) {
+fn flush(crew: &mut Crew, folder: &TempDir, took: &Took) {
     let file = File::create(folder.path().join("flushed")).unwrap();
     let (page, took) = (vec![7; 4_096], Arc::clone(took));
     crew.repeat(FLUSH_PACE, move |number| {
@@ -354,8 +354,8 @@ impl Verdict {
                 self.expect(threads(last) <= threads(second), starts);
             }
             self.expect(wal <= WAL_BYTES_MAX, format!("{name} had a write-ahead log of {wal} bytes"));
-            let mb = |kib: f64| rounded(kib * 1_024.0 / 1e6, 1);
-            let counts = [json!(descriptors(last)), json!(threads(last)), rounded(wal as f64 / 1e6, 1)];
+            let mb = |kib: f64| round_to(kib * 1_024.0 / 1e6, 1);
+            let counts = [json!(descriptors(last)), json!(threads(last)), round_to(wal as f64 / 1e6, 1)];
             rows.push(
                 [json!(name), mb(second_kib), mb(last_kib), mb(peak_kib as f64)].into_iter().chain(counts).collect(),
             );
@@ -364,7 +364,7 @@ impl Verdict {
             peak_sum += peak_kib;
         }
         self.expect(peak_sum < MEMORY_KIB_MAX, format!("the four had {peak_sum} KiB at their peaks"));
-        let mb = |kib: f64| rounded(kib * 1_024.0 / 1e6, 1);
+        let mb = |kib: f64| round_to(kib * 1_024.0 / 1e6, 1);
         rows.push(vec![
             json!("together"),
             mb(second_sum),
@@ -389,9 +389,9 @@ impl Verdict {
                 vec![
                     json!(name),
                     json!(took.len()),
-                    rounded(p50_ms, 2),
-                    rounded(p99_ms, 2),
-                    rounded(p99_ms / flush_ms, 1),
+                    round_to(p50_ms, 2),
+                    round_to(p99_ms, 2),
+                    round_to(p99_ms / flush_ms, 1),
                 ]
             })
             .collect()
@@ -430,7 +430,7 @@ impl Verdict {
                 self.expect(false, format!("{name} logged {line}"));
             }
         }
-        let killed = stack.killed_for_memory();
+        let killed = stack.oom_kills();
         self.expect(killed == 0, format!("{killed} were killed for want of memory"));
     }
 }
@@ -441,21 +441,21 @@ fn nothing_grows_or_complains_under_mixed_load_in_thirty_megabytes_each() {
     if !root_or_skip("memory cgroups") {
         return;
     }
-    let Some(cages) = Cage::four() else { return skip("no memory cgroup can be made") };
+    let Some(cgroups) = MemoryCgroup::for_all_services() else { return skip("no memory cgroup can be made") };
     let (Some(chromium), Some(mut visitor)) = (chromium(), node("soak.mjs")) else { return };
     let mut visitor = User::start({
         visitor.arg(chromium);
         visitor
     });
     let origin: String = serde_json::from_str(&visitor.line()).unwrap();
-    let data = Arc::new(Folder::new());
+    let data = Arc::new(TempDir::new());
     let change = move |service: usize, setup: Setup| match service {
         TRACKER => setup.env("MAX_GROUPS", GROUPS_MAX),
         VIEWER => setup.env("MAX_ENTRIES", ENTRIES_MAX),
         RELAY => setup.env("CORS_ORIGINS", &origin),
         _ => setup.env("HOST_METRICS", 1),
     };
-    let stack = Arc::new(Stack::start(&data, Some(cages), Box::new(change)));
+    let stack = Arc::new(Stack::start(&data, Some(cgroups), Box::new(change)));
     let (mut crew, took) = (Crew::default(), Took::default());
     log(&mut crew, &stack);
     let Some(own) = application(&stack, "own", "20", true) else { return };
@@ -480,9 +480,9 @@ fn nothing_grows_or_complains_under_mixed_load_in_thirty_megabytes_each() {
     let columns =
         ["service", "RSS MB, second third", "last third", "VmHWM MB", "descriptors", "threads", "largest WAL, MB"];
     let memory = verdict.memory(&samples, seconds);
-    figures.table(&format!("What each holds over {seconds} s, in a memory cgroup of 30 MB"), &columns, &memory);
+    figures.add_table(&format!("What each holds over {seconds} s, in a memory cgroup of 30 MB"), &columns, &memory);
     let together = memory.last().unwrap();
-    figures.in_short(
+    figures.add_summary(
         "All four in 30 MB each, mixed load of real clients",
         format!(
             "{} MB at their peaks together, {} MB resident on the average of the last third",
@@ -490,7 +490,7 @@ fn nothing_grows_or_complains_under_mixed_load_in_thirty_megabytes_each() {
         ),
     );
     let columns = ["write", "requests", "median ms", "p99 ms", "p99, in the disk's fdatasync p99"];
-    figures.table("How long a write takes under that load", &columns, &verdict.latency(&took));
+    figures.add_table("How long a write takes under that load", &columns, &verdict.latency(&took));
     verdict.contents(&stack, &[("own", own.clone()), ("published", published.clone())]);
     figures.notes.push(format!(
         "The repository's Python client: {own}; the published one: {published}; Chromium with the browser package: {visited}; \
@@ -499,6 +499,6 @@ fn nothing_grows_or_complains_under_mixed_load_in_thirty_megabytes_each() {
         CONTAINERS.len()
     ));
     eprintln!("{}", figures.notes[0]);
-    figures.leave();
+    figures.save();
     assert!(verdict.0.is_empty(), "{:#?}", verdict.0);
 }

@@ -1,5 +1,4 @@
-//! The four services as one machine has them: each at an address that it keeps when it is started again, in a memory
-//! cgroup of its own where there are such.
+//! Stack of all four services. Each keeps its address across restarts and, if possible, runs in its own memory cgroup.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,146 +9,147 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Client, Folder, Request, Service, Setup};
+use crate::harness::{Client, Request, Service, Setup, TempDir};
 
 pub const SERVICES: [&str; 4] = ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"];
 pub const TRACKER: usize = 0;
 pub const VIEWER: usize = 1;
 pub const COLLECTOR: usize = 2;
 pub const RELAY: usize = 3;
-/// As docker-compose.yml has it.
+/// Memory limit of each service in docker-compose.yml.
 const MEMORY_BYTES_MAX: u64 = 30 << 20;
-/// How long a stack may take to be well again once its trouble is over.
-const RECOVERY: Duration = Duration::from_secs(30);
+/// Deadline for all services to become healthy after a fault.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a service of this number is set up with besides what all stacks have.
-pub type Change = Box<dyn Fn(usize, Setup) -> Setup + Send + Sync>;
+/// Adapts the setup of the service with the given index (`TRACKER`, `VIEWER`, `COLLECTOR` or `RELAY`).
+pub type ConfigureService = Box<dyn Fn(usize, Setup) -> Setup + Send + Sync>;
 
 pub struct Stack {
-    /// Where the databases are.
-    pub data: Arc<Folder>,
-    /// Where the containers' logs are.
-    pub containers: PathBuf,
-    /// By number; `None` while it is dead.
+    /// Folder of the databases.
+    pub data_dir: Arc<TempDir>,
+    /// Folder of the container logs.
+    pub containers_dir: PathBuf,
+    /// Running services by index; `None` while one is down.
     services: [Mutex<Option<Service>>; 4],
     pub addresses: [SocketAddr; 4],
-    change: Change,
-    cages: Option<[Cage; 4]>,
-    _logs: Folder,
+    configure: ConfigureService,
+    cgroups: Option<[MemoryCgroup; 4]>,
+    _logs: TempDir,
 }
 
 impl Stack {
-    /// Starts all four with their databases in a folder.
-    pub fn start(data: &Arc<Folder>, cages: Option<[Cage; 4]>, change: Change) -> Self {
-        let logs = Folder::new();
-        let containers = logs.path().join("containers");
-        fs::create_dir(&containers).unwrap();
+    /// Starts all four services with their databases in `data_dir`.
+    pub fn start(data_dir: &Arc<TempDir>, cgroups: Option<[MemoryCgroup; 4]>, configure: ConfigureService) -> Self {
+        let logs = TempDir::new();
+        let containers_dir = logs.path().join("containers");
+        fs::create_dir(&containers_dir).unwrap();
         let addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); 4];
         let services = Default::default();
-        let mut stack = Self { data: Arc::clone(data), containers, services, addresses, change, cages, _logs: logs };
-        for number in 0..SERVICES.len() {
-            stack.start_again(number);
-            let address = stack.service(number).as_ref().unwrap().address;
-            stack.addresses[number] = address;
+        let data_dir = Arc::clone(data_dir);
+        let mut stack = Self { data_dir, containers_dir, services, addresses, configure, cgroups, _logs: logs };
+        for index in 0..SERVICES.len() {
+            stack.start_service(index);
+            let address = stack.service(index).as_ref().unwrap().address;
+            stack.addresses[index] = address;
         }
         stack
     }
 
-    fn setup(&self, number: usize) -> Setup {
-        let setup = match number {
+    fn setup(&self, index: usize) -> Setup {
+        let setup = match index {
             TRACKER => Setup::error_tracker(),
-            VIEWER => Setup::log_viewer().env("LOG_SOURCES", self.containers.display()),
+            VIEWER => Setup::log_viewer().env("LOG_SOURCES", self.containers_dir.display()),
             COLLECTOR => Setup::metrics_collector(),
             _ => Setup::browser_relay(self.addresses[TRACKER], self.addresses[COLLECTOR]),
         };
-        let setup = setup.folder(&self.data).env("PORT", self.addresses[number].port());
-        let setup = match &self.cages {
-            Some(cages) => setup.through(&["sh", "-c", &cages[number].entering()]),
+        let setup = setup.data_dir(&self.data_dir).env("PORT", self.addresses[index].port());
+        let setup = match &self.cgroups {
+            Some(cgroups) => setup.wrapped_by(&["sh", "-c", &cgroups[index].enter_script()]),
             None => setup,
         };
-        (self.change)(number, setup)
+        (self.configure)(index, setup)
     }
 
-    /// A service, for as long as nobody else is to kill or start it.
-    pub fn service(&self, number: usize) -> MutexGuard<'_, Option<Service>> {
-        self.services[number].lock().unwrap()
+    /// Locks a service, so that no other thread kills or starts it.
+    pub fn service(&self, index: usize) -> MutexGuard<'_, Option<Service>> {
+        self.services[index].lock().unwrap()
     }
 
-    pub fn pid(&self, number: usize) -> u32 {
-        self.service(number).as_ref().unwrap().pid()
+    pub fn pid(&self, index: usize) -> u32 {
+        self.service(index).as_ref().unwrap().pid()
     }
 
-    /// Ends it as a power cut would.
-    pub fn kill(&self, number: usize) {
-        if let Some(service) = self.service(number).take() {
+    /// Kills a service with SIGKILL.
+    pub fn kill(&self, index: usize) {
+        if let Some(service) = self.service(index).take() {
             service.kill();
         }
     }
 
-    pub fn start_again(&self, number: usize) {
-        let started = self.setup(number).start();
-        *self.service(number) = Some(started);
+    pub fn start_service(&self, index: usize) {
+        let started = self.setup(index).start();
+        *self.service(index) = Some(started);
     }
 
-    /// What a start comes to that is to fail: its exit code and what it said.
-    pub fn fails_to_start(&self, number: usize) -> (Option<i32>, String) {
-        self.setup(number).run()
+    /// Runs a service whose start must fail; returns its exit code and its output.
+    pub fn run_to_exit(&self, index: usize) -> (Option<i32>, String) {
+        self.setup(index).run_to_exit()
     }
 
-    /// The status and the body of its `/health`, which may take a second; `None` when there was no answer.
-    pub fn health(&self, number: usize) -> Option<(u16, Value)> {
-        let within = Duration::from_secs(1);
-        let socket = std::net::TcpStream::connect_timeout(&self.addresses[number], within).ok()?;
+    /// Requests `/health` with a timeout of one second; returns status and body, or `None` without a response.
+    pub fn health(&self, index: usize) -> Option<(u16, Value)> {
+        let timeout = Duration::from_secs(1);
+        let socket = std::net::TcpStream::connect_timeout(&self.addresses[index], timeout).ok()?;
         let mut client = Client::new(socket);
-        client.socket().set_read_timeout(Some(within)).unwrap();
+        client.socket().set_read_timeout(Some(timeout)).unwrap();
         client.write(&Request::get("/health").bytes());
-        let answer = client.try_answer()?;
-        Some((answer.status, answer.json()))
+        let response = client.try_read_response()?;
+        Some((response.status, response.json()))
     }
 
-    /// Waits until all that are alive say that they are well.
+    /// Waits until `/health` of every service responds with 200.
     #[track_caller]
-    pub fn becomes_healthy(&self) {
-        let deadline = Instant::now() + RECOVERY;
-        for (number, name) in SERVICES.iter().enumerate() {
+    pub fn wait_until_healthy(&self) {
+        let deadline = Instant::now() + RECOVERY_TIMEOUT;
+        for (index, name) in SERVICES.iter().enumerate() {
             loop {
-                let health = self.health(number);
+                let health = self.health(index);
                 if health.as_ref().is_some_and(|(status, _)| *status == 200) {
                     break;
                 }
-                assert!(Instant::now() < deadline, "{name} does not recover: {health:?}\n{:#?}", self.log(number));
+                assert!(Instant::now() < deadline, "{name} does not recover: {health:?}\n{:#?}", self.log(index));
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
     }
 
-    /// What a service has logged since it was last started.
-    pub fn log(&self, number: usize) -> Vec<String> {
-        self.service(number).as_ref().map(Service::log).unwrap_or_default()
+    /// Returns the log of a service since its last start.
+    pub fn log(&self, index: usize) -> Vec<String> {
+        self.service(index).as_ref().map(Service::log).unwrap_or_default()
     }
 
-    /// The database of a service, opened to look.
+    /// Opens the database of a service read-only.
     pub fn database(&self, name: &str) -> rusqlite::Connection {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        rusqlite::Connection::open_with_flags(self.data.path().join(name), flags).unwrap()
+        rusqlite::Connection::open_with_flags(self.data_dir.path().join(name), flags).unwrap()
     }
 
-    /// How many of its processes the kernel has killed for want of memory.
-    pub fn killed_for_memory(&self) -> u64 {
-        self.cages.iter().flatten().map(Cage::killed).sum()
+    /// Returns how many processes of the stack the kernel's OOM killer has ended.
+    pub fn oom_kills(&self) -> u64 {
+        self.cgroups.iter().flatten().map(MemoryCgroup::oom_kills).sum()
     }
 }
 
-/// A memory cgroup of 30 MB, gone with this value.
-pub struct Cage {
+/// Memory cgroup with a limit of `MEMORY_BYTES_MAX`, removed on drop.
+pub struct MemoryCgroup {
     folder: PathBuf,
-    /// Which file says what was killed.
+    /// File with the `oom_kill` counter; differs between cgroup v1 and v2.
     events: &'static str,
 }
 
-impl Cage {
-    /// One for each service; `None` where this machine has no memory cgroups that may be made.
-    pub fn four() -> Option<[Self; 4]> {
+impl MemoryCgroup {
+    /// Creates one cgroup per service; `None` if this machine does not allow it.
+    pub fn for_all_services() -> Option<[Self; 4]> {
         let [one, two, three, four] = SERVICES.map(Self::new);
         Some([one?, two?, three?, four?])
     }
@@ -169,26 +169,26 @@ impl Cage {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = root.join(format!("monlight-it-{}-{number}-{name}", std::process::id()));
         fs::create_dir(&folder).ok()?;
-        let cage = Self { folder, events };
-        fs::write(cage.folder.join(limit), MEMORY_BYTES_MAX.to_string()).ok()?;
-        Some(cage)
+        let cgroup = Self { folder, events };
+        fs::write(cgroup.folder.join(limit), MEMORY_BYTES_MAX.to_string()).ok()?;
+        Some(cgroup)
     }
 
-    /// A script that goes into it and becomes the program that follows.
-    fn entering(&self) -> String {
+    /// Returns a shell script that moves its process into the cgroup and then executes `$0`.
+    fn enter_script(&self) -> String {
         format!("echo $$ >{}/cgroup.procs && exec \"$0\"", self.folder.display())
     }
 
-    fn killed(&self) -> u64 {
-        let text = fs::read_to_string(self.folder.join(self.events)).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        line.expect("the kernel counts what it kills").trim().parse().unwrap()
+    fn oom_kills(&self) -> u64 {
+        let events = fs::read_to_string(self.folder.join(self.events)).unwrap();
+        let line = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        line.expect("the kernel counts OOM kills").trim().parse().unwrap()
     }
 }
 
-impl Drop for Cage {
+impl Drop for MemoryCgroup {
     fn drop(&mut self) {
-        // The kernel lets go of a process a moment after it is reaped; a leftover folder would only be untidy.
+        // The kernel removes a reaped process from the cgroup with a delay. If the folder stays, nothing breaks.
         for _ in 0..100 {
             if fs::remove_dir(&self.folder).is_ok() {
                 return;

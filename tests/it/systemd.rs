@@ -3,20 +3,20 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::harness::{Folder, skip};
+use crate::harness::{TempDir, skip};
 
 const SERVICES: [&str; 4] = ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"];
 /// How much a unit may be exposed, in tenths of what `systemd-analyze security` counts; below 20 it says "OK".
 const EXPOSURE_TENTHS_MAX: u32 = 18;
 
 /// The programs and units as `make install` puts them below a folder; says why when there are none to be had.
-fn installed() -> Option<Folder> {
+fn installed() -> Option<TempDir> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     if !SERVICES.iter().all(|service| root.join(service).exists()) {
         skip("nothing was built: make");
         return None;
     }
-    let folder = Folder::new();
+    let folder = TempDir::new();
     // Built already; what is installed is what lies there.
     let make = Command::new("make")
         .args(["--old-file=all", "install", &format!("PREFIX={}", folder.path().display())])

@@ -14,8 +14,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use crate::dice::Dice;
-use crate::harness::{Folder, Service, Setup, signal, wait_until};
+use crate::harness::{Service, Setup, TempDir, send_signal, wait_until};
+use crate::rng::Rng;
 
 const RUNS_DEFAULT: u64 = 20;
 const STEPS: u32 = 60;
@@ -42,8 +42,9 @@ struct Container {
 }
 
 impl Container {
-    fn create(sources: &Path, name: &str, dice: &mut Dice) -> Self {
-        let id = format!("{:016x}{:016x}{:016x}{:016x}", dice.next(), dice.next(), dice.next(), dice.next());
+    fn create(sources: &Path, name: &str, rng: &mut Rng) -> Self {
+        let id =
+            format!("{:016x}{:016x}{:016x}{:016x}", rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64());
         std::fs::create_dir(sources.join(&id)).unwrap();
         let path = sources.join(&id).join(format!("{id}-json.log"));
         let file = OpenOptions::new().create(true).append(true).open(path).unwrap();
@@ -55,7 +56,7 @@ impl Container {
             bytes: 0,
             rotated_unseen: 0,
             packing: false,
-            compress: dice.one_in(2),
+            compress: rng.one_in(2),
             written: [Vec::new(), Vec::new()],
             lines: 0,
         };
@@ -119,10 +120,10 @@ impl Container {
         self.rotated_unseen += 1;
     }
 
-    fn rotate(&mut self, dice: &mut Dice) {
+    fn rotate(&mut self, rng: &mut Rng) {
         self.shift();
         std::fs::rename(self.log(""), self.log(".1")).unwrap();
-        if dice.one_in(4) {
+        if rng.one_in(4) {
             // For a moment there is no file of that name.
             std::thread::sleep(Duration::from_millis(3));
         }
@@ -141,14 +142,14 @@ impl Container {
     }
 
     /// One entry of Docker's, written in two halves now and then.
-    fn entry(&mut self, log: &str, stream: usize, time: &str, dice: &mut Dice) {
+    fn entry(&mut self, log: &str, stream: usize, time: &str, rng: &mut Rng) {
         let stream = ["stdout", "stderr"][stream];
         let mut line = json!({ "log": log, "stream": stream, "time": time }).to_string();
         line.push('\n');
-        if dice.one_in(30) {
-            let (half, rest) = line.as_bytes().split_at(dice.below(line.len()));
+        if rng.one_in(30) {
+            let (half, rest) = line.as_bytes().split_at(rng.below(line.len()));
             self.file.write_all(half).unwrap();
-            std::thread::sleep(Duration::from_millis(dice.below(5) as u64));
+            std::thread::sleep(Duration::from_millis(rng.below(5) as u64));
             self.file.write_all(rest).unwrap();
         } else {
             self.file.write_all(line.as_bytes()).unwrap();
@@ -157,21 +158,21 @@ impl Container {
     }
 
     /// A line of the program's, in as many pieces as Docker makes of it.
-    fn line(&mut self, text: &str, stream: usize, dice: &mut Dice) {
+    fn line(&mut self, text: &str, stream: usize, rng: &mut Rng) {
         let time = now();
         let whole = format!("{text}\n");
         let mut rest = whole.as_str();
         while !rest.is_empty() {
             let piece = &rest[..rest.floor_char_boundary(PIECE_BYTES)];
             if self.bytes >= FILE_BYTES_MAX && self.rotated_unseen < ROTATED_MAX - 1 {
-                self.rotate(dice);
+                self.rotate(rng);
             }
-            self.entry(piece, stream, &time, dice);
+            self.entry(piece, stream, &time, rng);
             rest = &rest[piece.len()..];
-            if !rest.is_empty() && dice.one_in(2) {
+            if !rest.is_empty() && rng.one_in(2) {
                 // The other stream's lines come in between.
                 let number = self.number();
-                self.entry(&format!("{number} between\n"), 1 - stream, &now(), dice);
+                self.entry(&format!("{number} between\n"), 1 - stream, &now(), rng);
                 self.written[1 - stream].push(format!("{number} between"));
             }
         }
@@ -184,36 +185,38 @@ impl Container {
     }
 
     /// Some lines of one kind.
-    fn burst(&mut self, dice: &mut Dice) {
-        let stream = dice.below(2);
-        for _ in 0..=dice.below(30) {
+    fn burst(&mut self, rng: &mut Rng) {
+        let stream = rng.below(2);
+        for _ in 0..=rng.below(30) {
             let number = self.number();
-            match dice.below(12) {
+            match rng.below(12) {
                 0 => {
-                    self.line(&format!("{number} ERROR request failed"), stream, dice);
-                    self.line("Traceback (most recent call last):", stream, dice);
-                    for frame in 0..dice.below(4) {
-                        self.line(&format!("  File \"/app/{number}.py\", line {frame}, in pay"), stream, dice);
-                        self.line("    raise ValueError(total)", stream, dice);
+                    self.line(&format!("{number} ERROR request failed"), stream, rng);
+                    self.line("Traceback (most recent call last):", stream, rng);
+                    for frame in 0..rng.below(4) {
+                        self.line(&format!("  File \"/app/{number}.py\", line {frame}, in pay"), stream, rng);
+                        self.line("    raise ValueError(total)", stream, rng);
                     }
-                    self.line(&format!("ValueError: {number}"), stream, dice);
+                    self.line(&format!("ValueError: {number}"), stream, rng);
                 }
-                1 => self.line(
-                    &format!("{number} {}", "é\u{1F600}<>&\u{2028}\"\\\t".repeat(dice.below(40))),
-                    stream,
-                    dice,
-                ),
-                2 => self.line(&format!("{number} {}", "long ".repeat(3_000 + dice.below(6_000))), stream, dice),
-                3 => self.line("", stream, dice),
-                4 => self.line(&format!("\u{1b}[31m{number}\u{1b}[0m red"), stream, dice),
-                5 => self.line(&format!("\tat com.shop.Pay.{number}(Pay.java:7)"), stream, dice),
-                _ => self.line(&format!("{number} GET /cart/{} 200", dice.below(1_000)), stream, dice),
+                1 => {
+                    self.line(
+                        &format!("{number} {}", "é\u{1F600}<>&\u{2028}\"\\\t".repeat(rng.below(40))),
+                        stream,
+                        rng,
+                    );
+                }
+                2 => self.line(&format!("{number} {}", "long ".repeat(3_000 + rng.below(6_000))), stream, rng),
+                3 => self.line("", stream, rng),
+                4 => self.line(&format!("\u{1b}[31m{number}\u{1b}[0m red"), stream, rng),
+                5 => self.line(&format!("\tat com.shop.Pay.{number}(Pay.java:7)"), stream, rng),
+                _ => self.line(&format!("{number} GET /cart/{} 200", rng.below(1_000)), stream, rng),
             }
         }
         // Something to know the end of the burst by, on either stream.
         for stream in 0..2 {
             let number = self.number();
-            self.line(&format!("{number} end"), stream, dice);
+            self.line(&format!("{number} end"), stream, rng);
         }
     }
 
@@ -234,8 +237,8 @@ fn now() -> String {
 /// One run: the viewer, what it follows, and what is gone but was written.
 struct Run {
     seed: u64,
-    dice: Dice,
-    folder: Arc<Folder>,
+    rng: Rng,
+    folder: Arc<TempDir>,
     /// `None` while it is dead.
     viewer: Option<Service>,
     containers: Vec<Container>,
@@ -245,13 +248,12 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let folder = Arc::new(Folder::new());
+        let folder = Arc::new(TempDir::new());
         let sources = folder.path().join("containers");
         std::fs::create_dir(&sources).unwrap();
-        let mut dice = Dice(seed);
-        let containers =
-            (0..CONTAINERS).map(|n| Container::create(&sources, &format!("shop-{n}"), &mut dice)).collect();
-        let mut run = Self { seed, dice, folder, viewer: None, containers, removed: Vec::new(), done: VecDeque::new() };
+        let mut rng = Rng(seed);
+        let containers = (0..CONTAINERS).map(|n| Container::create(&sources, &format!("shop-{n}"), &mut rng)).collect();
+        let mut run = Self { seed, rng, folder, viewer: None, containers, removed: Vec::new(), done: VecDeque::new() };
         run.start();
         run
     }
@@ -259,7 +261,7 @@ impl Run {
     fn start(&mut self) {
         if self.viewer.is_none() {
             let setup = Setup::log_viewer().env("MAX_ENTRIES", 1_000_000).env("TAIL_BUFFER", 1_000_000_000);
-            self.viewer = Some(setup.folder(&self.folder).start());
+            self.viewer = Some(setup.data_dir(&self.folder).start());
         }
     }
 
@@ -291,10 +293,10 @@ impl Run {
     }
 
     fn step(&mut self) {
-        let index = self.dice.below(self.containers.len());
-        let what = self.dice.below(20);
+        let index = self.rng.below(self.containers.len());
+        let what = self.rng.below(20);
         self.done.push_back(format!("{what} on {index}"));
-        let dice = &mut self.dice;
+        let rng = &mut self.rng;
         let container = &mut self.containers[index];
         match what {
             0 => self.kill(),
@@ -302,14 +304,14 @@ impl Run {
             2 => {
                 // Several rotations pass between two looks.
                 if let Some(viewer) = &self.viewer {
-                    signal(viewer.pid(), "STOP");
+                    send_signal(viewer.pid(), "STOP");
                     for _ in 0..3 {
-                        container.burst(dice);
+                        container.burst(rng);
                     }
-                    signal(viewer.pid(), "CONT");
+                    send_signal(viewer.pid(), "CONT");
                 }
             }
-            3 if container.rotated_unseen < ROTATED_MAX - 1 => container.rotate(dice),
+            3 if container.rotated_unseen < ROTATED_MAX - 1 => container.rotate(rng),
             4 if container.rotated_unseen < ROTATED_MAX - 1 => container.copy_and_truncate(),
             5 => container.finish_packing(),
             6 => {
@@ -323,7 +325,7 @@ impl Run {
                 // `max-file=1`: an open descriptor is all that is left of the old file.
                 self.sync();
                 let container = &mut self.containers[index];
-                container.burst(&mut self.dice);
+                container.burst(&mut self.rng);
                 self.sync();
                 let container = &mut self.containers[index];
                 std::fs::remove_file(container.log("")).unwrap();
@@ -333,15 +335,15 @@ impl Run {
                 self.sync();
                 let old = &self.containers[index];
                 std::fs::remove_dir_all(old.folder()).unwrap();
-                let new = Container::create(&old.sources, &old.name, &mut self.dice);
+                let new = Container::create(&old.sources, &old.name, &mut self.rng);
                 self.removed.push(std::mem::replace(&mut self.containers[index], new));
             }
             9 => container.configure(&container.name),
             10 => {
-                std::thread::sleep(Duration::from_millis(self.dice.below(150) as u64));
+                std::thread::sleep(Duration::from_millis(self.rng.below(150) as u64));
             }
             11 => self.sync(),
-            _ => container.burst(dice),
+            _ => container.burst(rng),
         }
     }
 

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::backup_script::{said, script};
-use crate::harness::{Answer, Client, Folder, KEY, PUBLIC_KEY, Request, binary, report_at, signal, skip, wait_until};
+use crate::harness::{
+    API_KEY, Client, PUBLIC_KEY, Request, Response, TempDir, binary, report_at, send_signal, skip, wait_until,
+};
 
 /// In the order in which they are upgraded.
 const SERVICES: [(&str, &str); 4] = [
@@ -34,13 +36,13 @@ const NEWER_SCHEMA: i64 = 99;
 
 /// Programs in a folder, with their databases and what starts and stops them, as on a machine without systemd.
 struct Site {
-    folder: Folder,
+    folder: TempDir,
     ports: [u16; 4],
 }
 
 impl Site {
     fn start() -> Self {
-        let site = Self { folder: Folder::new(), ports: [(); 4].map(|()| free_port()) };
+        let site = Self { folder: TempDir::new(), ports: [(); 4].map(|()| free_port()) };
         for name in ["bin", "new", "data", "containers"] {
             std::fs::create_dir(site.at(name)).unwrap();
         }
@@ -50,7 +52,7 @@ impl Site {
             std::fs::copy(binary(service), site.at("new").join(service)).unwrap();
             let mut env = format!("PORT={port} LISTEN_ADDR=127.0.0.1 RATE_LIMIT=0 KEY_RATE_LIMIT=0 HOST_METRICS=0");
             for key in ["API_KEY", "ADMIN_API_KEY", "ERROR_TRACKER_API_KEY", "METRICS_COLLECTOR_API_KEY"] {
-                write!(env, " {key}={KEY}").unwrap();
+                write!(env, " {key}={API_KEY}").unwrap();
             }
             write!(env, " DATABASE_PATH={}", site.at("data").join(database).display()).unwrap();
             write!(env, " LOG_SOURCES={} DSN_KEYS=shop:{PUBLIC_KEY}", site.at("containers").display()).unwrap();
@@ -131,7 +133,7 @@ impl Site {
         }
     }
 
-    fn get(&self, service: &str, path: &str) -> Answer {
+    fn get(&self, service: &str, path: &str) -> Response {
         let at = SERVICES.iter().position(|(name, _)| *name == service).unwrap();
         let mut client = Client::new(TcpStream::connect(("127.0.0.1", self.ports[at])).unwrap());
         client.send(&Request::get(path))
@@ -160,7 +162,7 @@ impl Drop for Site {
             if let Ok(pid) = pid.trim().parse()
                 && std::fs::metadata(format!("/proc/{pid}/exe")).is_ok()
             {
-                signal(pid, "KILL");
+                send_signal(pid, "KILL");
             }
         }
     }
@@ -251,11 +253,11 @@ fn keep_writing(service: &str, client: u32, address: SocketAddr, stop: &AtomicBo
             connection = connection.or_else(|| TcpStream::connect(address).ok().map(Client::new));
             let answer = connection.as_mut().and_then(|connection: &mut Client| {
                 connection.write(&request.bytes());
-                connection.try_answer()
+                connection.try_read_response()
             });
             match answer {
-                Some(Answer { status: 200..=202, .. }) => break,
-                Some(Answer { status, .. }) if status != 503 => panic!("{service} answers with {status}"),
+                Some(Response { status: 200..=202, .. }) => break,
+                Some(Response { status, .. }) if status != 503 => panic!("{service} answers with {status}"),
                 _ => connection = None,
             }
             tally.repeated += 1;
@@ -279,7 +281,7 @@ fn write_of(service: &str, client: u32) -> Request {
         }
         _ => {
             let stack = format!("E: e\n    at f (https://shop.example/app.js:{client}:1)");
-            Request::of_a_page("/api/browser/errors", &json!({ "type": "E", "message": "e", "stack": stack }))
+            Request::from_browser("/api/browser/errors", &json!({ "type": "E", "message": "e", "stack": stack }))
         }
     }
 }
@@ -429,7 +431,7 @@ fn whoever_interrupts_an_upgrade_leaves_no_service_half_done() {
     // Its first service is at work as soon as the older program is kept.
     let begun = wait_until(|| site.at("bin/error-tracker.previous").exists().then_some(()));
     assert!(begun.is_some());
-    signal(upgrade.id(), "TERM");
+    send_signal(upgrade.id(), "TERM");
     assert!(wait_until(|| upgrade.try_wait().unwrap()).is_some(), "it comes to an end");
     let output = upgrade.wait_with_output().unwrap();
     let text = said(&output);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use monlight::clock::Timestamp;
 
 use super::Run;
-use crate::harness::{Folder, KEY, PUBLIC_KEY, Request, Service, signal, wait_until};
+use crate::harness::{API_KEY, PUBLIC_KEY, Request, Service, TempDir, send_signal, wait_until};
 use crate::peers;
 use crate::stack::{COLLECTOR, RELAY, SERVICES, TRACKER, VIEWER};
 
@@ -23,13 +23,13 @@ const DISK_BYTES: u64 = 128 << 20;
 pub struct Disk {
     image: PathBuf,
     /// Where it is mounted.
-    pub folder: Arc<Folder>,
-    _kept: Folder,
+    pub folder: Arc<TempDir>,
+    _kept: TempDir,
 }
 
 impl Disk {
     pub fn new() -> Self {
-        let (kept, folder) = (Folder::new(), Arc::new(Folder::new()));
+        let (kept, folder) = (TempDir::new(), Arc::new(TempDir::new()));
         let image = kept.path().join("image");
         File::create(&image).unwrap().set_len(DISK_BYTES).unwrap();
         run("mkfs.ext4", &["-q", "-F", "-m", "0", &image.display().to_string()]);
@@ -63,15 +63,15 @@ fn run(program: &str, arguments: &[&str]) {
 
 /// One service, whichever, ends in the middle of what it does and is started again.
 pub fn killed(run: &mut Run) {
-    let service = run.dice.below(SERVICES.len());
+    let service = run.rng.below(SERVICES.len());
     run.stack.kill(service);
-    run.stack.start_again(service);
+    run.stack.start_service(service);
 }
 
 /// All at once, as in a power cut.
 pub fn all_killed(run: &mut Run) {
     (0..SERVICES.len()).for_each(|service| run.stack.kill(service));
-    (0..SERVICES.len()).for_each(|service| run.stack.start_again(service));
+    (0..SERVICES.len()).for_each(|service| run.stack.start_service(service));
 }
 
 /// Something else fills the disk, and is removed.
@@ -108,7 +108,7 @@ pub fn flush_fails(run: &mut Run) {
     }
     std::thread::sleep(TROUBLE);
     for mut tracer in tracers {
-        signal(tracer.id(), "INT");
+        send_signal(tracer.id(), "INT");
         tracer.wait().unwrap();
     }
 }
@@ -124,7 +124,7 @@ pub fn read_only(run: &mut Run) {
     std::thread::sleep(TROUBLE);
     (0..SERVICES.len()).for_each(|service| run.stack.kill(service));
     for service in 0..SERVICES.len() {
-        let (code, said) = run.stack.fails_to_start(service);
+        let (code, said) = run.stack.run_to_exit(service);
         assert_eq!(code, Some(1), "{said}");
     }
     let unmounted = || Command::new("umount").arg(&at).stderr(Stdio::null()).status().unwrap().success().then_some(());
@@ -133,7 +133,7 @@ pub fn read_only(run: &mut Run) {
     let checked = Command::new("e2fsck").args(["-p", &run.disk.image.display().to_string()]).output().unwrap();
     assert!(matches!(checked.status.code(), Some(0 | 1)), "{checked:?}");
     run.disk.mount();
-    (0..SERVICES.len()).for_each(|service| run.stack.start_again(service));
+    (0..SERVICES.len()).for_each(|service| run.stack.start_service(service));
 }
 
 /// What the relay sends to is away.
@@ -141,17 +141,17 @@ pub fn upstream_gone(run: &mut Run) {
     let upstreams = [TRACKER, COLLECTOR];
     upstreams.iter().for_each(|service| run.stack.kill(*service));
     std::thread::sleep(TROUBLE);
-    upstreams.iter().for_each(|service| run.stack.start_again(*service));
+    upstreams.iter().for_each(|service| run.stack.start_service(*service));
 }
 
 /// The folder of the logs goes away with everything in it, and comes back; whoever writes has their log open.
 pub fn logs_gone(run: &mut Run) {
-    let gone = run.stack.containers.with_extension("gone");
-    std::fs::rename(&run.stack.containers, &gone).unwrap();
+    let gone = run.stack.containers_dir.with_extension("gone");
+    std::fs::rename(&run.stack.containers_dir, &gone).unwrap();
     let warns = || run.stack.health(VIEWER)?.1["warnings"].as_array().filter(|all| !all.is_empty()).map(|_| ());
     wait_until(warns).expect("who looks at /health is told");
     std::thread::sleep(TROUBLE);
-    std::fs::rename(&gone, &run.stack.containers).unwrap();
+    std::fs::rename(&gone, &run.stack.containers_dir).unwrap();
 }
 
 /// The machine's clock is set: hours on, hours back, and right again.
@@ -194,8 +194,8 @@ pub fn pressed(run: &mut Run) {
         (VIEWER, Request::get("/api/logs?regex=i.*7&limit=500")),
         (COLLECTOR, Request::post("/api/metrics", &batch)),
         (COLLECTOR, Request::get("/api/dashboard?period=24h")),
-        (RELAY, Request::post("/api/source-maps", &upload).header("X-API-Key", KEY)),
-        (RELAY, Request::of_a_page("/api/browser/errors", &page).header("X-Monlight-Key", PUBLIC_KEY)),
+        (RELAY, Request::post("/api/source-maps", &upload).header("X-API-Key", API_KEY)),
+        (RELAY, Request::from_browser("/api/browser/errors", &page).header("X-Monlight-Key", PUBLIC_KEY)),
     ];
     let until = std::time::Instant::now() + 2 * TROUBLE;
     let clients: Vec<_> = requests

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::docker_log::Log;
+use crate::docker_log::ContainerLog;
 use crate::harness::{Client, Request, report_at};
 use crate::stack::{COLLECTOR, RELAY, Stack, TRACKER, VIEWER};
 
@@ -55,11 +55,11 @@ impl Kind {
             Self::PageReport => {
                 let stack = format!("E: e\n    at f (https://shop.example/app.js:{line}:1)");
                 let body = json!({ "type": "E", "message": "e", "stack": stack });
-                Request::of_a_page("/api/browser/errors", &body)
+                Request::from_browser("/api/browser/errors", &body)
             }
             Self::PagePoint => {
                 let point = json!({ "name": "page", "type": "gauge", "value": number });
-                Request::of_a_page("/api/browser/metrics", &json!({ "metrics": [point] }))
+                Request::from_browser("/api/browser/metrics", &json!({ "metrics": [point] }))
             }
             Self::Line => unreachable!("a line is written, not posted"),
         };
@@ -154,7 +154,7 @@ impl Load {
                 clients.push(std::thread::spawn(move || post(&ledger, kind, address)));
             }
         }
-        let (log, writing) = (Log::create(&stack.containers, "shop"), Arc::clone(&ledger));
+        let (log, writing) = (ContainerLog::create(&stack.containers_dir, "shop"), Arc::clone(&ledger));
         clients.push(std::thread::spawn(move || write(&writing, log)));
         Self { ledger, clients }
     }
@@ -202,7 +202,7 @@ fn attempt(client: &mut Option<Client>, address: SocketAddr, request: &Request) 
     }
     let open = client.as_mut()?;
     open.write(&request.bytes());
-    let answer = open.try_answer();
+    let answer = open.try_read_response();
     if answer.as_ref().is_none_or(|answer| answer.header("connection") == Some("close")) {
         *client = None;
     }
@@ -210,10 +210,10 @@ fn attempt(client: &mut Option<Client>, address: SocketAddr, request: &Request) 
 }
 
 /// Writes lines; one that is in the log counts as acknowledged.
-fn write(ledger: &Ledger, mut log: Log) {
+fn write(ledger: &Ledger, mut log: ContainerLog) {
     while !ledger.stopped() {
         let number = ledger.number();
-        log.line(&format!("item {number}"));
+        log.append_line(&format!("item {number}"));
         ledger.acknowledge(Kind::Line, number);
         std::thread::sleep(PACE);
     }

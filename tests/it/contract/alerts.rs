@@ -1,50 +1,51 @@
-//! `POST /api/test-alert` and `GET /api/alerts`: what is missing, and what became of each alert.
+//! Contract of `POST /api/test-alert` (missing settings) and `GET /api/alerts` (delivery history).
 
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use super::{fresh, members};
+use super::{member_names, unique_report};
 use crate::harness::{Request, Setup, wait_until};
-use crate::receiver::answer;
+use crate::receiver::receive_request;
 
 #[test]
-fn a_test_alert_names_the_variables_that_are_missing() {
+fn test_alert_names_missing_settings() {
     let any = "Alerts need ALERT_WEBHOOK_URL, or ALERT_EMAILS with SMTP_HOST or with POSTMARK_API_TOKEN and POSTMARK_FROM_EMAIL";
-    for (set, says) in [
+    for (settings, detail) in [
         (&[][..], any),
         (&[("ALERT_EMAILS", "a@example.com")], "Alerts need SMTP_HOST, or POSTMARK_API_TOKEN and POSTMARK_FROM_EMAIL"),
         (&[("POSTMARK_API_TOKEN", "t"), ("ALERT_EMAILS", "a@example.com")], "Alerts need POSTMARK_FROM_EMAIL"),
         (&[("POSTMARK_API_TOKEN", "t"), ("POSTMARK_FROM_EMAIL", "a@example.com")], "Alerts need ALERT_EMAILS"),
         (&[("SMTP_HOST", "mail.example.com")], "Alerts need ALERT_EMAILS"),
     ] {
-        let service = set.iter().fold(Setup::error_tracker(), |setup, (name, value)| setup.env(name, value)).start();
-        let answer = service.send(&Request::new("POST", "/api/test-alert")).expect(503);
-        assert_eq!(answer.json()["detail"], says, "{set:?}");
-        service.post("/api/errors", &fresh()).expect(201);
+        let service =
+            settings.iter().fold(Setup::error_tracker(), |setup, (name, value)| setup.env(name, value)).start();
+        let response = service.send(&Request::new("POST", "/api/test-alert")).expect(503);
+        assert_eq!(response.json()["detail"], detail, "{settings:?}");
+        service.post("/api/errors", &unique_report()).expect(201);
         service.get("/api/alerts").expect(200).has(json!({ "alerts": [], "channels": [] }));
     }
 }
 
 #[test]
-fn what_became_of_each_alert_can_be_read() {
+fn alert_history_shows_state_and_deliveries() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let service = Setup::error_tracker().env("ALERT_WEBHOOK_URL", &url).start();
     service.send(&Request::new("POST", "/api/test-alert")).expect(202).has(json!({ "status": "queued" }));
-    let id = service.post("/api/errors", &fresh()).expect(201).id();
-    // The first is taken, the second refused for good.
+    let id = service.post("/api/errors", &unique_report()).expect(201).id();
+    // The webhook accepts the first alert and rejects the second permanently.
     let posted = ["204 No Content", "410 Gone"].map(|status| {
-        let (_, body) = answer(listener.accept().unwrap().0, status);
+        let (_, body) = receive_request(listener.accept().unwrap().0, status);
         String::from_utf8(body).unwrap()
     });
     assert!(posted[0].contains("Test alert") && posted[1].contains("New: ValueError"), "{posted:#?}");
-    let settled = || {
+    let finished_history = || {
         let history = service.get("/api/alerts").expect(200).json();
         let waiting = history["alerts"].as_array().unwrap().iter().any(|alert| alert["state"] == "waiting");
         (!waiting).then_some(history)
     };
-    let history = wait_until(settled).expect("both alerts come to an end");
+    let history = wait_until(finished_history).expect("no alert is waiting");
     assert_eq!(history["channels"], json!(["webhook"]));
     let alerts = history["alerts"].as_array().unwrap();
     for (alert, (kind, error_id, state)) in
@@ -52,7 +53,7 @@ fn what_became_of_each_alert_can_be_read() {
     {
         let expected =
             ["created_at", "detail", "error_id", "exception_type", "finished_at", "id", "kind", "project", "state"];
-        assert_eq!(members(alert), expected.into_iter().collect());
+        assert_eq!(member_names(alert), expected.into_iter().collect());
         let exception_type = if kind == "new" { json!("ValueError") } else { Value::Null };
         assert_eq!(alert["exception_type"], exception_type);
         assert_eq!((&alert["kind"], &alert["error_id"], &alert["state"]), (&json!(kind), &error_id, &json!(state)));

@@ -1,9 +1,9 @@
-//! The collector's routes and the keys that may use them.
+//! Access control of the metrics collector: scopes per route, and keys restricted to a project.
 
 use serde_json::{Value, json};
 
-use super::{Case, hold};
-use crate::harness::{KEY, Request, Setup};
+use super::{Case, assert_cases};
+use crate::harness::{API_KEY, Request, Setup};
 
 const API_KEYS: &str = "app:ingest:app-key, eye:read:eye-key, ops:admin:ops-key, shop:ingest@shop:shop:key";
 
@@ -13,7 +13,7 @@ fn batch(projects: &[Value]) -> Request {
 }
 
 #[test]
-fn every_route_of_the_collector_declares_its_scope() {
+fn collector_routes_require_their_scopes() {
     let service = Setup::metrics_collector().env("API_KEYS", API_KEYS).start();
     let routes = [
         ("points of shop", batch(&[json!("shop"), json!("shop")])),
@@ -25,11 +25,11 @@ fn every_route_of_the_collector_declares_its_scope() {
         ("dashboard", Request::get("/api/dashboard")),
         ("federate", Request::get("/federate")),
         ("metrics", Request::get("/metrics")),
-        ("nothing", Request::get("/api/nothing")),
+        ("unknown path", Request::get("/api/nothing")),
         ("health", Request::get("/health")),
     ];
-    for (key, expected) in [
-        (KEY, [202, 202, 200, 200, 200, 200, 200, 200, 200, 404, 200]),
+    for (key, statuses) in [
+        (API_KEY, [202, 202, 200, 200, 200, 200, 200, 200, 200, 404, 200]),
         ("app-key", [202, 202, 403, 403, 403, 403, 403, 403, 403, 404, 200]),
         ("eye-key", [403, 403, 200, 200, 200, 200, 200, 200, 200, 404, 200]),
         ("ops-key", [403, 403, 200, 200, 200, 200, 200, 200, 200, 404, 200]),
@@ -37,28 +37,28 @@ fn every_route_of_the_collector_declares_its_scope() {
         ("no-key", [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 200]),
         ("", [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 200]),
     ] {
-        for ((what, request), status) in routes.iter().zip(expected) {
-            let answer = service.send(&request.clone().header("X-API-Key", key));
-            assert_eq!(answer.status, status, "{what} with {key:?}: {}", answer.text());
-            let bearer = request.clone().without("X-API-Key").header("Authorization", &format!("Bearer {key}"));
-            assert_eq!(service.send(&bearer).status, status, "{what} with {key:?} as a bearer");
+        for ((route, request), status) in routes.iter().zip(statuses) {
+            let response = service.send(&request.clone().header("X-API-Key", key));
+            assert_eq!(response.status, status, "{route} with {key:?}: {}", response.text());
+            let bearer = request.clone().without_header("X-API-Key").header("Authorization", &format!("Bearer {key}"));
+            assert_eq!(service.send(&bearer).status, status, "{route} with {key:?} as a bearer token");
         }
     }
 }
 
 #[test]
-fn a_key_of_a_project_reports_all_of_a_batch_for_it_or_nothing() {
+fn project_key_accepts_a_batch_only_if_all_points_match() {
     let service = Setup::metrics_collector().env("API_KEYS", API_KEYS).start();
-    let with = |projects: &[Value]| batch(projects).header("X-API-Key", "shop:key");
-    let only = json!("This key may report for project 'shop' only");
+    let batch_with_key = |projects: &[Value]| batch(projects).header("X-API-Key", "shop:key");
+    let wrong_project = json!("This key may only send data for project 'shop'");
     let cases: [Case; 5] = [
-        ("another among its own", with(&[json!("shop"), json!("blog")]), 403, only.clone()),
-        ("none among its own", with(&[json!("shop"), Value::Null]), 403, only.clone()),
-        ("an empty one", with(&[json!("")]), 403, only.clone()),
-        ("in other letters", with(&[json!("Shop")]), 403, only),
-        ("its own", with(&[json!("shop"), json!("shop")]), 202, json!({ "count": 2 })),
+        ("one point of another project", batch_with_key(&[json!("shop"), json!("blog")]), 403, wrong_project.clone()),
+        ("one point without a project", batch_with_key(&[json!("shop"), Value::Null]), 403, wrong_project.clone()),
+        ("empty project", batch_with_key(&[json!("")]), 403, wrong_project.clone()),
+        ("different case", batch_with_key(&[json!("Shop")]), 403, wrong_project),
+        ("its own project", batch_with_key(&[json!("shop"), json!("shop")]), 202, json!({ "count": 2 })),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
     let body = service.get("/api/dashboard").expect(200).json();
     assert_eq!(body["summary"]["total_datapoints"], 2);
 }

@@ -1,41 +1,40 @@
-//! What refusals look like: their status, one sentence in JSON, and the headers that belong to them.
+//! Error responses: status, JSON body with one `detail`, and headers.
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Case, fresh, hold, post, post_bytes};
-use crate::harness::{Answer, Client, Request, Setup, wait_until};
+use super::{Case, assert_cases, post_report, post_report_bytes, unique_report};
+use crate::harness::{Client, Request, Response, Setup, wait_until};
 
 #[test]
-fn unknown_paths() {
+fn unknown_paths_return_404_and_require_a_key_under_api() {
     let service = Setup::error_tracker().start();
     let get = Request::get;
-    let anybody = |path| Request::get(path).without("X-API-Key");
-    let (key, nothing, no_error) =
-        (json!("A valid API key"), json!("nothing at this path"), json!("There is no error 7"));
+    let without_key = |path| Request::get(path).without_header("X-API-Key");
+    let (key, nothing, no_error) = (json!("A valid API key"), json!("No such endpoint"), json!("There is no error 7"));
     let cases: [Case; 15] = [
-        ("under /api/ without a key", anybody("/api/nothing"), 401, key.clone()),
-        ("/api itself without a key", anybody("/api"), 401, key.clone()),
-        ("under /api/ with one", get("/api/nothing"), 404, nothing.clone()),
-        ("elsewhere without a key", anybody("/nothing"), 404, nothing.clone()),
-        ("elsewhere with one", get("/nothing"), 404, nothing.clone()),
-        ("a file beside the interface's", anybody("/app.js.map"), 404, nothing.clone()),
-        ("a slash too many", get("/api/errors/"), 404, nothing.clone()),
-        ("a slash too many in front", get("//api/errors"), 404, nothing.clone()),
-        ("other letters", get("/API/errors"), 404, nothing.clone()),
-        ("dots are nothing special", get("/api/../api/errors"), 404, nothing.clone()),
-        ("an escaped slash is part of a name", get("/api%2Ferrors"), 404, nothing),
-        ("an id that is not there", get("/api/errors/7"), 404, no_error),
-        ("an id that cannot be", get("/api/errors/seven"), 404, json!("with that id")),
-        ("UTF-8 in a path", get("/api/errors/%C3%BC"), 404, json!("with that id")),
-        ("what is not UTF-8 in a path", get("/api/errors/%FF"), 400, json!("The path must be UTF-8")),
+        ("under /api/ without a key", without_key("/api/nothing"), 401, key.clone()),
+        ("/api itself without a key", without_key("/api"), 401, key.clone()),
+        ("under /api/ with a key", get("/api/nothing"), 404, nothing.clone()),
+        ("elsewhere without a key", without_key("/nothing"), 404, nothing.clone()),
+        ("elsewhere with a key", get("/nothing"), 404, nothing.clone()),
+        ("a file that is not part of the UI", without_key("/app.js.map"), 404, nothing.clone()),
+        ("trailing slash", get("/api/errors/"), 404, nothing.clone()),
+        ("double slash", get("//api/errors"), 404, nothing.clone()),
+        ("different case", get("/API/errors"), 404, nothing.clone()),
+        ("dot segments are not resolved", get("/api/../api/errors"), 404, nothing.clone()),
+        ("escaped slash is not a separator", get("/api%2Ferrors"), 404, nothing),
+        ("unknown ID", get("/api/errors/7"), 404, no_error),
+        ("invalid ID", get("/api/errors/seven"), 404, json!("id must be a positive integer")),
+        ("UTF-8 in the path", get("/api/errors/%C3%BC"), 404, json!("id must be a positive integer")),
+        ("invalid UTF-8 in the path", get("/api/errors/%FF"), 400, json!("The path must be UTF-8")),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
 }
 
 #[test]
-fn a_path_with_other_methods_names_them() {
+fn method_not_allowed_lists_allowed_methods() {
     let service = Setup::error_tracker().start();
     for (method, path, allow) in [
         ("DELETE", "/api/errors", "POST, GET, HEAD"),
@@ -48,73 +47,99 @@ fn a_path_with_other_methods_names_them() {
         ("POST", "/metrics", "GET, HEAD"),
         ("PATCH", "/health", "GET, HEAD"),
     ] {
-        let answer = service.send(&Request::new(method, path)).expect(405);
-        assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+        let response = service.send(&Request::new(method, path)).expect(405);
+        assert_eq!(response.header("allow"), Some(allow), "{method} {path}");
         if method != "HEAD" {
-            answer.says(allow);
+            response.has_detail(allow);
         }
     }
-    service.send(&Request::new("DELETE", "/api/errors").without("X-API-Key")).expect(401);
+    service.send(&Request::new("DELETE", "/api/errors").without_header("X-API-Key")).expect(401);
 }
 
-/// What else stands in a refusal's head.
-fn headers_of_a_refusal(answer: &Answer) {
-    assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
-    assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
-    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
-    assert_eq!(answer.header("content-length"), Some(answer.body.len().to_string().as_str()), "{answer:?}");
+/// Asserts the headers that every error response has.
+fn assert_error_headers(response: &Response) {
+    assert_eq!(response.header("content-type"), Some("application/json"), "{response:?}");
+    assert_eq!(response.header("cache-control"), Some("no-store"), "{response:?}");
+    assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{response:?}");
+    assert_eq!(response.header("content-length"), Some(response.body.len().to_string().as_str()), "{response:?}");
 }
 
 #[test]
-fn each_refusal_has_a_sentence_to_act_on() {
+fn error_responses_explain_the_problem() {
     let service = Setup::error_tracker().env("API_KEYS", "eye:read:eye").start();
-    let stranger = Request::get("/api/errors").header("X-API-Key", "no");
+    let unknown_key = Request::get("/api/errors").header("X-API-Key", "no");
     let cases: [Case; 8] = [
-        ("no JSON", post_bytes("{"), 400, json!("The body is not JSON: line 1, column 1")),
-        ("unknown key", stranger, 401, json!("A valid API key is required in X-API-Key or Authorization: Bearer")),
-        ("other scope", post(&fresh()).header("X-API-Key", "eye"), 403, json!("This key lacks the scope 'ingest'")),
-        ("unknown id", Request::get("/api/errors/1"), 404, json!("There is no error 1")),
-        ("other method", Request::new("PUT", "/api/errors"), 405, json!("This path answers only POST, GET, HEAD")),
-        ("too large", post_bytes(vec![b' '; 262_145]), 413, json!("The body may be at most 262144 bytes")),
-        ("coded", post(&fresh()).header("Content-Encoding", "br"), 415, json!("gzip, deflate or identity")),
-        ("not set up", Request::new("POST", "/api/test-alert"), 503, json!("Alerts need ALERT_WEBHOOK_URL, or")),
+        ("invalid JSON", post_report_bytes("{"), 400, json!("The body is not JSON: line 1, column 1")),
+        ("unknown key", unknown_key, 401, json!("A valid API key is required in X-API-Key or Authorization: Bearer")),
+        (
+            "missing scope",
+            post_report(&unique_report()).header("X-API-Key", "eye"),
+            403,
+            json!("This key lacks the scope 'ingest'"),
+        ),
+        ("unknown ID", Request::get("/api/errors/1"), 404, json!("There is no error 1")),
+        (
+            "wrong method",
+            Request::new("PUT", "/api/errors"),
+            405,
+            json!("Method not allowed; allowed: POST, GET, HEAD"),
+        ),
+        ("too large", post_report_bytes(vec![b' '; 262_145]), 413, json!("The body exceeds 262144 bytes")),
+        (
+            "unsupported coding",
+            post_report(&unique_report()).header("Content-Encoding", "br"),
+            415,
+            json!("gzip, deflate or identity"),
+        ),
+        (
+            "alerts not configured",
+            Request::new("POST", "/api/test-alert"),
+            503,
+            json!("Alerts need ALERT_WEBHOOK_URL, or"),
+        ),
     ];
     for (_, request, status, _) in &cases {
-        headers_of_a_refusal(&service.send(request).expect(*status));
+        assert_error_headers(&service.send(request).expect(*status));
     }
-    hold(&service, cases);
+    assert_cases(&service, cases);
 }
 
 #[test]
-fn a_client_with_too_many_bytes_in_flight_is_told_when_to_come_back() {
+fn too_many_concurrent_request_bytes_return_503_with_retry_after() {
     let service = Setup::error_tracker().start();
-    let bytes = post_bytes(vec![b' '; 250_000]).bytes();
+    let bytes = post_report_bytes(vec![b' '; 250_000]).bytes();
     let mut clients: Vec<Client> = (0..9).map(|_| service.connect()).collect();
     for client in &mut clients {
         client.write(&bytes[..bytes.len() - 1]);
     }
-    let answered = |client: &Client| {
+    let has_response = |client: &Client| {
         client.socket().set_nonblocking(true).unwrap();
-        let answered = client.socket().peek(&mut [0]).is_ok();
+        let readable = client.socket().peek(&mut [0]).is_ok();
         client.socket().set_nonblocking(false).unwrap();
-        answered
+        readable
     };
-    let refused = wait_until(|| clients.iter().position(answered)).expect("nine of 250 KB are more than 2 MiB");
-    let answer = clients.remove(refused).answer().expect(503).says("too many bytes in flight");
-    assert_eq!(answer.header("retry-after"), Some("1"));
-    service.connect_from([127, 0, 0, 2]).unwrap().send(&post(&fresh())).expect(201);
+    let rejected = wait_until(|| clients.iter().position(has_response)).expect("nine bodies of 250 KB exceed 2 MiB");
+    let response = clients
+        .remove(rejected)
+        .read_response()
+        .expect(503)
+        .has_detail("Too many concurrent request bytes from this client");
+    assert_eq!(response.header("retry-after"), Some("1"));
+    service.connect_from([127, 0, 0, 2]).unwrap().send(&post_report(&unique_report())).expect(201);
     for client in &mut clients {
         client.write(b" ");
-        client.answer().expect(400);
+        client.read_response().expect(400);
     }
 }
 
 #[test]
-fn a_head_that_does_not_arrive_is_given_up() {
+fn incomplete_head_times_out_with_408() {
     let service = Setup::error_tracker().start();
     let mut slow = service.connect();
     slow.socket().set_read_timeout(Some(Duration::from_secs(15))).unwrap();
     slow.write(b"GET /health HTTP/1.1\r\nHost: x\r\n");
-    headers_of_a_refusal(&slow.answer().expect(408).says("The head of the request took too long to arrive"));
-    assert!(slow.closed());
+    assert_error_headers(
+        &slow.read_response().expect(408).has_detail("Timeout: the head of the request took too long to arrive"),
+    );
+    assert!(slow.closes_without_data());
 }

@@ -1,8 +1,8 @@
-//! What goes with every answer to keep browsers from doing more with it than was meant.
+//! Security and caching headers of all responses.
 
 use crate::harness::{Request, Service, Setup};
 
-const PAGE: [(&str, &str); 6] = [
+const PAGE_HEADERS: [(&str, &str); 6] = [
     ("x-content-type-options", "nosniff"),
     (
         "content-security-policy",
@@ -14,7 +14,7 @@ const PAGE: [(&str, &str); 6] = [
     ("cache-control", "no-cache"),
 ];
 
-/// Each service, and whether it has an interface.
+/// Starts all services; the flag tells whether the service has a web UI.
 fn services() -> [(Service, bool); 4] {
     let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
     [
@@ -26,22 +26,22 @@ fn services() -> [(Service, bool); 4] {
 }
 
 #[test]
-fn pages_run_nothing_of_others_and_stand_in_no_frame() {
+fn pages_forbid_foreign_scripts_and_framing() {
     for (service, has_page) in services() {
         let files: &[&str] = if has_page { &["/", "/app.js", "/theme.js", "/app.css", "/icon.svg"] } else { &[] };
         for path in files {
-            let answer = service.send(&Request::get(path).without("X-API-Key"));
-            for (name, value) in PAGE {
-                assert_eq!(answer.header(name), Some(value), "{path}: {name}");
+            let response = service.send(&Request::get(path).without_header("X-API-Key"));
+            for (name, value) in PAGE_HEADERS {
+                assert_eq!(response.header(name), Some(value), "{path}: {name}");
             }
         }
     }
 }
 
 #[test]
-fn what_is_stored_is_kept_by_no_cache_and_taken_for_nothing_else() {
+fn api_responses_are_not_cached_or_sniffed() {
     for (service, _) in services() {
-        let without_key = |path| Request::get(path).without("X-API-Key");
+        let without_key = |path| Request::get(path).without_header("X-API-Key");
         for request in [
             Request::get("/health"),
             Request::get("/metrics"),
@@ -51,12 +51,15 @@ fn what_is_stored_is_kept_by_no_cache_and_taken_for_nothing_else() {
             without_key("/nothing"),
             Request::new("PUT", "/health"),
         ] {
-            let what = String::from_utf8_lossy(&request.bytes()).lines().next().unwrap_or_default().to_owned();
-            let answer = service.send(&request);
-            assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{what}");
-            assert_eq!(answer.header("cache-control"), Some("no-store"), "{what}");
-            let kind = answer.header("content-type").unwrap_or_default();
-            assert!(kind.starts_with("application/json") || kind.starts_with("text/plain"), "{what}: {kind}");
+            let request_line = String::from_utf8_lossy(&request.bytes()).lines().next().unwrap_or_default().to_owned();
+            let response = service.send(&request);
+            assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{request_line}");
+            assert_eq!(response.header("cache-control"), Some("no-store"), "{request_line}");
+            let content_type = response.header("content-type").unwrap_or_default();
+            assert!(
+                content_type.starts_with("application/json") || content_type.starts_with("text/plain"),
+                "{request_line}: {content_type}"
+            );
         }
     }
 }

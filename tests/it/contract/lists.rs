@@ -1,12 +1,14 @@
-//! `GET /api/errors` and `GET /api/projects`: every filter, the search, the order, and where a page begins and ends.
+//! Contract of `GET /api/errors`, `/api/projects` and `/api/variants`: filters, search, sort order, pagination and
+//! decoding.
 
 use serde_json::{Value, json};
 
-use super::{Case, detail, fresh_with, hold, minutes_ago, post};
+use super::{Case, assert_cases, group_detail, minutes_ago, post_report, unique_report_with};
 use crate::harness::{Request, Service, Setup};
 
-/// Five groups in the order they were seen last, delta being the one seen first. Their messages begin with their names.
-fn gallery() -> Service {
+/// Starts a tracker with five groups, created in the order of `last_seen`; `delta` has the earliest `first_seen`. The
+/// messages start with the names of the groups.
+fn fixture() -> Service {
     let service = Setup::error_tracker().start();
     let python = |file: &str| format!("  File \"/app/{file}.py\", line 1, in open_socket\n    dial()");
     let alpha = json!({
@@ -40,7 +42,7 @@ fn gallery() -> Service {
     service
 }
 
-/// What a list shows, by the beginnings of the messages.
+/// Returns the names of the listed groups, separated by spaces.
 #[track_caller]
 fn names(service: &Service, query: &str) -> String {
     let page = service.get(&format!("/api/errors?{query}")).expect(200).json();
@@ -51,8 +53,8 @@ fn names(service: &Service, query: &str) -> String {
 }
 
 #[test]
-fn every_filter_and_every_order() {
-    let service = gallery();
+fn errors_support_all_filters_and_sort_orders() {
+    let service = fixture();
     let since = |minutes| format!("since={}", minutes_ago(minutes));
     let until = |minutes| format!("until={}", minutes_ago(minutes));
     for (query, expected) in [
@@ -100,7 +102,7 @@ fn every_filter_and_every_order() {
 
 #[test]
 fn search_finds_words_and_substrings_in_type_message_and_traceback() {
-    let service = gallery();
+    let service = fixture();
     for (search, expected) in [
         ("gamma", "gamma"),
         ("GAMMA", "gamma"),
@@ -136,8 +138,8 @@ fn search_finds_words_and_substrings_in_type_message_and_traceback() {
 }
 
 #[test]
-fn nothing_in_a_search_is_syntax() {
-    let service = gallery();
+fn search_treats_operators_as_plain_text() {
+    let service = fixture();
     for (search, expected) in [
         ("%25", "beta"),
         ("100%25", "beta"),
@@ -178,8 +180,8 @@ fn nothing_in_a_search_is_syntax() {
 }
 
 #[test]
-fn limits_and_offsets_are_moved_into_their_range() {
-    let service = gallery();
+fn limit_and_offset_are_clamped() {
+    let service = fixture();
     let page = |limit: i64, offset: i64| json!({ "limit": limit, "offset": offset, "total": 4 });
     let cases: [(&'static str, Value); 15] = [
         ("", page(50, 0)),
@@ -198,47 +200,50 @@ fn limits_and_offsets_are_moved_into_their_range() {
         ("offset=last", page(50, 0)),
         ("offset=99999999999999999999", page(50, i64::MAX)),
     ];
-    let row = |(query, expected): (&'static str, Value)| -> Case {
+    let case = |(query, expected): (&'static str, Value)| -> Case {
         (query, Request::get(&format!("/api/errors?{query}")), 200, expected)
     };
-    hold(&service, cases.map(row));
+    assert_cases(&service, cases.map(case));
 }
 
 #[test]
-fn pages_are_parts_of_one_list() {
-    let service = gallery();
-    let whole = service.get("/api/errors?resolved=all").expect(200).json();
-    let whole = whole["errors"].as_array().unwrap();
+fn pages_are_slices_of_the_whole_list() {
+    let service = fixture();
+    let list = service.get("/api/errors?resolved=all").expect(200).json();
+    let groups = list["errors"].as_array().unwrap();
     for limit in 1..=6 {
         for offset in 0..=6 {
             let page = service.get(&format!("/api/errors?resolved=all&limit={limit}&offset={offset}")).expect(200);
             let page = page.has(json!({ "total": 5, "limit": limit, "offset": offset })).json();
-            let part: Vec<&Value> = whole.iter().skip(offset).take(limit).collect();
+            let part: Vec<&Value> = groups.iter().skip(offset).take(limit).collect();
             assert_eq!(page["errors"].as_array().unwrap().iter().collect::<Vec<_>>(), part, "{limit} {offset}");
         }
     }
 }
 
 #[test]
-fn a_list_shows_the_beginning_of_a_long_message() {
+fn list_truncates_messages_over_2000_characters() {
     let service = Setup::error_tracker().start();
-    for (id, letters, shown) in [(1, 2_000, "ü".repeat(2_000)), (2, 2_001, "ü".repeat(1_999) + "…")] {
-        let whole = "ü".repeat(letters);
-        service.post("/api/errors", &fresh_with("message", whole.as_str())).expect(201).has(json!({ "id": id }));
+    for (id, length, listed_message) in [(1, 2_000, "ü".repeat(2_000)), (2, 2_001, "ü".repeat(1_999) + "…")] {
+        let message = "ü".repeat(length);
+        service
+            .post("/api/errors", &unique_report_with("message", message.as_str()))
+            .expect(201)
+            .has(json!({ "id": id }));
         let listed = service.get("/api/errors?sort=first_seen&limit=1").expect(200).json();
-        assert_eq!(listed["errors"][0]["message"], shown, "{letters}");
-        let group = detail(&service, id);
-        assert_eq!((&group["message"], &group["occurrences"][0]["message"]), (&json!(whole), &json!(whole)));
+        assert_eq!(listed["errors"][0]["message"], listed_message, "{length}");
+        let group = group_detail(&service, id);
+        assert_eq!((&group["message"], &group["occurrences"][0]["message"]), (&json!(message), &json!(message)));
     }
 }
 
 #[test]
 fn query_values_are_percent_decoded_and_plus_is_a_space() {
     let service = Setup::error_tracker().start();
-    let named =
+    let report =
         |project: &str| json!({ "project": project, "exception_type": "E", "message": project, "traceback": "" });
     for project in ["a b&c=d/ü+?#", "100%", "😀"] {
-        service.send(&post(&named(project))).expect(201);
+        service.send(&post_report(&report(project))).expect(201);
     }
     for (query, expected) in [
         ("project=a+b%26c%3Dd%2F%C3%BC%2B%3F%23", "a b&c=d/ü+?#"),
@@ -258,13 +263,13 @@ fn query_values_are_percent_decoded_and_plus_is_a_space() {
 }
 
 #[test]
-fn projects_are_named_once_in_their_order() {
+fn projects_are_listed_once_and_sorted() {
     let service = Setup::error_tracker().start();
     service.get("/api/projects").expect(200).has(json!({ "projects": [] }));
     for (line, project) in ["shop", "blog", "shop", "Über", "a b"].into_iter().enumerate() {
         let traceback = format!("  File \"/app/a.py\", line {line}");
         let report = json!({ "project": project, "exception_type": "E", "message": "", "traceback": traceback });
-        service.send(&post(&report)).expect(201);
+        service.send(&post_report(&report)).expect(201);
     }
     let all = json!({ "projects": ["a b", "blog", "shop", "Über"] });
     service.get("/api/projects").expect(200).has(all.clone());
@@ -273,36 +278,36 @@ fn projects_are_named_once_in_their_order() {
 }
 
 #[test]
-fn where_groups_were_seen_is_named_once() {
-    let tracker = gallery();
+fn variants_list_environments_and_releases_once() {
+    let tracker = fixture();
     let expected = json!({ "environments": ["prod", "staging"], "releases": ["1.0", "2.0"] });
     assert_eq!(tracker.get("/api/variants").expect(200).json(), expected);
 }
 
 #[test]
-fn counts_by_hour_are_those_of_the_reports() {
+fn hourly_counts_match_the_reports() {
     let tracker = Setup::error_tracker().start();
     for (minutes, reports) in [(5, 3), (65, 1), (125, 2), (60 * 30, 4)] {
         for _ in 0..reports {
-            let at = json!({ "project": "shop", "exception_type": "E", "message": "", "traceback": "", "timestamp": minutes_ago(minutes) });
-            tracker.post("/api/errors", &at);
+            let report = json!({ "project": "shop", "exception_type": "E", "message": "", "traceback": "", "timestamp": minutes_ago(minutes) });
+            tracker.post("/api/errors", &report);
         }
     }
     let hours = |path: &str| {
-        let answer = tracker.get(path).expect(200).json();
-        let group = answer["errors"].get(0).unwrap_or(&answer).clone();
+        let response = tracker.get(path).expect(200).json();
+        let group = response["errors"].get(0).unwrap_or(&response).clone();
         group["hours"].as_array().map(|hours| hours.iter().map(|hour| hour.as_i64().unwrap()).collect::<Vec<_>>())
     };
     for path in ["/api/errors", "/api/errors/1"] {
         assert_eq!(hours(path), None);
-        for (asked, shown) in [("0", 0), ("2", 2), ("24", 24), ("168", 168), ("9999", 168)] {
-            let counts = hours(&format!("{path}?hours={asked}")).unwrap_or_default();
-            assert_eq!(counts.len(), shown, "{asked}");
-            // An hour may have begun since.
+        for (requested, returned) in [("0", 0), ("2", 2), ("24", 24), ("168", 168), ("9999", 168)] {
+            let counts = hours(&format!("{path}?hours={requested}")).unwrap_or_default();
+            assert_eq!(counts.len(), returned, "{requested}");
+            // A new hour may have started since the reports, so the last four hours are compared.
             let recent: i64 = counts.iter().rev().take(4).sum();
-            let expected = if shown >= 4 { 6 } else { recent };
+            let expected = if returned >= 4 { 6 } else { recent };
             assert_eq!(recent, expected, "{counts:?}");
-            assert_eq!(counts.iter().sum::<i64>(), if shown == 168 { 10 } else { recent }, "{counts:?}");
+            assert_eq!(counts.iter().sum::<i64>(), if returned == 168 { 10 } else { recent }, "{counts:?}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How much is kept: never more than the limits say, the newest of it, and the space of the rest is given back.
+//! Retention of log entries: `MAX_ENTRIES`, `MAX_BYTES` and `MAX_AGE_HOURS` are never exceeded, the newest entries are
+//! kept, and freed space is returned to the file system.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,132 +7,138 @@ use std::time::Duration;
 use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Service, Setup, wait_until};
-use crate::logs::{Container, becomes, exported, has};
+use crate::harness::{Service, Setup, TempDir, wait_until};
+use crate::logs::{Container, assert_eventually_eq, export_entries, wait_for_entry_count};
 
-/// What the API says of how much there is, by every way of asking.
-fn totals(viewer: &Service) -> Vec<i64> {
+/// Returns the number of entries as reported by each endpoint.
+fn entry_counts(viewer: &Service) -> Vec<i64> {
     let number = |path: &str, field: &str| viewer.get(path).expect(200).json()[field].as_i64().unwrap();
     vec![
         number("/api/logs?limit=1", "total"),
         number("/api/logs?limit=1&search=line", "total"),
         number("/api/logs/stats", "total_logs"),
         number("/api/logs/histogram", "total"),
-        exported(viewer, "").len() as i64,
+        export_entries(viewer, "").len() as i64,
         number("/health", "logs_indexed"),
     ]
 }
 
-/// The number of the newest line.
-fn newest(viewer: &Service) -> Option<u32> {
-    let answer = viewer.get("/api/logs?limit=1").expect(200).json();
-    answer["logs"][0]["message"].as_str()?.trim_start_matches("line ").parse().ok()
+/// Returns the number of the newest line.
+fn newest_number(viewer: &Service) -> Option<u32> {
+    let response = viewer.get("/api/logs?limit=1").expect(200).json();
+    response["logs"][0]["message"].as_str()?.trim_start_matches("line ").parse().ok()
 }
 
-fn file_bytes(folder: &Folder) -> u64 {
-    std::fs::metadata(folder.path().join("logs.db")).unwrap().len()
+fn database_bytes(data_dir: &TempDir) -> u64 {
+    std::fs::metadata(data_dir.path().join("logs.db")).unwrap().len()
 }
 
 #[test]
-fn never_more_entries_than_may_be_and_always_the_newest() {
+fn max_entries_is_never_exceeded_and_the_newest_are_kept() {
     const ENTRIES_MAX: i64 = 100;
-    let folder = Arc::new(Folder::new());
-    let web = Container::new(&folder, "web");
-    web.counts(0..1_000);
-    let viewer = Setup::log_viewer().folder(&folder).env("MAX_ENTRIES", ENTRIES_MAX).start();
+    let data_dir = Arc::new(TempDir::new());
+    let web = Container::new(&data_dir, "web");
+    web.write_numbered_lines(0..1_000);
+    let viewer = Setup::log_viewer().data_dir(&data_dir).env("MAX_ENTRIES", ENTRIES_MAX).start();
     let mut next = 1_000;
     for batch in [1, 7, 50, 99, 100, 101, 333, 2_000] {
-        let upto = next + batch;
-        web.counts(next..upto);
-        next = upto;
-        let mut most = 0;
+        let end = next + batch;
+        web.write_numbered_lines(next..end);
+        next = end;
+        let mut peak = 0;
         wait_until(|| {
-            most = most.max(*totals(&viewer).iter().max().unwrap());
-            (newest(&viewer) == Some(upto - 1)).then_some(())
+            peak = peak.max(*entry_counts(&viewer).iter().max().unwrap());
+            (newest_number(&viewer) == Some(end - 1)).then_some(())
         })
-        .expect("the newest line");
-        assert!(most <= ENTRIES_MAX, "{most}");
-        let totals = totals(&viewer);
-        assert!(totals.iter().all(|total| *total == totals[0] && (90..=ENTRIES_MAX).contains(total)), "{totals:?}");
-        let kept: Vec<String> = exported(&viewer, "").into_iter().map(|entry| entry.message).collect();
-        let expected: Vec<String> = (upto - kept.len() as u32..upto).map(|n| format!("line {n}")).collect();
+        .expect("the newest line is stored");
+        assert!(peak <= ENTRIES_MAX, "{peak}");
+        let counts = entry_counts(&viewer);
+        assert!(counts.iter().all(|count| *count == counts[0] && (90..=ENTRIES_MAX).contains(count)), "{counts:?}");
+        let kept: Vec<String> = export_entries(&viewer, "").into_iter().map(|entry| entry.message).collect();
+        let expected: Vec<String> = (end - kept.len() as u32..end).map(|n| format!("line {n}")).collect();
         assert_eq!(kept, expected);
     }
     viewer.get("/api/logs?offset=1000").expect(200).has(json!({ "offset": ENTRIES_MAX, "logs": [] }));
 }
 
 #[test]
-fn limits_that_shrink_hold_at_once_and_give_space_back() {
-    // What is given back leaves a megabyte for what comes, and the tables of an empty ring take some.
+fn lower_limits_apply_at_start_and_shrink_the_file() {
+    // Vacuuming keeps about one megabyte of free pages for new entries, and an empty ring has its tables.
     const SMALL_BYTES: u64 = 1_600_000;
-    let folder = Arc::new(Folder::new());
-    let web = Container::new(&folder, "web");
-    web.counts(0..60_000);
+    let data_dir = Arc::new(TempDir::new());
+    let web = Container::new(&data_dir, "web");
+    web.write_numbered_lines(0..60_000);
     let start = |entries: u32| {
-        let setup = Setup::log_viewer().folder(&folder).env("TAIL_BUFFER", 100_000_000);
+        let setup = Setup::log_viewer().data_dir(&data_dir).env("TAIL_BUFFER", 100_000_000);
         setup.env("MAX_ENTRIES", entries).start()
     };
     let viewer = start(100_000);
-    has(&viewer, "web", 60_000);
+    wait_for_entry_count(&viewer, "web", 60_000);
     let (status, _) = viewer.stop();
     assert!(status.success());
-    assert!(file_bytes(&folder) > 2 * SMALL_BYTES, "{}", file_bytes(&folder));
+    assert!(database_bytes(&data_dir) > 2 * SMALL_BYTES, "{}", database_bytes(&data_dir));
     for entries in [6_000, 1_000, 100] {
         let viewer = start(entries);
-        let most = i64::from(entries);
-        for totals in [totals(&viewer), totals(&viewer)] {
-            assert!(totals.iter().all(|total| *total <= most), "{totals:?} of {entries}");
+        let limit = i64::from(entries);
+        for counts in [entry_counts(&viewer), entry_counts(&viewer)] {
+            assert!(counts.iter().all(|count| *count <= limit), "{counts:?}, limit {entries}");
         }
-        becomes(&true, || totals(&viewer).iter().all(|total| (most * 4 / 10..=most).contains(total)));
-        assert_eq!(newest(&viewer), Some(59_999));
-        let given_back = wait_until(|| {
+        assert_eventually_eq(&true, || {
+            entry_counts(&viewer).iter().all(|count| (limit * 4 / 10..=limit).contains(count))
+        });
+        assert_eq!(newest_number(&viewer), Some(59_999));
+        let shrunk = wait_until(|| {
             let metrics = viewer.get("/metrics").expect(200).text();
             let bytes =
                 metrics.lines().find_map(|line| line.strip_prefix("monlight_database_bytes ")?.parse::<u64>().ok());
             bytes.filter(|bytes| *bytes < SMALL_BYTES)
         });
-        assert!(given_back.is_some(), "with {entries}");
+        assert!(shrunk.is_some(), "the database does not shrink with MAX_ENTRIES={entries}");
         viewer.stop();
-        assert!(file_bytes(&folder) < SMALL_BYTES, "{} bytes with {entries}", file_bytes(&folder));
+        assert!(
+            database_bytes(&data_dir) < SMALL_BYTES,
+            "{} bytes with MAX_ENTRIES={entries}",
+            database_bytes(&data_dir)
+        );
     }
     let viewer = start(100_000);
-    web.counts(60_000..60_010);
-    becomes(&Some(60_009), || newest(&viewer));
+    web.write_numbered_lines(60_000..60_010);
+    assert_eventually_eq(&Some(60_009), || newest_number(&viewer));
 }
 
 #[test]
-fn never_more_bytes_than_may_be() {
+fn max_bytes_is_not_exceeded() {
     const BYTES_MAX: usize = 200_000;
-    let folder = Arc::new(Folder::new());
-    let web = Container::new(&folder, "web");
-    let viewer = Setup::log_viewer().folder(&folder).env("MAX_BYTES", BYTES_MAX).start();
+    let data_dir = Arc::new(TempDir::new());
+    let web = Container::new(&data_dir, "web");
+    let viewer = Setup::log_viewer().data_dir(&data_dir).env("MAX_BYTES", BYTES_MAX).start();
     for round in 0..8 {
-        let texts: Vec<String> = (0..100).map(|n| format!("{round} {n:03} {}\n", "x".repeat(1_000))).collect();
-        web.writes(texts.iter().map(|text| ("2026-01-31T12:00:00Z", "stdout", text.as_str())));
-        let last = texts[99].trim_end().to_owned();
-        becomes(&true, || exported(&viewer, "").last().is_some_and(|entry| entry.message == last));
-        let kept: usize = exported(&viewer, "").iter().map(|entry| entry.message.len()).sum();
+        let lines: Vec<String> = (0..100).map(|n| format!("{round} {n:03} {}\n", "x".repeat(1_000))).collect();
+        web.write_lines(lines.iter().map(|line| ("2026-01-31T12:00:00Z", "stdout", line.as_str())));
+        let last = lines[99].trim_end().to_owned();
+        assert_eventually_eq(&true, || export_entries(&viewer, "").last().is_some_and(|entry| entry.message == last));
+        let kept: usize = export_entries(&viewer, "").iter().map(|entry| entry.message.len()).sum();
         assert!(kept <= BYTES_MAX + 2_000 && (round < 2 || kept > BYTES_MAX / 2), "{kept} in round {round}");
     }
 }
 
 #[test]
-fn what_is_too_old_is_not_shown() {
-    let folder = Arc::new(Folder::new());
-    let web = Container::new(&folder, "web");
+fn entries_older_than_max_age_are_not_returned() {
+    let data_dir = Arc::new(TempDir::new());
+    let web = Container::new(&data_dir, "web");
     let ago = |minutes: u64| (Timestamp::now() - Duration::from_secs(60 * minutes)).to_string();
-    web.writes([
-        (ago(180).as_str(), "stdout", "three hours\n"),
-        (ago(110).as_str(), "stdout", "nearly two\n"),
-        (ago(1).as_str(), "stdout", "just now\n"),
+    web.write_lines([
+        (ago(180).as_str(), "stdout", "three hours old\n"),
+        (ago(110).as_str(), "stdout", "almost two hours old\n"),
+        (ago(1).as_str(), "stdout", "new\n"),
     ]);
     for (hours, expected) in [(0, 3), (2, 2), (1, 1)] {
-        let viewer = Setup::log_viewer().folder(&folder).env("MAX_AGE_HOURS", hours).start();
-        becomes(&json!(expected), || viewer.get("/api/logs").expect(200).json()["total"].clone());
-        let shown: Vec<String> = exported(&viewer, "").into_iter().map(|entry| entry.message).collect();
-        assert_eq!(shown, ["three hours", "nearly two", "just now"][3 - expected..]);
-        let answer: Value = viewer.get("/api/logs?since=2000-01-01T00:00:00Z").expect(200).json();
-        assert_eq!(answer["total"], expected);
+        let viewer = Setup::log_viewer().data_dir(&data_dir).env("MAX_AGE_HOURS", hours).start();
+        assert_eventually_eq(&json!(expected), || viewer.get("/api/logs").expect(200).json()["total"].clone());
+        let shown: Vec<String> = export_entries(&viewer, "").into_iter().map(|entry| entry.message).collect();
+        assert_eq!(shown, ["three hours old", "almost two hours old", "new"][3 - expected..]);
+        let response: Value = viewer.get("/api/logs?since=2000-01-01T00:00:00Z").expect(200).json();
+        assert_eq!(response["total"], expected);
         viewer.stop();
     }
 }

@@ -1,18 +1,19 @@
-//! What is typed into a search: FTS5's syntax where it is that, plain words where it is not, and never an error.
+//! Log search: valid FTS5 syntax is used as such, any other input is searched as plain words, and no input causes an
+//! error.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::dice::Dice;
-use crate::harness::{Client, Folder, Request, Service, Setup};
-use crate::logs::{Container, encoded, has};
+use crate::harness::{Client, Request, Service, Setup, TempDir};
+use crate::logs::{Container, percent_encode, wait_for_entry_count};
+use crate::rng::Rng;
 
-const FUZZED: u64 = 10_000;
-/// One answer, and all of them.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-const ALL_WITHIN: Duration = Duration::from_secs(60);
+const RANDOM_SEARCHES: u64 = 10_000;
+/// Maximum duration of one search and of all random searches together.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 const MEMORY_KIB_MAX: u64 = 20_000;
 
 const LINES: [&str; 16] = [
@@ -30,32 +31,33 @@ const LINES: [&str; 16] = [
     "12 he said \"an open quote",
     "13 path /var/log/app.log?x=1&y=[2]",
     "14 Größe überschritten 支付 失败",
-    "15 \u{1b}[31merr\u{1b}[0mor with colours",
+    "15 \u{1b}[31merr\u{1b}[0mor with colors",
     "16 NOT AND OR near",
 ];
 
-fn library() -> Service {
-    let folder = Arc::new(Folder::new());
+fn fixture() -> Service {
+    let data_dir = Arc::new(TempDir::new());
     let lines: Vec<String> = LINES.iter().map(|line| format!("{line}\n")).collect();
-    Container::new(&folder, "web").writes(lines.iter().map(|line| ("2026-01-31T12:00:00Z", "stdout", line.as_str())));
-    let viewer = Setup::log_viewer().folder(&folder).start();
-    has(&viewer, "web", 16);
+    Container::new(&data_dir, "web")
+        .write_lines(lines.iter().map(|line| ("2026-01-31T12:00:00Z", "stdout", line.as_str())));
+    let viewer = Setup::log_viewer().data_dir(&data_dir).start();
+    wait_for_entry_count(&viewer, "web", 16);
     viewer
 }
 
-/// The numbers of the lines found, in their order, and how the search was understood.
-fn found(viewer: &Service, search: &str) -> (Vec<u32>, Option<String>) {
-    let answer = viewer.get(&format!("/api/logs?search={}", encoded(search))).expect(200).json();
+/// Returns the sorted numbers of the matching lines and the search mode (`match` or `plain`).
+fn search_lines(viewer: &Service, search: &str) -> (Vec<u32>, Option<String>) {
+    let response = viewer.get(&format!("/api/logs?search={}", percent_encode(search))).expect(200).json();
     let number = |entry: &Value| entry["message"].as_str().unwrap().split(' ').next().unwrap().parse().unwrap();
-    let mut numbers: Vec<u32> = answer["logs"].as_array().unwrap().iter().map(number).collect();
+    let mut numbers: Vec<u32> = response["logs"].as_array().unwrap().iter().map(number).collect();
     numbers.sort_unstable();
-    assert_eq!(answer["total"], numbers.len(), "{search}: {answer}");
-    (numbers, answer["search_mode"].as_str().map(str::to_owned))
+    assert_eq!(response["total"], numbers.len(), "{search}: {response}");
+    (numbers, response["search_mode"].as_str().map(str::to_owned))
 }
 
 #[test]
-fn a_search_finds_what_a_person_means() {
-    let viewer = library();
+fn search_falls_back_to_plain_words_if_syntax_is_invalid() {
+    let viewer = fixture();
     let (syntax, plain) = (Some("match"), Some("plain"));
     for (search, expected, mode) in [
         ("", vec![], None),
@@ -102,18 +104,18 @@ fn a_search_finds_what_a_person_means() {
     ] {
         let mut expected = expected;
         expected.sort_unstable();
-        let (numbers, found_mode) = found(&viewer, search);
+        let (numbers, used_mode) = search_lines(&viewer, search);
         if search.is_empty() {
-            assert_eq!((numbers.len(), found_mode), (16, None));
+            assert_eq!((numbers.len(), used_mode), (16, None));
         } else {
-            assert_eq!((numbers, found_mode.as_deref()), (expected, mode), "{search}");
+            assert_eq!((numbers, used_mode.as_deref()), (expected, mode), "{search}");
         }
     }
 }
 
 #[test]
-fn texts_are_looked_through_where_words_do_not_help() {
-    let viewer = library();
+fn contains_and_regex_filters_match_substrings() {
+    let viewer = fixture();
     for (query, total) in [
         ("contains=ONNECTIO", 2),
         ("contains=%20", 16),
@@ -128,8 +130,8 @@ fn texts_are_looked_through_where_words_do_not_help() {
     }
 }
 
-/// Bytes that somebody may send as a search: words, syntax, letters of all kinds, and what is no text at all.
-fn any_search(dice: &mut Dice) -> Vec<u8> {
+/// Returns a random search: words, operators, Unicode characters and invalid UTF-8.
+fn random_search(rng: &mut Rng) -> Vec<u8> {
     const WORDS: [&str; 20] = [
         "line",
         "error",
@@ -157,57 +159,57 @@ fn any_search(dice: &mut Dice) -> Vec<u8> {
         "--", "\0", "%",
     ];
     let mut search = Vec::new();
-    let parts = if dice.below(40) == 0 { 400 } else { 1 + dice.below(12) };
+    let parts = if rng.below(40) == 0 { 400 } else { 1 + rng.below(12) };
     for _ in 0..parts {
-        match dice.below(10) {
-            0..=3 => search.extend(WORDS[dice.below(WORDS.len())].bytes()),
-            4..=7 => search.extend(SYNTAX[dice.below(SYNTAX.len())].bytes()),
+        match rng.below(10) {
+            0..=3 => search.extend(WORDS[rng.below(WORDS.len())].bytes()),
+            4..=7 => search.extend(SYNTAX[rng.below(SYNTAX.len())].bytes()),
             8 => {
-                let letter = char::from_u32(dice.below(0x11_0000) as u32).unwrap_or('\u{fffd}');
-                search.extend(letter.to_string().bytes());
+                let character = char::from_u32(rng.below(0x11_0000) as u32).unwrap_or('\u{fffd}');
+                search.extend(character.to_string().bytes());
             }
-            _ => search.push(dice.below(256) as u8),
+            _ => search.push(rng.below(256) as u8),
         }
     }
-    // With its escapes it has to fit into a request's head.
+    // Percent-encoded, the search must fit into the request head.
     search.truncate(4_000);
     search
 }
 
 #[test]
-fn any_search_at_all_is_answered_in_time_and_memory() {
-    let folder = Arc::new(Folder::new());
-    let container = Container::new(&folder, "web");
-    container.counts(0..20_000);
-    let viewer = Setup::log_viewer().folder(&folder).env("TAIL_BUFFER", 100_000_000).start();
-    has(&viewer, "web", 20_000);
+fn random_searches_stay_within_time_and_memory_limits() {
+    let data_dir = Arc::new(TempDir::new());
+    let container = Container::new(&data_dir, "web");
+    container.write_numbered_lines(0..20_000);
+    let viewer = Setup::log_viewer().data_dir(&data_dir).env("TAIL_BUFFER", 100_000_000).start();
+    wait_for_entry_count(&viewer, "web", 20_000);
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_131);
-    let mut dice = Dice(seed);
-    let begun = Instant::now();
+    let mut rng = Rng(seed);
+    let started = Instant::now();
     let mut slowest = Duration::ZERO;
     let mut modes = [0u32; 3];
     let mut client: Client = viewer.connect();
-    for number in 0..FUZZED {
-        let search = any_search(&mut dice);
-        let asked = Instant::now();
-        let answer = client.send(&Request::get(&format!("/api/logs?limit=5&search={}", encoded(&search))));
-        let took = asked.elapsed();
-        let what = String::from_utf8_lossy(&search);
-        assert_eq!(answer.status, 200, "seed {seed}, search {number}: {what:?}: {}", answer.text());
-        assert!(took < ANSWER_WITHIN, "seed {seed}, search {number}: {what:?} took {took:?}");
+    for number in 0..RANDOM_SEARCHES {
+        let search = random_search(&mut rng);
+        let sent = Instant::now();
+        let response = client.send(&Request::get(&format!("/api/logs?limit=5&search={}", percent_encode(&search))));
+        let took = sent.elapsed();
+        let shown = String::from_utf8_lossy(&search);
+        assert_eq!(response.status, 200, "seed {seed}, search {number}: {shown:?}: {}", response.text());
+        assert!(took < SEARCH_TIMEOUT, "seed {seed}, search {number}: {shown:?} took {took:?}");
         slowest = slowest.max(took);
-        let mode = answer.json()["search_mode"].as_str().map(str::to_owned);
+        let mode = response.json()["search_mode"].as_str().map(str::to_owned);
         modes[match mode.as_deref() {
             None => 0,
             Some("match") => 1,
             _ => 2,
         }] += 1;
     }
-    let (took, (_, peak)) = (begun.elapsed(), viewer.memory_kib());
+    let (took, (_, peak)) = (started.elapsed(), viewer.memory_kib());
     eprintln!(
-        "{FUZZED} searches (seed {seed}, none/match/plain {modes:?}): {took:?}, slowest {slowest:?}, peak {peak} KiB"
+        "{RANDOM_SEARCHES} searches (seed {seed}, none/match/plain {modes:?}): {took:?}, slowest {slowest:?}, peak {peak} KiB"
     );
-    assert!(took < ALL_WITHIN, "{took:?}");
+    assert!(took < TOTAL_TIMEOUT, "{took:?}");
     assert!(peak < MEMORY_KIB_MAX, "{peak} KiB");
     assert!(modes[1] > 500 && modes[2] > 5_000, "{modes:?}");
 }

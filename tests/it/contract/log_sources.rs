@@ -1,4 +1,4 @@
-//! What is followed: containers by name, text files through their rotations, and the reason where something is not.
+//! Log sources: container selection, text files and their rotation, and reported reasons for unreadable sources.
 
 use std::fs::{File, Permissions};
 use std::io::Write as _;
@@ -8,301 +8,323 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Service, Setup, root_or_skip};
-use crate::logs::{Container, becomes, container, exported, has, lines};
+use crate::harness::{Service, Setup, TempDir, root_or_skip};
+use crate::logs::{
+    Container, assert_eventually_eq, container_status, export_entries, message_lines, wait_for_entry_count,
+};
 
-/// Root, but held to what files allow.
-const HELD_TO_PERMISSIONS: [&str; 3] = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"];
-const SOMEONE: u32 = 65_534;
+/// Wrapper that drops the capabilities with which root bypasses file permissions.
+const WITHOUT_DAC_OVERRIDE: [&str; 3] = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"];
+const OTHER_UID: u32 = 65_534;
 
-fn folder_with_containers() -> Arc<Folder> {
-    let folder = Arc::new(Folder::new());
-    std::fs::create_dir(folder.path().join("containers")).unwrap();
-    folder
+fn data_dir_with_containers() -> Arc<TempDir> {
+    let data_dir = Arc::new(TempDir::new());
+    std::fs::create_dir(data_dir.path().join("containers")).unwrap();
+    data_dir
 }
 
-/// Makes something another user's, who lets nobody else at it, or lets everybody.
-fn lock(path: &Path, locked: bool) {
-    chown(path, Some(SOMEONE), Some(SOMEONE)).unwrap();
+/// Gives a path to another user and removes (`locked`) or grants access for everybody else.
+fn set_locked(path: &Path, locked: bool) {
+    chown(path, Some(OTHER_UID), Some(OTHER_UID)).unwrap();
     let readable = if path.is_dir() { 0o755 } else { 0o644 };
     std::fs::set_permissions(path, Permissions::from_mode(if locked { readable & 0o710 } else { readable })).unwrap();
 }
 
-/// What health warns of, which the list of containers says as well.
-fn troubles(viewer: &Service) -> Vec<String> {
+/// Returns the warnings of `/health`, once `/api/logs/containers` lists the same; empty until then.
+fn warnings(viewer: &Service) -> Vec<String> {
     let health = viewer.get("/health").expect(200).has(json!({ "status": "ok" })).json();
     let listed = viewer.get("/api/logs/containers").expect(200).json();
-    let texts = |list: &Value| -> Vec<String> {
-        list.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
+    let strings = |list: &Value| -> Vec<String> {
+        list.as_array().into_iter().flatten().map(|item| item.as_str().unwrap().to_owned()).collect()
     };
-    if texts(&health["warnings"]) == texts(&listed["troubles"]) { texts(&listed["troubles"]) } else { Vec::new() }
+    let warnings = strings(&health["warnings"]);
+    if warnings == strings(&listed["troubles"]) { warnings } else { Vec::new() }
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_told_of_until_it_is() {
-    let folder = Arc::new(Folder::new());
-    let viewer = Setup::log_viewer().folder(&folder).env("LOG_SOURCES", "nowhere,containers").start();
+fn missing_source_is_reported_until_it_exists() {
+    let data_dir = Arc::new(TempDir::new());
+    let viewer = Setup::log_viewer().data_dir(&data_dir).env("LOG_SOURCES", "nowhere,containers").start();
     let missing = |name: &str| format!("{name} is not there: mount it, or set LOG_SOURCES");
-    becomes(&vec![missing("nowhere"), missing("containers")], || troubles(&viewer));
-    let web = Container::new(&folder, "web");
-    web.writes([("2026-01-31T12:00:00Z", "stdout", "hello\n")]);
-    becomes(&vec![missing("nowhere")], || troubles(&viewer));
-    has(&viewer, "web", 1);
-    std::fs::create_dir(folder.path().join("nowhere")).unwrap();
-    becomes(&Vec::<String>::new(), || troubles(&viewer));
+    assert_eventually_eq(&vec![missing("nowhere"), missing("containers")], || warnings(&viewer));
+    let web = Container::new(&data_dir, "web");
+    web.write_lines([("2026-01-31T12:00:00Z", "stdout", "hello\n")]);
+    assert_eventually_eq(&vec![missing("nowhere")], || warnings(&viewer));
+    wait_for_entry_count(&viewer, "web", 1);
+    std::fs::create_dir(data_dir.path().join("nowhere")).unwrap();
+    assert_eventually_eq(&Vec::<String>::new(), || warnings(&viewer));
 }
 
 #[test]
-fn what_may_not_be_read_says_so_until_it_may() {
-    if !root_or_skip("files of another user") {
+fn unreadable_source_is_reported_until_it_is_readable() {
+    if !root_or_skip("changing the owner of files") {
         return;
     }
-    let folder = folder_with_containers();
-    let containers = folder.path().join("containers");
-    lock(&containers, true);
-    let viewer = Setup::log_viewer().folder(&folder).through(&HELD_TO_PERMISSIONS).start();
-    let why = "cannot be read: it needs root, or the capability DAC_READ_SEARCH";
-    becomes(&vec![format!("containers {why}")], || troubles(&viewer));
-    lock(&containers, false);
-    becomes(&Vec::<String>::new(), || troubles(&viewer));
+    let data_dir = data_dir_with_containers();
+    let containers = data_dir.path().join("containers");
+    set_locked(&containers, true);
+    let viewer = Setup::log_viewer().data_dir(&data_dir).wrapped_by(&WITHOUT_DAC_OVERRIDE).start();
+    let reason = "cannot be read: it needs root, or the capability DAC_READ_SEARCH";
+    assert_eventually_eq(&vec![format!("containers {reason}")], || warnings(&viewer));
+    set_locked(&containers, false);
+    assert_eventually_eq(&Vec::<String>::new(), || warnings(&viewer));
 
-    for what in ["log", "config.v2.json", "folder"] {
-        let mut made = Container::unlisted(&folder, what);
-        made.writes([("2026-01-31T12:00:00Z", "stdout", "hello\n")]);
-        let locked = |made: &Container| match what {
-            "log" => made.log(),
-            "folder" => made.folder().to_owned(),
-            file => made.folder().join(file),
+    for part in ["log", "config.v2.json", "folder"] {
+        let mut container = Container::new_hidden(&data_dir, part);
+        container.write_lines([("2026-01-31T12:00:00Z", "stdout", "hello\n")]);
+        let locked_path = |container: &Container| match part {
+            "log" => container.log_path(),
+            "folder" => container.dir().to_owned(),
+            file => container.dir().join(file),
         };
-        lock(&locked(&made), true);
-        made.list(&folder);
-        let shown = if what == "log" { what.to_owned() } else { made.short_id() };
-        becomes(&true, || container(&viewer, &shown)["reason"].as_str().unwrap_or_default().contains(why));
-        assert_eq!(container(&viewer, &shown)["followed"], json!(false), "{what}");
-        lock(&locked(&made), false);
-        has(&viewer, what, 1);
-        assert_eq!(container(&viewer, what)["followed"], json!(true), "{what}");
+        set_locked(&locked_path(&container), true);
+        container.publish(&data_dir);
+        // The name is in config.v2.json, so without it the container is listed by its short ID.
+        let listed_name = if part == "log" { part.to_owned() } else { container.short_id() };
+        assert_eventually_eq(&true, || {
+            container_status(&viewer, &listed_name)["reason"].as_str().unwrap_or_default().contains(reason)
+        });
+        assert_eq!(container_status(&viewer, &listed_name)["followed"], json!(false), "{part}");
+        set_locked(&locked_path(&container), false);
+        wait_for_entry_count(&viewer, part, 1);
+        assert_eq!(container_status(&viewer, part)["followed"], json!(true), "{part}");
     }
 }
 
 #[test]
-fn only_the_containers_wanted_are_followed() {
-    let folder = folder_with_containers();
-    let made: Vec<Container> =
-        ["web", "web-1", "shop_web_1", "db", "dbx", "cache"].iter().map(|name| Container::new(&folder, name)).collect();
-    let write = |text: &str| made.iter().for_each(|one| one.writes([("2026-01-31T12:00:00Z", "stdout", text)]));
+fn containers_setting_selects_containers_by_name() {
+    let data_dir = data_dir_with_containers();
+    let containers: Vec<Container> = ["web", "web-1", "shop_web_1", "db", "dbx", "cache"]
+        .iter()
+        .map(|name| Container::new(&data_dir, name))
+        .collect();
+    let write = |text: &str| {
+        containers.iter().for_each(|container| container.write_lines([("2026-01-31T12:00:00Z", "stdout", text)]));
+    };
     write("one\n");
-    let viewer = Setup::log_viewer().folder(&folder).env("CONTAINERS", "web*, *_1 ,db").start();
-    let names = || -> Vec<(String, i64)> {
-        let answer = viewer.get("/api/logs/containers").expect(200).json();
-        let pair = |one: &Value| (one["name"].as_str().unwrap().to_owned(), one["log_count"].as_i64().unwrap());
-        answer["containers"].as_array().unwrap().iter().map(pair).collect()
+    let viewer = Setup::log_viewer().data_dir(&data_dir).env("CONTAINERS", "web*, *_1 ,db").start();
+    let counts = || -> Vec<(String, i64)> {
+        let response = viewer.get("/api/logs/containers").expect(200).json();
+        let count = |container: &Value| {
+            (container["name"].as_str().unwrap().to_owned(), container["log_count"].as_i64().unwrap())
+        };
+        response["containers"].as_array().unwrap().iter().map(count).collect()
     };
     let expected = |count: i64| ["db", "shop_web_1", "web", "web-1"].map(|name| (name.to_owned(), count)).to_vec();
-    becomes(&expected(1), names);
+    assert_eventually_eq(&expected(1), counts);
     write("two\n");
-    Container::new(&folder, "other").writes([("2026-01-31T12:00:00Z", "stdout", "no\n")]);
-    Container::new(&folder, "webber").writes([("2026-01-31T12:00:00Z", "stdout", "yes\n")]);
-    has(&viewer, "webber", 1);
+    Container::new(&data_dir, "other").write_lines([("2026-01-31T12:00:00Z", "stdout", "no\n")]);
+    Container::new(&data_dir, "webber").write_lines([("2026-01-31T12:00:00Z", "stdout", "yes\n")]);
+    wait_for_entry_count(&viewer, "webber", 1);
     let mut all = expected(2);
     all.push(("webber".to_owned(), 1));
-    becomes(&all, names);
+    assert_eventually_eq(&all, counts);
 }
 
 #[test]
-fn files_are_named_in_pairs() {
+fn log_files_setting_requires_name_and_path() {
     for files in ["app", "app=", "=app.log", "app=a.log,b"] {
-        let (code, said) = Setup::log_viewer().env("LOG_FILES", files).run();
-        assert!(code == Some(2) && said.contains("LOG_FILES") && said.contains("name=path"), "{files}: {said}");
+        let (code, output) = Setup::log_viewer().env("LOG_FILES", files).run_to_exit();
+        assert!(code == Some(2) && output.contains("LOG_FILES") && output.contains("name=path"), "{files}: {output}");
     }
 }
 
-/// A text file that is rotated as people do.
+/// Text log file with the rotation schemes of common tools.
 struct TextLog(PathBuf);
 
 impl TextLog {
-    fn at(&self, suffix: &str) -> PathBuf {
+    fn path(&self, suffix: &str) -> PathBuf {
         PathBuf::from(format!("{}{suffix}", self.0.display()))
     }
 
     fn append(&self, suffix: &str, text: &str) {
-        let mut file = File::options().create(true).append(true).open(self.at(suffix)).unwrap();
+        let mut file = File::options().create(true).append(true).open(self.path(suffix)).unwrap();
         file.write_all(text.as_bytes()).unwrap();
     }
 
     fn rename(&self, from: &str, to: &str) {
-        std::fs::rename(self.at(from), self.at(to)).unwrap();
+        std::fs::rename(self.path(from), self.path(to)).unwrap();
     }
 
-    fn pack(&self, suffix: &str) {
-        let packed = File::create(self.at(&format!("{suffix}.gz"))).unwrap();
-        let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
-        packed.write_all(&std::fs::read(self.at(suffix)).unwrap()).unwrap();
-        packed.finish().unwrap();
-        std::fs::remove_file(self.at(suffix)).unwrap();
+    fn compress(&self, suffix: &str) {
+        let file = File::create(self.path(&format!("{suffix}.gz"))).unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        encoder.write_all(&std::fs::read(self.path(suffix)).unwrap()).unwrap();
+        encoder.finish().unwrap();
+        std::fs::remove_file(self.path(suffix)).unwrap();
     }
 
     fn copy_and_truncate(&self, to: &str) {
-        std::fs::copy(self.at(""), self.at(to)).unwrap();
-        File::options().write(true).open(self.at("")).unwrap().set_len(0).unwrap();
+        std::fs::copy(self.path(""), self.path(to)).unwrap();
+        File::options().write(true).open(self.path("")).unwrap().set_len(0).unwrap();
     }
 }
 
-/// A viewer that follows `app.log`, and what it should have by now.
-struct Following {
-    folder: Arc<Folder>,
+/// Log viewer that follows `app.log`, with the lines it should have stored.
+struct Fixture {
+    data_dir: Arc<TempDir>,
     viewer: Service,
     expected: Vec<String>,
 }
 
-impl Following {
-    fn start(folder: &Arc<Folder>) -> Self {
-        Self { folder: Arc::clone(folder), viewer: Self::viewer(folder), expected: Vec::new() }
+impl Fixture {
+    fn start(data_dir: &Arc<TempDir>) -> Self {
+        Self { data_dir: Arc::clone(data_dir), viewer: Self::start_viewer(data_dir), expected: Vec::new() }
     }
 
-    fn viewer(folder: &Arc<Folder>) -> Service {
-        Setup::log_viewer().folder(folder).env("LOG_FILES", "app=app.log, later=later.log").start()
+    fn start_viewer(data_dir: &Arc<TempDir>) -> Service {
+        Setup::log_viewer().data_dir(data_dir).env("LOG_FILES", "app=app.log, later=later.log").start()
     }
 
-    fn away(self, meanwhile: impl Fn()) -> Self {
+    /// Stops the viewer, runs `while_stopped`, and starts it again.
+    fn restart(self, while_stopped: impl Fn()) -> Self {
         self.viewer.stop();
-        meanwhile();
-        Self { viewer: Self::viewer(&self.folder), ..self }
+        while_stopped();
+        Self { viewer: Self::start_viewer(&self.data_dir), ..self }
     }
 
+    /// Waits until exactly the expected lines, including these new ones, are stored.
     #[track_caller]
-    fn reads(&mut self, more: &[&str]) {
-        self.expected.extend(more.iter().map(|line| (*line).to_owned()));
-        becomes(&self.expected, || {
-            lines(&exported(&self.viewer, "container=app")).into_iter().map(str::to_owned).collect()
+    fn expect_lines(&mut self, new: &[&str]) {
+        self.expected.extend(new.iter().map(|line| (*line).to_owned()));
+        assert_eventually_eq(&self.expected, || {
+            message_lines(&export_entries(&self.viewer, "container=app")).into_iter().map(str::to_owned).collect()
         });
         self.viewer.get("/api/logs/stats").expect(200).has(json!({ "gaps": 0 }));
     }
 }
 
 #[test]
-fn a_text_file_is_followed_while_it_is_renamed_and_packed() {
-    let folder = Arc::new(Folder::new());
-    let log = TextLog(folder.path().join("app.log"));
-    log.append(".1", "packed away\n");
-    log.pack(".1");
+fn text_file_is_followed_through_rename_and_compression() {
+    let data_dir = Arc::new(TempDir::new());
+    let log = TextLog(data_dir.path().join("app.log"));
+    log.append(".1", "compressed\n");
+    log.compress(".1");
     log.append("", "one\n[ERROR] two\n");
-    let mut following = Following::start(&folder);
-    following.reads(&["packed away", "one", "[ERROR] two"]);
-    assert_eq!(exported(&following.viewer, "level=ERROR").len(), 1);
-    assert_eq!(troubles(&following.viewer), Vec::<String>::new(), "without Docker there is nothing to complain of");
+    let mut fixture = Fixture::start(&data_dir);
+    fixture.expect_lines(&["compressed", "one", "[ERROR] two"]);
+    assert_eq!(export_entries(&fixture.viewer, "level=ERROR").len(), 1);
+    assert_eq!(
+        warnings(&fixture.viewer),
+        Vec::<String>::new(),
+        "without Docker, the default source must cause no warning"
+    );
     log.append("", "th");
     log.append("", "ree\n");
-    following.reads(&["three"]);
-    // Whoever writes has not noticed yet.
+    fixture.expect_lines(&["three"]);
+    // The writing program still has the renamed file open.
     log.rename(".1.gz", ".2.gz");
     log.rename("", ".1");
     log.append(".1", "late\n");
     log.append("", "four\n");
-    following.reads(&["late", "four"]);
-    following = following.away(|| {
+    fixture.expect_lines(&["late", "four"]);
+    fixture = fixture.restart(|| {
         log.append("", "five\n");
         for (from, to) in [(".2.gz", ".3.gz"), (".1", ".2"), ("", ".1")] {
             log.rename(from, to);
         }
-        log.pack(".1");
+        log.compress(".1");
         log.append("", "six\n");
     });
-    following.reads(&["five", "six"]);
-    std::fs::remove_file(log.at("")).unwrap();
+    fixture.expect_lines(&["five", "six"]);
+    std::fs::remove_file(log.path("")).unwrap();
     log.append("", "seven\n");
-    following.reads(&["seven"]);
-    std::fs::write(folder.path().join("later.log"), "at last\n").unwrap();
-    has(&following.viewer, "later", 1);
+    fixture.expect_lines(&["seven"]);
+    std::fs::write(data_dir.path().join("later.log"), "created later\n").unwrap();
+    wait_for_entry_count(&fixture.viewer, "later", 1);
 }
 
 #[test]
-fn a_text_file_is_followed_while_it_is_copied_and_cut() {
-    let folder = Arc::new(Folder::new());
-    let log = TextLog(folder.path().join("app.log"));
-    let mut following = Following::start(&folder);
-    following.reads(&[]);
+fn text_file_is_followed_through_copytruncate() {
+    let data_dir = Arc::new(TempDir::new());
+    let log = TextLog(data_dir.path().join("app.log"));
+    let mut fixture = Fixture::start(&data_dir);
+    fixture.expect_lines(&[]);
     log.append("", "one\ntwo\n");
-    following.reads(&["one", "two"]);
+    fixture.expect_lines(&["one", "two"]);
     log.append("", "three\n");
     log.copy_and_truncate(".1");
     log.append("", "four\n");
-    following.reads(&["three", "four"]);
-    log.pack(".1");
+    fixture.expect_lines(&["three", "four"]);
+    log.compress(".1");
     log.rename(".1.gz", ".2.gz");
     log.copy_and_truncate(".1");
     log.append("", "five, which is longer than what was there\n");
-    following.reads(&["five, which is longer than what was there"]);
-    following = following.away(|| {
+    fixture.expect_lines(&["five, which is longer than what was there"]);
+    fixture = fixture.restart(|| {
         log.append("", "six\n");
         log.rename(".2.gz", ".3.gz");
         log.rename(".1", ".2");
         log.copy_and_truncate(".1");
         log.append("", "seven\n");
     });
-    following.reads(&["six", "seven"]);
+    fixture.expect_lines(&["six", "seven"]);
     log.append("", "ei\u{0}ght \u{1b}[1mbold\u{1b}[0m\r\n");
-    following.reads(&["ei\u{0}ght \u{1b}[1mbold\u{1b}[0m"]);
+    fixture.expect_lines(&["ei\u{0}ght \u{1b}[1mbold\u{1b}[0m"]);
 }
 
 #[test]
-fn files_may_be_rotated_to_the_names_of_days() {
-    let folder = Arc::new(Folder::new());
-    let log = TextLog(folder.path().join("app.log"));
-    let start = || Setup::log_viewer().folder(&folder).env("LOG_FILES", "app=app.log").start();
+fn rotation_with_date_suffixes_is_supported() {
+    let data_dir = Arc::new(TempDir::new());
+    let log = TextLog(data_dir.path().join("app.log"));
+    let start = || Setup::log_viewer().data_dir(&data_dir).env("LOG_FILES", "app=app.log").start();
     log.append("-20260130", "one\n");
-    log.pack("-20260130");
+    log.compress("-20260130");
     log.append("", "two\n");
     let mut viewer = start();
-    has(&viewer, "app", 2);
+    wait_for_entry_count(&viewer, "app", 2);
     log.rename("", "-20260131");
     log.append("", "three\n");
-    has(&viewer, "app", 3);
+    wait_for_entry_count(&viewer, "app", 3);
     viewer.stop();
     for day in ["-20260201", "-20260202"] {
         log.append("", &format!("before {day}\n"));
         log.rename("", day);
-        log.pack(day);
+        log.compress(day);
     }
     log.append("", "four\n");
     viewer = start();
     let expected = ["one", "two", "three", "before -20260201", "before -20260202", "four"].map(str::to_owned);
-    becomes(&expected.to_vec(), || lines(&exported(&viewer, "")).into_iter().map(str::to_owned).collect());
+    assert_eventually_eq(&expected.to_vec(), || {
+        message_lines(&export_entries(&viewer, "")).into_iter().map(str::to_owned).collect()
+    });
     viewer.get("/api/logs/stats").expect(200).has(json!({ "gaps": 0 }));
 }
 
 #[test]
-fn the_first_start_reads_the_end_of_a_log_from_a_lines_beginning() {
-    let folder = folder_with_containers();
+fn first_start_reads_the_last_whole_lines_within_tail_buffer() {
+    let data_dir = data_dir_with_containers();
     let text: String = (0..1_000).map(|n| format!("line {n:04}\n")).collect();
-    std::fs::write(folder.path().join("app.log"), &text).unwrap();
-    let web = Container::new(&folder, "web");
-    web.counts(0..1_000);
-    let files = |setup: Setup| setup.folder(&folder).env("LOG_FILES", "app=app.log");
-    // Ten whole lines and a part of one.
-    let viewer = files(Setup::log_viewer()).env("TAIL_BUFFER", 105).start();
-    has(&viewer, "app", 10);
-    assert_eq!(exported(&viewer, "container=app")[0].message, "line 0990");
-    becomes(&json!("line 999"), || viewer.get("/api/logs?container=web").json()["logs"][0]["message"].clone());
-    let before = exported(&viewer, "container=web").len();
+    std::fs::write(data_dir.path().join("app.log"), &text).unwrap();
+    let web = Container::new(&data_dir, "web");
+    web.write_numbered_lines(0..1_000);
+    let with_files = |setup: Setup| setup.data_dir(&data_dir).env("LOG_FILES", "app=app.log");
+    // The buffer covers ten whole lines and part of an eleventh.
+    let viewer = with_files(Setup::log_viewer()).env("TAIL_BUFFER", 105).start();
+    wait_for_entry_count(&viewer, "app", 10);
+    assert_eq!(export_entries(&viewer, "container=app")[0].message, "line 0990");
+    assert_eventually_eq(&json!("line 999"), || {
+        viewer.get("/api/logs?container=web").json()["logs"][0]["message"].clone()
+    });
+    let before = export_entries(&viewer, "container=web").len();
     assert!((1..=2).contains(&before), "{before}");
-    // What is new while it runs is new from its beginning.
-    Container::new(&folder, "new").counts(0..1_000);
-    has(&viewer, "new", 1_000);
+    // A container that appears while the viewer runs is read from its beginning.
+    Container::new(&data_dir, "new").write_numbered_lines(0..1_000);
+    wait_for_entry_count(&viewer, "new", 1_000);
     viewer.stop();
-    let viewer = files(Setup::log_viewer()).start();
-    web.counts(1_000..1_001);
-    becomes(&(before + 1), || exported(&viewer, "container=web").len());
-    has(&viewer, "app", 10);
+    let viewer = with_files(Setup::log_viewer()).start();
+    web.write_numbered_lines(1_000..1_001);
+    assert_eventually_eq(&(before + 1), || export_entries(&viewer, "container=web").len());
+    wait_for_entry_count(&viewer, "app", 10);
 }
 
 #[test]
-fn lines_become_entries_with_the_level_they_state() {
-    let folder = folder_with_containers();
-    let web = Container::new(&folder, "web");
+fn entries_get_the_level_of_their_lines() {
+    let data_dir = data_dir_with_containers();
+    let web = Container::new(&data_dir, "web");
     let long = "z".repeat(16_384);
     let at = "2026-01-31T12:00:00Z";
-    web.writes([
+    web.write_lines([
         (at, "stdout", "{\"level\":30,\"msg\":\"pino\"}\n"),
         (at, "stdout", "{\"severity\":\"CRITICAL\",\"message\":\"cloud\"}\n"),
         (at, "stderr", "2026/01/31 12:00:00 go's log is on stderr\n"),
@@ -317,9 +339,9 @@ fn lines_become_entries_with_the_level_they_state() {
         (at, "stderr", "goroutine 1 [running]:\n"),
         (at, "stderr", "main.main()\n"),
         (at, "stderr", "\t/app/main.go:7 +0x1d\n"),
-        (at, "stdout", "\u{1b}[33mWARN\u{1b}[0m colours\r\n"),
+        (at, "stdout", "\u{1b}[33mWARN\u{1b}[0m colors\r\n"),
     ]);
-    let viewer = Setup::log_viewer().folder(&folder).start();
+    let viewer = Setup::log_viewer().data_dir(&data_dir).start();
     let expected: Vec<(String, String, usize)> = [
         ("stdout", "INFO", 1),
         ("stdout", "CRITICAL", 1),
@@ -338,9 +360,10 @@ fn lines_become_entries_with_the_level_they_state() {
         entries.sort();
         entries
     };
-    becomes(&sorted(expected), || {
-        let entries = exported(&viewer, "");
-        sorted(entries.into_iter().map(|one| (one.stream, one.level, one.message.split('\n').count())).collect())
+    assert_eventually_eq(&sorted(expected), || {
+        let entries = export_entries(&viewer, "");
+        let fields = entries.into_iter().map(|entry| (entry.stream, entry.level, entry.message.split('\n').count()));
+        sorted(fields.collect())
     });
     let joined = viewer.get("/api/logs?search=zz*").expect(200).json();
     assert_eq!(joined["logs"][0]["message"], format!("{long}the end of a long line"));

@@ -1,85 +1,89 @@
-//! `GET /api/logs/tail`: what is told, in which order, and how it ends. `log_tail.rs` has the bursts and those who are cut
-//! off.
+//! Contract of `GET /api/logs/tail`: events, their order, resumption and the end of the stream. `log_tail.rs` tests
+//! bursts and interrupted clients.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Folder, Service, Setup, signal, wait_until};
-use crate::logs::{Container, Event, Tail, has};
+use crate::harness::{Service, Setup, TempDir, send_signal, wait_until};
+use crate::logs::{Container, Event, TailClient, wait_for_entry_count};
 
-/// A line appended has to reach a reader by then, even here where nothing is measured.
-const LIVE_WITHIN: Duration = Duration::from_secs(2);
+/// Maximum delay between writing a line and receiving it. Generous, because this is not a benchmark.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-struct Scene {
+struct Fixture {
     viewer: Service,
     web: Container,
     db: Container,
 }
 
-fn scene() -> Scene {
-    let folder = Arc::new(Folder::new());
-    let (web, db) = (Container::new(&folder, "web"), Container::new(&folder, "db"));
-    web.writes([("2026-01-31T12:00:00Z", "stdout", "before\n")]);
-    let viewer = Setup::log_viewer().folder(&folder).start();
-    has(&viewer, "web", 1);
-    Scene { viewer, web, db }
+fn fixture() -> Fixture {
+    let data_dir = Arc::new(TempDir::new());
+    let (web, db) = (Container::new(&data_dir, "web"), Container::new(&data_dir, "db"));
+    web.write_lines([("2026-01-31T12:00:00Z", "stdout", "before\n")]);
+    let viewer = Setup::log_viewer().data_dir(&data_dir).start();
+    wait_for_entry_count(&viewer, "web", 1);
+    Fixture { viewer, web, db }
 }
 
-fn say(container: &Container, text: &str) {
-    container.writes([("2026-01-31T12:00:01Z", "stdout", format!("{text}\n").as_str())]);
+fn write_line(container: &Container, text: &str) {
+    container.write_lines([("2026-01-31T12:00:01Z", "stdout", format!("{text}\n").as_str())]);
 }
 
 #[test]
-fn what_comes_is_told_as_it_is_listed() {
-    let Scene { viewer, web, db } = scene();
-    let mut tail = Tail::open(&viewer, "", None);
-    let said = Instant::now();
-    web.writes([
+fn new_entries_arrive_as_the_list_returns_them() {
+    let Fixture { viewer, web, db } = fixture();
+    let mut tail = TailClient::open(&viewer, "", None);
+    let written = Instant::now();
+    web.write_lines([
         ("2026-01-31T12:00:03.5Z", "stderr", "Traceback (most recent call last):\n"),
         ("2026-01-31T12:00:03.500001Z", "stderr", "  File \"a.py\", line 1, in a\n"),
         ("2026-01-31T12:00:03.500002Z", "stderr", "ValueError: \u{2028}no\n"),
     ]);
-    let first = tail.entry();
-    assert!(said.elapsed() < LIVE_WITHIN, "{:?}", said.elapsed());
+    let first = tail.next_entry();
+    assert!(written.elapsed() < LIVE_TIMEOUT, "{:?}", written.elapsed());
     assert_eq!(
         first.message,
         "Traceback (most recent call last):\n  File \"a.py\", line 1, in a\nValueError: \u{2028}no"
     );
     assert_eq!((first.level.as_str(), first.timestamp.as_str()), ("ERROR", "2026-01-31T12:00:03.500000000Z"));
-    // What is older, but comes later, is told later.
-    say(&db, "late");
-    assert_eq!(tail.entry().message, "late");
+    // The order is that of arrival, not of the timestamps.
+    write_line(&db, "late");
+    assert_eq!(tail.next_entry().message, "late");
     let listed = viewer.get("/api/logs?level=ERROR").expect(200).json();
     assert_eq!(serde_json::from_value::<crate::logs::Entry>(listed["logs"][0].clone()).unwrap(), first);
 }
 
 #[test]
-fn an_id_that_is_not_known_begins_now() {
-    let Scene { viewer, web, .. } = scene();
+fn unknown_last_event_id_starts_with_new_entries() {
+    let Fixture { viewer, web, .. } = fixture();
     for id in ["0", "-1", "99999999999999999999", "x", "", "7353600816355084"] {
-        let mut tail = wait_until(|| Tail::try_open(&viewer, "", Some(id)).ok()).unwrap();
-        say(&web, id);
-        assert_eq!(tail.entry().message, id, "{id:?}");
+        let mut tail = wait_until(|| TailClient::try_open(&viewer, "", Some(id)).ok()).unwrap();
+        write_line(&web, id);
+        assert_eq!(tail.next_entry().message, id, "{id:?}");
     }
 }
 
 #[test]
-fn nothing_to_tell_is_told_and_so_is_the_end() {
-    let Scene { viewer, .. } = scene();
-    let mut tail = Tail::open(&viewer, "search=nothing", None);
-    let begun = Instant::now();
-    let heartbeat = tail.event().expect("a heartbeat");
-    assert_eq!((heartbeat.name.as_str(), heartbeat.id.as_str()), ("heartbeat", ""), "it does not move Last-Event-ID");
+fn idle_stream_sends_heartbeats_and_shutdown_sends_close() {
+    let Fixture { viewer, .. } = fixture();
+    let mut tail = TailClient::open(&viewer, "search=nothing", None);
+    let opened = Instant::now();
+    let heartbeat = tail.next_event().expect("the tail sends a heartbeat");
+    assert_eq!(
+        (heartbeat.name.as_str(), heartbeat.id.as_str()),
+        ("heartbeat", ""),
+        "a heartbeat has no ID, so it does not change Last-Event-ID"
+    );
     let data: Value = serde_json::from_str(&heartbeat.data).unwrap();
     assert!(data["time"].as_str().and_then(monlight::clock::Timestamp::parse).is_some(), "{data}");
-    assert!((14..18).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-    let begun = Instant::now();
-    signal(viewer.pid(), "TERM");
-    let close = tail.event().expect("a last event");
+    assert!((14..18).contains(&opened.elapsed().as_secs()), "{:?}", opened.elapsed());
+    let stopped = Instant::now();
+    send_signal(viewer.pid(), "TERM");
+    let close = tail.next_event().expect("the tail sends a last event");
     assert_eq!(close, Event { name: "close".to_owned(), id: String::new(), data: "{}".to_owned() });
-    assert_eq!(tail.event(), None);
+    assert_eq!(tail.next_event(), None);
     let (status, _) = viewer.stop();
-    assert!(status.success() && begun.elapsed() < Duration::from_secs(5), "{status} after {:?}", begun.elapsed());
+    assert!(status.success() && stopped.elapsed() < Duration::from_secs(5), "{status} after {:?}", stopped.elapsed());
 }

@@ -1,38 +1,40 @@
-//! `GET /api/logs` and what else answers entries and numbers: every filter, the order, pages, and who may ask.
+//! Contract of the log API: list, filters, pagination, statistics, histogram, context, export and access control.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Case, fits, hold, members};
-use crate::harness::{Folder, KEY, Request, Service, Setup};
-use crate::logs::{Container, becomes, encoded, exported, has, lines};
+use super::{Case, assert_cases, contains_subset, member_names};
+use crate::harness::{API_KEY, Request, Service, Setup, TempDir};
+use crate::logs::{
+    Container, assert_eventually_eq, export_entries, message_lines, percent_encode, wait_for_entry_count,
+};
 
 const API_KEYS: &str = "app:ingest:app-key, eye:read:eye-key, ops:admin:ops-key, shop:ingest@shop:shop:key";
 
-/// Two containers with three entries each, whose messages begin with their names, in the order of time.
-fn gallery() -> Service {
-    gallery_of(|setup| setup)
+/// Starts a viewer with two containers of three entries each. The messages contain Greek letters in order of time.
+fn fixture() -> Service {
+    fixture_with(|setup| setup)
 }
 
-fn gallery_of(with: impl Fn(Setup) -> Setup) -> Service {
-    let folder = Arc::new(Folder::new());
-    Container::new(&folder, "web-1").writes([
+fn fixture_with(configure: impl Fn(Setup) -> Setup) -> Service {
+    let data_dir = Arc::new(TempDir::new());
+    Container::new(&data_dir, "web-1").write_lines([
         ("2026-01-31T12:00:00.123456789Z", "stdout", "alpha: first\n"),
         ("2026-01-31T12:00:02Z", "stdout", "level=warn msg=\"gamma: slow\"\n"),
         ("2026-01-31T12:01:30.5Z", "stderr", "epsilon: no level\n"),
     ]);
-    Container::new(&folder, "db").writes([
+    Container::new(&data_dir, "db").write_lines([
         ("2026-01-31T12:00:01.5Z", "stderr", "DEBUG: beta: ready\n"),
         ("2026-01-31T12:00:59.999999999Z", "stdout", "[ERROR] delta: \u{1b}[31mfailed\u{1b}[0m\n"),
         ("2026-01-31T12:05:00Z", "stdout", "CRITICAL: omega: gone\n"),
     ]);
-    let viewer = with(Setup::log_viewer()).folder(&folder).start();
-    becomes(&json!(6), || viewer.get("/health").json()["logs_indexed"].clone());
+    let viewer = configure(Setup::log_viewer()).data_dir(&data_dir).start();
+    assert_eventually_eq(&json!(6), || viewer.get("/health").json()["logs_indexed"].clone());
     viewer
 }
 
-/// The Greek letters in a list, in its order.
+/// Returns the Greek letters of the listed entries, separated by spaces.
 #[track_caller]
 fn names(viewer: &Service, query: &str) -> String {
     let page = viewer.get(&format!("/api/logs?{query}")).expect(200).json();
@@ -46,8 +48,8 @@ fn names(viewer: &Service, query: &str) -> String {
 }
 
 #[test]
-fn every_filter_of_the_logs_and_the_newest_first() {
-    let viewer = gallery();
+fn logs_support_all_filters_and_are_sorted_newest_first() {
+    let viewer = fixture();
     let all = "omega epsilon delta gamma beta alpha";
     for (query, expected) in [
         ("", all),
@@ -100,43 +102,43 @@ fn every_filter_of_the_logs_and_the_newest_first() {
 }
 
 #[test]
-fn what_is_no_level_and_no_time_is_named() {
-    let viewer = gallery();
+fn invalid_filters_are_rejected_by_name() {
+    let viewer = fixture();
     let get = |query: &str| Request::get(&format!("/api/logs?{query}"));
     let cases: [Case; 8] = [
-        ("a level", get("level=LOUD"), 400, json!("'level'")),
-        ("above nothing", get("level=>="), 400, json!("'level'")),
-        ("below", get("level=<=ERROR"), 400, json!("'level'")),
-        ("one of two", get("level=ERROR,LOUD"), 400, json!("'level'")),
-        ("since", get("since=yesterday"), 400, json!("'since'")),
-        ("until", get("until=2026-01-31"), 400, json!("'until'")),
-        ("a pattern", get("regex=("), 400, json!("'regex'")),
-        ("a long pattern", get(&format!("regex={}", "a".repeat(1_001))), 400, json!("'regex'")),
+        ("unknown level", get("level=LOUD"), 400, json!("'level'")),
+        ("missing level after >=", get("level=>="), 400, json!("'level'")),
+        ("unsupported operator", get("level=<=ERROR"), 400, json!("'level'")),
+        ("one unknown level of two", get("level=ERROR,LOUD"), 400, json!("'level'")),
+        ("invalid since", get("since=yesterday"), 400, json!("'since'")),
+        ("invalid until", get("until=2026-01-31"), 400, json!("'until'")),
+        ("invalid pattern", get("regex=("), 400, json!("'regex'")),
+        ("pattern too long", get(&format!("regex={}", "a".repeat(1_001))), 400, json!("'regex'")),
     ];
-    hold(&viewer, cases);
+    assert_cases(&viewer, cases);
 }
 
 #[test]
-fn an_entry_has_its_moment_with_the_fraction_and_nothing_else_than_promised() {
-    let viewer = gallery();
+fn entry_has_nanosecond_timestamp_and_only_documented_members() {
+    let viewer = fixture();
     let body = viewer.get("/api/logs?level=INFO").expect(200).json();
     let entry = &body["logs"][0];
-    assert_eq!(members(entry).len(), 6);
+    assert_eq!(member_names(entry).len(), 6);
     let expected = json!({
         "timestamp": "2026-01-31T12:00:00.123456789Z", "container": "web-1", "stream": "stdout", "level": "INFO",
         "message": "alpha: first",
     });
-    assert!(fits(entry, &expected) && entry["id"].as_i64().unwrap() > 0, "{entry}");
-    assert_eq!((members(&body).len(), &body["limit"], &body["offset"]), (4, &json!(100), &json!(0)), "{body}");
+    assert!(contains_subset(entry, &expected) && entry["id"].as_i64().unwrap() > 0, "{entry}");
+    assert_eq!((member_names(&body).len(), &body["limit"], &body["offset"]), (4, &json!(100), &json!(0)), "{body}");
     let delta = viewer.get("/api/logs?level=ERROR&container=db").expect(200).json();
     let expected =
         json!({ "timestamp": "2026-01-31T12:00:59.999999999Z", "message": "[ERROR] delta: \u{1b}[31mfailed\u{1b}[0m" });
-    assert!(fits(&delta["logs"][0], &expected), "colours are kept: {delta}");
+    assert!(contains_subset(&delta["logs"][0], &expected), "ANSI colors must be kept: {delta}");
 }
 
 #[test]
-fn a_page_of_logs_is_a_part_of_the_whole() {
-    let viewer = gallery();
+fn log_pages_are_slices_of_the_whole_list() {
+    let viewer = fixture();
     let page = |limit: i64, offset: i64| json!({ "limit": limit, "offset": offset });
     for (query, expected) in [
         ("limit=", page(100, 0)),
@@ -154,28 +156,28 @@ fn a_page_of_logs_is_a_part_of_the_whole() {
     ] {
         viewer.get(&format!("/api/logs?{query}")).expect(200).has(expected);
     }
-    let whole = viewer.get("/api/logs").expect(200).json();
-    let whole = whole["logs"].as_array().unwrap();
+    let list = viewer.get("/api/logs").expect(200).json();
+    let entries = list["logs"].as_array().unwrap();
     for limit in 1..=7 {
         for offset in 0..=7 {
             let page = viewer.get(&format!("/api/logs?limit={limit}&offset={offset}")).expect(200);
             let page = page.has(json!({ "total": 6, "limit": limit, "offset": offset })).json();
-            let part: Vec<&Value> = whole.iter().skip(offset).take(limit).collect();
+            let part: Vec<&Value> = entries.iter().skip(offset).take(limit).collect();
             assert_eq!(page["logs"].as_array().unwrap().iter().collect::<Vec<_>>(), part, "{limit} {offset}");
         }
     }
 }
 
 #[test]
-fn entries_of_one_moment_keep_their_order_and_have_ids_of_their_own() {
-    let folder = Arc::new(Folder::new());
-    let moment = "2026-01-31T12:00:00.000000001Z";
-    let texts: Vec<String> = (0..50).map(|n| format!("line {n}\n")).collect();
-    Container::new(&folder, "web").writes(texts.iter().map(|text| (moment, "stdout", text.as_str())));
-    let viewer = Setup::log_viewer().folder(&folder).start();
-    has(&viewer, "web", 50);
-    let entries = exported(&viewer, "");
-    assert_eq!(lines(&entries), texts.iter().map(|text| text.trim_end()).collect::<Vec<_>>());
+fn entries_with_equal_timestamps_keep_their_order_and_have_unique_ids() {
+    let data_dir = Arc::new(TempDir::new());
+    let timestamp = "2026-01-31T12:00:00.000000001Z";
+    let lines: Vec<String> = (0..50).map(|n| format!("line {n}\n")).collect();
+    Container::new(&data_dir, "web").write_lines(lines.iter().map(|line| (timestamp, "stdout", line.as_str())));
+    let viewer = Setup::log_viewer().data_dir(&data_dir).start();
+    wait_for_entry_count(&viewer, "web", 50);
+    let entries = export_entries(&viewer, "");
+    assert_eq!(message_lines(&entries), lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>());
     assert!(entries.is_sorted_by(|one, next| one.id < next.id), "{entries:?}");
     let listed = viewer.get("/api/logs?limit=500").expect(200).json();
     let newest: Vec<i64> =
@@ -184,8 +186,8 @@ fn entries_of_one_moment_keep_their_order_and_have_ids_of_their_own() {
 }
 
 #[test]
-fn numbers_of_containers_and_levels_are_under_both_paths() {
-    let viewer = gallery();
+fn container_counts_and_statistics_have_two_paths() {
+    let viewer = fixture();
     let levels = |debug, info, warning, error, critical| json!({ "DEBUG": debug, "INFO": info, "WARNING": warning, "ERROR": error, "CRITICAL": critical });
     let containers = json!({ "containers": [
         { "name": "db", "log_count": 3, "levels": levels(1, 0, 0, 1, 1), "image": "shop:1", "project": "shop",
@@ -202,14 +204,14 @@ fn numbers_of_containers_and_levels_are_under_both_paths() {
         ("stats", Request::get("/api/logs/stats"), 200, stats.clone()),
         ("stats, short", Request::get("/api/stats"), 200, stats),
     ];
-    hold(&viewer, cases);
+    assert_cases(&viewer, cases);
 }
 
 #[test]
-fn nothing_stored_is_no_error() {
-    let folder = Arc::new(Folder::new());
-    std::fs::create_dir(folder.path().join("containers")).unwrap();
-    let viewer = Setup::log_viewer().folder(&folder).start();
+fn empty_database_returns_empty_responses() {
+    let data_dir = Arc::new(TempDir::new());
+    std::fs::create_dir(data_dir.path().join("containers")).unwrap();
+    let viewer = Setup::log_viewer().data_dir(&data_dir).start();
     let cases: [Case; 6] = [
         ("list", Request::get("/api/logs"), 200, json!({ "logs": [], "total": 0 })),
         ("search", Request::get("/api/logs?search=x"), 200, json!({ "logs": [], "total": 0 })),
@@ -218,14 +220,14 @@ fn nothing_stored_is_no_error() {
         ("histogram", Request::get("/api/logs/histogram"), 200, json!({ "buckets": [], "total": 0 })),
         ("context", Request::get("/api/logs/1/context"), 404, json!("no entry 1")),
     ];
-    hold(&viewer, cases);
-    assert_eq!(exported(&viewer, ""), []);
+    assert_cases(&viewer, cases);
+    assert_eq!(export_entries(&viewer, ""), []);
     viewer.get("/health").expect(200).has(json!({ "logs_indexed": 0, "last_ingest": null, "containers": 0 }));
 }
 
 #[test]
-fn a_histogram_counts_what_the_filters_fit() {
-    let viewer = gallery();
+fn histogram_counts_filtered_entries() {
+    let viewer = fixture();
     let bucket = |minute: &str, count: i64, levels: Value| json!({ "bucket": format!("2026-01-31T12:{minute}:00Z"), "count": count, "levels": levels });
     for (query, minutes, buckets) in [
         (
@@ -246,25 +248,25 @@ fn a_histogram_counts_what_the_filters_fit() {
         ("since=2026-01-31T12:01:00Z", 1, json!([bucket("01", 1, json!({})), bucket("05", 1, json!({}))])),
         ("search=failed", 1, json!([bucket("00", 1, json!({ "ERROR": 1, "INFO": 0 }))])),
         ("contains=o", 1, json!([bucket("00", 2, json!({})), bucket("01", 1, json!({})), bucket("05", 1, json!({}))])),
-        ("container=nobody", 1, json!([])),
+        ("container=unknown", 1, json!([])),
     ] {
-        let answer = viewer.get(&format!("/api/logs/histogram?{query}")).expect(200).json();
+        let response = viewer.get(&format!("/api/logs/histogram?{query}")).expect(200).json();
         let total: i64 = buckets.as_array().unwrap().iter().map(|bucket| bucket["count"].as_i64().unwrap()).sum();
         let expected = json!({ "bucket_minutes": minutes, "buckets": buckets, "total": total });
-        assert!(fits(&answer, &expected), "{query}: {answer} should have {expected}");
+        assert!(contains_subset(&response, &expected), "{query}: {response} should contain {expected}");
     }
-    viewer.get("/api/logs/histogram?level=LOUD").expect(400).says("'level'");
+    viewer.get("/api/logs/histogram?level=LOUD").expect(400).has_detail("'level'");
 }
 
 #[test]
-fn an_entry_has_neighbours_in_its_own_container() {
-    let viewer = gallery();
+fn context_returns_neighbors_from_the_same_container() {
+    let viewer = fixture();
     let id = |query: &str| viewer.get(&format!("/api/logs?{query}")).expect(200).json()["logs"][0]["id"].clone();
     let delta = id("search=failed");
-    let around = |query: &str| {
-        let answer = viewer.get(&format!("/api/logs/{delta}/context?{query}")).expect(200).json();
+    let context = |query: &str| {
+        let response = viewer.get(&format!("/api/logs/{delta}/context?{query}")).expect(200).json();
         let messages =
-            answer["logs"].as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned());
+            response["logs"].as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned());
         messages.map(|message| message.split(": ").nth(1).map_or("delta".to_owned(), str::to_owned)).collect::<Vec<_>>()
     };
     for (query, expected) in [
@@ -275,33 +277,33 @@ fn an_entry_has_neighbours_in_its_own_container() {
         ("before=0&after=0", 1),
         ("before=-1&after=1000", 2),
     ] {
-        assert_eq!(around(query).len(), expected, "{query}");
+        assert_eq!(context(query).len(), expected, "{query}");
     }
     let messages = viewer.get(&format!("/api/logs/{delta}/context")).expect(200).json();
     let containers: Vec<&Value> =
         messages["logs"].as_array().unwrap().iter().map(|entry| &entry["container"]).collect();
-    assert_eq!(containers, ["db"; 3], "in the order of time");
+    assert_eq!(containers, ["db"; 3], "the context must be from one container");
     assert_eq!(messages["logs"][0]["message"], "DEBUG: beta: ready");
     let cases: [Case; 3] = [
-        ("none", Request::get("/api/logs/7/context"), 404, json!("no entry 7")),
-        ("zero", Request::get("/api/logs/0/context"), 404, Value::Null),
-        ("no number", Request::get("/api/logs/x/context"), 404, Value::Null),
+        ("unknown ID", Request::get("/api/logs/7/context"), 404, json!("no entry 7")),
+        ("ID 0", Request::get("/api/logs/0/context"), 404, Value::Null),
+        ("non-numeric ID", Request::get("/api/logs/x/context"), 404, Value::Null),
     ];
-    hold(&viewer, cases);
+    assert_cases(&viewer, cases);
 }
 
-/// Ids count from 2026, so those before it are negative.
+/// IDs are relative to the start of 2026, so entries before it have negative IDs.
 #[test]
-fn what_is_older_than_2026_has_its_order_its_level_and_its_minute() {
-    let folder = Arc::new(Folder::new());
-    Container::new(&folder, "old").writes([
+fn entries_before_2026_are_sorted_filtered_and_counted() {
+    let data_dir = Arc::new(TempDir::new());
+    Container::new(&data_dir, "old").write_lines([
         ("2019-05-01T10:00:30Z", "stdout", "ERROR: one: x\n"),
         ("2025-12-31T23:59:59.999999Z", "stdout", "WARNING: two: x\n"),
         ("2025-12-31T23:59:59.9999999Z", "stdout", "DEBUG: three: x\n"),
         ("2026-01-01T00:00:00Z", "stdout", "ERROR: four: x\n"),
     ]);
-    let viewer = Setup::log_viewer().folder(&folder).start();
-    becomes(&json!(4), || viewer.get("/health").json()["logs_indexed"].clone());
+    let viewer = Setup::log_viewer().data_dir(&data_dir).start();
+    assert_eventually_eq(&json!(4), || viewer.get("/health").json()["logs_indexed"].clone());
     for (query, expected) in [
         ("", "four three two one"),
         ("level=ERROR", "four one"),
@@ -317,30 +319,31 @@ fn what_is_older_than_2026_has_its_order_its_level_and_its_minute() {
     }
     let one = viewer.get("/api/logs?level=ERROR").expect(200).json()["logs"][1].clone();
     assert_eq!(one["timestamp"], "2019-05-01T10:00:30.000000000Z");
-    let around = viewer.get(&format!("/api/logs/{}/context?after=1", one["id"])).expect(200).json();
-    assert_eq!(around["logs"].as_array().unwrap().len(), 2, "{around}");
+    let context = viewer.get(&format!("/api/logs/{}/context?after=1", one["id"])).expect(200).json();
+    assert_eq!(context["logs"].as_array().unwrap().len(), 2, "{context}");
     for query in ["", "&search=x"] {
         let path = format!(
             "/api/logs/histogram?since=2025-12-31T23:59:00Z&until=2026-01-01T00:00:59Z&bucket_minutes=1{query}"
         );
         let histogram = viewer.get(&path).expect(200).json();
-        let counts: Vec<&Value> = histogram["buckets"].as_array().unwrap().iter().map(|one| &one["count"]).collect();
+        let counts: Vec<&Value> =
+            histogram["buckets"].as_array().unwrap().iter().map(|bucket| &bucket["count"]).collect();
         assert_eq!(counts, [2, 1], "{histogram}");
     }
 }
 
 #[test]
-fn an_export_has_everything_that_fits_in_both_formats() {
-    let viewer = gallery();
-    let text = |query: &str| viewer.get(&format!("/api/logs/export?{query}")).expect(200);
-    let ndjson = text("container=db");
+fn export_returns_all_matching_entries_in_both_formats() {
+    let viewer = fixture();
+    let export = |query: &str| viewer.get(&format!("/api/logs/export?{query}")).expect(200);
+    let ndjson = export("container=db");
     assert_eq!(ndjson.header("content-type"), Some("application/x-ndjson"));
-    assert_eq!(text("container=db&format=ndjson").text(), ndjson.text());
+    assert_eq!(export("container=db&format=ndjson").text(), ndjson.text());
     let listed = viewer.get("/api/logs?container=db").expect(200).json();
     let mut newest: Vec<Value> = ndjson.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     newest.reverse();
-    assert_eq!(&Value::Array(newest), &listed["logs"], "the same entries, the oldest first");
-    let plain = text("format=text&level=>=ERROR");
+    assert_eq!(&Value::Array(newest), &listed["logs"], "the export must have the same entries, oldest first");
+    let plain = export("format=text&level=>=ERROR");
     assert_eq!(plain.header("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(
         plain.text(),
@@ -354,22 +357,22 @@ fn an_export_has_everything_that_fits_in_both_formats() {
         ("regex=%5Ba-z%5D%2B: ", 6),
         ("since=2026-01-31T12:00:02Z&until=2026-01-31T12:01:30.5Z", 3),
         ("limit=1&offset=2", 6),
-        ("container=nobody", 0),
+        ("container=unknown", 0),
     ] {
-        assert_eq!(exported(&viewer, &query.replace(' ', "%20")).len(), count, "{query}");
+        assert_eq!(export_entries(&viewer, &query.replace(' ', "%20")).len(), count, "{query}");
     }
     let get = |query: &str| Request::get(&format!("/api/logs/export?{query}"));
     let cases: [Case; 3] = [
-        ("another format", get("format=csv"), 400, json!("'format'")),
-        ("a wrong filter", get("level=LOUD"), 400, json!("'level'")),
-        ("a wrong pattern", get("regex=("), 400, json!("'regex'")),
+        ("unknown format", get("format=csv"), 400, json!("'format'")),
+        ("invalid level", get("level=LOUD"), 400, json!("'level'")),
+        ("invalid pattern", get("regex=("), 400, json!("'regex'")),
     ];
-    hold(&viewer, cases);
+    assert_cases(&viewer, cases);
 }
 
 #[test]
-fn every_route_of_the_log_viewer_declares_its_scope() {
-    let viewer = gallery_of(|setup| setup.env("API_KEYS", API_KEYS));
+fn log_viewer_routes_require_their_scopes() {
+    let viewer = fixture_with(|setup| setup.env("API_KEYS", API_KEYS));
     let paths = [
         "/api/logs",
         "/api/logs/containers",
@@ -384,55 +387,55 @@ fn every_route_of_the_log_viewer_declares_its_scope() {
         "/api/nothing",
         "/health",
     ];
-    let may = [200, 200, 200, 200, 200, 200, 404, 200, 200, 200, 404, 200];
-    let may_not = [403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 404, 200];
-    let nobody = [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 200];
-    for (key, expected) in [
-        (KEY, may),
-        ("eye-key", may),
-        ("ops-key", may),
-        ("app-key", may_not),
-        ("shop:key", may_not),
-        ("no-key", nobody),
-        ("", nobody),
+    let allowed = [200, 200, 200, 200, 200, 200, 404, 200, 200, 200, 404, 200];
+    let forbidden = [403, 403, 403, 403, 403, 403, 403, 403, 403, 403, 404, 200];
+    let unauthorized = [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 200];
+    for (key, statuses) in [
+        (API_KEY, allowed),
+        ("eye-key", allowed),
+        ("ops-key", allowed),
+        ("app-key", forbidden),
+        ("shop:key", forbidden),
+        ("no-key", unauthorized),
+        ("", unauthorized),
     ] {
-        for (path, status) in paths.iter().zip(expected) {
-            // Of a stream the head tells enough.
+        for (path, status) in paths.iter().zip(statuses) {
+            // The tail does not end, so only its head is requested.
             let method = if path.ends_with("/tail") { "HEAD" } else { "GET" };
             let request = Request::new(method, path).header("X-API-Key", key);
             assert_eq!(viewer.send(&request).status, status, "{path} with {key:?}");
-            let bearer = request.without("X-API-Key").header("Authorization", &format!("Bearer {key}"));
-            assert_eq!(viewer.send(&bearer).status, status, "{path} with {key:?} as a bearer");
+            let bearer = request.without_header("X-API-Key").header("Authorization", &format!("Bearer {key}"));
+            assert_eq!(viewer.send(&bearer).status, status, "{path} with {key:?} as a bearer token");
         }
     }
     for path in paths {
-        let answer = viewer.send(&Request::new("DELETE", path));
-        assert_eq!(answer.status, if path == "/api/nothing" { 404 } else { 405 }, "{path}");
+        let response = viewer.send(&Request::new("DELETE", path));
+        assert_eq!(response.status, if path == "/api/nothing" { 404 } else { 405 }, "{path}");
     }
 }
 
 #[test]
-fn health_tells_how_much_is_stored_and_since_when_nothing_more() {
-    let viewer = gallery();
+fn log_viewer_health_reports_counts_and_last_ingest() {
+    let viewer = fixture();
     let health =
         viewer.get("/health").expect(200).has(json!({ "status": "ok", "logs_indexed": 6, "containers": 2, "gaps": 0 }));
     let health = health.json();
     let at = health["last_ingest"].as_str().and_then(monlight::clock::Timestamp::parse).unwrap();
     assert!((0..60).contains(&(monlight::clock::Timestamp::now().seconds() - at.seconds())), "{health}");
-    assert_eq!(members(&health).len(), 8, "{health}");
+    assert_eq!(member_names(&health).len(), 8, "{health}");
     let text = viewer.get("/metrics").expect(200).text();
     assert!(text.contains("\nmonlight_logs_indexed 6\n"), "{text}");
 }
 
 #[test]
-fn query_values_of_the_logs_are_percent_decoded() {
-    let folder = Arc::new(Folder::new());
+fn log_query_values_are_percent_decoded() {
+    let data_dir = Arc::new(TempDir::new());
     let message = "größe 50% a+b=c&d \u{1f600}";
-    Container::new(&folder, "web").writes([("2026-01-31T12:00:00Z", "stdout", format!("{message}\n").as_str())]);
-    let viewer = Setup::log_viewer().folder(&folder).start();
-    has(&viewer, "web", 1);
+    Container::new(&data_dir, "web").write_lines([("2026-01-31T12:00:00Z", "stdout", format!("{message}\n").as_str())]);
+    let viewer = Setup::log_viewer().data_dir(&data_dir).start();
+    wait_for_entry_count(&viewer, "web", 1);
     for (part, total) in [(message, 1), ("a+b=c&d", 1), ("50%", 1), ("\u{1f600}", 1), ("GRÖSSE", 0), ("GRÖßE", 1)] {
-        let query = format!("/api/logs?contains={}", encoded(part));
+        let query = format!("/api/logs?contains={}", percent_encode(part));
         viewer.get(&query).expect(200).has(json!({ "total": total }));
     }
 }

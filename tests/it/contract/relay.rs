@@ -1,33 +1,34 @@
-//! The browser relay's public door: keys, origins, preflights, what goes on to whom, and the keys' own API.
+//! Contract of the browser relay: public keys, CORS, forwarding to the error tracker and the metrics collector, and the
+//! API for keys.
 
 use std::io::Read as _;
 
 use serde_json::{Value, json};
 
-use super::{fits, hold};
-use crate::harness::{Answer, PUBLIC_KEY, Request, Service, Setup};
+use super::{assert_cases, contains_subset};
+use crate::harness::{PUBLIC_KEY, Request, Response, Service, Setup};
 
 pub(super) const ERRORS: &str = "/api/browser/errors";
 pub(super) const METRICS: &str = "/api/browser/metrics";
 const SHOP: &str = "https://shop.example";
 
-/// A relay and the two services behind it.
-pub(super) struct House {
+/// Running relay with its two upstreams.
+pub(super) struct RelayEnv {
     pub(super) tracker: Service,
     pub(super) collector: Service,
     pub(super) relay: Service,
 }
 
-impl House {
-    pub(super) fn new(set: impl FnOnce(Setup) -> Setup) -> Self {
-        // By default sessions do not tell series apart; here what arrives is looked at.
+impl RelayEnv {
+    pub(super) fn start(configure: impl FnOnce(Setup) -> Setup) -> Self {
+        // The default drops the label `session_id`, which these tests inspect.
         let collector = Setup::metrics_collector().env("ROLLUP_DROP_LABELS", "other").start();
         let tracker = Setup::error_tracker().start();
-        let relay = set(Setup::browser_relay(tracker.address, collector.address)).start();
+        let relay = configure(Setup::browser_relay(tracker.address, collector.address)).start();
         Self { tracker, collector, relay }
     }
 
-    /// The only group of the tracker, with its occurrences.
+    /// Returns the only error group of the tracker.
     #[track_caller]
     pub(super) fn only_error(&self) -> Value {
         let errors = self.tracker.get("/api/errors").expect(200).json();
@@ -36,7 +37,7 @@ impl House {
     }
 }
 
-pub(super) fn error(message: &str) -> Value {
+pub(super) fn browser_error(message: &str) -> Value {
     json!({
         "type": "TypeError",
         "message": message,
@@ -53,26 +54,25 @@ fn point() -> Value {
     json!({ "metrics": [{ "name": "clicks", "type": "counter", "value": 1 }] })
 }
 
-/// The labels of the only point that the collector has of a metric.
+/// Returns the labels of the only point of a metric in the collector.
 #[track_caller]
-fn labels(collector: &Service, name: &str) -> Value {
-    let database = rusqlite::Connection::open(collector.folder.path().join("metrics.db")).unwrap();
+fn stored_labels(collector: &Service, name: &str) -> Value {
+    let database = rusqlite::Connection::open(collector.data_dir.path().join("metrics.db")).unwrap();
     let sql = "SELECT labels FROM metrics_raw WHERE name = ?1";
     let labels: String = database.query_row(sql, [name], |row| row.get(0)).unwrap();
     serde_json::from_str(&labels).unwrap()
 }
 
 #[test]
-fn an_error_reaches_the_tracker_in_its_words() {
-    let house = House::new(|setup| setup);
-    let body = error("x is undefined");
-    house.relay.send(&Request::of_a_page(ERRORS, &body)).expect(201).has(json!({ "status": "created", "id": 1 }));
-    house
-        .relay
-        .send(&Request::of_a_page(ERRORS, &body))
+fn browser_errors_are_forwarded_to_the_tracker() {
+    let env = RelayEnv::start(|setup| setup);
+    let body = browser_error("x is undefined");
+    env.relay.send(&Request::from_browser(ERRORS, &body)).expect(201).has(json!({ "status": "created", "id": 1 }));
+    env.relay
+        .send(&Request::from_browser(ERRORS, &body))
         .expect(200)
         .has(json!({ "status": "incremented", "count": 2 }));
-    let group = house.only_error();
+    let group = env.only_error();
     let expected = json!({
         "project": "shop", "exception_type": "TypeError", "message": "x is undefined", "source": "browser",
         "environment": "staging", "traceback": body["stack"],
@@ -82,12 +82,12 @@ fn an_error_reaches_the_tracker_in_its_words() {
             "extra": { "user_agent": "Mozilla/5.0", "session_id": "s-1", "context": body["context"] },
         }],
     });
-    assert!(fits(&group, &expected), "{group} should have {expected}");
+    assert!(contains_subset(&group, &expected), "{group} should contain {expected}");
 }
 
 #[test]
-fn metrics_reach_the_collector_with_labels_that_pages_cannot_choose() {
-    let house = House::new(|setup| setup);
+fn browser_metrics_get_labels_that_pages_cannot_override() {
+    let env = RelayEnv::start(|setup| setup);
     let body = json!({
         "url": "https://shop.example/cart?item=7", "session_id": "s-1",
         "metrics": [
@@ -95,45 +95,47 @@ fn metrics_reach_the_collector_with_labels_that_pages_cannot_choose() {
             { "name": "web_vitals_lcp", "type": "histogram", "value": 1200.5, "labels": { "page": "/mine" } },
         ],
     });
-    house.relay.send(&Request::of_a_page(METRICS, &body)).expect(202).has(json!({ "status": "accepted", "count": 2 }));
-    // The deployed SDK sends nothing beside its items, whose labels have the page.
-    let bare =
+    env.relay.send(&Request::from_browser(METRICS, &body)).expect(202).has(json!({ "status": "accepted", "count": 2 }));
+    // The SDK of the original Monlight sends only metrics, with the page as a label.
+    let only_metrics =
         json!({ "metrics": [{ "name": "vitals", "type": "histogram", "value": 1, "labels": { "page": "/mine" } }] });
-    house.relay.send(&Request::of_a_page(METRICS, &bare)).expect(202);
-    assert_eq!(house.collector.get("/api/projects").expect(200).json(), json!({ "projects": ["shop"] }));
-    let set = json!({ "project": "shop", "source": "browser", "page": "/cart", "session_id": "s-1" });
-    assert_eq!(labels(&house.collector, "clicks"), set);
-    assert_eq!(labels(&house.collector, "web_vitals_lcp"), set);
-    let set = json!({ "project": "shop", "source": "browser", "page": "/mine" });
-    assert_eq!(labels(&house.collector, "vitals"), set);
+    env.relay.send(&Request::from_browser(METRICS, &only_metrics)).expect(202);
+    assert_eq!(env.collector.get("/api/projects").expect(200).json(), json!({ "projects": ["shop"] }));
+    let expected = json!({ "project": "shop", "source": "browser", "page": "/cart", "session_id": "s-1" });
+    assert_eq!(stored_labels(&env.collector, "clicks"), expected);
+    assert_eq!(stored_labels(&env.collector, "web_vitals_lcp"), expected);
+    let expected = json!({ "project": "shop", "source": "browser", "page": "/mine" });
+    assert_eq!(stored_labels(&env.collector, "vitals"), expected);
 }
 
 #[test]
-fn only_a_key_in_use_lets_a_page_report() {
-    let house = House::new(|setup| setup);
-    let bare = Request::of_a_page(ERRORS, &error("e")).without("X-Monlight-Key");
-    let keyed = |key: &str| bare.clone().header("X-Monlight-Key", key);
-    let in_url = |key: &str| Request::of_a_page(&format!("{ERRORS}?key={key}"), &error("e")).without("X-Monlight-Key");
-    hold(
-        &house.relay,
+fn reports_require_an_active_public_key() {
+    let env = RelayEnv::start(|setup| setup);
+    let without_key = Request::from_browser(ERRORS, &browser_error("e")).without_header("X-Monlight-Key");
+    let with_key = |key: &str| without_key.clone().header("X-Monlight-Key", key);
+    let key_in_url = |key: &str| {
+        Request::from_browser(&format!("{ERRORS}?key={key}"), &browser_error("e")).without_header("X-Monlight-Key")
+    };
+    assert_cases(
+        &env.relay,
         [
-            ("no key", bare.clone(), 401, json!("X-Monlight-Key")),
-            ("an unknown key", keyed("ffffffffffffffffffffffffffffffff"), 401, json!("valid public key")),
-            ("a malformed key", keyed("' OR 1=1 --"), 401, Value::Null),
-            ("half a key", keyed(&PUBLIC_KEY[..31]), 401, Value::Null),
-            ("an empty key", keyed(""), 401, Value::Null),
-            ("an unknown key in the URL", in_url("ffffffffffffffffffffffffffffffff"), 401, Value::Null),
+            ("no key", without_key.clone(), 401, json!("X-Monlight-Key")),
+            ("an unknown key", with_key("ffffffffffffffffffffffffffffffff"), 401, json!("valid public key")),
+            ("a malformed key", with_key("' OR 1=1 --"), 401, Value::Null),
+            ("truncated key", with_key(&PUBLIC_KEY[..31]), 401, Value::Null),
+            ("an empty key", with_key(""), 401, Value::Null),
+            ("an unknown key in the URL", key_in_url("ffffffffffffffffffffffffffffffff"), 401, Value::Null),
             (
-                "the admin's key, which is not for pages",
-                bare.clone().header("X-API-Key", crate::harness::KEY),
+                "the admin key, which is not a public key",
+                without_key.clone().header("X-API-Key", crate::harness::API_KEY),
                 401,
                 Value::Null,
             ),
-            ("the key in its header", keyed(PUBLIC_KEY), 201, Value::Null),
-            ("the key in the URL, as beacons have it", in_url(PUBLIC_KEY), 200, Value::Null),
+            ("key in the header", with_key(PUBLIC_KEY), 201, Value::Null),
+            ("key in the URL, as beacons send it", key_in_url(PUBLIC_KEY), 200, Value::Null),
         ],
     );
-    // A stolen key can only submit.
+    // A public key allows nothing but reports.
     for (method, path) in [
         ("GET", "/api/dsn-keys"),
         ("POST", "/api/dsn-keys"),
@@ -146,114 +148,117 @@ fn only_a_key_in_use_lets_a_page_report() {
         ("GET", "/api/nothing"),
     ] {
         let request = Request::new(method, path).header("X-API-Key", PUBLIC_KEY).header("X-Monlight-Key", PUBLIC_KEY);
-        house.relay.send(&request).expect(401);
+        env.relay.send(&request).expect(401);
     }
-    house.relay.send(&Request::new("GET", ERRORS).header("X-Monlight-Key", PUBLIC_KEY)).expect(405);
+    env.relay.send(&Request::new("GET", ERRORS).header("X-Monlight-Key", PUBLIC_KEY)).expect(405);
 }
 
 #[test]
-fn keys_are_made_listed_and_taken_out_of_use() {
-    let house = House::new(|setup| setup.env("API_KEYS", "eye:read:r,ops:admin:a"));
-    let relay = &house.relay;
-    let made = relay.post("/api/dsn-keys", &json!({ "project": "blog" })).expect(201).json();
-    let key = made["public_key"].as_str().unwrap().to_owned();
-    assert!(made["id"] == 2 && made["project"] == "blog" && key.len() == 32, "{made}");
+fn public_keys_can_be_created_listed_and_deactivated() {
+    let env = RelayEnv::start(|setup| setup.env("API_KEYS", "eye:read:r,ops:admin:a"));
+    let relay = &env.relay;
+    let created = relay.post("/api/dsn-keys", &json!({ "project": "blog" })).expect(201).json();
+    let key = created["public_key"].as_str().unwrap().to_owned();
+    assert!(created["id"] == 2 && created["project"] == "blog" && key.len() == 32, "{created}");
     assert!(key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
     let list = relay.get("/api/dsn-keys").expect(200).json();
     let expected = json!({ "keys": [
         { "id": 1, "public_key": PUBLIC_KEY, "project": "shop", "active": true },
         { "id": 2, "public_key": key, "project": "blog", "active": true },
     ] });
-    assert!(fits(&list, &expected) && list["keys"][0]["created_at"].as_str().unwrap().ends_with('Z'), "{list}");
-    let report = Request::of_a_page(ERRORS, &error("e")).header("X-Monlight-Key", &key);
+    assert!(
+        contains_subset(&list, &expected) && list["keys"][0]["created_at"].as_str().unwrap().ends_with('Z'),
+        "{list}"
+    );
+    let report = Request::from_browser(ERRORS, &browser_error("e")).header("X-Monlight-Key", &key);
     relay.send(&report).expect(201);
-    assert_eq!(house.only_error()["project"], "blog");
+    assert_eq!(env.only_error()["project"], "blog");
     let delete = |id: &str| Request::new("DELETE", &format!("/api/dsn-keys/{id}"));
-    hold(
+    assert_cases(
         relay,
         [
-            ("out of use", delete("2"), 200, json!({ "status": "deactivated" })),
-            ("out of use already", delete("2"), 200, json!({ "status": "deactivated" })),
-            ("the page notices at once", report.clone(), 401, Value::Null),
-            ("an unknown id", delete("99"), 404, json!("no key 99")),
-            ("no id", delete("x"), 404, Value::Null),
+            ("deactivated", delete("2"), 200, json!({ "status": "deactivated" })),
+            ("already deactivated", delete("2"), 200, json!({ "status": "deactivated" })),
+            ("deactivated key", report.clone(), 401, Value::Null),
+            ("unknown ID", delete("99"), 404, json!("no key 99")),
+            ("invalid ID", delete("x"), 404, Value::Null),
             ("no project", Request::post("/api/dsn-keys", &json!({})), 400, json!("'project' is required")),
-            ("an empty project", Request::post("/api/dsn-keys", &json!({ "project": "" })), 400, json!("1-100")),
+            ("empty project", Request::post("/api/dsn-keys", &json!({ "project": "" })), 400, json!("1-100")),
             (
-                "a long project",
+                "project too long",
                 Request::post("/api/dsn-keys", &json!({ "project": "p".repeat(101) })),
                 400,
                 json!("1-100"),
             ),
             (
-                "a project of two lines",
+                "project with a line break",
                 Request::post("/api/dsn-keys", &json!({ "project": "a\nb" })),
                 400,
                 json!("control"),
             ),
             (
-                "who only looks",
+                "read-only key",
                 Request::post("/api/dsn-keys", &json!({ "project": "p" })).header("X-API-Key", "r"),
                 403,
                 json!("admin"),
             ),
-            ("an administrator's key", Request::get("/api/dsn-keys").header("X-API-Key", "a"), 200, Value::Null),
+            ("admin key", Request::get("/api/dsn-keys").header("X-API-Key", "a"), 200, Value::Null),
         ],
     );
     assert_eq!(relay.get("/api/dsn-keys").expect(200).json()["keys"][1]["active"], false);
-    // A key out of use stays so when the settings still name it.
+    // A deactivated key stays deactivated after a restart, even if DSN_KEYS still contains it.
     relay.send(&delete("1")).expect(200);
-    let folder = std::sync::Arc::clone(&relay.folder);
-    let House { tracker, collector, relay } = house;
+    let data_dir = std::sync::Arc::clone(&relay.data_dir);
+    let RelayEnv { tracker, collector, relay } = env;
     drop(relay);
-    let relay = Setup::browser_relay(tracker.address, collector.address).folder(&folder).start();
-    relay.send(&Request::of_a_page(ERRORS, &error("e"))).expect(401);
-    relay.send(&Request::of_a_page(ERRORS, &error("e")).header("X-Monlight-Key", &key)).expect(401);
+    let relay = Setup::browser_relay(tracker.address, collector.address).data_dir(&data_dir).start();
+    relay.send(&Request::from_browser(ERRORS, &browser_error("e"))).expect(401);
+    relay.send(&Request::from_browser(ERRORS, &browser_error("e")).header("X-Monlight-Key", &key)).expect(401);
 }
 
 #[test]
-fn reports_are_checked_and_cut_not_stored_as_they_come() {
-    let house = House::new(|setup| setup);
-    let page = |path, body: &str| Request::of_a_page(path, &Value::Null).body(body);
+fn browser_reports_are_validated_and_truncated() {
+    let env = RelayEnv::start(|setup| setup);
+    let page = |path, body: &str| Request::from_browser(path, &Value::Null).body(body);
     let item = |item: &str| page(METRICS, &format!("{{\"metrics\":[{item}]}}"));
-    hold(
-        &house.relay,
+    assert_cases(
+        &env.relay,
         [
-            ("no JSON", page(ERRORS, "nonsense"), 400, json!("not JSON")),
-            ("nothing", page(ERRORS, ""), 400, json!("empty")),
-            ("no object", page(ERRORS, "[]"), 400, json!("object")),
+            ("invalid JSON", page(ERRORS, "nonsense"), 400, json!("not JSON")),
+            ("empty body", page(ERRORS, ""), 400, json!("empty")),
+            ("not an object", page(ERRORS, "[]"), 400, json!("object")),
             ("no message", page(ERRORS, r#"{"type":"E","stack":"s"}"#), 400, json!("'message' is required")),
-            ("a message that is none", page(ERRORS, r#"{"message":{}}"#), 400, json!("'message'")),
-            ("a context that is none", page(ERRORS, r#"{"message":"m","context":"c"}"#), 400, json!("'context'")),
-            ("a NUL", page(ERRORS, r#"{"message":"a\u0000b"}"#), 400, Value::Null),
-            ("half a surrogate pair", page(ERRORS, r#"{"message":"\ud800"}"#), 400, Value::Null),
+            ("invalid message", page(ERRORS, r#"{"message":{}}"#), 400, json!("'message'")),
+            ("invalid context", page(ERRORS, r#"{"message":"m","context":"c"}"#), 400, json!("'context'")),
+            ("NUL", page(ERRORS, r#"{"message":"a\u0000b"}"#), 400, Value::Null),
+            ("unpaired surrogate", page(ERRORS, r#"{"message":"\ud800"}"#), 400, Value::Null),
             (
-                "too deep",
+                "nested too deeply",
                 page(ERRORS, &format!(r#"{{"message":"m","context":{{"a":{}1{}}}}}"#, "[".repeat(70), "]".repeat(70))),
                 400,
                 Value::Null,
             ),
-            ("little is enough", page(ERRORS, r#"{"message":"m"}"#), 201, Value::Null),
+            ("only a message", page(ERRORS, r#"{"message":"m"}"#), 201, Value::Null),
             ("no metrics", page(METRICS, "{}"), 400, json!("'metrics' must be a list")),
-            ("an empty list", page(METRICS, r#"{"metrics":[]}"#), 400, json!("1-1000 items")),
+            ("empty list", page(METRICS, r#"{"metrics":[]}"#), 400, json!("1-1000 items")),
             ("no name", item(r#"{"type":"counter","value":1}"#), 400, json!("Item 0: field 'name'")),
             (
-                "a long name",
+                "name too long",
                 item(&format!(r#"{{"name":"{}","type":"counter","value":1}}"#, "n".repeat(201))),
                 400,
                 json!("1-200"),
             ),
-            ("an unknown type", item(r#"{"name":"n","type":"timer","value":1}"#), 400, json!("'type'")),
-            ("no number", item(r#"{"name":"n","type":"gauge","value":"1"}"#), 400, json!("'value'")),
-            ("an infinite number", item(r#"{"name":"n","type":"gauge","value":1e999}"#), 400, Value::Null),
+            ("unknown type", item(r#"{"name":"n","type":"timer","value":1}"#), 400, json!("'type'")),
+            ("value is not a number", item(r#"{"name":"n","type":"gauge","value":"1"}"#), 400, json!("'value'")),
+            ("infinite value", item(r#"{"name":"n","type":"gauge","value":1e999}"#), 400, Value::Null),
             (
-                "labels within labels",
+                "nested labels",
                 item(r#"{"name":"n","type":"gauge","value":1,"labels":{"a":{}}}"#),
                 400,
                 json!("'labels'"),
             ),
             (
-                "a time that is none",
+                "invalid timestamp",
                 item(r#"{"name":"n","type":"gauge","value":1,"timestamp":"now"}"#),
                 400,
                 json!("timestamp"),
@@ -261,84 +266,85 @@ fn reports_are_checked_and_cut_not_stored_as_they_come() {
         ],
     );
     let long = json!({ "message": "m", "type": "T".repeat(500), "url": format!("https://a/{}", "u".repeat(5_000)) });
-    let id = house.relay.send(&Request::of_a_page(ERRORS, &long)).expect(201).id();
-    let group = house.tracker.get(&format!("/api/errors/{id}")).expect(200).json();
+    let id = env.relay.send(&Request::from_browser(ERRORS, &long)).expect(201).id();
+    let group = env.tracker.get(&format!("/api/errors/{id}")).expect(200).json();
     assert_eq!(group["exception_type"].as_str().unwrap().len(), 200);
     assert!(group["occurrences"][0]["request_url"].as_str().unwrap().len() <= 2_000);
     let huge = json!({ "message": "m".repeat(70_000) });
-    house.relay.send(&Request::of_a_page(ERRORS, &huge)).expect(413).says("at most 65536 bytes");
+    env.relay.send(&Request::from_browser(ERRORS, &huge)).expect(413).has_detail("exceeds 65536 bytes");
 }
 
 #[test]
-fn a_key_given_by_the_page_makes_a_report_count_once() {
-    let house = House::new(|setup| setup);
-    let other = house.relay.post("/api/dsn-keys", &json!({ "project": "blog" })).expect(201).json();
-    let report = Request::of_a_page(ERRORS, &error("e")).header("Idempotency-Key", "page-1");
+fn idempotency_key_of_a_page_makes_a_report_count_once() {
+    let env = RelayEnv::start(|setup| setup);
+    let other = env.relay.post("/api/dsn-keys", &json!({ "project": "blog" })).expect(201).json();
+    let report = Request::from_browser(ERRORS, &browser_error("e")).header("Idempotency-Key", "page-1");
     for _ in 0..3 {
-        house.relay.send(&report).expect(201);
+        env.relay.send(&report).expect(201);
     }
-    assert_eq!(house.only_error()["count"], 1);
-    // Another project's page may use the same one.
-    house.relay.send(&report.header("X-Monlight-Key", other["public_key"].as_str().unwrap())).expect(201);
-    // The rule is the one that the services behind it have: characters count, and they are UTF-8.
-    let keyed = |key: &str| Request::of_a_page(ERRORS, &error("e")).header("Idempotency-Key", key);
-    house.relay.send(&keyed(&"k".repeat(65))).expect(400).says("Idempotency-Key");
-    house.relay.send(&keyed(&"ü".repeat(64))).expect(200);
-    let mut latin = keyed("k\u{1}k").bytes();
+    assert_eq!(env.only_error()["count"], 1);
+    // The same key from another project is a different key.
+    env.relay.send(&report.header("X-Monlight-Key", other["public_key"].as_str().unwrap())).expect(201);
+    // As in the upstream services, the limit counts characters, and keys must be UTF-8.
+    let with_idempotency_key =
+        |key: &str| Request::from_browser(ERRORS, &browser_error("e")).header("Idempotency-Key", key);
+    env.relay.send(&with_idempotency_key(&"k".repeat(65))).expect(400).has_detail("Idempotency-Key");
+    env.relay.send(&with_idempotency_key(&"ü".repeat(64))).expect(200);
+    let mut latin = with_idempotency_key("k\u{1}k").bytes();
     latin.iter_mut().filter(|byte| **byte == 1).for_each(|byte| *byte = 0xFC);
-    let mut client = house.relay.connect();
+    let mut client = env.relay.connect();
     client.write(&latin);
-    client.answer().expect(400).says("must be 1-64 characters of UTF-8");
+    client.read_response().expect(400).has_detail("must be 1-64 characters of UTF-8");
 }
 
-/// What a browser is told of an answer for a page.
-fn shared(answer: &Answer) -> [Option<&str>; 4] {
+/// Returns the CORS headers and `Vary` of a response.
+fn cors_headers(response: &Response) -> [Option<&str>; 4] {
     ["access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers", "vary"]
-        .map(|name| answer.header(name))
+        .map(|name| response.header(name))
 }
 
 fn preflight(path: &str, origin: &str) -> Request {
     Request::new("OPTIONS", path)
-        .without("X-API-Key")
+        .without_header("X-API-Key")
         .header("Origin", origin)
         .header("Access-Control-Request-Method", "POST")
         .header("Access-Control-Request-Headers", "content-type,x-monlight-key")
 }
 
 #[test]
-fn listed_origins_may_report_and_read_the_answer() {
-    let house = House::new(|setup| setup.env("CORS_ORIGINS", "https://shop.example, https://*.example.com"));
-    let relay = &house.relay;
+fn listed_origins_get_cors_headers_on_all_responses() {
+    let env = RelayEnv::start(|setup| setup.env("CORS_ORIGINS", "https://shop.example, https://*.example.com"));
+    let relay = &env.relay;
     for origin in [SHOP, "https://a.example.com", "https://a.b.example.com"] {
-        let all = [Some(origin), Some("true"), Some("Retry-After"), Some("Origin")];
+        let cors = [Some(origin), Some("true"), Some("Retry-After"), Some("Origin")];
         for path in [ERRORS, METRICS, "/api/browser/metrics?key=whatever"] {
-            let answer = relay.send(&preflight(path, origin));
-            assert_eq!((answer.status, shared(&answer)), (204, all), "{origin} {path}");
-            assert_eq!(answer.header("access-control-allow-methods"), Some("POST, OPTIONS"));
+            let response = relay.send(&preflight(path, origin));
+            assert_eq!((response.status, cors_headers(&response)), (204, cors), "{origin} {path}");
+            assert_eq!(response.header("access-control-allow-methods"), Some("POST, OPTIONS"));
             let headers = Some("Content-Type, X-Monlight-Key, Idempotency-Key");
-            assert_eq!(answer.header("access-control-allow-headers"), headers);
-            assert_eq!(answer.header("access-control-max-age"), Some("86400"));
+            assert_eq!(response.header("access-control-allow-headers"), headers);
+            assert_eq!(response.header("access-control-max-age"), Some("86400"));
         }
-        // Whatever is answered, the page may read it.
-        let from = |request: Request| relay.send(&request.header("Origin", origin));
+        // Pages can read error responses too.
+        let send = |request: Request| relay.send(&request.header("Origin", origin));
         for (request, status) in [
-            (Request::of_a_page(METRICS, &point()), 202),
-            (Request::of_a_page(METRICS, &json!({})), 400),
-            (Request::of_a_page(METRICS, &point()).header("X-Monlight-Key", "x"), 401),
-            (Request::of_a_page(METRICS, &point()).header("Content-Length", "70000"), 413),
+            (Request::from_browser(METRICS, &point()), 202),
+            (Request::from_browser(METRICS, &json!({})), 400),
+            (Request::from_browser(METRICS, &point()).header("X-Monlight-Key", "x"), 401),
+            (Request::from_browser(METRICS, &point()).header("Content-Length", "70000"), 413),
             (Request::new("PUT", METRICS), 405),
         ] {
-            let answer = from(request);
-            assert_eq!((answer.status, shared(&answer)), (status, all), "{origin}");
+            let response = send(request);
+            assert_eq!((response.status, cors_headers(&response)), (status, cors), "{origin}");
         }
     }
 }
 
 #[test]
-fn other_origins_are_refused_and_told_nothing() {
-    let house = House::new(|setup| setup.env("CORS_ORIGINS", "https://shop.example,https://*.example.com"));
-    let relay = &house.relay;
-    let nothing = [None, None, None, Some("Origin")];
+fn other_origins_are_rejected_without_cors_headers() {
+    let env = RelayEnv::start(|setup| setup.env("CORS_ORIGINS", "https://shop.example,https://*.example.com"));
+    let relay = &env.relay;
+    let no_cors = [None, None, None, Some("Origin")];
     for origin in [
         "https://evil.example",
         "http://shop.example",
@@ -350,86 +356,88 @@ fn other_origins_are_refused_and_told_nothing() {
         "null",
         "*",
     ] {
-        let answer = relay.send(&preflight(ERRORS, origin));
-        assert_eq!((answer.status, shared(&answer)), (204, nothing), "{origin}");
-        let answer = relay.send(&Request::of_a_page(ERRORS, &error("e")).header("Origin", origin));
-        assert_eq!((answer.status, shared(&answer)), (403, nothing), "{origin}");
-        answer.says("CORS_ORIGINS");
+        let response = relay.send(&preflight(ERRORS, origin));
+        assert_eq!((response.status, cors_headers(&response)), (204, no_cors), "{origin}");
+        let response = relay.send(&Request::from_browser(ERRORS, &browser_error("e")).header("Origin", origin));
+        assert_eq!((response.status, cors_headers(&response)), (403, no_cors), "{origin}");
+        response.has_detail("CORS_ORIGINS");
     }
-    assert_eq!(house.tracker.get("/api/errors").expect(200).json()["total"], 0);
-    // The relay's own pages, and programs, which have no origin.
-    let own = Request::of_a_page(ERRORS, &error("e"))
+    assert_eq!(env.tracker.get("/api/errors").expect(200).json()["total"], 0);
+    // The relay's own origin is accepted, and so are programs, which send no origin.
+    let same_origin = Request::from_browser(ERRORS, &browser_error("e"))
         .header("Host", "relay.example")
         .header("Origin", "https://relay.example");
-    relay.send(&own).expect(201);
-    let answer = relay.send(&Request::of_a_page(ERRORS, &error("e"))).expect(200);
-    assert_eq!(shared(&answer), nothing);
-    // Administration is not for pages.
+    relay.send(&same_origin).expect(201);
+    let response = relay.send(&Request::from_browser(ERRORS, &browser_error("e"))).expect(200);
+    assert_eq!(cors_headers(&response), no_cors);
+    // Admin endpoints never send CORS headers.
     for path in ["/api/dsn-keys", "/api/source-maps", "/health"] {
-        let answer = relay.send(&Request::get(path).header("Origin", SHOP)).expect(200);
-        assert_eq!(shared(&answer), [None; 4], "{path}");
+        let response = relay.send(&Request::get(path).header("Origin", SHOP)).expect(200);
+        assert_eq!(cors_headers(&response), [None; 4], "{path}");
     }
     relay.send(&preflight("/api/dsn-keys", SHOP)).expect(401);
 }
 
 #[test]
-fn without_listed_origins_any_page_may_report_and_none_may_read() {
-    let house = House::new(|setup| setup);
-    let answer =
-        house.relay.send(&Request::of_a_page(ERRORS, &error("e")).header("Origin", "https://anywhere.example"));
-    assert_eq!((answer.status, shared(&answer)), (201, [None, None, None, Some("Origin")]));
-    let everybody = House::new(|setup| setup.env("CORS_ORIGINS", "*"));
-    let answer = everybody.relay.send(&Request::of_a_page(ERRORS, &error("e")).header("Origin", "null"));
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (201, Some("null")));
+fn without_cors_origins_any_page_may_report_but_not_read() {
+    let env = RelayEnv::start(|setup| setup);
+    let response = env
+        .relay
+        .send(&Request::from_browser(ERRORS, &browser_error("e")).header("Origin", "https://anywhere.example"));
+    assert_eq!((response.status, cors_headers(&response)), (201, [None, None, None, Some("Origin")]));
+    let any_origin = RelayEnv::start(|setup| setup.env("CORS_ORIGINS", "*"));
+    let response = any_origin.relay.send(&Request::from_browser(ERRORS, &browser_error("e")).header("Origin", "null"));
+    assert_eq!((response.status, response.header("access-control-allow-origin")), (201, Some("null")));
 }
 
 #[test]
-fn the_body_of_a_request_without_preflight_is_json_too() {
-    let house = House::new(|setup| setup);
+fn json_body_is_accepted_with_any_media_type() {
+    let env = RelayEnv::start(|setup| setup);
     for media_type in
         ["text/plain", "text/plain;charset=UTF-8", "application/json", "application/x-www-form-urlencoded"]
     {
-        let request = Request::of_a_page(&format!("{METRICS}?key={PUBLIC_KEY}"), &point());
-        house.relay.send(&request.without("X-Monlight-Key").header("Content-Type", media_type)).expect(202);
+        let request = Request::from_browser(&format!("{METRICS}?key={PUBLIC_KEY}"), &point());
+        env.relay.send(&request.without_header("X-Monlight-Key").header("Content-Type", media_type)).expect(202);
     }
 }
 
 #[test]
-fn what_an_upstream_answers_is_passed_on_unless_it_is_about_the_relay() {
-    let house = House::new(|setup| setup.env("ERROR_TRACKER_API_KEY", "wrong"));
-    let answer = house.relay.send(&Request::of_a_page(ERRORS, &error("e"))).expect(502);
-    answer.says("error tracker does not take the relay's key");
-    house.relay.send(&Request::of_a_page(METRICS, &point())).expect(202);
-    house.relay.get("/health").expect(200).has(json!({ "status": "ok", "outbox_waiting": 0 }));
+fn upstream_authentication_failure_returns_502() {
+    let env = RelayEnv::start(|setup| setup.env("ERROR_TRACKER_API_KEY", "wrong"));
+    let response = env.relay.send(&Request::from_browser(ERRORS, &browser_error("e"))).expect(502);
+    response.has_detail("error tracker does not take the relay's key");
+    env.relay.send(&Request::from_browser(METRICS, &point())).expect(202);
+    env.relay.get("/health").expect(200).has(json!({ "status": "ok", "outbox_waiting": 0 }));
 }
 
 #[test]
-fn what_cannot_be_used_as_a_setting_is_named() {
+fn invalid_relay_settings_are_reported_by_name() {
     let nowhere = ([127, 0, 0, 1], 1).into();
-    for (name, value, said) in [
+    for (name, value, part) in [
         ("ADMIN_API_KEY", "", "ADMIN_API_KEY"),
-        ("ERROR_TRACKER_URL", "localhost:5010", "ERROR_TRACKER_URL must be an URL"),
+        ("ERROR_TRACKER_URL", "localhost:5010", "ERROR_TRACKER_URL: must be an URL"),
         ("METRICS_COLLECTOR_API_KEY", "", "METRICS_COLLECTOR_API_KEY"),
-        ("DSN_KEYS", "shop:tooshort", "DSN_KEYS must be project:key"),
-        ("CORS_ORIGINS", "shop.example", "'shop.example', which is no origin"),
+        ("DSN_KEYS", "shop:tooshort", "DSN_KEYS: must be project:key"),
+        ("CORS_ORIGINS", "shop.example", "'shop.example' is not an origin"),
         ("CORS_ORIGINS", &vec!["https://a.example"; 33].join(","), "32"),
         ("MAX_SOURCE_MAP_SIZE", "12", "MAX_SOURCE_MAP_SIZE"),
         ("RETENTION_DAYS", "0", "RETENTION_DAYS"),
     ] {
-        let (code, output) = Setup::browser_relay(nowhere, nowhere).env(name, value).run();
-        assert!(code == Some(2) && output.contains(said), "{name}={value}: {code:?} {output}");
+        let (code, output) = Setup::browser_relay(nowhere, nowhere).env(name, value).run_to_exit();
+        assert!(code == Some(2) && output.contains(part), "{name}={value}: {code:?} {output}");
     }
 }
 
 #[test]
-fn the_browser_package_is_there_for_pages_of_every_origin() {
+fn browser_sdk_is_served_to_all_origins_in_all_codings() {
     let nowhere = ([127, 0, 0, 1], 1).into();
     let relay = Setup::browser_relay(nowhere, nowhere).env("CORS_ORIGINS", "https://shop.example").start();
-    let ask = |coding: &str| {
-        let request = Request::get("/monlight.min.js").without("X-API-Key").header("Origin", "https://evil.example");
+    let download = |coding: &str| {
+        let request =
+            Request::get("/monlight.min.js").without_header("X-API-Key").header("Origin", "https://evil.example");
         relay.send(&request.header("Accept-Encoding", coding)).expect(200)
     };
-    let plain = ask("identity");
+    let plain = download("identity");
     assert!(plain.text().contains("Monlight"), "{}", plain.text());
     for (coding, sent) in [
         ("", None),
@@ -438,54 +446,60 @@ fn the_browser_package_is_there_for_pages_of_every_origin() {
         ("br;q=0, gzip;q=0.5", Some("gzip")),
         ("*;q=0", None),
     ] {
-        let answer = ask(coding);
-        assert_eq!(answer.header("content-encoding"), sent, "{coding}");
-        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-        assert_eq!(answer.header("content-type"), Some("text/javascript; charset=utf-8"));
-        assert!(answer.header("cache-control").unwrap().starts_with("public, max-age="));
-        let tag = answer.header("etag").unwrap().to_owned();
+        let response = download(coding);
+        assert_eq!(response.header("content-encoding"), sent, "{coding}");
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(response.header("content-type"), Some("text/javascript; charset=utf-8"));
+        assert!(response.header("cache-control").unwrap().starts_with("public, max-age="));
+        let tag = response.header("etag").unwrap().to_owned();
         let again = Request::get("/monlight.min.js").header("Accept-Encoding", coding).header("If-None-Match", &tag);
         assert!(relay.send(&again).expect(304).body.is_empty());
         if sent == Some("gzip") {
-            let mut unpacked = String::new();
-            flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut unpacked).unwrap();
-            assert_eq!(unpacked, plain.text());
+            let mut decoded = String::new();
+            flate2::read::GzDecoder::new(&response.body[..]).read_to_string(&mut decoded).unwrap();
+            assert_eq!(decoded, plain.text());
         }
     }
 }
 
 #[test]
-fn it_is_a_service_like_the_others() {
-    let house = House::new(|setup| setup.env("API_KEYS", "page:ingest:i"));
-    let relay = &house.relay;
+fn relay_has_the_common_endpoints_and_stops_cleanly() {
+    let env = RelayEnv::start(|setup| setup.env("API_KEYS", "page:ingest:i"));
+    let relay = &env.relay;
     relay.get("/health").expect(200).has(json!({ "status": "ok", "outbox_waiting": 0, "source_maps": 0 }));
-    hold(
+    assert_cases(
         relay,
         [
-            ("an unknown path", Request::get("/api/nothing"), 404, json!("nothing at this path")),
-            ("the same without a key", Request::get("/api/nothing").without("X-API-Key"), 401, json!("X-API-Key")),
-            ("another method", Request::new("PUT", "/api/dsn-keys"), 405, json!("GET, HEAD, POST")),
-            ("its figures without a key", Request::get("/metrics").without("X-API-Key"), 401, Value::Null),
+            ("unknown path", Request::get("/api/nothing"), 404, json!("No such endpoint")),
             (
-                "keys with a key that reports",
+                "unknown path without a key",
+                Request::get("/api/nothing").without_header("X-API-Key"),
+                401,
+                json!("X-API-Key"),
+            ),
+            ("wrong method", Request::new("PUT", "/api/dsn-keys"), 405, json!("GET, HEAD, POST")),
+            ("metrics without a key", Request::get("/metrics").without_header("X-API-Key"), 401, Value::Null),
+            (
+                "public keys with an ingest key",
                 Request::get("/api/dsn-keys").header("X-API-Key", "i"),
                 403,
                 json!("admin"),
             ),
             (
-                "maps with a key that reports",
+                "source maps with an ingest key",
                 Request::get("/api/source-maps").header("X-API-Key", "i"),
                 403,
                 json!("read"),
             ),
         ],
     );
-    let figures = relay.get("/metrics").expect(200).text();
+    let metrics = relay.get("/metrics").expect(200).text();
     for name in ["monlight_outbox_waiting 0", "monlight_source_maps 0", "monlight_commits_total"] {
-        assert!(figures.contains(name), "{name} is not in {figures}");
+        assert!(metrics.contains(name), "the metrics lack {name}: {metrics}");
     }
-    let check = Setup::browser_relay(house.tracker.address, house.collector.address).env("PORT", relay.address.port());
-    assert_eq!(check.arguments(&["--healthcheck"]).run().0, Some(0));
-    let (status, took) = house.relay.stop();
+    let health_check =
+        Setup::browser_relay(env.tracker.address, env.collector.address).env("PORT", relay.address.port());
+    assert_eq!(health_check.arguments(&["--healthcheck"]).run_to_exit().0, Some(0));
+    let (status, took) = env.relay.stop();
     assert!(status.success() && took < std::time::Duration::from_secs(5), "{status} after {took:?}");
 }

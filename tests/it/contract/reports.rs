@@ -1,65 +1,67 @@
-//! `POST /api/errors`: what a report must have, what it may have, and what becomes of each field.
+//! Contract of `POST /api/errors`: required and optional fields, their limits, and how each is stored.
 
 use serde_json::{Value, json};
 
-use super::{Case, detail, fresh, fresh_with, group_of, hold, post, without};
+use super::{
+    Case, assert_cases, create_group, group_detail, post_report, unique_report, unique_report_with, without_field,
+};
 use crate::harness::{Request, Setup};
 
 #[test]
-fn what_a_report_must_have() {
+fn required_fields_are_validated() {
     let service = Setup::error_tracker().start();
-    let set = |field: &str, value: Value| post(&fresh_with(field, value));
-    let none = |field: &str| post(&without(fresh(), field));
-    let letters = |count: usize| json!("x".repeat(count));
-    let wide = |count: usize| json!("😀".repeat(count));
+    let set = |field: &str, value: Value| post_report(&unique_report_with(field, value));
+    let missing = |field: &str| post_report(&without_field(unique_report(), field));
+    let ascii = |count: usize| json!("x".repeat(count));
+    let emoji = |count: usize| json!("😀".repeat(count));
     let (project, kind) =
         (json!("'project' must be 1-100 characters"), json!("'exception_type' must be 1-200 characters"));
     let cases: [Case; 26] = [
-        ("project: missing", none("project"), 400, json!("Field 'project' is required")),
+        ("project: missing", missing("project"), 400, json!("Field 'project' is required")),
         ("project: null", set("project", Value::Null), 400, json!("Field 'project' is required")),
         ("project: empty", set("project", json!("")), 400, project.clone()),
-        ("project: 1", set("project", letters(1)), 201, Value::Null),
-        ("project: 100", set("project", letters(100)), 201, Value::Null),
-        ("project: 101", set("project", letters(101)), 400, project.clone()),
-        ("project: 100 of four bytes", set("project", wide(100)), 201, Value::Null),
-        ("project: 101 of four bytes", set("project", wide(101)), 400, project),
-        ("project: a number", set("project", json!(7)), 400, json!("Field 'project' must be a text")),
-        ("exception_type: missing", none("exception_type"), 400, json!("Field 'exception_type' is required")),
+        ("project: 1", set("project", ascii(1)), 201, Value::Null),
+        ("project: 100", set("project", ascii(100)), 201, Value::Null),
+        ("project: 101", set("project", ascii(101)), 400, project.clone()),
+        ("project: 100 characters of four bytes", set("project", emoji(100)), 201, Value::Null),
+        ("project: 101 characters of four bytes", set("project", emoji(101)), 400, project),
+        ("project: a number", set("project", json!(7)), 400, json!("Field 'project' must be a string")),
+        ("exception_type: missing", missing("exception_type"), 400, json!("Field 'exception_type' is required")),
         ("exception_type: empty", set("exception_type", json!("")), 400, kind.clone()),
-        ("exception_type: 200", set("exception_type", letters(200)), 201, Value::Null),
-        ("exception_type: 201", set("exception_type", letters(201)), 400, kind.clone()),
-        ("exception_type: 200 of four bytes", set("exception_type", wide(200)), 201, Value::Null),
-        ("exception_type: 201 of four bytes", set("exception_type", wide(201)), 400, kind),
+        ("exception_type: 200", set("exception_type", ascii(200)), 201, Value::Null),
+        ("exception_type: 201", set("exception_type", ascii(201)), 400, kind.clone()),
+        ("exception_type: 200 characters of four bytes", set("exception_type", emoji(200)), 201, Value::Null),
+        ("exception_type: 201 characters of four bytes", set("exception_type", emoji(201)), 400, kind),
         (
             "exception_type: an array",
             set("exception_type", json!(["E"])),
             400,
-            json!("'exception_type' must be a text"),
+            json!("'exception_type' must be a string"),
         ),
-        ("message: missing", none("message"), 400, json!("Field 'message' is required")),
+        ("message: missing", missing("message"), 400, json!("Field 'message' is required")),
         ("message: null", set("message", Value::Null), 400, json!("Field 'message' is required")),
         ("message: empty", set("message", json!("")), 201, Value::Null),
-        ("message: long", set("message", letters(100_000)), 201, Value::Null),
-        ("message: an object", set("message", json!({})), 400, json!("Field 'message' must be a text")),
-        ("traceback: missing", none("traceback"), 400, json!("Field 'traceback' is required")),
+        ("message: long", set("message", ascii(100_000)), 201, Value::Null),
+        ("message: an object", set("message", json!({})), 400, json!("Field 'message' must be a string")),
+        ("traceback: missing", missing("traceback"), 400, json!("Field 'traceback' is required")),
         ("traceback: empty", set("traceback", json!("")), 201, Value::Null),
-        ("traceback: long", set("traceback", letters(200_000)), 201, Value::Null),
-        ("traceback: lines", set("traceback", json!(["a", "b"])), 400, json!("Field 'traceback' must be a text")),
-        ("nothing of it", post(&json!({})), 400, json!("Field 'project' is required")),
+        ("traceback: long", set("traceback", ascii(200_000)), 201, Value::Null),
+        ("traceback: an array", set("traceback", json!(["a", "b"])), 400, json!("Field 'traceback' must be a string")),
+        ("empty object", post_report(&json!({})), 400, json!("Field 'project' is required")),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
 }
 
 #[test]
-fn what_a_report_may_have() {
+fn optional_fields_are_stored_with_defaults_and_limits() {
     let service = Setup::error_tracker().start();
     let long = "x".repeat(5_000);
-    let cut = |chars: usize| json!(format!("{}…", "x".repeat(chars - 1)));
-    for (field, given, shown) in [
+    let truncated = |chars: usize| json!(format!("{}…", "x".repeat(chars - 1)));
+    for (field, value, stored) in [
         ("environment", Value::Null, json!("prod")),
         ("environment", json!(""), json!("prod")),
         ("environment", json!("Größe 1"), json!("Größe 1")),
-        ("environment", json!(long), cut(200)),
+        ("environment", json!(long), truncated(200)),
         ("release", Value::Null, Value::Null),
         ("release", json!("web@1.2.3+abc"), json!("web@1.2.3+abc")),
         ("release", json!(7), json!("7")),
@@ -72,7 +74,7 @@ fn what_a_report_may_have() {
         ("level", json!("critical"), json!("critical")),
         ("request_url", Value::Null, Value::Null),
         ("request_url", json!("https://shop.example/pay?order=7#top"), json!("https://shop.example/pay?order=7#top")),
-        ("request_url", json!(long), cut(2_000)),
+        ("request_url", json!(long), truncated(2_000)),
         ("request_method", Value::Null, Value::Null),
         ("request_method", json!("PATCH"), json!("PATCH")),
         ("request_headers", Value::Null, json!({})),
@@ -90,43 +92,43 @@ fn what_a_report_may_have() {
             json!({ "deep": { "er": [1, 2.5, null, true, "x"] } }),
         ),
     ] {
-        let group = group_of(&service, &fresh_with(field, given.clone()));
-        assert_eq!(group["occurrences"][0][field], shown, "{field}: {given}");
+        let group = create_group(&service, &unique_report_with(field, value.clone()));
+        assert_eq!(group["occurrences"][0][field], stored, "{field}: {value}");
         if ["environment", "release", "level"].contains(&field) {
-            assert_eq!(group[field], shown, "{field} of the group: {given}");
+            assert_eq!(group[field], stored, "{field} of the group: {value}");
         }
     }
 }
 
 #[test]
-fn what_a_field_may_not_be() {
+fn invalid_field_types_are_rejected() {
     let service = Setup::error_tracker().start();
-    for (field, given, rule) in [
-        ("environment", json!(1), "must be a text"),
-        ("environment", json!(["prod"]), "must be a text"),
-        ("release", json!(true), "must be a text or a number"),
+    for (field, value, rule) in [
+        ("environment", json!(1), "must be a string"),
+        ("environment", json!(["prod"]), "must be a string"),
+        ("release", json!(true), "must be a string or a number"),
         ("level", json!("loud"), "must be debug, info, warning, error or critical"),
-        ("level", json!(40), "must be a text"),
-        ("request_url", json!({}), "must be a text"),
-        ("request_method", json!(7), "must be a text"),
+        ("level", json!(40), "must be a string"),
+        ("request_url", json!({}), "must be a string"),
+        ("request_method", json!(7), "must be a string"),
         ("request_headers", json!([["Accept", "*/*"]]), "must be an object"),
         ("request_headers", json!("Accept: */*"), "must be an object"),
-        ("user_id", json!(true), "must be a text or a number"),
-        ("user_id", json!({ "id": 1 }), "must be a text or a number"),
+        ("user_id", json!(true), "must be a string or a number"),
+        ("user_id", json!({ "id": 1 }), "must be a string or a number"),
         ("extra", json!([]), "must be an object"),
         ("extra", json!("{}"), "must be an object"),
         ("extra", json!(1), "must be an object"),
     ] {
-        let answer = service.send(&post(&fresh_with(field, given.clone())));
-        assert_eq!(answer.status, 400, "{field}: {given}");
-        answer.says(&format!("Field '{field}' {rule}"));
+        let response = service.send(&post_report(&unique_report_with(field, value.clone())));
+        assert_eq!(response.status, 400, "{field}: {value}");
+        response.has_detail(&format!("Field '{field}' {rule}"));
     }
     service.get("/api/errors").expect(200).has(json!({ "total": 0 }));
 }
 
-/// What `monlight` 0.3 on PyPI posts from a FastAPI app, sensitive headers left out by the client.
+/// Uses a request of `monlight` 0.3 (PyPI) from a FastAPI application. The client has removed sensitive headers.
 #[test]
-fn the_deployed_python_client_is_understood() {
+fn reports_of_the_original_python_client_are_accepted() {
     let service = Setup::error_tracker().start();
     let traceback = "Traceback (most recent call last):\n  File \"/app/main.py\", line 12, in pay\n    charge(order)\n  File \"/app/pay.py\", line 42, in charge\n    raise PaymentError.Declined(\"card \u{2192} declined\")\npay.PaymentError.Declined: card \u{2192} declined\n";
     let payload = json!({
@@ -140,13 +142,13 @@ fn the_deployed_python_client_is_understood() {
         "user_id": "u1",
         "extra": { "order": 7 },
     });
-    // httpx before 0.28 wrote blanks behind commas and colons, and every version names its media type.
-    let spaced = payload.to_string().replace("\":", "\": ").replace(",\"", ", \"");
-    for (body, status) in [(payload.to_string(), 201), (spaced, 200)] {
+    // httpx before 0.28 adds spaces after commas and colons. Every version sends Content-Type.
+    let with_spaces = payload.to_string().replace("\":", "\": ").replace(",\"", ", \"");
+    for (body, status) in [(payload.to_string(), 201), (with_spaces, 200)] {
         let request = Request::new("POST", "/api/errors").body(body).header("Content-Type", "application/json");
         service.send(&request.header("Accept-Encoding", "gzip, deflate")).expect(status);
     }
-    let group = detail(&service, 1);
+    let group = group_detail(&service, 1);
     let expected = "shop:PaymentError.Declined:/app/pay.py:42";
     assert_eq!(group["fingerprint"], format!("{:x}", md5::compute(expected)));
     assert_eq!((&group["environment"], &group["source"]), (&json!("prod"), &json!("server")));
@@ -158,10 +160,10 @@ fn the_deployed_python_client_is_understood() {
 }
 
 #[test]
-fn what_the_browser_relay_forwards_is_understood() {
+fn reports_of_the_browser_relay_are_accepted() {
     let service = Setup::error_tracker().start();
     let context = json!({ "user_id": "u-42", "level": "error", "type": "NetworkError" });
-    let group = group_of(
+    let group = create_group(
         &service,
         &json!({
             "project": "web",

@@ -1,100 +1,100 @@
-//! `Idempotency-Key`: a report that is sent again counts once, and its sender gets the first answer again.
+//! Retries with `Idempotency-Key`: a repeated report counts once, and the client receives the first response again.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Case, detail, fresh, fresh_with, hold, post, without};
-use crate::harness::{Answer, Folder, Request, Setup};
+use super::{Case, assert_cases, group_detail, post_report, unique_report, unique_report_with, without_field};
+use crate::harness::{Request, Response, Setup, TempDir};
 
-/// The same report, with its key.
-fn keyed(report: &Value, key: &str) -> Request {
-    post(report).header("Idempotency-Key", key)
+/// Returns a request that sends a report with an idempotency key.
+fn with_key(report: &Value, key: &str) -> Request {
+    post_report(report).header("Idempotency-Key", key)
 }
 
 #[test]
-fn a_repeat_gets_the_first_answer_and_changes_nothing() {
+fn retry_returns_the_first_response_and_changes_nothing() {
     let service = Setup::error_tracker().start();
-    let report = fresh();
-    let other = fresh();
+    let report = unique_report();
+    let other = unique_report();
     let mut first = Vec::new();
     for (key, status) in [("created", "created"), ("incremented", "incremented"), ("reopened", "reopened")] {
         if status == "reopened" {
             service.post("/api/errors/1/resolve", &json!({})).expect(200);
         }
-        first.push((key, service.send(&keyed(&report, key)).has(json!({ "status": status }))));
+        first.push((key, service.send(&with_key(&report, key)).has(json!({ "status": status }))));
     }
-    let before = detail(&service, 1);
+    let before = group_detail(&service, 1);
     assert_eq!(before["count"], 3);
-    for (key, answer) in &first {
+    for (key, response) in &first {
         for report in [&report, &other] {
-            let again = service.send(&keyed(report, key));
-            assert_eq!((again.status, again.text()), (answer.status, answer.text()), "{key}");
+            let repeated = service.send(&with_key(report, key));
+            assert_eq!((repeated.status, repeated.text()), (response.status, response.text()), "{key}");
         }
     }
-    assert_eq!(detail(&service, 1), before);
+    assert_eq!(group_detail(&service, 1), before);
     service.get("/api/errors?resolved=all").expect(200).has(json!({ "total": 1 }));
 }
 
 #[test]
-fn keys_of_different_clients_do_not_meet() {
+fn equal_keys_of_different_clients_are_independent() {
     let service = Setup::error_tracker().env("API_KEYS", "a:ingest:key-a,b:ingest:key-b").start();
-    let report = keyed(&fresh(), "one");
+    let report = with_key(&unique_report(), "one");
     for (key, count) in [("key-a", 1), ("key-b", 2), ("key-a", 2), ("key-b", 2)] {
         service.send(&report.clone().header("X-API-Key", key));
-        assert_eq!(detail(&service, 1)["count"], count, "{key}");
+        assert_eq!(group_detail(&service, 1)["count"], count, "{key}");
     }
 }
 
 #[test]
-fn what_a_key_may_be() {
+fn idempotency_key_is_1_to_64_characters_of_utf8() {
     let service = Setup::error_tracker().start();
-    let says = json!("Header 'Idempotency-Key' must be 1-64 characters");
+    let invalid_key = json!("Header 'Idempotency-Key' must be 1-64 characters");
     let cases: [Case; 7] = [
-        ("one character", keyed(&fresh(), "1"), 201, Value::Null),
-        ("64", keyed(&fresh(), &"k".repeat(64)), 201, Value::Null),
-        ("64 of two bytes", keyed(&fresh(), &"ü".repeat(64)), 201, Value::Null),
-        ("65", keyed(&fresh(), &"k".repeat(65)), 400, says.clone()),
-        ("65 of two bytes", keyed(&fresh(), &"ü".repeat(65)), 400, says.clone()),
-        ("none", keyed(&fresh(), ""), 400, says.clone()),
-        ("its like is another", keyed(&fresh(), "k"), 201, Value::Null),
+        ("one character", with_key(&unique_report(), "1"), 201, Value::Null),
+        ("64 characters", with_key(&unique_report(), &"k".repeat(64)), 201, Value::Null),
+        ("64 characters of two bytes", with_key(&unique_report(), &"ü".repeat(64)), 201, Value::Null),
+        ("65 characters", with_key(&unique_report(), &"k".repeat(65)), 400, invalid_key.clone()),
+        ("65 characters of two bytes", with_key(&unique_report(), &"ü".repeat(65)), 400, invalid_key.clone()),
+        ("empty", with_key(&unique_report(), ""), 400, invalid_key.clone()),
+        ("prefix of an earlier key", with_key(&unique_report(), "k"), 201, Value::Null),
     ];
-    hold(&service, cases);
+    assert_cases(&service, cases);
     let mut latin = service.connect();
-    let bytes = keyed(&fresh(), "?").bytes();
+    let bytes = with_key(&unique_report(), "?").bytes();
     latin.write(&bytes.iter().map(|byte| if *byte == b'?' { 0xfc } else { *byte }).collect::<Vec<u8>>());
-    latin.answer().expect(400).says(says.as_str().unwrap());
+    latin.read_response().expect(400).has_detail(invalid_key.as_str().unwrap());
 }
 
 #[test]
-fn what_was_refused_may_be_mended_under_the_same_key() {
+fn rejected_report_can_be_corrected_with_the_same_key() {
     let service = Setup::error_tracker().start();
-    let report = fresh();
-    service.send(&keyed(&without(report.clone(), "message"), "k")).expect(400);
-    service.send(&keyed(&report, "k")).expect(201);
-    service.send(&keyed(&report, "k")).expect(201);
+    let report = unique_report();
+    service.send(&with_key(&without_field(report.clone(), "message"), "k")).expect(400);
+    service.send(&with_key(&report, "k")).expect(201);
+    service.send(&with_key(&report, "k")).expect(201);
 }
 
 #[test]
-fn repeats_at_the_same_moment_count_once() {
+fn concurrent_retries_count_once() {
     let service = Setup::error_tracker().start();
     for round in 0..5 {
-        let request = keyed(&fresh(), &format!("round-{round}"));
+        let request = with_key(&unique_report(), &format!("round-{round}"));
         let mut clients: Vec<_> = (0..16).map(|_| service.connect()).collect();
         for client in &mut clients {
             client.write(&request.bytes());
         }
-        let answers: Vec<Answer> = clients.iter_mut().map(|client| client.answer().expect(201)).collect();
-        assert!(answers.iter().all(|answer| answer.body == answers[0].body), "{answers:?}");
-        assert_eq!(detail(&service, answers[0].id())["count"], 1);
+        let responses: Vec<Response> = clients.iter_mut().map(|client| client.read_response().expect(201)).collect();
+        assert!(responses.iter().all(|response| response.body == responses[0].body), "{responses:?}");
+        assert_eq!(group_detail(&service, responses[0].id())["count"], 1);
     }
 }
 
 #[test]
-fn keys_survive_a_restart_and_a_power_cut() {
-    let folder = Arc::new(Folder::new());
-    let start = || Setup::error_tracker().folder(&folder).start();
-    let report = keyed(&fresh_with("message", "once"), "k");
+fn idempotency_keys_survive_a_restart_and_a_kill() {
+    let data_dir = Arc::new(TempDir::new());
+    let start = || Setup::error_tracker().data_dir(&data_dir).start();
+    let report = with_key(&unique_report_with("message", "once"), "k");
     let service = start();
     let first = service.send(&report).expect(201);
     service.kill();
@@ -103,5 +103,5 @@ fn keys_survive_a_restart_and_a_power_cut() {
     service.stop();
     let service = start();
     assert_eq!(service.send(&report).expect(201).text(), first.text());
-    assert_eq!(detail(&service, 1)["count"], 1);
+    assert_eq!(group_detail(&service, 1)["count"], 1);
 }

@@ -1,13 +1,13 @@
-//! Starting: arguments, settings, secrets, files, the port, the log, and the container's health check.
+//! Start: arguments, settings, secrets, files, the port, the log, and the health check for containers.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use super::{fresh_with, post};
-use crate::harness::{Folder, KEY, Request, Setup};
+use super::{post_report, unique_report_with};
+use crate::harness::{API_KEY, Request, Setup, TempDir};
 
-/// Every variable, and how its row in `--help` ends.
+/// Settings in the order of `--help`, with the end of their rows.
 const VARIABLES: [(&str, &str); 37] = [
     ("API_KEY", "(secret)"),
     ("API_KEYS", "(secret)"),
@@ -49,9 +49,9 @@ const VARIABLES: [(&str, &str); 37] = [
 ];
 
 #[test]
-fn every_variable_stands_in_the_help_with_its_default() {
+fn help_lists_all_settings_with_their_defaults() {
     for argument in ["--help", "-h"] {
-        let (code, help) = Setup::error_tracker().arguments(&[argument]).run();
+        let (code, help) = Setup::error_tracker().arguments(&[argument]).run_to_exit();
         assert_eq!(code, Some(0), "{help}");
         let rows: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  ")).collect();
         assert_eq!(rows.len(), VARIABLES.len(), "{help}");
@@ -62,119 +62,119 @@ fn every_variable_stands_in_the_help_with_its_default() {
 }
 
 #[test]
-fn arguments_that_mean_something_and_those_that_do_not() {
+fn version_is_printed_and_unknown_arguments_are_rejected() {
     let version = format!("error-tracker {}\n", env!("CARGO_PKG_VERSION"));
-    for (argument, code, says) in [
+    for (argument, code, expected) in [
         ("--version", 0, version.as_str()),
         ("-V", 0, &version),
         ("--verbose", 2, "unknown argument --verbose; --help lists what there is"),
         ("serve", 2, "unknown argument serve"),
     ] {
-        let (exit, said) = Setup::error_tracker().arguments(&[argument]).run();
-        assert!(exit == Some(code) && said.starts_with(says), "{argument}: {exit:?} {said}");
+        let (exit_code, output) = Setup::error_tracker().arguments(&[argument]).run_to_exit();
+        assert!(exit_code == Some(code) && output.starts_with(expected), "{argument}: {exit_code:?} {output}");
     }
 }
 
 #[test]
-fn all_faults_of_the_settings_are_told_at_once() {
-    const FAULTS: [(&str, &str, &str); 24] = [
-        ("API_KEY", "", "API_KEY is required; make one with: openssl rand -hex 16 (or set API_KEY_FILE)"),
-        ("API_KEYS", "a:ingest:ok,b:root:s3cret", "API_KEYS item 2: must be name:scope:key"),
-        ("PORT", "65536", "PORT must be a whole number from 0 to 65535"),
-        ("LISTEN_ADDR", "localhost", "LISTEN_ADDR must be an IPv4 or IPv6 address"),
-        ("SYNCHRONOUS", "OFF", "SYNCHRONOUS must be one of FULL, NORMAL"),
-        ("MAX_DB_MB", "-1", "MAX_DB_MB must be a whole number"),
-        ("RATE_LIMIT", "many", "RATE_LIMIT must be a whole number"),
-        ("KEY_RATE_LIMIT", "1.5", "KEY_RATE_LIMIT must be a whole number"),
-        ("MAX_BODY_SIZE", "1023", "MAX_BODY_SIZE must be a whole number from 1024"),
-        ("MAX_CONNECTIONS", "7", "MAX_CONNECTIONS must be a whole number from 8"),
-        ("MAX_CONNECTIONS_PER_ADDRESS", "0", "MAX_CONNECTIONS_PER_ADDRESS must be a whole number from 1"),
-        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy", "TRUSTED_PROXIES has 'proxy'"),
-        ("METRICS_OPEN", "perhaps", "METRICS_OPEN must be 1 or 0"),
-        ("LOG_LEVEL", "loud", "LOG_LEVEL must be one of error, warn, info, debug"),
-        ("RETENTION_DAYS", "0", "RETENTION_DAYS must be a whole number from 1 to 3650"),
-        ("MAX_GROUPS", "0", "MAX_GROUPS must be a whole number from 1"),
-        ("BASE_URL", "errors.example.com", "BASE_URL must begin with http:// or https://"),
-        ("ALERT_COOLDOWN", "-1", "ALERT_COOLDOWN must be a whole number"),
-        ("ALERT_MAX_PER_HOUR", "0", "ALERT_MAX_PER_HOUR must be a whole number from 1"),
-        ("ALERT_DIGEST_DELAY", "0", "ALERT_DIGEST_DELAY must be a whole number from 1"),
-        ("ALERT_EMAILS", "nobody", "ALERT_EMAILS holds 'nobody'"),
-        ("ALERT_WEBHOOK_URL", "ftp://example.com/s3cret", "ALERT_WEBHOOK_URL must be"),
-        ("ALERT_WEBHOOK_FORMAT", "pigeon", "ALERT_WEBHOOK_FORMAT must be one of"),
-        ("SMTP_PASSWORD_FILE", "/nonexistent/password", "SMTP_PASSWORD_FILE names /nonexistent/password, which"),
+fn all_invalid_settings_are_reported_at_once() {
+    const INVALID: [(&str, &str, &str); 24] = [
+        ("API_KEY", "", "API_KEY: required; generate one with: openssl rand -hex 16 (or set API_KEY_FILE)"),
+        ("API_KEYS", "a:ingest:ok,b:root:s3cret", "API_KEYS: item 2: must be name:scope:key"),
+        ("PORT", "65536", "PORT: must be an integer from 0 to 65535"),
+        ("LISTEN_ADDR", "localhost", "LISTEN_ADDR: must be an IPv4 or IPv6 address"),
+        ("SYNCHRONOUS", "OFF", "SYNCHRONOUS: must be one of FULL, NORMAL"),
+        ("MAX_DB_MB", "-1", "MAX_DB_MB: must be an integer"),
+        ("RATE_LIMIT", "many", "RATE_LIMIT: must be an integer"),
+        ("KEY_RATE_LIMIT", "1.5", "KEY_RATE_LIMIT: must be an integer"),
+        ("MAX_BODY_SIZE", "1023", "MAX_BODY_SIZE: must be an integer from 1024"),
+        ("MAX_CONNECTIONS", "7", "MAX_CONNECTIONS: must be an integer from 8"),
+        ("MAX_CONNECTIONS_PER_ADDRESS", "0", "MAX_CONNECTIONS_PER_ADDRESS: must be an integer from 1"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy", "TRUSTED_PROXIES: has 'proxy'"),
+        ("METRICS_OPEN", "perhaps", "METRICS_OPEN: must be 1 or 0"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL: must be one of error, warn, info, debug"),
+        ("RETENTION_DAYS", "0", "RETENTION_DAYS: must be an integer from 1 to 3650"),
+        ("MAX_GROUPS", "0", "MAX_GROUPS: must be an integer from 1"),
+        ("BASE_URL", "errors.example.com", "BASE_URL: must begin with http:// or https://"),
+        ("ALERT_COOLDOWN", "-1", "ALERT_COOLDOWN: must be an integer"),
+        ("ALERT_MAX_PER_HOUR", "0", "ALERT_MAX_PER_HOUR: must be an integer from 1"),
+        ("ALERT_DIGEST_DELAY", "0", "ALERT_DIGEST_DELAY: must be an integer from 1"),
+        ("ALERT_EMAILS", "nobody", "ALERT_EMAILS: holds 'nobody'"),
+        ("ALERT_WEBHOOK_URL", "ftp://example.com/s3cret", "ALERT_WEBHOOK_URL: must be"),
+        ("ALERT_WEBHOOK_FORMAT", "pigeon", "ALERT_WEBHOOK_FORMAT: must be one of"),
+        ("SMTP_PASSWORD_FILE", "/nonexistent/password", "SMTP_PASSWORD_FILE: cannot read /nonexistent/password: "),
     ];
-    let setup = FAULTS.iter().fold(Setup::error_tracker(), |setup, (name, value, _)| setup.env(name, value));
-    let (code, said) = setup.run();
-    assert_eq!(code, Some(2), "{said}");
-    for (name, _, sentence) in FAULTS {
-        assert_eq!(said.lines().filter(|line| line.starts_with(sentence)).count(), 1, "{name} in\n{said}");
+    let setup = INVALID.iter().fold(Setup::error_tracker(), |setup, (name, value, _)| setup.env(name, value));
+    let (code, output) = setup.run_to_exit();
+    assert_eq!(code, Some(2), "{output}");
+    for (name, _, message) in INVALID {
+        assert_eq!(output.lines().filter(|line| line.starts_with(message)).count(), 1, "{name} in\n{output}");
     }
-    assert_eq!(said.lines().count(), FAULTS.len(), "{said}");
-    assert!(!said.contains("s3cret"), "secrets are not repeated:\n{said}");
+    assert_eq!(output.lines().count(), INVALID.len(), "{output}");
+    assert!(!output.contains("s3cret"), "the output must not contain secrets:\n{output}");
 }
 
 #[test]
-fn a_secret_can_come_from_a_file() {
-    let folder = Folder::new();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
+fn secrets_can_be_read_from_files() {
+    let dir = TempDir::new();
+    let file = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
         path.display().to_string()
     };
     let (key, empty) = (file("key", "key-of-a-file\r\n"), file("empty", "\n"));
     let keys = file("keys", "eye:read:eye-key\n");
     let service =
         Setup::error_tracker().env("API_KEY", "").env("API_KEY_FILE", &key).env("API_KEYS_FILE", keys).start();
-    for (given, status) in [("key-of-a-file", 200), ("eye-key", 200), (KEY, 401), (&key, 401)] {
-        service.send(&Request::get("/api/projects").header("X-API-Key", given)).expect(status);
+    for (key, status) in [("key-of-a-file", 200), ("eye-key", 200), (API_KEY, 401), (&key, 401)] {
+        service.send(&Request::get("/api/projects").header("X-API-Key", key)).expect(status);
     }
-    for (value, path, says) in [
-        (KEY, key.as_str(), "API_KEY and API_KEY_FILE are both set; keep one"),
-        ("", &empty, "which is empty"),
-        ("", "/nonexistent/key", "API_KEY_FILE names /nonexistent/key, which cannot be read"),
+    for (value, path, message) in [
+        (API_KEY, key.as_str(), "API_KEY: API_KEY_FILE is also set; set only one of them"),
+        ("", &empty, " is empty"),
+        ("", "/nonexistent/key", "API_KEY_FILE: cannot read /nonexistent/key: "),
     ] {
-        let (code, said) = Setup::error_tracker().env("API_KEY", value).env("API_KEY_FILE", path).run();
-        assert!(code == Some(2) && said.contains(says), "{says}: {code:?} {said}");
+        let (code, output) = Setup::error_tracker().env("API_KEY", value).env("API_KEY_FILE", path).run_to_exit();
+        assert!(code == Some(2) && output.contains(message), "{message}: {code:?} {output}");
     }
 }
 
 #[test]
-fn the_database_gets_its_folder() {
-    for (given, expected) in [("", "data/errors.db"), ("a/b/c.db", "a/b/c.db"), ("errors.db", "errors.db")] {
-        let service = Setup::error_tracker().env("DATABASE_PATH", given).start();
-        assert!(service.folder.path().join(expected).is_file(), "{given:?}");
+fn database_folder_is_created() {
+    for (setting, expected) in [("", "data/errors.db"), ("a/b/c.db", "a/b/c.db"), ("errors.db", "errors.db")] {
+        let service = Setup::error_tracker().env("DATABASE_PATH", setting).start();
+        assert!(service.data_dir.path().join(expected).is_file(), "{setting:?}");
     }
 }
 
 #[test]
-fn what_is_no_database_of_ours_is_named_and_left_alone() {
-    let folder = Folder::new();
-    let path = folder.path().join("notes.txt");
-    let text = "Not a database, and dear to somebody.\n".repeat(100);
-    std::fs::write(&path, &text).unwrap();
+fn foreign_file_is_rejected_and_left_unchanged() {
+    let dir = TempDir::new();
+    let path = dir.path().join("notes.txt");
+    let content = "Not a database, but important.\n".repeat(100);
+    std::fs::write(&path, &content).unwrap();
     let (file, below) = (path.display().to_string(), path.join("errors.db").display().to_string());
-    for given in [&file, &below] {
-        let (code, said) = Setup::error_tracker().env("DATABASE_PATH", given).run();
-        let named = said.starts_with(&format!("cannot use the database {given}: "));
-        assert!(code == Some(1) && named && said.lines().count() == 1, "{code:?} {said}");
+    for database in [&file, &below] {
+        let (code, output) = Setup::error_tracker().env("DATABASE_PATH", database).run_to_exit();
+        let named = output.starts_with(&format!("cannot open the database {database}: "));
+        assert!(code == Some(1) && named && output.lines().count() == 1, "{code:?} {output}");
     }
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
 }
 
 #[test]
-fn a_port_in_use_is_named_at_once() {
+fn port_in_use_is_reported_immediately() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let begun = Instant::now();
-    let (code, said) = Setup::error_tracker().env("PORT", address.port()).run();
-    assert!(begun.elapsed() < Duration::from_secs(2));
-    assert!(code == Some(1) && said.contains(&format!("{address} is in use")), "{code:?} {said}");
-    let (code, said) = Setup::error_tracker().env("LISTEN_ADDR", "192.0.2.1").run();
-    assert!(code == Some(1) && said.contains("cannot listen on 192.0.2.1:0"), "not ours: {code:?} {said}");
+    let started = Instant::now();
+    let (code, output) = Setup::error_tracker().env("PORT", address.port()).run_to_exit();
+    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(code == Some(1) && output.contains(&format!("{address} is already in use")), "{code:?} {output}");
+    let (code, output) = Setup::error_tracker().env("LISTEN_ADDR", "192.0.2.1").run_to_exit();
+    assert!(code == Some(1) && output.contains("cannot listen on 192.0.2.1:0"), "foreign address: {code:?} {output}");
 }
 
 #[test]
-fn port_0_takes_a_free_one_and_logs_it() {
+fn port_0_selects_a_free_port_and_logs_it() {
     let services = [Setup::error_tracker().start(), Setup::error_tracker().start()];
     assert_ne!(services[0].address.port(), services[1].address.port());
     for service in &services {
@@ -185,49 +185,49 @@ fn port_0_takes_a_free_one_and_logs_it() {
 }
 
 #[test]
-fn the_log_says_as_much_as_asked_and_never_a_secret_or_a_body() {
-    for (level, requests, starts) in [("debug", true, true), ("info", false, true), ("warn", false, false)] {
+fn log_respects_the_level_and_contains_no_secrets_or_bodies() {
+    for (level, logs_requests, logs_start) in [("debug", true, true), ("info", false, true), ("warn", false, false)] {
         let setup = Setup::error_tracker().env("LOG_LEVEL", level).env("API_KEYS", "eye:read:eye-key");
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let service = setup.start_at(free.port());
+        let service = setup.start_on_port(free.port());
         service.send(&Request::get("/api/projects?api_key=query-key&search=private")).expect(200);
         service.send(&Request::get("/api/projects").header("X-API-Key", "eye-key")).expect(200);
-        service.send(&post(&fresh_with("message", "private"))).expect(201);
-        service.send(&post(&fresh_with("environment", 5))).expect(400);
-        let log = service.last_words();
+        service.send(&post_report(&unique_report_with("message", "private"))).expect(201);
+        service.send(&post_report(&unique_report_with("environment", 5))).expect(400);
+        let log = service.stop_and_collect_log();
         let has = |part: &str| log.iter().any(|line| line.contains(part));
-        assert_eq!(has("GET /api/projects"), requests, "{level}: {log:#?}");
-        assert_eq!(has("listening on") && has("stopped"), starts, "{level}: {log:#?}");
-        assert!(starts || log.is_empty(), "{level}: {log:#?}");
-        for secret in [KEY, "eye-key", "query-key", "private"] {
-            assert!(!has(secret), "{level} says {secret}: {log:#?}");
+        assert_eq!(has("GET /api/projects"), logs_requests, "{level}: {log:#?}");
+        assert_eq!(has("listening on") && has("stopped"), logs_start, "{level}: {log:#?}");
+        assert!(logs_start || log.is_empty(), "{level}: {log:#?}");
+        for secret in [API_KEY, "eye-key", "query-key", "private"] {
+            assert!(!has(secret), "the log at level {level} contains {secret}: {log:#?}");
         }
     }
 }
 
 #[test]
-fn the_health_check_of_a_container_tells_by_its_exit_code() {
+fn healthcheck_argument_reports_health_by_exit_code() {
     let check = |listen: &str, port: u16| {
         let setup = Setup::error_tracker().env("API_KEY", "").env("LISTEN_ADDR", listen).env("PORT", port);
-        setup.arguments(&["--healthcheck"]).run()
+        setup.arguments(&["--healthcheck"]).run_to_exit()
     };
     for listen in ["127.0.0.1", "0.0.0.0", "::1", "::"] {
         let service = Setup::error_tracker().env("LISTEN_ADDR", listen).start();
         assert_eq!(check(listen, service.address.port()), (Some(0), String::new()), "{listen}");
     }
-    // Nobody listens on the port of tcpmux.
-    let (code, said) = check("127.0.0.1", 1);
-    assert!(code == Some(1) && said.starts_with("no answer from 127.0.0.1:1: "), "{code:?} {said}");
+    // Nothing listens on port 1 (tcpmux).
+    let (code, output) = check("127.0.0.1", 1);
+    assert!(code == Some(1) && output.starts_with("no answer from 127.0.0.1:1: "), "{code:?} {output}");
     let degraded = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = degraded.local_addr().unwrap().port();
-    let answering = std::thread::spawn(move || {
+    let server = std::thread::spawn(move || {
         let mut socket = degraded.accept().unwrap().0;
         let _ = socket.read(&mut [0; 1024]).unwrap();
         socket.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").unwrap();
     });
-    let (code, said) = check("127.0.0.1", port);
-    assert!(code == Some(1) && said.starts_with("unhealthy: HTTP/1.1 503"), "{code:?} {said}");
-    answering.join().unwrap();
-    let (code, said) = check("nowhere", 1);
-    assert!(code == Some(2) && said.starts_with("LISTEN_ADDR must be"), "{code:?} {said}");
+    let (code, output) = check("127.0.0.1", port);
+    assert!(code == Some(1) && output.starts_with("unhealthy: HTTP/1.1 503"), "{code:?} {output}");
+    server.join().unwrap();
+    let (code, output) = check("nowhere", 1);
+    assert!(code == Some(2) && output.starts_with("LISTEN_ADDR: must be"), "{code:?} {output}");
 }

@@ -1,14 +1,14 @@
-//! Times: RFC 3339 with any offset and fraction in, whole seconds of UTC out.
+//! Timestamps: RFC 3339 input with any UTC offset and fraction, output in whole seconds of UTC.
 
 use serde_json::{Value, json};
 
-use super::{detail, fresh_with, group_of, minutes_ago, post};
+use super::{create_group, group_detail, minutes_ago, post_report, unique_report_with};
 use crate::harness::Setup;
 
 #[test]
-fn any_offset_and_fraction_is_read_and_utc_is_written() {
+fn timestamps_are_converted_to_utc_seconds() {
     let service = Setup::error_tracker().start();
-    for (given, shown) in [
+    for (input, output) in [
         ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),
         ("2026-01-31t12:00:00z", "2026-01-31T12:00:00Z"),
         ("2026-01-31T12:00:00+00:00", "2026-01-31T12:00:00Z"),
@@ -19,61 +19,67 @@ fn any_offset_and_fraction_is_read_and_utc_is_written() {
         ("2024-02-29T23:59:59.123Z", "2024-02-29T23:59:59Z"),
         ("1969-12-31T23:59:59Z", "1969-12-31T23:59:59Z"),
     ] {
-        let group = group_of(&service, &fresh_with("timestamp", given));
+        let group = create_group(&service, &unique_report_with("timestamp", input));
         for at in [&group["first_seen"], &group["last_seen"], &group["occurrences"][0]["timestamp"]] {
-            assert_eq!(at, shown, "{given}");
+            assert_eq!(at, output, "{input}");
         }
     }
 }
 
 #[test]
-fn anything_else_is_refused_and_the_field_is_named() {
+fn invalid_timestamps_are_rejected_by_field_name() {
     let service = Setup::error_tracker().start();
-    let says = |name: &str| format!("Field '{name}' must be a time such as 2026-01-31T12:00:00Z");
-    let wrong = ["yesterday", "2026-01-31", "2026-01-31T12:00:00", "1769860800", "2026-02-30T00:00:00Z", "12:00:00Z"];
-    for given in wrong {
-        service.send(&post(&fresh_with("timestamp", given))).expect(400).says(&says("timestamp"));
+    let detail = |name: &str| format!("Field '{name}' must be a time such as 2026-01-31T12:00:00Z");
+    let invalid = ["yesterday", "2026-01-31", "2026-01-31T12:00:00", "1769860800", "2026-02-30T00:00:00Z", "12:00:00Z"];
+    for value in invalid {
+        service
+            .send(&post_report(&unique_report_with("timestamp", value)))
+            .expect(400)
+            .has_detail(&detail("timestamp"));
         for name in ["since", "until"] {
-            service.get(&format!("/api/errors?{name}={given}")).expect(400).says(&says(name));
+            service.get(&format!("/api/errors?{name}={value}")).expect(400).has_detail(&detail(name));
         }
     }
-    for given in [json!(1_769_860_800), json!(""), json!(true), json!({})] {
-        service.send(&post(&fresh_with("timestamp", given))).expect(400).says(&says("timestamp"));
+    for value in [json!(1_769_860_800), json!(""), json!(true), json!({})] {
+        service
+            .send(&post_report(&unique_report_with("timestamp", value)))
+            .expect(400)
+            .has_detail(&detail("timestamp"));
     }
     service.get("/api/errors?since=&until=").expect(200);
 }
 
 #[test]
-fn an_offset_in_a_query_may_stand_as_people_write_it() {
+fn query_timestamps_accept_encoded_offsets() {
     let service = Setup::error_tracker().start();
-    for given in ["2026-01-31T12:00:00%2B01:00", "2026-01-31T12:00:00.25-01:00", "2026-01-31T12%3A00%3A00Z"] {
-        service.get(&format!("/api/errors?since={given}")).expect(200);
+    for value in ["2026-01-31T12:00:00%2B01:00", "2026-01-31T12:00:00.25-01:00", "2026-01-31T12%3A00%3A00Z"] {
+        service.get(&format!("/api/errors?since={value}")).expect(200);
     }
-    service.get("/api/errors?since=2026-01-31T12:00:00+01:00").expect(400).says("Field 'since'");
+    service.get("/api/errors?since=2026-01-31T12:00:00+01:00").expect(400).has_detail("Field 'since'");
 }
 
 #[test]
-fn a_report_without_a_time_or_from_the_future_has_that_of_its_arrival() {
+fn missing_or_future_timestamps_become_the_arrival_time() {
     let service = Setup::error_tracker().start();
     for timestamp in [Value::Null, json!("2999-12-31T00:00:00Z"), json!("9999-12-31T23:59:59Z")] {
         let before = minutes_ago(0);
-        let group = group_of(&service, &fresh_with("timestamp", timestamp));
+        let group = create_group(&service, &unique_report_with("timestamp", timestamp));
         let at = group["last_seen"].as_str().unwrap();
         assert!(*before <= *at && *at <= *minutes_ago(0), "{before} {at}");
     }
 }
 
 #[test]
-fn a_late_report_moves_the_beginning_and_not_the_end() {
+fn late_reports_move_first_seen_but_not_last_seen() {
     let service = Setup::error_tracker().start();
     let at = [60, 30, 20, 10].map(minutes_ago);
     let [first, second, third, last] = &at;
-    let mut report = fresh_with("timestamp", second.as_str());
-    let id = group_of(&service, &report)["id"].as_i64().unwrap();
+    let mut report = unique_report_with("timestamp", second.as_str());
+    let id = create_group(&service, &report)["id"].as_i64().unwrap();
     for (timestamp, first_seen, last_seen) in [(first, first, second), (last, first, last), (third, first, last)] {
         report["timestamp"] = timestamp.as_str().into();
-        service.send(&post(&report)).expect(200);
-        let group = detail(&service, id);
+        service.send(&post_report(&report)).expect(200);
+        let group = group_detail(&service, id);
         assert_eq!((&group["first_seen"], &group["last_seen"]), (&json!(first_seen), &json!(last_seen)));
     }
 }

@@ -1,13 +1,13 @@
-//! Requests that two readers could take differently, which is what smuggling lives on; and several on one connection.
+//! Request smuggling: ambiguous framing ends the connection. Also pipelining and half-closed connections.
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Client, KEY, Request, report, wait_until};
+use crate::harness::{API_KEY, Client, Request, report, wait_until};
 
-use super::siege::{Siege, crowd, gone, refused, stranger};
+use super::attack::{Attack, assert_rejected, attacker_address, connect_many, is_closed};
 
-/// Fields that delimit the body in more than one way, or in none, and what stands behind the head.
-const FIELDS: &[(&str, &str)] = &[
+/// Headers that delimit the body ambiguously or not at all, with the bytes after the head.
+const HEADERS: &[(&str, &str)] = &[
     ("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\nX"),
     ("Transfer-Encoding: chunked\r\nContent-Length: 6\r\n", "0\r\n\r\nX"),
     ("Content-Length: 0\r\nContent-Length: 44\r\n", ""),
@@ -44,7 +44,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
 ];
 
-/// Bodies that are no chunks, or end where only some would see it.
+/// Chunked bodies with invalid syntax, or whose end is ambiguous.
 const CHUNKS: &[&str] = &[
     "\r\n0\r\n\r\n",
     "+1\r\nx\r\n0\r\n\r\n",
@@ -66,8 +66,8 @@ const CHUNKS: &[&str] = &[
     "0\r\nX: y\rContent-Length: 5\r\n\r\n",
 ];
 
-/// Lines that are no request's, and their answers. What stands where the version should be is another version.
-const LINES: &[(&str, u16)] = &[
+/// Invalid request lines and the status of their responses. A malformed version counts as an unsupported version.
+const REQUEST_LINES: &[(&str, u16)] = &[
     ("POST http://x?/api/errors HTTP/1.1", 400),
     ("POST api/errors HTTP/1.1", 400),
     ("CONNECT x:80 HTTP/1.1", 400),
@@ -84,11 +84,11 @@ const LINES: &[(&str, u16)] = &[
 ];
 
 #[test]
-fn requests_that_two_readers_could_take_differently_end_the_connection() {
-    let post = |fields: &str| format!("POST /api/errors HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n{fields}\r\n");
+fn ambiguous_framing_ends_the_connection() {
+    let post = |fields: &str| format!("POST /api/errors HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\n{fields}\r\n");
     let chunked = post("Transfer-Encoding: chunked\r\n");
     let plain = post("");
-    let others = [
+    let malformed = [
         chunked.replacen("HTTP/1.1", "HTTP/1.0", 1),
         plain.replace("\r\n", "\n"),
         plain.replacen("\r\n", "\n", 1),
@@ -99,71 +99,71 @@ fn requests_that_two_readers_could_take_differently_end_the_connection() {
         format!(" {plain}"),
         format!("{}{plain}", "\r\n".repeat(6)),
     ];
-    Siege::lay().withstands(|tracker| {
-        for (fields, body) in FIELDS {
-            refused(tracker, (post(fields) + body).as_bytes(), 400);
+    Attack::start().assert_survives(|tracker| {
+        for (fields, body) in HEADERS {
+            assert_rejected(tracker, (post(fields) + body).as_bytes(), 400);
         }
         for chunks in CHUNKS {
-            refused(tracker, (chunked.clone() + chunks).as_bytes(), 400);
+            assert_rejected(tracker, (chunked.clone() + chunks).as_bytes(), 400);
         }
-        for (line, status) in LINES {
-            refused(tracker, format!("{line}\r\nHost: x\r\n\r\n").as_bytes(), *status);
+        for (line, status) in REQUEST_LINES {
+            assert_rejected(tracker, format!("{line}\r\nHost: x\r\n\r\n").as_bytes(), *status);
         }
-        for other in &others {
-            refused(tracker, other.as_bytes(), 400);
+        for request in &malformed {
+            assert_rejected(tracker, request.as_bytes(), 400);
         }
     });
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order_and_half_closed_connections_to_the_end() {
+fn pipelined_requests_are_answered_on_half_closed_connections() {
     let requests = [
         (Request::post("/api/errors", &report("pipelined")), &[201, 200][..]),
         (Request::get("/api/nothing"), &[404]),
         (Request::new("PUT", "/api/errors"), &[405]),
         (Request::get("/api/errors/999999"), &[404]),
         (Request::post("/api/errors", &report("pipelined")), &[200]),
-        (Request::get("/health").without("X-API-Key"), &[200]),
-        (Request::get("/api/errors").without("X-API-Key"), &[401]),
+        (Request::get("/health").without_header("X-API-Key"), &[200]),
+        (Request::get("/api/errors").without_header("X-API-Key"), &[401]),
         (Request::new("POST", "/api/errors").body("no json"), &[400]),
         (Request::get("/api/projects"), &[200]),
     ];
     let all: Vec<u8> = requests.iter().flat_map(|(request, _)| request.bytes()).collect();
-    let read = |client: &mut Client| {
+    let read_responses = |client: &mut Client| {
         for (request, expected) in &requests {
-            let status = client.answer().status;
+            let status = client.read_response().status;
             let line = String::from_utf8_lossy(&request.bytes()[..30]).into_owned();
-            assert!(expected.contains(&status), "{status} instead of {expected:?} for {line}");
+            assert!(expected.contains(&status), "status {status}, expected {expected:?}: {line}");
         }
     };
-    Siege::lay().withstands(|tracker| {
-        let mut clients = crowd(tracker, 100, 4);
+    Attack::start().assert_survives(|tracker| {
+        let mut clients = connect_many(tracker, 100, 4);
         for client in &mut clients {
             client.write(&all.repeat(4));
         }
         for client in &mut clients {
-            (0..4).for_each(|_| read(client));
+            (0..4).for_each(|_| read_responses(client));
         }
-        // A byte at a time, and only then half closed.
-        let mut client = tracker.connect_from(stranger(1)).unwrap();
+        // Sends one byte per write.
+        let mut client = tracker.connect_from(attacker_address(1)).unwrap();
         for byte in all.chunks(1) {
             client.write(byte);
         }
-        read(&mut client);
-        // Half closed at once: everything that was asked is answered, then the other half closes as well.
-        for mut client in crowd(tracker, 32, 4) {
+        read_responses(&mut client);
+        // Closes the sending side after the last request: the server sends all responses and then closes.
+        for mut client in connect_many(tracker, 32, 4) {
             client.write(&all);
             client.socket().shutdown(std::net::Shutdown::Write).unwrap();
-            read(&mut client);
-            let begun = Instant::now();
-            assert!(client.closed() && begun.elapsed() < Duration::from_secs(2));
+            read_responses(&mut client);
+            let started = Instant::now();
+            assert!(client.closes_without_data() && started.elapsed() < Duration::from_secs(2));
         }
-        // Half closed in the middle of a request: there is nothing to answer.
+        // Closes the sending side within a request: the server closes without a response.
         for cut in [1, 20, requests[0].0.bytes().len() - 1] {
-            let mut client = tracker.connect_from(stranger(1)).unwrap();
+            let mut client = tracker.connect_from(attacker_address(1)).unwrap();
             client.write(&all[..cut]);
             client.socket().shutdown(std::net::Shutdown::Write).unwrap();
-            assert!(wait_until(|| gone(&client).then_some(())).is_some(), "{cut}");
+            assert!(wait_until(|| is_closed(&client).then_some(())).is_some(), "{cut}");
         }
     });
 }

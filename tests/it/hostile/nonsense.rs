@@ -1,26 +1,26 @@
-//! Bytes that are not HTTP, not text or not JSON.
+//! Malformed input: bytes that are not HTTP, not UTF-8 or not JSON.
 
 use std::time::Duration;
 
-use crate::harness::{KEY, Request, report, report_at};
+use crate::harness::{API_KEY, Request, report, report_at};
 
-use super::siege::{Siege, crowd, refused, stranger};
+use super::attack::{Attack, assert_rejected, attacker_address, connect_many};
 
 #[test]
-fn other_protocols_are_turned_away() {
-    // The start of a TLS 1.3 ClientHello, as `curl https://…` sends it, with nothing in it that ends a line.
-    let hello = [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(), &[0xa5; 200]].concat();
-    Siege::lay().withstands(|tracker| {
-        refused(tracker, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", 505);
-        refused(tracker, b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505);
-        refused(tracker, b"GET / HTTP/0.9\r\nHost: x\r\n\r\n", 505);
-        refused(tracker, &[&hello, b"\n".as_slice()].concat(), 400);
-        refused(tracker, b"SSH-2.0-OpenSSH_9.9\r\n\r\n", 400);
-        // A handshake that comes in slowly is a head that has not ended: it takes a connection and a few bytes.
-        let mut slow = crowd(tracker, 64, 4);
-        for byte in hello.chunks(4) {
+fn other_protocols_are_rejected() {
+    // The start of a TLS 1.3 ClientHello, as `curl https://…` sends it, without a line feed.
+    let client_hello = [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(), &[0xa5; 200]].concat();
+    Attack::start().assert_survives(|tracker| {
+        assert_rejected(tracker, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", 505);
+        assert_rejected(tracker, b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505);
+        assert_rejected(tracker, b"GET / HTTP/0.9\r\nHost: x\r\n\r\n", 505);
+        assert_rejected(tracker, &[&client_hello, b"\n".as_slice()].concat(), 400);
+        assert_rejected(tracker, b"SSH-2.0-OpenSSH_9.9\r\n\r\n", 400);
+        // A slow handshake is an incomplete head: it occupies a connection and a few bytes.
+        let mut slow = connect_many(tracker, 64, 4);
+        for bytes in client_hello.chunks(4) {
             for client in &mut slow {
-                client.write(byte);
+                client.write(bytes);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -29,17 +29,17 @@ fn other_protocols_are_turned_away() {
 }
 
 #[test]
-fn raw_nuls_and_invalid_utf8_are_refused_or_taken_as_bytes() {
+fn nul_bytes_and_invalid_utf8_never_crash_the_service() {
     let get = |target: &[u8], fields: &[u8]| {
-        [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\nX-API-Key: ", KEY.as_bytes(), b"\r\n", fields, b"\r\n"].concat()
+        [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\nX-API-Key: ", API_KEY.as_bytes(), b"\r\n", fields, b"\r\n"].concat()
     };
     let post = |body: &[u8]| Request::new("POST", "/api/errors").body(body).bytes();
-    let member = |name: &str, text: &[u8]| {
+    let report_with = |name: &str, value: &[u8]| {
         let mut body = report_at("bytes", 4).to_string().into_bytes();
         body.pop();
-        [&body, b",\"".as_slice(), name.as_bytes(), b"\":\"", text, b"\"}"].concat()
+        [&body, b",\"".as_slice(), name.as_bytes(), b"\":\"", value, b"\"}"].concat()
     };
-    let closing = [
+    let end_connection = [
         get(b"/api/errors\0", b""),
         get(b"/api/errors?\0", b""),
         get(b"/api/\x01errors", b""),
@@ -53,7 +53,7 @@ fn raw_nuls_and_invalid_utf8_are_refused_or_taken_as_bytes() {
         b"\0\0\0\0\r\n\r\n".to_vec(),
         [0xff; 64].into_iter().chain(*b"\r\n\r\n").collect(),
     ];
-    let answered = [
+    let keep_connection = [
         (get(b"/api/errors/%FF", b""), 400),
         (get(b"/api/errors/%00", b""), 404),
         (get(b"/api/errors/\xc3\xbc", b""), 404),
@@ -69,69 +69,69 @@ fn raw_nuls_and_invalid_utf8_are_refused_or_taken_as_bytes() {
         (get(b"/api/errors", b"X-Forwarded-For: \xff, \xff\r\n"), 200),
         (post(b"\0"), 400),
         (post(b"\xff\xfe{\0}\0"), 400),
-        (post(&[b"\xef\xbb\xbf".as_slice(), report("a mark in front").to_string().as_bytes()].concat()), 400),
-        (post(&member("release", b"\xff")), 400),
-        (post(&member("release", b"\xc0\x80")), 400),
-        (post(&member("release", b"\xed\xa0\x80")), 400),
-        (post(&member("release", b"a\0b")), 400),
-        (post(&member("release", br"\u0000")), 400),
-        (post(&member("release", br"\ud800")), 400),
-        (post(&member("release", br"\u00")), 400),
-        (post(&member("never read", b"a\0b")), 400),
-        (post(&member("release", b"\xf4\x8f\xbf\xbf")), 201),
+        (post(&[b"\xef\xbb\xbf".as_slice(), report("byte order mark").to_string().as_bytes()].concat()), 400),
+        (post(&report_with("release", b"\xff")), 400),
+        (post(&report_with("release", b"\xc0\x80")), 400),
+        (post(&report_with("release", b"\xed\xa0\x80")), 400),
+        (post(&report_with("release", b"a\0b")), 400),
+        (post(&report_with("release", br"\u0000")), 400),
+        (post(&report_with("release", br"\ud800")), 400),
+        (post(&report_with("release", br"\u00")), 400),
+        (post(&report_with("unknown", b"a\0b")), 400),
+        (post(&report_with("release", b"\xf4\x8f\xbf\xbf")), 201),
     ];
-    Siege::lay().withstands(|tracker| {
-        for bytes in &closing {
-            refused(tracker, bytes, 400);
+    Attack::start().assert_survives(|tracker| {
+        for bytes in &end_connection {
+            assert_rejected(tracker, bytes, 400);
         }
-        let mut kept = tracker.connect_from(stranger(1)).unwrap();
-        for (bytes, status) in &answered {
+        let mut kept = tracker.connect_from(attacker_address(1)).unwrap();
+        for (bytes, status) in &keep_connection {
             kept.write(bytes);
-            let answer = kept.answer();
-            assert_eq!(answer.status, *status, "{}: {}", String::from_utf8_lossy(bytes), answer.text());
+            let response = kept.read_response();
+            assert_eq!(response.status, *status, "{}: {}", String::from_utf8_lossy(bytes), response.text());
         }
     });
 }
 
 #[test]
-fn deep_json_is_refused() {
-    let deep = |open: &str, close: &str, levels: usize| open.repeat(levels) + "1" + &close.repeat(levels);
-    let within = |deep: &str| {
-        let mut report = report("deep").to_string();
+fn deeply_nested_json_is_rejected() {
+    let nest = |open: &str, close: &str, levels: usize| open.repeat(levels) + "1" + &close.repeat(levels);
+    let report_with_extra = |nested: &str| {
+        let mut report = report("nested").to_string();
         report.pop();
-        report + ",\"extra\":{\"a\":" + deep + "}}"
+        report + ",\"extra\":{\"a\":" + nested + "}}"
     };
-    let (brackets, braces) = (deep("[", "]", 100_000), deep("{\"a\":", "}", 40_000));
+    let (brackets, braces) = (nest("[", "]", 100_000), nest("{\"a\":", "}", 40_000));
     let bodies = [
         brackets.clone(),
         braces.clone(),
-        within(&brackets),
-        within(&braces),
-        within(&deep("[", "]", 63)),
+        report_with_extra(&brackets),
+        report_with_extra(&braces),
+        report_with_extra(&nest("[", "]", 63)),
         "[".repeat(262_144),
         "{\"a\":[".repeat(40_000),
-        within(&("\"".to_owned() + &"\\".repeat(200_000))),
+        report_with_extra(&("\"".to_owned() + &"\\".repeat(200_000))),
         format!("{{{}\"b\":1}}", "\"a\":1,".repeat(40_000)),
         "\"".repeat(200_001),
         "-".repeat(200_000),
         "1".repeat(200_000),
         "1e999999999".to_owned(),
     ];
-    Siege::lay().withstands(|tracker| {
-        // So many that their bodies fit into what may be in flight.
-        let mut clients = crowd(tracker, 8, 4);
+    Attack::start().assert_survives(|tracker| {
+        // The bodies of eight clients fit into the memory budget.
+        let mut clients = connect_many(tracker, 8, 4);
         for body in &bodies {
             let request = Request::new("POST", "/api/errors").body(body.as_bytes()).bytes();
             for client in &mut clients {
                 client.write(&request);
             }
             for client in &mut clients {
-                let answer = client.answer();
-                assert_eq!(answer.status, 400, "{}…: {}", &body[..body.len().min(40)], answer.text());
+                let response = client.read_response();
+                assert_eq!(response.status, 400, "{}…: {}", &body[..body.len().min(40)], response.text());
             }
         }
-        // One level less is a report like any other.
-        let shallow = Request::new("POST", "/api/errors").body(within(&deep("[", "]", 62)));
+        // One level less is valid.
+        let shallow = Request::new("POST", "/api/errors").body(report_with_extra(&nest("[", "]", 62)));
         assert!(matches!(clients[0].send(&shallow).status, 200 | 201));
     });
 }

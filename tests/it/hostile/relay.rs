@@ -1,5 +1,5 @@
-//! The one service that faces the public: strangers, pages that mean harm, maps that are none, services behind it that
-//! misbehave.
+//! Attacks on the browser relay, the only public service: invalid keys, malicious reports and source maps, and
+//! misbehaving upstreams.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{PUBLIC_KEY, Request, Service, Setup};
 
-use super::siege::{Siege, crowd, metric, pour, stranger};
+use super::attack::{Attack, attacker_address, connect_many, metric_value, write_until_closed};
 
 const ERRORS: &str = "/api/browser/errors";
 const METRICS: &str = "/api/browser/metrics";
@@ -24,7 +24,7 @@ fn map(mappings: &str) -> String {
     json!({ "version": 3, "sources": ["a.js"], "names": [], "mappings": mappings }).to_string()
 }
 
-/// A map of about 5 MB such as bundlers write: columns that step, sources with their content.
+/// Returns a realistic source map of about 5 MB: increasing columns and sources with content.
 fn large_map() -> String {
     let line = "AAAA,CAAC,GAAG,CAAC,CAAC,IAAIA,CAAC;".repeat(100);
     let content = "function add(item) {\n  return items.push(item);\n}\n".repeat(600);
@@ -38,78 +38,82 @@ fn large_map() -> String {
     map
 }
 
-/// The names in a service's folder.
-fn files(service: &Service) -> Vec<String> {
-    let entries = std::fs::read_dir(service.folder.path()).unwrap();
+/// Returns the sorted file names in the data folder of a service.
+fn data_files(service: &Service) -> Vec<String> {
+    let entries = std::fs::read_dir(service.data_dir.path()).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
 #[test]
-fn strangers_cost_nothing_and_reach_nothing() {
-    let siege = Siege::of_relay(|setup| setup.env("RATE_LIMIT", 1_000_000).env("CORS_ORIGINS", "https://shop.example"));
-    siege.withstands(|relay| {
-        let commits = metric(relay, "monlight_commits_total");
-        let tricks = [
+fn unauthorized_requests_cause_no_database_writes() {
+    let attack =
+        Attack::start_on_relay(|setup| setup.env("RATE_LIMIT", 1_000_000).env("CORS_ORIGINS", "https://shop.example"));
+    attack.assert_survives(|relay| {
+        let commits = metric_value(relay, "monlight_commits_total");
+        let requests = [
             Request::new("POST", ERRORS),
-            Request::of_a_page(ERRORS, &json!({ "message": "m" })).header("X-Monlight-Key", "' OR '1'='1"),
-            Request::of_a_page(ERRORS, &json!({ "message": "m" })).header("X-Monlight-Key", &"a".repeat(8_000)),
+            Request::from_browser(ERRORS, &json!({ "message": "m" })).header("X-Monlight-Key", "' OR '1'='1"),
+            Request::from_browser(ERRORS, &json!({ "message": "m" })).header("X-Monlight-Key", &"a".repeat(8_000)),
             Request::new("POST", &format!("{ERRORS}?key={}", "%00".repeat(32))),
             Request::new("POST", &format!("{ERRORS}?key={PUBLIC_KEY}x&key={PUBLIC_KEY}")),
             Request::new("OPTIONS", ERRORS).header("Origin", "https://evil.example"),
-            Request::new("OPTIONS", "/api/browser/../dsn-keys").without("X-API-Key"),
-            Request::of_a_page(ERRORS, &json!({ "message": "m" })).header("Origin", "null"),
-            Request::of_a_page(ERRORS, &json!({ "message": "m" })).header("Origin", "https://shop.example.evil"),
-            Request::of_a_page(MAPS, &json!({})).header("Authorization", &format!("Bearer {PUBLIC_KEY}")),
+            Request::new("OPTIONS", "/api/browser/../dsn-keys").without_header("X-API-Key"),
+            Request::from_browser(ERRORS, &json!({ "message": "m" })).header("Origin", "null"),
+            Request::from_browser(ERRORS, &json!({ "message": "m" })).header("Origin", "https://shop.example.evil"),
+            Request::from_browser(MAPS, &json!({})).header("Authorization", &format!("Bearer {PUBLIC_KEY}")),
         ];
-        for mut client in crowd(relay, 32, 32) {
-            for request in tricks.iter().cycle().take(60) {
-                let answer = client.send(&request.clone().without("X-API-Key"));
-                assert!([204, 401, 403, 404].contains(&answer.status), "{answer:?}");
-                if answer.header("connection") == Some("close") {
+        for mut client in connect_many(relay, 32, 32) {
+            for request in requests.iter().cycle().take(60) {
+                let response = client.send(&request.clone().without_header("X-API-Key"));
+                assert!([204, 401, 403, 404].contains(&response.status), "{response:?}");
+                if response.header("connection") == Some("close") {
                     break;
                 }
             }
         }
-        // What was written meanwhile is of the honest page, which needs no write here.
-        assert_eq!(metric(relay, "monlight_commits_total"), commits);
+        // The honest page causes no writes in the relay either, so the number of commits must not change.
+        assert_eq!(metric_value(relay, "monlight_commits_total"), commits);
     });
 }
 
 #[test]
-fn a_header_never_gets_another_into_the_answer() {
-    let siege = Siege::of_relay(|setup| setup.env("CORS_ORIGINS", "*"));
-    siege.withstands(|relay| {
+fn header_injection_into_responses_is_impossible() {
+    let attack = Attack::start_on_relay(|setup| setup.env("CORS_ORIGINS", "*"));
+    attack.assert_survives(|relay| {
         for value in ["a\tb", "https://a\u{7f}b", "\"><script>", "https://a,https://b", "\u{e4}", &"o".repeat(8_000)] {
             for request in [
                 Request::new("OPTIONS", ERRORS).header("Origin", value),
-                Request::of_a_page(ERRORS, &json!({})).header("Origin", value),
-                Request::of_a_page(ERRORS, &json!({ "message": "m" })).header("Idempotency-Key", value),
+                Request::from_browser(ERRORS, &json!({})).header("Origin", value),
+                Request::from_browser(ERRORS, &json!({ "message": "m" })).header("Idempotency-Key", value),
             ] {
-                let mut client = relay.connect_from(stranger(0)).unwrap();
+                let mut client = relay.connect_from(attacker_address(0)).unwrap();
                 client.write(&request.bytes());
-                if let Some(answer) = client.try_answer() {
-                    let given = answer.header("access-control-allow-origin").unwrap_or_default();
-                    assert!(given.is_empty() || given == "-" || given == value, "{given:?} for {value:?}");
-                    assert!(answer.headers.len() <= 12 && answer.status < 500, "{answer:?}");
+                if let Some(response) = client.try_read_response() {
+                    let allowed = response.header("access-control-allow-origin").unwrap_or_default();
+                    assert!(allowed.is_empty() || allowed == "-" || allowed == value, "{allowed:?} for {value:?}");
+                    assert!(response.headers.len() <= 12 && response.status < 500, "{response:?}");
                 }
             }
         }
-        for bare in ["Origin: a\rSet-Cookie: b", "Origin: a\nSet-Cookie: b", "Origin: a\0b"] {
-            let head = format!("POST {ERRORS} HTTP/1.1\r\nHost: x\r\n{bare}\r\nContent-Length: 0\r\n\r\n");
-            let mut client = relay.connect_from(stranger(0)).unwrap();
+        for header in ["Origin: a\rSet-Cookie: b", "Origin: a\nSet-Cookie: b", "Origin: a\0b"] {
+            let head = format!("POST {ERRORS} HTTP/1.1\r\nHost: x\r\n{header}\r\nContent-Length: 0\r\n\r\n");
+            let mut client = relay.connect_from(attacker_address(0)).unwrap();
             client.write(head.as_bytes());
-            assert!(client.try_answer().is_none_or(|answer| answer.header("set-cookie").is_none()), "{bare:?}");
+            assert!(
+                client.try_read_response().is_none_or(|response| response.header("set-cookie").is_none()),
+                "{header:?}"
+            );
         }
     });
 }
 
 #[test]
-fn a_file_url_is_a_text_and_no_path() {
-    let siege = Siege::of_relay(|setup| setup);
-    siege.withstands(|relay| {
-        let before = files(relay);
+fn file_url_is_never_used_as_a_path() {
+    let attack = Attack::start_on_relay(|setup| setup);
+    attack.assert_survives(|relay| {
+        let before = data_files(relay);
         for file_url in [
             "../../../../etc/passwd",
             "/etc/passwd",
@@ -126,68 +130,68 @@ fn a_file_url_is_a_text_and_no_path() {
         }
         relay.send(&upload("a\0b", &map("AAAA"))).expect(400);
         relay.send(&Request::new("DELETE", &format!("{MAPS}/..%2f..%2fx"))).expect(404);
-        assert_eq!(files(relay), before);
+        assert_eq!(data_files(relay), before);
     });
 }
 
 #[test]
-fn maps_that_are_none_are_refused_within_bounds() {
-    let siege = Siege::of_relay(|setup| setup);
-    let deep = |depth: usize| {
+fn invalid_source_maps_are_rejected_within_time_and_memory_limits() {
+    let attack = Attack::start_on_relay(|setup| setup);
+    let nested_sections = |depth: usize| {
         let open = r#"{"version":3,"sections":[{"offset":{"line":0,"column":0},"map":"#;
         format!("{}{}{}", open.repeat(depth), map("AAAA"), "}]}".repeat(depth))
     };
-    let mebibytes = |text: &str| text.repeat((5 << 20) / text.len());
+    let five_mebibytes = |text: &str| text.repeat((5 << 20) / text.len());
     let cases: Vec<(&str, String, &[u16])> = vec![
-        ("sections 1,000 deep", deep(1_000), &[400]),
-        ("sections 20,000 deep", deep(20_000), &[400]),
+        ("sections 1,000 deep", nested_sections(1_000), &[400]),
+        ("sections 20,000 deep", nested_sections(20_000), &[400]),
         ("arrays 1,000,000 deep", "[".repeat(1_000_000), &[400]),
-        ("an ignored member 1,000,000 deep", format!("{{\"x\":{}", "[".repeat(1_000_000)), &[400]),
-        ("a number that overflows", map(&"g".repeat(100)), &[400]),
-        ("numbers that add up to more than fits", map(&"+/////D".repeat(10)), &[400]),
-        ("a million numbers in one segment", map(&"A".repeat(1_000_000)), &[400]),
+        ("unknown member 1,000,000 deep", format!("{{\"x\":{}", "[".repeat(1_000_000)), &[400]),
+        ("VLQ number that overflows", map(&"g".repeat(100)), &[400]),
+        ("VLQ numbers whose sum overflows", map(&"+/////D".repeat(10)), &[400]),
+        ("one million numbers in one segment", map(&"A".repeat(1_000_000)), &[400]),
         ("nearly 5 MiB of ;", map(&";".repeat((5 << 20) - 200)), &[201]),
         ("nearly 5 MiB of ,", map(&",".repeat((5 << 20) - 200)), &[201, 400]),
         ("nearly 5 MiB of mappings", map(&"AAAA,".repeat((5 << 20) / 5 - 100)), &[201]),
         ("more than 5 MiB", map(&";".repeat(5 << 20)), &[413]),
-        ("a million names", json!({ "version": 3, "sources": [], "names": vec!["a"; 1_000_000], "mappings": "" }).to_string(), &[201, 400]),
-        ("a million sources", json!({ "version": 3, "sources": vec!["a"; 1_000_000], "names": [], "mappings": "" }).to_string(), &[400]),
+        ("one million names", json!({ "version": 3, "sources": [], "names": vec!["a"; 1_000_000], "mappings": "" }).to_string(), &[201, 400]),
+        ("one million sources", json!({ "version": 3, "sources": vec!["a"; 1_000_000], "names": [], "mappings": "" }).to_string(), &[400]),
         ("one line of 5 MiB", json!({ "version": 3, "sources": ["a"], "names": [], "mappings": "AAAA", "sourcesContent": ["{".repeat(5_000_000)] }).to_string(), &[201]),
-        ("a class in a class in a class", json!({ "version": 3, "sources": ["a"], "names": [], "mappings": "AAAA", "sourcesContent": [mebibytes("class A{a(){")[..5_000_000]] }).to_string(), &[201]),
+        ("deeply nested classes", json!({ "version": 3, "sources": ["a"], "names": [], "mappings": "AAAA", "sourcesContent": [five_mebibytes("class A{a(){")[..5_000_000]] }).to_string(), &[201]),
     ];
-    siege.withstands(|relay| {
-        for (what, map, statuses) in &cases {
-            let begun = Instant::now();
-            let answer = relay.send(&upload("/app.js", map));
-            assert!(statuses.contains(&answer.status), "{what}: {answer:?}");
-            assert!(begun.elapsed() < Duration::from_secs(10), "{what} takes {:?}", begun.elapsed());
+    attack.assert_survives(|relay| {
+        for (name, map, statuses) in &cases {
+            let started = Instant::now();
+            let response = relay.send(&upload("/app.js", map));
+            assert!(statuses.contains(&response.status), "{name}: {response:?}");
+            assert!(started.elapsed() < Duration::from_secs(10), "{name} takes {:?}", started.elapsed());
         }
-        // A body that says how large it is is not read at all.
+        // A body with a too large Content-Length is not read.
         let head = Request::new("POST", MAPS).header("Content-Length", &(20 << 20).to_string()).bytes();
-        let mut client = relay.connect_from(stranger(0)).unwrap();
+        let mut client = relay.connect_from(attacker_address(0)).unwrap();
         client.write(&head);
-        assert_eq!(client.answer().status, 413);
-        // One that does not say is read to the limit.
+        assert_eq!(client.read_response().status, 413);
+        // A chunked body is read up to the limit.
         let head = Request::new("POST", MAPS).header("Transfer-Encoding", "chunked").bytes();
-        let mut client = relay.connect_from(stranger(0)).unwrap();
+        let mut client = relay.connect_from(attacker_address(0)).unwrap();
         client.write(&head);
         let chunk = format!("10000\r\n{}\r\n", "x".repeat(65_536));
-        pour(&client, chunk.as_bytes(), 20 << 20);
-        assert_eq!(client.try_answer().map_or(413, |answer| answer.status), 413);
+        write_until_closed(&client, chunk.as_bytes(), 20 << 20);
+        assert_eq!(client.try_read_response().map_or(413, |response| response.status), 413);
     });
-    assert_eq!(files(&siege.service).iter().filter(|name| name.starts_with(".spool")).count(), 0);
+    assert_eq!(data_files(&attack.service).iter().filter(|name| name.starts_with(".spool")).count(), 0);
 }
 
 #[test]
-fn many_large_uploads_at_once_are_converted_one_at_a_time() {
-    let siege = Siege::of_relay(|setup| setup);
+fn concurrent_large_uploads_are_converted_one_at_a_time() {
+    let attack = Attack::start_on_relay(|setup| setup);
     let map = large_map();
-    siege.withstands(|relay| {
+    attack.assert_survives(|relay| {
         let statuses: Vec<u16> = std::thread::scope(|scope| {
             let uploads: Vec<_> = (0..8)
                 .map(|n| {
                     let request = upload(&format!("/app{n}.js"), &map);
-                    scope.spawn(move || relay.connect_from(stranger(n)).unwrap().send(&request).status)
+                    scope.spawn(move || relay.connect_from(attacker_address(n)).unwrap().send(&request).status)
                 })
                 .collect();
             uploads.into_iter().map(|upload| upload.join().unwrap()).collect()
@@ -198,12 +202,12 @@ fn many_large_uploads_at_once_are_converted_one_at_a_time() {
 }
 
 #[test]
-fn stacks_that_are_to_cost_much_cost_little() {
-    let siege = Siege::of_relay(|setup| setup);
-    siege.service.send(&upload("/app.js", &large_map())).expect(201);
+fn expensive_stack_traces_do_not_delay_others() {
+    let attack = Attack::start_on_relay(|setup| setup);
+    attack.service.send(&upload("/app.js", &large_map())).expect(201);
     let frame = |line: usize| format!("    at a{line} (https://shop.example/app.js:{line}:{})\n", line % 90 + 1);
     let report = |stack: String| {
-        Request::of_a_page(ERRORS, &json!({ "message": "m", "type": "E", "stack": stack, "release": "1.0" }))
+        Request::from_browser(ERRORS, &json!({ "message": "m", "type": "E", "stack": stack, "release": "1.0" }))
     };
     let stacks = [
         (1..900).map(frame).collect::<String>(),
@@ -216,16 +220,16 @@ fn stacks_that_are_to_cost_much_cost_little() {
         "    at f (https://shop.example/app.js:99999999999999999999:1)\n".repeat(500),
     ]
     .map(report);
-    siege.withstands(|relay| {
-        let mut clients = crowd(relay, 16, 16);
+    attack.assert_survives(|relay| {
+        let mut clients = connect_many(relay, 16, 16);
         for _ in 0..3 {
             for request in &stacks {
                 for client in &mut clients {
                     client.write(&request.bytes());
                 }
                 for client in &mut clients {
-                    let answer = client.answer();
-                    assert!((200..=202).contains(&answer.status), "{answer:?}");
+                    let response = client.read_response();
+                    assert!((200..=202).contains(&response.status), "{response:?}");
                 }
             }
         }
@@ -233,8 +237,8 @@ fn stacks_that_are_to_cost_much_cost_little() {
 }
 
 #[test]
-fn services_behind_that_misbehave_bring_nothing_down() {
-    const ANSWERS: [&[u8]; 6] = [
+fn misbehaving_upstreams_do_not_bring_down_the_relay() {
+    const RESPONSES: [&[u8]; 6] = [
         b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
         b"nonsense\r\n\r\n",
@@ -243,37 +247,38 @@ fn services_behind_that_misbehave_bring_nothing_down() {
         b"",
     ];
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
-    let behind = upstream.local_addr().unwrap();
+    let address = upstream.local_addr().unwrap();
     std::thread::spawn(move || {
-        for (socket, answer) in upstream.incoming().map_while(Result::ok).zip(ANSWERS.into_iter().cycle()) {
+        for (socket, response) in upstream.incoming().map_while(Result::ok).zip(RESPONSES.into_iter().cycle()) {
             std::thread::spawn(move || {
                 let mut socket = socket;
-                // Whatever comes of it: this is not the side that is tested.
+                // Errors are ignored, because this is the misbehaving side.
                 let _ = socket.read(&mut [0; 4_096]);
-                let _ = socket.write_all(answer);
-                while answer.starts_with(b"HTTP/1.1 200 OK\r\nContent-Length: 1000")
+                let _ = socket.write_all(response);
+                while response.starts_with(b"HTTP/1.1 200 OK\r\nContent-Length: 1000")
                     && socket.write_all(&[b'x'; 65_536]).is_ok()
                 {}
             });
         }
     });
-    let siege = Siege::of(Setup::browser_relay(behind, behind));
-    let relay = &siege.service;
-    let begun = Instant::now();
+    let attack = Attack::start_with(Setup::browser_relay(address, address));
+    let relay = &attack.service;
+    let started = Instant::now();
     std::thread::scope(|scope| {
         for n in 0..32 {
             scope.spawn(move || {
                 let path = if n % 2 == 0 { ERRORS } else { METRICS };
                 let body: Value = json!({ "message": "m", "metrics": [{ "name": "n", "type": "gauge", "value": 1 }] });
-                let answer = relay.connect_from(stranger(n)).unwrap().send(&Request::of_a_page(path, &body));
-                assert!([202, 302].contains(&answer.status) && answer.body.len() < 100_000, "{answer:?}");
+                let response =
+                    relay.connect_from(attacker_address(n)).unwrap().send(&Request::from_browser(path, &body));
+                assert!([202, 302].contains(&response.status) && response.body.len() < 100_000, "{response:?}");
             });
         }
         for _ in 0..20 {
             relay.get("/health").expect(200);
         }
     });
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     let (_, peak_kib) = relay.memory_kib();
     assert!(peak_kib <= 20 * 1024, "{peak_kib} KiB resident");
 }

@@ -1,4 +1,4 @@
-//! Clients that take their time.
+//! Slow clients: heads and bodies that arrive byte by byte, and the deadlines that end them.
 
 use std::time::{Duration, Instant};
 
@@ -6,133 +6,136 @@ use serde_json::json;
 
 use crate::harness::{Client, Request, Service, Setup, report};
 
-use super::siege::{Siege, crowd, readable, stranger};
+use super::attack::{Attack, attacker_address, connect_many, has_data};
 
-/// A report with so many bytes to spare.
-fn large(bytes: usize) -> Request {
+/// Returns a report with `bytes` bytes of padding.
+fn padded_report(bytes: usize) -> Request {
     let mut large = report("large");
     large["extra"] = json!({ "padding": "x".repeat(bytes) });
     Request::post("/api/errors", &large)
 }
 
-/// Sends one byte on each connection, then waits, until the time is over.
-fn drip(clients: &mut [Client], pause: Duration, lasting: Duration) {
-    let until = Instant::now() + lasting;
+/// Sends one byte per connection and interval until `duration` is over.
+fn drip(clients: &mut [Client], interval: Duration, duration: Duration) {
+    let until = Instant::now() + duration;
     while Instant::now() < until {
         for client in &mut *clients {
             client.write(b"x");
         }
-        std::thread::sleep(pause);
+        std::thread::sleep(interval);
     }
 }
 
 #[test]
-fn heads_that_drip_take_a_connection_each_and_nothing_else() {
-    Siege::lay().withstands(|tracker| {
-        let mut clients = crowd(tracker, 200, 8);
+fn slow_heads_occupy_only_their_connections() {
+    Attack::start().assert_survives(|tracker| {
+        let mut clients = connect_many(tracker, 200, 8);
         for (n, client) in clients.iter_mut().enumerate() {
             client.write([&b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "[..], b"P", b"POST /api/errors HTTP"][n % 3]);
         }
         drip(&mut clients, Duration::from_millis(100), Duration::from_secs(3));
-        assert!(!clients.iter().any(readable), "they have ten seconds");
+        assert!(!clients.iter().any(has_data), "a connection ended before its ten seconds");
         clients
     });
 }
 
 #[test]
-fn bodies_that_drip_hold_no_more_than_a_share() {
-    Siege::lay().withstands(|tracker| {
+fn slow_bodies_are_limited_to_the_memory_budget() {
+    Attack::start().assert_survives(|tracker| {
         for (key, addresses) in [(true, 1), (true, 64), (false, 1), (false, 64)] {
-            let request = if key { large(200_000) } else { large(200_000).without("X-API-Key") };
+            let request = if key { padded_report(200_000) } else { padded_report(200_000).without_header("X-API-Key") };
             let bytes = request.bytes();
-            let mut clients = crowd(tracker, 64, addresses);
+            let mut clients = connect_many(tracker, 64, addresses);
             for client in &mut clients {
-                // More together than may be in flight at once.
+                // Together more than the memory budget.
                 client.write(&bytes[..100_000]);
             }
             drip(&mut clients, Duration::from_secs(1), Duration::from_secs(2));
-            let statuses: Vec<u16> =
-                clients.iter_mut().filter(|client| readable(client)).map(|client| client.answer().status).collect();
-            let refused = if key { 503 } else { 401 };
-            assert!(statuses.iter().all(|status| *status == refused), "{statuses:?}");
-            // A share of 2 MiB for one address, 4 MiB for all.
-            let held = clients.len() - statuses.len();
-            let most = match (key, addresses) {
+            let statuses: Vec<u16> = clients
+                .iter_mut()
+                .filter(|client| has_data(client))
+                .map(|client| client.read_response().status)
+                .collect();
+            let rejected = if key { 503 } else { 401 };
+            assert!(statuses.iter().all(|status| *status == rejected), "{statuses:?}");
+            // The budget is 2 MiB per address and 4 MiB in total.
+            let pending = clients.len() - statuses.len();
+            let pending_max = match (key, addresses) {
                 (false, _) => 0,
                 (true, 1) => 20,
                 (true, _) => 41,
             };
-            assert!(held <= most, "{held} bodies are held");
+            assert!(pending <= pending_max, "{pending} bodies are pending, at most {pending_max} fit the budget");
         }
     });
 }
 
-/// What keeps a connection from ever finishing a request, and what becomes of it.
+/// Slow input that never completes a request, and its expected end.
 struct Trickle {
     name: &'static str,
-    /// Whether a request was answered on the connection before.
-    kept: bool,
+    /// Whether the connection has completed a request before.
+    reused: bool,
     begin: Vec<u8>,
     again: &'static [u8],
     ends_after_s: f64,
-    /// `None` where the connection is closed without a word.
+    /// Status of the error response; `None` if the connection is closed without one.
     status: Option<u16>,
 }
 
-/// Not a siege: it lasts as long as the longest deadline, beside the sieges.
+/// Runs without the attack harness, in parallel with the attacks, because it lasts as long as the longest deadline.
 #[test]
-fn no_trickle_renews_a_deadline() {
+fn trickling_input_does_not_extend_deadlines() {
     let head = |name, begin: &[u8], again, status| {
         let begin = begin.into();
-        Trickle { name, kept: false, begin, again, ends_after_s: 10., status }
+        Trickle { name, reused: false, begin, again, ends_after_s: 10., status }
     };
     let body = |name, begin: &[u8], again| Trickle { ends_after_s: 30., ..head(name, begin, again, Some(408)) };
-    let kept = |trickle| Trickle { kept: true, ..trickle };
-    let declared = large(100_000).bytes();
+    let reused = |trickle| Trickle { reused: true, ..trickle };
+    let with_length = padded_report(100_000).bytes();
     let chunked = Request::new("POST", "/api/errors").header("Transfer-Encoding", "chunked").bytes();
     let chunked = |more: &str| [&chunked, more.as_bytes()].concat();
     let trickles = [
-        head("a connection without a byte", b"", b"", None),
-        head("a head", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"x", Some(408)),
-        head("a TLS handshake", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\xa5", Some(408)),
+        head("no input", b"", b"", None),
+        head("head", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"x", Some(408)),
+        head("TLS handshake", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\xa5", Some(408)),
         head("empty lines", b"\r\n", b"\r\n", None),
-        head("half empty lines", b"\r", b"\n\r", Some(408)),
-        kept(head("a head on a kept connection", b"G", b"E", Some(408))),
-        kept(head("empty lines on a kept connection", b"\r\n", b"\r\n", None)),
-        body("a body", &declared[..1_000], b"x"),
+        head("incomplete empty lines", b"\r", b"\n\r", Some(408)),
+        reused(head("head on a reused connection", b"G", b"E", Some(408))),
+        reused(head("empty lines on a reused connection", b"\r\n", b"\r\n", None)),
+        body("body with a length", &with_length[..1_000], b"x"),
         body("chunks", &chunked(""), b"1\r\nx\r\n"),
-        body("a chunk's line", &chunked("1;"), b"x"),
+        body("chunk size line", &chunked("1;"), b"x"),
         body("trailers", &chunked("0\r\n"), b"A: b\r\n"),
-        kept(body("a body on a kept connection", &declared[..1_000], b"x")),
+        reused(body("body on a reused connection", &with_length[..1_000], b"x")),
     ];
     let tracker = Setup::error_tracker().start();
     std::thread::scope(|scope| {
         for (n, trickle) in trickles.iter().enumerate() {
             let tracker = &tracker;
-            scope.spawn(move || trickle.ends_in_time(tracker, stranger(n)));
+            scope.spawn(move || trickle.assert_ends_in_time(tracker, attacker_address(n)));
         }
     });
 }
 
 impl Trickle {
-    fn ends_in_time(&self, tracker: &Service, from: [u8; 4]) {
+    fn assert_ends_in_time(&self, tracker: &Service, source: [u8; 4]) {
         let Self { name, .. } = self;
-        let mut client = tracker.connect_from(from).unwrap();
-        if self.kept {
+        let mut client = tracker.connect_from(source).unwrap();
+        if self.reused {
             client.send(&Request::get("/health")).expect(200);
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         client.write(&self.begin);
-        while !readable(&client) {
-            assert!(begun.elapsed().as_secs_f64() < self.ends_after_s + 2., "{name} goes on and on");
+        while !has_data(&client) {
+            assert!(started.elapsed().as_secs_f64() < self.ends_after_s + 2., "{name} is still open");
             client.write(self.again);
             std::thread::sleep(Duration::from_millis(500));
         }
-        let lasted_s = begun.elapsed().as_secs_f64();
+        let lasted_s = started.elapsed().as_secs_f64();
         assert!(lasted_s > self.ends_after_s - 0.5, "{name} ended after {lasted_s} s");
         match self.status {
-            Some(status) => assert_eq!(client.answer().status, status, "{name}"),
-            None => assert!(client.closed(), "{name}"),
+            Some(status) => assert_eq!(client.read_response().status, status, "{name}"),
+            None => assert!(client.closes_without_data(), "{name}"),
         }
     }
 }
