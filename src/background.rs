@@ -1,5 +1,4 @@
-//! Named plain threads: those the process cannot live without, and jobs that run on an interval until they are
-//! stopped and joined.
+//! Named threads: critical ones, whose panic ends the process, and background jobs that run at an interval.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,73 +9,73 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-/// The exit code of a process that ended itself because one of its vital threads panicked (EX_SOFTWARE).
+/// The exit code after a panic of a critical thread (EX_SOFTWARE in sysexits.h).
 pub const EXIT_SOFTWARE: i32 = 70;
 const STACK_BYTES: usize = 1024 * 1024;
 
-/// Starts a thread the process cannot live without: when it panics the process ends, and whoever supervises it starts
-/// a new one, which is better than a service that answers and stores nothing.
+/// Starts a critical thread. If it panics, the process exits, so that its supervisor restarts it. The alternative would be a
+/// service that answers but stores nothing.
 ///
 /// # Errors
-/// When the system has no thread left.
+/// Fails if the system refuses a thread.
 pub fn spawn_critical(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let named = name.to_owned();
+    let thread_name = name.to_owned();
     spawn(name, move || {
         if catch_unwind(AssertUnwindSafe(body)).is_err() {
-            log::error!("thread {named} is gone; ending the process");
+            log::error!("background: critical thread {thread_name} panicked; exiting with code {EXIT_SOFTWARE}");
             std::process::exit(EXIT_SOFTWARE);
         }
     })
 }
 
-/// Starts a named thread with a modest stack.
+/// Starts a named thread with a stack of 1 MiB.
 ///
 /// # Errors
-/// When the system has no thread left.
+/// Fails if the system refuses a thread.
 pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    // The kernel shows 15 bytes of a thread's name.
+    // The kernel keeps 15 bytes of a thread's name.
     std::thread::Builder::new().name(name.chars().take(15).collect()).stack_size(STACK_BYTES).spawn(body)
 }
 
-/// Something to be done every so often.
+/// A task that runs at an interval.
 pub struct Job {
-    /// The thread's name, at most 15 characters.
+    /// The name of the job's thread, at most 15 characters.
     pub name: &'static str,
-    /// The pause between two runs; the first run comes at once.
+    /// The pause between two runs. The first run starts immediately.
     pub interval: Duration,
-    /// One run. It should take well under a second or look at [`StopToken::stopping`] now and then.
+    /// Runs the task once. Must take well under a second, or check [`StopToken::stopping`].
     pub run: Box<dyn FnMut(&StopToken) + Send>,
 }
 
-/// What a job may ask while it runs.
+/// Signals to a job that the service is stopping, and interrupts its waits.
 pub struct StopToken {
     stop: Receiver<()>,
     stopped: Arc<PipeReader>,
 }
 
 impl StopToken {
-    /// Sleeps for `duration`, less when the program stops meanwhile. Answers whether to go on.
+    /// Sleeps for `duration` or until the service stops. Returns `false` if it is stopping.
     #[must_use]
     pub fn sleep(&self, duration: Duration) -> bool {
         self.stop.recv_timeout(duration) == Err(RecvTimeoutError::Timeout)
     }
 
-    /// Sleeps until there is news, or until the program stops. Answers whether to go on.
+    /// Waits for a message or until the service stops. Returns `false` if it is stopping.
     #[must_use]
-    pub fn wait_for(&self, news: &Receiver<()>) -> bool {
+    pub fn wait_for(&self, messages: &Receiver<()>) -> bool {
         crossbeam_channel::select! {
             recv(self.stop) -> _ => false,
-            recv(news) -> _ => true,
+            recv(messages) -> _ => true,
         }
     }
 
-    /// What hangs up when the program stops, for a job that waits for the kernel to report something else.
+    /// Returns a pipe that reaches end of file when the service stops, for jobs that wait with `poll`.
     #[must_use]
     pub fn stop_fd(&self) -> &PipeReader {
         &self.stopped
     }
 
-    /// Whether the program is stopping.
+    /// Whether the service is stopping.
     #[must_use]
     pub fn stopping(&self) -> bool {
         !self.sleep(Duration::ZERO)
@@ -85,57 +84,57 @@ impl StopToken {
 
 /// The running jobs of a service.
 pub struct Jobs {
-    // Dropping them tells every job to stop: those that wait for a channel, and those that wait for the kernel.
+    // Dropping both stops all jobs: those that wait for a channel and those that poll the pipe.
     stop: Option<(Sender<()>, PipeWriter)>,
     threads: Vec<(&'static str, JoinHandle<()>)>,
 }
 
 impl Jobs {
-    /// Starts every job on a thread of its own; `broken` is raised for good when one of them panics.
+    /// Starts each job on its own thread. Sets `failed` if one of them panics.
     ///
     /// # Errors
-    /// When the system has no thread or no descriptor left.
-    pub fn start(jobs: Vec<Job>, broken: &Arc<AtomicBool>) -> io::Result<Self> {
-        let (stop, told) = bounded(0);
-        let (stopped, hang_up) = io::pipe()?;
-        let stopped = Arc::new(stopped);
+    /// Fails if the system refuses a thread or a descriptor.
+    pub fn start(jobs: Vec<Job>, failed: &Arc<AtomicBool>) -> io::Result<Self> {
+        let (stop, stopped_channel) = bounded(0);
+        let (stopped_pipe, pipe_writer) = io::pipe()?;
+        let stopped_pipe = Arc::new(stopped_pipe);
         let mut threads = Vec::with_capacity(jobs.len());
         for mut job in jobs {
-            let pause = StopToken { stop: told.clone(), stopped: Arc::clone(&stopped) };
-            let broken = Arc::clone(broken);
+            let token = StopToken { stop: stopped_channel.clone(), stopped: Arc::clone(&stopped_pipe) };
+            let failed = Arc::clone(failed);
             let name = job.name;
             let body = move || {
-                let rounds = AssertUnwindSafe(|| {
+                let run_repeatedly = AssertUnwindSafe(|| {
                     loop {
-                        (job.run)(&pause);
-                        if !pause.sleep(job.interval) {
+                        (job.run)(&token);
+                        if !token.sleep(job.interval) {
                             return;
                         }
                     }
                 });
-                if catch_unwind(rounds).is_err() {
-                    log::error!("background job {name} is gone until the next start");
-                    broken.store(true, Ordering::Relaxed);
+                if catch_unwind(run_repeatedly).is_err() {
+                    log::error!("background job {name} panicked; it stays down until restart");
+                    failed.store(true, Ordering::Relaxed);
                 }
             };
             threads.push((name, spawn(name, body)?));
         }
-        Ok(Self { stop: Some((stop, hang_up)), threads })
+        Ok(Self { stop: Some((stop, pipe_writer)), threads })
     }
 
-    /// Tells every job to stop and waits for them, at most `patience` in all; one that does not come is left behind.
-    pub fn stop(mut self, patience: Duration) {
+    /// Stops all jobs and waits for them up to `timeout` in total. A job that does not stop in time ends with the process.
+    pub fn stop(mut self, timeout: Duration) {
         drop(self.stop.take());
-        let deadline = std::time::Instant::now() + patience;
+        let deadline = std::time::Instant::now() + timeout;
         for (name, thread) in self.threads {
             while !thread.is_finished() && std::time::Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));
             }
             if thread.is_finished() {
-                // A panic was noted when it happened.
+                // A panic was logged when it happened.
                 let _ = thread.join();
             } else {
-                log::warn!("background job {name} did not stop in time");
+                log::warn!("background: stopping job {name} timed out; it ends with the process");
             }
         }
     }
@@ -148,42 +147,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_runs_at_once_and_stops_when_told() {
+    fn jobs_run_immediately_and_stop_on_request() {
         let (ran, runs) = bounded(1);
         let run = Box::new(move |_: &StopToken| ran.send(()).unwrap());
         let jobs =
             Jobs::start(vec![Job { name: "test", interval: Duration::from_secs(3600), run }], &Arc::default()).unwrap();
         runs.recv_timeout(Duration::from_secs(5)).unwrap();
-        let begun = std::time::Instant::now();
+        let started = std::time::Instant::now();
         jobs.stop(Duration::from_secs(5));
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert!(started.elapsed() < Duration::from_secs(2));
     }
 
     #[test]
-    fn a_job_that_waits_for_news_hears_them_and_stops_when_told() {
-        let ((news, hears), (heard, hearings)) = (bounded(1), bounded(1));
-        let run = Box::new(move |pause: &StopToken| {
-            while pause.wait_for(&hears) {
-                heard.send(()).unwrap();
+    fn waiting_jobs_wake_for_messages_and_stop() {
+        let ((messages, inbox), (received, receipts)) = (bounded(1), bounded(1));
+        let run = Box::new(move |stop: &StopToken| {
+            while stop.wait_for(&inbox) {
+                received.send(()).unwrap();
             }
-            // It hung up, so that reading comes to an end at once.
-            assert_eq!(pause.stop_fd().read(&mut [0]).unwrap(), 0);
+            // The pipe is closed, so reading returns end of file.
+            assert_eq!(stop.stop_fd().read(&mut [0]).unwrap(), 0);
         });
         let jobs =
             Jobs::start(vec![Job { name: "test", interval: Duration::from_secs(3600), run }], &Arc::default()).unwrap();
-        news.send(()).unwrap();
-        hearings.recv_timeout(Duration::from_secs(5)).unwrap();
-        let begun = std::time::Instant::now();
+        messages.send(()).unwrap();
+        receipts.recv_timeout(Duration::from_secs(5)).unwrap();
+        let started = std::time::Instant::now();
         jobs.stop(Duration::from_secs(5));
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert!(started.elapsed() < Duration::from_secs(2));
     }
 
     #[test]
-    fn a_job_that_panics_raises_the_flag() {
+    fn panicking_jobs_set_the_failed_flag() {
         let run = Box::new(|_: &StopToken| panic!("on purpose"));
-        let broken = Arc::default();
-        let jobs = Jobs::start(vec![Job { name: "test", interval: Duration::from_secs(3600), run }], &broken).unwrap();
+        let failed = Arc::default();
+        let jobs = Jobs::start(vec![Job { name: "test", interval: Duration::from_secs(3600), run }], &failed).unwrap();
         jobs.stop(Duration::from_secs(5));
-        assert!(broken.load(Ordering::Relaxed));
+        assert!(failed.load(Ordering::Relaxed));
     }
 }

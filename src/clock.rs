@@ -1,4 +1,4 @@
-//! Moments in UTC: milliseconds since 1970 inside, RFC 3339 outside.
+//! Timestamps in UTC: milliseconds since 1970 internally, RFC 3339 externally.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -9,61 +9,61 @@ use time::format_description::well_known::Rfc3339;
 
 const MS_PER_SECOND: i64 = 1_000;
 const MS_PER_HOUR: i64 = 3_600_000;
-/// 9999-12-31T23:59:59.999Z, the last moment RFC 3339 can write.
+/// 9999-12-31T23:59:59.999Z, the latest timestamp of RFC 3339.
 const LATEST_MS: i64 = 253_402_300_799_999;
-/// 0000-01-01T00:00:00Z, the first.
+/// 0000-01-01T00:00:00Z, the earliest timestamp of RFC 3339.
 const EARLIEST_MS: i64 = -62_167_219_200_000;
 
-/// A moment in milliseconds since 1970-01-01T00:00:00Z, within the years 0000 to 9999.
+/// A timestamp in milliseconds since 1970-01-01T00:00:00Z, within the years 0000 to 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// What the system's clock says.
+    /// Returns the current time of the system clock.
     #[must_use]
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self::from_ms(i64::try_from(since_1970.as_millis()).unwrap_or(LATEST_MS))
     }
 
-    /// The moment `ms` milliseconds after 1970; values outside the years 0000 to 9999 are moved to the nearer end.
+    /// Creates a timestamp from milliseconds since 1970, clamped to the years 0000 to 9999.
     #[must_use]
     pub fn from_ms(ms: i64) -> Self {
         Self(ms.clamp(EARLIEST_MS, LATEST_MS))
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the milliseconds since 1970.
     #[must_use]
     pub fn ms(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since 1970, rounded down.
+    /// Returns the seconds since 1970, rounded down.
     #[must_use]
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(MS_PER_SECOND)
     }
 
-    /// Whole hours since 1970, rounded down: the hour this moment lies in.
+    /// Returns the hours since 1970, rounded down.
     #[must_use]
     pub fn hour(self) -> i64 {
         self.0.div_euclid(MS_PER_HOUR)
     }
 
-    /// Reads RFC 3339 with any offset and fraction (RFC 3339, section 5.6). `None` for anything else.
+    /// Parses RFC 3339 with any offset and fraction (section 5.6). Returns `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        Some(Self::from_ms(moment.unix_timestamp() * MS_PER_SECOND + i64::from(moment.millisecond())))
+        let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        Some(Self::from_ms(parsed.unix_timestamp() * MS_PER_SECOND + i64::from(parsed.millisecond())))
     }
 
-    /// How much later than `earlier` this moment is; zero where it is not.
+    /// Returns the time from `earlier` to this timestamp, or zero if `earlier` is later.
     #[must_use]
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0 - earlier.0).unwrap_or(0))
     }
 
-    /// The date and clock time, for formats other than RFC 3339.
+    /// Returns the date and time of day in UTC, for formats other than RFC 3339.
     #[must_use]
     pub fn calendar(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(self.seconds()).unwrap_or(OffsetDateTime::UNIX_EPOCH)
@@ -88,7 +88,7 @@ impl Add<Duration> for Timestamp {
     }
 }
 
-/// `2026-01-31T12:00:00Z`: whole seconds, as every answer writes them.
+/// Formats as `2026-01-31T12:00:00Z`, in whole seconds, as all responses do.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.calendar();
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc_3339_with_any_offset_and_fraction_is_read() {
+    fn rfc_3339_with_any_offset_and_fraction_is_parsed() {
         for (text, utc) in [
             ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),
             ("2026-01-31t12:00:00z", "2026-01-31T12:00:00Z"),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_formats_are_rejected() {
         for text in ["", "yesterday", "2026-01-31", "2026-01-31T12:00:00", "1769860800", "2026-02-30T00:00:00Z"] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
@@ -140,13 +140,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_written_is_read_back(ms in EARLIEST_MS..LATEST_MS) {
+        fn formatting_and_parsing_round_trips(ms in EARLIEST_MS..LATEST_MS) {
             let at = Timestamp::from_ms(ms);
             proptest::prop_assert_eq!(Timestamp::parse(&at.to_string()).map(Timestamp::seconds), Some(at.seconds()));
         }
 
         #[test]
-        fn no_text_panics(text in ".{0,60}") {
+        fn arbitrary_text_never_panics(text in ".{0,60}") {
             let _ = Timestamp::parse(&text);
         }
     }

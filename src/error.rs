@@ -1,53 +1,53 @@
-//! The nouns of what can go wrong. Errors travel upwards as values; `http` turns them into a status and a sentence
-//! for the client, in one place, and whoever started the work logs what the client must not see.
+//! The error type of the whole program. Errors propagate as values; `http` converts them into a status and a sentence for the
+//! client, in one place, and logs details that clients must not see.
 
 use std::fmt;
 
-/// The result of everything that can fail for a reason a client or an operator should hear of.
+/// The result of operations that can fail for a reason that a client or an operator needs to know.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a request, a command or a start failed. Every `String` shown to clients is one sentence they can act on.
+/// The reason why a request, a command or a start failed. Every string for clients is one sentence that they can act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The request cannot be understood or breaks a documented rule; the sentence names the field.
+    /// The request is malformed or violates a documented rule; the sentence names the field.
     Invalid(String),
-    /// No key, or one that is not known, in a sentence that says which kind and where it belongs.
+    /// The key is missing or unknown; the sentence names the kind of key and where it belongs.
     Unauthorized(&'static str),
-    /// The key is known and may not do this.
+    /// The key does not allow this.
     Forbidden(String),
-    /// There is nothing at this path, or nothing with this id.
+    /// The path or the id does not exist.
     NotFound(String),
-    /// The path exists with other methods, which are listed as `Allow` wants them.
+    /// The path allows other methods only; the string is the `Allow` header.
     MethodNotAllowed(String),
-    /// The client took longer than a deadline allows.
+    /// The client missed a deadline; the string names the part of the request.
     Timeout(&'static str),
     /// The body, declared or decoded, is larger than `limit_bytes`.
     TooLarge {
-        /// The limit that was broken, in bytes.
+        /// The limit in bytes.
         limit_bytes: usize,
     },
-    /// A `Content-Encoding` or an `Expect` this server does not speak.
+    /// The content coding or media type is not supported.
     Unsupported(String),
-    /// The client asked more often than it may.
+    /// The client exceeded a rate limit.
     TooMany {
-        /// Whole seconds until the next request can succeed.
+        /// Seconds until the next request can succeed.
         retry_after_s: u64,
     },
-    /// A limit of this program is reached for the moment (queue, bytes in flight); nothing was stored.
+    /// A limit of this program is temporarily reached (queue, memory budget); nothing was stored.
     Busy(&'static str),
-    /// The database cannot be written or read now (disk full, read-only, I/O error); nothing was stored.
-    /// The text is for the log, never for a client.
+    /// The database cannot be read or written now (disk full, read-only, I/O error); nothing was stored. The string is for
+    /// the log, never for a client.
     Storage(String),
-    /// A service behind this one failed in a way that waiting does not mend; the sentence says which.
+    /// An upstream service failed in a way that a retry does not fix; the sentence names it.
     Upstream(String),
-    /// Something the client asked for needs a setting that the operator has not made; the sentence names it.
+    /// The request requires a setting that is not set; the sentence names it.
     NotConfigured(String),
-    /// A defect of this program. The text is for the log, never for a client.
+    /// A defect of this program. The string is for the log, never for a client.
     Internal(String),
 }
 
 impl Error {
-    /// A rule about one field of a request: `Field 'project' must be 1-100 characters`.
+    /// Returns the error for an invalid field of a request: `Field 'project' must be 1-100 characters`.
     #[must_use]
     pub fn field(name: &str, rule: impl fmt::Display) -> Self {
         Self::Invalid(format!("Field '{name}' {rule}"))
@@ -64,11 +64,11 @@ impl fmt::Display for Error {
             | Self::Upstream(sentence)
             | Self::NotConfigured(sentence) => f.write_str(sentence),
             Self::Unauthorized(sentence) => f.write_str(sentence),
-            Self::MethodNotAllowed(allow) => write!(f, "This path answers only {allow}"),
-            Self::Timeout(what) => write!(f, "The {what} took too long to arrive"),
-            Self::TooLarge { limit_bytes } => write!(f, "The body may be at most {limit_bytes} bytes"),
-            Self::TooMany { retry_after_s } => write!(f, "Too many requests; try again in {retry_after_s} s"),
-            Self::Busy(what) => write!(f, "{what}; try again shortly"),
+            Self::MethodNotAllowed(allow) => write!(f, "Method not allowed; allowed: {allow}"),
+            Self::Timeout(what) => write!(f, "Timeout: the {what} took too long to arrive"),
+            Self::TooLarge { limit_bytes } => write!(f, "The body exceeds {limit_bytes} bytes"),
+            Self::TooMany { retry_after_s } => write!(f, "Too many requests; retry in {retry_after_s} s"),
+            Self::Busy(what) => write!(f, "{what}; retry later"),
             Self::Storage(why) => write!(f, "storage: {why}"),
             Self::Internal(why) => write!(f, "internal error: {why}"),
         }

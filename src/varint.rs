@@ -1,6 +1,6 @@
-//! Numbers in as few bytes as they need: seven bits a byte, the lowest first (LEB128), signed ones in zigzag.
+//! Variable-length integers: LEB128, with zigzag coding for signed ones.
 
-/// Appends a number.
+/// Appends an unsigned integer.
 pub fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
@@ -9,12 +9,12 @@ pub fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// Appends a number that may be negative.
+/// Appends a signed integer.
 pub fn put_signed(bytes: &mut Vec<u8>, number: i64) {
     put(bytes, (number << 1 ^ number >> 63) as u64);
 }
 
-/// Takes a number off the front; `None` where the bytes end within it or it has more than 63 bits.
+/// Removes an unsigned integer from the front of `bytes`. Returns `None` if it is truncated or exceeds 63 bits.
 #[inline]
 pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
@@ -28,13 +28,13 @@ pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Takes a number off the front that may be negative.
+/// Removes a signed integer from the front of `bytes`. Returns `None` if it is truncated or exceeds 63 bits.
 #[inline]
 pub fn take_signed(bytes: &mut &[u8]) -> Option<i64> {
     take(bytes).map(|number| (number >> 1) as i64 ^ -((number & 1) as i64))
 }
 
-/// Takes a length and as many bytes off the front.
+/// Removes a length and that many bytes from the front of `bytes`. Returns `None` if they are truncated.
 pub fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(take(bytes)?).ok()?;
     let (taken, rest) = bytes.split_at_checked(length)?;
@@ -50,7 +50,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_put_is_taken(numbers in prop::collection::vec(-(1i64 << 40)..1 << 40, 0..20)) {
+        fn encoding_and_decoding_round_trips(numbers in prop::collection::vec(-(1i64 << 40)..1 << 40, 0..20)) {
             let mut bytes = Vec::new();
             for number in &numbers {
                 put_signed(&mut bytes, *number);
@@ -66,7 +66,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let mut rest = &bytes[..];
             while take_bytes(&mut rest).is_some() {}
             prop_assert!(rest.len() <= bytes.len());

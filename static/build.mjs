@@ -1,21 +1,23 @@
-// Bundles each interface into dist/, every file packed twice: what the programs carry inside.
+// Builds the web UIs into dist/. The binaries embed these files, each compressed with gzip and with Brotli.
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { build } from "esbuild";
-import { describe } from "./openapi.mjs";
+import { buildOpenApi } from "./openapi.mjs";
 
-const HERE = dirname(fileURLToPath(import.meta.url));
+const STATIC_DIR = dirname(fileURLToPath(import.meta.url));
+/** Page titles of the services with a web UI. */
 const TITLES = { "error-tracker": "Errors", "log-viewer": "Logs", "metrics-collector": "Metrics" };
+/** Maximum size of a UI's script after gzip. */
 const SCRIPT_BYTES_MAX = 60_000;
 
-const page = await readFile(join(HERE, "shared/index.html"), "utf8");
-const icon = await readFile(join(HERE, "shared/icon.svg"));
-await rm(join(HERE, "dist"), { recursive: true, force: true });
+const page = await readFile(join(STATIC_DIR, "shared/index.html"), "utf8");
+const icon = await readFile(join(STATIC_DIR, "shared/icon.svg"));
+await rm(join(STATIC_DIR, "dist"), { recursive: true, force: true });
 
-/** Packs a file in both ways browsers take. Answers how many bytes each has. */
-async function pack(folder, name, content) {
+/** Writes a file in both compressed forms. Returns its size and the two compressed sizes in bytes. */
+async function writeCompressed(folder, name, content) {
   const bytes = Buffer.from(content);
   const gzip = gzipSync(bytes, { level: 9 });
   const brotli = brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length } });
@@ -25,21 +27,25 @@ async function pack(folder, name, content) {
   return [bytes.length, gzip.length, brotli.length];
 }
 
-// What each service says of itself.
+// The OpenAPI document of each service.
 for (const service of ["browser-relay", ...Object.keys(TITLES)]) {
-  await pack(join(HERE, "dist", service), "openapi.json", await describe(service, service in TITLES));
+  await writeCompressed(
+    join(STATIC_DIR, "dist", service),
+    "openapi.json",
+    await buildOpenApi(service, service in TITLES),
+  );
 }
 
-// What the relay gives to pages.
-await pack(
-  join(HERE, "dist/browser-relay"),
+// The JavaScript SDK, which the relay serves to web pages.
+await writeCompressed(
+  join(STATIC_DIR, "dist/browser-relay"),
   "monlight.min.js",
-  await readFile(join(HERE, "../sdk/js/dist/monlight.min.js")),
+  await readFile(join(STATIC_DIR, "../sdk/js/dist/monlight.min.js")),
 );
 
 for (const [service, title] of Object.entries(TITLES)) {
   const { outputFiles } = await build({
-    absWorkingDir: HERE,
+    absWorkingDir: STATIC_DIR,
     entryPoints: { app: `${service}/main.tsx`, theme: "shared/theme.ts" },
     outdir: "dist",
     bundle: true,
@@ -56,11 +62,11 @@ for (const [service, title] of Object.entries(TITLES)) {
   files.set("index.html", page.replaceAll("{title}", title));
   files.set("icon.svg", icon);
   for (const [name, content] of files) {
-    const [bytes, gzip, brotli] = await pack(join(HERE, "dist", service), name, content);
+    const [bytes, gzip, brotli] = await writeCompressed(join(STATIC_DIR, "dist", service), name, content);
     if (name === "app.js") {
-      console.log(`${service}: ${bytes} bytes of script, ${gzip} gzipped, ${brotli} with brotli`);
+      console.log(`${service}: ${bytes} bytes of script, ${gzip} with gzip, ${brotli} with Brotli`);
       if (gzip > SCRIPT_BYTES_MAX) {
-        throw new Error(`${service}'s script is more than ${SCRIPT_BYTES_MAX} bytes`);
+        throw new Error(`the script of ${service} has ${gzip} bytes after gzip; the maximum is ${SCRIPT_BYTES_MAX}`);
       }
     }
   }

@@ -1,21 +1,22 @@
-// Puts together what each service says of itself in OpenAPI: its own document, and what several have in common.
+// Builds the OpenAPI document of a service from its own part and the parts that it shares with other services.
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
+/** A JSON reference to a component. */
 const REFERENCE = /"#\/components\/([^/"]+)\/([^/"]+)"/g;
 
-const read = (path) => readFile(join(ROOT, path), "utf8");
-const part = async (name) => JSON.parse(await read(`openapi/${name}.json`));
+const readText = (path) => readFile(join(ROOT, path), "utf8");
+const readPart = async (name) => JSON.parse(await readText(`openapi/${name}.json`));
 
-/** Objects are merged and lists are joined; anything else may stand in one place only. */
+/** Merges objects recursively and concatenates lists. Throws an error if both parts define any other value. */
 function merge(one, other, path) {
   if (Array.isArray(one) && Array.isArray(other)) {
     return [...one, ...other];
   }
   if (one?.constructor !== Object || other?.constructor !== Object) {
-    throw new Error(`openapi: ${path} stands in two places`);
+    throw new Error(`openapi: ${path} is defined in two parts`);
   }
   const merged = { ...one };
   for (const [name, value] of Object.entries(other)) {
@@ -24,34 +25,34 @@ function merge(one, other, path) {
   return merged;
 }
 
-/** Leaves out the parts that nothing refers to, since no service has use for all that is common. */
-function prune(document) {
+/** Removes components without references: no service uses all shared components. */
+function removeUnused(document) {
   const { securitySchemes, ...components } = document.components;
   const used = new Set();
-  const look = (value) => {
+  const visit = (value) => {
     for (const [reference, kind, name] of JSON.stringify(value).matchAll(REFERENCE)) {
       if (!used.has(reference) && components[kind]?.[name]) {
         used.add(reference);
-        look(components[kind][name]);
+        visit(components[kind][name]);
       }
     }
   };
-  look(document.paths);
-  const kept = Object.entries(components).map(([kind, parts]) => [
+  visit(document.paths);
+  const usedComponents = Object.entries(components).map(([kind, definitions]) => [
     kind,
-    Object.fromEntries(Object.entries(parts).filter(([name]) => used.has(`"#/components/${kind}/${name}"`))),
+    Object.fromEntries(Object.entries(definitions).filter(([name]) => used.has(`"#/components/${kind}/${name}"`))),
   ]);
-  return { ...document, components: { securitySchemes, ...Object.fromEntries(kept) } };
+  return { ...document, components: { securitySchemes, ...Object.fromEntries(usedComponents) } };
 }
 
-/** The document of a service, as it is served. */
-export async function describe(service, hasInterface) {
-  const [, version] = (await read("Cargo.toml")).match(/^version = "(.+)"$/m);
-  const parts = [{ info: { version } }, await part("common")];
-  if (hasInterface) {
-    parts.unshift(await part("sessions"));
+/** Returns the document of a service as JSON text. Services with a web UI also have the routes for sessions. */
+export async function buildOpenApi(service, hasUi) {
+  const [, version] = (await readText("Cargo.toml")).match(/^version = "(.+)"$/m);
+  const parts = [{ info: { version } }, await readPart("common")];
+  if (hasUi) {
+    parts.unshift(await readPart("sessions"));
   }
-  const merged = parts.reduce((all, more) => merge(all, more, ""), await part(service));
-  const { openapi, info, servers, security, tags, ...rest } = prune(merged);
+  const merged = parts.reduce((merged, part) => merge(merged, part, ""), await readPart(service));
+  const { openapi, info, servers, security, tags, ...rest } = removeUnused(merged);
   return `${JSON.stringify({ openapi, info, servers, security, tags, ...rest }, null, 2)}\n`;
 }

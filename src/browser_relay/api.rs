@@ -63,7 +63,7 @@ pub(super) fn create_key(relay: &Relay, request: &Request, responder: Responder)
         project: &'a str,
     }
     let command = || -> Result<CreateKey> {
-        let project = Object::parse(request.body())?.required_text("project", 1..=100)?.into_owned();
+        let project = Object::parse(request.body())?.required_string("project", 1..=100)?.into_owned();
         if !is_project(&project) {
             return Err(Error::field("project", "must be 1-100 characters, none of them a control character"));
         }

@@ -32,7 +32,7 @@ const OWN: &[Variable] = &[
 
 /// Every variable of the browser relay, in the order of `--help`.
 pub(super) fn variables() -> Vec<Variable> {
-    let mut all = crate::service::variables(DEFAULTS);
+    let mut all = crate::service::common_variables(DEFAULTS);
     all.extend_from_slice(OWN);
     all
 }

@@ -25,7 +25,7 @@ use crate::env::Env;
 use crate::http::{
     Access, BodyLimit, CorsPolicy, IdempotencySource, Method, PublicKeys, Request, Responder, Route, RouteSpec, Scope,
 };
-use crate::service::{self, Asset, Common, Core, Running, Service, StartError, Stat, StatValue, State};
+use crate::service::{self, Asset, CommonConfig, Core, Running, Service, StartError, Stat, StatValue, State};
 use commands::SeedKeys;
 use config::Config;
 use forward::{FORWARDERS, Forward};
@@ -50,7 +50,7 @@ const SCHEMA: Schema = Schema {
 };
 
 /// The browser package, so that a page needs one script tag and nothing from a third party.
-const SDK: Asset = service::packed!(
+const SDK: Asset = service::embed_asset!(
     "/monlight.min.js",
     "text/javascript; charset=utf-8",
     SDK_HEADERS,
@@ -59,7 +59,7 @@ const SDK: Asset = service::packed!(
 );
 
 /// What it says of itself.
-const DESCRIPTION: Asset = service::description!("browser-relay");
+const OPENAPI: Asset = service::openapi_asset!("browser-relay");
 
 /// The browser relay's routes.
 fn routes(map_bytes_max: usize, metrics_open: bool) -> Vec<Route<Relay>> {
@@ -74,9 +74,9 @@ fn routes(map_bytes_max: usize, metrics_open: bool) -> Vec<Route<Relay>> {
         upload("/api/source-maps", map_bytes_max),
         Route::get("/api/source-maps/verify", read, source_maps::verify),
         delete("/api/source-maps/{id}", source_maps::remove),
-        service::file(&SDK),
+        service::asset_route(&SDK),
     ];
-    own.into_iter().chain(service::routes(metrics_open, &DESCRIPTION)).collect()
+    own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).collect()
 }
 
 /// A function that sees to it that a request is answered.
@@ -121,7 +121,7 @@ struct Relay {
 }
 
 fn start(mut env: Env<'_>) -> Result<Running, StartError> {
-    let (mut common, config) = (Common::read_with_key(&mut env, config::KEY), Config::read(&mut env));
+    let (mut common, config) = (CommonConfig::from_env_with_key(&mut env, config::KEY), Config::read(&mut env));
     env.finish().map_err(StartError::Settings)?;
     let keys = Arc::<PublicKeys>::default();
     common.accept_public_keys(Arc::clone(&keys), config.origins);
@@ -150,7 +150,7 @@ impl State for Relay {
         &self.core
     }
 
-    fn facts(&self) -> Vec<Stat> {
+    fn stats(&self) -> Vec<Stat> {
         const TOTALS: [(&str, &str); 4] = [
             ("outbox_waiting", "Reports that wait for an upstream"),
             ("outbox_bytes", "Bytes in the outbox"),
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_description_is_of_these_routes() {
-        service::hold(&DESCRIPTION, &[], &routes(5, false));
+    fn openapi_document_matches_the_routes() {
+        service::assert_openapi_matches(&OPENAPI, &[], &routes(5, false));
     }
 }

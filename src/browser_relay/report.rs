@@ -66,27 +66,27 @@ impl<'a> ErrorReport<'a> {
     pub(super) fn parse(body: &'a [u8], project: &'a str) -> Result<Self> {
         let object = Object::parse(body)?;
         let bounded = |name, chars_max| -> Result<Option<Cow<'a, str>>> {
-            Ok(object.text(name)?.filter(|text| !text.is_empty()).map(|text| cut(text, chars_max)))
+            Ok(object.string(name)?.filter(|text| !text.is_empty()).map(|text| cut(text, chars_max)))
         };
         let context = object.object("context")?;
-        if context.is_some_and(|context| !json::nests_within(context, CONTEXT_LEVELS_MAX)) {
+        if context.is_some_and(|context| !json::depth_at_most(context, CONTEXT_LEVELS_MAX)) {
             return Err(Error::field("context", format_args!("must nest at most {CONTEXT_LEVELS_MAX} levels")));
         }
         let user_id = match context {
-            Some(context) => Object::parse(context.as_bytes())?.text_or_number("user_id")?,
+            Some(context) => Object::parse(context.as_bytes())?.string_or_number("user_id")?,
             None => None,
         };
         let release = bounded("release", NAME_CHARS_MAX)?;
         Ok(Self {
             project,
             exception_type: bounded("type", TYPE_CHARS_MAX)?.unwrap_or(Cow::Borrowed(TYPE_DEFAULT)),
-            message: object.text("message")?.ok_or_else(|| Error::field("message", "is required"))?,
+            message: object.string("message")?.ok_or_else(|| Error::field("message", "is required"))?,
             traceback: bounded("stack", STACK_CHARS_MAX)?.unwrap_or_default(),
             environment: bounded("environment", NAME_CHARS_MAX)?,
             request_url: bounded("url", URL_CHARS_MAX)?,
             request_method: "BROWSER",
             user_id: user_id.map(|id| cut(Cow::Owned(id.into_owned()), NAME_CHARS_MAX)),
-            timestamp: object.time("timestamp")?,
+            timestamp: object.timestamp("timestamp")?,
             extra: Extra {
                 user_agent: bounded("user_agent", NAME_CHARS_MAX * 5)?,
                 session_id: bounded("session_id", NAME_CHARS_MAX)?,
@@ -118,7 +118,7 @@ fn cut(text: Cow<'_, str>, chars_max: usize) -> Cow<'_, str> {
 /// # Errors
 /// [`Error::Invalid`], naming the item and the field.
 pub(super) fn metrics(body: &[u8], project: &str) -> Result<Vec<u8>> {
-    let text = json::text(body)?;
+    let text = json::checked_text(body)?;
     let mut sent: Map<String, Value> =
         serde_json::from_str(text).map_err(|why| Error::Invalid(format!("The body is not a JSON object: {why}")))?;
     let own = |name: &str| sent.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());

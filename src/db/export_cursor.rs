@@ -1,17 +1,17 @@
-//! How far what is stored was sent on to somewhere else.
+//! Export cursor: the position up to which stored records have been forwarded to another system.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::writer::Command;
 use crate::error::Result;
 
-/// Makes the table of marks, which has one row, or none where nothing is sent on.
+/// Creates the table of the cursor. It has one row, or none while forwarding is off.
 pub(super) fn prepare(connection: &Connection) -> Result<()> {
     connection.execute_batch(
         "CREATE TABLE IF NOT EXISTS _exported (
              id INTEGER PRIMARY KEY CHECK (id = 1),
-             mark INTEGER NOT NULL,     -- the last record that was sent
-             sent INTEGER NOT NULL,     -- how many were, were refused for good, and were gone before their turn
+             mark INTEGER NOT NULL,     -- the id of the last forwarded record
+             sent INTEGER NOT NULL,     -- records accepted, rejected, and deleted before they were forwarded
              refused INTEGER NOT NULL,
              missed INTEGER NOT NULL
          )",
@@ -19,23 +19,23 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// What became of records.
+/// The progress of forwarding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExportProgress {
-    /// The number of the last one that was sent.
+    /// The id of the last forwarded record.
     pub position: i64,
-    /// How many were taken.
+    /// Records that the other system accepted.
     pub sent: i64,
-    /// How many were refused for good.
+    /// Records that the other system rejected.
     pub refused: i64,
-    /// How many were gone before they could be sent.
+    /// Records that were deleted before they could be forwarded.
     pub missed: i64,
 }
 
-/// Reads it; nothing where nothing is sent on.
+/// Returns the stored progress, or zeros while forwarding is off.
 ///
 /// # Errors
-/// When the database cannot be read.
+/// Fails if the database cannot be read.
 pub fn export_progress(connection: &Connection) -> Result<ExportProgress> {
     let mut read = connection.prepare_cached("SELECT mark, sent, refused, missed FROM _exported")?;
     let row = read.query_row([], |row| {
@@ -44,17 +44,17 @@ pub fn export_progress(connection: &Connection) -> Result<ExportProgress> {
     Ok(row.optional()?.unwrap_or_default())
 }
 
-/// Notes what became of some more; `None` forgets everything, since nothing is sent on any more.
+/// Stores the progress of forwarding, or deletes it when forwarding is turned off.
 pub struct RecordExport {
-    /// How it is then.
-    pub now: Option<ExportProgress>,
+    /// The new progress; `None` deletes it.
+    pub progress: Option<ExportProgress>,
 }
 
 impl Command for RecordExport {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        match self.now {
+        match self.progress {
             None => transaction.execute("DELETE FROM _exported", [])?,
             Some(ExportProgress { position, sent, refused, missed }) => transaction.execute(
                 "INSERT OR REPLACE INTO _exported (id, mark, sent, refused, missed) VALUES (1, ?1, ?2, ?3, ?4)",

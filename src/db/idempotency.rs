@@ -1,5 +1,5 @@
-//! Commands that a client may send twice and that count once: its `Idempotency-Key` is remembered in the same
-//! transaction as what the command did.
+//! Idempotent commands: the idempotency key of a command is stored in the same transaction as its changes, so that a
+//! repeated request returns the first result and changes nothing.
 
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::Serialize;
@@ -9,10 +9,10 @@ use super::writer::Command;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
-/// Keys remembered at most; beyond it the oldest are forgotten before their time.
+/// Maximum number of stored keys. Beyond it, the oldest are deleted early.
 const KEYS_MAX: u32 = 200_000;
 
-/// Makes the table of keys.
+/// Creates the table of keys.
 pub(super) fn prepare(connection: &Connection) -> Result<()> {
     connection.execute_batch(
         "CREATE TABLE IF NOT EXISTS _idempotency (
@@ -27,15 +27,15 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// A command with the key its client gave it, if it did.
+/// A command with its optional idempotency key.
 pub struct Idempotent<C> {
-    /// Whose key: keys of different clients do not meet.
+    /// The name of the API key, so that clients do not share idempotency keys.
     pub principal: String,
-    /// 1-64 characters.
+    /// The idempotency key, 1-64 characters.
     pub key: Option<String>,
-    /// When it arrived.
+    /// The time of the request.
     pub now: Timestamp,
-    /// What is to be done once.
+    /// The command to run at most once.
     pub command: C,
 }
 
@@ -48,24 +48,26 @@ where
 
     fn apply(self, transaction: &Connection) -> Result<C::Output> {
         let Some(key) = self.key else { return self.command.apply(transaction) };
-        let mut known =
+        let mut select =
             transaction.prepare_cached("SELECT answer FROM _idempotency WHERE principal = ?1 AND key = ?2")?;
-        let first: Option<String> = known.query_row((&self.principal, &key), |row| row.get(0)).optional()?;
+        let first: Option<String> = select.query_row((&self.principal, &key), |row| row.get(0)).optional()?;
         if let Some(first) = first {
-            return serde_json::from_str(&first).map_err(|why| Error::Internal(format!("a remembered answer: {why}")));
+            return serde_json::from_str(&first)
+                .map_err(|why| Error::Internal(format!("failed to parse a stored result: {why}")));
         }
-        let answer = self.command.apply(transaction)?;
-        let text = serde_json::to_string(&answer).map_err(|why| Error::Internal(format!("an answer: {why}")))?;
-        let mut remember = transaction
+        let output = self.command.apply(transaction)?;
+        let text = serde_json::to_string(&output)
+            .map_err(|why| Error::Internal(format!("failed to serialize a result: {why}")))?;
+        let mut insert = transaction
             .prepare_cached("INSERT INTO _idempotency (principal, key, answered_at, answer) VALUES (?1, ?2, ?3, ?4)")?;
-        remember.execute((&self.principal, &key, self.now.ms(), text))?;
-        Ok(answer)
+        insert.execute((&self.principal, &key, self.now.ms(), text))?;
+        Ok(output)
     }
 }
 
-/// Forgets keys that were answered before a moment, and the oldest of what is more than the table may hold.
+/// Deletes keys that were stored before a time, and the oldest ones beyond the maximum.
 pub struct ExpireKeys {
-    /// Keys answered earlier are forgotten.
+    /// The time of the oldest keys to keep.
     pub before: Timestamp,
 }
 
@@ -73,12 +75,12 @@ impl Command for ExpireKeys {
     type Output = usize;
 
     fn apply(self, transaction: &Connection) -> Result<usize> {
-        let aged = transaction.execute("DELETE FROM _idempotency WHERE answered_at < ?1", [self.before.ms()])?;
-        let too_many = transaction.execute(
+        let expired = transaction.execute("DELETE FROM _idempotency WHERE answered_at < ?1", [self.before.ms()])?;
+        let surplus = transaction.execute(
             "DELETE FROM _idempotency WHERE answered_at <=
                  (SELECT answered_at FROM _idempotency ORDER BY answered_at DESC LIMIT 1 OFFSET ?1)",
             [KEYS_MAX],
         )?;
-        Ok(aged + too_many)
+        Ok(expired + surplus)
     }
 }

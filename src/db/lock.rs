@@ -1,5 +1,5 @@
-//! One program at a time changes a database. SQLite would let two take turns; what they follow, count and send would be
-//! done twice.
+//! Lock that limits a database to one process. SQLite would let two processes alternate, which would tail, count and send
+//! everything twice.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,25 +9,25 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// Held for as long as this process uses a database.
+/// The lock of a database, held until dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    // Closing any descriptor of the file also drops SQLite's own locks on it, so this one is closed last.
+    // Closing any descriptor of the file releases SQLite's own locks on it, so this one must be closed last.
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock of the database at `path`, which is made when it is missing.
+    /// Acquires the lock of the database at `path` and creates the file if it is missing.
     ///
     /// # Errors
-    /// One sentence when somebody else holds it, or when the file cannot be opened.
-    pub(super) fn take(path: &Path) -> Result<Self, String> {
-        let file = private(path).map_err(|why| why.to_string())?;
+    /// Returns one sentence if another process holds the lock or if the file cannot be opened.
+    pub(super) fn acquire(path: &Path) -> Result<Self, String> {
+        let file = open_private(path).map_err(|why| why.to_string())?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => Err("another program uses it; stop that first".into()),
-            // Some network file systems have no locks.
+            Err(Errno::WOULDBLOCK) => Err("another process uses it; stop that process first".into()),
+            // Some network file systems do not support locks.
             Err(why) => {
-                log::warn!("{} cannot be locked: {why}", path.display());
+                log::warn!("db: locking {} failed: {why}; make sure that no other process uses it", path.display());
                 Ok(Self { _file: file })
             }
             Ok(()) => Ok(Self { _file: file }),
@@ -35,8 +35,8 @@ impl Lock {
     }
 }
 
-/// Opens a file of a database, and makes one that is missing for its owner alone: it holds what users did when something
-/// broke. Whatever SQLite makes beside it has the same mode.
-pub(super) fn private(path: &Path) -> io::Result<File> {
+/// Opens a database file. A missing file is created with mode 0600, since reports contain users' data; SQLite gives its
+/// companion files the same mode.
+pub(super) fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }

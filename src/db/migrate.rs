@@ -1,52 +1,52 @@
-//! Schemas, and how a file gets to the one this program wants.
+//! Schema migrations.
 //!
-//! `_meta` holds `schema_version`, which is the length of the list of migrations, and `oldest_reader`, the schema
-//! version of the oldest program that may still use the file. Migrations only expand, so an older program usually may,
-//! and an upgrade can be rolled back without restoring anything.
+//! `_meta` holds `schema_version`, the length of the list of migrations, and `oldest_reader`, the schema version of the
+//! oldest program that can still use the file. Migrations only expand, so an older program usually can, and an upgrade can be
+//! rolled back without restoring a backup.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{Error, Result};
 
-/// What a service's database must look like.
+/// The schema of a service's database.
 #[derive(Debug, Clone, Copy)]
 pub struct Schema {
-    /// `PRAGMA application_id`, which tells our files from everybody else's.
+    /// `PRAGMA application_id`, which identifies our files.
     pub application_id: i32,
-    /// Every change since the first, in order.
+    /// All migrations, in order.
     pub migrations: &'static [Migration],
-    /// How a file of the original system is taken over.
+    /// The import of a database of the original.
     pub import: Option<Import>,
 }
 
-/// One change of a schema. It adds tables, columns and indexes and removes nothing that an older program uses.
+/// One change of the schema. It adds tables, columns and indexes, and removes nothing that an older program uses.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
-    /// The statements.
+    /// The SQL statements.
     pub sql: &'static str,
     /// The schema version of the oldest program that can still use the file afterwards.
     pub oldest_reader: u32,
 }
 
-/// How a file that the original system wrote becomes one of ours.
+/// The conversion of a database of the original.
 #[derive(Debug, Clone, Copy)]
 pub struct Import {
-    /// The original's `_meta.schema_version` that is understood.
+    /// The supported value of the original's `_meta.schema_version`.
     pub version: u32,
-    /// The original's tables; while converting they are called `original_` and their name.
+    /// The original's tables. During the conversion their names have the prefix `original_`.
     pub tables: &'static [&'static str],
-    /// Copies what they hold into our tables, which exist by then. All of it is one transaction.
+    /// Copies their rows into our tables, which exist by then, in one transaction.
     pub convert: fn(&Connection) -> Result<()>,
 }
 
-/// What kind of file was found.
+/// The kind of a database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Nothing in it yet.
+pub(super) enum FileKind {
+    /// A file without tables.
     Empty,
-    /// One of ours, at this schema version.
+    /// Our own, with its schema version.
     Ours(u32),
-    /// One of the original's, which can be taken over.
+    /// A database of the original, which can be imported.
     Original,
 }
 
@@ -56,45 +56,52 @@ impl Schema {
         u32::try_from(self.migrations.len()).unwrap_or(u32::MAX)
     }
 
-    /// Says what `connection` holds, or why this program must not touch it.
-    pub(super) fn recognise(&self, connection: &Connection) -> Result<Found> {
+    /// Returns the kind of a database file.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if this program must not change the file: a newer Monlight changed it, or it belongs to another
+    /// program.
+    pub(super) fn detect(&self, connection: &Connection) -> Result<FileKind> {
         let application_id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if tables == 0 {
-            return Ok(Found::Empty);
+            return Ok(FileKind::Empty);
         }
         let version = meta_number(connection, "schema_version")?;
         if application_id == self.application_id {
             let oldest = meta_number(connection, "oldest_reader")?.unwrap_or(0);
             if oldest > self.version() {
                 return Err(Error::Storage(format!(
-                    "it was changed by a newer Monlight and needs one that knows schema {oldest}; this one knows {}. \
-                     Start the newer program again, or restore a backup made before the upgrade",
+                    "it was changed by a newer Monlight and requires schema {oldest} or later; this version has schema {}. \
+                     Start the newer version again, or restore a backup from before the upgrade",
                     self.version()
                 )));
             }
-            return Ok(Found::Ours(version.unwrap_or(0)));
+            return Ok(FileKind::Ours(version.unwrap_or(0)));
         }
         match (application_id, version, self.import) {
-            (0, Some(found), Some(import)) if found == import.version => Ok(Found::Original),
+            (0, Some(found), Some(import)) if found == import.version => Ok(FileKind::Original),
             (0, Some(found), Some(import)) => Err(Error::Storage(format!(
-                "it has the original's schema {found}, and only {} can be taken over; start the original's last \
-                 version on it once",
+                "it has the original's schema {found}, and only schema {} can be imported; start the last version of the \
+                 original on it once",
                 import.version
             ))),
-            _ => Err(Error::Storage("it is a database of some other program".into())),
+            _ => Err(Error::Storage("it is a database of another program".into())),
         }
     }
 
-    /// Brings the file to this program's schema in one transaction.
-    pub(super) fn migrate(&self, connection: &mut Connection, found: Found) -> Result<()> {
-        let applied = match found {
-            Found::Ours(version) if version >= self.version() => return Ok(()),
-            Found::Ours(version) => version,
-            Found::Empty | Found::Original => 0,
+    /// Migrates or imports a file to this schema, in one transaction.
+    ///
+    /// # Errors
+    /// Fails if a statement fails; then the file is unchanged.
+    pub(super) fn migrate(&self, connection: &mut Connection, kind: FileKind) -> Result<()> {
+        let applied = match kind {
+            FileKind::Ours(version) if version >= self.version() => return Ok(()),
+            FileKind::Ours(version) => version,
+            FileKind::Empty | FileKind::Original => 0,
         };
         let transaction = connection.transaction()?;
-        if found == Found::Original
+        if kind == FileKind::Original
             && let Some(import) = self.import
         {
             for table in import.tables {
@@ -105,7 +112,7 @@ impl Schema {
         for migration in self.migrations.iter().skip(applied as usize) {
             transaction.execute_batch(migration.sql)?;
         }
-        if found == Found::Original
+        if kind == FileKind::Original
             && let Some(import) = self.import
         {
             (import.convert)(&transaction)?;

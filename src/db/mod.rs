@@ -1,20 +1,25 @@
-//! SQLite as this house uses it: one writer thread that commits in groups and answers after COMMIT, read-only
-//! connections for everyone else, and migrations that a rollback survives.
+//! SQLite access: open, migrations, writer thread, reader pool, idempotent commands, counters, retention, vacuum, backup,
+//! export cursor.
 //!
-//! Nothing outside this folder opens a connection that can write.
+//! One writer thread commits commands in groups and delivers their outcomes after COMMIT. All other threads use read-only
+//! connections. Nothing outside this folder opens a connection.
 
 mod backup;
+mod counters;
 mod export_cursor;
 mod idempotency;
 mod lock;
 mod migrate;
 mod open;
+mod paths;
 mod reader_pool;
+mod retention;
 mod sessions;
 mod vacuum;
 mod writer;
 
 pub use backup::{backup, restore};
+pub use counters::{add_to_counter, counter, counters, set_counter};
 pub use export_cursor::{ExportProgress, RecordExport, export_progress};
 pub use idempotency::{ExpireKeys, Idempotent};
 pub use migrate::{Import, Migration, Schema};
@@ -22,19 +27,20 @@ pub use migrate::{Import, Migration, Schema};
 pub(crate) use open::in_memory;
 pub use open::{Database, Settings, Synchronous, open};
 pub use reader_pool::{Reader, ReaderPool};
+pub use retention::{apply_retention, retention_job};
 pub use sessions::{CreateSession, DeleteSessions, Session, sessions};
 pub use vacuum::vacuum;
-pub use writer::{Command, Limit, Writer, WriterStats};
+pub use writer::{Command, SizeLimit, Writer, WriterStats};
 
 use rusqlite::ErrorCode;
 
 use crate::error::Error;
 
-/// What SQLite complains of is the disk's or the operator's affair, or a defect of ours; never a client's.
+/// Errors of SQLite are those of the disk, of the operator, or defects of this program; never of a client.
 impl From<rusqlite::Error> for Error {
     fn from(why: rusqlite::Error) -> Self {
         match why.sqlite_error_code() {
-            Some(ErrorCode::OperationInterrupted) => Self::Busy("The query took too long; narrow it"),
+            Some(ErrorCode::OperationInterrupted) => Self::Busy("The query took too long; narrow it down"),
             Some(
                 ErrorCode::DiskFull
                 | ErrorCode::ReadOnly

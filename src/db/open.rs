@@ -1,69 +1,67 @@
-//! Opening a database: the file, its pragmas, its schema, and the copy that is kept of what is taken over.
+//! Opens a database: creates the file, sets pragmas, migrates the schema, and copies an imported database first.
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::backup::beside;
-use super::lock::{Lock, private};
-use super::migrate::{Found, Schema};
+use super::lock::{Lock, open_private};
+use super::migrate::{FileKind, Schema};
+use super::paths::{LOCK_TIMEOUT, sibling};
 use super::reader_pool::ReaderPool;
-use super::writer::{Limit, Writer};
+use super::writer::{SizeLimit, Writer};
 use crate::error::{Error, Result};
 
-/// Statements each connection keeps prepared.
-const STATEMENTS_KEPT: usize = 64;
-/// How long a lock of another process (a backup) is waited for.
-pub(super) const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+/// Prepared statements that each connection caches.
+const CACHED_STATEMENTS: usize = 64;
 const WRITER_CACHE_KIB: i32 = 1024;
 const READER_CACHE_KIB: i32 = 512;
-/// PRAGMA auto_vacuum's number for INCREMENTAL.
+/// The value of `PRAGMA auto_vacuum` for INCREMENTAL.
 const INCREMENTAL: i32 = 2;
 
-/// When a commit counts as done.
+/// The durability of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Synchronous {
-    /// When the disk has it: it survives a power cut.
+    /// Flushed to the disk: survives a power failure.
     Full,
-    /// When the kernel has it: it survives the process, and a power cut may take the last moments.
+    /// Handed to the kernel: survives a crash of the process; recent writes may be lost on power failure.
     Normal,
 }
 
-/// How a database is opened.
+/// Settings of a database.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The file; its folder is made when it is missing.
+    /// The path of the file. A missing folder is created.
     pub path: PathBuf,
-    /// What it must look like.
+    /// The schema to migrate to.
     pub schema: Schema,
-    /// When a commit counts as done.
+    /// The durability of a commit.
     pub synchronous: Synchronous,
-    /// How many read-only connections there are.
+    /// The number of read-only connections.
     pub readers: usize,
-    /// What keeps the file within bounds; `None` lets it grow.
-    pub limit: Option<Limit>,
+    /// The size limit; `None` = unlimited.
+    pub limit: Option<SizeLimit>,
 }
 
 /// An open database.
 pub struct Database {
-    /// The one that changes it.
+    /// The writer thread.
     pub writer: Writer,
-    /// Those that look.
+    /// The read-only connections.
     pub readers: ReaderPool,
 }
 
-/// Opens, migrates and takes over as needed, and starts the writer.
+/// Opens a database, creates, migrates or imports it as needed, and starts its writer.
 ///
 /// # Errors
-/// One sentence that names the file and says what to do.
+/// Returns one sentence that names the file and what to do.
 pub fn open(settings: &Settings) -> std::result::Result<Database, String> {
     let path = &settings.path;
-    let named = |why: &dyn std::fmt::Display| format!("cannot use the database {}: {why}", path.display());
+    let named = |why: &dyn std::fmt::Display| format!("cannot open the database {}: {why}", path.display());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|why| named(&why))?;
     }
-    // Before SQLite opens the file, so that it is closed after.
-    let lock = Lock::take(path).map_err(|why| named(&why))?;
+    // Locked before SQLite opens the file, so that the lock is closed last.
+    let lock = Lock::acquire(path).map_err(|why| named(&why))?;
     let connection = writable(settings).map_err(|why| match why {
         Error::Storage(why) | Error::Internal(why) => named(&why),
         other => named(&other),
@@ -74,25 +72,25 @@ pub fn open(settings: &Settings) -> std::result::Result<Database, String> {
     Ok(Database { writer, readers: ReaderPool::new(readers, path.clone()) })
 }
 
-/// A database in memory with what `fill` puts into it, for questions that change nothing.
+/// Returns readers of an in-memory database that `fill` has filled, for tests that change nothing.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn in_memory(schema: Schema, fill: impl FnOnce(&Connection) -> Result<()>) -> ReaderPool {
     let filled = || {
         let mut connection = Connection::open_in_memory()?;
-        schema.migrate(&mut connection, Found::Empty)?;
+        schema.migrate(&mut connection, FileKind::Empty)?;
         fill(&connection)?;
         Ok::<_, Error>(connection)
     };
-    ReaderPool::new(vec![filled().expect("a database in memory has no trouble")], PathBuf::new())
+    ReaderPool::new(vec![filled().expect("an in-memory database opens")], PathBuf::new())
 }
 
 fn writable(settings: &Settings) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&settings.path, flags)?;
-    connection.busy_timeout(LOCK_WAIT)?;
-    let found = settings.schema.recognise(&connection)?;
-    if found == Found::Empty {
-        // Only an empty file can choose this without being rewritten.
+    connection.busy_timeout(LOCK_TIMEOUT)?;
+    let kind = settings.schema.detect(&connection)?;
+    if kind == FileKind::Empty {
+        // Only an empty file can change this without a rewrite.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -101,24 +99,24 @@ fn writable(settings: &Settings) -> Result<Connection> {
         ("synchronous", level),
         ("temp_store", "MEMORY"),
         ("mmap_size", "0"),
-        // A checkpoint every 4 MB: larger ones save little and make the longest commit longer.
+        // A checkpoint every 4 MB: a longer interval saves little and makes the slowest commit slower.
         ("wal_autocheckpoint", "1000"),
         ("journal_size_limit", "8388608"),
     ] {
         connection.pragma_update(None, pragma, value)?;
     }
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-    if found == Found::Original {
-        keep_copy(&connection, &settings.path, &settings.schema)?;
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    if kind == FileKind::Original {
+        copy_before_import(&connection, &settings.path, &settings.schema)?;
     }
-    settings.schema.migrate(&mut connection, found)?;
+    settings.schema.migrate(&mut connection, kind)?;
     let auto_vacuum: i32 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
     if auto_vacuum != INCREMENTAL {
-        log::info!("rewriting {} once, so that it can shrink later", settings.path.display());
+        log::info!("db: rewriting {} once, so that it can shrink later", settings.path.display());
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         if let Err(why) = connection.execute_batch("VACUUM") {
-            log::warn!("the database stays as large as it is for now: {why}");
+            log::warn!("db: rewriting failed: {why}; the database keeps its size, and the next start retries");
         }
     }
     super::idempotency::prepare(&connection)?;
@@ -127,30 +125,30 @@ fn writable(settings: &Settings) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Keeps what is about to be taken over beside it, complete or not at all.
-fn keep_copy(connection: &Connection, path: &Path, schema: &Schema) -> Result<()> {
+/// Copies a database of the original next to itself before it is imported. The copy appears only when it is complete.
+fn copy_before_import(connection: &Connection, path: &Path, schema: &Schema) -> Result<()> {
     let version = schema.import.map_or(0, |import| import.version);
-    let (copy, unfinished) = (beside(path, &format!(".original-{version}")), beside(path, ".copying"));
-    let storage = |why: std::io::Error| Error::Storage(format!("a copy of it cannot be kept: {why}"));
+    let (copy, unfinished) = (sibling(path, &format!(".original-{version}")), sibling(path, ".copying"));
+    let storage = |why: std::io::Error| Error::Storage(format!("failed to copy it before the import: {why}"));
     if unfinished.exists() {
         std::fs::remove_file(&unfinished).map_err(storage)?;
     }
-    drop(private(&unfinished).map_err(storage)?);
+    drop(open_private(&unfinished).map_err(storage)?);
     connection.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])?;
     let file = std::fs::File::open(&unfinished).map_err(storage)?;
     file.sync_all().map_err(storage)?;
     std::fs::rename(&unfinished, &copy).map_err(storage)?;
-    log::info!("{} was written by the original; a copy is kept as {}", path.display(), copy.display());
+    log::info!("db: importing {} from the original; a copy is kept as {}", path.display(), copy.display());
     Ok(())
 }
 
 fn read_only(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(LOCK_WAIT)?;
+    connection.busy_timeout(LOCK_TIMEOUT)?;
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "mmap_size", "0")?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     Ok(connection)
 }

@@ -1,4 +1,4 @@
-//! Read-only connections, lent one at a time, each with a time limit on what is asked of it.
+//! Pool of read-only connections. Each use has a time limit for its queries.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -9,66 +9,67 @@ use rusqlite::Connection;
 
 use crate::error::{Error, Result};
 
-/// How long one may be waited for.
-const LEND_WITHIN: Duration = Duration::from_secs(5);
-/// How long all queries of one loan may take together.
-const QUERY_WITHIN: Duration = Duration::from_secs(5);
-/// Steps of SQLite's machine between two looks at the clock: well under a millisecond.
-const STEPS_PER_LOOK: i32 = 10_000;
+/// Maximum wait for an idle connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum time for all queries of one use together.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Operations of SQLite's virtual machine between two checks of the time limit: well under a millisecond.
+const PROGRESS_OPS: i32 = 10_000;
 
-/// The connections that look.
+/// A pool of read-only connections.
 #[derive(Debug, Clone)]
 pub struct ReaderPool {
     idle: Receiver<Connection>,
-    back: Sender<Connection>,
+    returned: Sender<Connection>,
     path: PathBuf,
 }
 
 impl ReaderPool {
     pub(super) fn new(connections: Vec<Connection>, path: PathBuf) -> Self {
-        let (back, idle) = bounded(connections.len());
+        let (returned, idle) = bounded(connections.len());
         for connection in connections {
-            // The channel was made to hold them all.
-            let _ = back.send(connection);
+            // The channel has room for all connections.
+            let _ = returned.send(connection);
         }
-        Self { idle, back, path }
+        Self { idle, returned, path }
     }
 
-    /// Lends a connection.
+    /// Acquires a connection, waiting up to 5 s for an idle one.
     ///
     /// # Errors
-    /// [`Error::Busy`] when all are lent for longer than a client should wait.
+    /// [`Error::Busy`] if none becomes idle.
     pub fn acquire(&self) -> Result<Reader<'_>> {
-        let connection = self.idle.recv_timeout(LEND_WITHIN).map_err(|_| Error::Busy("The database is busy"))?;
-        self.limited(connection)
+        let connection =
+            self.idle.recv_timeout(ACQUIRE_TIMEOUT).map_err(|_| Error::Busy("All database connections are in use"))?;
+        self.with_time_limit(connection)
     }
 
-    /// Lends a connection if one is idle right now, for those who would rather go without than wait.
+    /// Acquires a connection if one is idle, without waiting.
     #[must_use]
     pub fn try_acquire(&self) -> Option<Reader<'_>> {
-        self.limited(self.idle.try_recv().ok()?).ok()
+        self.with_time_limit(self.idle.try_recv().ok()?).ok()
     }
 
-    /// Lends this one with a time limit that begins now.
-    fn limited(&self, connection: Connection) -> Result<Reader<'_>> {
-        let mut reader = Reader { readers: self, connection: Some(connection) };
-        let until = Instant::now() + QUERY_WITHIN;
+    /// Starts the time limit of a connection.
+    fn with_time_limit(&self, connection: Connection) -> Result<Reader<'_>> {
+        let mut reader = Reader { pool: self, connection: Some(connection) };
+        let deadline = Instant::now() + QUERY_TIMEOUT;
         if let Some(connection) = &mut reader.connection {
-            connection.progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > until))?;
+            connection.progress_handler(PROGRESS_OPS, Some(move || Instant::now() > deadline))?;
         }
         Ok(reader)
     }
 
-    /// The database's file.
+    /// Returns the path of the database.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// A connection on loan.
+/// A connection in use; returned to the pool when dropped.
 pub struct Reader<'a> {
-    readers: &'a ReaderPool,
+    pool: &'a ReaderPool,
     connection: Option<Connection>,
 }
 
@@ -83,8 +84,8 @@ impl Deref for Reader<'_> {
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            // There is always room for what was taken out.
-            let _ = self.readers.back.send(connection);
+            // The channel has room for all connections.
+            let _ = self.pool.returned.send(connection);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The sessions of people who showed a key in a browser. Neither the cookie nor the key is stored, only their digests.
+//! Stored sessions of the web UI. The table holds digests of the cookie and the key, not the values.
 
 use rusqlite::Connection;
 
@@ -6,36 +6,36 @@ use super::writer::Command;
 use crate::clock::Timestamp;
 use crate::error::Result;
 
-/// Sessions at once; beyond it the one that would end first ends.
+/// Maximum number of sessions. Beyond it, the session that expires first is deleted.
 const SESSIONS_MAX: u32 = 1_000;
 
-/// Makes the table of sessions.
+/// Creates the table of sessions.
 pub(super) fn prepare(connection: &Connection) -> Result<()> {
     connection.execute_batch(
         "CREATE TABLE IF NOT EXISTS _sessions (
-             token BLOB PRIMARY KEY, -- its SHA-256, as the key's
-             key BLOB NOT NULL,
+             token BLOB PRIMARY KEY, -- SHA-256
+             key BLOB NOT NULL,      -- SHA-256
              until INTEGER NOT NULL  -- ms since 1970
          ) WITHOUT ROWID",
     )?;
     Ok(())
 }
 
-/// A session as it is stored.
+/// A stored session.
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
-    /// SHA-256 of what the browser holds.
+    /// SHA-256 of the cookie value.
     pub token: [u8; 32],
-    /// SHA-256 of the key it was begun with.
+    /// SHA-256 of the key that created the session.
     pub key: [u8; 32],
-    /// When it ends.
+    /// The expiry.
     pub until: Timestamp,
 }
 
-/// Those that have not ended.
+/// Returns the sessions that have not expired.
 ///
 /// # Errors
-/// When the database cannot be read.
+/// Fails if the database cannot be read.
 pub fn sessions(connection: &Connection, now: Timestamp) -> Result<Vec<Session>> {
     let mut read = connection.prepare("SELECT token, key, until FROM _sessions WHERE until > ?1")?;
     let session = |row: &rusqlite::Row<'_>| {
@@ -44,11 +44,11 @@ pub fn sessions(connection: &Connection, now: Timestamp) -> Result<Vec<Session>>
     Ok(read.query_map([now.ms()], session)?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Begins a session, and forgets those that have ended.
+/// Stores a session and deletes expired ones.
 pub struct CreateSession {
-    /// It.
+    /// The new session.
     pub session: Session,
-    /// The present.
+    /// The current time.
     pub now: Timestamp,
 }
 
@@ -68,9 +68,9 @@ impl Command for CreateSession {
     }
 }
 
-/// Ends sessions.
+/// Deletes one session, or all of them.
 pub struct DeleteSessions {
-    /// The one to end; `None` ends all of them.
+    /// The token digest of the session; `None` deletes all sessions.
     pub token: Option<[u8; 32]>,
 }
 

@@ -1,4 +1,4 @@
-//! Giving free pages back to the disk, some at a time.
+//! Incremental vacuum: returns free pages to the file system in small steps.
 
 use std::sync::atomic::Ordering;
 
@@ -7,31 +7,33 @@ use rusqlite::Connection;
 use super::writer::{Command, Writer};
 use crate::error::Result;
 
-const PAGES_AT_ONCE: u32 = 500;
-/// Free space that is not worth moving pages for.
+/// Maximum pages per step, so that other commands run in between.
+const PAGES_PER_STEP: u32 = 500;
+/// Free space that is kept, in bytes, because moving pages costs more than it saves.
 const SLACK_BYTES: u64 = 1024 * 1024;
 
-/// Makes the file smaller while more than a megabyte of it is free; `go_on` is asked between two rounds, and may wait.
+/// Returns free pages to the file system, at most [`PAGES_PER_STEP`] at a time, until fewer than [`SLACK_BYTES`] are free.
+/// Calls `keep_going` between steps, which may sleep, and stops when it returns `false`.
 ///
 /// # Errors
-/// Whatever keeps the database from being written.
-pub fn vacuum(writer: &Writer, go_on: impl Fn() -> bool) -> Result<()> {
+/// Fails if a vacuum command fails.
+pub fn vacuum(writer: &Writer, keep_going: impl Fn() -> bool) -> Result<()> {
     let stats = writer.stats();
     let load = |bytes: &std::sync::atomic::AtomicU64| bytes.load(Ordering::Relaxed);
-    while load(&stats.file_bytes).saturating_sub(load(&stats.used_bytes)) > SLACK_BYTES && go_on() {
-        writer.run(GiveBack)?;
+    while load(&stats.file_bytes).saturating_sub(load(&stats.used_bytes)) > SLACK_BYTES && keep_going() {
+        writer.run(IncrementalVacuum)?;
     }
     Ok(())
 }
 
-struct GiveBack;
+struct IncrementalVacuum;
 
-impl Command for GiveBack {
+impl Command for IncrementalVacuum {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        // Each step of this pragma frees one page, so it has to be stepped to its end.
-        let mut vacuum = transaction.prepare(&format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})"))?;
+        // Each step of this pragma frees one page, so all its rows must be read.
+        let mut vacuum = transaction.prepare(&format!("PRAGMA incremental_vacuum({PAGES_PER_STEP})"))?;
         let mut rows = vacuum.query([])?;
         while rows.next()?.is_some() {}
         Ok(())

@@ -1,5 +1,7 @@
-//! The one thread that writes. Commands wait in a bounded queue; a batch of them is one transaction, each in a
-//! savepoint of its own; they are answered after COMMIT, so that what is acknowledged is stored.
+//! Writer thread: owns the only connection that can write.
+//!
+//! Commands wait in a bounded queue. Up to 256 of them form one transaction, each in a savepoint of its own. Their outcomes
+//! are delivered after COMMIT, so everything that is acknowledged is stored.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -14,71 +16,74 @@ use super::lock::Lock;
 use crate::background;
 use crate::error::{Error, Result};
 
-/// Commands in one transaction. More would not make the flush cheaper and let the first of them wait longer.
+/// Maximum commands per transaction. More would not make the flush cheaper, but would delay the first of them.
 const BATCH_COMMANDS_MAX: usize = 256;
-/// Commands that may wait. A connection has at most one, so this is above any sensible cap on connections.
+/// Maximum commands in the queue. Each connection has at most one, so this exceeds any sensible connection limit.
 const QUEUE_COMMANDS_MAX: usize = 4096;
-/// How often a disk that refused is tried again.
-const PROBE_EVERY: Duration = Duration::from_secs(2);
-/// A batch that takes longer means that the disk hangs.
+/// Interval between write attempts while the disk refuses writes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// A batch that takes longer than this counts as a hanging disk.
 const STUCK_AFTER_MS: i64 = 15_000;
-/// Rounds of making room after one batch; the next batch goes on where this one stopped.
-const SHRINK_ROUNDS_MAX: usize = 64;
+/// Maximum evictions after one batch. The next batch continues where this one stopped.
+const EVICTIONS_PER_BATCH_MAX: usize = 64;
 
 /// A change to the database, as a value.
 pub trait Command: Send + 'static {
-    /// What the one who asked gets to know after COMMIT.
+    /// The result that the caller receives after COMMIT.
     type Output: Send + 'static;
 
-    /// Makes the change within a transaction. On an error everything this command did is undone.
+    /// Makes the change within a transaction. If it fails, all changes of this command are rolled back.
     ///
     /// # Errors
-    /// Whatever keeps it from being made.
+    /// Returns the reason why the change could not be made.
     fn apply(self, transaction: &Connection) -> Result<Self::Output>;
 }
 
-/// Keeps the file within bounds.
+/// The size limit of the database file.
 #[derive(Debug, Clone, Copy)]
-pub struct Limit {
-    /// What the pages in use may take together, in bytes.
+pub struct SizeLimit {
+    /// Maximum size of the pages in use, in bytes.
     pub bytes_max: u64,
-    /// Removes some of what can be spared, the oldest first; answers whether there was anything.
+    /// Deletes some of the oldest data that can be spared. Returns whether there was any.
     pub evict: fn(&Connection) -> Result<bool>,
 }
 
-/// What the writer counts of itself.
+/// Counters of the writer.
 #[derive(Debug, Default)]
 pub struct WriterStats {
-    /// Transactions committed.
+    /// Committed transactions.
     pub commits: AtomicU64,
-    /// Commands applied in them.
+    /// Commands in those transactions.
     pub commands: AtomicU64,
     /// Commands that failed because the database could not be written.
-    pub refused: AtomicU64,
-    /// Bytes of the pages in use after the last batch, and of the whole file.
+    pub failed_writes: AtomicU64,
+    /// Size of the pages in use after the last batch, in bytes.
     pub used_bytes: AtomicU64,
-    /// Bytes of the file's pages, used or free.
+    /// Size of all pages of the file, in bytes.
     pub file_bytes: AtomicU64,
     last_error: Mutex<Option<String>>,
-    gone: AtomicBool,
-    /// When the running batch began, in ms since the writer did; -1 between batches.
-    batch_began_ms: AtomicI64,
+    stopped: AtomicBool,
+    /// Start of the current batch in ms since the start of the writer; -1 between batches.
+    batch_started_ms: AtomicI64,
 }
 
 impl WriterStats {
-    /// Why nothing can be stored at the moment, if so.
+    /// Returns the error of the last batch, or `None` if it succeeded.
     fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note(&self, trouble: Option<String>) {
-        let mut noted = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*noted, &trouble) {
-            (None, Some(why)) => log::error!("the database refuses writes: {why}"),
-            (Some(_), None) => log::info!("the database takes writes again"),
+    fn set_last_error(&self, error: Option<String>) {
+        let mut last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*last_error, &error) {
+            (None, Some(why)) => log::error!(
+                "db: writing failed: {why}; clients get 503, and the writer retries every {} s",
+                PROBE_INTERVAL.as_secs()
+            ),
+            (Some(_), None) => log::info!("db: writing recovered"),
             _ => {}
         }
-        *noted = trouble;
+        *last_error = error;
     }
 }
 
@@ -87,15 +92,15 @@ enum Message {
     Stop,
 }
 
-/// A command and what follows it, whatever their types.
+/// A queued command with its callback, type-erased.
 trait Job: Send {
     fn apply(&mut self, transaction: &Connection) -> Result<()>;
-    fn answer(self: Box<Self>, committed: Result<()>);
+    fn finish(self: Box<Self>, committed: Result<()>);
 }
 
 struct Pending<C: Command, F> {
     command: Option<C>,
-    /// `None` until it was applied.
+    /// `None` until the command has been applied.
     outcome: Option<Result<C::Output>>,
     then: F,
 }
@@ -109,17 +114,17 @@ impl<C: Command, F: FnOnce(Result<C::Output>) + Send> Job for Pending<C, F> {
         applied
     }
 
-    fn answer(self: Box<Self>, committed: Result<()>) {
+    fn finish(self: Box<Self>, committed: Result<()>) {
         (self.then)(match (self.outcome, committed) {
-            // A command's own error says more than that of the batch it was in.
+            // A command's own error is more specific than that of its batch.
             (Some(Err(why)), _) | (_, Err(why)) => Err(why),
-            (Some(Ok(answer)), Ok(())) => Ok(answer),
+            (Some(Ok(output)), Ok(())) => Ok(output),
             (None, Ok(())) => Err(Error::Internal("a command was not applied".into())),
         });
     }
 }
 
-/// The way to the writer's thread.
+/// A handle to the writer thread.
 #[derive(Clone)]
 pub struct Writer {
     queue: Sender<Message>,
@@ -129,24 +134,24 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, lock: Lock, limit: Option<Limit>) -> io::Result<Self> {
+    pub(super) fn start(connection: Connection, lock: Lock, limit: Option<SizeLimit>) -> io::Result<Self> {
         let (queue, commands) = bounded(QUEUE_COMMANDS_MAX);
-        let stats = Arc::new(WriterStats { batch_began_ms: AtomicI64::new(-1), ..WriterStats::default() });
+        let stats = Arc::new(WriterStats { batch_started_ms: AtomicI64::new(-1), ..WriterStats::default() });
         let started = Instant::now();
         let worker = Worker { connection, _lock: lock, commands, limit, stats: Arc::clone(&stats), started };
         let thread = background::spawn_critical("writer", move || worker.run())?;
         Ok(Self { queue, stats, started, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
-    /// Queues a command; `then` is called exactly once, on the writer's thread after COMMIT, or here and now with
-    /// [`Error::Busy`] when the queue is full. It must not wait for anything.
+    /// Queues a command. `then` is called exactly once: on the writer thread after COMMIT, or at once with [`Error::Busy`] if
+    /// the queue is full. It must not block.
     pub fn submit<C: Command>(&self, command: C, then: impl FnOnce(Result<C::Output>) + Send + 'static) {
         let job = Box::new(Pending { command: Some(command), outcome: None, then });
         match self.queue.try_send(Message::Job(job)) {
             Ok(()) => {}
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
                 if let Message::Job(job) = message {
-                    job.answer(Err(Error::Busy("Too many writes are waiting")));
+                    job.finish(Err(Error::Busy("The write queue is full")));
                 }
             }
         }
@@ -155,47 +160,48 @@ impl Writer {
     /// Runs a command and waits for its COMMIT. For background jobs; requests use [`Writer::submit`].
     ///
     /// # Errors
-    /// The command's own, [`Error::Storage`] when the batch cannot be committed, [`Error::Busy`].
+    /// Returns the command's own error, [`Error::Storage`] if the batch cannot be committed, or [`Error::Busy`] if the queue
+    /// is full or the service is stopping.
     pub fn run<C: Command>(&self, command: C) -> Result<C::Output> {
-        let (answer, answered) = bounded(1);
+        let (sender, receiver) = bounded(1);
         self.submit(command, move |outcome| {
-            // The receiver waits just below.
-            let _ = answer.send(outcome);
+            // The receiver exists until the outcome has arrived.
+            let _ = sender.send(outcome);
         });
-        answered.recv().unwrap_or(Err(Error::Busy("The service is stopping")))
+        receiver.recv().unwrap_or(Err(Error::Busy("The service is stopping")))
     }
 
-    /// Counters.
+    /// Returns the counters of the writer.
     #[must_use]
     pub fn stats(&self) -> &WriterStats {
         &self.stats
     }
 
-    /// Commands that wait now.
+    /// Returns the number of commands in the queue.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.queue.len()
     }
 
-    /// Why nothing can be stored at the moment, in words for a health check; `None` when all is well.
+    /// Returns why nothing can be stored now, for a health check, or `None` if writing works.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
-        if self.stats.gone.load(Ordering::Relaxed) {
-            return Some("the writer is gone".into());
+        if self.stats.stopped.load(Ordering::Relaxed) {
+            return Some("the writer has stopped".into());
         }
-        let began_ms = self.stats.batch_began_ms.load(Ordering::Relaxed);
-        if began_ms >= 0 && elapsed_ms(self.started) - began_ms > STUCK_AFTER_MS {
-            return Some("the disk does not answer".into());
+        let started_ms = self.stats.batch_started_ms.load(Ordering::Relaxed);
+        if started_ms >= 0 && elapsed_ms(self.started) - started_ms > STUCK_AFTER_MS {
+            return Some("the disk does not respond".into());
         }
-        self.stats.last_error().map(|_| "the database refuses writes".into())
+        self.stats.last_error().map(|_| "writing to the database fails".into())
     }
 
-    /// Lets the queue run empty, moves the write-ahead log into the database and ends the thread, within `patience`.
-    /// Outputs whether it did.
+    /// Drains the queue, checkpoints the write-ahead log and ends the thread. Returns whether that succeeded within
+    /// `timeout`.
     #[must_use]
-    pub fn stop(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        if self.queue.send_timeout(Message::Stop, patience).is_err() {
+    pub fn stop(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        if self.queue.send_timeout(Message::Stop, timeout).is_err() {
             return false;
         }
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return true };
@@ -213,27 +219,27 @@ fn elapsed_ms(since: Instant) -> i64 {
     i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What the thread owns.
+/// The state of the writer thread.
 struct Worker {
     connection: Connection,
     _lock: Lock,
     commands: Receiver<Message>,
-    limit: Option<Limit>,
+    limit: Option<SizeLimit>,
     stats: Arc<WriterStats>,
     started: Instant,
 }
 
 impl Worker {
     fn run(self) {
-        self.measure();
+        self.update_sizes();
         loop {
-            let wait = if self.stats.last_error().is_some() { PROBE_EVERY } else { Duration::from_secs(3600) };
+            let wait = if self.stats.last_error().is_some() { PROBE_INTERVAL } else { Duration::from_secs(3600) };
             match self.commands.recv_timeout(wait) {
                 Ok(Message::Job(first)) => {
-                    self.stats.batch_began_ms.store(elapsed_ms(self.started), Ordering::Relaxed);
-                    let stop = self.batch(first);
-                    self.make_room();
-                    self.stats.batch_began_ms.store(-1, Ordering::Relaxed);
+                    self.stats.batch_started_ms.store(elapsed_ms(self.started), Ordering::Relaxed);
+                    let stop = self.run_batch(first);
+                    self.enforce_size_limit();
+                    self.stats.batch_started_ms.store(-1, Ordering::Relaxed);
                     if stop {
                         break;
                     }
@@ -242,12 +248,12 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => self.probe(),
             }
         }
-        self.move_log_into_database();
-        self.stats.gone.store(true, Ordering::Relaxed);
+        self.checkpoint_wal();
+        self.stats.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Applies `first` and what waits behind it in one transaction. Outputs whether to stop.
-    fn batch(&self, first: Box<dyn Job>) -> bool {
+    /// Applies `first` and the commands queued after it in one transaction. Returns whether the writer should stop.
+    fn run_batch(&self, first: Box<dyn Job>) -> bool {
         let (mut jobs, mut stop) = (Vec::new(), false);
         let mut committed = self.connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::from);
         let mut next = Some(first);
@@ -268,25 +274,28 @@ impl Worker {
             committed = self.connection.execute_batch("COMMIT").map_err(Error::from);
         }
         if committed.is_err() && !self.connection.is_autocommit() {
-            // Nothing of it is to stay; that it is undone is all that can be done.
+            // A failed rollback leaves nothing else to do; the next BEGIN fails visibly.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
-        self.note(&committed, jobs.len() as u64);
+        self.record_batch(&committed, jobs.len() as u64);
         if committed.is_err() {
-            self.move_log_into_database();
+            self.checkpoint_wal();
         }
         for job in jobs {
-            job.answer(committed.clone());
+            job.finish(committed.clone());
         }
         stop
     }
 
-    /// Applies one command in a savepoint. An error here ends the whole transaction; a command's own does not.
+    /// Applies one command in a savepoint.
+    ///
+    /// # Errors
+    /// Returns an error that ends the whole transaction. The command's own error, except [`Error::Storage`], does not.
     fn apply(&self, job: &mut dyn Job) -> Result<()> {
         self.connection.prepare_cached("SAVEPOINT command")?.execute([])?;
         let applied = job.apply(&self.connection);
         if let Err(why @ Error::Storage(_)) = applied {
-            // SQLite may have ended the transaction by itself, and the disk will not take the rest either.
+            // SQLite may have rolled back the transaction itself, and the rest would fail as well.
             return Err(why);
         }
         if applied.is_err() {
@@ -296,21 +305,21 @@ impl Worker {
         Ok(())
     }
 
-    fn note(&self, committed: &Result<()>, commands: u64) {
+    fn record_batch(&self, committed: &Result<()>, commands: u64) {
         match committed {
             Ok(()) => {
                 self.stats.commits.fetch_add(1, Ordering::Relaxed);
                 self.stats.commands.fetch_add(commands, Ordering::Relaxed);
-                self.stats.note(None);
+                self.stats.set_last_error(None);
             }
             Err(why) => {
-                self.stats.refused.fetch_add(commands, Ordering::Relaxed);
-                self.stats.note(Some(why.to_string()));
+                self.stats.failed_writes.fetch_add(commands, Ordering::Relaxed);
+                self.stats.set_last_error(Some(why.to_string()));
             }
         }
     }
 
-    /// Finds out whether a disk that refused takes writes again, so that `/health` recovers without traffic.
+    /// Checks whether writing works again after a failure, so that `/health` recovers without traffic.
     fn probe(&self) {
         if self.stats.last_error().is_none() {
             return;
@@ -320,27 +329,27 @@ impl Worker {
                        ON CONFLICT DO UPDATE SET value = excluded.value;
                    DELETE FROM _meta WHERE key = 'probe';
                    COMMIT;";
-        self.move_log_into_database();
+        self.checkpoint_wal();
         match self.connection.execute_batch(sql) {
-            Ok(()) => self.stats.note(None),
+            Ok(()) => self.stats.set_last_error(None),
             Err(why) => {
                 if !self.connection.is_autocommit() {
-                    // As in a batch: undone is all it can be.
+                    // A failed rollback leaves nothing else to do.
                     let _ = self.connection.execute_batch("ROLLBACK");
                 }
-                self.stats.note(Some(why.to_string()));
+                self.stats.set_last_error(Some(why.to_string()));
             }
         }
     }
 
-    /// Empties the write-ahead log, which on a full disk may be what fills it: most of its pages replace others.
-    fn move_log_into_database(&self) {
+    /// Truncates the write-ahead log. On a full disk this frees space, because most of its pages replace others.
+    fn checkpoint_wal(&self) {
         if let Err(why) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-            log::warn!("the write-ahead log stays as it is for now: {why}");
+            log::warn!("db: checkpoint failed: {why}; the write-ahead log is kept and will be retried");
         }
     }
 
-    fn measure(&self) -> u64 {
+    fn update_sizes(&self) -> u64 {
         let number = |pragma: &str| -> u64 {
             let statement = self.connection.prepare_cached(pragma);
             statement.and_then(|mut read| read.query_row([], |row| row.get::<_, i64>(0))).map_or(0, i64::unsigned_abs)
@@ -353,20 +362,24 @@ impl Worker {
         used
     }
 
-    /// Removes what can be spared while the pages in use are more than they may be. What is freed is used again first.
-    fn make_room(&self) {
-        let used = self.measure();
+    /// Evicts the oldest data while the pages in use exceed the limit. SQLite reuses the freed pages first.
+    fn enforce_size_limit(&self) {
+        let used = self.update_sizes();
         let Some(limit) = self.limit.filter(|limit| used > limit.bytes_max) else { return };
-        for _ in 0..SHRINK_ROUNDS_MAX {
+        for _ in 0..EVICTIONS_PER_BATCH_MAX {
             match self.evict(limit) {
-                Ok(true) if self.measure() > limit.bytes_max => {}
+                Ok(true) if self.update_sizes() > limit.bytes_max => {}
                 Ok(_) => return,
-                Err(why) => return log::error!("no room can be made in the database: {why}"),
+                Err(why) => {
+                    return log::error!(
+                        "db: cannot reduce the database below MAX_DB_MB: {why}; will retry after the next write"
+                    );
+                }
             }
         }
     }
 
-    fn evict(&self, limit: Limit) -> Result<bool> {
+    fn evict(&self, limit: SizeLimit) -> Result<bool> {
         let transaction = self.connection.unchecked_transaction()?;
         let more = (limit.evict)(&transaction)?;
         transaction.commit()?;

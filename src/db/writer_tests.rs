@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 const MIGRATIONS: &[Migration] = &[Migration { sql: "CREATE TABLE t (n INTEGER PRIMARY KEY)", oldest_reader: 1 }];
 const SCHEMA: Schema = Schema { application_id: 0x4D4C_0001, migrations: MIGRATIONS, import: None };
 
-/// A folder of one test's own, gone with it.
+/// A temporary folder of one test, removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -48,7 +48,7 @@ fn count(readers: &super::super::ReaderPool) -> i64 {
 }
 
 #[test]
-fn a_command_that_fails_is_undone_and_spares_the_rest_of_its_batch() {
+fn failed_commands_are_rolled_back_without_their_batch() {
     let folder = Folder::new("batch");
     let database = open(&folder.settings(SCHEMA)).unwrap();
     let (answer, answers) = crossbeam_channel::unbounded();
@@ -64,7 +64,7 @@ fn a_command_that_fails_is_undone_and_spares_the_rest_of_its_batch() {
 }
 
 #[test]
-fn a_key_makes_a_command_count_once_also_after_a_restart() {
+fn idempotency_keys_survive_a_restart() {
     let folder = Folder::new("once");
     let once = |key: &str, n| Idempotent {
         principal: "p".into(),
@@ -74,9 +74,9 @@ fn a_key_makes_a_command_count_once_also_after_a_restart() {
     };
     let database = open(&folder.settings(SCHEMA)).unwrap();
     assert_eq!(database.writer.run(once("a", 1)), Ok(1));
-    assert_eq!(database.writer.run(once("a", 2)), Ok(1), "a repeat gets the first answer");
+    assert_eq!(database.writer.run(once("a", 2)), Ok(1), "a repeat returns the first result");
     assert!(database.writer.run(once("b", -1)).is_err());
-    assert_eq!(database.writer.run(once("b", 3)), Ok(3), "what failed is not remembered");
+    assert_eq!(database.writer.run(once("b", 3)), Ok(3), "the key of a failed command is not stored");
     assert!(database.writer.stop(Duration::from_secs(5)));
     let again = open(&folder.settings(SCHEMA)).unwrap();
     assert_eq!(again.writer.run(once("a", 4)), Ok(1));
@@ -84,7 +84,7 @@ fn a_key_makes_a_command_count_once_also_after_a_restart() {
 }
 
 #[test]
-fn schemas_move_forward_and_tolerate_a_rollback_only_as_far_as_they_say() {
+fn older_programs_open_a_file_down_to_its_oldest_reader() {
     const SECOND: &[Migration] = &[MIGRATIONS[0], Migration { sql: "ALTER TABLE t ADD COLUMN m", oldest_reader: 1 }];
     const THIRD: &[Migration] = &[SECOND[0], SECOND[1], Migration { sql: "CREATE TABLE u (n)", oldest_reader: 3 }];
     let folder = Folder::new("migrate");
@@ -95,7 +95,7 @@ fn schemas_move_forward_and_tolerate_a_rollback_only_as_far_as_they_say() {
     };
     opened(MIGRATIONS).unwrap();
     opened(SECOND).unwrap();
-    opened(MIGRATIONS).expect("an older program may still use it");
+    opened(MIGRATIONS).expect("an older program can still use it");
     opened(SECOND).unwrap();
     opened(THIRD).unwrap();
     let refusal = opened(SECOND).unwrap_err();
@@ -103,7 +103,7 @@ fn schemas_move_forward_and_tolerate_a_rollback_only_as_far_as_they_say() {
 }
 
 #[test]
-fn files_of_others_are_left_alone_and_those_of_the_original_are_copied_first() {
+fn foreign_files_are_rejected_and_original_files_are_copied_before_import() {
     const IMPORT: Import = Import {
         version: 4,
         tables: &["t"],
@@ -113,7 +113,7 @@ fn files_of_others_are_left_alone_and_those_of_the_original_are_copied_first() {
     let settings = folder.settings(Schema { import: Some(IMPORT), ..SCHEMA });
     let foreign = Connection::open(&settings.path).unwrap();
     foreign.execute_batch("CREATE TABLE t (n)").unwrap();
-    assert!(open(&settings).err().unwrap().contains("some other program"));
+    assert!(open(&settings).err().unwrap().contains("another program"));
     foreign.execute_batch("CREATE TABLE _meta (key, value); INSERT INTO _meta VALUES ('schema_version', '3')").unwrap();
     assert!(open(&settings).err().unwrap().contains("original's schema 3"));
     foreign.execute_batch("UPDATE _meta SET value = '4'; INSERT INTO t VALUES (7)").unwrap();
@@ -127,7 +127,7 @@ fn files_of_others_are_left_alone_and_those_of_the_original_are_copied_first() {
 }
 
 #[test]
-fn what_is_made_is_for_its_owner_alone() {
+fn created_files_have_mode_0600() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let folder = Folder::new("private");
@@ -142,7 +142,7 @@ fn what_is_made_is_for_its_owner_alone() {
 }
 
 #[test]
-fn a_limit_keeps_the_pages_in_use_within_bounds() {
+fn size_limit_bounds_the_pages_in_use() {
     struct Fill(i64);
     impl Command for Fill {
         type Output = ();
@@ -156,7 +156,7 @@ fn a_limit_keeps_the_pages_in_use_within_bounds() {
     }
     let folder = Folder::new("limit");
     let migrations = &[Migration { sql: "CREATE TABLE f (n INTEGER PRIMARY KEY, x)", oldest_reader: 1 }];
-    let limit = Some(Limit { bytes_max: 1_000_000, evict });
+    let limit = Some(SizeLimit { bytes_max: 1_000_000, evict });
     let database = open(&Settings { limit, ..folder.settings(Schema { migrations, ..SCHEMA }) }).unwrap();
     for n in 0..1_000 {
         database.writer.run(Fill(n)).unwrap();

@@ -31,8 +31,8 @@ const OWN: &[Variable] = &[
 
 /// Every variable of the error tracker, in the order of `--help`.
 pub(super) fn variables() -> Vec<Variable> {
-    let mut all = crate::service::variables(DEFAULTS);
-    all.extend(crate::service::Web::variables());
+    let mut all = crate::service::common_variables(DEFAULTS);
+    all.extend(crate::service::WebUi::variables());
     all.extend_from_slice(OWN);
     all.extend_from_slice(notify::VARIABLES);
     all.extend(Export::variables());

@@ -20,7 +20,9 @@ use std::sync::{Mutex, PoisonError};
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Asset, Common, Core, Export, Running, Service, StartError, Stat, StatValue, State, Web};
+use crate::service::{
+    self, Asset, CommonConfig, Core, Export, Running, Service, StartError, Stat, StatValue, State, WebUi,
+};
 use config::Config;
 
 /// The program.
@@ -40,13 +42,13 @@ const SCHEMA: Schema = Schema {
 };
 
 /// What it says of itself.
-const DESCRIPTION: Asset = service::description!("error-tracker");
+const OPENAPI: Asset = service::openapi_asset!("error-tracker");
 
 /// The files of its interface, which are no part of what it describes: they are for its own pages alone.
-const INTERFACE: &[Asset] = service::interface!("error-tracker");
+const UI: &[Asset] = service::ui_assets!("error-tracker");
 
 /// The error tracker's routes.
-fn routes(web: Web, metrics_open: bool) -> Vec<Route<Tracker>> {
+fn routes(web: WebUi, metrics_open: bool) -> Vec<Route<Tracker>> {
     let (read, admin) = (Access::Key(Scope::Read), Scope::Admin);
     let own = vec![
         service::ingest_route("/api/errors", api::report),
@@ -58,7 +60,7 @@ fn routes(web: Web, metrics_open: bool) -> Vec<Route<Tracker>> {
         Route::get("/api/alerts", read, api::alert_history),
         service::command_route("/api/test-alert", admin, api::test_alert),
     ];
-    own.into_iter().chain(service::routes(metrics_open, &DESCRIPTION)).chain(web.routes(INTERFACE)).collect()
+    own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).chain(web.routes(UI)).collect()
 }
 
 /// What the handlers work on.
@@ -76,8 +78,8 @@ struct Tracker {
 }
 
 fn start(mut env: Env<'_>) -> Result<Running, StartError> {
-    let (common, config) = (Common::read(&mut env), Config::read(&mut env));
-    let web = Web::read(&mut env, SERVICE.name);
+    let (common, config) = (CommonConfig::from_env(&mut env), Config::read(&mut env));
+    let web = WebUi::from_env(&mut env, SERVICE.name);
     env.finish().map_err(StartError::Settings)?;
     let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-error-tracker", SCHEMA, retention::shrink)?;
@@ -103,7 +105,7 @@ impl State for Tracker {
         &self.core
     }
 
-    fn facts(&self) -> Vec<Stat> {
+    fn stats(&self) -> Vec<Stat> {
         const FACTS: [(&str, &str, &str); 5] = [
             ("unresolved", "errors_unresolved", "Groups that are open"),
             ("resolved", "errors_resolved", "Groups that are resolved and still kept"),
@@ -134,9 +136,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_description_is_of_these_routes() {
+    fn openapi_document_matches_the_routes() {
         let variables = config::variables();
-        let web = Web::read(&mut Env::new(&variables, |_| None), SERVICE.name);
-        service::hold(&DESCRIPTION, INTERFACE, &routes(web, false));
+        let web = WebUi::from_env(&mut Env::new(&variables, |_| None), SERVICE.name);
+        service::assert_openapi_matches(&OPENAPI, UI, &routes(web, false));
     }
 }

@@ -55,25 +55,25 @@ impl ErrorReport {
     /// [`Error::Invalid`], naming the field.
     pub(super) fn parse(body: &[u8]) -> Result<Self> {
         let object = Object::parse(body)?;
-        let required = |name| object.text(name)?.ok_or_else(|| Error::field(name, "is required"));
-        let project = object.required_text("project", 1..=PROJECT_CHARS_MAX)?;
-        let exception_type = object.required_text("exception_type", 1..=TYPE_CHARS_MAX)?;
+        let required = |name| object.string(name)?.ok_or_else(|| Error::field(name, "is required"));
+        let project = object.required_string("project", 1..=PROJECT_CHARS_MAX)?;
+        let exception_type = object.required_string("exception_type", 1..=TYPE_CHARS_MAX)?;
         let (message, traceback) = (required("message")?, required("traceback")?);
         let extra = object.object("extra")?;
         let found = fingerprints(&project, &exception_type, &traceback);
         Ok(Self {
-            environment: cut(object.text("environment")?, NAME_CHARS_MAX)
+            environment: cut(object.string("environment")?, NAME_CHARS_MAX)
                 .filter(|name| !name.is_empty())
                 .unwrap_or_else(|| ENVIRONMENT_DEFAULT.to_owned()),
-            release: cut(object.text_or_number("release")?, NAME_CHARS_MAX).filter(|name| !name.is_empty()),
-            level: level(object.text("level")?.as_deref())?,
-            request_url: cut(object.text("request_url")?, URL_CHARS_MAX),
-            request_method: cut(object.text("request_method")?, METHOD_CHARS_MAX),
+            release: cut(object.string_or_number("release")?, NAME_CHARS_MAX).filter(|name| !name.is_empty()),
+            level: level(object.string("level")?.as_deref())?,
+            request_url: cut(object.string("request_url")?, URL_CHARS_MAX),
+            request_method: cut(object.string("request_method")?, METHOD_CHARS_MAX),
             request_headers: object.object("request_headers")?.map(compact),
-            user_id: cut(object.text_or_number("user_id")?, NAME_CHARS_MAX),
+            user_id: cut(object.string_or_number("user_id")?, NAME_CHARS_MAX),
             session_id: extra.and_then(session_id),
             extra: extra.map(compact),
-            timestamp: object.time("timestamp")?,
+            timestamp: object.timestamp("timestamp")?,
             fingerprint: found.primary,
             original_fingerprint: found.original,
             location: found.location.map(|location| clip(&location.to_string(), URL_CHARS_MAX).into_owned()),
@@ -114,7 +114,7 @@ fn session_id(extra: &str) -> Option<String> {
         return None;
     }
     let object = Object::parse(extra.as_bytes()).ok()?;
-    cut(object.text("session_id").ok()?, NAME_CHARS_MAX)
+    cut(object.string("session_id").ok()?, NAME_CHARS_MAX)
 }
 
 fn cut(text: Option<Cow<'_, str>>, chars_max: usize) -> Option<String> {

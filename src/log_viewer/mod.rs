@@ -31,7 +31,9 @@ use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::error::Result;
 use crate::http::{Access, Method, Request, Responder, Route, RouteSpec, Scope};
-use crate::service::{self, Asset, Common, Core, Export, Running, Service, StartError, Stat, StatValue, State, Web};
+use crate::service::{
+    self, Asset, CommonConfig, Core, Export, Running, Service, StartError, Stat, StatValue, State, WebUi,
+};
 use config::{Config, Limits};
 use follow::Overview;
 use hub::Hub;
@@ -53,13 +55,13 @@ const SCHEMA: Schema = Schema {
 };
 
 /// What it says of itself.
-const DESCRIPTION: Asset = service::description!("log-viewer");
+const OPENAPI: Asset = service::openapi_asset!("log-viewer");
 
 /// The files of its interface, which are no part of what it describes: they are for its own pages alone.
-const INTERFACE: &[Asset] = service::interface!("log-viewer");
+const UI: &[Asset] = service::ui_assets!("log-viewer");
 
 /// The log viewer's routes.
-fn routes(web: Web, metrics_open: bool) -> Vec<Route<LogViewer>> {
+fn routes(web: WebUi, metrics_open: bool) -> Vec<Route<LogViewer>> {
     let read = Access::Key(Scope::Read);
     let stream = |path, answer: fn(&LogViewer, &Request, Responder)| {
         // A browser's EventSource sends no headers of one's own.
@@ -78,7 +80,7 @@ fn routes(web: Web, metrics_open: bool) -> Vec<Route<LogViewer>> {
         Route::get("/api/logs/histogram", read, api::histogram),
         Route::get("/api/logs/{id}/context", read, api::context),
     ];
-    own.into_iter().chain(service::routes(metrics_open, &DESCRIPTION)).chain(web.routes(INTERFACE)).collect()
+    own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).chain(web.routes(UI)).collect()
 }
 
 /// What the handlers work on.
@@ -98,9 +100,9 @@ struct LogViewer {
 }
 
 fn start(mut env: Env<'_>) -> std::result::Result<Running, StartError> {
-    let (common, config) = (Common::read(&mut env), Config::read(&mut env));
+    let (common, config) = (CommonConfig::from_env(&mut env), Config::read(&mut env));
     let export = Export::read(&mut env, "monlight_logs");
-    let web = Web::read(&mut env, SERVICE.name);
+    let web = WebUi::from_env(&mut env, SERVICE.name);
     env.finish().map_err(StartError::Settings)?;
     let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-log-viewer", SCHEMA, commands::shrink)?;
@@ -141,7 +143,7 @@ impl LogViewer {
             count("logs_indexed", "Entries stored", found.entries),
             count("containers", "Logs that are followed or have entries", found.containers),
             count("gaps", "Times when files were gone before they could be read", found.gaps),
-            Stat { name: "last_ingest", help: "When anything was last stored", value: StatValue::Moment(stored_at) },
+            Stat { name: "last_ingest", help: "When anything was last stored", value: StatValue::Time(stored_at) },
         ];
         Ok(own.into_iter().chain(Export::facts(self, reader)?).collect())
     }
@@ -156,7 +158,7 @@ impl State for LogViewer {
         &self.core
     }
 
-    fn facts(&self) -> Vec<Stat> {
+    fn stats(&self) -> Vec<Stat> {
         let found = self.core.readers.try_acquire().and_then(|reader| self.find_facts(&reader).ok());
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = found {
@@ -175,9 +177,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_description_is_of_these_routes() {
+    fn openapi_document_matches_the_routes() {
         let variables = config::variables();
-        let web = Web::read(&mut Env::new(&variables, |_| None), SERVICE.name);
-        service::hold(&DESCRIPTION, INTERFACE, &routes(web, false));
+        let web = WebUi::from_env(&mut Env::new(&variables, |_| None), SERVICE.name);
+        service::assert_openapi_matches(&OPENAPI, UI, &routes(web, false));
     }
 }

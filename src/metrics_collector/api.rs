@@ -25,7 +25,7 @@ const BUCKETS_MINUTES_MAX: Duration = Duration::from_secs(86_400);
 
 /// `POST /api/metrics`
 pub(super) fn report(collector: &Collector, request: &Request) -> Result<AddPoints> {
-    let failures = collector.core.writer.stats().refused.load(Ordering::Relaxed);
+    let failures = collector.core.writer.stats().failed_writes.load(Ordering::Relaxed);
     let may_report = |project: &str| request.principal().check_project(project);
     batch(&collector.reader, request.shared_body(), Timestamp::now(), failures, may_report)
 }

@@ -47,8 +47,8 @@ const OWN: &[Variable] = &[
 
 /// Every variable of the metrics collector, in the order of `--help`.
 pub(super) fn variables() -> Vec<Variable> {
-    let mut all = crate::service::variables(DEFAULTS);
-    all.extend(crate::service::Web::variables());
+    let mut all = crate::service::common_variables(DEFAULTS);
+    all.extend(crate::service::WebUi::variables());
     all.extend_from_slice(OWN);
     all
 }

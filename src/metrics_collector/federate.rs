@@ -13,7 +13,7 @@ use super::points::Kind;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
-use crate::service::{PrometheusText, escaped};
+use crate::service::{PrometheusText, escape_label};
 
 /// An answer; the door cuts off clients for which it has to keep more.
 const ANSWER_BYTES_MAX: usize = 4_000_000;
@@ -22,7 +22,7 @@ const ANSWER_BYTES_MAX: usize = 4_000_000;
 pub(super) fn federate(collector: &Collector, request: &Request) -> Result<Response> {
     let mut metrics = Metrics::default();
     cumulative::for_each(&*collector.core.readers.acquire()?, |named, of_it| metrics.add(&named, of_it))?;
-    let mut text = PrometheusText::answering(request);
+    let mut text = PrometheusText::for_request(request);
     metrics.write(&mut text, (Timestamp::now() - collector.retention.minutes).ms())?;
     Ok(text.into())
 }
@@ -63,7 +63,7 @@ impl Metrics {
             .0
             .entry((series.kind, metric_name(&series.name)))
             .or_insert_with(|| Metric { sent_as: series.name.clone(), samples: BTreeMap::new() });
-        let pair = |(name, value): (String, String)| format!("{name}=\"{}\"", escaped(&value));
+        let pair = |(name, value): (String, String)| format!("{name}=\"{}\"", escape_label(&value));
         let labels = label_pairs(series).into_iter().map(pair).collect::<Vec<_>>().join(",");
         match metric.samples.get_mut(&labels) {
             Some(known) => known.merge(&sample),

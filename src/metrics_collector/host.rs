@@ -33,7 +33,7 @@ pub(super) fn job(collector: &Arc<Collector>) -> Job {
         let points = measure(collector.core.readers.path(), &mut before);
         let writer = &collector.core.writer;
         let reader = Arc::clone(&collector.reader);
-        let failures = writer.stats().refused.load(Ordering::Relaxed);
+        let failures = writer.stats().failed_writes.load(Ordering::Relaxed);
         // What fails is missing for ten seconds; the writer says in the log when the disk is the reason.
         if let Err(why) = writer.run(AddOwn { points, reader, now: Timestamp::now(), failures }) {
             log::debug!("the machine's figures were not stored: {why}");

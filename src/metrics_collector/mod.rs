@@ -34,7 +34,7 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::export::Trouble;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Asset, Common, Core, Running, Service, StartError, Stat, StatValue, State, Web};
+use crate::service::{self, Asset, CommonConfig, Core, Running, Service, StartError, Stat, StatValue, State, WebUi};
 use commands::Reader;
 use config::{Config, Retention};
 
@@ -60,13 +60,13 @@ const SCHEMA: Schema = Schema {
 };
 
 /// What it says of itself.
-const DESCRIPTION: Asset = service::description!("metrics-collector");
+const OPENAPI: Asset = service::openapi_asset!("metrics-collector");
 
 /// The files of its interface, which are no part of what it describes: they are for its own pages alone.
-const INTERFACE: &[Asset] = service::interface!("metrics-collector");
+const UI: &[Asset] = service::ui_assets!("metrics-collector");
 
 /// The metrics collector's routes.
-fn routes(web: Web, metrics_open: bool) -> Vec<Route<Collector>> {
+fn routes(web: WebUi, metrics_open: bool) -> Vec<Route<Collector>> {
     let read = Access::Key(Scope::Read);
     let own = vec![
         service::ingest_route("/api/metrics", api::report),
@@ -78,7 +78,7 @@ fn routes(web: Web, metrics_open: bool) -> Vec<Route<Collector>> {
         Route::get("/api/dashboard", read, api::dashboard),
         Route::get("/federate", read, federate::federate),
     ];
-    own.into_iter().chain(service::routes(metrics_open, &DESCRIPTION)).chain(web.routes(INTERFACE)).collect()
+    own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).chain(web.routes(UI)).collect()
 }
 
 /// What the handlers work on.
@@ -95,8 +95,8 @@ struct Collector {
 }
 
 fn start(mut env: Env<'_>) -> std::result::Result<Running, StartError> {
-    let (common, mut config) = (Common::read(&mut env), Config::read(&mut env));
-    let web = Web::read(&mut env, SERVICE.name);
+    let (common, mut config) = (CommonConfig::from_env(&mut env), Config::read(&mut env));
+    let web = WebUi::from_env(&mut env, SERVICE.name);
     env.finish().map_err(StartError::Settings)?;
     let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-metrics-collector", SCHEMA, commands::shrink)?;
@@ -135,7 +135,7 @@ impl State for Collector {
         &self.core
     }
 
-    fn facts(&self) -> Vec<Stat> {
+    fn stats(&self) -> Vec<Stat> {
         let found = self.core.readers.try_acquire().and_then(|reader| self.find_facts(&reader).ok());
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = found {
@@ -166,7 +166,7 @@ impl Collector {
             Stat {
                 name: "last_aggregation",
                 help: "When points were last rolled up",
-                value: StatValue::Moment(Some(total("rolled_up_at")).filter(|ms| *ms > 0).map(Timestamp::from_ms)),
+                value: StatValue::Time(Some(total("rolled_up_at")).filter(|ms| *ms > 0).map(Timestamp::from_ms)),
             },
         ];
         if self.sends_on {
@@ -188,9 +188,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_description_is_of_these_routes() {
+    fn openapi_document_matches_the_routes() {
         let variables = config::variables();
-        let web = Web::read(&mut Env::new(&variables, |_| None), SERVICE.name);
-        service::hold(&DESCRIPTION, INTERFACE, &routes(web, false));
+        let web = WebUi::from_env(&mut Env::new(&variables, |_| None), SERVICE.name);
+        service::assert_openapi_matches(&OPENAPI, UI, &routes(web, false));
     }
 }

@@ -63,7 +63,7 @@ pub(super) struct Point<'a> {
 /// # Errors
 /// [`Error::Invalid`], naming the item and the field.
 pub(super) fn parse(body: &[u8]) -> Result<Vec<Point<'_>>> {
-    let text = json::text(body)?;
+    let text = json::checked_text(body)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let batch = if text.trim_ascii_start().starts_with('{') {
         deserializer.deserialize_map(Envelope)

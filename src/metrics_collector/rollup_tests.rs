@@ -274,7 +274,7 @@ impl World {
     fn take(&mut self, step: &Step) {
         let writer = self.opened().writer.clone();
         let add = |world: &Self, sent: &[Sent]| {
-            let failures = writer.stats().refused.load(Ordering::Relaxed);
+            let failures = writer.stats().failed_writes.load(Ordering::Relaxed);
             batch(&world.reader, Arc::new(world.body(sent)), world.now, failures, |_| Ok(())).unwrap()
         };
         match step {

@@ -1,4 +1,4 @@
-//! The settings every service has, as one table and one value.
+//! Settings that all services share.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,23 +7,23 @@ use std::sync::Arc;
 use log::LevelFilter;
 
 use crate::clock::Timestamp;
-use crate::db::{self, Database, Limit, Schema, Synchronous};
+use crate::db::{self, Database, Schema, SizeLimit, Synchronous};
 use crate::env::{Env, Variable};
 use crate::http::{
     AdmissionSettings, AllowedOrigins, Bound, ConnectionLimits, Keys, Network, Proxies, PublicKeySettings, PublicKeys,
     Sessions, Settings,
 };
 
-use super::StartError;
+use super::start_error::StartError;
 
-/// Connections that look: one for each thread that makes pages, for a health check and for a background job. Each keeps
-/// up to 512 KB of pages.
+/// Read-only connections: one for each worker of the query queue, one for health checks, one for background jobs. Each
+/// caches up to 512 KB of pages.
 const READERS: usize = 4;
 
-/// Where services differ in their common settings.
+/// The defaults of the common settings, which differ between services.
 #[derive(Debug, Clone, Copy)]
 pub struct Defaults {
-    /// The variable of the key that may do everything.
+    /// The name of the variable of the main key.
     pub key: &'static str,
     /// `PORT`.
     pub port: &'static str,
@@ -39,46 +39,61 @@ pub struct Defaults {
     pub synchronous: &'static str,
 }
 
-/// The rows of the common table.
+/// Returns the variables that all services share.
 #[must_use]
-pub fn variables(defaults: Defaults) -> Vec<Variable> {
+pub fn common_variables(defaults: Defaults) -> Vec<Variable> {
     vec![
-        Variable::secret(defaults.key, "The key that may do everything; required"),
-        Variable::secret("API_KEYS", "More keys, name:scope:key,... with scope ingest, read, admin or ingest@project"),
-        Variable::plain("PORT", defaults.port, "Port to listen on, 0-65535; 0 takes a free one and logs it"),
-        Variable::plain("LISTEN_ADDR", "0.0.0.0", "Address to listen on; :: for IPv6 and IPv4"),
-        Variable::plain("DATABASE_PATH", defaults.database_path, "The database file; its folder is created"),
+        Variable::secret(defaults.key, "Main API key with all permissions; required"),
+        Variable::secret(
+            "API_KEYS",
+            "Comma-separated list of further keys, name:scope:key with scope ingest, read, admin or ingest@project",
+        ),
+        Variable::plain("PORT", defaults.port, "Port to listen on, 0-65535; 0 = a free port, which is logged"),
+        Variable::plain("LISTEN_ADDR", "0.0.0.0", "Address to listen on; :: = IPv6 and IPv4"),
+        Variable::plain(
+            "DATABASE_PATH",
+            defaults.database_path,
+            "Path of the database file; a missing folder is created",
+        ),
         Variable::plain(
             "SYNCHRONOUS",
             defaults.synchronous,
-            "FULL: acknowledged means flushed to the disk; NORMAL: a power cut may take the last moments",
+            "Durability: FULL = acknowledged writes are flushed to disk; NORMAL = recent writes may be lost on power failure",
         ),
         Variable::plain(
             "MAX_DB_MB",
             "0",
-            "Megabytes the database may take, the oldest payloads going first; 0 is no bound",
+            "Maximum database size in MB; the oldest data is deleted first; 0 = unlimited",
         ),
-        Variable::plain("RATE_LIMIT", defaults.rate_limit, "Requests a minute from one address; 0 is no limit"),
+        Variable::plain(
+            "RATE_LIMIT",
+            defaults.rate_limit,
+            "Maximum requests per minute from one address; 0 = unlimited",
+        ),
         Variable::plain(
             "KEY_RATE_LIMIT",
             defaults.key_rate_limit,
-            "Requests a minute with one key, from wherever; 0 is no limit",
+            "Maximum requests per minute with one key, from all addresses; 0 = unlimited",
         ),
-        Variable::plain("MAX_BODY_SIZE", defaults.max_body_size, "Bytes a request's body may have, decoded"),
-        Variable::plain("MAX_CONNECTIONS", "512", "Connections open at once, 8-10000"),
+        Variable::plain("MAX_BODY_SIZE", defaults.max_body_size, "Maximum size of a decoded request body in bytes"),
+        Variable::plain("MAX_CONNECTIONS", "512", "Maximum open connections, 8-10000"),
         Variable::plain(
             "MAX_CONNECTIONS_PER_ADDRESS",
             "64",
-            "Connections from one address, 1-10000; trusted proxies are exempt",
+            "Maximum open connections from one address, 1-10000; trusted proxies are exempt",
         ),
-        Variable::plain("TRUSTED_PROXIES", "", "Networks whose X-Forwarded-For is believed, 10.0.0.0/8,..."),
-        Variable::plain("METRICS_OPEN", "0", "1 lets anybody read GET /metrics"),
-        Variable::plain("LOG_LEVEL", "info", "error, warn, info or debug"),
+        Variable::plain(
+            "TRUSTED_PROXIES",
+            "",
+            "Comma-separated list of trusted proxies (addresses or CIDR ranges), whose X-Forwarded-For counts",
+        ),
+        Variable::plain("METRICS_OPEN", "0", "1 = GET /metrics requires no key"),
+        Variable::plain("LOG_LEVEL", "info", "Minimum level of log lines: error, warn, info or debug"),
     ]
 }
 
-/// The common settings, read.
-pub struct Common {
+/// The values of the common settings.
+pub struct CommonConfig {
     /// `METRICS_OPEN`.
     pub metrics_open: bool,
     address: SocketAddr,
@@ -90,16 +105,16 @@ pub struct Common {
     log_level: LevelFilter,
 }
 
-impl Common {
-    /// Reads them; what is wrong is noted in `env`.
+impl CommonConfig {
+    /// Reads the settings. Invalid ones are recorded in `env`.
     #[must_use]
-    pub fn read(env: &mut Env<'_>) -> Self {
-        Self::read_with_key(env, "API_KEY")
+    pub fn from_env(env: &mut Env<'_>) -> Self {
+        Self::from_env_with_key(env, "API_KEY")
     }
 
-    /// The same where the key that may do everything has a variable of another name.
+    /// Reads the settings of a service whose main key has a variable of another name.
     #[must_use]
-    pub fn read_with_key(env: &mut Env<'_>, key: &'static str) -> Self {
+    pub fn from_env_with_key(env: &mut Env<'_>, key: &'static str) -> Self {
         let address = SocketAddr::new(env.address("LISTEN_ADDR"), env.number("PORT", 0..=u16::MAX));
         let connection_limits = ConnectionLimits {
             connections: env.number("MAX_CONNECTIONS", 8..=10_000),
@@ -127,35 +142,35 @@ impl Common {
         }
     }
 
-    /// Lets pages in that hold one of these keys, within the rates of the settings.
+    /// Accepts requests with these public keys, within the configured rates.
     pub fn accept_public_keys(&mut self, keys: Arc<PublicKeys>, origins: AllowedOrigins) {
         let (rate_per_address, rate_per_key) = (self.admission.rate_per_address, self.admission.rate_per_key);
         self.admission.public_keys = PublicKeySettings { keys, origins, rate_per_address, rate_per_key };
     }
 
-    /// Starts the log, takes the port and opens the database, in the order in which failing is cheapest. `cookie` is
-    /// what browsers that show a key get, and where there is an interface for them.
+    /// Starts logging, binds the port and opens the database, in the order in which a failure is cheapest. `cookie` is the name
+    /// of the session cookie, and `evict` deletes data when the database exceeds `MAX_DB_MB`.
     ///
     /// # Errors
-    /// [`StartError::Start`], in one sentence.
+    /// [`StartError::Start`] if the port or the database is not available.
     pub fn open(
         mut self,
         cookie: &'static str,
         schema: Schema,
         evict: fn(&rusqlite::Connection) -> crate::error::Result<bool>,
     ) -> Result<(Bound, Settings, Database), StartError> {
-        start_log(self.log_level);
+        start_logging(self.log_level);
         let bound = Bound::bind(self.address).map_err(StartError::Start)?;
-        let limit = (self.max_db_bytes > 0).then_some(Limit { bytes_max: self.max_db_bytes, evict });
+        let limit = (self.max_db_bytes > 0).then_some(SizeLimit { bytes_max: self.max_db_bytes, evict });
         let path = self.database_path;
         let spool_dir =
             path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref()).to_owned();
         let settings = db::Settings { path, schema, synchronous: self.synchronous, readers: READERS, limit };
         let database = db::open(&settings).map_err(StartError::Start)?;
         let sessions = Sessions::new(cookie, &self.admission.keys);
-        let cannot_start = |why| StartError::Start(format!("cannot start: {why}"));
+        let start_error = |why| StartError::Start(format!("cannot start: {why}"));
         let stored = database.readers.acquire().and_then(|reader| db::sessions(&reader, Timestamp::now()));
-        for session in stored.map_err(cannot_start)? {
+        for session in stored.map_err(start_error)? {
             sessions.insert(session.token, session.key, session.until);
         }
         self.admission.sessions = Arc::new(sessions);
@@ -170,9 +185,9 @@ impl Common {
 fn read_admission(env: &mut Env<'_>, key: &'static str) -> AdmissionSettings {
     let main = env.required_secret(key);
     let named = env.list("API_KEYS");
-    let keys = Keys::new(main.clone(), &named).or_else(|faults| {
-        for fault in faults {
-            env.error("API_KEYS", fault);
+    let keys = Keys::new(main.clone(), &named).or_else(|errors| {
+        for error in errors {
+            env.error("API_KEYS", error);
         }
         Keys::new(main, &[])
     });
@@ -180,11 +195,14 @@ fn read_admission(env: &mut Env<'_>, key: &'static str) -> AdmissionSettings {
     for text in env.list("TRUSTED_PROXIES") {
         match Network::parse(&text) {
             Some(network) => networks.push(network),
-            None => env.error("TRUSTED_PROXIES", format_args!("has '{text}', which is no network such as 10.0.0.0/8")),
+            None => env.error(
+                "TRUSTED_PROXIES",
+                format_args!("'{text}' is not an IP address or CIDR range (example: 10.0.0.0/8)"),
+            ),
         }
     }
     AdmissionSettings {
-        keys: keys.unwrap_or_else(|_| unreachable!("no named keys, no faults")),
+        keys: keys.unwrap_or_else(|_| unreachable!("a list without named keys has no errors")),
         proxies: Proxies::new(networks),
         rate_per_address: env.number("RATE_LIMIT", 0..=10_000_000),
         rate_per_key: env.number("KEY_RATE_LIMIT", 0..=10_000_000),
@@ -194,14 +212,14 @@ fn read_admission(env: &mut Env<'_>, key: &'static str) -> AdmissionSettings {
     }
 }
 
-/// One line an event on stderr, in UTC. Only this house's own lines: libraries say too much at `debug`, headers included.
-fn start_log(level: LevelFilter) {
+/// Logs one line per event to stderr, in UTC. Only lines of this program: libraries log headers at `debug`.
+fn start_logging(level: LevelFilter) {
     let config = simplelog::ConfigBuilder::new()
         .set_time_format_rfc3339()
         .set_thread_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
         .add_filter_allow_str("monlight")
         .build();
-    // It fails when there is a log already, as in tests that start two services in one process.
+    // Fails if a logger exists, as in tests that start two services in one process.
     let _ = simplelog::WriteLogger::init(level, config, std::io::stderr());
 }

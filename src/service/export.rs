@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::health::{Stat, StatValue};
-use super::{StartError, State};
+use super::start_error::StartError;
+use super::state::State;
+use super::stats::{Stat, StatValue};
 use crate::background::{Job, StopToken};
 use crate::db::{Database, ExportProgress, RecordExport, export_progress};
 use crate::env::{Env, Variable};
@@ -82,7 +83,7 @@ impl Export {
         if self.target.is_some() {
             return Ok(());
         }
-        let forgotten = database.writer.run(RecordExport { now: None });
+        let forgotten = database.writer.run(RecordExport { progress: None });
         forgotten.map_err(|why| StartError::Start(format!("cannot start: {why}")))
     }
 
@@ -166,7 +167,7 @@ fn look<S: RecordSource>(state: &S, backoff: &mut Backoff, pause: &StopToken) ->
         }
         backoff.succeeded();
         trouble.is_over();
-        core.writer.run(RecordExport { now: Some(now) })?;
+        core.writer.run(RecordExport { progress: Some(now) })?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The Prometheus text format, version 0.0.4.
+//! Writer for the Prometheus text format, version 0.0.4.
 
 use std::fmt::{Display, Write as _};
 use std::io::Write as _;
@@ -8,43 +8,43 @@ use flate2::write::GzEncoder;
 
 use crate::http::{Request, Response};
 
-/// Text that is compressed in one go.
-const CHUNK_BYTES: usize = 32 * 1024;
+/// Size of the text that is compressed at once, in bytes.
+const BLOCK_BYTES: usize = 32 * 1024;
 
-/// A text of samples. All of one metric belong together, behind its description.
+/// A response of samples. The samples of one metric must follow its description.
 #[derive(Debug, Default)]
 pub struct PrometheusText {
     text: String,
-    /// What is compressed already, for clients that take it: such a text shrinks to a twentieth and less.
+    /// The compressed part, for clients that accept gzip. The text shrinks to a twentieth or less.
     gzip: Option<GzEncoder<Vec<u8>>>,
 }
 
 impl PrometheusText {
-    /// One for whoever asks, compressed where that is accepted.
+    /// Creates an empty response, compressed if the client accepts that.
     #[must_use]
-    pub fn answering(request: &Request) -> Self {
+    pub fn for_request(request: &Request) -> Self {
         Self {
             text: String::new(),
             gzip: request.accepts("gzip").then(|| GzEncoder::new(Vec::new(), Compression::default())),
         }
     }
 
-    /// Begins a metric: its type is `counter`, `gauge` or `histogram`.
+    /// Starts a metric of type `counter`, `gauge` or `histogram`.
     pub fn describe(&mut self, name: &str, kind: &str, help: &str) {
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    /// One number of it; `labels` are empty or stand in braces, their values [`escaped`].
+    /// Appends a sample. `labels` is empty, or has braces and values from [`escape_label`].
     pub fn sample(&mut self, name: &str, labels: &str, value: &dyn Display) {
         let _ = writeln!(self.text, "{name}{labels} {value}");
-        if self.text.len() >= CHUNK_BYTES {
+        if self.text.len() >= BLOCK_BYTES {
             self.compress();
         }
     }
 
-    /// How large the answer is so far, in bytes.
+    /// Returns the size of the response so far, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.text.len() + self.gzip.as_ref().map_or(0, |gzip| gzip.get_ref().len())
@@ -70,8 +70,8 @@ impl From<PrometheusText> for Response {
     }
 }
 
-/// A label's value as it may stand within quotes.
+/// Escapes a label value for use within quotes.
 #[must_use]
-pub fn escaped(label: &str) -> String {
+pub fn escape_label(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

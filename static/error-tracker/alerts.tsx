@@ -1,24 +1,29 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
-import { change, get, type Session } from "../shared/api.ts";
-import { useLoaded } from "../shared/hooks.ts";
-import { Empty, Loading, Moment, Trouble } from "../shared/ui.tsx";
+import { get, type Session, send } from "../shared/api.ts";
+import { useFetch } from "../shared/hooks.ts";
+import { EmptyState, ErrorMessage, Loading, Timestamp } from "../shared/ui.tsx";
 import type { Alert } from "./types.ts";
 
+const REFRESH_INTERVAL_MS = 5_000;
+const KINDS: Record<string, string> = { new: "New error", reopened: "Regression", digest: "Digest", test: "Test" };
+const STATES: Record<string, string> = { waiting: "Queued", sent: "Sent", failed: "Failed", held: "Suppressed" };
+
+/** The history of alerts and a button that sends a test alert. */
 export function Alerts({ session }: { session: Session }): JSX.Element {
-  const { value, error, reload } = useLoaded(
+  const { value, error, reload } = useFetch(
     "alerts",
     (signal) => get<{ alerts: Alert[]; channels: string[] }>("api/alerts", signal),
-    5_000,
+    REFRESH_INTERVAL_MS,
   );
-  const [said, setSaid] = useState<{ text: string; bad: boolean }>();
-  const test = async (): Promise<void> => {
+  const [testResult, setTestResult] = useState<{ message: string; isError: boolean }>();
+  const sendTest = async (): Promise<void> => {
     try {
-      await change("POST", "api/test-alert");
-      setSaid({ text: "A test alert is on its way; what becomes of it stands below.", bad: false });
+      await send("POST", "api/test-alert");
+      setTestResult({ message: "Test alert queued. Its delivery status appears below.", isError: false });
       reload();
-    } catch (why) {
-      setSaid({ text: (why as Error).message, bad: true });
+    } catch (error) {
+      setTestResult({ message: (error as Error).message, isError: true });
     }
   };
   return (
@@ -27,31 +32,31 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
         <h1>Alerts</h1>
         <span class="grow" />
         {session.admin && (
-          <button type="button" onClick={test}>
-            Send a test alert
+          <button type="button" onClick={sendTest}>
+            Send test alert
           </button>
         )}
       </div>
-      <p role="status" class={said?.bad ? "tag error" : "quiet"}>
-        {said?.text}
+      <p role="status" class={testResult?.isError ? "tag error" : "muted"}>
+        {testResult?.message}
       </p>
-      {error && <Trouble error={error} retry={reload} />}
+      {error && <ErrorMessage error={error} retry={reload} />}
       {!value && !error && <Loading />}
       {value && (
-        <div class="paper">
+        <div class="card">
           {value.alerts.length === 0 ? (
-            <Empty title="No alert was sent yet">
+            <EmptyState title="No alerts yet">
               <p>
                 {value.channels.length > 0
-                  ? `New and reopened errors go to ${value.channels.join(", ")}.`
-                  : "Nobody is told of new errors: set ALERT_EMAILS with SMTP_HOST, or ALERT_WEBHOOK_URL."}
+                  ? `New errors and regressions are sent to ${value.channels.join(", ")}.`
+                  : "No alert channel is configured. Set ALERT_EMAILS and SMTP_HOST, or ALERT_WEBHOOK_URL."}
               </p>
-            </Empty>
+            </EmptyState>
           ) : (
             <table class="alerts">
               <thead>
                 <tr>
-                  {["When", "What", "State", "What was said"].map((title) => (
+                  {["Time", "Alert", "Status", "Delivery"].map((title) => (
                     <th key={title} scope="col">
                       {title}
                     </th>
@@ -62,10 +67,10 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
                 {value.alerts.map((alert) => (
                   <tr key={alert.id}>
                     <td>
-                      <Moment at={alert.created_at} />
+                      <Timestamp at={alert.created_at} />
                     </td>
                     <td>
-                      {alert.kind}
+                      {KINDS[alert.kind] ?? alert.kind}
                       {alert.error_id && (
                         <>
                           {" "}
@@ -78,10 +83,10 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
                       <span
                         class={`tag ${alert.state === "failed" ? "error" : alert.state === "sent" ? "resolved" : ""}`}
                       >
-                        {alert.state}
+                        {STATES[alert.state] ?? alert.state}
                       </span>
                     </td>
-                    <td>{inWords(alert.detail)}</td>
+                    <td>{describeDelivery(alert.detail)}</td>
                   </tr>
                 ))}
               </tbody>
@@ -93,11 +98,9 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
   );
 }
 
-/** What became of an alert, in words. */
-function inWords(detail: Alert["detail"]): string {
-  if (typeof detail === "string") {
-    return detail;
-  }
-  const words = detail.map(({ channel, outcome, reason }) => `${channel}: ${reason ?? outcome}`);
-  return words.join("; ");
+/** Returns the result for each channel, or the reason why the alert was suppressed. */
+function describeDelivery(detail: Alert["detail"]): string {
+  return detail
+    .map((result) => (typeof result === "string" ? result : `${result.channel}: ${result.reason ?? result.outcome}`))
+    .join("; ");
 }

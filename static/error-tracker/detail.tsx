@@ -1,39 +1,41 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
-import { change, get, type Session } from "../shared/api.ts";
-import { useKeys, useLoaded, useParams } from "../shared/hooks.ts";
-import { absolute } from "../shared/time.ts";
-import { Copy, Loading, Moment, Sparkline, Trouble } from "../shared/ui.tsx";
-import { frameCount, parts } from "./trace.ts";
-import type { Detail, Occurrence } from "./types.ts";
+import { get, type Session, send } from "../shared/api.ts";
+import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
+import { formatAbsolute } from "../shared/time.ts";
+import { CopyButton, ErrorMessage, Loading, Sparkline, Timestamp } from "../shared/ui.tsx";
+import { countFrames, splitTrace } from "./trace.ts";
+import type { ErrorGroupDetail, Occurrence } from "./types.ts";
 
-const HOURS = 168;
-const EVERY_MS = 15_000;
+/** Hours in the chart: one week. */
+const CHART_HOURS = 168;
+const REFRESH_INTERVAL_MS = 15_000;
 
+/** One error group: its properties, stack trace and latest events. */
 export function ErrorDetail({ id, session }: { id: string; session: Session }): JSX.Element {
   const [, setParams] = useParams();
-  const path = `api/errors/${encodeURIComponent(id)}?hours=${HOURS}`;
-  const { value, error, reload } = useLoaded(path, (signal) => get<Detail>(path, signal), EVERY_MS);
-  const [trouble, setTrouble] = useState<Error>();
+  const path = `api/errors/${encodeURIComponent(id)}?hours=${CHART_HOURS}`;
+  const { value, error, reload } = useFetch(path, (signal) => get<ErrorGroupDetail>(path, signal), REFRESH_INTERVAL_MS);
+  const [resolveError, setResolveError] = useState<Error>();
   const resolve = async (): Promise<void> => {
     try {
-      await change("POST", `api/errors/${encodeURIComponent(id)}/resolve`);
-      setTrouble(undefined);
+      await send("POST", `api/errors/${encodeURIComponent(id)}/resolve`);
+      setResolveError(undefined);
       reload();
-    } catch (why) {
-      setTrouble(why as Error);
+    } catch (error) {
+      setResolveError(error as Error);
     }
   };
   const back = (): void => setParams({ id: undefined });
-  useKeys({ r: () => session.admin && value && !value.resolved && void resolve(), Escape: back });
+  useShortcuts({ r: () => session.admin && value && !value.resolved && void resolve(), Escape: back });
   if (error && !value) {
-    return <Trouble error={error} retry={reload} />;
+    return <ErrorMessage error={error} retry={reload} />;
   }
   if (!value) {
     return <Loading />;
   }
-  // Not every page of a release is one that has a map.
-  const mapped = value.occurrences.find(({ extra }) => Array.isArray(extra?.frames));
+  // A release can have source maps for some of its pages only.
+  const symbolicated = value.occurrences.find(({ extra }) => Array.isArray(extra?.frames));
   return (
     <article class="detail">
       <div class="bar">
@@ -41,63 +43,63 @@ export function ErrorDetail({ id, session }: { id: string; session: Session }): 
           ← All errors
         </button>
         <span class="grow" />
-        <Copy label="Copy as Markdown" text={() => markdown(value)} />
+        <CopyButton label="Copy as Markdown" text={() => formatMarkdown(value)} />
         {session.admin && !value.resolved && (
-          <button type="button" class="main" onClick={resolve}>
+          <button type="button" class="primary" onClick={resolve}>
             Resolve
           </button>
         )}
       </div>
-      {trouble && <Trouble error={trouble} />}
-      <div class="paper">
+      {resolveError && <ErrorMessage error={resolveError} />}
+      <div class="card">
         <h1>{value.exception_type}</h1>
-        <pre>{value.message || "no message"}</pre>
-        <dl class="facts">
-          <Fact name="State">
+        <pre>{value.message || "(no message)"}</pre>
+        <dl class="properties">
+          <Property name="Status">
             {value.resolved ? (
               <>
-                resolved <Moment at={value.resolved_at} />
+                Resolved <Timestamp at={value.resolved_at} />
               </>
             ) : (
-              "open"
+              "Unresolved"
             )}
-          </Fact>
-          <Fact name="Reports">{value.count.toLocaleString()}</Fact>
-          <Fact name="First seen">
-            <Moment at={value.first_seen} />
-          </Fact>
-          <Fact name="Last seen">
-            <Moment at={value.last_seen} />
-          </Fact>
-          <Fact name="Project">{value.project}</Fact>
-          <Fact name="Environment">{value.environment}</Fact>
-          {value.release && <Fact name="Release">{value.release}</Fact>}
-          <Fact name="Level">{value.level}</Fact>
+          </Property>
+          <Property name="Events">{value.count.toLocaleString()}</Property>
+          <Property name="First seen">
+            <Timestamp at={value.first_seen} />
+          </Property>
+          <Property name="Last seen">
+            <Timestamp at={value.last_seen} />
+          </Property>
+          <Property name="Project">{value.project}</Property>
+          <Property name="Environment">{value.environment}</Property>
+          {value.release && <Property name="Release">{value.release}</Property>}
+          <Property name="Level">{value.level}</Property>
           {value.location && (
-            <Fact name="Location">
+            <Property name="Location">
               <code>{value.location}</code>
-            </Fact>
+            </Property>
           )}
-          <Elsewhere session={session} at={value.last_seen} />
+          <RelatedLinks session={session} at={value.last_seen} />
         </dl>
-        {value.hours && <Sparkline counts={value.hours} label="Reports by the hour, in the last week" />}
+        {value.hours && <Sparkline counts={value.hours} label="Events per hour, last 7 days" />}
       </div>
-      <section class="paper" aria-labelledby="stack">
+      <section class="card" aria-labelledby="stack">
         <div class="bar">
-          <h2 id="stack">Stack</h2>
+          <h2 id="stack">Stack trace</h2>
           <span class="grow" />
-          <Copy label="Copy" text={() => value.traceback} />
+          <CopyButton label="Copy" text={() => value.traceback} />
         </div>
-        <Trace trace={value.traceback} />
-        {mapped && <Context occurrence={mapped} />}
+        <StackTrace trace={value.traceback} />
+        {symbolicated && <SourceContext occurrence={symbolicated} />}
       </section>
-      <section class="paper" aria-labelledby="occurrences">
-        <h2 id="occurrences">
-          {value.occurrences.length === 1 ? "The last report" : `The last ${value.occurrences.length} reports`}
+      <section class="card" aria-labelledby="events">
+        <h2 id="events">
+          {value.occurrences.length === 1 ? "Latest event" : `Latest ${value.occurrences.length} events`}
         </h2>
-        <div class="compare" tabIndex={0} role="group" aria-labelledby="occurrences">
+        <div class="events" tabIndex={0} role="group" aria-labelledby="events">
           {value.occurrences.map((occurrence) => (
-            <Report key={occurrence.id} occurrence={occurrence} of={value} />
+            <Event key={occurrence.id} occurrence={occurrence} group={value} />
           ))}
         </div>
       </section>
@@ -105,7 +107,7 @@ export function ErrorDetail({ id, session }: { id: string; session: Session }): 
   );
 }
 
-function Fact({ name, children }: { name: string; children: ComponentChildren }): JSX.Element {
+function Property({ name, children }: { name: string; children: ComponentChildren }): JSX.Element {
   return (
     <div>
       <dt>{name}</dt>
@@ -114,23 +116,23 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
   );
 }
 
-/** The other services at that minute. */
-function Elsewhere({ session, at }: { session: Session; at: string }): JSX.Element | null {
-  const minute = 60_000;
-  const around = (before: number, after: number): string => {
+/** Links to the logs and metrics around a timestamp. */
+function RelatedLinks({ session, at }: { session: Session; at: string }): JSX.Element | null {
+  const minuteMs = 60_000;
+  const rangeAround = (beforeMs: number, afterMs: number): string => {
     const time = Date.parse(at);
-    const of = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+/, "");
-    return new URLSearchParams({ since: of(time - before), until: of(time + after) }).toString();
+    const format = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+/, "");
+    return new URLSearchParams({ since: format(time - beforeMs), until: format(time + afterMs) }).toString();
   };
   const links = [
-    { name: "log-viewer", title: "logs", query: around(2 * minute, minute) },
-    { name: "metrics-collector", title: "metrics", query: around(30 * minute, 30 * minute) },
+    { name: "log-viewer", title: "View logs", query: rangeAround(2 * minuteMs, minuteMs) },
+    { name: "metrics-collector", title: "View metrics", query: rangeAround(30 * minuteMs, 30 * minuteMs) },
   ].flatMap(({ name, title, query }) => {
     const url = session.services.find((service) => service.name === name)?.url;
     return url ? [{ title, href: `${url.replace(/\/?$/, "/")}?${query}` }] : [];
   });
   return links.length === 0 ? null : (
-    <Fact name="Around the last report">
+    <Property name="Around last event">
       {links.map(({ title, href }, index) => (
         <>
           {index > 0 && ", "}
@@ -139,22 +141,22 @@ function Elsewhere({ session, at }: { session: Session; at: string }): JSX.Eleme
           </a>
         </>
       ))}
-    </Fact>
+    </Property>
   );
 }
 
-function Trace({ trace }: { trace: string }): JSX.Element {
+function StackTrace({ trace }: { trace: string }): JSX.Element {
   return (
     <div class="trace" tabIndex={0} role="group" aria-label="Stack trace">
-      {parts(trace).map((part, index) =>
-        part.kind === "library" ? (
+      {splitTrace(trace).map((section, index) =>
+        section.kind === "library" ? (
           <details key={index}>
-            <summary>{plural(frameCount(part.lines), "library frame")}</summary>
-            <pre>{part.lines.join("\n")}</pre>
+            <summary>{plural(countFrames(section.lines), "library frame")}</summary>
+            <pre>{section.lines.join("\n")}</pre>
           </details>
         ) : (
-          <pre key={index} class={part.kind}>
-            {part.lines.join("\n")}
+          <pre key={index} class={section.kind}>
+            {section.lines.join("\n")}
           </pre>
         ),
       )}
@@ -162,9 +164,9 @@ function Trace({ trace }: { trace: string }): JSX.Element {
   );
 }
 
-const plural = (count: number, thing: string): string => `${count} ${thing}${count === 1 ? "" : "s"}`;
+const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
-/** A frame that the relay mapped, with the lines of source around it. */
+/** A frame that the browser relay symbolicated, with the surrounding source lines. */
 interface SourceFrame {
   function?: unknown;
   file?: unknown;
@@ -172,25 +174,25 @@ interface SourceFrame {
   context?: { line?: unknown; text?: unknown }[];
 }
 
-/** The lines of source around each frame, where a source map has them. */
-function Context({ occurrence }: { occurrence: Occurrence }): JSX.Element | null {
+/** Source lines around each frame, for frames whose source map contains the source. */
+function SourceContext({ occurrence }: { occurrence: Occurrence }): JSX.Element | null {
   const frames = occurrence.extra?.frames;
   if (!Array.isArray(frames)) {
     return null;
   }
-  const shown = (frames as (SourceFrame | null)[]).filter(
+  const framesWithContext = (frames as (SourceFrame | null)[]).filter(
     (frame) => Array.isArray(frame?.context) && frame.context.length > 0,
   );
   return (
     <div class="frames">
-      {shown.map((frame, index) => (
+      {framesWithContext.map((frame, index) => (
         <div key={index}>
-          <p class="quiet">
+          <p class="muted">
             {String(frame?.function ?? "")} {String(frame?.file ?? "")}:{String(frame?.line ?? "")}
           </p>
           <pre>
             {frame?.context?.map((source, index) => (
-              <span key={index} class={source?.line === frame.line ? "source at" : "source"}>
+              <span key={index} class={source?.line === frame.line ? "source current" : "source"}>
                 {String(source?.line ?? "").padStart(5)} {String(source?.text ?? "")}
               </span>
             ))}
@@ -201,43 +203,44 @@ function Context({ occurrence }: { occurrence: Occurrence }): JSX.Element | null
   );
 }
 
-function Report({ occurrence, of }: { occurrence: Occurrence; of: Detail }): JSX.Element {
+/** One event of the group. Shows its message and stack trace only where they differ from the group's. */
+function Event({ occurrence, group }: { occurrence: Occurrence; group: ErrorGroupDetail }): JSX.Element {
   const { breadcrumbs, frames: _, ...extra } = occurrence.extra ?? {};
-  const trail = breadcrumbs ?? (extra.context as { breadcrumbs?: unknown } | undefined)?.breadcrumbs;
-  const json = (value: unknown): string => JSON.stringify(value, null, 2);
-  const filled = (value: object | null): value is object => value !== null && Object.keys(value).length > 0;
+  const crumbs = breadcrumbs ?? (extra.context as { breadcrumbs?: unknown } | undefined)?.breadcrumbs;
+  const formatJson = (value: unknown): string => JSON.stringify(value, null, 2);
+  const hasMembers = (value: object | null): value is object => value !== null && Object.keys(value).length > 0;
   return (
     <article>
       <h3>
-        <Moment at={occurrence.timestamp} />
+        <Timestamp at={occurrence.timestamp} />
       </h3>
-      <dl class="facts">
+      <dl class="properties">
         {occurrence.request_url && (
-          <Fact name="Request">
+          <Property name="Request">
             {occurrence.request_method} {occurrence.request_url}
-          </Fact>
+          </Property>
         )}
-        {occurrence.user_id && <Fact name="User">{occurrence.user_id}</Fact>}
-        <Fact name="Environment">{occurrence.environment}</Fact>
-        {occurrence.release && <Fact name="Release">{occurrence.release}</Fact>}
+        {occurrence.user_id && <Property name="User">{occurrence.user_id}</Property>}
+        <Property name="Environment">{occurrence.environment}</Property>
+        {occurrence.release && <Property name="Release">{occurrence.release}</Property>}
       </dl>
-      {occurrence.message !== of.message && <pre>{occurrence.message}</pre>}
-      {Array.isArray(trail) && <Breadcrumbs crumbs={trail} />}
-      {filled(extra) && (
+      {occurrence.message !== group.message && <pre>{occurrence.message}</pre>}
+      {Array.isArray(crumbs) && <Breadcrumbs crumbs={crumbs} />}
+      {hasMembers(extra) && (
         <details open>
           <summary>Context</summary>
-          <pre tabIndex={0}>{json(extra)}</pre>
+          <pre tabIndex={0}>{formatJson(extra)}</pre>
         </details>
       )}
-      {filled(occurrence.request_headers) && (
+      {hasMembers(occurrence.request_headers) && (
         <details>
           <summary>Headers</summary>
-          <pre tabIndex={0}>{json(occurrence.request_headers)}</pre>
+          <pre tabIndex={0}>{formatJson(occurrence.request_headers)}</pre>
         </details>
       )}
-      {occurrence.traceback !== of.traceback && (
+      {occurrence.traceback !== group.traceback && (
         <details>
-          <summary>Stack of this report</summary>
+          <summary>Stack trace of this event</summary>
           <pre tabIndex={0}>{occurrence.traceback}</pre>
         </details>
       )}
@@ -252,11 +255,11 @@ interface Breadcrumb {
 }
 
 function Breadcrumbs({ crumbs }: { crumbs: unknown[] }): JSX.Element {
-  const shown = (crumb: unknown): JSX.Element => {
+  const renderCrumb = (crumb: unknown): JSX.Element => {
     const { timestamp, category, message } = (crumb ?? {}) as Breadcrumb;
     return typeof message === "string" ? (
       <>
-        {typeof timestamp === "string" && <Moment at={timestamp} />} <b>{String(category ?? "")}</b>{" "}
+        {typeof timestamp === "string" && <Timestamp at={timestamp} />} <b>{String(category ?? "")}</b>{" "}
         <code>{message}</code>
       </>
     ) : (
@@ -265,24 +268,24 @@ function Breadcrumbs({ crumbs }: { crumbs: unknown[] }): JSX.Element {
   };
   return (
     <details open>
-      <summary>What happened before</summary>
+      <summary>Breadcrumbs</summary>
       <ol>
         {crumbs.map((crumb, index) => (
-          <li key={index}>{shown(crumb)}</li>
+          <li key={index}>{renderCrumb(crumb)}</li>
         ))}
       </ol>
     </details>
   );
 }
 
-/** For an issue tracker or a chat. */
-function markdown(error: Detail): string {
+/** Formats an error as Markdown, for issue trackers and chats. The fence is longer than any run of backticks inside. */
+function formatMarkdown(error: ErrorGroupDetail): string {
   const fence = "`".repeat(Math.max(3, ...[...error.traceback.matchAll(/`+/g)].map(([ticks]) => ticks.length + 1)));
   return [
     `## ${error.exception_type}: ${error.message.split("\n", 1)[0]}`,
     "",
-    `- project ${error.project}, ${error.environment}${error.release ? `, release ${error.release}` : ""}`,
-    `- ${error.count} reports, first ${absolute(error.first_seen)}, last ${absolute(error.last_seen)}`,
+    `- Project ${error.project}, ${error.environment}${error.release ? `, release ${error.release}` : ""}`,
+    `- ${plural(error.count, "event")}, first seen ${formatAbsolute(error.first_seen)}, last seen ${formatAbsolute(error.last_seen)}`,
     `- ${location.href}`,
     "",
     fence,

@@ -1,14 +1,24 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { change, get, query, type Session } from "../shared/api.ts";
-import { useKeys, useLoaded, useParams } from "../shared/hooks.ts";
-import { Choice, Empty, Filters, Loading, Moment, Search, Sparkline, Trouble } from "../shared/ui.tsx";
-import type { Group, List } from "./types.ts";
+import { get, query, type Session, send } from "../shared/api.ts";
+import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
+import {
+  EmptyState,
+  ErrorMessage,
+  FilterPanel,
+  Loading,
+  SearchBox,
+  Select,
+  Sparkline,
+  Timestamp,
+} from "../shared/ui.tsx";
+import type { ErrorGroup, ErrorPage } from "./types.ts";
 
-const PAGE = 50;
-const HOURS = 24;
-const EVERY_MS = 15_000;
-/** The filters that the URL holds under their own names. */
+const PAGE_SIZE = 50;
+/** Hours in the chart of each group. */
+const CHART_HOURS = 24;
+const REFRESH_INTERVAL_MS = 15_000;
+/** Query parameters of the API and of the page. */
 const FILTERS = [
   "project",
   "environment",
@@ -23,68 +33,70 @@ const FILTERS = [
   "sort",
 ];
 
-/** Those that are chosen from a list. */
-const CHOICES = FILTERS.filter((name) => !["search", "since", "until", "session_id"].includes(name));
+/** Filters with a drop-down list. */
+const SELECT_FILTERS = FILTERS.filter((name) => !["search", "since", "until", "session_id"].includes(name));
 
-interface Names {
+/** Values that the drop-down lists offer. */
+interface FilterOptions {
   projects: string[];
   environments: string[];
   releases: string[];
 }
 
-export function Groups({ session }: { session: Session }): JSX.Element {
+/** The list of error groups with its filters. */
+export function ErrorList({ session }: { session: Session }): JSX.Element {
   const [params, setParams] = useParams();
   const offset = Number(params.get("offset") ?? 0) || 0;
   const filters = Object.fromEntries(FILTERS.map((name) => [name, params.get(name) ?? undefined]));
-  const path = `api/errors${query({ ...filters, limit: PAGE, offset, hours: HOURS })}`;
-  const loaded = useLoaded(path, (signal) => get<List>(path, signal), EVERY_MS);
-  const names = useLoaded("names", async (signal): Promise<Names> => {
+  const path = `api/errors${query({ ...filters, limit: PAGE_SIZE, offset, hours: CHART_HOURS })}`;
+  const fetched = useFetch(path, (signal) => get<ErrorPage>(path, signal), REFRESH_INTERVAL_MS);
+  const options = useFetch("options", async (signal): Promise<FilterOptions> => {
     const [{ projects }, variants] = await Promise.all([
       get<{ projects: string[] }>("api/projects", signal),
-      get<Omit<Names, "projects">>("api/variants", signal),
+      get<Omit<FilterOptions, "projects">>("api/variants", signal),
     ]);
     return { projects, ...variants };
   });
-  const shown = useSteady(path, loaded.key === path ? loaded.value : undefined);
+  const stable = useStablePage(path, fetched.key === path ? fetched.value : undefined);
   const search = useRef<HTMLInputElement>(null);
-  const [at, setAt] = useState(-1);
-  const [chosen, setChosen] = useState<ReadonlySet<number>>(new Set());
-  const [trouble, setTrouble] = useState<Error>();
-  const groups = shown.list?.errors ?? [];
+  const [currentIndex, setCurrentIndex] = useState(-1);
+  const [selected, setSelected] = useState<ReadonlySet<number>>(new Set());
+  const [resolveError, setResolveError] = useState<Error>();
+  const groups = stable.page?.errors ?? [];
   useEffect(() => {
-    setAt(-1);
-    setChosen(new Set());
+    setCurrentIndex(-1);
+    setSelected(new Set());
   }, [path]);
 
   const filter = (changes: Record<string, string>): void => setParams({ ...changes, offset: undefined });
-  const move = (by: number): void => {
-    const next = Math.min(Math.max(at + by, 0), groups.length - 1);
-    setAt(next);
+  const moveCurrent = (offset: number): void => {
+    const next = Math.min(Math.max(currentIndex + offset, 0), groups.length - 1);
+    setCurrentIndex(next);
     document.getElementById(`group-${groups[next]?.id}`)?.focus();
   };
   const resolve = async (ids: number[]): Promise<void> => {
-    setTrouble(undefined);
+    setResolveError(undefined);
     try {
       for (const id of ids) {
-        await change("POST", `api/errors/${id}/resolve`);
+        await send("POST", `api/errors/${id}/resolve`);
       }
-    } catch (why) {
-      setTrouble(why as Error);
+    } catch (error) {
+      setResolveError(error as Error);
     }
-    setChosen(new Set());
-    shown.release();
-    loaded.reload();
+    setSelected(new Set());
+    stable.showLatest();
+    fetched.reload();
   };
-  const current = groups[at];
-  useKeys({
+  const current = groups[currentIndex];
+  useShortcuts({
     "/": (event) => {
       event.preventDefault();
       search.current?.focus();
     },
-    j: () => move(1),
-    k: () => move(-1),
+    j: () => moveCurrent(1),
+    k: () => moveCurrent(-1),
     r: () => {
-      const ids = chosen.size > 0 ? [...chosen] : current ? [current.id] : [];
+      const ids = selected.size > 0 ? [...selected] : current ? [current.id] : [];
       if (session.admin && ids.length > 0) {
         void resolve(ids);
       }
@@ -92,152 +104,157 @@ export function Groups({ session }: { session: Session }): JSX.Element {
     x: () => current && toggle(current.id),
   });
   const toggle = (id: number): void => {
-    const next = new Set(chosen);
+    const next = new Set(selected);
     if (!next.delete(id)) {
       next.add(id);
     }
-    setChosen(next);
+    setSelected(next);
   };
-  const anyFilter = FILTERS.some((name) => params.has(name));
-  const choice = (label: string, name: string, values: string[]): JSX.Element => {
+  const hasFilter = FILTERS.some((name) => params.has(name));
+  const filterSelect = (label: string, name: string, values: string[]): JSX.Element => {
     const value = params.get(name) ?? "";
     const all = value && !values.includes(value) ? [value, ...values] : values;
-    const options: [string, string][] = [["", "all"], ...all.map((value): [string, string] => [value, value])];
-    return <Choice label={label} value={value} options={options} onChoose={(value) => filter({ [name]: value })} />;
+    const options: [string, string][] = [["", "All"], ...all.map((value): [string, string] => [value, value])];
+    return <Select label={label} value={value} options={options} onSelect={(value) => filter({ [name]: value })} />;
   };
   return (
     <>
       <h1 class="hidden">Errors</h1>
       <div class="bar">
-        <Search
-          field={search}
+        <SearchBox
+          inputRef={search}
           value={params.get("search") ?? ""}
-          placeholder="Search type, message and traceback"
+          placeholder="Search type, message and stack trace"
           onSearch={(search) => filter({ search })}
         />
-        <Filters wide="48rem" set={CHOICES.filter((name) => params.has(name)).length}>
-          <div class="choices">
-            <Choice
-              label="State"
+        <FilterPanel minWidth="48rem" activeCount={SELECT_FILTERS.filter((name) => params.has(name)).length}>
+          <div class="fields">
+            <Select
+              label="Status"
               value={params.get("resolved") ?? ""}
               options={[
-                ["", "open"],
-                ["true", "resolved"],
-                ["all", "all"],
+                ["", "Unresolved"],
+                ["true", "Resolved"],
+                ["all", "All"],
               ]}
-              onChoose={(resolved) => filter({ resolved })}
+              onSelect={(resolved) => filter({ resolved })}
             />
-            {choice("Project", "project", names.value?.projects ?? [])}
-            {choice("Environment", "environment", names.value?.environments ?? [])}
-            {choice("Release", "release", names.value?.releases ?? [])}
-            {choice("Level", "level", ["debug", "info", "warning", "error", "critical"])}
-            {choice("Source", "source", ["server", "browser"])}
-            <Choice
-              label="Order"
+            {filterSelect("Project", "project", options.value?.projects ?? [])}
+            {filterSelect("Environment", "environment", options.value?.environments ?? [])}
+            {filterSelect("Release", "release", options.value?.releases ?? [])}
+            {filterSelect("Level", "level", ["debug", "info", "warning", "error", "critical"])}
+            {filterSelect("Source", "source", ["server", "browser"])}
+            <Select
+              label="Sort by"
               value={params.get("sort") ?? ""}
               options={[
-                ["", "last seen"],
-                ["first_seen", "first seen"],
-                ["count", "most reports"],
+                ["", "Last seen"],
+                ["first_seen", "First seen"],
+                ["count", "Events"],
               ]}
-              onChoose={(sort) => filter({ sort })}
+              onSelect={(sort) => filter({ sort })}
             />
           </div>
-        </Filters>
-        {anyFilter && (
+        </FilterPanel>
+        {hasFilter && (
           <button
             type="button"
             onClick={() => setParams(Object.fromEntries([...FILTERS, "offset"].map((name) => [name, undefined])))}
           >
-            Clear
+            Clear filters
           </button>
         )}
       </div>
-      {session.admin && chosen.size > 0 && (
+      {session.admin && selected.size > 0 && (
         <div class="bar">
-          <button type="button" class="main" onClick={() => resolve([...chosen])}>
-            Resolve {chosen.size}
+          <button type="button" class="primary" onClick={() => resolve([...selected])}>
+            Resolve {selected.size}
           </button>
-          <button type="button" onClick={() => setChosen(new Set())}>
-            Choose none
-          </button>
-        </div>
-      )}
-      {trouble && <Trouble error={trouble} />}
-      {loaded.error && <Trouble error={loaded.error} retry={loaded.reload} />}
-      {shown.waiting > 0 && (
-        <div class="news" role="status">
-          <button type="button" onClick={shown.release}>
-            Show what is new
+          <button type="button" onClick={() => setSelected(new Set())}>
+            Clear selection
           </button>
         </div>
       )}
-      {!shown.list && !loaded.error && <Loading />}
-      {shown.list &&
+      {resolveError && <ErrorMessage error={resolveError} />}
+      {fetched.error && <ErrorMessage error={fetched.error} retry={fetched.reload} />}
+      {stable.hasChanges && (
+        <div class="new-errors" role="status">
+          <button type="button" onClick={stable.showLatest}>
+            Show new errors
+          </button>
+        </div>
+      )}
+      {!stable.page && !fetched.error && <Loading />}
+      {stable.page &&
         (groups.length > 0 ? (
           <>
-            <ul class="groups paper" aria-label="Groups of errors">
+            <ul class="groups card" aria-label="Errors">
               {groups.map((group, index) => (
                 <Row
                   key={group.id}
                   group={group}
-                  at={index === at}
-                  chosen={chosen.has(group.id)}
-                  onChoose={session.admin ? () => toggle(group.id) : undefined}
+                  isCurrent={index === currentIndex}
+                  isSelected={selected.has(group.id)}
+                  onSelect={session.admin ? () => toggle(group.id) : undefined}
                   onOpen={() => setParams({ id: String(group.id) })}
                 />
               ))}
             </ul>
-            <Pages
-              list={shown.list}
+            <Pagination
+              page={stable.page}
               onPage={(offset) => setParams({ offset: offset > 0 ? String(offset) : undefined })}
             />
           </>
         ) : (
-          <div class="paper">
-            {anyFilter ? <NothingFits /> : <FirstReport projects={names.value?.projects ?? []} />}
-          </div>
+          <div class="card">{hasFilter ? <NoMatches /> : <NoErrors projects={options.value?.projects ?? []} />}</div>
         ))}
     </>
   );
 }
 
-/** Keeps a list as it is while it is being read: numbers change in place, and what would move things waits for a click. */
-function useSteady(
+/**
+ * Prevents rows from moving while the user reads: while the page is scrolled or a row has the focus, the hook updates
+ * known groups but neither reorders nor inserts rows. Then `hasChanges` is true, and `showLatest` replaces the page with
+ * the latest one.
+ */
+function useStablePage(
   path: string,
-  latest: List | undefined,
-): { list: List | undefined; waiting: number; release: () => void } {
-  const [held, setHeld] = useState<{ path: string; list: List }>();
-  const [released, setReleased] = useState(false);
+  latest: ErrorPage | undefined,
+): { page: ErrorPage | undefined; hasChanges: boolean; showLatest: () => void } {
+  const [shown, setShown] = useState<{ path: string; page: ErrorPage }>();
+  const [mayReplace, setMayReplace] = useState(false);
   useEffect(() => {
     if (!latest) {
       return;
     }
-    const reading = scrollY > 40 || document.activeElement?.closest(".groups") !== null;
-    const same = held?.list.errors.map(({ id }) => id).join() === latest.errors.map(({ id }) => id).join();
-    if (held && held.path !== path) {
+    const isReading = scrollY > 40 || document.activeElement?.closest(".groups") !== null;
+    const hasSameOrder = shown?.page.errors.map(({ id }) => id).join() === latest.errors.map(({ id }) => id).join();
+    if (shown && shown.path !== path) {
       scrollTo(0, 0);
     }
-    if (!held || held.path !== path || released || same || !reading) {
-      setHeld({ path, list: latest });
-      setReleased(false);
+    if (!shown || shown.path !== path || mayReplace || hasSameOrder || !isReading) {
+      setShown({ path, page: latest });
+      setMayReplace(false);
     } else {
       const byId = new Map(latest.errors.map((group) => [group.id, group]));
-      setHeld({ path, list: { ...held.list, errors: held.list.errors.map((group) => byId.get(group.id) ?? group) } });
+      const errors = shown.page.errors.map((group) => byId.get(group.id) ?? group);
+      setShown({ path, page: { ...shown.page, errors } });
     }
-  }, [latest, path, released]);
-  const known = new Set(held?.list.errors.map(({ id }) => id));
-  const moved = held?.list.errors[0]?.id !== latest?.errors[0]?.id;
-  const waiting =
-    held && latest && held.path === path ? latest.errors.filter(({ id }) => !known.has(id)).length + Number(moved) : 0;
-  return { list: held?.path === path || !latest ? held?.list : undefined, waiting, release: () => setReleased(true) };
+  }, [latest, path, mayReplace]);
+  const isSamePath = shown?.path === path;
+  const shownIds = new Set(shown?.page.errors.map(({ id }) => id));
+  const hasNewFirst = shown?.page.errors[0]?.id !== latest?.errors[0]?.id;
+  const hasChanges =
+    isSamePath && latest !== undefined && (hasNewFirst || latest.errors.some(({ id }) => !shownIds.has(id)));
+  return { page: isSamePath || !latest ? shown?.page : undefined, hasChanges, showLatest: () => setMayReplace(true) };
 }
 
+/** One error group in the list. */
 function Row(props: {
-  group: Group;
-  at: boolean;
-  chosen: boolean;
-  onChoose: (() => void) | undefined;
+  group: ErrorGroup;
+  isCurrent: boolean;
+  isSelected: boolean;
+  onSelect: (() => void) | undefined;
   onOpen: () => void;
 }): JSX.Element {
   const { group } = props;
@@ -247,24 +264,24 @@ function Row(props: {
       props.onOpen();
     }
   };
-  const last = group.hours?.reduce((sum, count) => sum + count, 0) ?? 0;
+  const recentCount = group.hours?.reduce((sum, count) => sum + count, 0) ?? 0;
   return (
-    <li class={props.at ? "at" : undefined}>
-      {props.onChoose ? (
+    <li class={props.isCurrent ? "current" : undefined}>
+      {props.onSelect ? (
         <input
           type="checkbox"
-          checked={props.chosen}
-          onChange={props.onChoose}
-          aria-label={`Choose ${group.exception_type}`}
+          checked={props.isSelected}
+          onChange={props.onSelect}
+          aria-label={`Select ${group.exception_type}`}
         />
       ) : (
         <span />
       )}
-      <div class="what">
+      <div class="summary">
         <a id={`group-${group.id}`} href={`?id=${group.id}`} onClick={open}>
           {group.exception_type}
         </a>
-        <span class="message">{group.message || "no message"}</span>
+        <span class="message">{group.message || "(no message)"}</span>
         <span class="tags">
           <span class={`tag ${group.level}`}>{group.level}</span>
           <span class="tag">{group.project}</span>
@@ -275,62 +292,64 @@ function Row(props: {
           {group.location && <span class="tag">{group.location}</span>}
         </span>
       </div>
-      {group.hours && <Sparkline counts={group.hours} label={`${last} in the last ${HOURS} hours`} />}
-      <span class="count" title="Reports in all">
+      {group.hours && (
+        <Sparkline counts={group.hours} label={`${recentCount} events in the last ${CHART_HOURS} hours`} />
+      )}
+      <span class="count" title="Total events">
         {group.count.toLocaleString()}
       </span>
       <span class="seen">
-        <Moment at={group.last_seen} />
-        <span title="First seen">
-          since <Moment at={group.first_seen} />
+        <Timestamp at={group.last_seen} />
+        <span>
+          First seen <Timestamp at={group.first_seen} />
         </span>
       </span>
     </li>
   );
 }
 
-function Pages({ list, onPage }: { list: List; onPage: (offset: number) => void }): JSX.Element {
-  const first = list.offset + 1;
-  const last = list.offset + list.errors.length;
+function Pagination({ page, onPage }: { page: ErrorPage; onPage: (offset: number) => void }): JSX.Element {
+  const first = page.offset + 1;
+  const last = page.offset + page.errors.length;
   return (
     <nav class="pages" aria-label="Pages">
-      <button type="button" disabled={list.offset === 0} onClick={() => onPage(Math.max(0, list.offset - PAGE))}>
-        Newer
+      <button type="button" disabled={page.offset === 0} onClick={() => onPage(Math.max(0, page.offset - PAGE_SIZE))}>
+        Previous
       </button>
-      <button type="button" disabled={last >= list.total} onClick={() => onPage(list.offset + PAGE)}>
-        Older
+      <button type="button" disabled={last >= page.total} onClick={() => onPage(page.offset + PAGE_SIZE)}>
+        Next
       </button>
-      <span class="quiet">
-        {first.toLocaleString()}–{last.toLocaleString()} of {list.total.toLocaleString()}
+      <span class="muted">
+        {first.toLocaleString()}–{last.toLocaleString()} of {page.total.toLocaleString()}
       </span>
     </nav>
   );
 }
 
-function NothingFits(): JSX.Element {
+function NoMatches(): JSX.Element {
   return (
-    <Empty title="No error fits these filters">
-      <p>Resolved errors show when the state is “all”.</p>
-    </Empty>
+    <EmptyState title="No matching errors">
+      <p>To include resolved errors, set Status to All.</p>
+    </EmptyState>
   );
 }
 
-/** Nothing was ever reported, or everything is resolved. */
-function FirstReport({ projects }: { projects: string[] }): JSX.Element {
+/** Shown when no error was ever reported, and when all errors are resolved. */
+function NoErrors({ projects }: { projects: string[] }): JSX.Element {
   if (projects.length > 0) {
     return (
-      <Empty title="No open errors">
-        <p>Everything that was reported is resolved. What recurs comes back by itself.</p>
-      </Empty>
+      <EmptyState title="No unresolved errors">
+        <p>All reported errors are resolved. A resolved error reopens when it occurs again.</p>
+      </EmptyState>
     );
   }
   const url = new URL(".", location.href).href.replace(/\/$/, "");
   return (
-    <Empty title="No errors yet">
-      <p>Three lines of Python send a first one (pip install monlight):</p>
+    <EmptyState title="No errors yet">
+      <p>Report a first error from Python (pip install monlight):</p>
       <pre>{`from monlight import ErrorClient
 client = ErrorClient("${url}", "the API key", project="shop")
-client.report_error_sync(ValueError("a first error"))`}</pre>
-    </Empty>
+client.capture_exception(ValueError("a first error"))`}</pre>
+    </EmptyState>
   );
 }

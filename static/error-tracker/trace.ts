@@ -1,13 +1,13 @@
-// What the lines of a stack trace are, whatever language wrote it.
+// Splits stack traces of several languages into application frames, library frames and other text.
 
-/** Some lines of a trace: a frame of the application's, frames of libraries, or anything else. */
-export interface Part {
+/** Adjacent lines of the same kind. `text` is every line that does not belong to a frame. */
+export interface TraceSection {
   kind: "in-app" | "library" | "text";
   lines: string[];
 }
 
-/** Files that nobody who reads the trace has written. */
-const LIBRARIES = [
+/** Frames of libraries, runtimes and frameworks. */
+const LIBRARY_FRAME = [
   /[/\\](site|dist)-packages[/\\]/,
   /[/\\]lib[/\\]python\d/,
   /<frozen /,
@@ -25,8 +25,8 @@ const LIBRARIES = [
   /\bat System\.|\bat Microsoft\./,
 ];
 
-/** A line that begins a frame, in the forms of the languages that are grouped by location. */
-const FRAME = [
+/** First lines of frames, in the languages that the error tracker groups by location. */
+const FRAME_START = [
   /^\s*File ".*", line \d+/,
   /^\s*at\s.+/,
   /^[^\s@]*@.+:\d+(:\d+)?$/,
@@ -36,28 +36,28 @@ const FRAME = [
   /^\t.+\.go:\d+/,
 ];
 
-/** The parts of a trace: neighbouring library frames are one, so that they can be folded away. */
-export function parts(trace: string): Part[] {
-  const found: Part[] = [];
-  let kind: Part["kind"] = "text";
+/** Splits a trace into sections. Adjacent library frames form one section, so that the page can collapse them. */
+export function splitTrace(trace: string): TraceSection[] {
+  const sections: TraceSection[] = [];
+  let kind: TraceSection["kind"] = "text";
   for (const line of trace.replace(/\n+$/, "").split("\n")) {
-    if (FRAME.some((frame) => frame.test(line))) {
-      kind = LIBRARIES.some((library) => library.test(line)) ? "library" : "in-app";
+    if (FRAME_START.some((frame) => frame.test(line))) {
+      kind = LIBRARY_FRAME.some((library) => library.test(line)) ? "library" : "in-app";
     } else if (!/^\s/.test(line)) {
-      // What is not set in is no source line of the frame above.
+      // A source line of the frame above would be indented.
       kind = "text";
     }
-    const last = found.at(-1);
+    const last = sections.at(-1);
     if (last?.kind === kind) {
       last.lines.push(line);
     } else {
-      found.push({ kind, lines: [line] });
+      sections.push({ kind, lines: [line] });
     }
   }
-  return found;
+  return sections;
 }
 
-/** How many frames some lines have. */
-export function frameCount(lines: string[]): number {
-  return lines.filter((line) => FRAME.some((frame) => frame.test(line))).length;
+/** Returns the number of frames in some lines. */
+export function countFrames(lines: string[]): number {
+  return lines.filter((line) => FRAME_START.some((frame) => frame.test(line))).length;
 }

@@ -1,5 +1,5 @@
-/** A group of reports, as `GET /api/errors` lists it. */
-export interface Group {
+/** A group of similar error reports, as `GET /api/errors` returns it. */
+export interface ErrorGroup {
   id: number;
   project: string;
   environment: string;
@@ -14,17 +14,19 @@ export interface Group {
   last_seen: string;
   resolved: boolean;
   resolved_at: string | null;
+  /** Events per hour, oldest first. */
   hours?: number[];
 }
 
-export interface List {
-  errors: Group[];
+/** A page of error groups. */
+export interface ErrorPage {
+  errors: ErrorGroup[];
   total: number;
   limit: number;
   offset: number;
 }
 
-/** One report. */
+/** One report of a group. The UI calls it an event. */
 export interface Occurrence {
   id: number;
   timestamp: string;
@@ -41,12 +43,13 @@ export interface Occurrence {
   traceback: string;
 }
 
-export interface Detail extends Group {
+/** An error group with its latest reports. */
+export interface ErrorGroupDetail extends ErrorGroup {
   traceback: string;
   occurrences: Occurrence[];
 }
 
-/** What became of an alert. */
+/** An alert and its delivery status. */
 export interface Alert {
   id: number;
   kind: string;
@@ -56,6 +59,13 @@ export interface Alert {
   created_at: string;
   state: string;
   finished_at: string | null;
-  /** Why it is held, or what each channel said. */
-  detail: string | { channel: string; outcome: string; reason: string | null }[];
+  /** The result for each channel. A string is the reason why the alert was suppressed. */
+  detail: (string | Delivery)[];
+}
+
+/** The result of sending an alert through one channel. */
+export interface Delivery {
+  channel: string;
+  outcome: string;
+  reason: string | null;
 }

@@ -1,60 +1,64 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get } from "../shared/api.ts";
-import { useLoaded } from "../shared/hooks.ts";
-import { Copy, Loading, Trouble } from "../shared/ui.tsx";
-import type { Marks } from "./marks.ts";
+import { useFetch } from "../shared/hooks.ts";
+import { CopyButton, ErrorMessage, Loading } from "../shared/ui.tsx";
+import type { Highlighter } from "./highlights.ts";
 import { Row } from "./row.tsx";
 import { type Entry, type Filters, lineLink } from "./types.ts";
 
-const FEW = 20;
-const MANY = 200;
+/** Lines on each side of the selected one, at first and after "Load older" or "Load newer". */
+const NEIGHBORS_INITIAL = 20;
+const NEIGHBORS_MAX = 200;
+const MINUTE_MS = 60_000;
 
-/** A line and its neighbours in the same log, over the list, which stays where it is. */
-export function Context(props: {
+/** A dialog with a log line and its neighbors in the same log. */
+export function ContextDialog(props: {
   id: number;
   filters: Filters;
-  marks: Marks;
+  highlighter: Highlighter;
   onClose: () => void;
-  onOpen: (id: number) => void;
-  onAround: (since: string, until: string) => void;
+  onShowContext: (id: number) => void;
+  /** Shows all logs in a period. */
+  onShowPeriod: (since: string, until: string) => void;
 }): JSX.Element {
   const { id } = props;
   const dialog = useRef<HTMLDialogElement>(null);
-  const [sides, setSides] = useState({ before: FEW, after: FEW });
-  const [toggled, setToggled] = useState<ReadonlySet<number>>(new Set());
-  const path = `api/logs/${id}/context?before=${sides.before}&after=${sides.after}`;
-  const { value, error, reload } = useLoaded(path, (signal) => get<{ logs: Entry[] }>(path, signal));
+  const [limits, setLimits] = useState({ before: NEIGHBORS_INITIAL, after: NEIGHBORS_INITIAL });
+  const [toggledIds, setToggledIds] = useState<ReadonlySet<number>>(new Set());
+  const path = `api/logs/${id}/context?before=${limits.before}&after=${limits.after}`;
+  const { value, error, reload } = useFetch(path, (signal) => get<{ logs: Entry[] }>(path, signal));
   const logs = value?.logs ?? [];
-  const chosen = logs.find((entry) => entry.id === id);
+  const selected = logs.find((entry) => entry.id === id);
   useEffect(() => dialog.current?.showModal(), []);
-  const there = chosen !== undefined;
-  // Again when it is another line, or more of them.
+  const isLoaded = selected !== undefined;
+  // Scrolls again after another line was selected or more lines were loaded.
   useEffect(() => {
     dialog.current?.querySelector('[aria-current="true"]')?.scrollIntoView({ block: "center" });
-  }, [there, id, logs.length]);
+  }, [isLoaded, id, logs.length]);
   const toggle = (id: number): void => {
-    const next = new Set(toggled);
+    const next = new Set(toggledIds);
     if (!next.delete(id)) {
       next.add(id);
     }
-    setToggled(next);
+    setToggledIds(next);
   };
-  const around = (): void => {
-    const time = Date.parse(chosen?.timestamp ?? "");
-    props.onAround(new Date(time - 60_000).toISOString(), new Date(time + 60_000).toISOString());
+  const showPeriod = (): void => {
+    const time = Date.parse(selected?.timestamp ?? "");
+    props.onShowPeriod(new Date(time - MINUTE_MS).toISOString(), new Date(time + MINUTE_MS).toISOString());
   };
   const before = logs.findIndex((entry) => entry.id === id);
+  const isNotFound = error instanceof ApiError && error.status === 404;
   return (
     <dialog ref={dialog} class="context" aria-labelledby="context" onClose={props.onClose}>
       <div class="bar">
-        <h2 id="context">{chosen ? `Around a line of ${chosen.container}` : "A line"}</h2>
+        <h2 id="context">{selected ? `Context in ${selected.container}` : "Context"}</h2>
         <span class="grow" />
-        {chosen && (
+        {selected && (
           <>
-            <Copy label="Copy link" text={() => new URL(lineLink(props.filters, id), location.href).href} />
-            <button type="button" onClick={around}>
-              All logs of that minute
+            <CopyButton label="Copy link" text={() => new URL(lineLink(props.filters, id), location.href).href} />
+            <button type="button" onClick={showPeriod}>
+              All logs at this time
             </button>
           </>
         )}
@@ -64,18 +68,16 @@ export function Context(props: {
       </div>
       {!value && !error && <Loading />}
       {error && (
-        <Trouble
-          error={
-            error instanceof ApiError && error.status === 404 ? new Error("That line is not kept any more.") : error
-          }
+        <ErrorMessage
+          error={isNotFound ? new Error("Log line not found. It may have been deleted by retention.") : error}
           retry={reload}
         />
       )}
       {value && (
-        <div class="around" tabIndex={0} role="group" aria-labelledby="context">
-          {before >= sides.before && sides.before < MANY && (
-            <button type="button" onClick={() => setSides({ ...sides, before: MANY })}>
-              More before
+        <div class="neighbors" tabIndex={0} role="group" aria-labelledby="context">
+          {before >= limits.before && limits.before < NEIGHBORS_MAX && (
+            <button type="button" onClick={() => setLimits({ ...limits, before: NEIGHBORS_MAX })}>
+              Load older
             </button>
           )}
           <ul>
@@ -84,19 +86,19 @@ export function Context(props: {
                 key={entry.id}
                 entry={entry}
                 filters={props.filters}
-                marks={props.marks}
+                highlighter={props.highlighter}
                 wrap
-                open={(entry.id === id) !== toggled.has(entry.id)}
-                reachable
-                chosen={entry.id === id}
+                isExpanded={(entry.id === id) !== toggledIds.has(entry.id)}
+                isTabStop
+                isSelected={entry.id === id}
                 onToggle={() => toggle(entry.id)}
-                onOpen={() => props.onOpen(entry.id)}
+                onShowContext={() => props.onShowContext(entry.id)}
               />
             ))}
           </ul>
-          {logs.length - before - 1 >= sides.after && sides.after < MANY && (
-            <button type="button" onClick={() => setSides({ ...sides, after: MANY })}>
-              More after
+          {logs.length - before - 1 >= limits.after && limits.after < NEIGHBORS_MAX && (
+            <button type="button" onClick={() => setLimits({ ...limits, after: NEIGHBORS_MAX })}>
+              Load newer
             </button>
           )}
         </div>

@@ -1,23 +1,23 @@
 import type { JSX } from "preact";
-import { Choice } from "../shared/ui.tsx";
-import { type Containers, type Filters, LEVELS, type Level, levelsOf, type Stats } from "./types.ts";
+import { Select } from "../shared/ui.tsx";
+import { type Containers, type Filters, LEVELS, type Level, parseLevels, type Stats } from "./types.ts";
 
-const PERIODS: [minutes: string, shown: string][] = [
-  ["15", "the last 15 minutes"],
-  ["60", "the last hour"],
-  ["360", "the last 6 hours"],
-  ["1440", "the last day"],
-  ["10080", "the last week"],
+const PERIODS: [minutes: string, label: string][] = [
+  ["15", "Last 15 minutes"],
+  ["60", "Last hour"],
+  ["360", "Last 6 hours"],
+  ["1440", "Last 24 hours"],
+  ["10080", "Last 7 days"],
 ];
 const MINUTE_MS = 60_000;
 
-/** A moment as fields for times have it, in the reader's zone. */
-function local(time: string | undefined): string {
+/** Converts a timestamp to the value of a `datetime-local` field, in the user's time zone. */
+function toLocalInput(time: string | undefined): string {
   const ms = Date.parse(time ?? "");
   return Number.isNaN(ms) ? "" : new Date(ms - new Date(ms).getTimezoneOffset() * MINUTE_MS).toISOString().slice(0, 16);
 }
 
-/** What can be chosen: times, levels, containers, with how many lines of each are kept. */
+/** The filters for time, level and container, with the number of stored lines for each value. */
 export function Facets(props: {
   filters: Filters;
   containers: Containers | undefined;
@@ -26,26 +26,27 @@ export function Facets(props: {
 }): JSX.Element {
   const { filters, onFilter } = props;
   const all = props.containers?.containers ?? [];
-  const chosen = levelsOf(filters.level);
-  const only = all.find(({ name }) => name === filters.container);
-  const byLevel = only?.levels ?? props.stats?.by_level;
-  const known = filters.container && props.containers && !only ? [filters.container] : [];
+  const selectedLevels = parseLevels(filters.level);
+  const selected = all.find(({ name }) => name === filters.container);
+  const byLevel = selected?.levels ?? props.stats?.by_level;
+  // A container of a shared link, or a pattern, may not be in the list.
+  const unlisted = filters.container && props.containers && !selected ? [filters.container] : [];
   const projects = [...new Set(all.map(({ project }) => project))].sort();
-  const period = filters.since || filters.until ? "chosen" : "";
-  const choosePeriod = (minutes: string): void => {
+  const period = filters.since || filters.until ? "custom" : "";
+  const selectPeriod = (minutes: string): void => {
     const since = minutes && new Date(Date.now() - Number(minutes) * MINUTE_MS).toISOString();
     onFilter({ since, until: "" });
   };
-  const chooseLevel = (level: Level): void => {
-    const next = new Set(chosen);
+  const toggleLevel = (level: Level): void => {
+    const next = new Set(selectedLevels);
     if (!next.delete(level)) {
       next.add(level);
     }
     onFilter({ level: next.size === LEVELS.length ? "" : LEVELS.filter((level) => next.has(level)).join(",") });
   };
-  const chooseTime = (name: "since" | "until", value: string): void =>
+  const setTime = (name: "since" | "until", value: string): void =>
     onFilter({ [name]: value && new Date(value).toISOString() });
-  const container = (name: string, count?: number, reason?: string | null): JSX.Element => (
+  const containerButton = (name: string, count?: number, reason?: string | null): JSX.Element => (
     <li key={name}>
       <button
         type="button"
@@ -56,30 +57,26 @@ export function Facets(props: {
         <span class="name">{name}</span>
         {count !== undefined && <span class="count">{count.toLocaleString()}</span>}
       </button>
-      {reason && <p class="quiet">Not followed: {reason}</p>}
+      {reason && <p class="muted">Not followed: {reason}</p>}
     </li>
   );
   return (
     <>
       <section aria-labelledby="times">
         <h2 id="times">Time</h2>
-        <Choice
+        <Select
           label="Period"
           value={period}
-          options={[
-            ["", "all that is kept"],
-            ...PERIODS,
-            ...(period ? [["chosen", "as chosen"] as [string, string]] : []),
-          ]}
-          onChoose={(value) => value !== "chosen" && choosePeriod(value)}
+          options={[["", "All time"], ...PERIODS, ...(period ? [["custom", "Custom range"] as [string, string]] : [])]}
+          onSelect={(value) => value !== "custom" && selectPeriod(value)}
         />
         {(["since", "until"] as const).map((name) => (
-          <label key={name} class="choice">
-            <span>{name === "since" ? "From" : "Until"}</span>
+          <label key={name} class="field">
+            <span>{name === "since" ? "From" : "To"}</span>
             <input
               type="datetime-local"
-              value={local(filters[name])}
-              onChange={(event) => chooseTime(name, event.currentTarget.value)}
+              value={toLocalInput(filters[name])}
+              onChange={(event) => setTime(name, event.currentTarget.value)}
             />
           </label>
         ))}
@@ -92,8 +89,8 @@ export function Facets(props: {
               <button
                 type="button"
                 class={`facet ${level.toLowerCase()}`}
-                aria-pressed={chosen.has(level)}
-                onClick={() => chooseLevel(level)}
+                aria-pressed={selectedLevels.has(level)}
+                onClick={() => toggleLevel(level)}
               >
                 <span class="name">{level}</span>
                 <span class="count">{byLevel?.[level].toLocaleString()}</span>
@@ -104,14 +101,14 @@ export function Facets(props: {
       </section>
       <section aria-labelledby="containers">
         <h2 id="containers">Container</h2>
-        {known.length > 0 && <ul>{known.map((name) => container(name))}</ul>}
+        {unlisted.length > 0 && <ul>{unlisted.map((name) => containerButton(name))}</ul>}
         {projects.map((project) => (
           <div key={project}>
-            {project && <h3 class="quiet">{project}</h3>}
+            {project && <h3 class="muted">{project}</h3>}
             <ul>
               {all
-                .filter((each) => each.project === project)
-                .map(({ name, log_count, reason }) => container(name, log_count, reason))}
+                .filter((container) => container.project === project)
+                .map(({ name, log_count, reason }) => containerButton(name, log_count, reason))}
             </ul>
           </div>
         ))}

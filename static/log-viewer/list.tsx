@@ -1,247 +1,255 @@
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { useKeys } from "../shared/hooks.ts";
-import { Heights } from "./heights.ts";
-import { AGAIN_MS, type Lines } from "./lines.ts";
-import type { Marks } from "./marks.ts";
+import { useShortcuts } from "../shared/hooks.ts";
+import { type LogFeed, TAIL_RETRY_MS } from "./feed.ts";
+import type { Highlighter } from "./highlights.ts";
 import { Row } from "./row.tsx";
+import { RowHeights } from "./row-heights.ts";
 
-/** Rows that are there above and below those that are seen. */
-const SPARE = 8;
-/** Browsers make nothing higher than some 17 million pixels. */
+/** Rows rendered above and below the visible ones. */
+const OVERSCAN_ROWS = 8;
+/** Limits the height of the list: browsers support elements of about 17 million pixels. */
 const ROWS_MAX = 400_000;
-/** A row's height until it is known which the style gives it. */
-const USUAL_PX = 24;
-/** What one scrolls past is not asked for. */
-const SETTLE_MS = 80;
+/** Row height until the value of the style sheet is known. */
+const DEFAULT_ROW_PX = 24;
+/** Delay before missing rows are loaded, so that scrolling past rows does not request them. */
+const LOAD_DELAY_MS = 80;
 
-/** The lines: as many nodes as fit the window, whatever their number. */
+/** A virtual list of log entries: only rows in and near the viewport are in the DOM. */
 export function LineList(props: {
-  lines: Lines;
-  marks: Marks;
-  /** Another whenever the lines have changed. */
+  feed: LogFeed;
+  highlighter: Highlighter;
+  /** Changes with every change of the feed. */
   version: number;
   wrap: boolean;
   paused: boolean;
   onPause: () => void;
-  onOpen: (id: number) => void;
+  onShowContext: (id: number) => void;
 }): JSX.Element {
-  const { lines, wrap } = props;
+  const { feed, wrap } = props;
   const scroller = useRef<HTMLDivElement>(null);
-  const [seen, setSeen] = useState({ top: 0, height: 0, width: 0, usual: USUAL_PX });
-  const [at, setAt] = useState<number>();
-  const [open, setOpen] = useState<ReadonlySet<number>>(new Set());
-  // With any of these, heights are others.
-  const heights = useMemo(() => new Heights(seen.usual), [lines, lines.era, wrap, seen.width, seen.usual]);
-  const count = Math.min(lines.count, ROWS_MAX);
-  const front = -lines.headCount;
-  const last = Math.min(count - 1, heights.at(seen.top + seen.height, front) - front + SPARE);
-  const topmost = heights.at(seen.top, front) - front;
-  const first = Math.max(0, topmost - SPARE);
+  const [viewport, setViewport] = useState({ top: 0, height: 0, width: 0, rowHeight: DEFAULT_ROW_PX });
+  // Keys of rows are indexes counted from the start of the base: they stay the same when entries are added to the head.
+  const [currentKey, setCurrentKey] = useState<number>();
+  const [expandedIds, setExpandedIds] = useState<ReadonlySet<number>>(new Set());
+  // Measured heights are valid only for this layout.
+  const heights = useMemo(
+    () => new RowHeights(viewport.rowHeight),
+    [feed, feed.generation, wrap, viewport.width, viewport.rowHeight],
+  );
+  const count = Math.min(feed.count, ROWS_MAX);
+  const firstKey = -feed.headCount;
+  const lastRendered = Math.min(
+    count - 1,
+    heights.keyAt(viewport.top + viewport.height, firstKey) - firstKey + OVERSCAN_ROWS,
+  );
+  const firstVisible = heights.keyAt(viewport.top, firstKey) - firstKey;
+  const firstRendered = Math.max(0, firstVisible - OVERSCAN_ROWS);
 
-  // Below the newest line, or with one in view that was opened or gone to, somebody reads.
-  const held = props.paused || seen.top > 4 || at !== undefined || open.size > 0;
-  lines.held = held;
+  // New entries must not move the list while the user has scrolled down, selected a row or expanded one.
+  const isPaused = props.paused || viewport.top > 4 || currentKey !== undefined || expandedIds.size > 0;
+  feed.isPaused = isPaused;
   useEffect(() => {
-    if (!held && lines.waiting > 0) {
-      lines.release();
+    if (!isPaused && feed.pendingCount > 0) {
+      feed.showPending();
     }
-  }, [held, lines]);
+  }, [isPaused, feed]);
 
   useLayoutEffect(() => {
     const element = scroller.current;
     if (!element) {
       return;
     }
-    const look = (): void => {
-      const usual = Number.parseFloat(getComputedStyle(element).getPropertyValue("--row")) || USUAL_PX;
-      setSeen({ top: element.scrollTop, height: element.clientHeight, width: element.clientWidth, usual });
+    const measure = (): void => {
+      const rowHeight = Number.parseFloat(getComputedStyle(element).getPropertyValue("--row")) || DEFAULT_ROW_PX;
+      setViewport({ top: element.scrollTop, height: element.clientHeight, width: element.clientWidth, rowHeight });
     };
-    look();
-    const observer = new ResizeObserver(look);
+    measure();
+    const observer = new ResizeObserver(measure);
     observer.observe(element);
     return () => observer.disconnect();
   }, []);
 
-  // What one reads stays where it is when rows above it turn out to be of another height.
-  const place = useRef({ key: 0, by: 0, heights });
+  // Scroll anchoring: the first visible row stays in place when the measured heights of rows above it change.
+  const anchor = useRef({ key: 0, offset: 0, heights });
   useLayoutEffect(() => {
     const element = scroller.current;
     if (!element) {
       return;
     }
-    const { key, by, heights: before } = place.current;
-    let news = before !== heights;
+    const { key, offset, heights: previousHeights } = anchor.current;
+    let hasChanged = previousHeights !== heights;
     for (const row of element.querySelectorAll<HTMLElement>("[data-key]")) {
-      news = heights.set(Number(row.dataset.key), row.getBoundingClientRect().height) || news;
+      hasChanged = heights.set(Number(row.dataset.key), row.getBoundingClientRect().height) || hasChanged;
     }
-    place.current.heights = heights;
-    if (news) {
-      const top = Math.max(0, heights.top(key, front) + Math.min(by, heights.of(key)));
-      if (seen.top > 0 && Math.abs(element.scrollTop - top) >= 1) {
+    anchor.current.heights = heights;
+    if (hasChanged) {
+      const top = Math.max(0, heights.offsetOf(key, firstKey) + Math.min(offset, heights.get(key)));
+      if (viewport.top > 0 && Math.abs(element.scrollTop - top) >= 1) {
         element.scrollTop = top;
       }
-      setSeen((seen) => ({ ...seen, top: element.scrollTop }));
+      setViewport((viewport) => ({ ...viewport, top: element.scrollTop }));
     }
   });
-  const scrolled = (): void => {
+  const onScroll = (): void => {
     const element = scroller.current;
     if (element) {
-      const key = heights.at(element.scrollTop, front);
-      place.current = { key, by: element.scrollTop - heights.top(key, front), heights };
-      setSeen((seen) => ({ ...seen, top: element.scrollTop }));
+      const key = heights.keyAt(element.scrollTop, firstKey);
+      anchor.current = { key, offset: element.scrollTop - heights.offsetOf(key, firstKey), heights };
+      setViewport((viewport) => ({ ...viewport, top: element.scrollTop }));
     }
   };
 
-  // Lines that have changed may miss others.
+  // Runs for every version of the feed, because a change can make other entries missing.
   useEffect(() => {
-    if (!lines.error) {
-      const timer = setTimeout(() => void lines.want(first, last), SETTLE_MS);
+    if (!feed.error) {
+      const timer = setTimeout(() => void feed.loadRange(firstRendered, lastRendered), LOAD_DELAY_MS);
       return () => clearTimeout(timer);
     }
-  }, [lines, first, last, props.version]);
+  }, [feed, firstRendered, lastRendered, props.version]);
 
-  const move = (by: number): void => {
-    // With none yet, the keys begin at what is seen; the index of a line changes while others come in front.
-    const next = Math.min(Math.max(at === undefined ? topmost : at - front + by, 0), count - 1);
+  const moveCurrent = (offset: number): void => {
+    // Without a current row, the first visible one becomes current.
+    const target = currentKey === undefined ? firstVisible : currentKey - firstKey + offset;
+    const index = Math.min(Math.max(target, 0), count - 1);
     const element = scroller.current;
-    if (!element || next < 0) {
+    if (!element || index < 0) {
       return;
     }
-    setAt(next + front);
-    const top = heights.top(next + front, front);
-    const end = top + heights.of(next + front);
+    const key = index + firstKey;
+    setCurrentKey(key);
+    const top = heights.offsetOf(key, firstKey);
+    const bottom = top + heights.get(key);
     if (top < element.scrollTop) {
       element.scrollTop = top;
-    } else if (end > element.scrollTop + element.clientHeight) {
-      element.scrollTop = end - element.clientHeight;
+    } else if (bottom > element.scrollTop + element.clientHeight) {
+      element.scrollTop = bottom - element.clientHeight;
     }
   };
   useEffect(() => {
-    if (at !== undefined) {
-      scroller.current?.querySelector<HTMLElement>(".at .fold")?.focus({ preventScroll: true });
+    if (currentKey !== undefined) {
+      scroller.current?.querySelector<HTMLElement>(".current .toggle")?.focus({ preventScroll: true });
     }
-  }, [at]);
-  const newest = (): void => {
-    setAt(undefined);
-    setOpen(new Set());
+  }, [currentKey]);
+  const jumpToNewest = (): void => {
+    setCurrentKey(undefined);
+    setExpandedIds(new Set());
     scroller.current?.scrollTo(0, 0);
-    lines.release();
+    feed.showPending();
   };
   const toggle = (id: number): void => {
-    const next = new Set(open);
+    const next = new Set(expandedIds);
     if (!next.delete(id)) {
       next.add(id);
     }
-    setOpen(next);
+    setExpandedIds(next);
   };
-  useKeys({
-    j: () => move(1),
-    k: () => move(-1),
-    g: newest,
+  useShortcuts({
+    j: () => moveCurrent(1),
+    k: () => moveCurrent(-1),
+    g: jumpToNewest,
     c: () => {
-      const entry = at === undefined ? undefined : lines.at(at - front);
+      const entry = currentKey === undefined ? undefined : feed.at(currentKey - firstKey);
       if (entry) {
-        props.onOpen(entry.id);
+        props.onShowContext(entry.id);
       }
     },
     Escape: () => {
-      setAt(undefined);
-      setOpen(new Set());
+      setCurrentKey(undefined);
+      setExpandedIds(new Set());
     },
   });
 
   const rows: JSX.Element[] = [];
-  for (let index = first; index <= last; index++) {
-    const entry = lines.at(index);
-    const key = index + front;
+  for (let index = firstRendered; index <= lastRendered; index++) {
+    const entry = feed.at(index);
+    const key = index + firstKey;
     rows.push(
       entry ? (
         <Row
           key={entry.id}
           entry={entry}
-          filters={lines.filters}
-          marks={props.marks}
+          filters={feed.filters}
+          highlighter={props.highlighter}
           wrap={wrap}
-          open={open.has(entry.id)}
-          current={key === at}
-          reachable={at === undefined ? index === topmost : key === at}
-          place={{ index, count: lines.count, key }}
+          isExpanded={expandedIds.has(entry.id)}
+          isCurrent={key === currentKey}
+          isTabStop={currentKey === undefined ? index === firstVisible : key === currentKey}
+          position={{ index, count: feed.count, key }}
           onToggle={() => toggle(entry.id)}
-          onOpen={() => props.onOpen(entry.id)}
+          onShowContext={() => props.onShowContext(entry.id)}
         />
       ) : (
-        <li key={`at ${index}`} class="row waits" aria-setsize={lines.count} aria-posinset={index + 1}>
+        <li key={`loading ${index}`} class="row waits" aria-setsize={feed.count} aria-posinset={index + 1}>
           …
         </li>
       ),
     );
   }
   return (
-    <div class="list paper">
-      <div class="bar state">
-        <span role="status">{said(lines, props.paused)}</span>
+    <div class="list card">
+      <div class="bar status">
+        <span role="status">{describeStatus(feed, props.paused)}</span>
         <span class="grow" />
-        {lines.waiting > 0 && (
-          <button type="button" class="main" onClick={newest} aria-keyshortcuts="g">
-            Jump to newest ({lines.waiting.toLocaleString()})
+        {feed.pendingCount > 0 && (
+          <button type="button" class="primary" onClick={jumpToNewest} aria-keyshortcuts="g">
+            Jump to newest ({feed.pendingCount.toLocaleString()})
           </button>
         )}
-        {lines.waiting === 0 && seen.top > 4 && (
-          <button type="button" onClick={newest} aria-keyshortcuts="g">
+        {feed.pendingCount === 0 && viewport.top > 4 && (
+          <button type="button" onClick={jumpToNewest} aria-keyshortcuts="g">
             Jump to newest
           </button>
         )}
-        {lines.tail !== "off" && (
+        {feed.tail !== "off" && (
           <button type="button" onClick={props.onPause} aria-pressed={props.paused} aria-keyshortcuts="p">
             Pause
           </button>
         )}
       </div>
-      {lines.refusal && (
-        <div class="note bar refused" role="alert">
+      {feed.tailError && (
+        <div class="notice bar tail-error" role="alert">
           <span>
-            New lines do not show by themselves here: {lines.refusal.message}. It is tried again every {AGAIN_MS / 1000}{" "}
-            seconds.
+            Live tail unavailable, retrying every {TAIL_RETRY_MS / 1000} seconds: {feed.tailError.message}
           </span>
-          <button type="button" onClick={() => lines.follow()}>
-            Try again
+          <button type="button" onClick={() => feed.retryTail()}>
+            Retry
           </button>
         </div>
       )}
       <div
         ref={scroller}
         class={wrap ? "lines wrap" : "lines"}
-        onScroll={scrolled}
+        onScroll={onScroll}
         tabIndex={0}
         role="group"
-        aria-label="Lines, the newest first"
+        aria-label="Log lines, newest first"
       >
-        <div class="all" style={{ height: `${heights.top(count + front, front)}px` }}>
-          <ul style={{ top: `${heights.top(first + front, front)}px` }}>{rows}</ul>
+        <div class="scroll-content" style={{ height: `${heights.offsetOf(count + firstKey, firstKey)}px` }}>
+          <ul style={{ top: `${heights.offsetOf(firstRendered + firstKey, firstKey)}px` }}>{rows}</ul>
         </div>
       </div>
-      {lines.count > ROWS_MAX && (
-        <p class="note">
-          These are the newest {ROWS_MAX.toLocaleString()}. Older ones show with a time that is earlier.
+      {feed.count > ROWS_MAX && (
+        <p class="notice">
+          Only the newest {ROWS_MAX.toLocaleString()} lines are listed. To see older lines, choose an earlier period.
         </p>
       )}
     </div>
   );
 }
 
-function said(lines: Lines, paused: boolean): string {
-  const count = `${lines.count.toLocaleString()} ${lines.count === 1 ? "line" : "lines"}`;
-  if (lines.tail === "off") {
-    return `${count} in a period that has ended`;
+function describeStatus(feed: LogFeed, paused: boolean): string {
+  const count = `${feed.count.toLocaleString()} ${feed.count === 1 ? "line" : "lines"}`;
+  if (feed.tail === "off") {
+    return `${count}, custom range`;
   }
   if (paused) {
     return `${count}, paused`;
   }
-  const tails = {
-    live: lines.waiting > 0 ? "new lines wait while you read" : "live",
+  const tailStates = {
+    live: feed.pendingCount > 0 ? "live tail paused while you read" : "live",
     connecting: "connecting…",
-    refused: "not live",
+    rejected: "live tail unavailable",
   };
-  return `${count}, ${tails[lines.tail]}`;
+  return `${count}, ${tailStates[feed.tail]}`;
 }

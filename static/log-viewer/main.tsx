@@ -2,66 +2,71 @@ import "./style.css";
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, query } from "../shared/api.ts";
-import { useKeys, useLoaded, useParams } from "../shared/hooks.ts";
-import { start } from "../shared/shell.tsx";
-import { absolute } from "../shared/time.ts";
-import { Choice, Empty, Filters as FoldedFilters, Loading, Search, Trouble } from "../shared/ui.tsx";
-import { Context } from "./context.tsx";
-import { answerOnThread } from "./expression.ts";
+import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
+import { renderApp } from "../shared/shell.tsx";
+import { formatAbsolute } from "../shared/time.ts";
+import { EmptyState, ErrorMessage, FilterPanel, Loading, SearchBox, Select } from "../shared/ui.tsx";
+import { ContextDialog } from "./context.tsx";
 import { Facets } from "./facets.tsx";
-import { Chart } from "./histogram.tsx";
-import { Lines } from "./lines.ts";
+import { LogFeed } from "./feed.ts";
+import { type Highlighter, useHighlighter } from "./highlights.ts";
+import { HistogramChart } from "./histogram.tsx";
 import { LineList } from "./list.tsx";
-import { type Marks, useMarks } from "./marks.ts";
-import { type Containers, FILTERS, type Filters, filtersOf, type Stats } from "./types.ts";
+import { serveRegexRequests } from "./regex-worker.ts";
+import { type Containers, FILTERS, type Filters, parseFilters, type Stats } from "./types.ts";
 
-const EVERY_MS = 30_000;
-const WRAP = "wrap";
+const REFRESH_INTERVAL_MS = 30_000;
+/** Key in local storage. */
+const WRAP_KEY = "wrap";
 
-/** The filters beside the lines. */
+/** Filters in the panel next to the lines. */
 const FACETS = ["container", "level", "since", "until"] as const;
 
-type Mode = "search" | "contains" | "regex";
-const MODES: [mode: Mode, shown: string, placeholder: string][] = [
-  ["search", "words", "Search words"],
-  ["contains", "a part of the text", "Search a part of the text, in any case"],
-  ["regex", "a regular expression", "Search a regular expression"],
+type SearchMode = "search" | "contains" | "regex";
+const SEARCH_MODES: [mode: SearchMode, label: string, placeholder: string][] = [
+  ["search", "Full text", "Search words"],
+  ["contains", "Substring", "Search for a substring, ignoring case"],
+  ["regex", "Regex", "Search with a regular expression"],
 ];
 
 function App(): JSX.Element {
   const [params, setParams] = useParams();
-  const filters = filtersOf(params);
+  const filters = parseFilters(params);
   const key = query({ ...filters });
-  const { shown, opening, version } = useLines(key, filters);
-  const containers = useLoaded("containers", (signal) => get<Containers>("api/logs/containers", signal), EVERY_MS);
-  const stats = useLoaded("stats", (signal) => get<Stats>("api/logs/stats", signal), EVERY_MS);
-  const marks = useMarks(shown);
-  const [wrap, setWrap] = useState(storedWrap);
+  const { feed, isOpening, version } = useLogFeed(key, filters);
+  const containers = useFetch(
+    "containers",
+    (signal) => get<Containers>("api/logs/containers", signal),
+    REFRESH_INTERVAL_MS,
+  );
+  const stats = useFetch("stats", (signal) => get<Stats>("api/logs/stats", signal), REFRESH_INTERVAL_MS);
+  const highlighter = useHighlighter(feed);
+  const [wrap, setWrap] = useState(loadWrap);
   const [paused, setPaused] = useState(false);
-  const field = useRef<HTMLInputElement>(null);
+  const searchInput = useRef<HTMLInputElement>(null);
   const line = params.get("line");
-  const pause = (): void => setPaused((paused) => !paused);
-  const switchWrap = (): void => {
+  const togglePause = (): void => setPaused((paused) => !paused);
+  const toggleWrap = (): void => {
     setWrap(!wrap);
     storeWrap(!wrap);
   };
-  useKeys({
+  useShortcuts({
     "/": (event) => {
       event.preventDefault();
-      field.current?.focus();
+      searchInput.current?.focus();
     },
-    p: pause,
-    w: switchWrap,
+    p: togglePause,
+    w: toggleWrap,
   });
-  const filter = (changes: Filters): void => setParams(changes);
-  const open = (id: number): void => setParams({ line: String(id) });
-  const clear = Object.fromEntries(FILTERS.map((name) => [name, ""]));
+  const setFilters = (changes: Filters): void => setParams(changes);
+  const showContext = (id: number): void => setParams({ line: String(id) });
+  const noFilters = Object.fromEntries(FILTERS.map((name) => [name, ""]));
   return (
     <>
       <h1 class="hidden">Logs</h1>
       <div class="bar">
-        <Find filters={filters} field={field} onFilter={filter} />
-        <button type="button" aria-pressed={wrap} onClick={switchWrap} aria-keyshortcuts="w">
+        <LogSearch filters={filters} inputRef={searchInput} onFilter={setFilters} />
+        <button type="button" aria-pressed={wrap} onClick={toggleWrap} aria-keyshortcuts="w">
           Wrap
         </button>
         <span class="exports">
@@ -71,105 +76,110 @@ function App(): JSX.Element {
           </a>
           {", "}
           <a href={`api/logs/export${query({ ...filters, format: "text" })}`} download="logs.txt">
-            text
+            Text
           </a>
         </span>
       </div>
-      <Chosen filters={filters} onFilter={filter} onClear={() => filter(clear)} />
-      <Notes shown={shown} marks={marks} gaps={stats.value?.gaps ?? 0} troubles={containers.value?.troubles ?? []} />
-      <Chart filters={filters} onZoom={(since, until) => filter({ since, until })} />
+      <ActiveFilters filters={filters} onFilter={setFilters} onClear={() => setFilters(noFilters)} />
+      <Notices
+        feed={feed}
+        highlighter={highlighter}
+        gaps={stats.value?.gaps ?? 0}
+        sourceErrors={containers.value?.troubles ?? []}
+      />
+      <HistogramChart filters={filters} onZoom={(since, until) => setFilters({ since, until })} />
       <div class="columns">
-        <FoldedFilters wide="60rem" set={FACETS.filter((name) => filters[name]).length}>
+        <FilterPanel minWidth="60rem" activeCount={FACETS.filter((name) => filters[name]).length}>
           <div class="facets">
-            {containers.error && <Trouble error={containers.error} retry={containers.reload} />}
-            <Facets filters={filters} containers={containers.value} stats={stats.value} onFilter={filter} />
+            {containers.error && <ErrorMessage error={containers.error} retry={containers.reload} />}
+            <Facets filters={filters} containers={containers.value} stats={stats.value} onFilter={setFilters} />
           </div>
-        </FoldedFilters>
-        <section aria-label="Lines" aria-busy={opening}>
-          {shown?.error && <Trouble error={shown.error} retry={() => shown.retry()} />}
-          {!shown && <Loading />}
-          {shown?.ready &&
-            (shown.count > 0 ? (
+        </FilterPanel>
+        <section aria-label="Log lines" aria-busy={isOpening}>
+          {feed?.error && <ErrorMessage error={feed.error} retry={() => feed.retry()} />}
+          {!feed && <Loading />}
+          {feed?.isReady &&
+            (feed.count > 0 ? (
               <LineList
-                key={query({ ...shown.filters })}
-                lines={shown}
-                marks={marks}
+                key={query({ ...feed.filters })}
+                feed={feed}
+                highlighter={highlighter}
                 version={version}
                 wrap={wrap}
                 paused={paused}
-                onPause={pause}
-                onOpen={open}
+                onPause={togglePause}
+                onShowContext={showContext}
               />
             ) : (
-              <div class="list paper">
+              <div class="list card">
                 {key ? (
-                  <NothingFits tail={shown.tail === "live"} onClear={() => filter(clear)} />
+                  <NoMatches isLive={feed.tail === "live"} onClear={() => setFilters(noFilters)} />
                 ) : (
-                  <NothingYet containers={containers.value} />
+                  <NoLogs containers={containers.value} />
                 )}
               </div>
             ))}
         </section>
       </div>
       {line && (
-        <Context
+        <ContextDialog
           id={Number(line)}
           filters={filters}
-          marks={marks}
+          highlighter={highlighter}
           onClose={() => setParams({ line: undefined })}
-          onOpen={open}
-          onAround={(since, until) => setParams({ ...clear, since, until, line: undefined })}
+          onShowContext={showContext}
+          onShowPeriod={(since, until) => setParams({ ...noFilters, since, until, line: undefined })}
         />
       )}
     </>
   );
 }
 
-/** The lines that fit; those of before stay until the first answer for others has come. */
-function useLines(key: string, filters: Filters): { shown: Lines | undefined; opening: boolean; version: number } {
-  const [shown, setShown] = useState<Lines>();
+/** Opens a feed for the filters. Returns the previous feed until the first page of the new one has arrived. */
+function useLogFeed(key: string, filters: Filters): { feed: LogFeed | undefined; isOpening: boolean; version: number } {
+  const [feed, setFeed] = useState<LogFeed>();
   const [version, setVersion] = useState(0);
-  // The key says all of the filters.
+  // The key contains all filters.
   useEffect(() => {
-    const lines = new Lines(filters, () => {
-      setShown(lines);
+    const next = new LogFeed(filters, () => {
+      setFeed(next);
       setVersion((version) => version + 1);
     });
-    void lines.open();
-    return () => lines.close();
+    void next.open();
+    return () => next.close();
   }, [key]);
-  return { shown, opening: shown !== undefined && query({ ...shown.filters }) !== key, version };
+  return { feed, isOpening: feed !== undefined && query({ ...feed.filters }) !== key, version };
 }
 
-function storedWrap(): boolean {
+function loadWrap(): boolean {
   try {
-    return localStorage.getItem(WRAP) === "true";
+    return localStorage.getItem(WRAP_KEY) === "true";
   } catch {
-    // Storage may be switched off.
+    // The browser may block storage.
     return false;
   }
 }
 
 function storeWrap(wrap: boolean): void {
   try {
-    localStorage.setItem(WRAP, String(wrap));
+    localStorage.setItem(WRAP_KEY, String(wrap));
   } catch {
-    // Then it is for this page only.
+    // Without storage, the setting lasts until the page is closed.
   }
 }
 
-/** The search in one of its three ways, and what can be typed. */
-function Find(props: {
+/** The search field, the list of search modes and the description of the syntax. */
+function LogSearch(props: {
   filters: Filters;
-  field: { current: HTMLInputElement | null };
+  inputRef: { current: HTMLInputElement | null };
   onFilter: (changes: Filters) => void;
 }): JSX.Element {
   const { filters } = props;
-  const used = MODES.find(([mode]) => filters[mode])?.[0];
-  const [chosen, setChosen] = useState<Mode>(used ?? "search");
-  const mode = filters[chosen] || !used ? chosen : used;
-  const choose = (next: string): void => {
-    setChosen(next as Mode);
+  const usedMode = SEARCH_MODES.find(([mode]) => filters[mode])?.[0];
+  const [selectedMode, setSelectedMode] = useState<SearchMode>(usedMode ?? "search");
+  const mode = filters[selectedMode] || !usedMode ? selectedMode : usedMode;
+  const selectMode = (next: string): void => {
+    setSelectedMode(next as SearchMode);
     const text = filters[mode];
     if (text && next !== mode) {
       props.onFilter({ [mode]: "", [next]: text });
@@ -177,74 +187,74 @@ function Find(props: {
   };
   return (
     <>
-      <Search
-        field={props.field}
+      <SearchBox
+        inputRef={props.inputRef}
         value={filters[mode] ?? ""}
-        placeholder={MODES.find(([name]) => name === mode)?.[2] ?? ""}
+        placeholder={SEARCH_MODES.find(([name]) => name === mode)?.[2] ?? ""}
         onSearch={(text) => props.onFilter({ [mode]: text })}
       />
-      <Choice
-        label="Search for"
+      <Select
+        label="Search mode"
         value={mode}
-        options={MODES.map(([mode, shown]): [string, string] => [mode, shown])}
-        onChoose={choose}
+        options={SEARCH_MODES.map(([mode, label]): [string, string] => [mode, label])}
+        onSelect={selectMode}
       />
       <details class="syntax">
         <summary>Syntax</summary>
         <dl>
-          {SYNTAX.map(([typed, meaning]) => (
-            <div key={typed}>
+          {SYNTAX.map(([example, meaning]) => (
+            <div key={example}>
               <dt>
-                <code>{typed}</code>
+                <code>{example}</code>
               </dt>
               <dd>{meaning}</dd>
             </div>
           ))}
         </dl>
-        <p class="quiet">
-          This is for words. What is not of it, such as <code>10.0.0.1</code> or <code>foo-bar</code>, is looked for as
-          it was typed.
+        <p class="muted">
+          This syntax applies to the search mode “Full text”. Terms that are not valid in it, such as{" "}
+          <code>10.0.0.1</code> or <code>foo-bar</code>, are matched literally.
         </p>
       </details>
     </>
   );
 }
 
-const SYNTAX: [typed: string, meaning: string][] = [
-  ["connection refused", "both words, anywhere"],
-  ['"connection refused"', "one after the other"],
-  ["error OR timeout", "either, or both"],
-  ["error NOT debug", "the first without the second"],
-  ["time*", "words that begin so"],
+const SYNTAX: [example: string, meaning: string][] = [
+  ["connection refused", "both words, in any order"],
+  ['"connection refused"', "the exact phrase"],
+  ["error OR timeout", "at least one of the words"],
+  ["error NOT debug", "the first word without the second"],
+  ["time*", "words that start with time"],
 ];
 
-const NAMES: Record<keyof Filters, string> = {
-  container: "container",
-  level: "level",
-  search: "words",
-  contains: "contains",
-  regex: "matches",
-  since: "from",
-  until: "until",
+const FILTER_LABELS: Record<keyof Filters, string> = {
+  container: "Container",
+  level: "Level",
+  search: "Search",
+  contains: "Contains",
+  regex: "Regex",
+  since: "From",
+  until: "To",
 };
 
-/** The filters that are set, each with a way to remove it. */
-function Chosen(props: {
+/** Buttons that remove the active filters. */
+function ActiveFilters(props: {
   filters: Filters;
   onFilter: (changes: Filters) => void;
   onClear: () => void;
 }): JSX.Element | null {
-  const set = FILTERS.flatMap((name) => (props.filters[name] ? [[name, props.filters[name]] as const] : []));
-  const shown = (name: keyof Filters, value: string): string =>
-    (name === "since" || name === "until") && !Number.isNaN(Date.parse(value)) ? absolute(value) : value;
-  return set.length === 0 ? null : (
-    <div class="bar chosen" role="group" aria-label="Filters that are set">
-      {set.map(([name, value]) => (
-        <button type="button" key={name} title="Remove this filter" onClick={() => props.onFilter({ [name]: "" })}>
-          {NAMES[name]} <b>{shown(name, value)}</b> <span aria-hidden="true">×</span>
+  const active = FILTERS.flatMap((name) => (props.filters[name] ? [[name, props.filters[name]] as const] : []));
+  const formatValue = (name: keyof Filters, value: string): string =>
+    (name === "since" || name === "until") && !Number.isNaN(Date.parse(value)) ? formatAbsolute(value) : value;
+  return active.length === 0 ? null : (
+    <div class="bar active-filters" role="group" aria-label="Active filters">
+      {active.map(([name, value]) => (
+        <button type="button" key={name} title="Remove filter" onClick={() => props.onFilter({ [name]: "" })}>
+          {FILTER_LABELS[name]} <b>{formatValue(name, value)}</b> <span aria-hidden="true">×</span>
         </button>
       ))}
-      {set.length > 1 && (
+      {active.length > 1 && (
         <button type="button" onClick={props.onClear}>
           Clear all
         </button>
@@ -253,97 +263,100 @@ function Chosen(props: {
   );
 }
 
-/** What one should know of what is shown. */
-function Notes(props: { shown: Lines | undefined; marks: Marks; gaps: number; troubles: string[] }): JSX.Element {
-  const { shown, gaps } = props;
+/** Warnings about the listed lines: incomplete results, missed files, unreadable sources. */
+function Notices(props: {
+  feed: LogFeed | undefined;
+  highlighter: Highlighter;
+  gaps: number;
+  sourceErrors: string[];
+}): JSX.Element {
+  const { feed, gaps } = props;
   return (
     <div role="status">
-      {shown?.mode === "plain" && (
-        <p class="note">
-          That is not the syntax of searches, so it was searched as plain words: all of them, each as it was typed.
-        </p>
+      {feed?.searchMode === "plain" && (
+        <p class="notice">Not valid search syntax: searched as plain words, all of which must occur.</p>
       )}
-      {shown?.partial && (
-        <p class="note">
-          There was not time to look through everything: older lines may fit too. A shorter period or a container helps.
-        </p>
+      {feed?.isPartial && (
+        <p class="notice">Search timed out; older results may be missing. Narrow the period or choose a container.</p>
       )}
-      {props.marks.isGivenUp && (
-        <p class="note">
-          What this regular expression has matched cannot be marked here. The lines are those that fit.
+      {props.highlighter.isRegexUnsupported && (
+        <p class="notice">
+          The browser cannot highlight the matches of this regular expression. All listed lines match it.
         </p>
       )}
       {gaps > 0 && (
-        <p class="note">
-          Files were gone before they could be read, {gaps === 1 ? "once" : `${gaps} times`}: lines may be missing.
+        <p class="notice">
+          Log files were deleted before they could be read ({gaps === 1 ? "once" : `${gaps} times`}); lines may be
+          missing.
         </p>
       )}
-      {props.troubles.map((trouble) => (
-        <p key={trouble} class="note">
-          {trouble}
+      {props.sourceErrors.map((error) => (
+        <p key={error} class="notice">
+          {error}
         </p>
       ))}
     </div>
   );
 }
 
-function NothingFits({ tail, onClear }: { tail: boolean; onClear: () => void }): JSX.Element {
+function NoMatches({ isLive, onClear }: { isLive: boolean; onClear: () => void }): JSX.Element {
   return (
-    <Empty title="No line fits these filters">
-      {tail && <p>What comes and fits shows here at once.</p>}
+    <EmptyState title="No matching log lines">
+      {isLive && <p>New matching lines appear here.</p>}
       <button type="button" onClick={onClear}>
-        Clear all filters
+        Clear filters
       </button>
-    </Empty>
+    </EmptyState>
   );
 }
 
-/** There is nothing to show yet: what is followed, or how something would be. */
-function NothingYet({ containers }: { containers: Containers | undefined }): JSX.Element {
+/** Shown when no line is stored: explains how to configure sources, or lists the containers that are not followed. */
+function NoLogs({ containers }: { containers: Containers | undefined }): JSX.Element {
   const all = containers?.containers ?? [];
   if (all.length === 0) {
     return (
-      <Empty title="No logs are followed yet">
+      <EmptyState title="No log sources">
         <p>
-          Where Docker keeps its containers' logs is told by <code>LOG_SOURCES</code>, and files of text by{" "}
-          <code>LOG_FILES</code>:
+          Set <code>LOG_SOURCES</code> to Docker's folder of containers, or <code>LOG_FILES</code> to a list of text
+          files:
         </p>
         <pre tabIndex={0}>{`LOG_SOURCES=/var/lib/docker/containers
 LOG_FILES=web=/var/log/nginx/access.log,api=/srv/api/api.log`}</pre>
         <p>
-          Docker's folder belongs to root: the viewer runs as root, or with the capability <code>DAC_READ_SEARCH</code>.{" "}
-          <code>CONTAINERS</code> must be empty, or fit the names.
+          Docker's folder belongs to root: run the log viewer as root or with the capability{" "}
+          <code>DAC_READ_SEARCH</code>. <code>CONTAINERS</code> must be empty or match the containers' names.
         </p>
-      </Empty>
+      </EmptyState>
     );
   }
-  const unread = all.filter(({ followed }) => !followed);
+  const notFollowed = all.filter(({ followed }) => !followed);
   return (
-    <Empty title="Nothing was written yet">
-      {unread.length < all.length && <p>What is written from now on shows here at once.</p>}
-      {unread.map(({ name, reason }) => (
+    <EmptyState title="No log lines yet">
+      {notFollowed.length < all.length && <p>New lines appear here.</p>}
+      {notFollowed.map(({ name, reason }) => (
         <p key={name}>
           <b>{name}</b> is not followed{reason && `: ${reason}`}
         </p>
       ))}
-    </Empty>
+    </EmptyState>
   );
 }
 
+// In a worker there is no document.
 if (typeof document === "undefined") {
-  answerOnThread();
+  serveRegexRequests();
 } else {
-  start(
+  renderApp(
     [
-      ["/", "search"],
-      ["j", "next line"],
-      ["k", "previous line"],
-      ["Enter", "open it"],
-      ["c", "what is around it"],
-      ["g", "jump to the newest"],
-      ["p", "pause, or go on"],
-      ["w", "wrap long lines, or not"],
-      ["Escape", "close what is open"],
+      ["/", "Search"],
+      ["j", "Next line"],
+      ["k", "Previous line"],
+      ["Enter", "Expand or collapse line"],
+      ["c", "Show context"],
+      ["g", "Jump to newest"],
+      ["p", "Pause or resume"],
+      ["w", "Toggle line wrap"],
+      ["Escape", "Collapse all"],
     ],
     App,
   );

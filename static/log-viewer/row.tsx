@@ -1,123 +1,139 @@
 import type { JSX } from "preact";
-import { absolute } from "../shared/time.ts";
-import { Copy } from "../shared/ui.tsx";
-import type { Hit } from "./hits.ts";
-import { type Marks, useHits } from "./marks.ts";
-import { bare, Coloured, jsonIn, Pretty, plain } from "./text.tsx";
+import { formatAbsolute } from "../shared/time.ts";
+import { CopyButton } from "../shared/ui.tsx";
+import { type Highlighter, useMatches } from "./highlights.ts";
+import type { Match } from "./matcher.ts";
+import { ColoredText, FormattedJson, findJson, stripSequences, toPlainText } from "./message.tsx";
 import { type Entry, type Filters, lineLink } from "./types.ts";
 
-/** Of a line that is not opened, so much is shown. */
-const SHOWN_CHARS = 4_000;
-const SHOWN_LINES = 20;
+/** Limits of a collapsed row. */
+const COLLAPSED_CHARS_MAX = 4_000;
+const COLLAPSED_LINES_MAX = 20;
 
-/** `01-31 12:00:00.123`, in the reader's zone. */
-function moment(time: string): string {
-  const at = new Date(time);
-  const two = (value: number): string => String(value).padStart(2, "0");
-  const day = `${two(at.getMonth() + 1)}-${two(at.getDate())}`;
-  const second = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
-  return `${day} ${second}.${String(at.getMilliseconds()).padStart(3, "0")}`;
+/** Formats a timestamp in the user's time zone: `01-31 12:00:00.123`. */
+function formatTimestamp(timestamp: string): string {
+  const date = new Date(timestamp);
+  const twoDigits = (value: number): string => String(value).padStart(2, "0");
+  const day = `${twoDigits(date.getMonth() + 1)}-${twoDigits(date.getDate())}`;
+  const second = `${twoDigits(date.getHours())}:${twoDigits(date.getMinutes())}:${twoDigits(date.getSeconds())}`;
+  return `${day} ${second}.${String(date.getMilliseconds()).padStart(3, "0")}`;
 }
 
+/** A log entry in a list. */
 export function Row(props: {
   entry: Entry;
   filters: Filters;
-  marks: Marks;
+  highlighter: Highlighter;
   wrap: boolean;
-  open: boolean;
-  /** Whether the keys are here. */
-  current?: boolean;
-  /** Whether the Tab key comes here. */
-  reachable: boolean;
-  /** Whether the link that is looked at means this line. */
-  chosen?: boolean;
-  place?: { index: number; count: number; key: number };
+  isExpanded: boolean;
+  /** Whether the keyboard shortcuts act on this row. */
+  isCurrent?: boolean;
+  /** Whether the Tab key can reach this row. */
+  isTabStop: boolean;
+  /** Whether this is the line that the URL links to. */
+  isSelected?: boolean;
+  /** Position in the whole list, of which the DOM contains only a part. */
+  position?: { index: number; count: number; key: number };
   onToggle: () => void;
-  onOpen: () => void;
+  onShowContext: () => void;
 }): JSX.Element {
-  const { entry, place, open } = props;
+  const { entry, position, isExpanded } = props;
   const lines = entry.message.split("\n");
-  const shown = props.wrap ? lines.slice(0, SHOWN_LINES).join("\n") : (lines[0] ?? "");
-  const hidden = lines.length - (props.wrap ? Math.min(lines.length, SHOWN_LINES) : 1);
-  const hits = useHits(props.marks, entry.message);
-  const seen = bare(shown.slice(0, SHOWN_CHARS)).length;
-  // What is not to be seen may be what was searched for.
-  const Rest = (hits[0]?.[0] ?? 0) >= seen && hits.length > 0 ? "mark" : "span";
-  const follow = (event: MouseEvent): void => {
+  const shownLines = props.wrap ? lines.slice(0, COLLAPSED_LINES_MAX).join("\n") : (lines[0] ?? "");
+  const hiddenLines = lines.length - (props.wrap ? Math.min(lines.length, COLLAPSED_LINES_MAX) : 1);
+  const matches = useMatches(props.highlighter, entry.message);
+  const shownText = shownLines.slice(0, COLLAPSED_CHARS_MAX);
+  // If all matches are in the hidden part, its label is highlighted instead.
+  const isMatchHidden = (matches[0]?.[0] ?? 0) >= stripSequences(shownText).length && matches.length > 0;
+  const HiddenLabel = isMatchHidden ? "mark" : "span";
+  const showContext = (event: MouseEvent): void => {
     if (!event.ctrlKey && !event.metaKey && !event.shiftKey) {
       event.preventDefault();
-      props.onOpen();
+      props.onShowContext();
     }
   };
-  const tabIndex = props.reachable ? 0 : -1;
+  const tabIndex = props.isTabStop ? 0 : -1;
+  const level = entry.level.toLowerCase();
   return (
     <li
-      class={`row ${entry.level.toLowerCase()}${props.current ? " at" : ""}${props.wrap || open ? " tall" : ""}`}
+      class={`row ${level}${props.isCurrent ? " current" : ""}${props.wrap || isExpanded ? " auto-height" : ""}`}
       data-id={entry.id}
-      data-key={place?.key}
-      aria-setsize={place?.count}
-      aria-posinset={place && place.index + 1}
-      aria-current={props.chosen ? "true" : undefined}
+      data-key={position?.key}
+      aria-setsize={position?.count}
+      aria-posinset={position && position.index + 1}
+      aria-current={props.isSelected ? "true" : undefined}
     >
       <div class="line">
         <button
           type="button"
-          class="fold"
-          aria-expanded={open}
-          aria-label={`Line of ${moment(entry.timestamp)}, ${entry.container}`}
+          class="toggle"
+          aria-expanded={isExpanded}
+          aria-label={`Line at ${formatTimestamp(entry.timestamp)}, ${entry.container}`}
           tabIndex={tabIndex}
           onClick={props.onToggle}
         >
-          {open ? "▾" : "▸"}
+          {isExpanded ? "▾" : "▸"}
         </button>
         <a
-          class="when"
+          class="timestamp"
           href={lineLink(props.filters, entry.id)}
-          title={`${absolute(entry.timestamp)}, ${entry.timestamp}: show what is around it`}
+          title={`${formatAbsolute(entry.timestamp)} (${entry.timestamp}): show context`}
           tabIndex={tabIndex}
-          onClick={follow}
+          onClick={showContext}
         >
-          {moment(entry.timestamp)}
+          {formatTimestamp(entry.timestamp)}
         </a>
         <span class="level">{entry.level}</span>
         <span class="source" title={entry.container}>
           {entry.container}
         </span>
-        <span class="text">
-          <Coloured text={shown.slice(0, SHOWN_CHARS)} hits={hits} />
-          {hidden > 0 && (
+        <span class="message">
+          <ColoredText text={shownText} matches={matches} />
+          {hiddenLines > 0 && (
             <>
               {" "}
-              <Rest class="quiet">{hidden === 1 ? "+1 line" : `+${hidden} lines`}</Rest>
+              <HiddenLabel class="muted">{hiddenLines === 1 ? "+1 line" : `+${hiddenLines} lines`}</HiddenLabel>
             </>
           )}
-          {shown.length > SHOWN_CHARS && (
+          {shownLines.length > COLLAPSED_CHARS_MAX && (
             <>
               {" "}
-              <Rest class="quiet">… and more</Rest>
+              <HiddenLabel class="muted">… (truncated)</HiddenLabel>
             </>
           )}
         </span>
       </div>
-      {open && <Opened entry={entry} hits={hits} href={lineLink(props.filters, entry.id)} onOpen={follow} />}
+      {isExpanded && (
+        <ExpandedEntry
+          entry={entry}
+          matches={matches}
+          href={lineLink(props.filters, entry.id)}
+          onShowContext={showContext}
+        />
+      )}
     </li>
   );
 }
 
-/** All of a line; of JSON in it, a line for every member. */
-function Opened(props: { entry: Entry; hits: Hit[]; href: string; onOpen: (event: MouseEvent) => void }): JSX.Element {
-  const { entry, hits } = props;
+/** The whole message of an entry, with its JSON formatted. */
+function ExpandedEntry(props: {
+  entry: Entry;
+  matches: Match[];
+  href: string;
+  onShowContext: (event: MouseEvent) => void;
+}): JSX.Element {
+  const { entry, matches } = props;
   return (
-    <div class="opened">
+    <div class="expanded">
       <pre tabIndex={0}>
-        <Whole message={entry.message} hits={hits} />
+        <FullMessage message={entry.message} matches={matches} />
       </pre>
       <div class="bar">
-        <a href={props.href} onClick={props.onOpen}>
-          What is around it
+        <a href={props.href} onClick={props.onShowContext}>
+          Show context
         </a>
-        <Copy label="Copy" text={() => plain(entry.message)} />
-        <span class="quiet">
+        <CopyButton label="Copy" text={() => toPlainText(entry.message)} />
+        <span class="muted">
           {entry.stream}, {entry.timestamp}
         </span>
       </div>
@@ -125,28 +141,28 @@ function Opened(props: { entry: Entry; hits: Hit[]; href: string; onOpen: (event
   );
 }
 
-function Whole({ message, hits }: { message: string; hits: Hit[] }): JSX.Element {
-  const text = bare(message);
-  const json = jsonIn(text);
+function FullMessage({ message, matches }: { message: string; matches: Match[] }): JSX.Element {
+  const text = stripSequences(message);
+  const json = findJson(text);
   if (!json) {
-    return <Coloured text={message} hits={hits} />;
+    return <ColoredText text={message} matches={matches} />;
   }
-  const { from, to } = json;
-  const before = text.slice(0, from).trimEnd().length;
-  const after = text.slice(to).trim();
+  const { start, end } = json;
+  const prefixLength = text.slice(0, start).trimEnd().length;
+  const suffix = text.slice(end).trim();
   return (
     <>
-      {before > 0 && (
+      {prefixLength > 0 && (
         <>
-          <Coloured text={message} hits={hits} to={before} />
+          <ColoredText text={message} matches={matches} end={prefixLength} />
           {"\n"}
         </>
       )}
-      <Pretty text={text} from={from} to={to} hits={hits} />
-      {after !== "" && (
+      <FormattedJson text={text} start={start} end={end} matches={matches} />
+      {suffix !== "" && (
         <>
           {"\n"}
-          <Coloured text={message} hits={hits} from={text.indexOf(after, to)} />
+          <ColoredText text={message} matches={matches} start={text.indexOf(suffix, end)} />
         </>
       )}
     </>

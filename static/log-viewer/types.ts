@@ -1,4 +1,4 @@
-// What the service answers, as docs/log-viewer.md has it.
+// Responses of the log viewer's API; see docs/log-viewer.md.
 import { query } from "../shared/api.ts";
 
 export const LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] as const;
@@ -14,10 +14,12 @@ export interface Entry {
   message: string;
 }
 
+/** A page of log entries. */
 export interface Page {
   logs: Entry[];
   total: number;
   search_mode?: "match" | "plain";
+  /** Whether the search timed out, so that entries may be missing. */
   partial?: boolean;
 }
 
@@ -29,17 +31,20 @@ export interface Container {
   project: string;
   service: string;
   followed: boolean;
+  /** The reason why the container is not followed. */
   reason: string | null;
 }
 
 export interface Containers {
   containers: Container[];
+  /** Sources that cannot be read. */
   troubles?: string[];
 }
 
 export interface Stats {
   total_logs: number;
   by_level: ByLevel;
+  /** Number of times that a log file was deleted before it was read. */
   gaps: number;
 }
 
@@ -50,25 +55,26 @@ export interface Histogram {
   partial?: boolean;
 }
 
-/** The filters, which the URL holds under the names that the API has for them. */
+/** Filters. The page's URL and the API use the same parameter names. */
 export const FILTERS = ["container", "level", "search", "contains", "regex", "since", "until"] as const;
 export type Filters = Partial<Record<(typeof FILTERS)[number], string>>;
 
-export function filtersOf(params: URLSearchParams): Filters {
+/** Reads the filters from query parameters. */
+export function parseFilters(params: URLSearchParams): Filters {
   return Object.fromEntries(FILTERS.flatMap((name) => (params.get(name) ? [[name, params.get(name)]] : [])));
 }
 
-/** A link to one line, with the filters as they are. */
+/** Returns a link to one line that keeps the filters. */
 export function lineLink(filters: Filters, id: number): string {
   return query({ ...filters, line: id });
 }
 
-/** The levels that `ERROR`, `ERROR,CRITICAL` or `>=WARNING` means. */
-export function levelsOf(text: string | undefined): ReadonlySet<Level> {
-  const least = /^>=\s*(\w+)$/.exec(text?.trim() ?? "")?.[1];
-  if (least) {
-    return new Set(LEVELS.slice(Math.max(0, LEVELS.indexOf(least.toUpperCase() as Level))));
+/** Parses a level filter: `ERROR`, `ERROR,CRITICAL` or `>=WARNING`. Ignores unknown names. */
+export function parseLevels(filter: string | undefined): ReadonlySet<Level> {
+  const minimum = /^>=\s*(\w+)$/.exec(filter?.trim() ?? "")?.[1];
+  if (minimum) {
+    return new Set(LEVELS.slice(Math.max(0, LEVELS.indexOf(minimum.toUpperCase() as Level))));
   }
-  const named = (text ?? "").toUpperCase().split(",");
-  return new Set(LEVELS.filter((level) => named.some((name) => name.trim() === level)));
+  const names = (filter ?? "").toUpperCase().split(",");
+  return new Set(LEVELS.filter((level) => names.some((name) => name.trim() === level)));
 }

@@ -2,18 +2,18 @@ import "./style.css";
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { get, query } from "../shared/api.ts";
-import { useKeys, useLoaded, useParams } from "../shared/hooks.ts";
-import { start } from "../shared/shell.tsx";
-import { absolute } from "../shared/time.ts";
-import { Choice, Trouble } from "../shared/ui.tsx";
-import { releasesOf } from "./data.ts";
-import { Explore } from "./explore.tsx";
-import { OverviewView } from "./overview.tsx";
-import { PERIODS, type Range, useRange } from "./range.ts";
+import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
+import { renderApp } from "../shared/shell.tsx";
+import { formatAbsolute } from "../shared/time.ts";
+import { ErrorMessage, Select } from "../shared/ui.tsx";
+import { Explorer } from "./explorer.tsx";
+import { Overview } from "./overview.tsx";
 import { Releases } from "./releases.tsx";
-import { Top } from "./top.tsx";
+import { fetchReleases } from "./series.ts";
+import { PERIODS, type RangeSelection, useRangeSelection } from "./time-range.ts";
+import { TopMetrics } from "./top-metrics.tsx";
 import type { Health, Release } from "./types.ts";
-import { Vitals } from "./vitals.tsx";
+import { WebVitals } from "./vitals.tsx";
 
 const VIEWS: [view: string, title: string][] = [
   ["", "Overview"],
@@ -21,33 +21,34 @@ const VIEWS: [view: string, title: string][] = [
   ["vitals", "Web Vitals"],
   ["top", "Top metrics"],
 ];
-const EVERY_MS = 60_000;
-const NONE: Release[] = [];
+const HEALTH_INTERVAL_MS = 60_000;
+/** A constant, so that charts are not drawn again with every render. */
+const NO_RELEASES: Release[] = [];
 
 function App(): JSX.Element {
   const [params, setParams] = useParams();
-  const range = useRange();
+  const selection = useRangeSelection();
   const project = params.get("project") ?? undefined;
   const view = VIEWS.find(([name]) => name === params.get("view")) ?? ["", "Overview"];
-  const { value: projects } = useLoaded("projects", (signal) => get<{ projects: string[] }>("api/projects", signal));
-  const { value: health } = useLoaded("health", (signal) => get<Health>("health", signal), EVERY_MS);
-  const releases = useLoaded(
-    `${range.key} ${project ?? ""}`,
-    (signal) => releasesOf(range.now().asked, project, signal),
-    range.everyMs,
+  const { value: projects } = useFetch("projects", (signal) => get<{ projects: string[] }>("api/projects", signal));
+  const { value: health } = useFetch("health", (signal) => get<Health>("health", signal), HEALTH_INTERVAL_MS);
+  const releases = useFetch(
+    `${selection.key} ${project ?? ""}`,
+    (signal) => fetchReleases(selection.resolve().query, project, signal),
+    selection.intervalMs,
   );
-  const inView = releases.value ?? NONE;
-  const [isSearching, setSearching] = useState(false);
-  useKeys({
+  const shownReleases = releases.value ?? NO_RELEASES;
+  const [shouldFocusSearch, setShouldFocusSearch] = useState(false);
+  useShortcuts({
     "/": (event) => {
       event.preventDefault();
       if (view[0] !== "explore") {
         setParams({ view: "explore" });
       }
-      setSearching(true);
+      setShouldFocusSearch(true);
     },
-    Escape: () => range.zoom && range.zoomTo(undefined),
-    "+": () => closer(range),
+    Escape: () => selection.zoom && selection.zoomTo(undefined),
+    "+": () => zoomIn(selection),
     ...Object.fromEntries(VIEWS.map(([name], index) => [String(index + 1), () => setParams({ view: name })])),
   });
   const link = (changes: Record<string, string | undefined>): string =>
@@ -60,9 +61,9 @@ function App(): JSX.Element {
   };
   const known = projects?.projects ?? [];
   const all = project && !known.includes(project) ? [project, ...known] : known;
-  const periods = PERIODS.some(([period]) => period === range.period)
+  const periods = PERIODS.some(([period]) => period === selection.period)
     ? PERIODS
-    : [...PERIODS, [range.period, `last ${range.period}`] as [string, string]];
+    : [...PERIODS, [selection.period, `Last ${selection.period}`] as [string, string]];
   return (
     <>
       <h1 class="hidden">Metrics: {view[1]}</h1>
@@ -80,20 +81,20 @@ function App(): JSX.Element {
           ))}
         </nav>
         <span class="grow" />
-        <Choice
+        <Select
           label="Project"
           value={project ?? ""}
-          options={[["", "all"], ...all.map((name): [string, string] => [name, name])]}
-          onChoose={(project) => setParams({ project })}
+          options={[["", "All"], ...all.map((name): [string, string] => [name, name])]}
+          onSelect={(project) => setParams({ project })}
         />
-        <Choice label="Period" value={range.period} options={periods} onChoose={range.choose} />
-        <button type="button" onClick={() => closer(range)} aria-keyshortcuts="+">
+        <Select label="Period" value={selection.period} options={periods} onSelect={selection.setPeriod} />
+        <button type="button" onClick={() => zoomIn(selection)} aria-keyshortcuts="+">
           Zoom in
         </button>
       </div>
-      <Zoomed range={range} />
+      <ZoomBar selection={selection} />
       {health?.warnings && health.warnings.length > 0 && (
-        <ul class="warnings paper" aria-label="Warnings">
+        <ul class="warnings card" aria-label="Warnings">
           {health.warnings.map((warning) => (
             <li key={warning}>{warning}</li>
           ))}
@@ -101,24 +102,24 @@ function App(): JSX.Element {
       )}
       <div class="view">
         {view[0] === "explore" ? (
-          <Explore
-            range={range}
+          <Explorer
+            selection={selection}
             project={project}
-            releases={inView}
-            isSearching={isSearching}
-            onSearching={() => setSearching(false)}
+            releases={shownReleases}
+            shouldFocusSearch={shouldFocusSearch}
+            onSearchFocused={() => setShouldFocusSearch(false)}
           />
         ) : view[0] === "vitals" ? (
-          <Vitals range={range} project={project} releases={inView} />
+          <WebVitals selection={selection} project={project} releases={shownReleases} />
         ) : view[0] === "top" ? (
-          <Top range={range} project={project} health={health} onOpen={open} link={link} />
+          <TopMetrics selection={selection} project={project} health={health} onOpen={open} link={link} />
         ) : (
-          <OverviewView range={range} project={project} releases={inView} />
+          <Overview selection={selection} project={project} releases={shownReleases} />
         )}
         {view[0] !== "top" && (
           <>
-            {releases.error && <Trouble error={releases.error} retry={releases.reload} />}
-            <Releases releases={inView} />
+            {releases.error && <ErrorMessage error={releases.error} retry={releases.reload} />}
+            <Releases releases={shownReleases} />
           </>
         )}
       </div>
@@ -126,50 +127,50 @@ function App(): JSX.Element {
   );
 }
 
-/** The middle half of what is shown: what dragging does, for keyboards and fingers. */
-function closer(range: Range): void {
-  const { from, to } = range.now().frame;
+/** Zooms to the middle half of the range: an alternative to dragging for keyboards and touch screens. */
+function zoomIn(selection: RangeSelection): void {
+  const { from, to } = selection.resolve().range;
   const quarter = (to - from) / 4;
-  range.zoomTo({ from: from + quarter, to: to - quarter });
+  selection.zoomTo({ from: from + quarter, to: to - quarter });
 }
 
-/** The part of time that is shown, and the ways out of it. */
-function Zoomed({ range }: { range: Range }): JSX.Element | null {
-  const { zoom } = range;
+/** The zoomed range with buttons to move it and to reset it. */
+function ZoomBar({ selection }: { selection: RangeSelection }): JSX.Element | null {
+  const { zoom } = selection;
   if (!zoom) {
     return null;
   }
-  const text = (moment: number): string => absolute(new Date(moment * 1000).toISOString());
-  const by = (share: number): void => {
-    const shift = (zoom.to - zoom.from) * share;
-    range.zoomTo({ from: zoom.from + shift, to: zoom.to + shift });
+  const format = (seconds: number): string => formatAbsolute(new Date(seconds * 1000).toISOString());
+  const moveBy = (fraction: number): void => {
+    const offset = (zoom.to - zoom.from) * fraction;
+    selection.zoomTo({ from: zoom.from + offset, to: zoom.to + offset });
   };
   return (
-    <div class="zoomed" role="status">
-      <button type="button" onClick={() => by(-0.5)} aria-label="Earlier">
+    <div class="zoom-bar" role="status">
+      <button type="button" onClick={() => moveBy(-0.5)} aria-label="Earlier">
         ←
       </button>
       <span>
-        {text(zoom.from)} – {text(zoom.to)}
+        {format(zoom.from)} – {format(zoom.to)}
       </span>
-      <button type="button" onClick={() => by(0.5)} aria-label="Later">
+      <button type="button" onClick={() => moveBy(0.5)} aria-label="Later">
         →
       </button>
-      <button type="button" onClick={() => range.zoomTo(undefined)} aria-keyshortcuts="Escape">
-        Whole period
+      <button type="button" onClick={() => selection.zoomTo(undefined)} aria-keyshortcuts="Escape">
+        Reset zoom
       </button>
     </div>
   );
 }
 
-start(
+renderApp(
   [
-    ["1–4", "overview, explorer, Web Vitals, top metrics"],
-    ["/", "search metrics"],
-    ["j", "next metric"],
-    ["k", "previous metric"],
-    ["+", "zoom in; so does dragging over a chart"],
-    ["Escape", "the whole period again"],
+    ["1–4", "Overview, Explorer, Web Vitals, Top metrics"],
+    ["/", "Search metrics"],
+    ["j", "Next metric"],
+    ["k", "Previous metric"],
+    ["+", "Zoom in (or drag over a chart)"],
+    ["Escape", "Reset zoom"],
   ],
   App,
 );

@@ -1,18 +1,27 @@
 import type { JSX } from "preact";
 import { get } from "../shared/api.ts";
-import { useLoaded } from "../shared/hooks.ts";
-import { Empty, Loading, Trouble } from "../shared/ui.tsx";
+import { useFetch } from "../shared/hooks.ts";
+import { EmptyState, ErrorMessage, Loading } from "../shared/ui.tsx";
 import { Chart, type Line } from "./chart.tsx";
-import { buckets, highest, latest, measures, rates, total, type Values, within } from "./data.ts";
-import { format } from "./format.ts";
-import type { Frame, Range } from "./range.ts";
+import { formatValue } from "./format.ts";
+import {
+  bucketRates,
+  bucketsInRange,
+  bucketValues,
+  fetchBuckets,
+  latestValue,
+  maxValue,
+  sumBuckets,
+  type Values,
+} from "./series.ts";
+import type { BucketRange, RangeSelection } from "./time-range.ts";
 import type { Bucket, Buckets, Metric, Release } from "./types.ts";
 
-/** What the middlewares of the Python package send. */
-const REQUESTS = "http_requests_total";
-const DURATION = "http_request_duration_seconds";
-/** What the collector measures of its machine, which is of no project. */
-const HOST = [
+/** Metrics of the Python package's middleware. */
+const REQUEST_COUNTER = "http_requests_total";
+const REQUEST_DURATION = "http_request_duration_seconds";
+/** Metrics of the host, which the collector measures itself. They belong to no project. */
+const HOST_METRICS = [
   "host_cpu_percent",
   "host_memory_used_bytes",
   "host_memory_total_bytes",
@@ -21,127 +30,143 @@ const HOST = [
   "host_network_received_bytes",
   "host_network_sent_bytes",
 ] as const;
-const OWN = /^(host_|process_resident_bytes$|database_bytes$)/;
+/** Metrics that exist even if no client has sent a point. */
+const BUILT_IN = /^(host_|process_resident_bytes$|database_bytes$)/;
 
-interface Overview {
-  frame: Frame;
-  isFirst: boolean;
+interface OverviewData {
+  range: BucketRange;
+  /** Whether a client has sent any metrics. */
+  hasMetrics: boolean;
   requests: Bucket[];
   errors: Bucket[];
   durations: Bucket[];
-  host: Record<(typeof HOST)[number], Bucket[]>;
+  host: Record<(typeof HOST_METRICS)[number], Bucket[]>;
 }
 
-export function OverviewView(props: { range: Range; project: string | undefined; releases: Release[] }): JSX.Element {
-  const { range, project, releases } = props;
-  const { value, error, reload } = useLoaded(
-    `${range.key} ${project ?? ""}`,
-    (signal) => load(range, project, signal),
-    range.everyMs,
+/** HTTP requests of all applications or of one project, and the host of the collector. */
+export function Overview(props: {
+  selection: RangeSelection;
+  project: string | undefined;
+  releases: Release[];
+}): JSX.Element {
+  const { selection, project, releases } = props;
+  const { value, error, reload } = useFetch(
+    `${selection.key} ${project ?? ""}`,
+    (signal) => fetchOverview(selection, project, signal),
+    selection.intervalMs,
   );
   if (error && !value) {
-    return <Trouble error={error} retry={reload} />;
+    return <ErrorMessage error={error} retry={reload} />;
   }
   if (!value) {
     return <Loading />;
   }
   return (
     <>
-      {error && <Trouble error={error} retry={reload} />}
-      {value.isFirst ? (
-        <FirstPoint />
+      {error && <ErrorMessage error={error} retry={reload} />}
+      {value.hasMetrics ? (
+        <RequestCharts overview={value} selection={selection} project={project} releases={releases} />
       ) : (
-        <Requests overview={value} range={range} project={project} releases={releases} />
+        <NoMetrics />
       )}
-      <Host overview={value} range={range} releases={releases} />
+      <HostCharts overview={value} selection={selection} releases={releases} />
     </>
   );
 }
 
-async function load(range: Range, project: string | undefined, signal: AbortSignal): Promise<Overview> {
-  const { frame, asked } = range.now();
-  const of = { ...asked, ...(project ? { project } : {}) };
+async function fetchOverview(
+  selection: RangeSelection,
+  project: string | undefined,
+  signal: AbortSignal,
+): Promise<OverviewData> {
+  const { range, query } = selection.resolve();
+  const projectQuery = { ...query, ...(project ? { project } : {}) };
   const [{ metrics }, requests, durations, ...host] = await Promise.all([
     get<{ metrics: Metric[] }>("api/metrics/names", signal),
-    buckets({ name: REQUESTS, group_by: "status", fields: "sum", ...of }, signal),
-    buckets({ name: DURATION, fields: "p50,p95,p99", ...of }, signal),
-    ...HOST.map((name) => buckets({ name, fields: "sum,avg", ...asked }, signal)),
+    fetchBuckets({ name: REQUEST_COUNTER, group_by: "status", fields: "sum", ...projectQuery }, signal),
+    fetchBuckets({ name: REQUEST_DURATION, fields: "p50,p95,p99", ...projectQuery }, signal),
+    ...HOST_METRICS.map((name) => fetchBuckets({ name, fields: "sum,avg", ...query }, signal)),
   ]);
-  const inside = (answer: Buckets | undefined): Bucket[] => within(frame, answer?.data ?? []);
+  const inRange = (response: Buckets | undefined): Bucket[] => bucketsInRange(range, response?.data ?? []);
   const groups = requests.groups ?? [];
   const failed = groups.filter(({ value }) => /^5\d\d$/.test(value));
   return {
-    frame,
-    isFirst: metrics.every(({ name }) => OWN.test(name)),
-    requests: within(frame, together(groups)),
-    errors: within(frame, together(failed)),
-    durations: inside(durations),
-    host: Object.fromEntries(HOST.map((name, index) => [name, inside(host[index])])) as Overview["host"],
+    range,
+    hasMetrics: metrics.some(({ name }) => !BUILT_IN.test(name)),
+    requests: bucketsInRange(range, combineSums(groups)),
+    errors: bucketsInRange(range, combineSums(failed)),
+    durations: inRange(durations),
+    host: Object.fromEntries(HOST_METRICS.map((name, index) => [name, inRange(host[index])])) as OverviewData["host"],
   };
 }
 
-/** Counters of several groups as one: only what can be added up is. */
-function together(groups: { data: Bucket[] }[]): Bucket[] {
+/** Adds up the sums of several groups for each bucket. Other statistics cannot be added. */
+function combineSums(groups: { data: Bucket[] }[]): Bucket[] {
   const sums = new Map<string, Bucket>();
   for (const bucket of groups.flatMap(({ data }) => data)) {
-    const known = sums.get(bucket.bucket);
-    sums.set(bucket.bucket, known ? { ...known, sum: known.sum + bucket.sum } : bucket);
+    const previous = sums.get(bucket.bucket);
+    sums.set(bucket.bucket, previous ? { ...previous, sum: previous.sum + bucket.sum } : bucket);
   }
   return [...sums.values()];
 }
 
-const sum = (bucket: Bucket): number => bucket.sum;
+const sumOf = (bucket: Bucket): number => bucket.sum;
 
-function Requests(props: {
-  overview: Overview;
-  range: Range;
+/** Rate, errors and latency of HTTP requests. */
+function RequestCharts(props: {
+  overview: OverviewData;
+  selection: RangeSelection;
   project: string | undefined;
   releases: Release[];
 }): JSX.Element {
   const { releases } = props;
-  const { frame, requests, errors, durations } = props.overview;
-  const { zoomTo } = props.range;
+  const { range, requests, errors, durations } = props.overview;
+  const { zoomTo } = props.selection;
   if (requests.length === 0 && durations.length === 0) {
     return (
-      <div class="paper">
-        <Empty title={props.project ? `No requests of ${props.project} in this time` : "No requests in this time"}>
-          <p>The middlewares of the Python package count them and measure how long each took, for FastAPI:</p>
+      <div class="card">
+        <EmptyState
+          title={props.project ? `No requests for ${props.project} in this period` : "No requests in this period"}
+        >
+          <p>The middleware of the Python package counts requests and measures their duration. For FastAPI:</p>
           <pre>{`from monlight.integrations.fastapi import setup_monlight
-setup_monlight(app, metrics_collector_url="${home()}", api_key="the API key")`}</pre>
-        </Empty>
+setup_monlight(app, metrics_collector_url="${serviceUrl()}", api_key="the API key")`}</pre>
+        </EmptyState>
       </div>
     );
   }
-  const [count, failed] = [total(requests, sum), total(errors, sum)];
-  const rate = rates(frame, requests, sum);
-  const errorRate = rates(frame, errors, sum);
-  const shares = rate.map((all, index) => (all ? ((errorRate[index] ?? 0) / all) * 100 : all === 0 ? 0 : null));
+  const [count, failed] = [sumBuckets(requests, sumOf), sumBuckets(errors, sumOf)];
+  const rate = bucketRates(range, requests, sumOf);
+  const errorRate = bucketRates(range, errors, sumOf);
+  const errorPercentages = rate.map((all, index) =>
+    all ? ((errorRate[index] ?? 0) / all) * 100 : all === 0 ? 0 : null,
+  );
   const percentiles = (["p99", "p95", "p50"] as const).map(
-    (name): Line => ({ label: name, values: measures(frame, durations, (bucket) => bucket[name]) }),
+    (name): Line => ({ label: name, values: bucketValues(range, durations, (bucket) => bucket[name]) }),
   );
   const p95 = percentiles[1]?.values ?? [];
   return (
     <section aria-labelledby="requests">
       <h2 id="requests">Requests</h2>
       <dl class="tiles">
-        <Tile name="Requests" figure={count.toLocaleString("en")}>
-          {format(count / (frame.to - frame.from), "/s")} on average
+        <Tile name="Requests" value={count.toLocaleString("en")}>
+          {formatValue(count / (range.to - range.from), "/s")} on average
         </Tile>
         <Tile
           name="Errors"
-          figure={format(count > 0 ? (failed / count) * 100 : null, "%")}
-          mood={failed > 0 ? "bad" : ""}
+          value={formatValue(count > 0 ? (failed / count) * 100 : null, "%")}
+          valueClass={failed > 0 ? "bad" : ""}
         >
-          {failed.toLocaleString("en")} answered with 5xx
+          {failed.toLocaleString("en")} responses with status 5xx
         </Tile>
-        <Tile name="Latency, p95" figure={format(latest(p95), "s")}>
-          of the latest {frame.step === 60 ? "minute" : "hour"}; at most {format(highest(p95), "s")}
+        <Tile name="Latency (p95)" value={formatValue(latestValue(p95), "s")}>
+          latest {range.step === 60 ? "minute" : "hour"}; max {formatValue(maxValue(p95), "s")}
         </Tile>
       </dl>
       <div class="charts">
         <Chart
           title="Request rate"
-          frame={frame}
+          range={range}
           releases={releases}
           lines={[{ label: "requests", values: rate }]}
           unit="/s"
@@ -149,120 +174,126 @@ setup_monlight(app, metrics_collector_url="${home()}", api_key="the API key")`}<
         />
         <Chart
           title="Error rate"
-          frame={frame}
+          range={range}
           releases={releases}
-          lines={[{ label: "5xx", values: shares }]}
+          lines={[{ label: "5xx", values: errorPercentages }]}
           unit="%"
           onZoom={zoomTo}
         />
-        <Chart title="Latency" frame={frame} releases={releases} lines={percentiles} unit="s" onZoom={zoomTo} />
+        <Chart title="Latency" range={range} releases={releases} lines={percentiles} unit="s" onZoom={zoomTo} />
       </div>
     </section>
   );
 }
 
-function Host(props: { overview: Overview; range: Range; releases: Release[] }): JSX.Element | null {
-  const { overview, range, releases } = props;
-  const { frame, host } = overview;
-  if (Object.values(host).every((found) => found.length === 0)) {
+/** CPU, memory, disk and network of the host; nothing if it is not measured. */
+function HostCharts(props: {
+  overview: OverviewData;
+  selection: RangeSelection;
+  releases: Release[];
+}): JSX.Element | null {
+  const { overview, selection, releases } = props;
+  const { range, host } = overview;
+  if (Object.values(host).every((buckets) => buckets.length === 0)) {
     return null;
   }
-  const average = (name: keyof Overview["host"]): Values => measures(frame, host[name], (bucket) => bucket.avg);
+  const average = (name: keyof OverviewData["host"]): Values => bucketValues(range, host[name], (bucket) => bucket.avg);
   const [cpu, memory, disk] = [
     average("host_cpu_percent"),
     average("host_memory_used_bytes"),
     average("host_disk_used_bytes"),
   ];
   const [memoryTotal, diskTotal] = [average("host_memory_total_bytes"), average("host_disk_total_bytes")];
-  const used = (some: Values, all: Values): string => {
-    const [part, whole] = [latest(some), latest(all)];
-    return format(part === null || !whole ? null : (part / whole) * 100, "%");
+  const usedPercentage = (used: Values, total: Values): string => {
+    const [latestUsed, latestTotal] = [latestValue(used), latestValue(total)];
+    return formatValue(latestUsed === null || !latestTotal ? null : (latestUsed / latestTotal) * 100, "%");
   };
   return (
     <section aria-labelledby="host">
-      <h2 id="host">The machine of this service</h2>
+      <h2 id="host">Host</h2>
       <dl class="tiles">
-        <Tile name="Processor" figure={format(latest(cpu), "%")}>
-          at most {format(highest(cpu), "%")}
+        <Tile name="CPU" value={formatValue(latestValue(cpu), "%")}>
+          max {formatValue(maxValue(cpu), "%")}
         </Tile>
-        <Tile name="Memory" figure={used(memory, memoryTotal)}>
-          {format(latest(memory), "bytes")} of {format(latest(memoryTotal), "bytes")}
+        <Tile name="Memory" value={usedPercentage(memory, memoryTotal)}>
+          {formatValue(latestValue(memory), "bytes")} of {formatValue(latestValue(memoryTotal), "bytes")}
         </Tile>
-        <Tile name="Disk" figure={used(disk, diskTotal)}>
-          {format(latest(disk), "bytes")} of {format(latest(diskTotal), "bytes")}
+        <Tile name="Disk" value={usedPercentage(disk, diskTotal)}>
+          {formatValue(latestValue(disk), "bytes")} of {formatValue(latestValue(diskTotal), "bytes")}
         </Tile>
       </dl>
       <div class="charts">
         <Chart
-          title="Processor"
-          frame={frame}
+          title="CPU"
+          range={range}
           releases={releases}
-          lines={[{ label: "busy", values: cpu }]}
+          lines={[{ label: "used", values: cpu }]}
           unit="%"
-          onZoom={range.zoomTo}
+          onZoom={selection.zoomTo}
         />
         <Chart
           title="Memory"
-          frame={frame}
+          range={range}
           releases={releases}
           lines={[
             { label: "used", values: memory },
-            { label: "there is", values: memoryTotal },
+            { label: "total", values: memoryTotal },
           ]}
           unit="bytes"
-          onZoom={range.zoomTo}
+          onZoom={selection.zoomTo}
         />
         <Chart
           title="Network"
-          frame={frame}
+          range={range}
           releases={releases}
           lines={[
-            { label: "received", values: rates(frame, host.host_network_received_bytes, sum) },
-            { label: "sent", values: rates(frame, host.host_network_sent_bytes, sum) },
+            { label: "received", values: bucketRates(range, host.host_network_received_bytes, sumOf) },
+            { label: "sent", values: bucketRates(range, host.host_network_sent_bytes, sumOf) },
           ]}
           unit="bytes/s"
-          onZoom={range.zoomTo}
+          onZoom={selection.zoomTo}
         />
       </div>
     </section>
   );
 }
 
+/** A key figure with a caption. */
 export function Tile(props: {
   name: string;
-  figure: string | JSX.Element;
-  mood?: string;
+  value: string | JSX.Element;
+  valueClass?: string;
   children: JSX.Element | (string | number)[] | string;
 }): JSX.Element {
   return (
-    <div class="tile paper">
+    <div class="tile card">
       <dt>{props.name}</dt>
       <dd>
-        <b class={props.mood}>{props.figure}</b>
-        <span class="quiet">{props.children}</span>
+        <b class={props.valueClass}>{props.value}</b>
+        <span class="muted">{props.children}</span>
       </dd>
     </div>
   );
 }
 
-/** Where this service is, as others reach it. */
-function home(): string {
+/** Returns the public URL of this service. */
+function serviceUrl(): string {
   return new URL(".", location.href).href.replace(/\/$/, "");
 }
 
-/** What sends a first point. */
-export function FirstPoint(): JSX.Element {
+/** Shown before any client has sent a point. Explains how to send one. */
+export function NoMetrics(): JSX.Element {
   return (
-    <div class="paper">
-      <Empty title="No metrics yet">
-        <p>Three lines of Python send a first point (pip install monlight):</p>
+    <div class="card">
+      <EmptyState title="No metrics yet">
+        <p>Send a first point from Python (pip install monlight):</p>
         <pre>{`from monlight import MetricsClient
-metrics = MetricsClient("${home()}", "the API key", project="shop")
+metrics = MetricsClient("${serviceUrl()}", "the API key", project="shop")
 metrics.counter("orders_total"); metrics.flush()`}</pre>
-        <p>So does curl:</p>
-        <pre>{`curl ${home()}/api/metrics -H "X-API-Key: $KEY" \\
+        <p>Or with curl:</p>
+        <pre>{`curl ${serviceUrl()}/api/metrics -H "X-API-Key: $KEY" \\
   -d '[{"name":"orders_total","type":"counter","value":1,"project":"shop"}]'`}</pre>
-      </Empty>
+      </EmptyState>
     </div>
   );
 }

@@ -1,4 +1,4 @@
-/** What `GET /api/metrics` answers of a minute or an hour. */
+/** Statistics of a minute or an hour, as `GET /api/metrics` returns them. */
 export interface Bucket {
   bucket: string;
   count: number;
@@ -19,14 +19,14 @@ export interface Buckets {
   groups?: { value: string; data: Bucket[] }[];
 }
 
-export type Kind = "counter" | "gauge" | "histogram";
+export type MetricType = "counter" | "gauge" | "histogram";
 
 export interface Metric {
   name: string;
-  type: Kind;
+  type: MetricType;
 }
 
-/** A label and the values that series of a metric have of it. */
+/** A label of a metric's series and its values. */
 export interface Label {
   name: string;
   values: string[];
@@ -36,7 +36,7 @@ export const VITALS = ["lcp", "inp", "cls", "fcp", "ttfb"] as const;
 export type VitalName = (typeof VITALS)[number];
 export type Rating = "good" | "needs_improvement" | "poor";
 
-/** Each vital's 75th percentile. */
+/** The 75th percentile of each Web Vital. */
 export type Percentiles = Record<VitalName, number | null>;
 
 export interface VitalSummary {
@@ -70,7 +70,7 @@ export interface Health {
   warnings?: string[];
 }
 
-/** When a release of a project was first heard of. */
+/** A release of a project and the time of its first report. */
 export interface Release {
   at: string;
   release: string;

@@ -1,120 +1,126 @@
-// Asking the service this page came from. Paths are relative, so that everything works behind a path prefix.
+// HTTP client for the service that served this page. Paths are relative, so that it works behind a path prefix.
 
-/** What went wrong, in a sentence for people. */
+/** A failed request. The message is a sentence that the UI can show. */
 export class ApiError extends Error {
   constructor(
+    /** HTTP status, or 0 if the service could not be reached. */
     readonly status: number,
-    sentence: string,
+    message: string,
   ) {
-    super(sentence);
+    super(message);
   }
 }
 
-/** Another service, as a browser reaches it. */
-export interface Link {
+/** Another service and its public URL. */
+export interface ServiceLink {
   name: string;
   url: string;
 }
 
-/** Who is signed in. */
+/** The signed-in user, as `GET /api/session` returns it. */
 export interface Session {
+  /** Name of the API key that signed in. */
   name: string;
   admin: boolean;
   service: string;
   version: string;
-  services: Link[];
+  services: ServiceLink[];
 }
 
-const UNREACHABLE = "The service cannot be reached.";
+const UNREACHABLE = "Cannot reach the service.";
 
-let onSignedOut = (): void => {};
+let onUnauthorized = (): void => {};
 
-/** Calls back when the service says that nobody is signed in any more. */
-export function whenSignedOut(call: () => void): void {
-  onSignedOut = call;
+/** Registers a callback for responses with status 401, which mean that the session has ended. */
+export function setUnauthorizedHandler(callback: () => void): void {
+  onUnauthorized = callback;
 }
 
-async function ask<T>(path: string, init: RequestInit): Promise<T> {
+async function fetchJson<T>(path: string, init: RequestInit): Promise<T> {
   let response: Response;
   try {
     response = await fetch(path, { ...init, cache: "no-store" });
-  } catch (why) {
+  } catch (error) {
     if (init.signal?.aborted) {
-      throw why;
+      throw error;
     }
     throw new ApiError(0, UNREACHABLE);
   }
-  return response.ok ? ((await response.json().catch(() => null)) as T) : await failed(response);
+  return response.ok ? ((await response.json().catch(() => null)) as T) : await throwApiError(response);
 }
 
-async function failed(response: Response): Promise<never> {
+async function throwApiError(response: Response): Promise<never> {
   const body: unknown = await response.json().catch(() => null);
   const detail = (body as { detail?: unknown } | null)?.detail;
-  throw new ApiError(response.status, typeof detail === "string" ? detail : `The service answered ${response.status}.`);
+  const message = typeof detail === "string" ? detail : `The service returned status ${response.status}.`;
+  throw new ApiError(response.status, message);
 }
 
-/** What a path answers. A 401 means that the session is over. */
+/** Returns the JSON response of a path. */
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
-  return await watched(ask<T>(path, signal ? { signal } : {}));
+  return await reportUnauthorized(fetchJson<T>(path, signal ? { signal } : {}));
 }
 
-/** Changes something. */
-export async function change<T>(method: "POST" | "DELETE", path: string): Promise<T> {
-  return await watched(ask<T>(path, { method }));
+/** Sends a request that changes data. Returns its JSON response. */
+export async function send<T>(method: "POST" | "DELETE", path: string): Promise<T> {
+  return await reportUnauthorized(fetchJson<T>(path, { method }));
 }
 
-/** Why a stream that broke off cannot be had; `undefined` when it can be again. */
-export async function refusal(path: string, signal: AbortSignal): Promise<Error | undefined> {
+/**
+ * Requests a closed event stream again and returns the error, or `undefined` if the stream is available. `EventSource`
+ * does not expose the status or the body of a failed response.
+ */
+export async function fetchStreamError(path: string, signal: AbortSignal): Promise<Error | undefined> {
   const stream = new AbortController();
   try {
-    const asked = fetch(path, { signal: AbortSignal.any([signal, stream.signal]), cache: "no-store" });
-    const response = await asked.catch((why) => {
+    const request = fetch(path, { signal: AbortSignal.any([signal, stream.signal]), cache: "no-store" });
+    const response = await request.catch((error) => {
       if (signal.aborted) {
-        throw why;
+        throw error;
       }
       throw new ApiError(0, UNREACHABLE);
     });
     if (!response.ok) {
-      await watched(failed(response));
+      await reportUnauthorized(throwApiError(response));
     }
     return undefined;
-  } catch (why) {
-    return why as Error;
+  } catch (error) {
+    return error as Error;
   } finally {
-    // What would come is for the stream to have.
+    // Only the status matters here. The caller opens its own stream to read the events.
     stream.abort();
   }
 }
 
-async function watched<T>(answer: Promise<T>): Promise<T> {
+async function reportUnauthorized<T>(response: Promise<T>): Promise<T> {
   try {
-    return await answer;
-  } catch (why) {
-    if (why instanceof ApiError && why.status === 401) {
-      onSignedOut();
+    return await response;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) {
+      onUnauthorized();
     }
-    throw why;
+    throw error;
   }
 }
 
-/** The session, or `null` when nobody is signed in. */
-export async function session(): Promise<Session | null> {
+/** Returns the current session, or `null` if the user is not signed in. */
+export async function getSession(): Promise<Session | null> {
   try {
-    return await ask<Session>("api/session", {});
-  } catch (why) {
-    if (why instanceof ApiError && why.status === 401) {
+    return await fetchJson<Session>("api/session", {});
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) {
       return null;
     }
-    throw why;
+    throw error;
   }
 }
 
-/** Exchanges a key for a session. The key is kept nowhere. */
+/** Exchanges an API key for a session cookie. The key is not stored. */
 export async function signIn(key: string): Promise<Session> {
-  return await ask<Session>("api/session", { method: "POST", headers: { "X-API-Key": key } });
+  return await fetchJson<Session>("api/session", { method: "POST", headers: { "X-API-Key": key } });
 }
 
-/** A query string of what is set, beginning with `?`, or empty. */
+/** Returns a query string that starts with `?`, or an empty string. Skips parameters that are undefined or empty. */
 export function query(parameters: Record<string, string | number | undefined>): string {
   const set = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== "");
   return set.length > 0 ? `?${new URLSearchParams(set.map(([name, value]) => [name, String(value)]))}` : "";

@@ -1,2 +1,2 @@
-// esbuild takes styles out of the scripts that import them.
+// esbuild extracts imported style sheets into app.css.
 declare module "*.css";

@@ -1,6 +1,9 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 
-/** The URL's parameters, which hold every filter, and a way to change some: `undefined` or empty removes one. */
+/**
+ * Returns the URL's query parameters, which hold all filters, and a function that changes some of them. An undefined or
+ * empty value removes a parameter. `replace` replaces the history entry instead of adding one.
+ */
 export function useParams(): [
   URLSearchParams,
   (changes: Record<string, string | undefined>, replace?: boolean) => void,
@@ -27,22 +30,22 @@ export function useParams(): [
   return [params, change];
 }
 
-/** What was loaded, or why it was not. */
-export interface Loaded<T> {
+/** The result of `useFetch`. */
+export interface FetchState<T> {
   value: T | undefined;
-  /** What `value` was loaded for: while something else is on its way, not the key that was asked for last. */
+  /** The key that `value` belongs to. While a new key is loading, this is still the previous one. */
   key: string;
   error: Error | undefined;
   reload: () => void;
 }
 
 /**
- * Loads something, again whenever `key` changes, and every so many milliseconds while the page is looked at. What was
- * there stays until what is new has come.
+ * Fetches a value when `key` changes and every `intervalMs` milliseconds while the page is visible (0 = never). Keeps
+ * the previous value until the new one has arrived.
  */
-export function useLoaded<T>(key: string, load: (signal: AbortSignal) => Promise<T>, everyMs = 0): Loaded<T> {
+export function useFetch<T>(key: string, load: (signal: AbortSignal) => Promise<T>, intervalMs = 0): FetchState<T> {
   const [state, setState] = useState<{ key: string; value?: T; error?: Error }>({ key: "" });
-  const [turn, setTurn] = useState(0);
+  const [attempt, setAttempt] = useState(0);
   const latest = useRef(load);
   latest.current = load;
   useEffect(() => {
@@ -54,54 +57,54 @@ export function useLoaded<T>(key: string, load: (signal: AbortSignal) => Promise
         setState((old) => ({ key, error, ...(old.key === key && old.value ? { value: old.value } : {}) })),
     );
     return () => abort.abort();
-  }, [key, turn]);
+  }, [key, attempt]);
   useEffect(() => {
-    if (everyMs === 0) {
+    if (intervalMs === 0) {
       return;
     }
-    const tick = (): void => {
+    const refresh = (): void => {
       if (!document.hidden) {
-        setTurn((turn) => turn + 1);
+        setAttempt((attempt) => attempt + 1);
       }
     };
-    const timer = setInterval(tick, everyMs);
-    document.addEventListener("visibilitychange", tick);
+    const timer = setInterval(refresh, intervalMs);
+    document.addEventListener("visibilitychange", refresh);
     return () => {
       clearInterval(timer);
-      document.removeEventListener("visibilitychange", tick);
+      document.removeEventListener("visibilitychange", refresh);
     };
-  }, [everyMs]);
-  const reload = useCallback(() => setTurn((turn) => turn + 1), []);
+  }, [intervalMs]);
+  const reload = useCallback(() => setAttempt((attempt) => attempt + 1), []);
   return { value: state.value, key: state.key, error: state.error, reload };
 }
 
-/** A new render every so many milliseconds, for times that pass. */
-export function useNow(everyMs = 15_000): number {
+/** Returns the current time in milliseconds and renders again every `intervalMs`, to keep relative times up to date. */
+export function useNow(intervalMs = 15_000): number {
   const [now, setNow] = useState(Date.now);
   useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), everyMs);
+    const timer = setInterval(() => setNow(Date.now()), intervalMs);
     return () => clearInterval(timer);
-  }, [everyMs]);
+  }, [intervalMs]);
   return now;
 }
 
-/** Keys and what they do, while nothing is typed into. */
-export function useKeys(keys: Record<string, (event: KeyboardEvent) => void>): void {
-  const latest = useRef(keys);
-  latest.current = keys;
+/** Registers keyboard shortcuts. They are inactive while the user types in a field, except for Escape. */
+export function useShortcuts(shortcuts: Record<string, (event: KeyboardEvent) => void>): void {
+  const latest = useRef(shortcuts);
+  latest.current = shortcuts;
   useEffect(() => {
-    const pressed = (event: KeyboardEvent): void => {
+    const onKeyDown = (event: KeyboardEvent): void => {
       const target = event.target as HTMLElement;
-      const typing = target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
-      const held = event.ctrlKey || event.metaKey || event.altKey;
+      const isTyping = target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
+      const hasModifier = event.ctrlKey || event.metaKey || event.altKey;
       const action = latest.current[event.key];
-      // A dialog over the page has keys of its own.
-      const isCovered = document.querySelector("dialog[open]") !== null;
-      if (action && !held && !isCovered && (!typing || event.key === "Escape")) {
+      // An open dialog handles its own keys.
+      const hasDialog = document.querySelector("dialog[open]") !== null;
+      if (action && !hasModifier && !hasDialog && (!isTyping || event.key === "Escape")) {
         action(event);
       }
     };
-    addEventListener("keydown", pressed);
-    return () => removeEventListener("keydown", pressed);
+    addEventListener("keydown", onKeyDown);
+    return () => removeEventListener("keydown", onKeyDown);
   }, []);
 }

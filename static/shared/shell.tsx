@@ -1,83 +1,83 @@
 import { type ComponentChildren, type JSX, render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, change, type Session, session, signIn, whenSignedOut } from "./api.ts";
-import { useKeys } from "./hooks.ts";
-import { applyTheme, chosenTheme, nextTheme } from "./themes.ts";
-import { Loading, Trouble } from "./ui.tsx";
+import { ApiError, getSession, type Session, send, setUnauthorizedHandler, signIn } from "./api.ts";
+import { useShortcuts } from "./hooks.ts";
+import { applyTheme, nextTheme, storedTheme } from "./themes.ts";
+import { ErrorMessage, Loading } from "./ui.tsx";
 
-/** The services with an interface, in the order of the header. */
+/** Services with a web UI, in the order of the header's links. */
 const SERVICES: [name: string, title: string][] = [
   ["error-tracker", "Errors"],
   ["log-viewer", "Logs"],
   ["metrics-collector", "Metrics"],
 ];
 
-const ENDED = "You have been signed out: the session was ended or is more than 30 days old. Enter a key to go on.";
-const ENDED_EVERYWHERE = "Everybody is signed out. Enter a key to go on.";
+const SESSION_ENDED = "Your session has ended or has expired after 30 days. Sign in again to continue.";
+const ALL_SESSIONS_ENDED = "All sessions have ended. Sign in again to continue.";
 
-/** A key and what it does, for the help. */
-export type Help = [keys: string, what: string][];
+/** Keyboard shortcuts and their descriptions, for the help dialog. */
+export type ShortcutHelp = [keys: string, description: string][];
 
-/** Shows a service's interface to whoever is signed in. */
-export function start(help: Help, App: (props: { session: Session }) => JSX.Element): void {
+/** Renders a service's UI inside the shared shell, which handles signing in. */
+export function renderApp(shortcuts: ShortcutHelp, App: (props: { session: Session }) => JSX.Element): void {
   const root = document.getElementById("app");
   if (root) {
-    render(<Shell help={help} App={App} />, root);
+    render(<Shell shortcuts={shortcuts} App={App} />, root);
   }
 }
 
-function Shell({ help, App }: { help: Help; App: (props: { session: Session }) => JSX.Element }): JSX.Element {
-  const [who, setWho] = useState<Session | null | undefined>();
-  // Why somebody who was signed in is not.
-  const [ended, setEnded] = useState<string>();
+function Shell(props: { shortcuts: ShortcutHelp; App: (props: { session: Session }) => JSX.Element }): JSX.Element {
+  const { shortcuts, App } = props;
+  const [session, setSession] = useState<Session | null | undefined>();
+  const [signOutReason, setSignOutReason] = useState<string>();
   const [error, setError] = useState<Error>();
   const load = (): void => {
     setError(undefined);
-    session().then(setWho, setError);
+    getSession().then(setSession, setError);
   };
-  const signOut = (why?: string): void => {
-    setEnded(why);
-    setWho(null);
+  const onSignedOut = (reason?: string): void => {
+    setSignOutReason(reason);
+    setSession(null);
   };
   useEffect(() => {
-    whenSignedOut(() => signOut(ENDED));
+    setUnauthorizedHandler(() => onSignedOut(SESSION_ENDED));
     load();
   }, []);
   if (error) {
-    return <Trouble error={error} retry={load} />;
+    return <ErrorMessage error={error} retry={load} />;
   }
-  if (who === undefined) {
+  if (session === undefined) {
     return <Loading />;
   }
-  if (who === null) {
-    return <SignIn ended={ended} onSignedIn={setWho} />;
+  if (session === null) {
+    return <SignIn reason={signOutReason} onSignedIn={setSession} />;
   }
   return (
-    <Frame who={who} help={help} onSignOut={signOut}>
-      <App session={who} />
-    </Frame>
+    <Layout session={session} shortcuts={shortcuts} onSignedOut={onSignedOut}>
+      <App session={session} />
+    </Layout>
   );
 }
 
-function Frame(props: {
-  who: Session;
-  help: Help;
-  onSignOut: (why?: string) => void;
+function Layout(props: {
+  session: Session;
+  shortcuts: ShortcutHelp;
+  onSignedOut: (reason?: string) => void;
   children: ComponentChildren;
 }): JSX.Element {
-  const { who } = props;
-  const [theme, setTheme] = useState(chosenTheme);
+  const { session } = props;
+  const [theme, setTheme] = useState(storedTheme);
   const dialog = useRef<HTMLDialogElement>(null);
   const showHelp = (): void => dialog.current?.showModal();
-  useKeys({ "?": showHelp });
+  useShortcuts({ "?": showHelp });
   const links = SERVICES.map(([name, title]) => {
-    const url = name === who.service ? "./" : who.services.find((link) => link.name === name)?.url;
+    const url = name === session.service ? "./" : session.services.find((link) => link.name === name)?.url;
     return url ? { name, title, url } : undefined;
   });
   return (
     <>
       <a class="skip" href="#main">
-        Skip to the content
+        Skip to content
       </a>
       <header class="top">
         <span class="brand">Monlight</span>
@@ -85,7 +85,7 @@ function Frame(props: {
           {links.map(
             (link) =>
               link && (
-                <a key={link.name} href={link.url} aria-current={link.name === who.service ? "page" : undefined}>
+                <a key={link.name} href={link.url} aria-current={link.name === session.service ? "page" : undefined}>
                   {link.title}
                 </a>
               ),
@@ -105,27 +105,27 @@ function Frame(props: {
         <button type="button" onClick={showHelp} aria-keyshortcuts="?">
           Help
         </button>
-        <Account who={who} onSignOut={props.onSignOut} />
+        <AccountMenu session={session} onSignedOut={props.onSignedOut} />
       </header>
       <main id="main" tabIndex={-1}>
         {props.children}
       </main>
       <dialog ref={dialog} aria-labelledby="help">
-        <h2 id="help">Keys</h2>
+        <h2 id="help">Keyboard shortcuts</h2>
         <table>
           <tbody>
-            {[...props.help, ["?", "this help"] as const].map(([keys, what]) => (
+            {[...props.shortcuts, ["?", "Show this help"] as const].map(([keys, description]) => (
               <tr key={keys}>
                 <th scope="row">
                   <kbd>{keys}</kbd>
                 </th>
-                <td>{what}</td>
+                <td>{description}</td>
               </tr>
             ))}
           </tbody>
         </table>
-        <p class="quiet">
-          {who.service} {who.version}
+        <p class="muted">
+          {session.service} {session.version}
         </p>
         <form method="dialog">
           <button type="submit">Close</button>
@@ -135,36 +135,37 @@ function Frame(props: {
   );
 }
 
-/** Who is signed in, and the ways out. */
-function Account({ who, onSignOut }: { who: Session; onSignOut: (why?: string) => void }): JSX.Element {
+/** A menu with the name of the API key and the buttons to sign out. */
+function AccountMenu(props: { session: Session; onSignedOut: (reason?: string) => void }): JSX.Element {
+  const { session } = props;
   const menu = useRef<HTMLDetailsElement>(null);
   const dialog = useRef<HTMLDialogElement>(null);
   const [error, setError] = useState<Error>();
   const close = (): void => menu.current?.removeAttribute("open");
   useEffect(() => {
-    const elsewhere = (event: Event): void => {
+    const closeIfOutside = (event: Event): void => {
       if (!menu.current?.contains(event.target as Node)) {
         close();
       }
     };
-    addEventListener("pointerdown", elsewhere);
-    addEventListener("focusin", elsewhere);
+    addEventListener("pointerdown", closeIfOutside);
+    addEventListener("focusin", closeIfOutside);
     return () => {
-      removeEventListener("pointerdown", elsewhere);
-      removeEventListener("focusin", elsewhere);
+      removeEventListener("pointerdown", closeIfOutside);
+      removeEventListener("focusin", closeIfOutside);
     };
   }, []);
-  const end = async (path: string, why?: string): Promise<void> => {
+  const signOut = async (path: string, reason?: string): Promise<void> => {
     setError(undefined);
     try {
-      await change("DELETE", path);
-      onSignOut(why);
-    } catch (why) {
-      // A session that is over already has said so.
-      setError(why as Error);
+      await send("DELETE", path);
+      props.onSignedOut(reason);
+    } catch (error) {
+      // For a session that has already ended, the handler for status 401 shows the sign-in page.
+      setError(error as Error);
     }
   };
-  const pressed = (event: KeyboardEvent): void => {
+  const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key === "Escape" && menu.current?.open) {
       event.stopPropagation();
       close();
@@ -173,32 +174,32 @@ function Account({ who, onSignOut }: { who: Session; onSignOut: (why?: string) =
   };
   return (
     <>
-      <details ref={menu} class="menu" onKeyDown={pressed}>
+      <details ref={menu} class="menu" onKeyDown={onKeyDown}>
         <summary>Account</summary>
-        <div class="paper">
-          <p class="quiet">
-            Signed in with the key <b>{who.name}</b>
+        <div class="card">
+          <p class="muted">
+            Signed in with key <b>{session.name}</b>
           </p>
-          <button type="button" onClick={() => end("api/session")}>
+          <button type="button" onClick={() => signOut("api/session")}>
             Sign out
           </button>
-          {who.admin && (
+          {session.admin && (
             <button type="button" onClick={() => dialog.current?.showModal()}>
               Sign out everywhere…
             </button>
           )}
-          {error && <Trouble error={error} />}
+          {error && <ErrorMessage error={error} />}
         </div>
       </details>
-      <dialog ref={dialog} aria-labelledby="everywhere">
-        <h2 id="everywhere">Sign out everywhere?</h2>
+      <dialog ref={dialog} aria-labelledby="sign-out-everywhere">
+        <h2 id="sign-out-everywhere">Sign out everywhere?</h2>
         <p>
-          Everybody who is signed in to the {who.service} in a browser has to enter a key again, you too. Keys stay as
-          they are, and the other services are not concerned.
+          This ends all browser sessions of the {session.service}, including yours. API keys stay valid, and sessions of
+          other services do not end.
         </p>
-        {error && <Trouble error={error} />}
+        {error && <ErrorMessage error={error} />}
         <form method="dialog" class="bar">
-          <button type="button" class="danger" onClick={() => end("api/sessions", ENDED_EVERYWHERE)}>
+          <button type="button" class="danger" onClick={() => signOut("api/sessions", ALL_SESSIONS_ENDED)}>
             Sign out everywhere
           </button>
           <button type="submit">Cancel</button>
@@ -208,39 +209,39 @@ function Account({ who, onSignOut }: { who: Session; onSignOut: (why?: string) =
   );
 }
 
-function SignIn(props: { ended: string | undefined; onSignedIn: (who: Session) => void }): JSX.Element {
-  const { ended, onSignedIn } = props;
+function SignIn(props: { reason: string | undefined; onSignedIn: (session: Session) => void }): JSX.Element {
+  const { reason, onSignedIn } = props;
   const [error, setError] = useState<string>();
-  const [busy, setBusy] = useState(false);
-  const field = useRef<HTMLInputElement>(null);
-  useEffect(() => field.current?.focus(), []);
+  const [isSubmitting, setSubmitting] = useState(false);
+  const input = useRef<HTMLInputElement>(null);
+  useEffect(() => input.current?.focus(), []);
   const submit = async (event: Event): Promise<void> => {
     event.preventDefault();
-    const key = field.current?.value.trim() ?? "";
-    setBusy(true);
+    const key = input.current?.value.trim() ?? "";
+    setSubmitting(true);
     try {
       onSignedIn(await signIn(key));
-    } catch (why) {
-      const wrong = why instanceof ApiError && why.status === 401;
-      setError(wrong ? "That is not a key of this service." : (why as Error).message);
-      field.current?.select();
+    } catch (error) {
+      const isInvalidKey = error instanceof ApiError && error.status === 401;
+      setError(isInvalidKey ? "Invalid API key" : (error as Error).message);
+      input.current?.select();
     } finally {
-      setBusy(false);
+      setSubmitting(false);
     }
   };
   return (
     <main class="sign-in">
       <h1>Monlight</h1>
-      {ended && (
-        <p class="ended" role="status">
-          {ended}
+      {reason && (
+        <p class="sign-out-reason" role="status">
+          {reason}
         </p>
       )}
       <form onSubmit={submit}>
         <label>
           API key
           <input
-            ref={field}
+            ref={input}
             type="password"
             autocomplete="current-password"
             required
@@ -250,13 +251,13 @@ function SignIn(props: { ended: string | undefined; onSignedIn: (who: Session) =
         <p id="sign-in-error" role="alert">
           {error}
         </p>
-        <button type="submit" class="main" disabled={busy}>
+        <button type="submit" class="primary" disabled={isSubmitting}>
           Sign in
         </button>
       </form>
-      <p class="quiet">
-        The key stands in the service's settings as <code>API_KEY</code>; <code>make run</code> prints it. It is
-        exchanged for a cookie that lasts 30 days and is kept nowhere in this browser.
+      <p class="muted">
+        The API key is the setting <code>API_KEY</code> of the service; <code>make run</code> prints it. Signing in
+        exchanges the key for a cookie that is valid for 30 days. The page does not store the key.
       </p>
     </main>
   );

@@ -1,4 +1,4 @@
-// Before anything is painted: the theme that was chosen here last, if one was.
-import { applyTheme, chosenTheme } from "./themes.ts";
+// Applies the stored color theme before the first paint.
+import { applyTheme, storedTheme } from "./themes.ts";
 
-applyTheme(chosenTheme());
+applyTheme(storedTheme());

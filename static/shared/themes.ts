@@ -1,19 +1,19 @@
-/** Light, dark, or as the system prefers. */
+/** Color theme. `auto` follows the system preference. */
 export type Theme = "auto" | "light" | "dark";
 
 const THEMES: Theme[] = ["auto", "light", "dark"];
 
-/** What was chosen in this browser. */
-export function chosenTheme(): Theme {
+/** Returns the theme stored in this browser; `auto` if there is none. */
+export function storedTheme(): Theme {
   try {
     return THEMES.find((theme) => theme === localStorage.getItem("theme")) ?? "auto";
   } catch {
-    // Storage may be switched off.
+    // The browser may block storage.
     return "auto";
   }
 }
 
-/** Shows a theme, and remembers it. */
+/** Applies a theme to the page and stores it. */
 export function applyTheme(theme: Theme): void {
   if (theme === "auto") {
     delete document.documentElement.dataset.theme;
@@ -23,11 +23,11 @@ export function applyTheme(theme: Theme): void {
   try {
     localStorage.setItem("theme", theme);
   } catch {
-    // Then it is for this page only.
+    // Without storage, the theme lasts until the page is closed.
   }
 }
 
-/** The one after this, in a circle. */
+/** Returns the theme that follows this one: auto, light, dark, auto. */
 export function nextTheme(theme: Theme): Theme {
   return THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "auto";
 }

@@ -1,4 +1,5 @@
-const STEPS: [seconds: number, unit: Intl.RelativeTimeFormatUnit][] = [
+/** Units of relative times, longest first. */
+const UNITS: [seconds: number, name: Intl.RelativeTimeFormatUnit][] = [
   [31_536_000, "year"],
   [2_592_000, "month"],
   [86_400, "day"],
@@ -9,18 +10,18 @@ const STEPS: [seconds: number, unit: Intl.RelativeTimeFormatUnit][] = [
 const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "always", style: "short" });
 const ABSOLUTE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-/** `3 min. ago`, of a time in RFC 3339; what is none stays as it is. */
-export function relative(time: string, now = Date.now()): string {
+/** Formats an RFC 3339 timestamp relative to `now`: `3 min. ago`. Returns any other string unchanged. */
+export function formatRelative(time: string, now = Date.now()): string {
   const seconds = (Date.parse(time) - now) / 1000;
   if (Number.isNaN(seconds)) {
     return time;
   }
-  const step = STEPS.find(([length]) => Math.abs(seconds) >= length);
-  return step ? RELATIVE.format(Math.trunc(seconds / step[0]), step[1]) : "just now";
+  const unit = UNITS.find(([length]) => Math.abs(seconds) >= length);
+  return unit ? RELATIVE.format(Math.trunc(seconds / unit[0]), unit[1]) : "just now";
 }
 
-/** In the reader's zone and language; what is no time stays as it is. */
-export function absolute(time: string): string {
-  const at = Date.parse(time);
-  return Number.isNaN(at) ? time : ABSOLUTE.format(at);
+/** Formats a timestamp in the user's time zone and language. Returns any other string unchanged. */
+export function formatAbsolute(time: string): string {
+  const ms = Date.parse(time);
+  return Number.isNaN(ms) ? time : ABSOLUTE.format(ms);
 }

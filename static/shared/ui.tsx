@@ -1,36 +1,36 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useNow } from "./hooks.ts";
-import { absolute, relative } from "./time.ts";
+import { formatAbsolute, formatRelative } from "./time.ts";
 
-/** A moment: how long ago, and in full when pointed at. */
-export function Moment({ at }: { at: string | null | undefined }): JSX.Element {
+/** A relative time. The tooltip shows the absolute time. */
+export function Timestamp({ at }: { at: string | null | undefined }): JSX.Element {
   const now = useNow();
   return at ? (
-    <time dateTime={at} title={absolute(at)}>
-      {relative(at, now)}
+    <time dateTime={at} title={formatAbsolute(at)}>
+      {formatRelative(at, now)}
     </time>
   ) : (
     <span>–</span>
   );
 }
 
-/** What went wrong, and a way to try again. */
-export function Trouble({ error, retry }: { error: Error; retry?: () => void }): JSX.Element {
+/** An error message with an optional button to retry. */
+export function ErrorMessage({ error, retry }: { error: Error; retry?: () => void }): JSX.Element {
   return (
-    <div class="trouble" role="alert">
+    <div class="error-message" role="alert">
       <p>{error.message}</p>
       {retry && (
         <button type="button" onClick={retry}>
-          Try again
+          Retry
         </button>
       )}
     </div>
   );
 }
 
-/** Where there is nothing, what would make something be there. */
-export function Empty({ title, children }: { title: string; children?: ComponentChildren }): JSX.Element {
+/** Replaces an empty list. The children explain how to get data. */
+export function EmptyState({ title, children }: { title: string; children?: ComponentChildren }): JSX.Element {
   return (
     <div class="empty">
       <h2>{title}</h2>
@@ -39,7 +39,7 @@ export function Empty({ title, children }: { title: string; children?: Component
   );
 }
 
-/** Something is on its way; said only when it takes long enough to be noticed. */
+/** A loading indicator. The style sheet delays it, so that it does not flash during fast requests. */
 export function Loading(): JSX.Element {
   return (
     <p class="loading" role="status">
@@ -48,8 +48,8 @@ export function Loading(): JSX.Element {
   );
 }
 
-/** A button that copies, and says that it did. */
-export function Copy({ text, label }: { text: () => string; label: string }): JSX.Element {
+/** A button that copies text to the clipboard and reports the result for two seconds. */
+export function CopyButton({ text, label }: { text: () => string; label: string }): JSX.Element {
   const [copied, setCopied] = useState<boolean | undefined>();
   useEffect(() => {
     if (copied !== undefined) {
@@ -67,12 +67,12 @@ export function Copy({ text, label }: { text: () => string; label: string }): JS
   };
   return (
     <button type="button" onClick={copy}>
-      {copied === undefined ? label : copied ? "Copied" : "Cannot copy here"}
+      {copied === undefined ? label : copied ? "Copied" : "Copy failed"}
     </button>
   );
 }
 
-/** Without TLS browsers offer no clipboard but this one. */
+/** Copies with the older selection API, because browsers offer `navigator.clipboard` only to pages served over TLS. */
 function copyBySelection(text: string): boolean {
   const area = document.createElement("textarea");
   area.value = text;
@@ -83,11 +83,11 @@ function copyBySelection(text: string): boolean {
   return copied;
 }
 
-/** A few numbers over time, the newest last. */
+/** A small bar chart of counts over time, oldest first. */
 export function Sparkline({ counts, label }: { counts: number[]; label: string }): JSX.Element {
-  const most = Math.max(1, ...counts);
+  const max = Math.max(1, ...counts);
   const bar = (count: number, index: number): string => {
-    const height = count === 0 ? 0 : Math.max(1.5, (count / most) * 20);
+    const height = count === 0 ? 0 : Math.max(1.5, (count / max) * 20);
     return `M${index * 4} 20h3v${-height}h-3z`;
   };
   return (
@@ -104,49 +104,49 @@ export function Sparkline({ counts, label }: { counts: number[]; label: string }
   );
 }
 
-/** A search field that reports what was typed once typing pauses. */
-export function Search(props: {
+/** A search field. Calls `onSearch` 300 ms after the last keystroke. */
+export function SearchBox(props: {
   value: string;
   placeholder: string;
   onSearch: (text: string) => void;
-  field: { current: HTMLInputElement | null };
+  inputRef: { current: HTMLInputElement | null };
 }): JSX.Element {
   const [text, setText] = useState(props.value);
   const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
   useEffect(() => setText(props.value), [props.value]);
-  const typed = (text: string): void => {
+  const onInput = (text: string): void => {
     setText(text);
     clearTimeout(timer.current);
     timer.current = setTimeout(() => props.onSearch(text), 300);
   };
   return (
     <input
-      ref={props.field}
+      ref={props.inputRef}
       type="search"
       class="search"
       aria-label={props.placeholder}
       placeholder={props.placeholder}
       value={text}
-      onInput={(event) => typed(event.currentTarget.value)}
+      onInput={(event) => onInput(event.currentTarget.value)}
       onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
     />
   );
 }
 
-/** One choice of some. */
-export function Choice(props: {
+/** A labeled drop-down list. */
+export function Select(props: {
   label: string;
   value: string;
-  options: [value: string, shown: string][];
-  onChoose: (value: string) => void;
+  options: [value: string, label: string][];
+  onSelect: (value: string) => void;
 }): JSX.Element {
   return (
-    <label class="choice">
+    <label class="field">
       <span>{props.label}</span>
-      <select value={props.value} onChange={(event) => props.onChoose(event.currentTarget.value)}>
-        {props.options.map(([value, shown]) => (
+      <select value={props.value} onChange={(event) => props.onSelect(event.currentTarget.value)}>
+        {props.options.map(([value, label]) => (
           <option key={value} value={value}>
-            {shown}
+            {label}
           </option>
         ))}
       </select>
@@ -154,18 +154,22 @@ export function Choice(props: {
   );
 }
 
-/** Filters: beside or above what they are for where there is room, and else folded behind how many of them are set. */
-export function Filters(props: { wide: string; set: number; children: ComponentChildren }): JSX.Element {
-  const wide = useMemo(() => matchMedia(`(min-width: ${props.wide})`), [props.wide]);
-  const [isOpen, setOpen] = useState(wide.matches);
+/** Filters that are collapsed on windows narrower than `minWidth`. The summary shows the number of active filters. */
+export function FilterPanel(props: {
+  minWidth: string;
+  activeCount: number;
+  children: ComponentChildren;
+}): JSX.Element {
+  const isWide = useMemo(() => matchMedia(`(min-width: ${props.minWidth})`), [props.minWidth]);
+  const [isOpen, setOpen] = useState(isWide.matches);
   useEffect(() => {
-    const changed = (): void => setOpen(wide.matches);
-    wide.addEventListener("change", changed);
-    return () => wide.removeEventListener("change", changed);
-  }, [wide]);
+    const onChange = (): void => setOpen(isWide.matches);
+    isWide.addEventListener("change", onChange);
+    return () => isWide.removeEventListener("change", onChange);
+  }, [isWide]);
   return (
     <details class="filters" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary>{props.set > 0 ? `Filters (${props.set})` : "Filters"}</summary>
+      <summary>{props.activeCount > 0 ? `Filters (${props.activeCount})` : "Filters"}</summary>
       {props.children}
     </details>
   );

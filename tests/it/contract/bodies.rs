@@ -56,7 +56,7 @@ fn coded(coding: &str, body: Vec<u8>) -> Request {
 fn body_limit_counts_decoded_bytes() {
     let service = Setup::error_tracker().env("MAX_BODY_SIZE", LIMIT).start();
     let (largest, too_long) = (|| report_of_size(LIMIT), report_of_size(LIMIT + 1));
-    let too_large = json!("The body may be at most 2000 bytes");
+    let too_large = json!("The body exceeds 2000 bytes");
     let cases: [Case; 19] = [
         ("at the limit", post_report_bytes(largest()), 201, Value::Null),
         ("in chunks", chunked(&largest()), 201, Value::Null),
@@ -74,8 +74,8 @@ fn body_limit_counts_decoded_bytes() {
         ("not gzip", coded("gzip", largest()), 400, json!("The body is not valid gzip")),
         ("truncated gzip", coded("gzip", gzip(&largest())[..60].to_vec()), 400, json!("The body is not valid gzip")),
         ("not deflate", coded("deflate", vec![0x78, 1, 2, 3]), 400, json!("The body is not valid deflate")),
-        ("brotli", coded("br", largest()), 415, json!("Content-Encoding may be gzip, deflate or identity")),
-        ("twice", coded("gzip, gzip", gzip(&gzip(&largest()))), 415, json!("Content-Encoding may be gzip")),
+        ("brotli", coded("br", largest()), 415, json!("Content-Encoding must be gzip, deflate or identity")),
+        ("twice", coded("gzip, gzip", gzip(&gzip(&largest()))), 415, json!("Content-Encoding must be gzip")),
         ("empty gzip", coded("gzip", gzip(b"")), 400, json!("The body is empty")),
     ];
     assert_cases(&service, cases);
@@ -89,7 +89,7 @@ fn default_body_limit_is_256_kib() {
         &service,
         [
             ("256 KiB", post_report_bytes(report_of_size(262_144)), 201, Value::Null),
-            ("one byte over the limit", post_report_bytes(report_of_size(262_145)), 413, json!("at most 262144 bytes")),
+            ("one byte over the limit", post_report_bytes(report_of_size(262_145)), 413, json!("exceeds 262144 bytes")),
         ],
     );
 }
@@ -100,7 +100,7 @@ fn too_large_content_length_is_rejected_before_the_body() {
     for length in ["262145", "10000000000000", "99999999999999999999999999"] {
         let mut client = service.connect();
         client.write(&post_report_bytes("").header("Content-Length", length).bytes());
-        client.read_response().expect(413).has_detail("at most 262144 bytes");
+        client.read_response().expect(413).has_detail("exceeds 262144 bytes");
         assert!(client.closes_without_data());
     }
 }

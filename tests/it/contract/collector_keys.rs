@@ -50,7 +50,7 @@ fn collector_routes_require_their_scopes() {
 fn project_key_accepts_a_batch_only_if_all_points_match() {
     let service = Setup::metrics_collector().env("API_KEYS", API_KEYS).start();
     let batch_with_key = |projects: &[Value]| batch(projects).header("X-API-Key", "shop:key");
-    let wrong_project = json!("This key may report for project 'shop' only");
+    let wrong_project = json!("This key may only send data for project 'shop'");
     let cases: [Case; 5] = [
         ("one point of another project", batch_with_key(&[json!("shop"), json!("blog")]), 403, wrong_project.clone()),
         ("one point without a project", batch_with_key(&[json!("shop"), Value::Null]), 403, wrong_project.clone()),

@@ -12,8 +12,7 @@ fn unknown_paths_return_404_and_require_a_key_under_api() {
     let service = Setup::error_tracker().start();
     let get = Request::get;
     let without_key = |path| Request::get(path).without_header("X-API-Key");
-    let (key, nothing, no_error) =
-        (json!("A valid API key"), json!("nothing at this path"), json!("There is no error 7"));
+    let (key, nothing, no_error) = (json!("A valid API key"), json!("No such endpoint"), json!("There is no error 7"));
     let cases: [Case; 15] = [
         ("under /api/ without a key", without_key("/api/nothing"), 401, key.clone()),
         ("/api itself without a key", without_key("/api"), 401, key.clone()),
@@ -27,8 +26,8 @@ fn unknown_paths_return_404_and_require_a_key_under_api() {
         ("dot segments are not resolved", get("/api/../api/errors"), 404, nothing.clone()),
         ("escaped slash is not a separator", get("/api%2Ferrors"), 404, nothing),
         ("unknown ID", get("/api/errors/7"), 404, no_error),
-        ("invalid ID", get("/api/errors/seven"), 404, json!("with that id")),
-        ("UTF-8 in the path", get("/api/errors/%C3%BC"), 404, json!("with that id")),
+        ("invalid ID", get("/api/errors/seven"), 404, json!("id must be a positive integer")),
+        ("UTF-8 in the path", get("/api/errors/%C3%BC"), 404, json!("id must be a positive integer")),
         ("invalid UTF-8 in the path", get("/api/errors/%FF"), 400, json!("The path must be UTF-8")),
     ];
     assert_cases(&service, cases);
@@ -79,8 +78,13 @@ fn error_responses_explain_the_problem() {
             json!("This key lacks the scope 'ingest'"),
         ),
         ("unknown ID", Request::get("/api/errors/1"), 404, json!("There is no error 1")),
-        ("wrong method", Request::new("PUT", "/api/errors"), 405, json!("This path answers only POST, GET, HEAD")),
-        ("too large", post_report_bytes(vec![b' '; 262_145]), 413, json!("The body may be at most 262144 bytes")),
+        (
+            "wrong method",
+            Request::new("PUT", "/api/errors"),
+            405,
+            json!("Method not allowed; allowed: POST, GET, HEAD"),
+        ),
+        ("too large", post_report_bytes(vec![b' '; 262_145]), 413, json!("The body exceeds 262144 bytes")),
         (
             "unsupported coding",
             post_report(&unique_report()).header("Content-Encoding", "br"),
@@ -115,7 +119,11 @@ fn too_many_concurrent_request_bytes_return_503_with_retry_after() {
         readable
     };
     let rejected = wait_until(|| clients.iter().position(has_response)).expect("nine bodies of 250 KB exceed 2 MiB");
-    let response = clients.remove(rejected).read_response().expect(503).has_detail("too many bytes in flight");
+    let response = clients
+        .remove(rejected)
+        .read_response()
+        .expect(503)
+        .has_detail("Too many concurrent request bytes from this client");
     assert_eq!(response.header("retry-after"), Some("1"));
     service.connect_from([127, 0, 0, 2]).unwrap().send(&post_report(&unique_report())).expect(201);
     for client in &mut clients {
@@ -131,7 +139,7 @@ fn incomplete_head_times_out_with_408() {
     slow.socket().set_read_timeout(Some(Duration::from_secs(15))).unwrap();
     slow.write(b"GET /health HTTP/1.1\r\nHost: x\r\n");
     assert_error_headers(
-        &slow.read_response().expect(408).has_detail("The head of the request took too long to arrive"),
+        &slow.read_response().expect(408).has_detail("Timeout: the head of the request took too long to arrive"),
     );
     assert!(slow.closes_without_data());
 }

@@ -97,9 +97,14 @@ fn resolved_error_reopens_when_it_recurs() {
             ("again", resolve("1"), 200, resolved.clone()),
             ("with an ignored body", resolve("1").body("{"), 200, resolved),
             ("unknown", resolve("2"), 404, json!("There is no error 2")),
-            ("ID 0", resolve("0"), 404, json!("There is nothing with that id")),
-            ("ID above the maximum", resolve("99999999999999999999"), 404, json!("There is nothing with that id")),
-            ("non-numeric ID", resolve("one"), 404, json!("There is nothing with that id")),
+            ("ID 0", resolve("0"), 404, json!("Not found: id must be a positive integer")),
+            (
+                "ID above the maximum",
+                resolve("99999999999999999999"),
+                404,
+                json!("Not found: id must be a positive integer"),
+            ),
+            ("non-numeric ID", resolve("one"), 404, json!("Not found: id must be a positive integer")),
         ],
     );
     let group = group_detail(&service, 1);

@@ -17,7 +17,7 @@ fn health_requires_no_key_and_ignores_the_query() {
         ("with a query", without_key("/health?from=balancer&x=%20"), 200, ok.clone()),
         ("with an empty query", without_key("/health?"), 200, ok.clone()),
         ("with a wrong key", Request::get("/health").header("X-API-Key", "wrong"), 200, ok),
-        ("trailing slash", without_key("/health/"), 404, json!("There is nothing at this path")),
+        ("trailing slash", without_key("/health/"), 404, json!("No such endpoint")),
         ("wrong method", Request::new("POST", "/health"), 405, json!("GET, HEAD")),
         ("wrong method without a key", with_method("DELETE"), 405, json!("GET, HEAD")),
         ("unknown method", with_method("BREW"), 405, json!("GET, HEAD")),

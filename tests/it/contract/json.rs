@@ -23,7 +23,7 @@ fn nested_report(levels: usize) -> Request {
 #[test]
 fn only_single_well_formed_objects_are_accepted() {
     let service = Setup::error_tracker().start();
-    let (surrogate, nul, object) = (json!("half a surrogate pair"), json!("NUL"), json!("must be a JSON object"));
+    let (surrogate, nul, object) = (json!("unpaired surrogates"), json!("NUL"), json!("must be a JSON object"));
     let with_raw_message = |bytes: &[u8]| {
         let report = unique_report_with("message", "?").to_string().into_bytes();
         let at = report.iter().position(|byte| *byte == b'?').unwrap();
@@ -40,10 +40,10 @@ fn only_single_well_formed_objects_are_accepted() {
             "duplicate field: the last is invalid",
             report_with_members(r#""level":"info","level":5"#),
             400,
-            json!("Field 'level' must be a text"),
+            json!("Field 'level' must be a string"),
         ),
         ("64 levels", nested_report(64), 201, Value::Null),
-        ("65 levels", nested_report(65), 400, json!("The body nests deeper than 64 levels")),
+        ("65 levels", nested_report(65), 400, json!("The body is nested deeper than 64 levels")),
         ("100,000 levels", post_report_bytes("[".repeat(100_000)), 400, json!("64 levels")),
         ("1,000 fields", report_with_members(&many_fields[..990].join(",")), 201, Value::Null),
         ("more than 1,000 fields", report_with_members(&many_fields.join(",")), 400, json!("at most 1000 fields")),

@@ -88,7 +88,7 @@ fn forbidden_requests_name_the_missing_scope_or_project() {
         ("ingest", with(blog.clone(), "eye-key"), 403, json!("This key lacks the scope 'ingest'")),
         ("read", with(Request::get("/api/errors"), "app-key"), 403, json!("This key lacks the scope 'read'")),
         ("admin", with(resolve, "eye-key"), 403, json!("This key lacks the scope 'admin'")),
-        ("another project", with(blog, "shop:key"), 403, json!("This key may report for project 'shop' only")),
+        ("another project", with(blog, "shop:key"), 403, json!("This key may only send data for project 'shop'")),
     ];
     assert_cases(&service, cases);
     service.get("/api/errors").expect(200).has(json!({ "total": 0 }));

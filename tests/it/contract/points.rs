@@ -255,11 +255,11 @@ fn invalid_strings_and_deep_nesting_are_rejected() {
     };
     let cases: [Case; 7] = [
         ("NUL", with_raw_name(r"a\u0000"), 400, json!("NUL")),
-        ("unpaired surrogate", with_raw_name(r"\ud83d"), 400, json!("half a surrogate pair")),
+        ("unpaired surrogate", with_raw_name(r"\ud83d"), 400, json!("unpaired surrogates")),
         ("surrogate pair", with_raw_name(r"\ud83d\ude00"), 202, Value::Null),
         ("a control character", with_raw_name("\u{1}"), 400, json!("The body is not JSON")),
         ("64 levels", nested(64), 202, Value::Null),
-        ("65 levels", nested(65), 400, json!("The body nests deeper than 64 levels")),
+        ("65 levels", nested(65), 400, json!("The body is nested deeper than 64 levels")),
         ("100,000 levels", post_bytes("[".repeat(100_000)), 400, json!("64 levels")),
     ];
     assert_cases(&service, cases);
@@ -284,7 +284,7 @@ fn compressed_batches_are_accepted_and_the_limit_counts_decoded_bytes() {
         body
     };
     let (largest, too_long) = (padded_batch(524_288), padded_batch(524_289));
-    let (accepted, too_large) = (json!({ "count": 1_000 }), json!("The body may be at most 524288 bytes"));
+    let (accepted, too_large) = (json!({ "count": 1_000 }), json!("The body exceeds 524288 bytes"));
     let cases: [Case; 7] = [
         ("uncompressed", post_bytes(largest.clone()), 202, accepted.clone()),
         ("gzip", gzip(&largest), 202, accepted.clone()),

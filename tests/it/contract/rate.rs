@@ -11,7 +11,7 @@ use crate::harness::{Request, Response, Service, Setup};
 fn assert_rate_limited(response: Response) {
     let wait: u64 = response.header("retry-after").unwrap_or("0").parse().unwrap();
     assert!((1..=120).contains(&wait), "{response:?}");
-    response.expect(429).has_detail(&format!("Too many requests; try again in {wait} s"));
+    response.expect(429).has_detail(&format!("Too many requests; retry in {wait} s"));
 }
 
 fn rate_limited_count(service: &Service) -> serde_json::Value {

@@ -271,7 +271,7 @@ fn browser_reports_are_validated_and_truncated() {
     assert_eq!(group["exception_type"].as_str().unwrap().len(), 200);
     assert!(group["occurrences"][0]["request_url"].as_str().unwrap().len() <= 2_000);
     let huge = json!({ "message": "m".repeat(70_000) });
-    env.relay.send(&Request::from_browser(ERRORS, &huge)).expect(413).has_detail("at most 65536 bytes");
+    env.relay.send(&Request::from_browser(ERRORS, &huge)).expect(413).has_detail("exceeds 65536 bytes");
 }
 
 #[test]
@@ -415,10 +415,10 @@ fn invalid_relay_settings_are_reported_by_name() {
     let nowhere = ([127, 0, 0, 1], 1).into();
     for (name, value, part) in [
         ("ADMIN_API_KEY", "", "ADMIN_API_KEY"),
-        ("ERROR_TRACKER_URL", "localhost:5010", "ERROR_TRACKER_URL must be an URL"),
+        ("ERROR_TRACKER_URL", "localhost:5010", "ERROR_TRACKER_URL: must be an URL"),
         ("METRICS_COLLECTOR_API_KEY", "", "METRICS_COLLECTOR_API_KEY"),
-        ("DSN_KEYS", "shop:tooshort", "DSN_KEYS must be project:key"),
-        ("CORS_ORIGINS", "shop.example", "'shop.example', which is no origin"),
+        ("DSN_KEYS", "shop:tooshort", "DSN_KEYS: must be project:key"),
+        ("CORS_ORIGINS", "shop.example", "'shop.example' is not an origin"),
         ("CORS_ORIGINS", &vec!["https://a.example"; 33].join(","), "32"),
         ("MAX_SOURCE_MAP_SIZE", "12", "MAX_SOURCE_MAP_SIZE"),
         ("RETENTION_DAYS", "0", "RETENTION_DAYS"),
@@ -470,7 +470,7 @@ fn relay_has_the_common_endpoints_and_stops_cleanly() {
     assert_cases(
         relay,
         [
-            ("unknown path", Request::get("/api/nothing"), 404, json!("nothing at this path")),
+            ("unknown path", Request::get("/api/nothing"), 404, json!("No such endpoint")),
             (
                 "unknown path without a key",
                 Request::get("/api/nothing").without_header("X-API-Key"),

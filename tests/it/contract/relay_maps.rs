@@ -232,7 +232,7 @@ fn verify_explains_why_a_position_resolves_or_not() {
         relay,
         [
             ("mapped position", at("shop", "1.0", url, 1, 1), 200, resolved),
-            ("wrong method", Request::new("DELETE", &format!("{MAPS}/verify")), 405, json!("only GET, HEAD")),
+            ("wrong method", Request::new("DELETE", &format!("{MAPS}/verify")), 405, json!("allowed: GET, HEAD")),
             ("no project", verify("release=1"), 400, json!("'project' is required")),
             ("no line", verify("project=shop&release=1.0&url=x&column=1"), 400, json!("'line' is required")),
             ("line 0", at("shop", "1.0", url, 0, 1), 400, json!("'line' must be a number from 1 up")),

@@ -78,30 +78,30 @@ fn version_is_printed_and_unknown_arguments_are_rejected() {
 #[test]
 fn all_invalid_settings_are_reported_at_once() {
     const INVALID: [(&str, &str, &str); 24] = [
-        ("API_KEY", "", "API_KEY is required; make one with: openssl rand -hex 16 (or set API_KEY_FILE)"),
-        ("API_KEYS", "a:ingest:ok,b:root:s3cret", "API_KEYS item 2: must be name:scope:key"),
-        ("PORT", "65536", "PORT must be a whole number from 0 to 65535"),
-        ("LISTEN_ADDR", "localhost", "LISTEN_ADDR must be an IPv4 or IPv6 address"),
-        ("SYNCHRONOUS", "OFF", "SYNCHRONOUS must be one of FULL, NORMAL"),
-        ("MAX_DB_MB", "-1", "MAX_DB_MB must be a whole number"),
-        ("RATE_LIMIT", "many", "RATE_LIMIT must be a whole number"),
-        ("KEY_RATE_LIMIT", "1.5", "KEY_RATE_LIMIT must be a whole number"),
-        ("MAX_BODY_SIZE", "1023", "MAX_BODY_SIZE must be a whole number from 1024"),
-        ("MAX_CONNECTIONS", "7", "MAX_CONNECTIONS must be a whole number from 8"),
-        ("MAX_CONNECTIONS_PER_ADDRESS", "0", "MAX_CONNECTIONS_PER_ADDRESS must be a whole number from 1"),
-        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy", "TRUSTED_PROXIES has 'proxy'"),
-        ("METRICS_OPEN", "perhaps", "METRICS_OPEN must be 1 or 0"),
-        ("LOG_LEVEL", "loud", "LOG_LEVEL must be one of error, warn, info, debug"),
-        ("RETENTION_DAYS", "0", "RETENTION_DAYS must be a whole number from 1 to 3650"),
-        ("MAX_GROUPS", "0", "MAX_GROUPS must be a whole number from 1"),
-        ("BASE_URL", "errors.example.com", "BASE_URL must begin with http:// or https://"),
-        ("ALERT_COOLDOWN", "-1", "ALERT_COOLDOWN must be a whole number"),
-        ("ALERT_MAX_PER_HOUR", "0", "ALERT_MAX_PER_HOUR must be a whole number from 1"),
-        ("ALERT_DIGEST_DELAY", "0", "ALERT_DIGEST_DELAY must be a whole number from 1"),
-        ("ALERT_EMAILS", "nobody", "ALERT_EMAILS holds 'nobody'"),
-        ("ALERT_WEBHOOK_URL", "ftp://example.com/s3cret", "ALERT_WEBHOOK_URL must be"),
-        ("ALERT_WEBHOOK_FORMAT", "pigeon", "ALERT_WEBHOOK_FORMAT must be one of"),
-        ("SMTP_PASSWORD_FILE", "/nonexistent/password", "SMTP_PASSWORD_FILE names /nonexistent/password, which"),
+        ("API_KEY", "", "API_KEY: required; generate one with: openssl rand -hex 16 (or set API_KEY_FILE)"),
+        ("API_KEYS", "a:ingest:ok,b:root:s3cret", "API_KEYS: item 2: must be name:scope:key"),
+        ("PORT", "65536", "PORT: must be an integer from 0 to 65535"),
+        ("LISTEN_ADDR", "localhost", "LISTEN_ADDR: must be an IPv4 or IPv6 address"),
+        ("SYNCHRONOUS", "OFF", "SYNCHRONOUS: must be one of FULL, NORMAL"),
+        ("MAX_DB_MB", "-1", "MAX_DB_MB: must be an integer"),
+        ("RATE_LIMIT", "many", "RATE_LIMIT: must be an integer"),
+        ("KEY_RATE_LIMIT", "1.5", "KEY_RATE_LIMIT: must be an integer"),
+        ("MAX_BODY_SIZE", "1023", "MAX_BODY_SIZE: must be an integer from 1024"),
+        ("MAX_CONNECTIONS", "7", "MAX_CONNECTIONS: must be an integer from 8"),
+        ("MAX_CONNECTIONS_PER_ADDRESS", "0", "MAX_CONNECTIONS_PER_ADDRESS: must be an integer from 1"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy", "TRUSTED_PROXIES: has 'proxy'"),
+        ("METRICS_OPEN", "perhaps", "METRICS_OPEN: must be 1 or 0"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL: must be one of error, warn, info, debug"),
+        ("RETENTION_DAYS", "0", "RETENTION_DAYS: must be an integer from 1 to 3650"),
+        ("MAX_GROUPS", "0", "MAX_GROUPS: must be an integer from 1"),
+        ("BASE_URL", "errors.example.com", "BASE_URL: must begin with http:// or https://"),
+        ("ALERT_COOLDOWN", "-1", "ALERT_COOLDOWN: must be an integer"),
+        ("ALERT_MAX_PER_HOUR", "0", "ALERT_MAX_PER_HOUR: must be an integer from 1"),
+        ("ALERT_DIGEST_DELAY", "0", "ALERT_DIGEST_DELAY: must be an integer from 1"),
+        ("ALERT_EMAILS", "nobody", "ALERT_EMAILS: holds 'nobody'"),
+        ("ALERT_WEBHOOK_URL", "ftp://example.com/s3cret", "ALERT_WEBHOOK_URL: must be"),
+        ("ALERT_WEBHOOK_FORMAT", "pigeon", "ALERT_WEBHOOK_FORMAT: must be one of"),
+        ("SMTP_PASSWORD_FILE", "/nonexistent/password", "SMTP_PASSWORD_FILE: cannot read /nonexistent/password: "),
     ];
     let setup = INVALID.iter().fold(Setup::error_tracker(), |setup, (name, value, _)| setup.env(name, value));
     let (code, output) = setup.run_to_exit();
@@ -129,9 +129,9 @@ fn secrets_can_be_read_from_files() {
         service.send(&Request::get("/api/projects").header("X-API-Key", key)).expect(status);
     }
     for (value, path, message) in [
-        (API_KEY, key.as_str(), "API_KEY and API_KEY_FILE are both set; keep one"),
-        ("", &empty, "which is empty"),
-        ("", "/nonexistent/key", "API_KEY_FILE names /nonexistent/key, which cannot be read"),
+        (API_KEY, key.as_str(), "API_KEY: API_KEY_FILE is also set; set only one of them"),
+        ("", &empty, " is empty"),
+        ("", "/nonexistent/key", "API_KEY_FILE: cannot read /nonexistent/key: "),
     ] {
         let (code, output) = Setup::error_tracker().env("API_KEY", value).env("API_KEY_FILE", path).run_to_exit();
         assert!(code == Some(2) && output.contains(message), "{message}: {code:?} {output}");
@@ -155,7 +155,7 @@ fn foreign_file_is_rejected_and_left_unchanged() {
     let (file, below) = (path.display().to_string(), path.join("errors.db").display().to_string());
     for database in [&file, &below] {
         let (code, output) = Setup::error_tracker().env("DATABASE_PATH", database).run_to_exit();
-        let named = output.starts_with(&format!("cannot use the database {database}: "));
+        let named = output.starts_with(&format!("cannot open the database {database}: "));
         assert!(code == Some(1) && named && output.lines().count() == 1, "{code:?} {output}");
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
@@ -168,7 +168,7 @@ fn port_in_use_is_reported_immediately() {
     let started = Instant::now();
     let (code, output) = Setup::error_tracker().env("PORT", address.port()).run_to_exit();
     assert!(started.elapsed() < Duration::from_secs(2));
-    assert!(code == Some(1) && output.contains(&format!("{address} is in use")), "{code:?} {output}");
+    assert!(code == Some(1) && output.contains(&format!("{address} is already in use")), "{code:?} {output}");
     let (code, output) = Setup::error_tracker().env("LISTEN_ADDR", "192.0.2.1").run_to_exit();
     assert!(code == Some(1) && output.contains("cannot listen on 192.0.2.1:0"), "foreign address: {code:?} {output}");
 }
@@ -229,5 +229,5 @@ fn healthcheck_argument_reports_health_by_exit_code() {
     assert!(code == Some(1) && output.starts_with("unhealthy: HTTP/1.1 503"), "{code:?} {output}");
     server.join().unwrap();
     let (code, output) = check("nowhere", 1);
-    assert!(code == Some(2) && output.starts_with("LISTEN_ADDR must be"), "{code:?} {output}");
+    assert!(code == Some(2) && output.starts_with("LISTEN_ADDR: must be"), "{code:?} {output}");
 }

@@ -1,16 +1,16 @@
-//! Routes that write. Their function only turns a request into a command, a plain value; the writer applies it and
-//! answers after COMMIT. So no route can answer before what it acknowledges is stored.
+//! Routes that write. Their handler only converts a request into a command; the writer applies it and sends the response
+//! after COMMIT. Therefore no route can acknowledge a change before it is stored.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::State;
+use super::state::State;
 use crate::clock::Timestamp;
 use crate::db::{Command, Idempotent};
 use crate::error::Result;
 use crate::http::{Access, IdempotencySource, Method, Request, Responder, Response, Route, RouteSpec, Scope};
 
-/// `POST` of something that changes what is stored.
+/// Creates a `POST` route that changes stored data.
 pub fn command_route<S: State, C>(path: &'static str, scope: Scope, parse: fn(&S, &Request) -> Result<C>) -> Route<S>
 where
     C: Command,
@@ -19,7 +19,8 @@ where
     deferred(RouteSpec::new(Method::Post, path, Access::Key(scope)), parse)
 }
 
-/// `POST` of telemetry. With an `Idempotency-Key` a repeat gets the first answer and changes nothing.
+/// Creates a `POST` route for telemetry. A repeated request with the same `Idempotency-Key` gets the first response and
+/// changes nothing.
 pub fn ingest_route<S: State, C>(path: &'static str, parse: fn(&S, &Request) -> Result<C>) -> Route<S>
 where
     C: Command,

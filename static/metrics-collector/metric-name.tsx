@@ -1,10 +1,10 @@
 import { Fragment, type JSX } from "preact";
 
-/** A metric's name, broken between its words where it has to be. */
-export function Name({ of }: { of: string }): JSX.Element {
+/** A metric's name, which can wrap between its words. */
+export function MetricName({ name }: { name: string }): JSX.Element {
   return (
     <>
-      {of.split(/(?<=[_./:-])/).map((part, index) => (
+      {name.split(/(?<=[_./:-])/).map((part, index) => (
         <Fragment key={index}>
           {index > 0 && <wbr />}
           {part}

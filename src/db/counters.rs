@@ -1,0 +1,46 @@
+//! Named counters, in the table `totals` of every service's schema. They replace counting rows.
+
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+
+use crate::error::Result;
+
+/// Returns the value of a counter.
+///
+/// # Errors
+/// Fails if the counter does not exist or the database cannot be read.
+pub fn counter(connection: &Connection, name: &str) -> Result<i64> {
+    let mut select = connection.prepare_cached("SELECT value FROM totals WHERE name = ?1")?;
+    Ok(select.query_row([name], |row| row.get(0))?)
+}
+
+/// Returns all counters by name.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn counters(connection: &Connection) -> Result<HashMap<String, i64>> {
+    let mut select = connection.prepare_cached("SELECT name, value FROM totals")?;
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Adds `change`, which may be negative, to a counter.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn add_to_counter(transaction: &Connection, name: &str, change: i64) -> Result<()> {
+    let mut update = transaction.prepare_cached("UPDATE totals SET value = value + ?2 WHERE name = ?1")?;
+    update.execute((name, change))?;
+    Ok(())
+}
+
+/// Sets the value of a counter.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn set_counter(transaction: &Connection, name: &str, value: i64) -> Result<()> {
+    let mut update = transaction.prepare_cached("UPDATE totals SET value = ?2 WHERE name = ?1")?;
+    update.execute((name, value))?;
+    Ok(())
+}

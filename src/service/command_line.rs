@@ -1,0 +1,159 @@
+//! Command line of a service: runs it, or executes one of the options.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::allocator;
+use super::lifecycle::Running;
+use super::start_error::StartError;
+use crate::db::{self, Schema};
+use crate::env::{Env, Variable};
+
+/// The exit code for invalid settings and arguments.
+const EXIT_USAGE: u8 = 2;
+const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The description of a service's program.
+pub struct Service {
+    /// The name of the binary.
+    pub name: &'static str,
+    /// One sentence for `--help`.
+    pub about: &'static str,
+    /// Returns all variables of the service.
+    pub variables: fn() -> Vec<Variable>,
+    /// The schema of its database.
+    pub schema: Schema,
+    /// Reads the settings and starts the service.
+    pub start: fn(Env<'_>) -> Result<Running, StartError>,
+}
+
+/// Runs the program of a service and returns its exit code.
+#[must_use]
+pub fn main(service: &Service) -> ExitCode {
+    let variables = (service.variables)();
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *arguments {
+        [] => run(service, &variables),
+        ["--help" | "-h"] => print_stdout(&help(service, &variables)),
+        ["--version" | "-V"] => print_stdout(&format!("{} {}\n", service.name, env!("CARGO_PKG_VERSION"))),
+        ["--healthcheck"] => healthcheck(&variables),
+        ["--backup", file] => backup(service, &variables, file.as_ref()),
+        ["--restore", file] => restore(service, &variables, file.as_ref()),
+        ["--backup" | "--restore"] => print_stderr(&[format!("{} requires a FILE", arguments[0])], EXIT_USAGE),
+        _ => print_stderr(&[format!("unknown argument {}; see --help", arguments.join(" "))], EXIT_USAGE),
+    }
+}
+
+fn help(service: &Service, variables: &[Variable]) -> String {
+    format!(
+        "{} {} - {}\n\nUsage: {} [--help | --version | --healthcheck | --backup FILE | --restore FILE]\n\n\
+         Options:\n  --healthcheck   Requests /health of the service on this machine; exits with 0 if it is healthy\n  \
+         --backup FILE   Copies the database at DATABASE_PATH, which may be in use, to a new FILE, checked and flushed\n  \
+         --restore FILE  Replaces the database with FILE while the service is stopped; keeps the replaced one\n\n\
+         Settings are environment variables. Defaults are in brackets. NAME_FILE names a file that contains a secret:\n\n{}",
+        service.name,
+        env!("CARGO_PKG_VERSION"),
+        service.about,
+        service.name,
+        crate::env::help(variables)
+    )
+}
+
+fn run(service: &Service, variables: &[Variable]) -> ExitCode {
+    allocator::configure_allocator();
+    // A backtrace would need the binary's symbols and 40 MB of memory; the location suffices to find a panic.
+    std::panic::set_hook(Box::new(|panic| log::error!("panic: {}", panic.to_string().replace('\n', ": "))));
+    // Registered first: a process with PID 1 has no default action for these signals.
+    let mut signals =
+        match signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT]) {
+            Ok(signals) => signals,
+            Err(why) => return print_stderr(&[format!("cannot handle signals: {why}")], 1),
+        };
+    let running = match (service.start)(Env::from_process_env(variables)) {
+        Ok(running) => running,
+        Err(StartError::Settings(errors)) => return print_stderr(&errors, EXIT_USAGE),
+        Err(StartError::Start(why)) => return print_stderr(&[why], 1),
+    };
+    log::info!("{} {} is ready", service.name, env!("CARGO_PKG_VERSION"));
+    if let Some(signal) = signals.forever().next() {
+        log::info!("stopping on signal {signal}");
+    }
+    running.stop();
+    log::info!("stopped");
+    ExitCode::SUCCESS
+}
+
+fn print_stdout(text: &str) -> ExitCode {
+    // A closed pipe is not an error of this program.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn print_stderr(sentences: &[String], code: u8) -> ExitCode {
+    for sentence in sentences {
+        // Without a stderr the message cannot be reported.
+        let _ = writeln!(std::io::stderr(), "{sentence}");
+    }
+    ExitCode::from(code)
+}
+
+/// Executes `--backup`.
+fn backup(service: &Service, variables: &[Variable], to: &Path) -> ExitCode {
+    let database = database_path(variables);
+    match db::backup(&service.schema, &database, to) {
+        Ok(bytes) => {
+            print_stdout(&format!("{}: backed up {bytes} bytes of {}, checked\n", to.display(), database.display()))
+        }
+        Err(why) => print_stderr(&[why], 1),
+    }
+}
+
+/// Executes `--restore`.
+fn restore(service: &Service, variables: &[Variable], from: &Path) -> ExitCode {
+    let database = database_path(variables);
+    match db::restore(&service.schema, from, &database) {
+        Ok(None) => print_stdout(&format!("{} restored\n", database.display())),
+        Ok(Some(kept)) => print_stdout(&format!(
+            "{} restored; the replaced database is kept as {}\n",
+            database.display(),
+            kept.display()
+        )),
+        Err(why) => print_stderr(&[why], 1),
+    }
+}
+
+fn database_path(variables: &[Variable]) -> PathBuf {
+    Env::from_process_env(variables).string("DATABASE_PATH").unwrap_or_default().into()
+}
+
+/// Executes `--healthcheck`, the health check of a container.
+fn healthcheck(variables: &[Variable]) -> ExitCode {
+    let mut env = Env::from_process_env(variables);
+    let (address, port) = (env.address("LISTEN_ADDR"), env.number("PORT", 0..=u16::MAX));
+    if let Err(errors) = env.finish() {
+        return print_stderr(&errors, EXIT_USAGE);
+    }
+    let address = match address {
+        IpAddr::V4(any) if any.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(any) if any.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        given => given,
+    };
+    match request_health(SocketAddr::new(address, port)) {
+        Ok(status) if status.starts_with("HTTP/1.1 200 ") => ExitCode::SUCCESS,
+        Ok(status) => print_stderr(&[format!("unhealthy: {status}")], 1),
+        Err(why) => print_stderr(&[format!("no response from {address}:{port}: {why}")], 1),
+    }
+}
+
+fn request_health(address: SocketAddr) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect_timeout(&address, HEALTHCHECK_TIMEOUT)?;
+    socket.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;
+    socket.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(socket), &mut line)?;
+    Ok(line.trim_end().to_owned())
+}

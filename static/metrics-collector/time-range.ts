@@ -1,0 +1,93 @@
+// The time range that a page shows. All times are in seconds since 1970.
+import { useMemo } from "preact/hooks";
+import { useParams } from "../shared/hooks.ts";
+
+export const PERIODS: [period: string, label: string][] = [
+  ["1h", "Last hour"],
+  ["24h", "Last 24 hours"],
+  ["7d", "Last 7 days"],
+  ["30d", "Last 30 days"],
+];
+const PERIOD_DEFAULT = "24h";
+const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
+/** Above this age of the start, the service returns hourly buckets. */
+const MINUTE_RESOLUTION_MAX_S = 86_400;
+const ZOOM_MIN_S = 120;
+const REFRESH_INTERVAL_MS = 30_000;
+
+export interface TimeRange {
+  from: number;
+  to: number;
+}
+
+/** A time range that is divided into buckets of `step` seconds. */
+export interface BucketRange extends TimeRange {
+  step: number;
+}
+
+/** A time range as query parameters of the API: a period that ends now, or the zoomed range. */
+export type RangeQuery = { period: string } | { since: string; until: string };
+
+/** The time range selected in the URL. */
+export interface RangeSelection {
+  period: string;
+  /** A fixed range; `undefined` for the period that ends now. */
+  zoom: TimeRange | undefined;
+  /** Changes when data must be loaded again. */
+  key: string;
+  intervalMs: number;
+  /** Resolves the selection at the current time. */
+  resolve: () => { range: BucketRange; query: RangeQuery };
+  setPeriod: (period: string) => void;
+  /** Zooms to a range, or back to the period. */
+  zoomTo: (range: TimeRange | undefined) => void;
+}
+
+/** Parses a period such as `24h`. Returns NaN if it is invalid. */
+function parsePeriod(period: string): number {
+  const [, number, unit] = /^(\d+)([smhd])$/.exec(period) ?? [];
+  return Number(number) * (UNIT_SECONDS[unit ?? ""] ?? Number.NaN);
+}
+
+/** Reads the zoomed range from the URL. The default for `until` is now, for `since` one hour before `until`. */
+function parseZoom(params: URLSearchParams): TimeRange | undefined {
+  const parse = (name: string): number => Date.parse(params.get(name) ?? "") / 1000;
+  const [since, until] = [parse("since"), parse("until")];
+  if (Number.isNaN(since) && Number.isNaN(until)) {
+    return undefined;
+  }
+  const to = Number.isNaN(until) ? Date.now() / 1000 : until;
+  const from = Number.isNaN(since) ? to - 3600 : since;
+  return from < to ? { from, to } : undefined;
+}
+
+/** Returns the time range selected in the URL. */
+export function useRangeSelection(): RangeSelection {
+  const [params, setParams] = useParams();
+  const requested = params.get("period") ?? PERIOD_DEFAULT;
+  const period = parsePeriod(requested) > 0 ? requested : PERIOD_DEFAULT;
+  const key = `${period} ${params.get("since") ?? ""} ${params.get("until") ?? ""}`;
+  return useMemo(() => {
+    const zoom = parseZoom(params);
+    const format = (seconds: number): string => new Date(seconds * 1000).toISOString().replace(/\.\d+/, "");
+    const query = zoom ? { since: format(zoom.from), until: format(zoom.to) } : { period };
+    const resolve: RangeSelection["resolve"] = () => {
+      const now = Date.now() / 1000;
+      const range = zoom ?? { from: now - parsePeriod(period), to: now };
+      const age = Math.max(60, Math.ceil((now - range.from) / 60) * 60);
+      return { range: { ...range, step: age <= MINUTE_RESOLUTION_MAX_S ? 60 : 3600 }, query };
+    };
+    const setPeriod = (next: string): void =>
+      setParams({ period: next === PERIOD_DEFAULT ? undefined : next, since: undefined, until: undefined });
+    const zoomTo = (range: TimeRange | undefined): void => {
+      if (!range) {
+        setParams({ since: undefined, until: undefined });
+        return;
+      }
+      const middle = (range.from + range.to) / 2;
+      const half = Math.max(range.to - range.from, ZOOM_MIN_S) / 2;
+      setParams({ since: format(middle - half), until: format(middle + half) });
+    };
+    return { period, zoom, key, intervalMs: REFRESH_INTERVAL_MS, resolve, setPeriod, zoomTo };
+  }, [key]);
+}
