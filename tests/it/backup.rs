@@ -70,7 +70,7 @@ fn backup_during_writes_contains_every_report_acknowledged_before() {
 
     let empty = Arc::new(TempDir::new());
     let (code, output) = run(Setup::error_tracker(), &empty, &["--restore", path_str(&copy)]);
-    assert_eq!((code, output.contains("is restored\n")), (Some(0), true), "{output}");
+    assert_eq!((code, output.ends_with("errors.db restored\n")), (Some(0), true), "{output}");
     let restored = Setup::error_tracker().data_dir(&empty).start();
     let stored = count_reports(&restored);
     // The last report of each client may have been committed before the client counted its acknowledgment.
@@ -93,10 +93,14 @@ fn every_service_can_be_backed_up_and_restored() {
         assert_eq!(code, Some(0), "{output}");
         assert_intact(&copy);
         let (code, output) = run(setup(), &data_dir, &["--restore", path_str(&copy)]);
-        assert_eq!((code, output.contains("another program uses it; stop that first")), (Some(1), true), "{output}");
+        assert_eq!(
+            (code, output.contains("another process uses it; stop that process first")),
+            (Some(1), true),
+            "{output}"
+        );
         assert!(service.stop().0.success());
         let (code, output) = run(setup(), &data_dir, &["--restore", path_str(&copy)]);
-        assert_eq!((code, output.contains("what was there is kept as ")), (Some(0), true), "{output}");
+        assert_eq!((code, output.contains("restored; the replaced database is kept as ")), (Some(0), true), "{output}");
         setup().data_dir(&data_dir).start().get("/health").expect(200).has(json!({ "status": "ok" }));
     }
 }
@@ -142,21 +146,21 @@ fn failed_backup_and_restore_report_the_cause_and_leave_no_files() {
     std::fs::write(at("empty.db"), "").unwrap();
     rusqlite::Connection::open(at("other.db")).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     for (arguments, code, message) in [
-        (&["--backup", path_str(&at("good.db"))][..], 1, "good.db exists already"),
+        (&["--backup", path_str(&at("good.db"))][..], 1, "good.db already exists"),
         (&["--backup", "/nowhere/copy.db"], 1, "/nowhere/copy.db"),
-        (&["--backup"], 2, "--backup needs a FILE"),
+        (&["--backup"], 2, "--backup requires a FILE"),
         (&["--backup", "a", "b"], 2, "unknown argument --backup a b"),
         (&["--restore", path_str(&at("missing.db"))], 1, "No such file"),
         (&["--restore", path_str(&at("damaged.db"))], 1, "damaged.db: "),
         (&["--restore", path_str(&at("text.db"))], 1, "file is not a database"),
         (&["--restore", path_str(&at("empty.db"))], 1, "it is empty"),
-        (&["--restore", path_str(&at("other.db"))], 1, "a database of some other program"),
+        (&["--restore", path_str(&at("other.db"))], 1, "a database of another program"),
     ] {
         let (exit_code, output) = run(Setup::error_tracker(), &data_dir, arguments);
         assert_eq!((exit_code, output.contains(message)), (Some(code), true), "{arguments:?}: {output}");
     }
     let (code, output) = run(Setup::metrics_collector(), &data_dir, &["--restore", path_str(&at("good.db"))]);
-    assert_eq!((code, output.contains("some other program")), (Some(1), true), "{output}");
+    assert_eq!((code, output.contains("a database of another program")), (Some(1), true), "{output}");
     let files: Vec<_> = std::fs::read_dir(data_dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!files.iter().any(|name| name.to_string_lossy().contains("unfinished")), "{files:?}");
     assert_eq!(
@@ -171,7 +175,7 @@ fn second_service_on_the_same_database_does_not_start() {
     let tracker = Setup::error_tracker().start();
     let (code, output) = Setup::error_tracker().data_dir(&tracker.data_dir).run_to_exit();
     assert_eq!(
-        (code, output.contains("errors.db: another program uses it; stop that first")),
+        (code, output.contains("errors.db: another process uses it; stop that process first")),
         (Some(1), true),
         "{output}"
     );

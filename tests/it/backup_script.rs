@@ -234,7 +234,7 @@ fn failed_backup_leaves_no_files_and_deletes_no_older_backup() {
             ("METRICS_COLLECTOR_DB", "/nowhere/metrics.db"),
             "failed to back up metrics-collector; this backup is discarded: ",
         ),
-        (("BROWSER_RELAY_DB", path_str(&foreign_database)), "a database of some other program"),
+        (("BROWSER_RELAY_DB", path_str(&foreign_database)), "a database of another program"),
     ] {
         let output = run(&[env]);
         assert_eq!(

@@ -210,7 +210,7 @@ fn check_start_without_keys(installation: &Installation, up: &str) {
     assert!(!installation.run(up).status.success());
     for service in &SERVICES[..3] {
         let reports_missing_key =
-            |line: &str| line.contains(service) && line.contains("API_KEY is required; make one with: openssl rand");
+            |line: &str| line.contains(service) && line.contains("API_KEY: required; generate one with: openssl rand");
         let reported = wait_until(|| {
             installation.stdout("docker compose logs --no-color").lines().any(reports_missing_key).then_some(())
         });

@@ -186,12 +186,12 @@ impl SmallDisk {
     /// Asserts that a service on the full disk reports itself as degraded, and recovers on its own after the disk grows.
     fn assert_recovery(&self, service: &Service) {
         let degraded = service.get("/health").expect(503);
-        degraded.has(json!({ "status": "degraded", "reason": "the database refuses writes" }));
+        degraded.has(json!({ "status": "degraded", "reason": "writing to the database fails" }));
         self.grow(8);
         wait_until(|| (service.get("/health").status == 200).then_some(()))
             .expect("health recovers without any traffic");
-        assert!(service.log().iter().any(|line| line.contains("refuses writes")), "{:#?}", service.log());
-        service.wait_for_log("takes writes again").expect("the service logs its recovery");
+        assert!(service.log().iter().any(|line| line.contains("db: writing failed: ")), "{:#?}", service.log());
+        service.wait_for_log("db: writing recovered").expect("the service logs its recovery");
     }
 
     fn mount(&self, options: &str) {

@@ -188,7 +188,7 @@ fn reports_are_exported_with_their_groups_and_rejected_ones_are_counted() {
     );
     let (code, output) = setup().env("EXPORT_FORMAT", "csv").run_to_exit();
     assert_eq!(
-        (code, output.contains("EXPORT_FORMAT must be one of jsonl, loki, clickhouse")),
+        (code, output.contains("EXPORT_FORMAT: must be one of jsonl, loki, clickhouse")),
         (Some(2), true),
         "{output}"
     );

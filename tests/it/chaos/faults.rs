@@ -86,7 +86,7 @@ pub fn fill_disk(run: &mut FaultRun) {
         std::thread::sleep(Duration::from_millis(5));
     }
     for service in [TRACKER, VIEWER, COLLECTOR, RELAY] {
-        run.wait_for_unhealthy(service, "the database refuses writes");
+        run.wait_for_unhealthy(service, "writing to the database fails");
     }
     drop(ballast);
     std::fs::remove_file(path).unwrap();
@@ -104,7 +104,7 @@ pub fn fail_flushes(run: &mut FaultRun) {
         .collect();
     // These two services flush before they respond.
     for service in [TRACKER, RELAY] {
-        run.wait_for_unhealthy(service, "the database refuses writes");
+        run.wait_for_unhealthy(service, "writing to the database fails");
     }
     std::thread::sleep(FAULT_DURATION);
     for mut tracer in tracers {
@@ -119,7 +119,7 @@ pub fn abort_file_system(run: &mut FaultRun) {
     let mount_point = run.disk.mount_point();
     run_program("mount", &["-o", "remount,abort", &mount_point]);
     for service in [TRACKER, VIEWER, COLLECTOR, RELAY] {
-        run.wait_for_unhealthy(service, "the database refuses writes");
+        run.wait_for_unhealthy(service, "writing to the database fails");
     }
     std::thread::sleep(FAULT_DURATION);
     (0..SERVICES.len()).for_each(|service| run.stack.kill(service));
