@@ -1,14 +1,15 @@
-//! Everything here that reads the bytes of strangers, as one function each that asserts what must hold of it.
+//! Fuzz targets: one function per parser of untrusted input, which asserts the invariants of the parser.
 //!
-//! `make fuzz` runs them by cargo-fuzz, which needs a nightly compiler; the tests below run them on the corpus in
-//! `fuzz/corpus`, which has what was found besides examples to begin with. Neither is part of a program.
+//! `make fuzz` runs them with cargo-fuzz, which needs a nightly compiler. The tests below run them on the corpus in
+//! `fuzz/corpus`, which contains examples and past findings. Neither is part of a program.
 
 use crate::{browser_relay, error_tracker, http, log_viewer, metrics_collector};
 
-/// A name, which is also that of the target in `fuzz/targets` and of its folder in the corpus, and what it runs.
+/// A fuzz target: its name, which is also that of its file in `fuzz/targets` and of its folder in `fuzz/corpus`, and its
+/// function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Each of them.
+/// All fuzz targets.
 pub const TARGETS: &[Target] = &[
     ("addresses", http::fuzz::addresses),
     ("containers", log_viewer::fuzz::containers),
@@ -28,7 +29,8 @@ pub const TARGETS: &[Target] = &[
     ("timestamps", log_viewer::fuzz::moments),
 ];
 
-/// What pages send: what the relay takes, whoever it goes on to takes as well. It may have been answered by then.
+/// Checks that every page report that the relay accepts is accepted by the upstream service, because the relay may have
+/// answered it by then.
 fn page_reports(data: &[u8]) {
     let [error, metrics] = browser_relay::fuzz::forwarded(data);
     for (body, taken) in [
@@ -40,10 +42,10 @@ fn page_reports(data: &[u8]) {
     }
 }
 
-/// Runs one of them.
+/// Runs the target with this name on `data`.
 ///
 /// # Panics
-/// When something does not hold, and for a name that none has.
+/// Panics if an invariant is violated, or if no target has this name.
 pub fn run(name: &str, data: &[u8]) {
     let (_, target) = TARGETS.iter().find(|(target, _)| *target == name).expect("a target has this name");
     target(data);
@@ -68,21 +70,21 @@ mod tests {
     }
 
     #[test]
-    fn every_target_has_a_corpus_and_a_program() {
+    fn every_target_has_a_corpus_and_a_binary() {
         let names: BTreeSet<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
         assert_eq!(stems(&files("targets")), names);
         assert_eq!(stems(&files("corpus")), names);
     }
 
     #[test]
-    fn what_must_hold_does_of_the_whole_corpus() {
+    fn invariants_hold_for_the_whole_corpus() {
         for (name, target) in TARGETS {
             let corpus = files(&format!("corpus/{name}"));
             assert!(!corpus.is_empty(), "{name}");
             for file in corpus {
                 let data = std::fs::read(&file).unwrap();
-                let held = std::panic::catch_unwind(|| target(&data));
-                assert!(held.is_ok(), "{}", file.display());
+                let result = std::panic::catch_unwind(|| target(&data));
+                assert!(result.is_ok(), "{}", file.display());
             }
         }
     }

@@ -101,7 +101,7 @@ fn print_stderr(sentences: &[String], code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Executes `--backup`.
+/// Copies the database to a file, for `--backup`.
 fn backup(service: &Service, variables: &[Variable], to: &Path) -> ExitCode {
     let database = database_path(variables);
     match db::backup(&service.schema, &database, to) {
@@ -112,7 +112,7 @@ fn backup(service: &Service, variables: &[Variable], to: &Path) -> ExitCode {
     }
 }
 
-/// Executes `--restore`.
+/// Replaces the database with a backup, for `--restore`.
 fn restore(service: &Service, variables: &[Variable], from: &Path) -> ExitCode {
     let database = database_path(variables);
     match db::restore(&service.schema, from, &database) {

@@ -24,7 +24,7 @@ type KeyEntry = (PublicKey, Arc<Principal>);
 pub struct PublicKeys(RwLock<Arc<[KeyEntry]>>);
 
 impl PublicKeys {
-    /// Replaces all keys.
+    /// Replaces the list of active keys.
     pub fn replace(&self, keys: Vec<PublicKey>) {
         let entries = keys.into_iter().map(|key| {
             let principal = Principal::public_key(key.id, &key.project);
