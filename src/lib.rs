@@ -17,6 +17,7 @@ pub mod export;
 pub mod http;
 pub mod notify;
 pub mod random;
+pub mod records;
 
 // layer 2: what every main would repeat
 pub mod service;

@@ -1,0 +1,3 @@
+//! Values that services and wire formats exchange.
+
+pub mod point;
