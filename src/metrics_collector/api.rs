@@ -1,63 +1,31 @@
-//! The metrics collector's handlers: each parses, asks once, answers.
+//! Request handlers. Each parses the request, makes one call and responds.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Collector;
-use super::commands::{Accepted, AddPoints, Measured, Reader};
+use super::commands::{Accepted, AddPoints};
 use super::dashboard::{self, Dashboard};
 use super::releases::{self, Release};
-use super::store::{self, Bucket, Fields, Group, Query, Resolution};
-use super::window::Window;
+use super::resolution::Resolution;
+use super::state::Collector;
+use super::store::{self, Bucket, Fields, Group, Query};
+use super::time_range::TimeRange;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
 
-/// A clock that is further ahead than this is wrong, and the time of arrival stands for its own.
-const AHEAD_MAX: Duration = Duration::from_secs(600);
-/// The longest period that a dashboard shows by the minute: a chart has no room for more.
+/// Maximum duration of a dashboard with minute resolution. Longer charts would have more points than pixels.
 const DASHBOARD_MINUTES_MAX: Duration = Duration::from_secs(6 * 3_600);
-/// The longest way back that charts show by the minute unless they are asked to.
+/// Maximum age of the start of a time range for which minute is the default resolution.
 const BUCKETS_MINUTES_MAX: Duration = Duration::from_secs(86_400);
 
-/// `POST /api/metrics`
-pub(super) fn report(collector: &Collector, request: &Request) -> Result<AddPoints> {
-    let failures = collector.core.writer.stats().failed_writes.load(Ordering::Relaxed);
-    let may_report = |project: &str| request.principal().check_project(project);
-    batch(&collector.reader, request.shared_body(), Timestamp::now(), failures, may_report)
-}
-
-/// The change that stores a body's points. `failures` is the writer's count of failed writes.
-pub(super) fn batch(
-    reader: &Arc<Reader>,
-    body: Arc<Vec<u8>>,
-    now: Timestamp,
-    failures: u64,
-    may_report: impl Fn(&str) -> Result<()>,
-) -> Result<AddPoints> {
-    let (mut corrected, mut parts) = (0, Vec::new());
-    let read = reader.read(&body)?;
-    let mut points = Vec::with_capacity(read.len());
-    for (point, dropped) in read {
-        may_report(&point.project)?;
-        let at = match point.at {
-            Some(at) if at < now - reader.point_age_max || at > now + AHEAD_MAX => {
-                corrected += 1;
-                now
-            }
-            at => at.unwrap_or(now),
-        };
-        points.push(Measured {
-            series: reader.hasher.identity(&point, &mut parts),
-            at: at.ms(),
-            value: point.value,
-            dropped,
-        });
-    }
-    Ok(AddPoints { points, body, reader: Arc::clone(reader), corrected, now, failures })
+/// Handles `POST /api/metrics`.
+pub(super) fn add_points(collector: &Collector, request: &Request) -> Result<AddPoints> {
+    let failed_writes = collector.core.writer.stats().failed_writes.load(Ordering::Relaxed);
+    let check_project = |project: &str| request.principal().check_project(project);
+    AddPoints::decode(&collector.decoder, request.shared_body(), Timestamp::now(), failed_writes, check_project)
 }
 
 impl From<Accepted> for Response {
@@ -66,10 +34,10 @@ impl From<Accepted> for Response {
     }
 }
 
-/// `GET /api/metrics`
+/// Handles `GET /api/metrics`.
 pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
-    struct Answer<'a> {
+    struct Body<'a> {
         name: &'a str,
         resolution: &'static str,
         period: &'a str,
@@ -77,98 +45,102 @@ pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Respon
         #[serde(skip_serializing_if = "Option::is_none")]
         groups: Option<Vec<Group>>,
     }
-    let (query, window) = query(request, Timestamp::now())?;
+    let (query, time_range) = parse_query(request, Timestamp::now())?;
     let (data, groups) = store::buckets(&*collector.core.readers.acquire()?, &query)?;
     let groups = query.group_by.is_some().then_some(groups);
-    let (name, resolution) = (query.name.as_str(), query.resolution.name());
-    Ok(Response::json(200, &Answer { name, resolution, period: window.period(), data, groups }))
+    let (name, resolution) = (query.name.as_str(), query.resolution.as_str());
+    Ok(Response::json(200, &Body { name, resolution, period: time_range.period(), data, groups }))
 }
 
-/// What a request for buckets asks for.
-pub(super) fn query(request: &Request, now: Timestamp) -> Result<(Query, Window<'_>)> {
+/// Parses the parameters of a request for buckets.
+///
+/// # Errors
+/// [`Error::Invalid`] if a parameter is missing or malformed; names the parameter.
+pub(super) fn parse_query(request: &Request, now: Timestamp) -> Result<(Query, TimeRange<'_>)> {
     let name = request.query("name").ok_or_else(|| Error::field("name", "is required"))?;
-    let window = Window::read(request, now)?;
+    let time_range = TimeRange::read(request, now)?;
     let resolution = match request.query("resolution") {
         Some("minute") => Resolution::Minute,
         Some("hour") => Resolution::Hour,
-        _ if window.reach() <= BUCKETS_MINUTES_MAX => Resolution::Minute,
+        _ if time_range.age() <= BUCKETS_MINUTES_MAX => Resolution::Minute,
         _ => Resolution::Hour,
     };
     let query = Query {
         name: name.to_owned(),
         project: request.query("project").map(str::to_owned),
         labels: label_pairs(request.query("labels").unwrap_or_default())?,
-        buckets: window.buckets(resolution),
+        buckets: time_range.buckets(resolution),
         resolution,
         group_by: request.query("group_by").map(str::to_owned),
-        fields: request.query("fields").map_or(Ok(Fields::ALL), Fields::named)?,
+        fields: request.query("fields").map_or(Ok(Fields::ALL), Fields::parse)?,
     };
-    Ok((query, window))
+    Ok((query, time_range))
 }
 
-/// `GET /api/dashboard`
+/// Handles `GET /api/dashboard`.
 pub(super) fn dashboard(collector: &Collector, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
-    struct Answer<'a> {
+    struct Body<'a> {
         period: &'a str,
         resolution: &'static str,
         #[serde(flatten)]
         dashboard: Dashboard,
     }
     let now = Timestamp::now();
-    let window = Window::read(request, now)?;
-    let in_minutes = window.length() <= DASHBOARD_MINUTES_MAX && window.reach() <= collector.retention.minutes;
-    let resolution = if in_minutes { Resolution::Minute } else { Resolution::Hour };
-    let (project, buckets) = (request.query("project"), window.buckets(resolution));
+    let time_range = TimeRange::read(request, now)?;
+    let is_short = time_range.duration() <= DASHBOARD_MINUTES_MAX;
+    let has_minutes = time_range.age() <= collector.retention.minutes;
+    let resolution = if is_short && has_minutes { Resolution::Minute } else { Resolution::Hour };
+    let (project, buckets) = (request.query("project"), time_range.buckets(resolution));
     let reader = collector.core.readers.acquire()?;
-    let dashboard = dashboard::read(&reader, &collector.settled, project, buckets, resolution, now)?;
-    Ok(Response::json(200, &Answer { period: window.period(), resolution: resolution.name(), dashboard }))
+    let dashboard = dashboard::read(&reader, &collector.closed_hours, project, buckets, resolution, now)?;
+    Ok(Response::json(200, &Body { period: time_range.period(), resolution: resolution.as_str(), dashboard }))
 }
 
-/// `GET /api/metrics/releases`
+/// Handles `GET /api/metrics/releases`.
 pub(super) fn releases(collector: &Collector, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Releases {
         releases: Vec<Release>,
     }
-    let window = Window::read(request, Timestamp::now())?;
+    let time_range = TimeRange::read(request, Timestamp::now())?;
     let reader = collector.core.readers.acquire()?;
-    let releases = releases::read(&reader, request.query("project"), |at| window.contains(at))?;
+    let releases = releases::read(&reader, request.query("project"), |at| time_range.contains(at))?;
     Ok(Response::json(200, &Releases { releases }))
 }
 
-/// `a:1,b:2`; a value may have colons of its own.
-fn label_pairs(text: &str) -> Result<Vec<(String, String)>> {
+/// Parses a list of label pairs such as `a:1,b:2`. A value may contain colons.
+fn label_pairs(list: &str) -> Result<Vec<(String, String)>> {
     let pair = |pair: &str| {
         let (name, value) =
             pair.split_once(':').ok_or_else(|| Error::field("labels", "must be name:value,name:value"))?;
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
-    text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
+    list.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
 }
 
-/// `GET /api/metrics/names`
-pub(super) fn names(collector: &Collector, request: &Request) -> Result<Response> {
+/// Handles `GET /api/metrics/names`.
+pub(super) fn metrics(collector: &Collector, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
-    struct Names {
+    struct Metrics {
         metrics: Vec<store::Metric>,
     }
-    let metrics = store::names(&*collector.core.readers.acquire()?, request.query("project"))?;
-    Ok(Response::json(200, &Names { metrics }))
+    let metrics = store::metrics(&*collector.core.readers.acquire()?, request.query("project"))?;
+    Ok(Response::json(200, &Metrics { metrics }))
 }
 
-/// `GET /api/metrics/labels`
+/// Handles `GET /api/metrics/labels`.
 pub(super) fn labels(collector: &Collector, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Labels {
-        labels: Vec<store::Label>,
+        labels: Vec<store::LabelValues>,
     }
     let name = request.query("name").ok_or_else(|| Error::field("name", "is required"))?;
     let labels = store::labels(&*collector.core.readers.acquire()?, name, request.query("project"))?;
     Ok(Response::json(200, &Labels { labels }))
 }
 
-/// `GET /api/projects`
+/// Handles `GET /api/projects`.
 pub(super) fn projects(collector: &Collector, _: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Projects {
@@ -182,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn label_filters_are_pairs() {
+    fn label_filter_is_a_list_of_pairs() {
         let pairs = label_pairs("a:1, b:x:y").unwrap();
         assert_eq!(pairs, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "x:y".to_owned())]);
         assert!(label_pairs("a").is_err());

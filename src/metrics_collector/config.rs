@@ -1,7 +1,8 @@
-//! The metrics collector's own settings.
+//! Settings of the metrics collector.
 
 use std::time::Duration;
 
+use super::cardinality::CardinalityLimits;
 use crate::env::{Env, Variable};
 use crate::export::Target;
 use crate::service::Defaults;
@@ -16,62 +17,69 @@ const DEFAULTS: Defaults = Defaults {
     synchronous: "NORMAL",
 };
 
-const OWN: &[Variable] = &[
+const VARIABLES: &[Variable] = &[
     Variable::plain("AGGREGATION_INTERVAL", "60", "Seconds between two rollups, 1-86400"),
-    Variable::plain("RETENTION_RAW", "1", "Hours that points are kept as they came, 1-168"),
-    Variable::plain("RETENTION_MINUTE", "24", "Hours that minutes are kept, 1-720"),
-    Variable::plain("RETENTION_HOURLY", "30", "Days that hours are kept, 1-3650"),
+    Variable::plain("RETENTION_RAW", "1", "Hours to keep raw points, 1-168"),
+    Variable::plain("RETENTION_MINUTE", "24", "Hours to keep minutes, 1-720"),
+    Variable::plain("RETENTION_HOURLY", "30", "Days to keep hours, 1-3650"),
     Variable::plain(
         "MAX_POINT_AGE",
         "24",
-        "Hours back that a point's own time is believed, 1-8760; with more a past can be filled in",
+        "Maximum age of a point's timestamp in hours, 1-8760; older timestamps are replaced by the time of arrival; \
+         increase it to backfill",
     ),
-    Variable::plain("ROLLUP_DROP_LABELS", "session_id", "Labels that points keep and that do not tell series apart"),
-    Variable::plain("MAX_SERIES", "20000", "Series in all; what comes after counts in one more of its name, 1-1000000"),
+    Variable::plain(
+        "ROLLUP_DROP_LABELS",
+        "session_id",
+        "Comma-separated list of labels that are stored with points but do not create series",
+    ),
+    Variable::plain(
+        "MAX_SERIES",
+        "20000",
+        "Maximum number of series, 1-1000000; further points go to one overflow series per metric",
+    ),
     Variable::plain(
         "MAX_SERIES_PER_METRIC",
         "2000",
-        "Series of one name; what comes after counts in one more, 1-1000000",
+        "Maximum number of series per metric, 1-1000000; further points go to its overflow series",
     ),
-    Variable::plain("HOST_METRICS", "1", "1 measures this machine every 10 s; 0 does not"),
+    Variable::plain("HOST_METRICS", "1", "1 = measure this machine every 10 s; 0 = off"),
     Variable::plain(
         "REMOTE_WRITE_URL",
         "",
-        "Where every point is sent on to by Prometheus' remote write, as of VictoriaMetrics",
+        "URL of the server that receives all points by Prometheus remote write, for example VictoriaMetrics",
     ),
     Variable::secret(
         "REMOTE_WRITE_HEADERS",
-        "Headers sent there, 'Name: value', one a line or with semicolons between them",
+        "HTTP headers of remote write requests, 'Name: value', separated by newlines or semicolons",
     ),
 ];
 
-/// Every variable of the metrics collector, in the order of `--help`.
+/// Returns every variable of the metrics collector, in the order of `--help`.
 pub(super) fn variables() -> Vec<Variable> {
-    let mut all = crate::service::common_variables(DEFAULTS);
-    all.extend(crate::service::WebUi::variables());
-    all.extend_from_slice(OWN);
-    all
+    let mut variables = crate::service::common_variables(DEFAULTS);
+    variables.extend(crate::service::WebUi::variables());
+    variables.extend_from_slice(VARIABLES);
+    variables
 }
 
-/// The metrics collector's own settings, read.
+/// Settings that only the metrics collector has.
 pub(super) struct Config {
-    /// Between two rollups.
-    pub(super) rollup_every: Duration,
-    /// How long each tier is kept.
+    /// Interval between two rollups.
+    pub(super) rollup_interval: Duration,
     pub(super) retention: Retention,
-    /// A point that says it is older has a wrong clock.
+    /// Maximum age of a point's timestamp. Older timestamps are replaced by the time of arrival.
     pub(super) point_age_max: Duration,
-    /// Labels that do not tell series apart.
+    /// Labels that are stored with points but do not create series.
     pub(super) dropped_labels: Vec<String>,
-    /// Series kept apart.
-    pub(super) caps: SeriesCaps,
+    pub(super) limits: CardinalityLimits,
     /// Whether this machine is measured.
     pub(super) host_metrics: bool,
-    /// Who keeps metrics for longer.
+    /// Remote write server; `None` if remote write is off.
     pub(super) remote_write: Option<Target>,
 }
 
-/// How long each tier is kept.
+/// Retention of raw points and of each rollup table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retention {
     pub(super) points: Duration,
@@ -79,19 +87,12 @@ pub(super) struct Retention {
     pub(super) hours: Duration,
 }
 
-/// Series kept apart.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SeriesCaps {
-    pub(super) in_all: i64,
-    pub(super) per_metric: i64,
-}
-
 impl Config {
-    /// Reads them; what is wrong is noted in `env`.
-    pub(super) fn read(env: &mut Env<'_>) -> Self {
+    /// Reads the settings. Records invalid ones in `env`.
+    pub(super) fn from_env(env: &mut Env<'_>) -> Self {
         let hours = |hours: u64| Duration::from_secs(3_600 * hours);
         Self {
-            rollup_every: Duration::from_secs(env.number("AGGREGATION_INTERVAL", 1..=86_400)),
+            rollup_interval: Duration::from_secs(env.number("AGGREGATION_INTERVAL", 1..=86_400)),
             retention: Retention {
                 points: hours(env.number("RETENTION_RAW", 1..=168)),
                 minutes: hours(env.number("RETENTION_MINUTE", 1..=720)),
@@ -99,8 +100,8 @@ impl Config {
             },
             point_age_max: hours(env.number("MAX_POINT_AGE", 1..=8_760u64)),
             dropped_labels: env.list("ROLLUP_DROP_LABELS"),
-            caps: SeriesCaps {
-                in_all: env.number("MAX_SERIES", 1..=1_000_000),
+            limits: CardinalityLimits {
+                total: env.number("MAX_SERIES", 1..=1_000_000),
                 per_metric: env.number("MAX_SERIES_PER_METRIC", 1..=1_000_000),
             },
             host_metrics: env.boolean("HOST_METRICS"),

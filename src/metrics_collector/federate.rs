@@ -1,41 +1,44 @@
-//! `GET /federate`: every live series in Prometheus' text format, for a Prometheus that keeps them longer.
+//! `GET /federate`: all live series in Prometheus text format, for a Prometheus server that scrapes this service.
 //!
-//! The answer is made in memory. What bounds it is the cap on series: a counter or gauge is a line of about 100 bytes
-//! and a histogram 34 of them, so 20,000 counters are 2 MB and 20,000 histograms, the most there can be, 60 MB. Nobody
-//! holds those: Prometheus takes gzip, the text is compressed as it is made, and what comes out is a few megabytes.
+//! The response is built in memory and compressed while it is built. A counter or gauge takes one line of about 100
+//! bytes, a histogram 34 lines. With the default `MAX_SERIES`, 20,000 counters are 2 MB and 20,000 histograms 60 MB
+//! before compression, and a few megabytes with gzip, which Prometheus requests.
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::Collector;
-use super::cumulative::{self, Cumulative, Named};
-use super::exposed::{BOUNDARIES, free_name, label_pairs, metric_name};
-use super::points::Kind;
+use super::prometheus_names::{BOUND_EXPONENTS, label_pairs, metric_name, unique_name};
+use super::running_totals::{self, RunningTotals};
+use super::series::SeriesKey;
+use super::state::Collector;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
+use crate::records::point::MetricKind;
 use crate::service::{PrometheusText, escape_label};
 
-/// An answer; the door cuts off clients for which it has to keep more.
-const ANSWER_BYTES_MAX: usize = 4_000_000;
+/// Maximum size of a response as sent. The event loop closes connections that have more unsent bytes.
+const RESPONSE_BYTES_MAX: usize = 4_000_000;
 
-/// `GET /federate`
+/// Handles `GET /federate`.
 pub(super) fn federate(collector: &Collector, request: &Request) -> Result<Response> {
     let mut metrics = Metrics::default();
-    cumulative::for_each(&*collector.core.readers.acquire()?, |named, of_it| metrics.add(&named, of_it))?;
-    let mut text = PrometheusText::for_request(request);
-    metrics.write(&mut text, (Timestamp::now() - collector.retention.minutes).ms())?;
-    Ok(text.into())
+    running_totals::for_each_series(&*collector.core.readers.acquire()?, |series, totals| {
+        metrics.add(&series, totals);
+    })?;
+    let mut output = PrometheusText::for_request(request);
+    metrics.write(&mut output, (Timestamp::now() - collector.retention.minutes).ms())?;
+    Ok(output.into())
 }
 
-/// Everything by name and labels as Prometheus knows them. Series that differ only in what it does not allow are one.
+/// Metrics by kind and Prometheus name. Series that differ only in characters that Prometheus does not allow are merged.
 #[derive(Debug, Default)]
-struct Metrics(BTreeMap<(Kind, String), Metric>);
+struct Metrics(BTreeMap<(MetricKind, String), Metric>);
 
 #[derive(Debug)]
 struct Metric {
-    /// The name as clients send it.
-    sent_as: String,
-    /// By labels.
+    /// Name as sent by clients.
+    original_name: String,
+    /// By label pairs in text format.
     samples: BTreeMap<String, Sample>,
 }
 
@@ -45,24 +48,25 @@ struct Sample {
     sum: f64,
     last: f64,
     last_at: i64,
-    /// Of histograms: how many values are at most each of the boundaries.
-    up_to: Vec<u64>,
+    /// Number of values up to each bound; only for histograms.
+    bucket_counts: Vec<u64>,
 }
 
 impl Metrics {
-    fn add(&mut self, series: &Named, of_it: &Cumulative) {
-        let bounds = (series.kind == Kind::Histogram).then_some(BOUNDARIES).into_iter().flatten();
+    fn add(&mut self, series: &SeriesKey, totals: &RunningTotals) {
+        let is_histogram = series.kind == MetricKind::Histogram;
+        let exponents = is_histogram.then_some(BOUND_EXPONENTS).into_iter().flatten();
         let sample = Sample {
-            count: of_it.count,
-            sum: of_it.sum,
-            last: of_it.last,
-            last_at: of_it.last_at,
-            up_to: bounds.map(|exponent| of_it.sketch.count_up_to(f64::from(exponent).exp2())).collect(),
+            count: totals.count,
+            sum: totals.sum,
+            last: totals.last,
+            last_at: totals.last_at,
+            bucket_counts: exponents.map(|exponent| totals.sketch.count_at_most(f64::from(exponent).exp2())).collect(),
         };
         let metric = self
             .0
             .entry((series.kind, metric_name(&series.name)))
-            .or_insert_with(|| Metric { sent_as: series.name.clone(), samples: BTreeMap::new() });
+            .or_insert_with(|| Metric { original_name: series.name.clone(), samples: BTreeMap::new() });
         let pair = |(name, value): (String, String)| format!("{name}=\"{}\"", escape_label(&value));
         let labels = label_pairs(series).into_iter().map(pair).collect::<Vec<_>>().join(",");
         match metric.samples.get_mut(&labels) {
@@ -71,22 +75,23 @@ impl Metrics {
         }
     }
 
-    /// What was seen since a moment, in ms since 1970.
-    fn write(&self, text: &mut PrometheusText, since: i64) -> Result<()> {
-        let mut taken = HashSet::new();
-        // Histograms first: theirs are the names with endings that others may not have.
+    /// Writes the series that have a point since a time in ms since 1970.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if the response exceeds [`RESPONSE_BYTES_MAX`].
+    fn write(&self, output: &mut PrometheusText, since: i64) -> Result<()> {
+        let mut used = HashSet::new();
+        // Histograms first, because their names with suffixes must not belong to another metric.
         for ((kind, name), metric) in self.0.iter().rev() {
-            let name = free_name(&mut taken, name, *kind);
+            let name = unique_name(&mut used, name, *kind);
             let mut live = metric.samples.iter().filter(|(_, sample)| sample.last_at >= since).peekable();
             if live.peek().is_some() {
-                text.describe(&name, kind.name(), &format!("{} as its clients send it", metric.sent_as));
+                output.describe(&name, kind.as_str(), &format!("{} as sent by clients.", metric.original_name));
             }
             for (labels, sample) in live {
-                sample.write(text, *kind, &name, labels);
-                if text.size_bytes() > ANSWER_BYTES_MAX {
-                    return Err(Error::Busy(
-                        "There are too many series for one answer; ask for gzip or lower MAX_SERIES",
-                    ));
+                sample.write(output, *kind, &name, labels);
+                if output.size_bytes() > RESPONSE_BYTES_MAX {
+                    return Err(Error::Busy("The response exceeds 4 MB; request gzip or lower MAX_SERIES"));
                 }
             }
         }
@@ -101,75 +106,76 @@ impl Sample {
         if other.last_at >= self.last_at {
             (self.last, self.last_at) = (other.last, other.last_at);
         }
-        self.up_to.iter_mut().zip(&other.up_to).for_each(|(mine, theirs)| *mine += theirs);
+        self.bucket_counts.iter_mut().zip(&other.bucket_counts).for_each(|(mine, theirs)| *mine += theirs);
     }
 
-    fn write(&self, text: &mut PrometheusText, kind: Kind, name: &str, labels: &str) {
+    fn write(&self, output: &mut PrometheusText, kind: MetricKind, name: &str, labels: &str) {
         let braced = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
         match kind {
-            Kind::Counter => text.sample(name, &braced, &number(self.sum)),
-            Kind::Gauge => text.sample(name, &braced, &number(self.last)),
-            Kind::Histogram => {
+            MetricKind::Counter => output.sample(name, &braced, &format_number(self.sum)),
+            MetricKind::Gauge => output.sample(name, &braced, &format_number(self.last)),
+            MetricKind::Histogram => {
                 let (bucket, comma) = (format!("{name}_bucket"), if labels.is_empty() { "" } else { "," });
-                for (exponent, up_to) in BOUNDARIES.zip(&self.up_to) {
+                for (exponent, count) in BOUND_EXPONENTS.zip(&self.bucket_counts) {
                     let bound = f64::from(exponent).exp2();
-                    text.sample(&bucket, &format!("{{{labels}{comma}le=\"{bound}\"}}"), up_to);
+                    output.sample(&bucket, &format!("{{{labels}{comma}le=\"{bound}\"}}"), count);
                 }
-                text.sample(&bucket, &format!("{{{labels}{comma}le=\"+Inf\"}}"), &self.count);
-                text.sample(&format!("{name}_sum"), &braced, &number(self.sum));
-                text.sample(&format!("{name}_count"), &braced, &self.count);
+                output.sample(&bucket, &format!("{{{labels}{comma}le=\"+Inf\"}}"), &self.count);
+                output.sample(&format!("{name}_sum"), &braced, &format_number(self.sum));
+                output.sample(&format!("{name}_count"), &braced, &self.count);
             }
         }
     }
 }
 
-/// Without hundreds of digits for what is very large or very small.
-fn number(value: f64) -> String {
-    let plain = value == 0.0 || (1e-6..1e15).contains(&value.abs());
-    if plain { value.to_string() } else { format!("{value:e}") }
+/// Formats a number, with an exponent if it is very large or very small and would have hundreds of digits.
+fn format_number(value: f64) -> String {
+    let is_short = value == 0.0 || (1e-6..1e15).contains(&value.abs());
+    if is_short { value.to_string() } else { format!("{value:e}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn named(kind: Kind, name: &str, project: &str, labels: &str) -> Named {
-        Named { kind, name: name.into(), project: project.into(), labels: labels.into() }
+    fn series(kind: MetricKind, name: &str, project: &str, labels: &str) -> SeriesKey {
+        SeriesKey { kind, name: name.into(), project: project.into(), labels: labels.into() }
     }
 
-    fn of(kind: Kind, values: &[f64]) -> Cumulative {
-        let mut cumulative = Cumulative::default();
+    fn totals(kind: MetricKind, values: &[f64]) -> RunningTotals {
+        let mut totals = RunningTotals::default();
         for (at, value) in (0..).zip(values) {
-            cumulative.add(kind, *value, at);
-            cumulative.sketch.add(*value);
+            totals.add(kind, *value, at);
+            totals.sketch.add(*value);
         }
-        cumulative
+        totals
     }
 
-    fn exposed(series: &[(Named, Cumulative)], since: i64) -> String {
+    fn render(series: &[(SeriesKey, RunningTotals)], since: i64) -> String {
         let mut metrics = Metrics::default();
-        series.iter().for_each(|(named, of_it)| metrics.add(named, of_it));
-        let mut text = PrometheusText::default();
-        metrics.write(&mut text, since).unwrap();
-        let response = Response::from(text);
+        series.iter().for_each(|(series, totals)| metrics.add(series, totals));
+        let mut output = PrometheusText::default();
+        metrics.write(&mut output, since).unwrap();
+        let response = Response::from(output);
         String::from_utf8(response.body().to_vec()).unwrap()
     }
 
     #[test]
-    fn a_value_is_escaped_within_its_quotes() {
-        let series = [(named(Kind::Counter, "n", "", r#"{"a":"q\"\\\n"}"#), of(Kind::Counter, &[1.0]))];
-        assert!(exposed(&series, 0).contains(r#"n{a="q\"\\\n"} 1"#));
+    fn label_values_are_escaped() {
+        let series =
+            [(series(MetricKind::Counter, "n", "", r#"{"a":"q\"\\\n"}"#), totals(MetricKind::Counter, &[1.0]))];
+        assert!(render(&series, 0).contains(r#"n{a="q\"\\\n"} 1"#));
     }
 
     #[test]
-    fn names_that_become_the_same_are_one_metric_and_types_stay_apart() {
-        let text = exposed(
+    fn equal_names_are_merged_and_kinds_stay_separate() {
+        let text = render(
             &[
-                (named(Kind::Counter, "a.b", "", "{}"), of(Kind::Counter, &[1.0, -5.0])),
-                (named(Kind::Counter, "a_b", "", "{}"), of(Kind::Counter, &[2.0])),
-                (named(Kind::Gauge, "a_b", "", "{}"), of(Kind::Gauge, &[1e300])),
-                (named(Kind::Histogram, "h", "", "{}"), of(Kind::Histogram, &[1.0])),
-                (named(Kind::Gauge, "h_count", "", "{}"), of(Kind::Gauge, &[7.0])),
+                (series(MetricKind::Counter, "a.b", "", "{}"), totals(MetricKind::Counter, &[1.0, -5.0])),
+                (series(MetricKind::Counter, "a_b", "", "{}"), totals(MetricKind::Counter, &[2.0])),
+                (series(MetricKind::Gauge, "a_b", "", "{}"), totals(MetricKind::Gauge, &[1e300])),
+                (series(MetricKind::Histogram, "h", "", "{}"), totals(MetricKind::Histogram, &[1.0])),
+                (series(MetricKind::Gauge, "h_count", "", "{}"), totals(MetricKind::Gauge, &[7.0])),
             ],
             0,
         );
@@ -190,15 +196,16 @@ mod tests {
     }
 
     #[test]
-    fn a_value_on_a_boundary_counts_below_it() {
+    fn value_equal_to_a_bound_counts_up_to_it() {
         let values = [-3.0, 0.0, 0.5, 1.0, 1.0f64.next_up(), 2.0, 3e6];
-        let series = [(named(Kind::Histogram, "h", "p", r#"{"a":"b"}"#), of(Kind::Histogram, &values))];
-        let text = exposed(&series, 0);
+        let series =
+            [(series(MetricKind::Histogram, "h", "p", r#"{"a":"b"}"#), totals(MetricKind::Histogram, &values))];
+        let text = render(&series, 0);
         for (bound, count) in [("0.0009765625", 2), ("0.5", 3), ("1", 4), ("2", 6), ("1048576", 6), ("+Inf", 7)] {
             let line = format!("h_bucket{{project=\"p\",a=\"b\",le=\"{bound}\"}} {count}\n");
             assert!(text.contains(&line), "{line} in {text}");
         }
         assert!(text.contains("h_count{project=\"p\",a=\"b\"} 7\n"), "{text}");
-        assert_eq!(exposed(&series, 7), "", "it was seen last at 6");
+        assert_eq!(render(&series, 7), "", "the last point is at 6 ms");
     }
 }

@@ -1,98 +1,97 @@
-//! What must hold of points, of what is stored of them and of questions about them whatever their bytes are.
+//! Fuzz targets for points, queries and stored sketches, with the properties that must hold for any input.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::commands::{Reader, RollUp};
-use super::config::SeriesCaps;
-use super::points::{self, Point};
-use super::series::{Hasher, Known, labels_json};
+use rusqlite::Connection;
+
+use super::cardinality::CardinalityLimits;
+use super::commands::{AddPoints, RollUp};
+use super::point_decoder::PointDecoder;
+use super::series::{SeriesHasher, labels_json};
 use super::sketch::Sketch;
-use super::{SCHEMA, api, store};
+use super::{SCHEMA, api, point_json, store};
 use crate::clock::Timestamp;
-use crate::db::{Command as _, ReaderPool};
+use crate::db::{Command as _, ReaderPool, counter};
 use crate::error::Error;
 use crate::http::fuzz::request;
+use crate::records::point::Point;
 
-const CAPS: SeriesCaps = SeriesCaps { in_all: 64, per_metric: 8 };
+const LIMITS: CardinalityLimits = CardinalityLimits { total: 64, per_metric: 8 };
 
-/// Whether a body is a batch of points.
+/// Checks whether a body is a valid batch of points.
 pub(crate) fn takes(body: &[u8]) -> Result<(), Error> {
-    points::parse(body).map(|_| ())
+    point_json::decode(body).map(|_| ())
 }
 
-/// Points: what is taken is within bounds, says the same when it is written again, and is stored and counted.
+/// Checks that accepted points are within the limits, do not change when they are encoded and decoded again, and are
+/// stored and counted.
 pub(crate) fn batches(data: &[u8]) {
     static EMPTY: OnceLock<ReaderPool> = OnceLock::new();
-    let Ok(read) = points::parse(data) else { return };
-    assert!((1..=1_000).contains(&read.len()));
-    let (hasher, mut parts) = (Hasher::default(), Vec::new());
-    for point in &read {
-        let Point { name, value, labels, project, .. } = point;
-        assert!((1..=200).contains(&name.chars().count()) && project.chars().count() <= 100 && value.is_finite());
-        assert!(labels.len() <= 32 && labels.is_sorted_by(|one, next| one.0 < next.0));
-        let json = labels_json(labels);
-        let again: BTreeMap<String, String> = serde_json::from_str(&json).expect("labels are stored as JSON");
-        assert!(again.iter().map(|(name, value)| (&**name, &**value)).eq(labels.iter().map(|(n, v)| (&**n, &**v))));
-        assert_eq!(hasher.identity(point, &mut parts), hasher.identity(&point.clone(), &mut parts));
+    let Ok(points) = point_json::decode(data) else { return };
+    assert!((1..=1_000).contains(&points.len()));
+    let (hasher, mut buffer) = (SeriesHasher::default(), Vec::new());
+    for point in &points {
+        let labels = point.labels();
+        assert!((1..=200).contains(&point.name().chars().count()));
+        assert!(point.project().chars().count() <= 100 && point.value().is_finite());
+        assert!(labels.len() <= 32 && labels.is_sorted_by(|label, next| label.0 < next.0));
+        let decoded: BTreeMap<String, String> =
+            serde_json::from_str(&labels_json(labels)).expect("labels are stored as a JSON object");
+        assert!(decoded.iter().map(|(name, value)| (&**name, &**value)).eq(labels.iter().map(|(n, v)| (&**n, &**v))));
+        assert_eq!(hasher.hash(point, &mut buffer), hasher.hash(&point.clone(), &mut buffer));
     }
-    let written: Vec<serde_json::Value> = read.iter().map(written).collect();
-    let written = serde_json::Value::from(written).to_string();
-    assert_eq!(points::parse(written.as_bytes()).as_ref(), Ok(&read), "{written}");
+    let encoded = serde_json::Value::from(points.iter().map(encode).collect::<Vec<_>>()).to_string();
+    assert_eq!(point_json::decode(encoded.as_bytes()).as_ref(), Ok(&points), "{encoded}");
 
-    let reader = EMPTY.get_or_init(|| crate::db::in_memory(SCHEMA, |_| Ok(()))).acquire().expect("nobody else has it");
-    let transaction = reader.unchecked_transaction().expect("the database has no trouble");
+    let reader =
+        EMPTY.get_or_init(|| crate::db::in_memory(SCHEMA, |_| Ok(()))).acquire().expect("the only reader is free");
+    let transaction = reader.unchecked_transaction().expect("a database in memory does not fail");
     let now = Timestamp::from_ms(1_769_860_800_000);
-    add(&transaction, data, now).expect("what is a batch can be stored");
-    RollUp { now }.apply(&transaction).expect("what is stored can be rolled up");
-    let stored: i64 = transaction.query_row("SELECT count(*) FROM points", [], |row| row.get(0)).expect("it is there");
-    let series = store::total(&transaction, "series").expect("it is there");
-    assert_eq!(stored, read.len() as i64);
-    // One of each type, and one for each metric with series that were there first.
-    assert!(series <= 2 * CAPS.in_all + 3, "{series} series");
+    add(&transaction, data, now).expect("a valid batch can be stored");
+    RollUp { now }.apply(&transaction).expect("stored points can be rolled up");
+    let stored: i64 =
+        transaction.query_row("SELECT count(*) FROM points", [], |row| row.get(0)).expect("the table exists");
+    let series = counter(&transaction, "series").expect("the counter exists");
+    assert_eq!(stored, points.len() as i64);
+    // One overflow series per metric that had a series before the limit, and one per kind for the other metrics.
+    assert!(series <= 2 * LIMITS.total + 3, "{series} series");
     drop(transaction);
 }
 
-fn written(point: &Point<'_>) -> serde_json::Value {
-    let Point { name, kind, value, labels, project, at } = point;
+fn encode(point: &Point<'_>) -> serde_json::Value {
     let labels: serde_json::Map<String, serde_json::Value> =
-        labels.iter().map(|(name, value)| (name.to_string(), value.to_string().into())).collect();
-    // Whole seconds, as everything is written here, would lose the rest.
-    let at = at.map(|at| format!("{}.{:03}Z", at.to_string().trim_end_matches('Z'), at.ms().rem_euclid(1_000)));
-    serde_json::json!({"name": name, "type": kind.name(), "value": value, "labels": labels, "project": project,
-        "timestamp": at})
+        point.labels().iter().map(|(name, value)| (name.to_string(), value.to_string().into())).collect();
+    // Timestamps are displayed without the fraction of the second.
+    let at = point.at().map(|at| format!("{}.{:03}Z", at.to_string().trim_end_matches('Z'), at.ms().rem_euclid(1_000)));
+    serde_json::json!({"name": point.name(), "type": point.kind().as_str(), "value": point.value(), "labels": labels,
+        "project": point.project(), "timestamp": at})
 }
 
-fn add(connection: &rusqlite::Connection, body: &[u8], now: Timestamp) -> Result<(), Error> {
-    let reader = Arc::new(Reader {
-        hasher: Hasher::default(),
-        known: Mutex::new(Known::default()),
-        dropped_labels: vec!["session_id".into()],
-        caps: CAPS,
-        point_age_max: Duration::from_secs(86_400),
-    });
-    api::batch(&reader, Arc::new(body.to_vec()), now, 0, |_| Ok(()))?.apply(connection).map(|_| ())
+fn add(connection: &Connection, body: &[u8], now: Timestamp) -> Result<(), Error> {
+    let decoder = PointDecoder::new(vec!["session_id".into()], LIMITS, Duration::from_secs(86_400));
+    AddPoints::decode(&Arc::new(decoder), Arc::new(body.to_vec()), now, 0, |_| Ok(()))?.apply(connection).map(|_| ())
 }
 
-/// Questions: any is answered or refused, never failed.
+/// Checks that every query returns a result or is rejected as invalid.
 pub(crate) fn queries(data: &[u8]) {
     static STORED: OnceLock<ReaderPool> = OnceLock::new();
     let Some(request) = request(&format!("/api/metrics?{}", String::from_utf8_lossy(data))) else { return };
-    let reader = STORED.get_or_init(stored).acquire().expect("nobody else has it");
+    let reader = STORED.get_or_init(database_with_points).acquire().expect("the only reader is free");
     let now = Timestamp::from_ms(1_769_860_830_000);
-    if let Ok((query, window)) = api::query(&request, now) {
-        assert!(!query.buckets.is_empty() && !window.length().is_zero());
-        let (buckets, groups) = store::buckets(&reader, &query).expect("a question is never the database's trouble");
-        let json = serde_json::to_string(&(&buckets, &groups)).expect("buckets are JSON");
+    if let Ok((query, time_range)) = api::parse_query(&request, now) {
+        assert!(!query.buckets.is_empty() && !time_range.duration().is_zero());
+        let (buckets, groups) = store::buckets(&reader, &query).expect("a valid query succeeds");
+        let json = serde_json::to_string(&(&buckets, &groups)).expect("buckets can be serialized");
         assert!(buckets.is_empty() || groups.is_empty() && !json.contains("inf") && !json.contains("NaN"));
     }
     let name = request.query("name").unwrap_or("h");
-    store::labels(&reader, name, request.query("project")).expect("a question is never the database's trouble");
-    store::names(&reader, request.query("project")).expect("a question is never the database's trouble");
+    store::labels(&reader, name, request.query("project")).expect("a valid query succeeds");
+    store::metrics(&reader, request.query("project")).expect("a valid query succeeds");
 }
 
-fn stored() -> ReaderPool {
+fn database_with_points() -> ReaderPool {
     let now = Timestamp::from_ms(1_769_860_800_000);
     let body = br#"[{"name":"h","type":"histogram","value":1.5,"labels":{"page":"/a:b","x y":"1"},"project":"shop"},
         {"name":"h","type":"histogram","value":-3e20,"labels":{"page":"/"}},{"name":"c","type":"counter","value":1},
@@ -105,19 +104,19 @@ fn stored() -> ReaderPool {
     })
 }
 
-/// What is stored of a distribution: whatever is taken for one is within bounds, and merges.
+/// Checks that bytes which decode to a sketch encode to at most as many bytes, and that the sketch can be merged.
 pub(crate) fn sketches(data: &[u8]) {
     let Some(sketch) = Sketch::decode(data) else { return };
-    let again = sketch.encode();
-    assert_eq!(Sketch::decode(&again).as_ref(), Some(&sketch));
-    assert!(again.len() <= data.len(), "written in as few bytes as it needs");
-    let mut twice = sketch.clone();
-    twice.merge(&sketch);
-    assert_eq!(twice.count(), 2 * sketch.count());
+    let encoded = sketch.encode();
+    assert_eq!(Sketch::decode(&encoded).as_ref(), Some(&sketch));
+    assert!(encoded.len() <= data.len(), "the encoding is minimal");
+    let mut doubled = sketch.clone();
+    doubled.merge(&sketch);
+    assert_eq!(doubled.count(), 2 * sketch.count());
     let quantiles: Vec<Option<f64>> = [0.0, 0.5, 0.95, 1.0].into_iter().map(|q| sketch.quantile(q)).collect();
-    assert!(quantiles.is_sorted_by(|one, next| one <= next), "{quantiles:?}");
+    assert!(quantiles.is_sorted_by(|quantile, next| quantile <= next), "{quantiles:?}");
     for value in quantiles.into_iter().flatten() {
-        assert!(value.is_finite() && sketch.count_up_to(value) >= 1);
+        assert!(value.is_finite() && sketch.count_at_most(value) >= 1);
     }
-    assert_eq!(sketch.count_up_to(f64::MAX), sketch.count());
+    assert_eq!(sketch.count_at_most(f64::MAX), sketch.count());
 }

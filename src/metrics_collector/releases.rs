@@ -1,117 +1,128 @@
-//! When which release went live. Whoever deploys says so with a gauge of its own, once or for as long as a program runs:
-//! a moment of interest is where another release begins.
+//! Times at which releases went live. Clients report a release with the gauge `release_info`, once per deployment or for
+//! as long as the program runs. A release goes live in an hour if the previous hour with reports does not contain it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::commands::{MS_PER_HOUR, MS_PER_MINUTE};
-use super::store::{Resolution, Tier, put};
-use super::tally::{Detail, Tally};
+use super::aggregate::{Aggregate, AggregateKind};
+use super::resolution::{MS_PER_HOUR, MS_PER_MINUTE, Resolution};
+use super::rollup_reader::{RollupReader, merge_into};
 use crate::clock::Timestamp;
 use crate::error::Result;
 
-/// The gauge; its value says nothing. Prometheus calls metrics of this kind info (OpenMetrics 1.0, section 5.5).
+/// Name of the gauge. Its value has no meaning; OpenMetrics calls this type info (OpenMetrics 1.0, section 5.5).
 const METRIC: &str = "release_info";
 const LABEL: &str = "release";
-/// Releases that are answered, the latest of them.
+/// Maximum number of releases in the result; the latest are returned.
 const RELEASES_MAX: usize = 200;
 
-/// A release that went live.
+/// Release with the time at which it went live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Release {
     at: Timestamp,
     release: String,
-    /// Empty where it has none.
+    /// Empty if the series has no project.
     project: String,
 }
 
-/// One series of the gauge.
-struct Gauge {
+/// Series of the gauge.
+struct ReleaseSeries {
     project: String,
     release: String,
     created_at: i64,
 }
 
-/// The releases that a project told of, and when in the hour each began.
-type ByHour<'a> = BTreeMap<i64, Vec<(Timestamp, &'a str)>>;
+/// Releases of one project by hour, each with the time of its first report in that hour.
+type ReleasesByHour<'a> = BTreeMap<i64, Vec<(Timestamp, &'a str)>>;
 
-/// The releases of one project or of all that went live at a moment of interest, the first of them first.
+/// Returns the releases of one project, or of all projects, that went live in a time range, earliest first.
 pub(super) fn read(
     connection: &Connection,
     project: Option<&str>,
-    of_interest: impl Fn(Timestamp) -> bool,
+    in_range: impl Fn(Timestamp) -> bool,
 ) -> Result<Vec<Release>> {
     let snapshot = connection.unchecked_transaction()?;
-    let gauges = gauges(&snapshot, project)?;
-    let detail = |id: i64| gauges.contains_key(&id).then(Detail::default);
-    // All that is there: what went live first in a window shows only beside what was before it.
-    let hours = Tier::open(&snapshot, i64::MIN, Resolution::Hour, detail)?;
-    let minutes = Tier::open(&snapshot, i64::MIN, Resolution::Minute, detail)?;
-    let mut live: BTreeMap<&str, ByHour<'_>> = BTreeMap::new();
-    for (id, gauge) in &gauges {
-        let mut of_gauge = BTreeMap::new();
+    let series = release_series(&snapshot, project)?;
+    let kind_of = |id: i64| series.contains_key(&id).then(AggregateKind::default);
+    // Reads all stored hours: the first release in the range is only a change compared to the hour before it.
+    let hours = RollupReader::open(&snapshot, i64::MIN, Resolution::Hour, kind_of)?;
+    let minutes = RollupReader::open(&snapshot, i64::MIN, Resolution::Minute, kind_of)?;
+    let mut projects: BTreeMap<&str, ReleasesByHour<'_>> = BTreeMap::new();
+    for (id, release) in &series {
+        let mut by_hour = BTreeMap::new();
         let all = i64::MIN..i64::MAX;
-        hours.rows(*id, Detail::default(), &all, |hour, tally| put(&mut of_gauge, hour, tally))?;
-        hours.fresh(*id, &all).for_each(|(hour, tally)| put(&mut of_gauge, hour, tally.clone()));
-        let of_project = live.entry(&gauge.project).or_default();
-        for (hour, tally) in of_gauge {
-            let at = began(&minutes, *id, gauge, hour, &tally)?;
-            of_project.entry(hour).or_default().push((at, &gauge.release));
+        hours.for_each_row(*id, AggregateKind::default(), &all, |hour, aggregate| {
+            merge_into(&mut by_hour, hour, aggregate);
+        })?;
+        for (hour, aggregate) in hours.not_rolled_up(*id, &all) {
+            merge_into(&mut by_hour, hour, aggregate.clone());
+        }
+        let releases = projects.entry(&release.project).or_default();
+        for (hour, aggregate) in by_hour {
+            let at = first_report(&minutes, *id, release, hour, &aggregate)?;
+            releases.entry(hour).or_default().push((at, &release.release));
         }
     }
-    let mut found: Vec<Release> = live
+    let mut found: Vec<Release> = projects
         .into_iter()
         .flat_map(|(project, hours)| {
             let release =
                 |(at, release): (Timestamp, &str)| Release { at, release: release.into(), project: project.into() };
-            changes(hours).into_iter().map(release).collect::<Vec<_>>()
+            went_live(hours).into_iter().map(release).collect::<Vec<_>>()
         })
-        .filter(|release| of_interest(release.at))
+        .filter(|release| in_range(release.at))
         .collect();
     found.sort_by_key(|release| release.at);
     found.drain(..found.len().saturating_sub(RELEASES_MAX));
     Ok(found)
 }
 
-fn gauges(connection: &Connection, project: Option<&str>) -> Result<HashMap<i64, Gauge>> {
+fn release_series(connection: &Connection, project: Option<&str>) -> Result<HashMap<i64, ReleaseSeries>> {
     let mut read = connection.prepare_cached(
         "SELECT id, project, json_extract(labels, '$.' || ?3), created_at FROM series
              WHERE name = ?1 AND (?2 IS NULL OR project = ?2) AND json_extract(labels, '$.' || ?3) IS NOT NULL",
     )?;
-    let gauges = read.query_map((METRIC, project, LABEL), |row| {
-        Ok((row.get(0)?, Gauge { project: row.get(1)?, release: row.get(2)?, created_at: row.get(3)? }))
+    let series = read.query_map((METRIC, project, LABEL), |row| {
+        Ok((row.get(0)?, ReleaseSeries { project: row.get(1)?, release: row.get(2)?, created_at: row.get(3)? }))
     })?;
-    Ok(gauges.collect::<rusqlite::Result<_>>()?)
+    Ok(series.collect::<rusqlite::Result<_>>()?)
 }
 
-/// When a gauge was first set within an hour, as exactly as is known: minutes are not kept for as long as hours.
-fn began(minutes: &Tier<'_>, id: i64, gauge: &Gauge, hour: i64, tally: &Tally) -> Result<Timestamp> {
-    if tally.count == 1 {
-        return Ok(Timestamp::from_ms(tally.last_at));
+/// Returns the time of a series' first report in an hour, as exactly as it is known: exact for the only point of the
+/// hour and for the first point of the series, otherwise the start of its minute, or of the hour if minutes expired.
+fn first_report(
+    minutes: &RollupReader<'_>,
+    id: i64,
+    series: &ReleaseSeries,
+    hour: i64,
+    aggregate: &Aggregate,
+) -> Result<Timestamp> {
+    if aggregate.count == 1 {
+        return Ok(Timestamp::from_ms(aggregate.last_at));
     }
-    let minutes_of = |hour: i64| hour * MS_PER_HOUR / MS_PER_MINUTE;
-    let of_hour = minutes_of(hour)..minutes_of(hour + 1);
-    let mut first = minutes.fresh(id, &of_hour).next().map(|(minute, _)| minute);
-    minutes.rows(id, Detail::default(), &of_hour, |minute, _| {
+    let first_minute = |hour: i64| hour * MS_PER_HOUR / MS_PER_MINUTE;
+    let range = first_minute(hour)..first_minute(hour + 1);
+    let mut first = minutes.not_rolled_up(id, &range).next().map(|(minute, _)| minute);
+    minutes.for_each_row(id, AggregateKind::default(), &range, |minute, _| {
         first = Some(first.map_or(minute, |known| known.min(minute)));
     })?;
-    let (from, length) =
+    let (start, width) =
         first.map_or((hour * MS_PER_HOUR, MS_PER_HOUR), |minute| (minute * MS_PER_MINUTE, MS_PER_MINUTE));
-    // When the first point of all arrived is as good as when it was measured.
-    let is_first = (from..from + length).contains(&gauge.created_at);
-    Ok(Timestamp::from_ms(if is_first { gauge.created_at } else { from }))
+    // The time at which the series was created is the arrival of its first point.
+    let is_first = (start..start + width).contains(&series.created_at);
+    Ok(Timestamp::from_ms(if is_first { series.created_at } else { start }))
 }
 
-/// Where a release begins that was not live in the last hour of which anything is known. Two that are live side by side
-/// for a while, as in a deployment step by step, begin once each.
-fn changes(hours: ByHour<'_>) -> Vec<(Timestamp, &str)> {
-    let mut before: HashSet<&str> = HashSet::new();
+/// Returns the releases that were not reported in the previous hour with any report. Two releases that are reported side
+/// by side, as in a rolling deployment, go live once each.
+fn went_live(hours: ReleasesByHour<'_>) -> Vec<(Timestamp, &str)> {
+    let mut previous: HashSet<&str> = HashSet::new();
     let mut found = Vec::new();
-    for live in hours.into_values() {
-        found.extend(live.iter().filter(|(_, release)| !before.contains(release)));
-        before = live.into_iter().map(|(_, release)| release).collect();
+    for releases in hours.into_values() {
+        found.extend(releases.iter().filter(|(_, release)| !previous.contains(release)));
+        previous = releases.into_iter().map(|(_, release)| release).collect();
     }
     found
 }
@@ -121,18 +132,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_release_begins_where_it_was_not_live_before() {
+    fn release_goes_live_if_the_previous_hour_lacks_it() {
         let at = |hour: i64, minute: i64| Timestamp::from_ms((hour * 60 + minute) * 60_000);
         let hours = BTreeMap::from([
             (1, vec![(at(1, 0), "1.0")]),
             (2, vec![(at(2, 0), "1.0")]),
-            // Step by step.
+            // A rolling deployment.
             (3, vec![(at(3, 0), "1.0"), (at(3, 20), "1.1")]),
             (4, vec![(at(4, 0), "1.0"), (at(4, 0), "1.1")]),
             (5, vec![(at(5, 0), "1.1")]),
-            // Back again, after a night in which nothing ran.
+            // A rollback, after hours without reports.
             (19, vec![(at(19, 7), "1.0")]),
         ]);
-        assert_eq!(changes(hours), [(at(1, 0), "1.0"), (at(3, 20), "1.1"), (at(19, 7), "1.0")]);
+        assert_eq!(went_live(hours), [(at(1, 0), "1.0"), (at(3, 20), "1.1"), (at(19, 7), "1.0")]);
     }
 }

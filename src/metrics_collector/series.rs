@@ -1,187 +1,242 @@
-//! Which series a point belongs to. Series are found by a hash of their identity in a table in memory, so that a known
-//! one costs no query; the database decides on the others.
+//! Lookup of the series that a point belongs to. A cache maps a hash of the series to its id, so a point of a known
+//! series costs no query. Misses are resolved in the database.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::config::SeriesCaps;
-use super::points::Point;
+use super::cardinality::{CardinalityLimits, OVERFLOW_LABELS};
 use crate::clock::Timestamp;
+use crate::db::{add_to_counter, counter};
 use crate::error::Result;
+use crate::records::point::{Label, MetricKind, Point};
 
-/// The labels of the series that takes what is over a cap.
-pub(super) const OVERFLOW_LABELS: &str = r#"{"overflow":"true"}"#;
-/// The name that stands for all names that were new when there was no room for any.
+/// Metric name of the overflow series for points of new metrics when `MAX_SERIES` is reached.
 const OVERFLOW_NAME: &str = "overflow";
 
-/// What tells a series from all others, as 128 bits that nobody outside can steer.
-pub(super) type Identity = u128;
+/// Properties that identify a series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SeriesKey {
+    pub(super) kind: MetricKind,
+    pub(super) name: String,
+    /// Empty if the series has no project.
+    pub(super) project: String,
+    /// JSON object, sorted by name.
+    pub(super) labels: String,
+}
 
-/// Makes identities, with keys of this process's own.
+/// Hash of a series' kind, project, name and labels. It has 128 bits and random keys, so clients cannot cause
+/// collisions.
+pub(super) type SeriesHash = u128;
+
+/// Hash function for series, with keys that are random in each process.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Hasher(RandomState, RandomState);
+pub(super) struct SeriesHasher(RandomState, RandomState);
 
-impl Hasher {
-    /// The identity of a point's series; `parts` is where its parts are put side by side, since to hash them in one go
-    /// takes a quarter of the time.
-    pub(super) fn identity(&self, point: &Point<'_>, parts: &mut Vec<u8>) -> Identity {
-        parts.clear();
-        parts.push(point.kind as u8);
-        let labels = point.labels.iter().flat_map(|(name, value)| [name, value]);
-        for part in [&point.project, &point.name].into_iter().chain(labels) {
-            // With its length, of which nobody has 65,536 bytes, so that no other parts are the same side by side.
-            parts.extend_from_slice(&(part.len() as u16).to_le_bytes());
-            parts.extend_from_slice(part.as_bytes());
+impl SeriesHasher {
+    /// Returns the hash of a point's series. `buffer` is scratch space: concatenating the parts and hashing them in one
+    /// call takes a quarter of the time of hashing each part.
+    pub(super) fn hash(&self, point: &Point<'_>, buffer: &mut Vec<u8>) -> SeriesHash {
+        self.hash_parts(point, point.labels(), buffer)
+    }
+
+    /// Returns the hash of a point's series without labels, which identifies the metric.
+    fn hash_metric(&self, point: &Point<'_>) -> SeriesHash {
+        self.hash_parts(point, &[], &mut Vec::new())
+    }
+
+    fn hash_parts(&self, point: &Point<'_>, labels: &[Label<'_>], buffer: &mut Vec<u8>) -> SeriesHash {
+        buffer.clear();
+        buffer.push(point.kind() as u8);
+        let labels = labels.iter().flat_map(|(name, value)| [&**name, &**value]);
+        for part in [point.project(), point.name()].into_iter().chain(labels) {
+            // The length prefix makes the concatenation unambiguous. No part has 65,536 bytes.
+            buffer.extend_from_slice(&(part.len() as u16).to_le_bytes());
+            buffer.extend_from_slice(part.as_bytes());
         }
-        u128::from(self.0.hash_one(&*parts)) << 64 | u128::from(self.1.hash_one(&*parts))
+        u128::from(self.0.hash_one(&*buffer)) << 64 | u128::from(self.1.hash_one(&*buffer))
     }
 }
 
-/// The series that are known, by identity. Owned by the writer's thread through the commands it applies.
+/// Cache of series ids. Only commands on the writer thread change it, in the transaction that creates the series.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    ids: HashMap<Identity, i64>,
-    /// The series that take what is over a cap, by the identity of a point without labels.
-    overflows: HashMap<Identity, i64>,
-    /// The writer's count of failed writes when this was last right: a batch that failed takes its series with it.
-    failures: u64,
-    /// Whether the log has said already that there is no room for any more series.
-    said_full: bool,
+pub(super) struct SeriesCache {
+    ids: HashMap<SeriesHash, i64>,
+    /// Ids of overflow series, by the hash of the metric.
+    overflow_ids: HashMap<SeriesHash, i64>,
+    /// The writer's count of failed writes at the last check. A failed write rolls back the series it created, so the
+    /// cache is invalid after one.
+    failed_writes: u64,
+    /// Whether the log already has the warning about `MAX_SERIES`.
+    logged_total_limit: bool,
 }
 
-/// The series a point belongs to.
+/// Series that a point was assigned to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Resolved {
-    /// One of its own.
+pub(super) enum ResolvedSeries {
+    /// The id of the point's own series.
     Own(i64),
-    /// That of everything over a cap.
+    /// The id of an overflow series, because a limit is reached.
     Overflow(i64),
 }
 
-/// Which cap keeps a series from being made.
+/// Limit that prevents a new series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cap {
-    InAll,
+enum ReachedLimit {
+    Total,
     PerMetric,
 }
 
-impl Known {
-    /// Forgets everything when writes have failed since the last look.
-    pub(super) fn trust_unless(&mut self, failures: u64) {
-        if failures != self.failures {
-            self.forget();
-            self.failures = failures;
+impl SeriesCache {
+    /// Clears the cache if writes have failed since the last call. `failed_writes` is the writer's count.
+    pub(super) fn invalidate_if_changed(&mut self, failed_writes: u64) {
+        if failed_writes != self.failed_writes {
+            self.clear();
+            self.failed_writes = failed_writes;
         }
     }
 
-    pub(super) fn forget(&mut self) {
+    /// Removes all ids.
+    pub(super) fn clear(&mut self) {
         self.ids.clear();
-        self.overflows.clear();
+        self.overflow_ids.clear();
     }
 
-    pub(super) fn get(&self, identity: Identity) -> Option<i64> {
-        self.ids.get(&identity).copied()
+    /// Returns the cached id of a series.
+    pub(super) fn get(&self, hash: SeriesHash) -> Option<i64> {
+        self.ids.get(&hash).copied()
     }
 
-    /// Finds or makes the series of a point; over a cap it is the overflow series of the same metric.
-    pub(super) fn resolve(
+    /// Finds or creates the series of a point in the database. Returns an overflow series if a limit prevents a new one.
+    pub(super) fn get_or_create(
         &mut self,
         transaction: &Connection,
-        hasher: &Hasher,
+        hasher: &SeriesHasher,
         point: &Point<'_>,
-        caps: SeriesCaps,
+        limits: CardinalityLimits,
         now: Timestamp,
-    ) -> Result<Resolved> {
-        let (labels, mut parts) = (labels_json(&point.labels), Vec::new());
-        let known = find(transaction, point, &labels)?;
-        let id = match known {
+    ) -> Result<ResolvedSeries> {
+        let (metric, labels) = (MetricRef::from(point), labels_json(point.labels()));
+        let id = match find(transaction, metric, &labels)? {
             Some(id) => id,
             None => {
-                let metric = hasher.identity(&Point { labels: Vec::new(), ..point.clone() }, &mut parts);
-                if let Some(id) = self.overflows.get(&metric) {
-                    return Ok(Resolved::Overflow(*id));
+                let metric_hash = hasher.hash_metric(point);
+                if let Some(id) = self.overflow_ids.get(&metric_hash) {
+                    return Ok(ResolvedSeries::Overflow(*id));
                 }
-                if let Some(cap) = reached(transaction, point, caps)? {
-                    let id = self.overflow(transaction, point, cap, now)?;
-                    self.overflows.insert(metric, id);
-                    return Ok(Resolved::Overflow(id));
+                if let Some(limit) = reached_limit(transaction, metric, limits)? {
+                    let id = self.get_or_create_overflow(transaction, metric, limit, now)?;
+                    self.overflow_ids.insert(metric_hash, id);
+                    return Ok(ResolvedSeries::Overflow(id));
                 }
-                insert(transaction, point, &labels, now)?
+                insert(transaction, metric, &labels, now)?
             }
         };
-        // Only what is apart is remembered: there may be no end of the others.
-        self.ids.insert(hasher.identity(point, &mut parts), id);
-        Ok(Resolved::Own(id))
+        // Series beyond the limits are not cached, because their number is unbounded.
+        self.ids.insert(hasher.hash(point, &mut Vec::new()), id);
+        Ok(ResolvedSeries::Own(id))
     }
 
-    /// Finds or makes the series for what is over a cap. There are at most as many as there are metrics, and three
-    /// more: one of each type for metrics that are new when there is no room for any.
-    fn overflow(&mut self, transaction: &Connection, point: &Point<'_>, cap: Cap, now: Timestamp) -> Result<i64> {
-        if let Some(id) = find(transaction, point, OVERFLOW_LABELS)? {
+    /// Finds or creates the overflow series of a metric. There are at most as many as metrics, plus one per kind for
+    /// metrics that were new when `MAX_SERIES` was reached.
+    fn get_or_create_overflow(
+        &mut self,
+        transaction: &Connection,
+        metric: MetricRef<'_>,
+        limit: ReachedLimit,
+        now: Timestamp,
+    ) -> Result<i64> {
+        if let Some(id) = find(transaction, metric, OVERFLOW_LABELS)? {
             return Ok(id);
         }
-        if cap == Cap::InAll && !exists(transaction, point)? {
-            let any = Point { name: OVERFLOW_NAME.into(), project: "".into(), ..point.clone() };
-            self.say_full();
-            return match find(transaction, &any, OVERFLOW_LABELS)? {
+        if limit == ReachedLimit::Total && !exists(transaction, metric)? {
+            let shared = MetricRef { name: OVERFLOW_NAME, project: "", ..metric };
+            self.log_total_limit();
+            return match find(transaction, shared, OVERFLOW_LABELS)? {
                 Some(id) => Ok(id),
-                None => insert(transaction, &any, OVERFLOW_LABELS, now),
+                None => insert(transaction, shared, OVERFLOW_LABELS, now),
             };
         }
-        match cap {
-            Cap::InAll => self.say_full(),
-            Cap::PerMetric => log::warn!(
-                "the metric {:?} has reached MAX_SERIES_PER_METRIC: what is new counts in its series overflow=true",
-                point.name
+        match limit {
+            ReachedLimit::Total => self.log_total_limit(),
+            ReachedLimit::PerMetric => log::warn!(
+                "series limit: metric {:?} has reached MAX_SERIES_PER_METRIC; points of further series are added to its \
+                 overflow series (label overflow=true)",
+                metric.name
             ),
         }
-        insert(transaction, point, OVERFLOW_LABELS, now)
+        insert(transaction, metric, OVERFLOW_LABELS, now)
     }
 
-    fn say_full(&mut self) {
-        if !std::mem::replace(&mut self.said_full, true) {
-            log::warn!("MAX_SERIES is reached: what is new counts in series with the label overflow=true");
+    fn log_total_limit(&mut self) {
+        if !std::mem::replace(&mut self.logged_total_limit, true) {
+            log::warn!(
+                "series limit: MAX_SERIES is reached; points of further series are added to overflow series (label \
+                 overflow=true)"
+            );
         }
     }
 }
 
-fn find(transaction: &Connection, point: &Point<'_>, labels: &str) -> Result<Option<i64>> {
+/// Properties that identify a metric, borrowed from a point.
+#[derive(Debug, Clone, Copy)]
+struct MetricRef<'a> {
+    name: &'a str,
+    kind: MetricKind,
+    project: &'a str,
+}
+
+impl<'a> From<&'a Point<'_>> for MetricRef<'a> {
+    fn from(point: &'a Point<'_>) -> Self {
+        Self { name: point.name(), kind: point.kind(), project: point.project() }
+    }
+}
+
+fn find(transaction: &Connection, metric: MetricRef<'_>, labels: &str) -> Result<Option<i64>> {
     let mut find = transaction
         .prepare_cached("SELECT id FROM series WHERE name = ?1 AND type = ?2 AND project = ?3 AND labels = ?4")?;
-    Ok(find.query_row((&point.name, point.kind.name(), &point.project, labels), |row| row.get(0)).optional()?)
+    let key = (metric.name, metric.kind.as_str(), metric.project, labels);
+    Ok(find.query_row(key, |row| row.get(0)).optional()?)
 }
 
-/// Whether a point's metric has any series.
-fn exists(transaction: &Connection, point: &Point<'_>) -> Result<bool> {
-    let mut any =
+/// Whether the metric has any series.
+fn exists(transaction: &Connection, metric: MetricRef<'_>) -> Result<bool> {
+    let mut find =
         transaction.prepare_cached("SELECT 1 FROM series WHERE name = ?1 AND type = ?2 AND project = ?3 LIMIT 1")?;
-    Ok(any.exists((&point.name, point.kind.name(), &point.project))?)
+    Ok(find.exists((metric.name, metric.kind.as_str(), metric.project))?)
 }
 
-fn reached(transaction: &Connection, point: &Point<'_>, caps: SeriesCaps) -> Result<Option<Cap>> {
-    let mut all = transaction.prepare_cached("SELECT value FROM totals WHERE name = 'series'")?;
-    if all.query_row([], |row| row.get::<_, i64>(0))? >= caps.in_all {
-        return Ok(Some(Cap::InAll));
+fn reached_limit(
+    transaction: &Connection,
+    metric: MetricRef<'_>,
+    limits: CardinalityLimits,
+) -> Result<Option<ReachedLimit>> {
+    if counter(transaction, "series")? >= limits.total {
+        return Ok(Some(ReachedLimit::Total));
     }
-    let mut same = transaction.prepare_cached("SELECT count(*) FROM series WHERE name = ?1")?;
-    let same: i64 = same.query_row([&point.name], |row| row.get(0))?;
-    Ok((same >= caps.per_metric).then_some(Cap::PerMetric))
+    let mut count = transaction.prepare_cached("SELECT count(*) FROM series WHERE name = ?1")?;
+    let series: i64 = count.query_row([metric.name], |row| row.get(0))?;
+    Ok((series >= limits.per_metric).then_some(ReachedLimit::PerMetric))
 }
 
-fn insert(transaction: &Connection, point: &Point<'_>, labels: &str, now: Timestamp) -> Result<i64> {
+fn insert(transaction: &Connection, metric: MetricRef<'_>, labels: &str, now: Timestamp) -> Result<i64> {
     let mut insert = transaction
         .prepare_cached("INSERT INTO series (name, type, project, labels, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    let id = insert.insert((&point.name, point.kind.name(), &point.project, labels, now.ms()))?;
-    transaction.prepare_cached("UPDATE totals SET value = value + 1 WHERE name = 'series'")?.execute([])?;
+    let id = insert.insert((metric.name, metric.kind.as_str(), metric.project, labels, now.ms()))?;
+    add_to_counter(transaction, "series", 1)?;
     Ok(id)
 }
 
-/// Labels as a JSON object, in the order they are in.
-pub(super) fn labels_json(labels: &[(Cow<'_, str>, Cow<'_, str>)]) -> String {
-    let text = |text: &str| serde_json::Value::from(text).to_string();
-    let members: Vec<String> = labels.iter().map(|(name, value)| format!("{}:{}", text(name), text(value))).collect();
+/// Sets the counter `series` to the number of series.
+pub(super) fn recount(transaction: &Connection) -> Result<()> {
+    transaction.execute("UPDATE totals SET value = (SELECT count(*) FROM series) WHERE name = 'series'", [])?;
+    Ok(())
+}
+
+/// Returns labels as a JSON object, in the given order.
+pub(super) fn labels_json(labels: &[Label<'_>]) -> String {
+    let quote = |string: &str| serde_json::Value::from(string).to_string();
+    let members: Vec<String> = labels.iter().map(|(name, value)| format!("{}:{}", quote(name), quote(value))).collect();
     format!("{{{}}}", members.join(","))
 }

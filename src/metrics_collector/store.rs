@@ -1,5 +1,5 @@
-//! Every question asked of the metrics collector's database. Points that are in no tier yet are counted in, so an
-//! answer is right at any moment.
+//! Read queries: buckets of a metric, metric names, labels and projects. Buckets include points that are not rolled up
+//! yet, so results are current.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -7,375 +7,228 @@ use std::ops::Range;
 use rusqlite::{Connection, Row};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use super::commands::{MS_PER_HOUR, MS_PER_MINUTE};
-use super::points::Kind;
-use super::sketch::Sketch;
-use super::tally::{Detail, Tally};
-use super::vitals::Shares;
-use super::whole::{self, Whole};
+use super::aggregate::{Aggregate, AggregateKind};
+use super::metric_rollup::{self, MetricKey, MetricRollup};
+use super::resolution::Resolution;
+use super::rollup_reader::{RollupReader, merge_into};
 use crate::clock::Timestamp;
+use crate::db::counter;
 use crate::error::{Error, Result};
+use crate::records::point::MetricKind;
 
-/// Values of a label that are answered apart.
+/// Maximum number of groups in a response; further label values are combined in the group `other`.
 const GROUPS_MAX: usize = 50;
-/// Values of a label that are listed.
+/// Maximum number of values that are listed per label.
 const LABEL_VALUES_MAX: usize = 100;
+/// Number of hours for which received points are counted, including the current hour.
+pub(super) const RECEIVED_HOURS: i64 = 24;
 
-/// How wide a bucket is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Resolution {
-    Minute,
-    Hour,
-}
-
-impl Resolution {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Minute => "minute",
-            Self::Hour => "hour",
-        }
-    }
-
-    pub(super) fn ms(self) -> i64 {
-        match self {
-            Self::Minute => MS_PER_MINUTE,
-            Self::Hour => MS_PER_HOUR,
-        }
-    }
-
-    /// The table of its tier.
-    pub(super) fn tier(self) -> &'static str {
-        match self {
-            Self::Minute => "minutes",
-            Self::Hour => "hours",
-        }
-    }
-}
-
-/// Which points are wanted.
+/// Query for the buckets of a metric.
 #[derive(Debug, Clone)]
 pub(super) struct Query {
     pub(super) name: String,
     pub(super) project: Option<String>,
-    /// Pairs that a series must carry, in any order.
+    /// Labels that a series must have, in any order.
     pub(super) labels: Vec<(String, String)>,
     pub(super) buckets: Range<i64>,
     pub(super) resolution: Resolution,
-    /// A label whose values are answered apart.
+    /// Name of the label whose values form groups.
     pub(super) group_by: Option<String>,
     pub(super) fields: Fields,
 }
 
-/// What is answered of a bucket: by their places in [`FIELDS`].
+/// Set of bucket members to return: bit i stands for the i-th of [`FIELDS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fields(u16);
 
-/// A bucket's members in the order of the answer. The last is of gauges alone.
+/// Members of a bucket, in the order of the response. Only gauges have `last`.
 const FIELDS: [&str; 9] = ["count", "sum", "min", "max", "avg", "p50", "p95", "p99", "last"];
 
 impl Fields {
     pub(super) const ALL: Self = Self(u16::MAX);
 
-    /// Reads names with commas between them.
+    /// Parses a comma-separated list of names.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for one that no bucket has.
-    pub(super) fn named(text: &str) -> Result<Self> {
-        let place = |name: &str| {
-            let place = FIELDS.iter().position(|field| *field == name.trim());
-            place.ok_or_else(|| Error::field("fields", format_args!("must be some of {}", FIELDS.join(","))))
+    /// [`Error::Invalid`] if a name is not one of [`FIELDS`].
+    pub(super) fn parse(list: &str) -> Result<Self> {
+        let index_of = |name: &str| {
+            let index = FIELDS.iter().position(|field| *field == name.trim());
+            index.ok_or_else(|| {
+                let allowed = FIELDS.join(", ");
+                Error::field("fields", format_args!("must be a comma-separated list of these names: {allowed}"))
+            })
         };
-        text.split(',').try_fold(Self(0), |fields, name| Ok(Self(fields.0 | 1 << place(name)?)))
+        list.split(',').try_fold(Self(0), |fields, name| Ok(Self(fields.0 | 1 << index_of(name)?)))
     }
 
-    /// Whether distributions are needed: to read and merge them takes most of the time.
+    /// Whether sketches are needed. Reading and merging them takes most of the time of a query.
     fn has_percentiles(self) -> bool {
-        (5..8).any(|place| self.has(place))
+        (5..8).any(|index| self.contains(index))
     }
 
     fn without_last(self) -> Self {
         Self(self.0 & !(1 << (FIELDS.len() - 1)))
     }
 
-    fn has(self, place: usize) -> bool {
-        self.0 >> place & 1 == 1
+    fn contains(self, index: usize) -> bool {
+        self.0 >> index & 1 == 1
     }
 }
 
-/// One bucket, as it is answered.
+/// One bucket of the response.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    bucket: Timestamp,
-    tally: Tally,
+    start: Timestamp,
+    aggregate: Aggregate,
     fields: Fields,
 }
 
 impl Serialize for Bucket {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let Tally { count, sum, min, max, last, .. } = &self.tally;
-        let [p50, p95, p99] = self.tally.percentiles();
+        let Aggregate { count, sum, min, max, last, .. } = &self.aggregate;
+        let [p50, p95, p99] = self.aggregate.percentiles();
         let avg = sum / (*count).max(1) as f64;
         let numbers = [Some(*sum), Some(*min), Some(*max), Some(avg), p50, p95, p99, Some(*last)];
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("bucket", &self.bucket)?;
-        if self.fields.has(0) {
+        map.serialize_entry("bucket", &self.start)?;
+        if self.fields.contains(0) {
             map.serialize_entry(FIELDS[0], count)?;
         }
-        for (place, number) in (1..).zip(&numbers).filter(|(place, _)| self.fields.has(*place)) {
-            map.serialize_entry(FIELDS[place], number)?;
+        for (index, number) in (1..).zip(&numbers).filter(|(index, _)| self.fields.contains(*index)) {
+            map.serialize_entry(FIELDS[index], number)?;
         }
         map.end()
     }
 }
 
-/// The buckets of one label's value.
+/// Buckets of the series with one label value.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Group {
     value: String,
     data: Vec<Bucket>,
 }
 
-/// One of the numbers in `totals`.
-pub(super) fn total(connection: &Connection, name: &str) -> Result<i64> {
-    let mut read = connection.prepare_cached("SELECT value FROM totals WHERE name = ?1")?;
-    Ok(read.query_row([name], |row| row.get(0))?)
-}
-
-/// How many points were received within [`RECEIVED_HOURS`], as it is called among all totals.
-pub(super) const RECEIVED: &str = "received";
-/// Hours of which the points received are counted, the one that is not over being the last.
-pub(super) const RECEIVED_HOURS: i64 = 24;
-
-/// All numbers in `totals`, by name, and [`RECEIVED`].
-pub(super) fn totals(connection: &Connection, now: Timestamp) -> Result<HashMap<String, i64>> {
-    let mut read = connection.prepare_cached(
-        "SELECT name, value FROM totals UNION ALL SELECT ?1, coalesce(sum(points), 0) FROM received WHERE hour > ?2",
-    )?;
-    let totals = read.query_map((RECEIVED, now.hour() - RECEIVED_HOURS), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(totals.collect::<rusqlite::Result<_>>()?)
-}
-
-/// What [`read_numbers`] reads.
-const NUMBER_COLUMNS: &str = "count, sum, min, max, last, last_at";
-/// What [`read_tally`] reads.
-pub(super) const TALLY_COLUMNS: &str =
-    "count, sum, min, max, last, last_at, sketch, p50, p95, p99, good, needs_improvement, poor";
-
-/// A tier's row from its column `count` on.
-pub(super) fn read_tally(row: &Row<'_>, from: usize) -> Result<Tally> {
-    let sketch = row.get_ref(from + 6)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode);
-    let originals = match row.get(from + 7)? {
-        Some(p50) => Some(Box::new([p50, row.get(from + 8)?, row.get(from + 9)?])),
-        None => None,
-    };
-    let share = |column| row.get(from + column).map(i64::unsigned_abs);
-    let shares = match row.get(from + 10)? {
-        Some(good) => {
-            let good = i64::unsigned_abs(good);
-            Some(Box::new(Shares { good, needs_improvement: share(11)?, poor: share(12)? }))
-        }
-        None => None,
-    };
-    Ok(Tally { sketch, originals, shares, ..read_numbers(row, from)? })
-}
-
-/// The same without what only histograms have.
-fn read_numbers(row: &Row<'_>, from: usize) -> Result<Tally> {
-    let count: i64 = row.get(from)?;
-    Ok(Tally {
-        count: count.unsigned_abs(),
-        sum: row.get(from + 1)?,
-        min: row.get(from + 2)?,
-        max: row.get(from + 3)?,
-        last: row.get(from + 4)?,
-        last_at: row.get(from + 5)?,
-        sketch: None,
-        originals: None,
-        shares: None,
-    })
-}
-
-/// A tier from one bucket on, with the points that are in none of its rows yet.
-pub(super) struct Tier<'c> {
-    connection: &'c Connection,
-    resolution: Resolution,
-    fresh: BTreeMap<(i64, i64), Tally>,
-}
-
-impl<'c> Tier<'c> {
-    /// Looks for points that are in no row yet, from the bucket `first` on; `detail` answers `None` for series that are
-    /// of no interest. The connection must be in a transaction, so that no point is both in a row and not.
-    pub(super) fn open(
-        connection: &'c Connection,
-        first: i64,
-        resolution: Resolution,
-        detail: impl Fn(i64) -> Option<Detail>,
-    ) -> Result<Self> {
-        let mut fresh: BTreeMap<(i64, i64), Tally> = BTreeMap::new();
-        let mut read = connection.prepare_cached("SELECT series_id, at, value FROM points WHERE id > ?1")?;
-        let mut rows = read.query([total(connection, "rolled_up")?])?;
-        while let Some(row) = rows.next()? {
-            let (series, at, value): (i64, i64, f64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let bucket = at.div_euclid(resolution.ms());
-            let Some(detail) = detail(series).filter(|_| bucket >= first) else { continue };
-            fresh
-                .entry((series, bucket))
-                .and_modify(|tally| tally.add(value, at, detail))
-                .or_insert_with(|| Tally::of(value, at, detail));
-        }
-        Ok(Self { connection, resolution, fresh })
-    }
-
-    /// What is in no row yet of one series, by bucket.
-    pub(super) fn fresh(&self, series: i64, buckets: &Range<i64>) -> impl Iterator<Item = (i64, &Tally)> {
-        self.fresh.range((series, buckets.start)..(series, buckets.end)).map(|((_, bucket), tally)| (*bucket, tally))
-    }
-
-    /// Whether points before a bucket are in no row yet.
-    pub(super) fn has_fresh_before(&self, end: i64) -> bool {
-        self.fresh.keys().any(|(_, bucket)| *bucket < end)
-    }
-
-    /// How wide its buckets are.
-    pub(super) fn resolution(&self) -> Resolution {
-        self.resolution
-    }
-
-    /// The rows of one series, or of a metric's whole, in a range of buckets.
-    pub(super) fn rows(
-        &self,
-        id: i64,
-        detail: Detail,
-        buckets: &Range<i64>,
-        mut put: impl FnMut(i64, Tally),
-    ) -> Result<()> {
-        if buckets.is_empty() {
-            return Ok(());
-        }
-        // What is not asked for takes half of the time: a month of many series is a lot of rows.
-        let all = detail.is_distribution();
-        let columns = if all { TALLY_COLUMNS } else { NUMBER_COLUMNS };
-        let mut read = self.connection.prepare_cached(&format!(
-            "SELECT bucket, {columns} FROM {} WHERE series_id = ?1 AND bucket >= ?2 AND bucket < ?3",
-            self.resolution.tier()
-        ))?;
-        let mut rows = read.query((id, buckets.start, buckets.end))?;
-        while let Some(row) = rows.next()? {
-            put(row.get(0)?, if all { read_tally(row, 1)? } else { read_numbers(row, 1)? });
-        }
-        Ok(())
-    }
-}
-
-/// Adds a tally to those of its key.
-pub(super) fn put<K: Ord>(tallies: &mut BTreeMap<K, Tally>, key: K, tally: Tally) {
-    match tallies.get_mut(&key) {
-        Some(known) => known.merge(&tally),
-        None => drop(tallies.insert(key, tally)),
-    }
-}
-
-/// A series that a query fits, and the group it counts in.
-struct Fitting {
-    kind: Option<Kind>,
+/// Series that matches a query, and the group it belongs to.
+struct MatchingSeries {
+    kind: Option<MetricKind>,
     group: String,
-    whole: Option<Whole>,
+    rollup: Option<MetricRollup>,
 }
 
-/// In the order of their numbers: any other order would round sums and choose among last values differently each time.
-fn fitting(connection: &Connection, query: &Query) -> Result<BTreeMap<i64, Fitting>> {
-    let all_together = query.labels.is_empty() && query.group_by.is_none();
-    let wholes = if all_together { whole::of_name(connection, &query.name)? } else { HashMap::new() };
+/// Returns the matching series by id. The fixed order keeps sums and last values the same in every response: another
+/// order could round sums differently and pick another of two simultaneous last values.
+fn matching_series(connection: &Connection, query: &Query) -> Result<BTreeMap<i64, MatchingSeries>> {
+    let is_unfiltered = query.labels.is_empty() && query.group_by.is_none();
+    let rollups = if is_unfiltered { metric_rollup::with_name(connection, &query.name)? } else { HashMap::new() };
     let mut read = connection.prepare_cached(
         "SELECT id, labels, name, type, project FROM series WHERE name = ?1 AND (?2 IS NULL OR project = ?2)",
     )?;
     let mut rows = read.query((&query.name, &query.project))?;
     let mut found = BTreeMap::new();
     while let Some(row) = rows.next()? {
-        let metric = whole::Metric::read(row, 2)?;
-        let mut fitting =
-            Fitting { kind: Kind::named(&metric.kind), group: String::new(), whole: wholes.get(&metric).copied() };
-        if !all_together {
+        let metric = MetricKey::read(row, 2)?;
+        let kind = MetricKind::from_name(&metric.kind);
+        let mut series = MatchingSeries { kind, group: String::new(), rollup: rollups.get(&metric).copied() };
+        if !is_unfiltered {
             let labels: BTreeMap<String, String> =
                 serde_json::from_str(row.get_ref(1)?.as_str().unwrap_or("{}")).unwrap_or_default();
             if query.labels.iter().any(|(name, value)| labels.get(name) != Some(value)) {
                 continue;
             }
-            fitting.group = query.group_by.as_ref().and_then(|label| labels.get(label)).cloned().unwrap_or_default();
+            series.group = query.group_by.as_ref().and_then(|label| labels.get(label)).cloned().unwrap_or_default();
         }
-        found.insert(row.get(0)?, fitting);
+        found.insert(row.get(0)?, series);
     }
     Ok(found)
 }
 
-/// The buckets of everything a query fits, merged, and for `group_by` those of each value.
+/// Returns the merged buckets of all matching series; with `group_by`, the buckets of each group instead.
 pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Bucket>, Vec<Group>)> {
     let snapshot = connection.unchecked_transaction()?;
-    let series = fitting(&snapshot, query)?;
-    let of_kind = |kind| if query.fields.has_percentiles() { Detail::of(kind, &query.name) } else { Detail::default() };
-    let detail = |id: i64| series.get(&id).map(|fitting| of_kind(fitting.kind));
-    let tier = Tier::open(&snapshot, query.buckets.start, query.resolution, detail)?;
-    let all = query.buckets.clone();
-    let mut groups: HashMap<&str, BTreeMap<i64, Tally>> = HashMap::new();
-    let mut wholes = HashSet::new();
-    for (id, fitting) in &series {
-        let buckets = groups.entry(fitting.group.as_str()).or_default();
-        let detail = of_kind(fitting.kind);
-        let [apart, together] = whole::split(&all, fitting.whole, query.resolution);
-        if let Some(whole) = fitting.whole.filter(|whole| wholes.insert(whole.id)) {
-            tier.rows(whole.id, detail, &together, |bucket, tally| put(buckets, bucket, tally))?;
+    let matching = matching_series(&snapshot, query)?;
+    let aggregate_kind = |kind| {
+        if query.fields.has_percentiles() {
+            AggregateKind::for_metric(kind, &query.name)
+        } else {
+            AggregateKind::default()
         }
-        tier.rows(*id, detail, &apart, |bucket, tally| put(buckets, bucket, tally))?;
-        tier.fresh(*id, &all).for_each(|(bucket, tally)| put(buckets, bucket, tally.clone()));
+    };
+    let kind_of = |id: i64| matching.get(&id).map(|series| aggregate_kind(series.kind));
+    let reader = RollupReader::open(&snapshot, query.buckets.start, query.resolution, kind_of)?;
+    let mut groups: HashMap<&str, BTreeMap<i64, Aggregate>> = HashMap::new();
+    let mut rollups_read = HashSet::new();
+    for (id, series) in &matching {
+        let buckets = groups.entry(series.group.as_str()).or_default();
+        let kind = aggregate_kind(series.kind);
+        let [per_series, per_metric] = metric_rollup::split_range(&query.buckets, series.rollup, query.resolution);
+        if let Some(rollup) = series.rollup.filter(|rollup| rollups_read.insert(rollup.id)) {
+            reader.for_each_row(rollup.id, kind, &per_metric, |bucket, aggregate| {
+                merge_into(buckets, bucket, aggregate);
+            })?;
+        }
+        reader.for_each_row(*id, kind, &per_series, |bucket, aggregate| merge_into(buckets, bucket, aggregate))?;
+        for (bucket, aggregate) in reader.not_rolled_up(*id, &query.buckets) {
+            merge_into(buckets, bucket, aggregate.clone());
+        }
     }
     groups.retain(|_, buckets| !buckets.is_empty());
-    let gauges = series.values().any(|fitting| fitting.kind == Some(Kind::Gauge));
-    let shown = |buckets: BTreeMap<i64, Tally>| show(buckets, query, gauges);
+    let has_gauge = matching.values().any(|series| series.kind == Some(MetricKind::Gauge));
+    let display = |buckets: BTreeMap<i64, Aggregate>| display_buckets(buckets, query, has_gauge);
     if query.group_by.is_none() {
-        return Ok((shown(groups.into_values().next().unwrap_or_default()), Vec::new()));
+        return Ok((display(groups.into_values().next().unwrap_or_default()), Vec::new()));
     }
-    let mut apart: Vec<(&str, BTreeMap<i64, Tally>)> = groups.into_iter().collect();
-    let size = |buckets: &BTreeMap<i64, Tally>| buckets.values().map(|tally| tally.count).sum::<u64>();
-    apart.sort_by(|(name, one), (other_name, other)| size(other).cmp(&size(one)).then(name.cmp(other_name)));
-    let rest = apart.split_off(apart.len().min(GROUPS_MAX));
-    let mut groups: Vec<Group> =
-        apart.into_iter().map(|(value, buckets)| Group { value: value.to_owned(), data: shown(buckets) }).collect();
-    if !rest.is_empty() {
-        let others = rest.into_iter().map(|(_, buckets)| buckets).reduce(merged).unwrap_or_default();
-        groups.push(Group { value: "other".into(), data: shown(others) });
-    }
-    Ok((Vec::new(), groups))
+    Ok((Vec::new(), largest_groups(groups, display)))
 }
 
-fn merged(mut one: BTreeMap<i64, Tally>, other: BTreeMap<i64, Tally>) -> BTreeMap<i64, Tally> {
-    for (bucket, tally) in other {
-        one.entry(bucket).and_modify(|known| known.merge(&tally)).or_insert(tally);
+/// Returns the groups with the most points, largest first, and combines the rest in the group `other`.
+fn largest_groups(
+    groups: HashMap<&str, BTreeMap<i64, Aggregate>>,
+    display: impl Fn(BTreeMap<i64, Aggregate>) -> Vec<Bucket>,
+) -> Vec<Group> {
+    let points = |buckets: &BTreeMap<i64, Aggregate>| buckets.values().map(|aggregate| aggregate.count).sum::<u64>();
+    let mut sorted: Vec<(&str, BTreeMap<i64, Aggregate>)> = groups.into_iter().collect();
+    sorted.sort_by(|(value, buckets), (other_value, other_buckets)| {
+        points(other_buckets).cmp(&points(buckets)).then(value.cmp(other_value))
+    });
+    let rest = sorted.split_off(sorted.len().min(GROUPS_MAX));
+    let group = |(value, buckets): (&str, _)| Group { value: value.to_owned(), data: display(buckets) };
+    let mut groups: Vec<Group> = sorted.into_iter().map(group).collect();
+    if let Some(others) = rest.into_iter().map(|(_, buckets)| buckets).reduce(merge_buckets) {
+        groups.push(Group { value: "other".into(), data: display(others) });
     }
-    one
+    groups
 }
 
-fn show(buckets: BTreeMap<i64, Tally>, query: &Query, gauges: bool) -> Vec<Bucket> {
-    let fields = if gauges { query.fields } else { query.fields.without_last() };
-    let moment = |bucket: i64| Timestamp::from_ms(bucket.saturating_mul(query.resolution.ms()));
-    buckets.into_iter().map(|(bucket, tally)| Bucket { bucket: moment(bucket), tally, fields }).collect()
+fn merge_buckets(mut buckets: BTreeMap<i64, Aggregate>, other: BTreeMap<i64, Aggregate>) -> BTreeMap<i64, Aggregate> {
+    for (bucket, aggregate) in other {
+        merge_into(&mut buckets, bucket, aggregate);
+    }
+    buckets
 }
 
-/// A metric's name and type.
+fn display_buckets(buckets: BTreeMap<i64, Aggregate>, query: &Query, has_gauge: bool) -> Vec<Bucket> {
+    let fields = if has_gauge { query.fields } else { query.fields.without_last() };
+    let start = |bucket: i64| Timestamp::from_ms(bucket.saturating_mul(query.resolution.ms()));
+    buckets.into_iter().map(|(bucket, aggregate)| Bucket { start: start(bucket), aggregate, fields }).collect()
+}
+
+/// Name and type of a metric.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Metric {
     name: String,
     r#type: String,
 }
 
-/// A label and the first of its values, in alphabetical order.
+/// Label with its first values in alphabetical order.
 #[derive(Debug, serde::Serialize)]
-pub(super) struct Label {
+pub(super) struct LabelValues {
     name: String,
     values: Vec<String>,
 }
 
-/// The names of all metrics, of one project or of all, in alphabetical order.
-pub(super) fn names(connection: &Connection, project: Option<&str>) -> Result<Vec<Metric>> {
+/// Returns names and types of the metrics of one project, or of all projects, in alphabetical order.
+pub(super) fn metrics(connection: &Connection, project: Option<&str>) -> Result<Vec<Metric>> {
     let mut read = connection.prepare_cached(
         "SELECT DISTINCT name, type FROM series WHERE ?1 IS NULL OR project = ?1 ORDER BY name, type",
     )?;
@@ -383,28 +236,45 @@ pub(super) fn names(connection: &Connection, project: Option<&str>) -> Result<Ve
     Ok(read.query_map([project], metric)?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The labels that tell the series of a metric apart, in alphabetical order.
-pub(super) fn labels(connection: &Connection, name: &str, project: Option<&str>) -> Result<Vec<Label>> {
+/// Returns the labels of a metric's series, in alphabetical order.
+pub(super) fn labels(connection: &Connection, name: &str, project: Option<&str>) -> Result<Vec<LabelValues>> {
     let mut read = connection.prepare_cached(
         "SELECT DISTINCT label.key, label.value FROM series, json_each(series.labels) AS label
              WHERE name = ?1 AND (?2 IS NULL OR project = ?2) ORDER BY label.key, label.value",
     )?;
     let mut rows = read.query((name, project))?;
-    let mut labels: Vec<Label> = Vec::new();
+    let mut labels: Vec<LabelValues> = Vec::new();
     while let Some(row) = rows.next()? {
         let (name, value): (String, String) = (row.get(0)?, row.get(1)?);
         match labels.last_mut().filter(|label| label.name == name) {
             Some(label) if label.values.len() < LABEL_VALUES_MAX => label.values.push(value),
             Some(_) => {}
-            None => labels.push(Label { name, values: vec![value] }),
+            None => labels.push(LabelValues { name, values: vec![value] }),
         }
     }
     Ok(labels)
 }
 
-/// The names of all projects, in alphabetical order.
+/// Returns the names of all projects, in alphabetical order.
 pub(super) fn projects(connection: &Connection) -> Result<Vec<String>> {
     let mut read =
         connection.prepare_cached("SELECT DISTINCT project FROM series WHERE project <> '' ORDER BY project")?;
     Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Returns the number of points received in the current hour and the 23 hours before it.
+pub(super) fn points_received(connection: &Connection, now: Timestamp) -> Result<i64> {
+    let mut read = connection.prepare_cached("SELECT coalesce(sum(points), 0) FROM received WHERE hour > ?1")?;
+    Ok(read.query_row([now.hour() - RECEIVED_HOURS], |row| row.get(0))?)
+}
+
+/// Returns the number of points that remote write has not sent yet, and the age of the last sent batch in seconds; 0 if
+/// no points wait.
+pub(super) fn remote_write_lag(connection: &Connection, now: Timestamp) -> Result<(i64, i64)> {
+    let cursor = counter(connection, "remote_cursor")?;
+    let newest: Option<i64> = connection.query_row("SELECT max(id) FROM points", [], |row| row.get(0))?;
+    let waiting = newest.filter(|_| cursor >= 0).map_or(0, |newest| newest - cursor);
+    let sent_at = Timestamp::from_ms(counter(connection, "remote_at")?);
+    let lag_s = now.saturating_since(sent_at).as_secs().cast_signed();
+    Ok((waiting, if waiting > 0 { lag_s } else { 0 }))
 }

@@ -169,7 +169,7 @@ fn failed_requests_are_repeated_unchanged_and_rejected_ones_are_skipped() {
         (0, 37)
     );
     let log = collector.log().concat();
-    assert!(log.contains("1 samples are refused: it answered 400") && !log.contains("s3cret"), "{log}");
+    assert!(log.contains("rejected 1 samples: it answered 400") && !log.contains("s3cret"), "{log}");
 }
 
 #[test]

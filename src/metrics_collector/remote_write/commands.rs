@@ -1,99 +1,95 @@
-//! What remote write changes in the database: from where on it sends, what it is about to send, what was taken.
+//! Commands that change the state of remote write: the send position, the claimed batch, and the running totals as last
+//! sent.
 
 use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use super::super::cumulative::{Cumulative, Table};
-use super::super::store::total;
+use super::super::running_totals::{RunningTotals, TotalsTable};
 use crate::clock::Timestamp;
-use crate::db::Command;
+use crate::db::{Command, add_to_counter, counter, set_counter};
 use crate::error::Result;
 
-fn set(transaction: &Connection, totals: &[(&str, i64)]) -> Result<()> {
-    let mut write = transaction.prepare_cached("UPDATE totals SET value = ?2 WHERE name = ?1")?;
-    for (name, value) in totals {
-        write.execute((name, value))?;
-    }
-    Ok(())
-}
+/// Deletes the state. Remote write is off, and points are not kept for it.
+pub(in super::super) struct ResetState;
 
-/// Nothing is sent on, and nothing waits for it.
-pub(in super::super) struct Forget;
-
-impl Command for Forget {
+impl Command for ResetState {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        if total(transaction, "remote_cursor")? >= 0 {
+        if counter(transaction, "remote_cursor")? >= 0 {
             transaction.execute("DELETE FROM remote", [])?;
-            set(transaction, &[("remote_cursor", -1), ("remote_claimed", -1)])?;
+            set_counter(transaction, "remote_cursor", -1)?;
+            set_counter(transaction, "remote_claimed", -1)?;
         }
         Ok(())
     }
 }
 
-/// From now on points are sent one after the other; what was before is in the totals they add to.
-pub(super) struct Begin {
+/// Sets the send position to the last rolled-up point. Earlier points are not sent one by one, but the running totals
+/// contain them.
+pub(super) struct StartFromNow {
     pub(super) now: Timestamp,
 }
 
-impl Command for Begin {
+impl Command for StartFromNow {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        let rolled_up = total(transaction, "rolled_up")?;
-        let at = self.now.ms().max(total(transaction, "remote_at")?);
+        let rolled_up = counter(transaction, "rolled_up")?;
+        let at = self.now.ms().max(counter(transaction, "remote_at")?);
         transaction.execute("DELETE FROM remote", [])?;
         transaction.execute(
             "INSERT INTO remote (series_id, count, sum, last, last_at, sketch)
                  SELECT series_id, count, sum, last, last_at, sketch FROM cumulative",
             [],
         )?;
-        set(transaction, &[("remote_cursor", rolled_up), ("remote_claimed", rolled_up), ("remote_at", at)])
+        set_counter(transaction, "remote_cursor", rolled_up)?;
+        set_counter(transaction, "remote_claimed", rolled_up)?;
+        set_counter(transaction, "remote_at", at)
     }
 }
 
-/// What is about to be sent is decided before, so that after a crash the same is sent again and not something else of the
-/// same moment.
-pub(super) struct Claim {
+/// Stores the end of the next batch before it is sent. After a crash, the same samples are sent again instead of other
+/// samples with the same timestamp.
+pub(super) struct ClaimBatch {
     pub(super) last: i64,
     pub(super) now: Timestamp,
 }
 
-impl Command for Claim {
+impl Command for ClaimBatch {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        set(transaction, &[("remote_claimed", self.last), ("remote_claimed_at", self.now.ms())])
+        set_counter(transaction, "remote_claimed", self.last)?;
+        set_counter(transaction, "remote_claimed_at", self.now.ms())
     }
 }
 
-/// It was taken, or refused for good.
-pub(super) struct Sent {
+/// Records that the server accepted or permanently rejected a batch.
+pub(super) struct CommitBatch {
+    /// Id of the last point of the batch.
     pub(super) last: i64,
+    /// Timestamp of the samples, in ms since 1970.
     pub(super) at: i64,
-    pub(super) states: BTreeMap<i64, Cumulative>,
+    /// Running totals by series id, including the batch.
+    pub(super) totals: BTreeMap<i64, RunningTotals>,
+    /// Number of accepted samples.
     pub(super) sent: i64,
-    pub(super) refused: i64,
+    /// Number of permanently rejected samples.
+    pub(super) rejected: i64,
 }
 
-impl Command for Sent {
+impl Command for CommitBatch {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        for (series, all) in &self.states {
-            all.store(transaction, Table::Remote, *series)?;
+        for (series, totals) in &self.totals {
+            totals.store(transaction, TotalsTable::Remote, *series)?;
         }
-        let (sent, refused) = (total(transaction, "remote_sent")?, total(transaction, "remote_refused")?);
-        set(
-            transaction,
-            &[
-                ("remote_cursor", self.last),
-                ("remote_at", self.at),
-                ("remote_sent", sent + self.sent),
-                ("remote_refused", refused + self.refused),
-            ],
-        )
+        set_counter(transaction, "remote_cursor", self.last)?;
+        set_counter(transaction, "remote_at", self.at)?;
+        add_to_counter(transaction, "remote_sent", self.sent)?;
+        add_to_counter(transaction, "remote_refused", self.rejected)
     }
 }

@@ -139,7 +139,7 @@ fn period_accepts_any_duration_and_selects_the_resolution() {
 #[test]
 fn invalid_query_parameters_are_rejected_by_name() {
     let service = Setup::metrics_collector().start();
-    let span = json!("Field 'period' must be a span such as 30s, 5m, 1h, 24h, 7d or 30d");
+    let span = json!("Field 'period' must be a duration such as 30s, 5m, 1h, 24h, 7d or 30d");
     let request = |query: &str| Request::get(&format!("/api/metrics?{query}"));
     let mut cases: Vec<Case> = ["0s", "h", "1", "1w", "-1h", "1.5h", "1%20h", "1h30m", "99999999999999999999d", "ä"]
         .map(|period| (period, request(&format!("name=n&period={period}")), 400, span.clone()))

@@ -80,7 +80,7 @@ fn one_invalid_point_rejects_the_batch_and_is_named() {
     let (name, project) = ("field 'name' must be 1-200 characters", "field 'project' must be at most 100 characters");
     let (kind, value) = ("field 'type' must be counter, histogram or gauge", "field 'value' must be a finite number");
     let (label_types, label_limits) =
-        ("field 'labels' must hold texts, numbers and booleans", "field 'labels' may have 32 labels");
+        ("field 'labels' must contain only strings, numbers and booleans", "field 'labels' may have at most 32 labels");
     let time = "field 'timestamp' must be a time such as 2026-01-31T12:00:00Z";
     let many_labels: serde_json::Map<String, Value> =
         (0..33).map(|label| (format!("l{label}"), json!(label))).collect();
@@ -113,8 +113,8 @@ fn one_invalid_point_rejects_the_batch_and_is_named() {
             ("labels", json!({ "": 1 }), label_limits),
             ("labels", json!({ "x".repeat(201): 1 }), label_limits),
             ("labels", json!({ "a": wide(201) }), label_limits),
-            ("project", json!(7), "field 'project' must be a text"),
-            ("project", json!(["shop"]), "field 'project' must be a text"),
+            ("project", json!(7), "field 'project' must be a string"),
+            ("project", json!(["shop"]), "field 'project' must be a string"),
             ("project", long(101), project),
             ("project", wide(101), project),
             ("timestamp", json!(1_769_860_800), time),

@@ -1,0 +1,155 @@
+//! Aggregates of points: count, sum, extremes, last value and distribution. Aggregates can be merged, so any period and
+//! any set of series has one.
+
+use super::sketch::Sketch;
+use super::web_vitals::{RatingCounts, WebVital};
+use crate::records::point::MetricKind;
+
+/// Parts of an aggregate that only some metrics have.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct AggregateKind {
+    sketch: bool,
+    vital: Option<&'static WebVital>,
+}
+
+impl AggregateKind {
+    /// Returns the parts for a metric: histograms have a sketch, Web Vitals also have rating counts.
+    pub(super) fn for_metric(kind: Option<MetricKind>, metric: &str) -> Self {
+        let sketch = kind == Some(MetricKind::Histogram);
+        Self { sketch, vital: WebVital::from_metric(metric).filter(|_| sketch) }
+    }
+
+    /// Whether the aggregate has a sketch.
+    pub(super) fn has_sketch(self) -> bool {
+        self.sketch
+    }
+}
+
+/// Aggregate of one or more points.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Aggregate {
+    pub(super) count: u64,
+    pub(super) sum: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
+    /// Value of the latest point.
+    pub(super) last: f64,
+    /// Time of the latest point, in ms since 1970.
+    pub(super) last_at: i64,
+    /// Distribution; only for histograms.
+    pub(super) sketch: Option<Sketch>,
+    /// The 50th, 95th and 99th percentile that the original computed. Only in an aggregate read from a single imported
+    /// row: these percentiles cannot be merged.
+    pub(super) imported_percentiles: Option<Box<[f64; 3]>>,
+    /// Rating counts; only for Web Vitals. Boxed, because most aggregates have none.
+    pub(super) ratings: Option<Box<RatingCounts>>,
+}
+
+impl Aggregate {
+    /// Creates the aggregate of a single point; `at` is in ms since 1970.
+    pub(super) fn from_point(value: f64, at: i64, kind: AggregateKind) -> Self {
+        let mut aggregate = Self {
+            count: 0,
+            sum: 0.0,
+            min: value,
+            max: value,
+            last: value,
+            last_at: at,
+            sketch: kind.sketch.then(Sketch::default),
+            ratings: kind.vital.map(|_| Box::default()),
+            imported_percentiles: None,
+        };
+        aggregate.add(value, at, kind);
+        aggregate
+    }
+
+    /// Adds a point; `at` is in ms since 1970.
+    pub(super) fn add(&mut self, value: f64, at: i64, kind: AggregateKind) {
+        if let Some(sketch) = &mut self.sketch {
+            sketch.add(value);
+        }
+        if let (Some(ratings), Some(vital)) = (&mut self.ratings, kind.vital) {
+            ratings.add(vital.rate(value));
+        }
+        self.imported_percentiles = None;
+        self.count += 1;
+        self.sum = finite(self.sum + value);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        if at >= self.last_at {
+            (self.last, self.last_at) = (value, at);
+        }
+    }
+
+    /// Adds the points of another aggregate. If one of them lacks a sketch or rating counts, as imported rows do, the
+    /// result has none: percentiles of only a part of the points would be wrong.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum = finite(self.sum + other.sum);
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        if other.last_at >= self.last_at {
+            (self.last, self.last_at) = (other.last, other.last_at);
+        }
+        self.imported_percentiles = None;
+        match (&mut self.sketch, &other.sketch) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (mine, _) => *mine = None,
+        }
+        match (&mut self.ratings, &other.ratings) {
+            (Some(mine), Some(theirs)) => mine.merge(**theirs),
+            (mine, _) => *mine = None,
+        }
+    }
+
+    /// Returns the 50th, 95th and 99th percentile, each between minimum and maximum; `None` without a distribution.
+    pub(super) fn percentiles(&self) -> [Option<f64>; 3] {
+        match &self.imported_percentiles {
+            Some(percentiles) => percentiles.map(Some),
+            None => [0.50, 0.95, 0.99].map(|q| self.quantile(q)),
+        }
+    }
+
+    /// Returns the value at a quantile from 0 to 1, between minimum and maximum; `None` without a sketch.
+    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
+        self.sketch.as_ref()?.quantile(q).map(|value| value.clamp(self.min, self.max))
+    }
+}
+
+/// Limits a sum to finite numbers. Adding infinities of both signs would give NaN, which a NOT NULL column rejects.
+fn finite(sum: f64) -> f64 {
+    sum.clamp(f64::MIN, f64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imported() -> Aggregate {
+        let point = Aggregate::from_point(10.0, 0, AggregateKind::default());
+        let imported_percentiles = Some(Box::new([10.0, 25.0, 29.0]));
+        Aggregate { count: 9, sum: 90.0, min: 1.0, max: 30.0, imported_percentiles, ..point }
+    }
+
+    #[test]
+    fn imported_percentiles_are_lost_in_a_merge() {
+        assert_eq!(imported().percentiles(), [Some(10.0), Some(25.0), Some(29.0)]);
+        let kind = AggregateKind::for_metric(Some(MetricKind::Histogram), "web_vitals_lcp");
+        let (mut first, mut second) = (imported(), Aggregate::from_point(500.0, 1, kind));
+        first.merge(&second);
+        second.merge(&imported());
+        for merged in [first, second] {
+            assert_eq!((merged.percentiles(), &merged.ratings), ([None; 3], &None));
+            assert_eq!((merged.count, merged.sum, merged.max, merged.last), (10, 590.0, 500.0, 500.0));
+        }
+    }
+
+    #[test]
+    fn sum_stays_finite() {
+        let mut aggregate = Aggregate::from_point(f64::MAX, 0, AggregateKind::default());
+        aggregate.add(f64::MAX, 1, AggregateKind::default());
+        aggregate.merge(&Aggregate::from_point(f64::MIN, 2, AggregateKind::default()));
+        aggregate.add(f64::MIN, 3, AggregateKind::default());
+        assert!(aggregate.sum.is_finite());
+    }
+}

@@ -1,0 +1,59 @@
+//! Limits on the number of series, and the warnings about limits that were reached.
+
+use rusqlite::Connection;
+
+use crate::db::counter;
+use crate::error::Result;
+
+/// Labels of the overflow series, which receives the points of series beyond a limit.
+pub(super) const OVERFLOW_LABELS: &str = r#"{"overflow":"true"}"#;
+/// Maximum number of metrics that the dashboard names in warnings.
+const NAMED_METRICS_MAX: usize = 10;
+
+/// Maximum numbers of series.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CardinalityLimits {
+    /// Maximum number of series of all metrics together.
+    pub(super) total: i64,
+    /// Maximum number of series of one metric.
+    pub(super) per_metric: i64,
+}
+
+/// Returns a sentence per setting whose limit was reached. `/health` needs no key, so the sentences name no metric.
+pub(super) fn warnings(connection: &Connection, limits: CardinalityLimits) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    if counter(connection, "series")? >= limits.total {
+        warnings.push(
+            "MAX_SERIES is reached: points of further series are added to overflow series (label overflow=true)".into(),
+        );
+    }
+    let mut count = connection.prepare_cached(&select_overflowed("count(DISTINCT name)"))?;
+    let metrics: i64 = count.query_row([], |row| row.get(0))?;
+    if metrics > 0 {
+        warnings.push(format!(
+            "MAX_SERIES_PER_METRIC or MAX_SERIES was reached by {metrics} {}; the dashboard lists them by name",
+            if metrics == 1 { "metric" } else { "metrics" }
+        ));
+    }
+    Ok(warnings)
+}
+
+/// Returns a sentence per metric that has an overflow series, for readers with a key.
+pub(super) fn metric_warnings(connection: &Connection) -> Result<Vec<String>> {
+    let sql = format!("{} ORDER BY name LIMIT {NAMED_METRICS_MAX}", select_overflowed("DISTINCT name"));
+    let mut read = connection.prepare_cached(&sql)?;
+    let warning = |name: String| {
+        format!(
+            "{name} has more series than MAX_SERIES_PER_METRIC or MAX_SERIES allows: totals are correct, but points of \
+             further series are combined in one series with the label overflow=true"
+        )
+    };
+    let names = read.query_map([], |row| row.get::<_, String>(0))?;
+    Ok(names.map(|name| name.map(warning)).collect::<rusqlite::Result<_>>()?)
+}
+
+/// Returns a query over all overflow series. The labels are a literal, because SQLite uses the partial index on
+/// overflow series only if the condition matches literally.
+fn select_overflowed(columns: &str) -> String {
+    format!("SELECT {columns} FROM series WHERE labels = '{OVERFLOW_LABELS}'")
+}

@@ -1,0 +1,196 @@
+//! Commands that store points: batches from clients and the host's own metrics.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+
+use super::super::point_decoder::PointDecoder;
+use super::super::series::{ResolvedSeries, SeriesCache, SeriesHash};
+use crate::clock::Timestamp;
+use crate::db::{Command, add_to_counter};
+use crate::error::{Error, Result};
+use crate::records::point::Point;
+
+/// Maximum time by which a client's clock may be ahead. Later timestamps are replaced by the time of arrival.
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(600);
+const INSERT_POINT: &str = "INSERT INTO points (series_id, at, value, dropped) VALUES (?1, ?2, ?3, ?4)";
+
+/// Point whose series is identified by its hash.
+#[derive(Debug, Clone)]
+struct ResolvedPoint {
+    series: SeriesHash,
+    /// Corrected time, in ms since 1970.
+    at: i64,
+    value: f64,
+    /// Labels that do not create series, as JSON.
+    dropped: Option<String>,
+}
+
+/// Stores a batch of points.
+pub(in super::super) struct AddPoints {
+    points: Vec<ResolvedPoint>,
+    /// Request body, which is decoded again if a series is not in the cache. That is rare, so decoding twice costs less
+    /// than copying the names and labels of every point.
+    body: Arc<Vec<u8>>,
+    decoder: Arc<PointDecoder>,
+    /// Number of points whose timestamp was replaced.
+    corrected: i64,
+    now: Timestamp,
+    /// The writer's count of failed writes.
+    failed_writes: u64,
+}
+
+impl AddPoints {
+    /// Decodes a body. `check_project` decides whether the client may report for a point's project; `failed_writes` is
+    /// the writer's count.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the body is malformed, and the error of `check_project`.
+    pub(in super::super) fn decode(
+        decoder: &Arc<PointDecoder>,
+        body: Arc<Vec<u8>>,
+        now: Timestamp,
+        failed_writes: u64,
+        check_project: impl Fn(&str) -> Result<()>,
+    ) -> Result<Self> {
+        let (mut corrected, mut buffer) = (0, Vec::new());
+        let decoded = decoder.decode(&body)?;
+        let mut points = Vec::with_capacity(decoded.len());
+        for (point, dropped) in decoded {
+            check_project(point.project())?;
+            let at = match point.at() {
+                Some(at) if at < now - decoder.point_age_max || at > now + CLOCK_SKEW_MAX => {
+                    corrected += 1;
+                    now
+                }
+                at => at.unwrap_or(now),
+            };
+            let series = decoder.hasher.hash(&point, &mut buffer);
+            points.push(ResolvedPoint { series, at: at.ms(), value: point.value(), dropped });
+        }
+        Ok(Self { points, body, decoder: Arc::clone(decoder), corrected, now, failed_writes })
+    }
+
+    fn store(&self, transaction: &Connection, cache: &mut SeriesCache) -> Result<()> {
+        let mut overflow_ids = HashMap::new();
+        if self.points.iter().any(|point| cache.get(point.series).is_none()) {
+            self.resolve_series(transaction, cache, &mut overflow_ids)?;
+        }
+        let mut insert = transaction.prepare_cached(INSERT_POINT)?;
+        let mut overflowed = 0;
+        for point in &self.points {
+            let id = cache.get(point.series).or_else(|| {
+                overflowed += 1;
+                overflow_ids.get(&point.series).copied()
+            });
+            let id = id.ok_or_else(|| Error::Internal("a point has no series".into()))?;
+            insert.execute((id, point.at, point.value, &point.dropped))?;
+        }
+        let sql = "INSERT INTO received (hour, points) VALUES (?1, ?2)
+             ON CONFLICT (hour) DO UPDATE SET points = points + excluded.points";
+        transaction.prepare_cached(sql)?.execute((self.now.hour(), self.points.len() as i64))?;
+        add_if_positive(transaction, "overflowed", overflowed)?;
+        add_if_positive(transaction, "clock_corrected", self.corrected)
+    }
+
+    /// Adds every series of the batch to the cache, except those beyond a limit, which it adds to `overflow_ids`.
+    fn resolve_series(
+        &self,
+        transaction: &Connection,
+        cache: &mut SeriesCache,
+        overflow_ids: &mut HashMap<SeriesHash, i64>,
+    ) -> Result<()> {
+        let PointDecoder { hasher, limits, .. } = &*self.decoder;
+        for ((point, _), resolved) in self.decoder.decode(&self.body)?.zip(&self.points) {
+            let hash = resolved.series;
+            if cache.get(hash).is_some() || overflow_ids.contains_key(&hash) {
+                continue;
+            }
+            let series = cache.get_or_create(transaction, hasher, &point, *limits, self.now)?;
+            if let ResolvedSeries::Overflow(id) = series {
+                overflow_ids.insert(hash, id);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Response to a stored batch.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in super::super) struct Accepted {
+    status: String,
+    count: usize,
+}
+
+impl Command for AddPoints {
+    type Output = Accepted;
+
+    fn apply(self, transaction: &Connection) -> Result<Accepted> {
+        with_cache(&self.decoder, self.failed_writes, |cache| self.store(transaction, cache))?;
+        Ok(Accepted { status: "accepted".into(), count: self.points.len() })
+    }
+}
+
+/// Stores points that describe this machine.
+pub(in super::super) struct AddHostPoints {
+    pub(in super::super) points: Vec<Point<'static>>,
+    pub(in super::super) decoder: Arc<PointDecoder>,
+    /// Time of the measurement.
+    pub(in super::super) now: Timestamp,
+    /// The writer's count of failed writes.
+    pub(in super::super) failed_writes: u64,
+}
+
+impl Command for AddHostPoints {
+    type Output = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        with_cache(&self.decoder, self.failed_writes, |cache| self.store(transaction, cache))
+    }
+}
+
+impl AddHostPoints {
+    fn store(&self, transaction: &Connection, cache: &mut SeriesCache) -> Result<()> {
+        let PointDecoder { hasher, limits, .. } = &*self.decoder;
+        let mut insert = transaction.prepare_cached(INSERT_POINT)?;
+        let (mut overflowed, mut buffer) = (0, Vec::new());
+        for point in &self.points {
+            let id = match cache.get(hasher.hash(point, &mut buffer)) {
+                Some(id) => id,
+                None => match cache.get_or_create(transaction, hasher, point, *limits, self.now)? {
+                    ResolvedSeries::Own(id) => id,
+                    ResolvedSeries::Overflow(id) => {
+                        overflowed += 1;
+                        id
+                    }
+                },
+            };
+            insert.execute((id, self.now.ms(), point.value(), None::<String>))?;
+        }
+        add_if_positive(transaction, "overflowed", overflowed)
+    }
+}
+
+/// Adds to a counter, but writes nothing for zero: most batches have no such points.
+fn add_if_positive(transaction: &Connection, name: &str, points: i64) -> Result<()> {
+    if points > 0 { add_to_counter(transaction, name, points) } else { Ok(()) }
+}
+
+/// Runs `store` with the locked series cache. Clears the cache before if writes have failed since its last use, and
+/// after if `store` fails, because the series it created are then rolled back.
+fn with_cache(
+    decoder: &PointDecoder,
+    failed_writes: u64,
+    store: impl FnOnce(&mut SeriesCache) -> Result<()>,
+) -> Result<()> {
+    let mut cache = decoder.cache();
+    cache.invalidate_if_changed(failed_writes);
+    let stored = store(&mut cache);
+    if stored.is_err() {
+        cache.clear();
+    }
+    stored
+}

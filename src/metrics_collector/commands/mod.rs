@@ -1,0 +1,9 @@
+//! Commands: all changes to the metrics collector's database.
+
+mod ingest;
+mod retention;
+mod rollup;
+
+pub(super) use ingest::{Accepted, AddHostPoints, AddPoints};
+pub(super) use retention::{DeleteExpired, evict_oldest};
+pub(super) use rollup::RollUp;

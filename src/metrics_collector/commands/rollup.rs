@@ -1,0 +1,145 @@
+//! Command that rolls up points into the tables of minutes and hours.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
+
+use super::super::aggregate::{Aggregate, AggregateKind};
+use super::super::metric_rollup::{MetricKey, PendingMetricRollups};
+use super::super::resolution::Resolution;
+use super::super::rollup_tables::RollupWriter;
+use super::super::running_totals::{RunningTotals, TotalsTable};
+use crate::clock::Timestamp;
+use crate::db::{Command, counter, set_counter};
+use crate::error::Result;
+use crate::records::point::MetricKind;
+
+/// Maximum number of points in one transaction. The limits bound the memory and the time for which clients wait. A
+/// larger batch writes fewer rows more than once.
+const POINTS_BATCH_MAX: usize = 200_000;
+/// Maximum number of aggregates, one per series and minute, in one transaction.
+const AGGREGATES_BATCH_MAX: usize = 10_000;
+
+/// Adds points that are not rolled up yet to the rollup tables, to the metric rollups and to the running totals. Each
+/// point is added once: the tables and the id of the last rolled-up point change in one transaction.
+pub(in super::super) struct RollUp {
+    pub(in super::super) now: Timestamp,
+}
+
+impl Command for RollUp {
+    /// Whether more points may be left.
+    type Output = bool;
+
+    fn apply(self, transaction: &Connection) -> Result<bool> {
+        let rolled_up = counter(transaction, "rolled_up")?;
+        let mut read =
+            transaction.prepare_cached("SELECT id, series_id, at, value FROM points WHERE id > ?1 ORDER BY id")?;
+        let mut metric_rollups = PendingMetricRollups::start(transaction, rolled_up)?;
+        let mut find = DirtySeries::prepare(transaction)?;
+        let mut rows = read.query([rolled_up])?;
+        let (mut last, mut points, mut aggregates) = (rolled_up, 0, 0);
+        let mut dirty: HashMap<i64, Box<DirtySeries>> = HashMap::new();
+        let mut has_more = false;
+        while let Some(row) = rows.next()? {
+            if points == POINTS_BATCH_MAX || aggregates >= AGGREGATES_BATCH_MAX {
+                has_more = true;
+                break;
+            }
+            (last, points) = (row.get(0)?, points + 1);
+            let series = match dirty.entry(row.get(1)?) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(vacant) => {
+                    let series = DirtySeries::load(&mut find, transaction, *vacant.key(), &mut metric_rollups)?;
+                    vacant.insert(Box::new(series))
+                }
+            };
+            aggregates += usize::from(series.add(row.get(3)?, row.get(2)?));
+        }
+        drop(rows);
+        // In the order of the primary key, so that neighboring rows are written together.
+        let mut ids: Vec<i64> = dirty.keys().copied().collect();
+        ids.sort_unstable();
+        let mut writer = RollupWriter::new(transaction)?;
+        for id in ids {
+            if let Some(series) = dirty.remove(&id) {
+                series.store(transaction, id, &mut writer, &mut metric_rollups)?;
+            }
+        }
+        metric_rollups.write(&mut writer)?;
+        for (name, value) in [("rolled_up", last), ("whole_up_to", last), ("rolled_up_at", self.now.ms())] {
+            set_counter(transaction, name, value)?;
+        }
+        Ok(has_more)
+    }
+}
+
+/// Series with points in the current rollup.
+struct DirtySeries {
+    kind: MetricKind,
+    aggregate_kind: AggregateKind,
+    totals: RunningTotals,
+    /// Index of its metric in the pending metric rollups, if the metric has one.
+    metric_rollup: Option<usize>,
+    /// Aggregates by minute, sorted. Usually one or two.
+    minutes: Vec<(i64, Aggregate)>,
+}
+
+impl DirtySeries {
+    /// Prepares the statement for [`Self::load`].
+    fn prepare(transaction: &Connection) -> Result<CachedStatement<'_>> {
+        Ok(transaction.prepare_cached("SELECT name, type, project FROM series WHERE id = ?1")?)
+    }
+
+    fn load(
+        find: &mut CachedStatement<'_>,
+        transaction: &Connection,
+        id: i64,
+        metric_rollups: &mut PendingMetricRollups,
+    ) -> Result<Self> {
+        // A series is deleted after its points, so it exists. If it were missing, rollups must not fail forever.
+        let metric = find.query_row([id], |row| MetricKey::read(row, 0)).optional()?;
+        let kind = metric.as_ref().and_then(|metric| MetricKind::from_name(&metric.kind)).unwrap_or(MetricKind::Gauge);
+        let aggregate_kind =
+            metric.as_ref().map(|metric| AggregateKind::for_metric(Some(kind), &metric.name)).unwrap_or_default();
+        let metric_rollup = metric.map(|metric| metric_rollups.index_of(transaction, metric)).transpose()?.flatten();
+        let totals = RunningTotals::load_without_sketch(transaction, TotalsTable::RolledUp, id)?;
+        Ok(Self { kind, aggregate_kind, totals, metric_rollup, minutes: Vec::with_capacity(1) })
+    }
+
+    /// Adds a point. Returns whether it is the first of its minute.
+    fn add(&mut self, value: f64, at: i64) -> bool {
+        self.totals.add(self.kind, value, at);
+        let minute = Resolution::Minute.bucket(at);
+        match self.minutes.binary_search_by_key(&minute, |(minute, _)| *minute) {
+            Ok(index) => self.minutes[index].1.add(value, at, self.aggregate_kind),
+            Err(index) => {
+                self.minutes.insert(index, (minute, Aggregate::from_point(value, at, self.aggregate_kind)));
+                return true;
+            }
+        }
+        false
+    }
+
+    fn store(
+        mut self,
+        transaction: &Connection,
+        id: i64,
+        writer: &mut RollupWriter<'_>,
+        metric_rollups: &mut PendingMetricRollups,
+    ) -> Result<()> {
+        if self.kind == MetricKind::Histogram {
+            self.totals.load_sketch(transaction, TotalsTable::RolledUp, id)?;
+        }
+        for (minute, aggregate) in &self.minutes {
+            if let Some(sketch) = &aggregate.sketch {
+                self.totals.sketch.merge(sketch);
+            }
+            if let Some(index) = self.metric_rollup {
+                metric_rollups.add(index, *minute, aggregate);
+            }
+        }
+        writer.merge(id, self.minutes)?;
+        self.totals.store(transaction, TotalsTable::RolledUp, id)
+    }
+}

@@ -1,0 +1,49 @@
+//! Dashboard: numbers of points, the metrics with the most points, and Web Vitals of a time range.
+
+mod closed_hours;
+mod range_stats;
+mod response;
+
+use std::ops::Range;
+
+use rusqlite::Connection;
+
+use super::cardinality;
+use super::resolution::Resolution;
+use super::rollup_reader::RollupReader;
+use crate::clock::Timestamp;
+use crate::error::Result;
+pub(super) use closed_hours::ClosedHoursCache;
+use range_stats::RangeStats;
+pub(super) use response::Dashboard;
+
+/// Returns the dashboard of one project, or of all projects, for a range of buckets.
+pub(super) fn read(
+    connection: &Connection,
+    closed_hours: &ClosedHoursCache,
+    project: Option<&str>,
+    buckets: Range<i64>,
+    resolution: Resolution,
+    now: Timestamp,
+) -> Result<Dashboard> {
+    let snapshot = connection.unchecked_transaction()?;
+    let series = range_stats::series(&snapshot, project)?;
+    let reader = RollupReader::open(&snapshot, buckets.start, resolution, |id| {
+        let index = series.binary_search_by_key(&id, |series| series.id).ok()?;
+        Some(series[index].aggregate_kind())
+    })?;
+    let mut stats = RangeStats::default();
+    let mut start = buckets.start;
+    let closed_until =
+        if resolution == Resolution::Hour { closed_hours.first_open_hour(now).min(buckets.end) } else { start };
+    // If rollups are far behind, closed hours can still change and must not be cached.
+    if start < closed_until && !reader.has_not_rolled_up_before(closed_until) {
+        let closed = closed_hours.get_or_read(project, start..closed_until, || {
+            RangeStats::read(&snapshot, &reader, &series, start..closed_until)
+        })?;
+        stats.merge(&closed);
+        start = closed_until;
+    }
+    stats.merge(&RangeStats::read(&snapshot, &reader, &series, start..buckets.end)?);
+    Ok(Dashboard::new(stats, resolution, cardinality::metric_warnings(&snapshot)?))
+}

@@ -1,0 +1,85 @@
+//! Metric names, labels and histogram bounds in the form that Prometheus accepts.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::RangeInclusive;
+
+use super::series::SeriesKey;
+use crate::records::point::MetricKind;
+
+/// Exponents of the histogram bounds: powers of two from 2^-10 to 2^20. A bucket of the sketch ends at each of them, so
+/// the counts are exact.
+pub(super) const BOUND_EXPONENTS: RangeInclusive<i32> = -10..=20;
+
+/// Returns the name, with the kind appended if a metric of another kind already has it. Adds the result to `used`.
+pub(super) fn unique_name(used: &mut HashSet<String>, name: &str, kind: MetricKind) -> String {
+    let suffixes: &[&str] = if kind == MetricKind::Histogram { &["", "_bucket", "_sum", "_count"] } else { &[""] };
+    let mut name = name.to_owned();
+    while suffixes.iter().any(|suffix| used.contains(&format!("{name}{suffix}"))) {
+        name = format!("{name}_{}", kind.as_str());
+    }
+    used.extend(suffixes.iter().map(|suffix| format!("{name}{suffix}")));
+    name
+}
+
+/// Returns a metric name in which `_` replaces the characters that Prometheus does not allow.
+pub(super) fn metric_name(name: &str) -> String {
+    sanitize(name, true)
+}
+
+/// Replaces characters other than ASCII letters, digits and `_` (and `:` if `allow_colons`) with `_`, and prefixes `_`
+/// to a leading digit.
+fn sanitize(name: &str, allow_colons: bool) -> String {
+    let is_allowed = |char: char| char.is_ascii_alphanumeric() || char == '_' || (allow_colons && char == ':');
+    let mut sanitized: String = name.chars().map(|char| if is_allowed(char) { char } else { '_' }).collect();
+    if sanitized.starts_with(|first: char| first.is_ascii_digit()) || sanitized.is_empty() {
+        sanitized.insert(0, '_');
+    }
+    sanitized
+}
+
+/// Returns the label pairs of a series: the project, then its labels by name. Label names that Prometheus reserves, and
+/// a label named `project` in a series with a project, get the prefix `exported_`, as in Prometheus. If two names become
+/// equal, the second gets the suffix `_`.
+pub(super) fn label_pairs(series: &SeriesKey) -> Vec<(String, String)> {
+    let labels: BTreeMap<String, String> = serde_json::from_str(&series.labels).unwrap_or_default();
+    let (mut used, mut pairs) = (BTreeSet::new(), Vec::new());
+    if !series.project.is_empty() {
+        used.insert("project".to_owned());
+        pairs.push(("project".to_owned(), series.project.clone()));
+    }
+    // Prometheus treats a label with an empty value as absent.
+    for (name, value) in labels.into_iter().filter(|(_, value)| !value.is_empty()) {
+        let mut name = sanitize(&name, false);
+        if name.starts_with("__") || name == "le" || used.contains(&name) && name == "project" {
+            name.insert_str(0, "exported_");
+        }
+        while !used.insert(name.clone()) {
+            name.push('_');
+        }
+        pairs.push((name, value));
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_names_are_valid_and_unique() {
+        for (project, labels, expected) in [
+            ("", "{}", ""),
+            ("shop", r#"{"a":"x"}"#, "project=shop,a=x"),
+            ("shop", r#"{"project":"web"}"#, "project=shop,exported_project=web"),
+            ("", r#"{"project":"web"}"#, "project=web"),
+            ("", r#"{"a.b":"1","a_b":"2","a-b":""}"#, "a_b=1,a_b_=2"),
+            ("", r#"{"le":"1","__name__":"x","1st":"y","ö":"z"}"#, "_1st=y,exported___name__=x,exported_le=1,_=z"),
+        ] {
+            let (name, project, labels) = ("n".into(), project.into(), labels.to_owned());
+            let series = SeriesKey { kind: MetricKind::Counter, name, project, labels };
+            let pairs = label_pairs(&series);
+            let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            assert_eq!(pairs.join(","), expected, "{}", series.labels);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Running totals of each series since its creation. Retention does not apply to them, so the counters exported to
+//! Prometheus never decrease.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use rusqlite::{Connection, Row, params};
+
+use super::series::SeriesKey;
+use super::sketch::Sketch;
+use crate::db::counter;
+use crate::error::Result;
+use crate::records::point::MetricKind;
+
+/// Table that stores running totals.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TotalsTable {
+    /// Totals of all points that are rolled up.
+    RolledUp,
+    /// Totals as last sent by remote write.
+    Remote,
+}
+
+impl TotalsTable {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::RolledUp => "cumulative",
+            Self::Remote => "remote",
+        }
+    }
+}
+
+/// Running totals of one series.
+///
+/// Points are always added one by one in the order of arrival, by rollups and by queries. Another order could round
+/// the sum differently. Prometheus takes a sum that decreases in the last digit for a counter reset, and counts the
+/// whole sum again.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct RunningTotals {
+    pub(super) count: u64,
+    /// Sum of all values; negative increments of counters are left out.
+    pub(super) sum: f64,
+    /// Value of the latest point.
+    pub(super) last: f64,
+    /// Time of the latest point, in ms since 1970.
+    pub(super) last_at: i64,
+    /// Distribution; only for histograms. Callers add to it themselves; the order does not matter.
+    pub(super) sketch: Sketch,
+}
+
+impl Default for RunningTotals {
+    fn default() -> Self {
+        Self { count: 0, sum: 0.0, last: 0.0, last_at: i64::MIN, sketch: Sketch::default() }
+    }
+}
+
+impl RunningTotals {
+    /// Adds a point to everything except the sketch; `at` is in ms since 1970.
+    pub(super) fn add(&mut self, kind: MetricKind, value: f64, at: i64) {
+        self.count += 1;
+        let increase = if kind == MetricKind::Counter { value.max(0.0) } else { value };
+        self.sum = (self.sum + increase).clamp(f64::MIN, f64::MAX);
+        if at >= self.last_at {
+            (self.last, self.last_at) = (value, at);
+        }
+    }
+
+    /// Loads the totals of a series; zero totals if none are stored.
+    pub(super) fn load(connection: &Connection, table: TotalsTable, series: i64) -> Result<Self> {
+        let mut totals = Self::load_without_sketch(connection, table, series)?;
+        totals.load_sketch(connection, table, series)?;
+        Ok(totals)
+    }
+
+    /// Loads the totals of a series without the sketch, which is large.
+    pub(super) fn load_without_sketch(connection: &Connection, table: TotalsTable, series: i64) -> Result<Self> {
+        let sql = format!("SELECT count, sum, last, last_at, NULL FROM {} WHERE series_id = ?1", table.as_str());
+        let mut read = connection.prepare_cached(&sql)?;
+        let mut rows = read.query([series])?;
+        Ok(rows.next()?.map(|row| Self::read(row, 0)).transpose()?.flatten().unwrap_or_default())
+    }
+
+    /// Loads the sketch that [`Self::load_without_sketch`] left out.
+    pub(super) fn load_sketch(&mut self, connection: &Connection, table: TotalsTable, series: i64) -> Result<()> {
+        let sql = format!("SELECT sketch FROM {} WHERE series_id = ?1", table.as_str());
+        let mut read = connection.prepare_cached(&sql)?;
+        let mut rows = read.query([series])?;
+        if let Some(row) = rows.next()? {
+            self.sketch = row.get_ref(0)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Decodes totals from five columns that begin at `first`; `None` if they are null, as after an outer join.
+    fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Self>> {
+        let Some(count) = row.get::<_, Option<i64>>(first)? else { return Ok(None) };
+        let sketch = row.get_ref(first + 4)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode);
+        Ok(Some(Self {
+            count: count.unsigned_abs(),
+            sum: row.get(first + 1)?,
+            last: row.get(first + 2)?,
+            last_at: row.get(first + 3)?,
+            sketch: sketch.unwrap_or_default(),
+        }))
+    }
+
+    /// Stores the totals of a series, replacing the previous ones.
+    pub(super) fn store(&self, transaction: &Connection, table: TotalsTable, series: i64) -> Result<()> {
+        let mut write = transaction.prepare_cached(&format!(
+            "INSERT OR REPLACE INTO {} (series_id, count, sum, last, last_at, sketch)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            table.as_str()
+        ))?;
+        let count = i64::try_from(self.count).unwrap_or(i64::MAX);
+        let sketch = (self.sketch.count() > 0).then(|| self.sketch.encode());
+        write.execute(params![series, count, self.sum, self.last, self.last_at, sketch])?;
+        Ok(())
+    }
+}
+
+/// Passes every series that has points to `visit`, oldest series first. The totals include points that are not rolled
+/// up yet.
+pub(super) fn for_each_series(connection: &Connection, mut visit: impl FnMut(SeriesKey, &RunningTotals)) -> Result<()> {
+    let snapshot = connection.unchecked_transaction()?;
+    let mut updated = totals_with_new_points(&snapshot)?;
+    let mut read = snapshot.prepare_cached(
+        "SELECT s.id, s.type, s.name, s.project, s.labels, c.count, c.sum, c.last, c.last_at, c.sketch
+         FROM series s LEFT JOIN cumulative c ON c.series_id = s.id ORDER BY s.id",
+    )?;
+    let mut rows = read.query([])?;
+    while let Some(row) = rows.next()? {
+        let updated = updated.remove(&row.get(0)?);
+        let Some(kind) = MetricKind::from_name(row.get_ref(1)?.as_str().unwrap_or_default()) else { continue };
+        let totals = match updated {
+            Some(totals) => Some(totals),
+            None => RunningTotals::read(row, 5)?,
+        };
+        let Some(totals) = totals else { continue };
+        visit(SeriesKey { kind, name: row.get(2)?, project: row.get(3)?, labels: row.get(4)? }, &totals);
+    }
+    Ok(())
+}
+
+/// Returns the totals of the series that have points which are not rolled up yet, with these points added.
+fn totals_with_new_points(snapshot: &Connection) -> Result<HashMap<i64, RunningTotals>> {
+    let mut series: HashMap<i64, RunningTotals> = HashMap::new();
+    let mut read = snapshot.prepare_cached(
+        "SELECT p.series_id, s.type, p.value, p.at FROM points p JOIN series s ON s.id = p.series_id
+         WHERE p.id > ?1 ORDER BY p.id",
+    )?;
+    let mut rows = read.query([counter(snapshot, "rolled_up")?])?;
+    while let Some(row) = rows.next()? {
+        let (id, value) = (row.get(0)?, row.get(2)?);
+        let kind = MetricKind::from_name(row.get_ref(1)?.as_str().unwrap_or_default()).unwrap_or(MetricKind::Gauge);
+        let totals = match series.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(first) => first.insert(RunningTotals::load(snapshot, TotalsTable::RolledUp, id)?),
+        };
+        totals.add(kind, value, row.get(3)?);
+        if kind == MetricKind::Histogram {
+            totals.sketch.add(value);
+        }
+    }
+    Ok(series)
+}
