@@ -21,7 +21,7 @@ const DASHBOARD_MINUTES_MAX: Duration = Duration::from_secs(6 * 3_600);
 /// Maximum age of the start of a time range for which minute is the default resolution.
 const BUCKETS_MINUTES_MAX: Duration = Duration::from_secs(86_400);
 
-/// Handles `POST /api/metrics`.
+/// Handles `POST /api/metrics`: stores a batch of points.
 pub(super) fn add_points(collector: &Collector, request: &Request) -> Result<AddPoints> {
     let failed_writes = collector.core.writer.stats().failed_writes.load(Ordering::Relaxed);
     let check_project = |project: &str| request.principal().check_project(project);
@@ -34,7 +34,7 @@ impl From<Accepted> for Response {
     }
 }
 
-/// Handles `GET /api/metrics`.
+/// Handles `GET /api/metrics`: returns the buckets of a metric.
 pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -77,7 +77,7 @@ pub(super) fn parse_query(request: &Request, now: Timestamp) -> Result<(Query, T
     Ok((query, time_range))
 }
 
-/// Handles `GET /api/dashboard`.
+/// Handles `GET /api/dashboard`: returns a summary of all metrics.
 pub(super) fn dashboard(collector: &Collector, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -97,7 +97,7 @@ pub(super) fn dashboard(collector: &Collector, request: &Request) -> Result<Resp
     Ok(Response::json(200, &Body { period: time_range.period(), resolution: resolution.as_str(), dashboard }))
 }
 
-/// Handles `GET /api/metrics/releases`.
+/// Handles `GET /api/metrics/releases`: returns the releases that went live.
 pub(super) fn releases(collector: &Collector, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Releases {
@@ -119,7 +119,7 @@ fn label_pairs(list: &str) -> Result<Vec<(String, String)>> {
     list.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
 }
 
-/// Handles `GET /api/metrics/names`.
+/// Handles `GET /api/metrics/names`: returns names and types of all metrics.
 pub(super) fn metrics(collector: &Collector, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Metrics {
@@ -129,7 +129,7 @@ pub(super) fn metrics(collector: &Collector, request: &Request) -> Result<Respon
     Ok(Response::json(200, &Metrics { metrics }))
 }
 
-/// Handles `GET /api/metrics/labels`.
+/// Handles `GET /api/metrics/labels`: returns the labels of a metric.
 pub(super) fn labels(collector: &Collector, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Labels {
@@ -140,7 +140,7 @@ pub(super) fn labels(collector: &Collector, request: &Request) -> Result<Respons
     Ok(Response::json(200, &Labels { labels }))
 }
 
-/// Handles `GET /api/projects`.
+/// Handles `GET /api/projects`: returns the names of all projects.
 pub(super) fn projects(collector: &Collector, _: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Projects {

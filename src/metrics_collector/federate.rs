@@ -19,7 +19,7 @@ use crate::service::{PrometheusText, escape_label};
 /// Maximum size of a response as sent. The event loop closes connections that have more unsent bytes.
 const RESPONSE_BYTES_MAX: usize = 4_000_000;
 
-/// Handles `GET /federate`.
+/// Handles `GET /federate`: returns all live series in Prometheus text format.
 pub(super) fn federate(collector: &Collector, request: &Request) -> Result<Response> {
     let mut metrics = Metrics::default();
     running_totals::for_each_series(&*collector.core.readers.acquire()?, |series, totals| {

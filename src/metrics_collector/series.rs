@@ -97,7 +97,7 @@ impl SeriesCache {
         }
     }
 
-    /// Removes all ids.
+    /// Removes all ids from the cache.
     pub(super) fn clear(&mut self) {
         self.ids.clear();
         self.overflow_ids.clear();
