@@ -20,6 +20,8 @@ pub struct Language {
     pub write_frame: fn(&mut String, usize, &Frame<'_>),
     /// Code that is not the program's own.
     pub library: Library,
+    /// Beginnings of lines, apart from indentation, that introduce another error of a chain.
+    pub causes: &'static [&'static str],
     /// Rules of [`extended_location`](super::extended_location). Stored fingerprints depend on them, so a rule must not
     /// change, and a new one comes last.
     pub location_rules: &'static [LocationRule],
@@ -35,6 +37,7 @@ impl Language {
         frame: |_, _| None,
         write_frame: |_, _, _| {},
         library: Library { paths: &[], modules: &[] },
+        causes: &[],
         location_rules: &[],
         multiline: Multiline::NONE,
     };
@@ -79,7 +82,7 @@ impl Library {
             rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_'))
         };
         frame.file.is_some_and(|file| self.paths.iter().any(|fragment| contains_path(file, fragment)))
-            || self.modules.iter().any(|segments| starts_with(segments))
+            || self.modules.iter().any(starts_with)
     }
 }
 
@@ -137,7 +140,7 @@ pub struct Multiline {
     /// Unindented lines that always belong to the entry before them.
     pub continuation_only: LineRule,
     /// Unindented lines that start a trace which explains the record before it.
-    pub cause: LineRule,
+    pub cause_start: LineRule,
     /// Whether a frame ends the message.
     pub frame_ends_message: bool,
     /// Whether traces follow a line that announces an error, so that a frame which follows anything else starts a trace
@@ -154,7 +157,7 @@ impl Multiline {
         continues: |_, _| false,
         indented: LineRule::NEVER,
         continuation_only: LineRule::NEVER,
-        cause: LineRule::NEVER,
+        cause_start: LineRule::NEVER,
         frame_ends_message: false,
         follows_announcement: false,
     };

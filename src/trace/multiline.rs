@@ -42,8 +42,8 @@ impl OpenTrace {
     }
 
     /// Returns the trace that an unindented line starts, if it explains the record before it.
-    pub fn from_cause(line: &str) -> Option<Self> {
-        CAUSES.find(line, LogLine::default())
+    pub fn from_cause_start(line: &str) -> Option<Self> {
+        CAUSE_STARTS.find(line, LogLine::default())
     }
 
     fn new(language: &'static Language, phase: Phase) -> Self {
@@ -91,7 +91,7 @@ pub fn is_continuation_only(line: &str) -> bool {
 static STARTS: RuleIndex = RuleIndex::new(Role::Start);
 static INDENTED: RuleIndex = RuleIndex::new(Role::Indented);
 static CONTINUATIONS: RuleIndex = RuleIndex::new(Role::ContinuationOnly);
-static CAUSES: RuleIndex = RuleIndex::new(Role::Cause);
+static CAUSE_STARTS: RuleIndex = RuleIndex::new(Role::CauseStart);
 
 /// The line rules of a language.
 #[derive(Clone, Copy)]
@@ -99,7 +99,7 @@ enum Role {
     Start,
     Indented,
     ContinuationOnly,
-    Cause,
+    CauseStart,
 }
 
 impl Role {
@@ -108,7 +108,7 @@ impl Role {
             Self::Start => &language.multiline.start,
             Self::Indented => &language.multiline.indented,
             Self::ContinuationOnly => &language.multiline.continuation_only,
-            Self::Cause => &language.multiline.cause,
+            Self::CauseStart => &language.multiline.cause_start,
         }
     }
 }
@@ -149,5 +149,36 @@ impl RuleIndex {
             candidates &= candidates - 1;
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns how many of the lines belong to the trace that the first one starts.
+    fn length(lines: &[&str]) -> usize {
+        let log = |line: &str| LogLine { starts_record: line.starts_with("2026-"), ..LogLine::default() };
+        let Some(mut trace) = OpenTrace::start(lines[0], log(lines[0])) else { return 0 };
+        let belongs = |line: &&&str| {
+            let candidate = Candidate { line, entry: lines[0], classify: log };
+            line.starts_with([' ', '\t']) || trace.continues(&candidate) || is_continuation_only(line)
+        };
+        1 + lines[1..].iter().take_while(belongs).count()
+    }
+
+    #[test]
+    fn a_trace_ends_where_its_language_says() {
+        for (lines, expected) in [
+            (&["Traceback (most recent call last):", "  File \"a.py\", line 1", "KeyError: 'x'", "done"][..], 3),
+            (&["panic: two", "lines", "goroutine 1 [running]:", "main.main()", "\t/a.go:1", "done"], 5),
+            (&["panic: x", "2026-01-31 next"], 1),
+            (&["thread 'main' panicked at a.rs:1:2:", "message", "note: x", "done"], 3),
+            (&["/app/a.js:1", "throw x", "2026-01-31 is the date", "Node.js v20", "done"], 4),
+            (&["#0 /a.php(1): f()", "#1 {main}", "Next E: x in /a.php:3", "done"], 3),
+            (&["done"], 0),
+        ] {
+            assert_eq!(length(lines), expected, "{lines:?}");
+        }
     }
 }

@@ -129,7 +129,7 @@ impl MultilineState {
             }
             return true;
         }
-        if let Some(cause) = OpenTrace::from_cause(line)
+        if let Some(cause) = OpenTrace::from_cause_start(line)
             && self.is_explained_by(cause, entry)
         {
             self.trace = Some(cause);

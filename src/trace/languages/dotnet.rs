@@ -14,6 +14,7 @@ pub(super) static DOTNET: Language = Language {
     frame,
     write_frame,
     library: Library { paths: &[], modules: &["System", "Microsoft"] },
+    causes: &["---> "],
     location_rules: &[LocationRule { mark: " in ", find: locate }],
     multiline: Multiline {
         indented: LineRule {

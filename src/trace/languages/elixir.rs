@@ -7,6 +7,9 @@ use crate::trace::language::{Language, Library, LineRule, LocationRule, Multilin
 use crate::trace::location::{Location, file_line, first_in_app};
 use crate::trace::scan::{lines, starts_with_any};
 
+/// Beginning of the line that names an exception.
+const CRASH: &str = "** (";
+
 /// The applications of Elixir and Erlang themselves.
 const RUNTIME: [&str; 4] = ["elixir", "stdlib", "kernel", "erts"];
 
@@ -16,17 +19,16 @@ pub(super) static ELIXIR: Language = Language {
     frame,
     write_frame,
     library: Library { paths: &[], modules: &RUNTIME },
+    causes: &[CRASH],
     location_rules: &[LocationRule { mark: ".e", find: locate }],
     multiline: Multiline {
         start: LineRule {
             first_bytes: b"*",
-            phase: |line, log| {
-                (line.starts_with("** (") && log.is_error && !log.starts_record).then_some(Phase::Frames)
-            },
+            phase: |line, log| (line.starts_with(CRASH) && log.is_error && !log.starts_record).then_some(Phase::Frames),
         },
         // Logger prints these members of a process that crashed.
         continues: |_, candidate| starts_with_any(candidate.line, &["Last message", "State: "]),
-        cause: LineRule { first_bytes: b"*", phase: |line, _| line.starts_with("** (").then_some(Phase::Frames) },
+        cause_start: LineRule { first_bytes: b"*", phase: |line, _| line.starts_with(CRASH).then_some(Phase::Frames) },
         ..Multiline::NONE
     },
     ..Language::NONE

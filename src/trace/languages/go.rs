@@ -47,6 +47,7 @@ pub(super) static GO: Language = Language {
         ],
         modules: &[],
     },
+    causes: &CRASHES,
     location_rules: &[LocationRule { mark: ".go:", find: locate }],
     multiline: Multiline {
         start: LineRule { first_bytes: b"pf", phase: |line, _| starts_with_any(line, &CRASHES).then_some(MESSAGE) },
@@ -57,7 +58,10 @@ pub(super) static GO: Language = Language {
         start_at_error: |line| line.contains("http: panic serving ").then_some(MESSAGE),
         continues,
         continuation_only: LineRule { first_bytes: b"g", phase: |line, _| is_goroutine(line).then_some(Phase::Frames) },
-        cause: LineRule { first_bytes: LOWERCASE, phase: |line, _| is_bare_function(line).then_some(Phase::Frames) },
+        cause_start: LineRule {
+            first_bytes: LOWERCASE,
+            phase: |line, _| is_bare_function(line).then_some(Phase::Frames),
+        },
         ..Multiline::NONE
     },
     ..Language::NONE

@@ -11,6 +11,9 @@ use crate::trace::scan::{CLASS_START, class_name, starts_with_any};
 /// Extensions of source files, by which a frame without a line number is recognized.
 const EXTENSIONS: [&str; 4] = [".java", ".kt", ".scala", ".groovy"];
 
+/// Lines above the frames of a cause, or of an exception that `try` with resources suppressed.
+const CAUSES: [&str; 2] = ["Caused by: ", "Suppressed: "];
+
 /// The entry of the table.
 pub(super) static JAVA: Language = Language {
     name: "Java",
@@ -37,21 +40,20 @@ pub(super) static JAVA: Language = Language {
             "sun",
         ],
     },
+    causes: &CAUSES,
     multiline: Multiline {
         indented: LineRule {
             first_bytes: b"a.CS",
             phase: |line, _| {
-                let belongs = is_at_frame(line) || starts_with_any(line, &["... ", "Caused by: ", "Suppressed: "]);
+                let belongs = is_at_frame(line) || line.starts_with("... ") || starts_with_any(line, &CAUSES);
                 belongs.then_some(Phase::Unidentified)
             },
         },
         continuation_only: LineRule {
             first_bytes: b"CS",
-            phase: |line, _| {
-                starts_with_any(line, &["Caused by:", "Causes:", "Suppressed: "]).then_some(Phase::Unidentified)
-            },
+            phase: |line, _| starts_with_any(line, &["Caused by:", "Suppressed: "]).then_some(Phase::Unidentified),
         },
-        cause: LineRule {
+        cause_start: LineRule {
             first_bytes: CLASS_START,
             phase: |line, _| is_qualified_exception(line).then_some(Phase::Unidentified),
         },

@@ -23,6 +23,7 @@ pub(super) static JAVASCRIPT: Language = Language {
     frame,
     write_frame,
     library: Library { paths: &["node_modules/", "node:", "webpack/bootstrap"], modules: &[] },
+    causes: &["[cause]: ", "Caused by: "],
     multiline: Multiline {
         start: LineRule {
             first_bytes: b"/fnABCDEFGHIJKLMNOPQRSTUVWXYZ",
@@ -170,12 +171,11 @@ fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
     }
     let (function, place) = split_call(without_keywords(line.trim_start().strip_prefix("at ")?));
     let mut frame = Frame { function: name(function), ..Frame::default() };
-    if place.contains("://") && !place.starts_with("eval at ") {
-        let location = file_line_column(place)?;
-        (frame.file, frame.line, frame.in_app) = (Some(location.file), location.line_number(), true);
-    } else if !starts_with_any(place, &["<anonymous>", "eval at ", "index "]) && place != "native" {
-        return None;
+    if place == "native" || starts_with_any(place, &["<anonymous>", "eval at ", "index "]) {
+        return Some(ParsedFrame::new(frame, 1));
     }
+    let location = file_line_column(place).filter(|_| !function.is_empty() || place.contains("://"))?;
+    (frame.file, frame.line, frame.in_app) = (Some(location.file), location.line_number(), true);
     Some(ParsedFrame::new(frame, 1))
 }
 

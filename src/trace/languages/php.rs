@@ -11,12 +11,16 @@ use crate::trace::scan::{is_number, leading_number, lines, starts_with_any};
 const EXCEPTION_MARK: &str = "\nStack trace:";
 const MONOLOG_MARK: &str = "\n[stacktrace]";
 
+/// Lines above a further exception of a chain.
+const CAUSES: [&str; 2] = ["Next ", "[previous exception]"];
+
 /// The entry of the table.
 pub(super) static PHP: Language = Language {
     name: "PHP",
     frame,
     write_frame,
     library: Library { paths: &["/vendor/"], modules: &[] },
+    causes: &CAUSES,
     location_rules: &[
         LocationRule { mark: EXCEPTION_MARK, find: locate_exception },
         LocationRule { mark: MONOLOG_MARK, find: locate_monolog },
@@ -29,7 +33,7 @@ pub(super) static PHP: Language = Language {
         start_at_error: |line| line.contains("PHP Fatal error:").then_some(Phase::Frames),
         continues: |_, candidate: &Candidate<'_>| {
             let line = candidate.line;
-            starts_with_any(line, &["Next ", "[previous exception]", "\"}"]) || is_trace_line(line)
+            line.starts_with("\"}") || starts_with_any(line, &CAUSES) || is_trace_line(line)
         },
         indented: LineRule {
             first_bytes: b"t",

@@ -9,7 +9,7 @@ use crate::trace::scan::{class_name, first_line, leading_number, starts_with_any
 const HEADER: &str = "Traceback (most recent call last):";
 
 /// Lines between the tracebacks of a chain (CPython, `traceback.py`).
-const CHAIN: [&str; 2] =
+const CAUSES: [&str; 2] =
     ["The above exception was the direct cause of the following", "During handling of the above exception, another"];
 
 /// Lines that SQLAlchemy adds below its message.
@@ -25,6 +25,7 @@ pub(super) static PYTHON: Language = Language {
         paths: &["/site-packages/", "/dist-packages/", "/lib/python2", "/lib/python3", "<frozen "],
         modules: &[],
     },
+    causes: &CAUSES,
     multiline: Multiline {
         start: LineRule {
             first_bytes: b" ",
@@ -46,7 +47,7 @@ pub(super) static PYTHON: Language = Language {
             first_bytes: b"C",
             phase: |line, _| line.starts_with("Current thread 0x").then_some(Phase::Frames),
         },
-        cause: LineRule { first_bytes: b"T", phase: |line, _| line.starts_with(HEADER).then_some(Phase::Frames) },
+        cause_start: LineRule { first_bytes: b"T", phase: |line, _| line.starts_with(HEADER).then_some(Phase::Frames) },
         follows_announcement: true,
         ..Multiline::NONE
     },
@@ -100,7 +101,7 @@ fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {
 fn continues(phase: &mut Phase, candidate: &Candidate<'_>) -> bool {
     let line = candidate.line;
     match phase {
-        Phase::Ended | Phase::Details if starts_with_any(line, &CHAIN) => {
+        Phase::Ended | Phase::Details if starts_with_any(line, &CAUSES) => {
             *phase = Phase::Frames;
             true
         }

@@ -13,6 +13,7 @@ pub(super) static RUBY: Language = Language {
     frame,
     write_frame,
     library: Library { paths: &["<internal:", "/gems/", "/lib/ruby/", "/share/ruby/", "/vendor/"], modules: &[] },
+    causes: &["Causes:"],
     location_rules: &[LocationRule { mark: ":in ", find: locate }],
     multiline: Multiline {
         start: LineRule {
@@ -26,7 +27,12 @@ pub(super) static RUBY: Language = Language {
             first_bytes: b"f",
             phase: |line, _| (line.starts_with("from ") && line.contains(":in ")).then_some(Phase::Frames),
         },
-        cause: LineRule {
+        continuation_only: LineRule {
+            first_bytes: b"C",
+            // Rails lists the causes of an exception below it.
+            phase: |line, _| line.starts_with("Causes:").then_some(Phase::Frames),
+        },
+        cause_start: LineRule {
             first_bytes: ANY_BYTE,
             // With a message it is an exception of its own.
             phase: |line, _| (line.ends_with('\'') && is_frame(line)).then_some(Phase::Frames),

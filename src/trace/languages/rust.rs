@@ -17,6 +17,7 @@ pub(super) static RUST: Language = Language {
         paths: &["/rustc/", "/.cargo/registry/", "/rustlib/src/rust/"],
         modules: &["std", "core", "alloc", "__rustc", "rust_begin_unwind"],
     },
+    causes: &["Caused by:"],
     location_rules: &[LocationRule { mark: "panicked at ", find: locate }],
     multiline: Multiline {
         start: LineRule {
