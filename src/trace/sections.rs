@@ -75,12 +75,16 @@ pub fn sections(trace: &str) -> Vec<Section> {
 
 /// Parses the frame that starts at `line` in the first language that recognizes it.
 fn parse_frame<'t>(line: &'t str, following: &'t str) -> Option<ParsedFrame<'t>> {
+    if line.trim_ascii().is_empty() {
+        return None;
+    }
     LANGUAGES.iter().find_map(|language| language.parse_frame(line, following))
 }
 
 /// Returns whether a line introduces another error of a chain.
 fn is_cause(line: &str) -> bool {
-    LANGUAGES.iter().any(|language| starts_with_any(line.trim_start(), language.causes))
+    let line = line.trim_start();
+    LANGUAGES.iter().any(|language| starts_with_any(line, language.causes))
 }
 
 /// Returns the text after a number of lines, or `None` at the end.

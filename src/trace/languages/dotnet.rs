@@ -8,7 +8,7 @@ use crate::trace::language::{Language, Library, LineRule, LocationRule, Multilin
 use crate::trace::location::{Location, file_line};
 use crate::trace::scan::{is_number, lines, starts_with_any};
 
-/// The entry of the table.
+/// The rules for this language.
 pub(super) static DOTNET: Language = Language {
     name: ".NET",
     frame,

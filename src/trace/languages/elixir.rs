@@ -13,7 +13,7 @@ const CRASH: &str = "** (";
 /// The applications of Elixir and Erlang themselves.
 const RUNTIME: [&str; 4] = ["elixir", "stdlib", "kernel", "erts"];
 
-/// The entry of the table.
+/// The rules for this language.
 pub(super) static ELIXIR: Language = Language {
     name: "Elixir",
     frame,

@@ -28,7 +28,7 @@ const CRASH_LINES: [&str; 8] = [
     "PC=",
 ];
 
-/// The entry of the table.
+/// The rules for this language.
 pub(super) static GO: Language = Language {
     name: "Go",
     frame,

@@ -14,7 +14,7 @@ const EXTENSIONS: [&str; 4] = [".java", ".kt", ".scala", ".groovy"];
 /// Lines above the frames of a cause, or of an exception that `try` with resources suppressed.
 const CAUSES: [&str; 2] = ["Caused by: ", "Suppressed: "];
 
-/// The entry of the table.
+/// The rules for this language.
 pub(super) static JAVA: Language = Language {
     name: "Java",
     frame,

@@ -17,7 +17,7 @@ const EXTENSIONS: [&str; 4] = [".js", ".mjs", ".cjs", ".ts"];
 /// Lines of the source and of the message that may come before the frames of a crash.
 const MESSAGE: Phase = Phase::Message { lines_left: 16 };
 
-/// The entry of the table.
+/// The rules for this language.
 pub(super) static JAVASCRIPT: Language = Language {
     name: "JavaScript",
     frame,

@@ -14,7 +14,7 @@ const MONOLOG_MARK: &str = "\n[stacktrace]";
 /// Lines above a further exception of a chain.
 const CAUSES: [&str; 2] = ["Next ", "[previous exception]"];
 
-/// The entry of the table.
+/// The rules for this language.
 pub(super) static PHP: Language = Language {
     name: "PHP",
     frame,

@@ -15,7 +15,7 @@ const CAUSES: [&str; 2] =
 /// Lines that SQLAlchemy adds below its message.
 const SQLALCHEMY: [&str; 4] = ["[SQL: ", "[parameters: ", "[cached since ", "(Background on this error at"];
 
-/// The entry of the table.
+/// The rules for this language.
 pub(super) static PYTHON: Language = Language {
     name: "Python",
     order: FrameOrder::InnermostLast,
@@ -32,8 +32,8 @@ pub(super) static PYTHON: Language = Language {
             phase: |line, _| is_frame(line.trim_ascii_start()).then_some(Phase::Frames),
         },
         start_at_colon: |line| {
-            let phase = if line.contains("Exception Group Traceback") { Phase::Ended } else { Phase::Frames };
-            line.ends_with(HEADER).then_some(phase)
+            let is_group = || line.contains("Exception Group Traceback");
+            line.ends_with(HEADER).then(|| if is_group() { Phase::Ended } else { Phase::Frames })
         },
         continues,
         indented: LineRule {

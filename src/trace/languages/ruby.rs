@@ -7,7 +7,7 @@ use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRul
 use crate::trace::location::{Location, file_line, first_in_app};
 use crate::trace::scan::{ANY_BYTE, class_name, first_line, lines};
 
-/// The entry of the table.
+/// The rules for this language.
 pub(super) static RUBY: Language = Language {
     name: "Ruby",
     frame,

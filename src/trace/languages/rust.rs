@@ -8,7 +8,7 @@ use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRul
 use crate::trace::location::{Location, file_line_column};
 use crate::trace::scan::{first_line, leading_number, lines, starts_with_any};
 
-/// The entry of the table.
+/// The rules for this language.
 pub(super) static RUST: Language = Language {
     name: "Rust",
     frame,
