@@ -7,7 +7,7 @@
 use super::languages::LANGUAGES;
 use super::location::Location;
 
-/// Returns where an error was raised, for a text in which [`legacy_location`](super::legacy_location) finds nothing.
+/// Returns where an error was raised, for a text in which the original's rules find nothing.
 pub fn extended_location(traceback: &str) -> Option<Location<'_>> {
     let rules = LANGUAGES.iter().flat_map(|language| language.location_rules);
     rules.filter(|rule| traceback.contains(rule.mark)).find_map(|rule| (rule.find)(traceback))

@@ -22,8 +22,8 @@ pub struct Language {
     pub library: Library,
     /// Beginnings of lines, apart from indentation, that introduce another error of a chain.
     pub causes: &'static [&'static str],
-    /// Rules of [`extended_location`](super::extended_location). Stored fingerprints depend on them, so a rule must not
-    /// change, and a new one comes last.
+    /// Rules that locate an error in texts for which the original Monlight found no location. Stored fingerprints depend
+    /// on them, so a rule must not change, and a new one comes last.
     pub location_rules: &'static [LocationRule],
     /// Lines of a log that belong to a trace.
     pub multiline: Multiline,

@@ -4,10 +4,10 @@
 //! continue them, what a frame and a cause look like, and which files and modules are library code. Four users share the
 //! table:
 //!
-//! - grouping of errors: [`legacy_location`] and [`extended_location`],
+//! - grouping of errors: [`legacy_location()`] and [`extended_location()`],
 //! - multi-line entries of logs: [`OpenTrace`],
 //! - symbolication of browser errors: [`javascript`],
-//! - the error page: [`sections`].
+//! - the error page: [`sections()`].
 //!
 //! All functions are pure and take time linear in the length of the text, whatever it contains.
 

@@ -60,8 +60,8 @@ impl OpenTrace {
         !matches!(self.phase, Phase::Ended | Phase::Details)
     }
 
-    /// Returns whether traces of this language follow a line that announces an error. See
-    /// [`Multiline::follows_announcement`](super::language::Multiline::follows_announcement).
+    /// Returns whether traces of this language follow a line that announces an error, so that a
+    /// frame which follows anything else starts a trace of its own.
     pub fn follows_announcement(self) -> bool {
         self.language.is_some_and(|language| language.multiline.follows_announcement)
     }

@@ -15,7 +15,7 @@ use super::language::Language;
 
 /// All languages. Where several have a rule for the same text, the first decides; the order of existing entries must not
 /// change, because the locations in stored fingerprints depend on it.
-pub static LANGUAGES: [&Language; 9] = [
+pub static LANGUAGES: &[&Language] = &[
     &python::PYTHON,
     &javascript::JAVASCRIPT,
     &java::JAVA,
