@@ -6,10 +6,11 @@ use super::Tracker;
 use super::alerts::{self, QueueTest, Queued};
 use super::commands::{AddReport, Filed, Resolve, Resolved};
 use super::report::{ErrorReport, level_named};
-use super::store::{self, Filter, Sort};
+use super::store::{self, Detail, Filter, Sort};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
+use crate::trace::{Section, sections};
 
 const LIMIT_DEFAULT: i64 = 50;
 const LIMIT_MAX: i64 = 200;
@@ -86,7 +87,16 @@ pub(super) fn detail(tracker: &Tracker, request: &Request) -> Result<Response> {
     if hours > 0 {
         store::add_hours(&reader, [&mut detail.summary], hours, Timestamp::now())?;
     }
-    Ok(Response::json(200, &detail))
+    let trace = sections(&detail.traceback);
+    Ok(Response::json(200, &DetailResponse { detail, trace }))
+}
+
+/// A group with the sections of its traceback.
+#[derive(Serialize)]
+struct DetailResponse {
+    #[serde(flatten)]
+    detail: Detail,
+    trace: Vec<Section>,
 }
 
 /// `POST /api/errors/{id}/resolve`

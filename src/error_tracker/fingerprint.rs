@@ -1,12 +1,12 @@
-//! Groups alike errors under one fingerprint.
+//! Fingerprints that group reports of the same error.
 
 use std::fmt;
 
-use super::location::{self, Location};
+use crate::trace::{Location, extended_location, legacy_location};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// What alike errors share: the MD5 (RFC 1321) of project, exception type and location, written as 32 lower-case hex
+/// The identity of a group: the MD5 (RFC 1321) of project, exception type and location, written as 32 lower-case hex
 /// digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Fingerprint([u8; 16]);
@@ -14,34 +14,38 @@ pub(super) struct Fingerprint([u8; 16]);
 /// The fingerprints of one report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprints<'t> {
-    /// Names the group of a new error.
+    /// Fingerprint of the group that is created for a new error.
     pub(super) primary: Fingerprint,
-    /// What the original made of the same report, where that differs: a group that has it already keeps the report.
+    /// Fingerprint that the original Monlight gave the same report, if it differs. If a group has it, the report belongs
+    /// to that group.
     pub(super) original: Option<Fingerprint>,
-    /// Where the error was raised, borrowed from the traceback and as long as that made it.
+    /// Source location where the error was raised, borrowed from the traceback and unbounded.
     pub(super) location: Option<Location<'t>>,
 }
 
-/// The fingerprints of a report: MD5 of `project:exception_type:file:line`, where no location is found of
+/// Returns the fingerprints of a report: the MD5 of `project:exception_type:file:line`, or if no location is found, of
 /// `project:exception_type:traceback`.
 ///
-/// A location the original finds always counts; one that only we find makes `primary`, and what the original hashed
-/// instead, the whole text, becomes `original`. Takes time linear in the length of the arguments.
+/// A location that the original's rules find always decides. A location that only the extended rules find makes
+/// `primary`; the hash of the whole text, which the original used for such reports, becomes `original`. Takes time linear
+/// in the length of the arguments.
 pub(super) fn fingerprints<'t>(project: &str, exception_type: &str, traceback: &'t str) -> Fingerprints<'t> {
-    let at = |location: Location<'_>| Fingerprint::of(&[project, exception_type, location.file, location.line]);
-    let whole = || Fingerprint::of(&[project, exception_type, traceback]);
+    let at = |location: Location<'_>| Fingerprint::from_parts(&[project, exception_type, location.file, location.line]);
+    let whole_text = || Fingerprint::from_parts(&[project, exception_type, traceback]);
 
-    if let Some(location) = location::by_the_original_rules(traceback) {
+    if let Some(location) = legacy_location(traceback) {
         return Fingerprints { primary: at(location), original: None, location: Some(location) };
     }
-    match location::in_further_languages(traceback) {
-        Some(location) => Fingerprints { primary: at(location), original: Some(whole()), location: Some(location) },
-        None => Fingerprints { primary: whole(), original: None, location: None },
+    match extended_location(traceback) {
+        Some(location) => {
+            Fingerprints { primary: at(location), original: Some(whole_text()), location: Some(location) }
+        }
+        None => Fingerprints { primary: whole_text(), original: None, location: None },
     }
 }
 
 impl Fingerprint {
-    /// A stored fingerprint: exactly 32 lower-case hex digits. `None` for anything else.
+    /// Parses a stored fingerprint, which has exactly 32 lower-case hex digits. Returns `None` for anything else.
     pub(super) fn from_hex(hex: &str) -> Option<Self> {
         let digits: &[u8; 32] = hex.as_bytes().try_into().ok()?;
         let mut bytes = [0; 16];
@@ -51,13 +55,13 @@ impl Fingerprint {
         Some(Self(bytes))
     }
 
-    /// As it is stored.
+    /// Returns the 16 bytes that are stored.
     pub(super) fn bytes(self) -> [u8; 16] {
         self.0
     }
 
-    /// MD5 of the parts with a colon between each two.
-    fn of(parts: &[&str]) -> Self {
+    /// Returns the MD5 of the parts, joined by colons.
+    fn from_parts(parts: &[&str]) -> Self {
         let mut md5 = md5::Context::new();
         for (i, part) in parts.iter().enumerate() {
             if i > 0 {
@@ -91,6 +95,7 @@ impl fmt::Display for Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::strategies::tracebacks;
     use proptest::prelude::*;
 
     #[derive(serde::Deserialize)]
@@ -103,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_report_gets_the_fingerprint_the_original_gave_it() {
+    fn fingerprints_equal_those_of_the_original() {
         let cases: Vec<Case> =
             serde_json::from_str(include_str!("../../tests/fixtures/fingerprints.json")).expect("the fixture is JSON");
         assert_eq!(cases.len(), 20);
@@ -114,17 +119,17 @@ mod tests {
                 "php" => Some("svc:E:/app/a.php:3"),
                 _ => None,
             };
-            let as_the_original = ours.original.unwrap_or(ours.primary);
-            assert_eq!(as_the_original.to_string(), fingerprint, "{case}");
+            let legacy = ours.original.unwrap_or(ours.primary);
+            assert_eq!(legacy.to_string(), fingerprint, "{case}");
             assert_eq!(ours.original.is_some(), better.is_some(), "{case}");
-            if let Some(text) = better {
-                assert_eq!(ours.primary, Fingerprint::of(&[text]), "{case}");
+            if let Some(key) = better {
+                assert_eq!(ours.primary, Fingerprint::from_parts(&[key]), "{case}");
             }
         }
     }
 
     #[test]
-    fn one_place_is_one_group_whatever_the_message() {
+    fn the_message_does_not_separate_groups() {
         let panic = |message: &str| format!("thread 'main' panicked at src/main.rs:3:5:\n{message}\n");
         let (one, other) = (panic("no order 1"), panic("no order 2"));
         let (one, other) = (fingerprints("shop", "panic", &one), fingerprints("shop", "panic", &other));
@@ -133,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn project_type_file_and_line_each_tell_groups_apart() {
+    fn project_type_file_and_line_separate_groups() {
         let frame = "  File \"/app/pay.py\", line 42, in charge";
         let here = fingerprints("shop", "ValueError", frame).primary;
         for (project, exception_type, traceback) in [
@@ -147,9 +152,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_written_is_read_from_hex() {
+    fn only_lowercase_hex_of_full_length_is_parsed() {
         let hex = "060c2827b046583daadb502c832ad30a";
-        assert_eq!(Fingerprint::from_hex(hex).map(|read| read.to_string()).as_deref(), Some(hex));
+        assert_eq!(Fingerprint::from_hex(hex).map(|parsed| parsed.to_string()).as_deref(), Some(hex));
         for wrong in ["", "060c2827b046583daadb502c832ad30", "060C2827B046583DAADB502C832AD30A", &hex.replace('a', "é")]
         {
             assert_eq!(Fingerprint::from_hex(wrong), None, "{wrong}");
@@ -158,24 +163,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hex_goes_there_and_back(bytes: [u8; 16]) {
+        fn hex_round_trips(bytes: [u8; 16]) {
             let fingerprint = Fingerprint(bytes);
             prop_assert_eq!(Fingerprint::from_hex(&fingerprint.to_string()), Some(fingerprint));
         }
 
         #[test]
-        fn a_location_of_the_original_leaves_one_fingerprint(traceback in location::tests::tracebacks()) {
+        fn a_legacy_location_leaves_one_fingerprint(traceback in tracebacks()) {
             let found = fingerprints("shop", "Error", &traceback);
             prop_assert_eq!(found, fingerprints("shop", "Error", &traceback));
-            match location::by_the_original_rules(&traceback) {
-                Some(place) => {
-                    prop_assert_eq!(found.location, Some(place));
+            match legacy_location(&traceback) {
+                Some(location) => {
+                    prop_assert_eq!(found.location, Some(location));
                     prop_assert_eq!(found.original, None);
-                    prop_assert_eq!(found.primary, Fingerprint::of(&[&format!("shop:Error:{place}")]));
+                    prop_assert_eq!(found.primary, Fingerprint::from_parts(&[&format!("shop:Error:{location}")]));
                 }
                 None => {
-                    let whole = Fingerprint::of(&["shop", "Error", &traceback]);
-                    prop_assert_eq!(found.original.unwrap_or(found.primary), whole);
+                    let whole_text = Fingerprint::from_parts(&["shop", "Error", &traceback]);
+                    prop_assert_eq!(found.original.unwrap_or(found.primary), whole_text);
                     prop_assert_eq!(found.original.is_some(), found.location.is_some());
                 }
             }

@@ -22,6 +22,8 @@ pub(crate) fn reports(data: &[u8]) {
     let Ok(report) = ErrorReport::parse(data) else {
         // What is no report may be a traceback.
         let text = String::from_utf8_lossy(data);
+        let sections = crate::trace::sections(&text);
+        assert!(sections.len() <= 500 && sections.iter().all(|section| section.frames <= section.lines));
         let found = fingerprints("shop", "Error", &text);
         assert_eq!(found, fingerprints("shop", "Error", &text));
         if let Some(location) = found.location {

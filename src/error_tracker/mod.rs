@@ -9,7 +9,6 @@ mod fingerprint;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod import;
-mod location;
 mod report;
 mod retention;
 mod search;

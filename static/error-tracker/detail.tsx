@@ -4,8 +4,7 @@ import { get, type Session, send } from "../shared/api.ts";
 import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
 import { formatAbsolute } from "../shared/time.ts";
 import { CopyButton, ErrorMessage, Loading, Sparkline, Timestamp } from "../shared/ui.tsx";
-import { countFrames, splitTrace } from "./trace.ts";
-import type { ErrorGroupDetail, Occurrence } from "./types.ts";
+import type { ErrorGroupDetail, Occurrence, TraceSection } from "./types.ts";
 
 /** Hours in the chart: one week. */
 const CHART_HOURS = 168;
@@ -90,7 +89,7 @@ export function ErrorDetail({ id, session }: { id: string; session: Session }): 
           <span class="grow" />
           <CopyButton label="Copy" text={() => value.traceback} />
         </div>
-        <StackTrace trace={value.traceback} />
+        <StackTrace trace={value.traceback} sections={value.trace} />
         {symbolicated && <SourceContext occurrence={symbolicated} />}
       </section>
       <section class="card" aria-labelledby="events">
@@ -145,21 +144,25 @@ function RelatedLinks({ session, at }: { session: Session; at: string }): JSX.El
   );
 }
 
-function StackTrace({ trace }: { trace: string }): JSX.Element {
+/** A stack trace with its library frames collapsed. */
+function StackTrace({ trace, sections }: { trace: string; sections: TraceSection[] }): JSX.Element {
+  const lines = trace.split("\n");
   return (
     <div class="trace" tabIndex={0} role="group" aria-label="Stack trace">
-      {splitTrace(trace).map((section, index) =>
-        section.kind === "library" ? (
-          <details key={index}>
-            <summary>{plural(countFrames(section.lines), "library frame")}</summary>
-            <pre>{section.lines.join("\n")}</pre>
+      {sections.map((section) => {
+        const { kind, first_line: start } = section;
+        const text = lines.slice(start, start + section.lines).join("\n");
+        return kind === "library" ? (
+          <details key={start}>
+            <summary>{plural(section.frames, "library frame")}</summary>
+            <pre>{text}</pre>
           </details>
         ) : (
-          <pre key={index} class={section.kind}>
-            {section.lines.join("\n")}
+          <pre key={start} class={kind === "in_app" ? "in-app" : kind}>
+            {text}
           </pre>
-        ),
-      )}
+        );
+      })}
     </div>
   );
 }

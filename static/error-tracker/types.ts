@@ -43,9 +43,19 @@ export interface Occurrence {
   traceback: string;
 }
 
+/** Adjacent lines of a stack trace: frames of the program, frames of libraries, or other text. */
+export interface TraceSection {
+  kind: "in_app" | "library" | "text";
+  /** Index of the first line, from 0. */
+  first_line: number;
+  lines: number;
+  frames: number;
+}
+
 /** An error group with its latest reports. */
 export interface ErrorGroupDetail extends ErrorGroup {
   traceback: string;
+  trace: TraceSection[];
   occurrences: Occurrence[];
 }
 

@@ -1,48 +1,49 @@
-//! The mapped frames as they go into a report's `extra.frames`: where each is, and the lines around it.
+//! The resolved frames of a stack as a report's `extra.frames`: position and surrounding source lines.
 
 use serde::Serialize;
 
 use super::lookup::{Line, Original};
 use super::stack::Mapped;
 
-/// Frames that are described; those further out say little and take room.
+/// Maximum number of frames. The outer frames of a deep stack are rarely useful.
 const FRAMES_MAX: usize = 20;
-/// Characters of a line that are shown.
+/// Maximum length of a source line, in characters.
 const LINE_CHARS_MAX: usize = 200;
-/// Of these, before the frame's column, where the line is longer.
+/// Characters before the frame's column that are kept of a longer line.
 const CHARS_BEFORE: usize = 100;
 
-/// One of the stack's frames: at most about 3 KB of JSON.
+/// A frame as JSON, at most about 3 KB.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(in crate::browser_relay) struct Frame<'a> {
-    /// Which line of the stack it is, from 0.
+pub(in crate::browser_relay) struct DescribedFrame<'a> {
+    /// Index of its line in the stack, from 0.
     stack_line: usize,
-    /// Left out where the function has no name.
+    /// Omitted if the function is anonymous.
     #[serde(skip_serializing_if = "str::is_empty")]
     function: &'a str,
     file: &'a str,
-    /// From 1, as the column.
+    /// From 1, like the column.
     line: u32,
     column: u32,
-    /// Left out where the map has no content.
+    /// Omitted if the map lacks the source's content.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     context: Vec<ContextLine>,
 }
 
+/// A source line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(in crate::browser_relay) struct ContextLine {
     line: u32,
     text: String,
 }
 
-/// What there is to say about the first frames, innermost first.
-pub(in crate::browser_relay) fn described(frames: &[Mapped]) -> Vec<Frame<'_>> {
+/// Describes the first frames, innermost first.
+pub(in crate::browser_relay) fn described(frames: &[Mapped]) -> Vec<DescribedFrame<'_>> {
     frames.iter().take(FRAMES_MAX).map(described_frame).collect()
 }
 
-fn described_frame(frame: &Mapped) -> Frame<'_> {
+fn described_frame(frame: &Mapped) -> DescribedFrame<'_> {
     let original = &frame.original;
-    Frame {
+    DescribedFrame {
         stack_line: frame.line,
         function: &frame.function,
         file: &original.source,
@@ -52,17 +53,17 @@ fn described_frame(frame: &Mapped) -> Frame<'_> {
     }
 }
 
-/// The lines around a place as they are shown.
+/// Returns the source lines around a position, shortened.
 pub(in crate::browser_relay) fn context(original: &Original) -> Vec<ContextLine> {
-    let shown = |line: &Line| {
+    let shorten = |line: &Line| {
         let column = if line.number == original.line { original.column as usize } else { 1 };
-        ContextLine { line: line.number, text: around(&line.text, column - 1) }
+        ContextLine { line: line.number, text: excerpt(&line.text, column - 1) }
     };
-    original.context.iter().map(shown).collect()
+    original.context.iter().map(shorten).collect()
 }
 
-/// The part of a line around a column, with an ellipsis where something is left out.
-fn around(text: &str, column: usize) -> String {
+/// Returns the part of a line around a column, with an ellipsis at each end that was cut.
+fn excerpt(text: &str, column: usize) -> String {
     let length = text.chars().count();
     if length <= LINE_CHARS_MAX {
         return text.to_owned();
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_described_with_its_lines() {
+    fn a_frame_is_described_with_its_source_lines() {
         let frames = [mapped("  throw new Error(\"full\");", 3)];
         let json = serde_json::to_value(described(&frames)).unwrap();
         let expected = serde_json::json!([{
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_shown_around_the_column() {
+    fn long_lines_are_cut_around_the_column() {
         let text: String = ('a'..='z').cycle().take(5_000).collect();
         for column in [1, 50, 101, 2_000, 4_990, 5_000, 90_000] {
             let frames = [mapped(&text, column)];
@@ -109,11 +110,11 @@ mod tests {
             let from = text.find(shown.trim_matches('…')).unwrap() % 26;
             assert!(at < 100 || column > 5_000 || from <= at, "{shown}");
         }
-        assert_eq!(around("short", 3), "short");
+        assert_eq!(excerpt("short", 3), "short");
     }
 
     #[test]
-    fn deep_stacks_are_described_in_part() {
+    fn deep_stacks_are_limited() {
         assert_eq!(described(&vec![mapped("x", 1); 100]).len(), FRAMES_MAX);
     }
 }

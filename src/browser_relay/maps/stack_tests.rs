@@ -1,12 +1,12 @@
-//! Frames as engines write them, and what is left alone.
+//! Tests for the symbolication of stacks: the frames of each engine, and text that must not change.
 
 use proptest::prelude::*;
 
 use super::lookup::{Function, Original};
 use super::stack::rewrite;
 
-/// A map in which line and column say where they are from: `c` 1 has no content, 2 is a function without a name, 3 the
-/// module itself, any other is in `Cart.add`.
+/// Resolves the positions of `app.js`. The column selects the function: 1 is in a source without content, 2 in an
+/// anonymous function, 3 in the module itself, any other in `Cart.add`.
 fn resolve(url: &str, line: u32, column: u32) -> Option<Original> {
     let function = match column {
         1 => Function::Unknown,
@@ -53,7 +53,7 @@ fn frames_keep_the_format_of_their_engine() {
 }
 
 #[test]
-fn what_is_no_mapped_frame_stays_as_it_is() {
+fn lines_without_a_resolved_frame_do_not_change() {
     for line in [
         "    at eval (eval at foo (https://x/app.js:7:9), <anonymous>:1:1)",
         "    at eval (eval at foo (https://x/app.js:7:9), https://x/app.js:1:9)",
@@ -89,7 +89,7 @@ fn what_is_no_mapped_frame_stays_as_it_is() {
 }
 
 #[test]
-fn the_message_stays_even_where_it_looks_like_a_frame() {
+fn the_message_does_not_change_even_if_it_looks_like_a_frame() {
     let frames = "    at t (https://x/app.js:7:9)\n    at https://x/app.js:8:9";
     let mapped = "    at Cart.add (src/cart.ts:7:9)\n    at Cart.add (src/cart.ts:8:9)";
     for message in ["full", "two\n    at u (https://x/app.js:1:9)\nlines", "a: b: c", "    at u (https://x/app.js:1:9)"]
@@ -101,12 +101,12 @@ fn the_message_stays_even_where_it_looks_like_a_frame() {
             assert_eq!(rewritten.frames.iter().map(|frame| frame.line).collect::<Vec<_>>(), [first, first + 1]);
         }
     }
-    // Firefox and Safari have no message in it.
+    // The stacks of Firefox and Safari have no message.
     assert_eq!(rewrite("t@https://x/app.js:7:9\n", "full", resolve).stack, "add@src/cart.ts:7:9\n");
 }
 
 #[test]
-fn without_content_a_function_is_called_as_its_caller_calls_it() {
+fn without_content_a_function_gets_the_name_its_caller_uses() {
     let stack = "Error\n    at t (https://x/app.js:1:1)\n    at u (https://x/app.js:2:1)\n    at async v (https://x/app.js:3:1)\n\
                  \x20   at Array.map (<anonymous>)\n    at https://x/app.js:4:1\n    at w (https://x/app.js:5:1)";
     let expected = "Error\n    at called2 (src/cart.ts:1:1)\n    at u (src/cart.ts:2:1)\n    at async v (src/cart.ts:3:1)\n\
@@ -115,17 +115,17 @@ fn without_content_a_function_is_called_as_its_caller_calls_it() {
 }
 
 #[test]
-fn work_and_names_are_bounded() {
+fn lookups_and_names_are_bounded() {
     let frame = "    at t (https://x/app.js:7:9)\n";
-    let mut asked = 0;
+    let mut lookups = 0;
     let rewritten = rewrite(&frame.repeat(2_000), "", |url, line, column| {
-        asked += 1;
+        lookups += 1;
         resolve(url, line, column)
     });
-    assert_eq!((asked, rewritten.frames.len()), (50, 50));
+    assert_eq!((lookups, rewritten.frames.len()), (50, 50));
     assert!(rewritten.stack.ends_with(frame));
     let deep = "x".repeat(70_000) + "\n" + frame;
-    assert_eq!(rewrite(&deep, "", resolve).stack, deep, "behind 64 KiB");
+    assert_eq!(rewrite(&deep, "", resolve).stack, deep, "beyond 64 KiB");
     let long = "Error: ".to_owned() + &": ".repeat(30_000) + "\n" + frame;
     assert_eq!(rewrite(&long, "another", resolve).frames.len(), 1);
     let odd = |_: &str, _, _| {
@@ -137,7 +137,7 @@ fn work_and_names_are_bounded() {
 
 proptest! {
     #[test]
-    fn without_maps_nothing_changes(
+    fn without_maps_stacks_do_not_change(
         lines in prop::collection::vec(prop_oneof![
             "[ at@()a-z:0-9/.<>*\\r]{0,30}", "    at [a-z]{1,3} \\(https://x/app.js:[0-9]{1,3}:[0-9]{1,3}\\)", "\\PC{0,20}",
         ], 0..12),

@@ -1,9 +1,9 @@
 //! Lines that belong together become one entry: a stack trace with the record it explains, a record of several lines.
-//! `trace` decides what belongs; here are the limits, and what an entry carries.
+//! `multiline` decides what belongs; here are the limits, and what an entry carries.
 
 use super::head::{self, Head};
 use super::level::{self, Level};
-use super::trace::Shape;
+use super::multiline::MultilineState;
 use super::{Stream, ansi};
 
 /// Lines of one entry. What goes on after them is another entry of the same level.
@@ -74,7 +74,7 @@ impl<P: Copy> Joiner<P> {
     /// Whether the entry that is open is in the middle of something, such as the frames of a stack trace, so that it is
     /// worth waiting longer for the next line.
     pub(in crate::log_viewer) fn expects_more(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.shape.expects_more())
+        self.open.as_ref().is_some_and(|open| open.state.expects_more())
     }
 }
 
@@ -83,7 +83,7 @@ struct Open<P> {
     text: String,
     lines: usize,
     head: Head,
-    shape: Shape,
+    state: MultilineState,
     time_ns: i64,
     last_ns: i64,
     place: P,
@@ -92,18 +92,18 @@ struct Open<P> {
 impl<P> Open<P> {
     fn new(line: &str, shown: &str, time_ns: i64, place: P) -> Self {
         let head = head::read(shown);
-        let shape = Shape::of(shown, &head);
-        Self { text: line.to_owned(), lines: 1, head, shape, time_ns, last_ns: time_ns, place }
+        let state = MultilineState::new(shown, &head);
+        Self { text: line.to_owned(), lines: 1, head, state, time_ns, last_ns: time_ns, place }
     }
 
     /// The rest of an entry that is full.
     fn continued(&self, line: &str, time_ns: i64, place: P, stream: Stream) -> Self {
         let head = Head { level: Some(self.level(stream)), ..self.head };
-        Self { text: line.to_owned(), lines: 1, head, shape: self.shape, time_ns, last_ns: time_ns, place }
+        Self { text: line.to_owned(), lines: 1, head, state: self.state, time_ns, last_ns: time_ns, place }
     }
 
     fn takes(&mut self, shown: &str, time_ns: i64) -> bool {
-        time_ns.saturating_sub(self.last_ns) <= PAUSE_NS_MAX && self.shape.takes(shown, &self.text)
+        time_ns.saturating_sub(self.last_ns) <= PAUSE_NS_MAX && self.state.continues(shown, &self.text)
     }
 
     fn has_room(&self, line: &str) -> bool {
@@ -122,7 +122,7 @@ impl<P> Open<P> {
             // An object written over many lines.
             return level::of(&self.text, stream);
         }
-        self.shape.stated().unwrap_or_else(|| level::decided(&self.head, self.shape.is_trace(), stream))
+        self.state.stated_level().unwrap_or_else(|| level::decided(&self.head, self.state.is_trace(), stream))
     }
 
     fn finished(self, stream: Stream) -> Entry<P> {

@@ -3,6 +3,7 @@
 use super::level::Level;
 use super::prefix::{self, Prefix};
 use super::{access, structured};
+use crate::trace::class_name;
 
 /// What a line tells by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,7 +91,7 @@ pub(super) fn is_python_warning(line: &str) -> bool {
 /// `ValueError: …`, `java.lang.IllegalStateException`, `TypeError [ERR_INVALID_ARG_TYPE]: …`, `FooWarning: …`,
 /// `app.rb:3:in 'pay': … (ArgumentError)`, `NoMethodError (undefined method …):`.
 fn exception(message: &str) -> Option<Level> {
-    let name = class(message);
+    let name = class_name(message);
     let after = &message[name.len()..];
     let ends = after.is_empty() || after.starts_with(": ") || after == ":" || after.starts_with(" [");
     let ends = ends || (after.starts_with(" (") && after.ends_with("):"));
@@ -103,26 +104,6 @@ fn exception(message: &str) -> Option<Level> {
     (message.ends_with(')') && message.contains(".rb:") && message.contains(":in ")).then_some(Level::Error)
 }
 
-/// The name of a class, with its package, that a text begins with; empty if there is none.
-pub(super) fn class(text: &str) -> &str {
-    let bytes = text.as_bytes();
-    if !bytes.first().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_') {
-        return "";
-    }
-    let mut end = 0;
-    while let Some(byte) = bytes.get(end) {
-        if byte.is_ascii_alphanumeric() || b"._$".contains(byte) {
-            end += 1;
-        } else if bytes[end..].starts_with(b"::") {
-            // Ruby's and C++'s.
-            end += 2;
-        } else {
-            break;
-        }
-    }
-    &text[..end]
-}
-
 fn is_class(name: &str) -> bool {
-    !name.is_empty() && class(name).len() == name.len()
+    !name.is_empty() && class_name(name).len() == name.len()
 }

@@ -16,13 +16,12 @@ mod corpus;
 #[cfg(test)]
 mod entry_tests;
 mod head;
-mod languages;
 #[cfg(test)]
 mod level_tests;
 mod moment;
+mod multiline;
 mod prefix;
 mod structured;
-mod trace;
 mod words;
 
 /// Which of a container's two outputs a line was written to.

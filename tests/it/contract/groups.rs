@@ -155,6 +155,20 @@ const SUMMARY: [&str; 15] = [
 ];
 
 #[test]
+fn trace_separates_frames_of_the_program_from_library_frames() {
+    let service = Setup::error_tracker().start();
+    let traceback = "Traceback (most recent call last):\n  File \"/app/pay.py\", line 4, in pay\n    json.loads(text)\n  \
+                     File \"/usr/lib/python3.12/json/decoder.py\", line 355, in raw_decode\nValueError: boom\n";
+    let section = |kind: &str, first_line: u64, lines: u64, frames: u64| json!({ "kind": kind, "first_line": first_line, "lines": lines, "frames": frames });
+    let group = create_group(&service, &unique_report_with("traceback", traceback));
+    let expected =
+        [section("text", 0, 1, 0), section("in_app", 1, 2, 1), section("library", 3, 1, 1), section("text", 4, 1, 0)];
+    assert_eq!(group["trace"], json!(expected));
+    let without_traceback = create_group(&service, &unique_report_with("traceback", ""));
+    assert_eq!(without_traceback["trace"], json!([]));
+}
+
+#[test]
 fn group_and_occurrence_fields_have_documented_types() {
     let service = Setup::error_tracker().start();
     let optional = json!({
@@ -167,7 +181,7 @@ fn group_and_occurrence_fields_have_documented_types() {
     let complete = create_group(&service, &report);
     let listed = service.get("/api/errors?limit=1").expect(200).json()["errors"][0].take();
     assert_eq!(member_names(&listed), BTreeSet::from(SUMMARY));
-    assert_eq!(member_names(&complete), SUMMARY.into_iter().chain(["traceback", "occurrences"]).collect());
+    assert_eq!(member_names(&complete), SUMMARY.into_iter().chain(["traceback", "trace", "occurrences"]).collect());
     for name in SUMMARY {
         assert_eq!(complete[name], listed[name], "{name} differs between list and detail");
     }
@@ -175,7 +189,7 @@ fn group_and_occurrence_fields_have_documented_types() {
     let time = |value: &Value| value.as_str().is_some_and(|at| at.len() == 20 && at.ends_with('Z'));
     let optional_string = |value: &Value| value.is_null() || value.is_string();
     type Check = fn(&Value) -> bool;
-    let group_fields: [(&str, Check); 17] = [
+    let group_fields: [(&str, Check); 18] = [
         ("id", Value::is_i64),
         ("fingerprint", string),
         ("project", string),
@@ -192,6 +206,7 @@ fn group_and_occurrence_fields_have_documented_types() {
         ("resolved", Value::is_boolean),
         ("resolved_at", Value::is_null),
         ("traceback", string),
+        ("trace", Value::is_array),
         ("occurrences", Value::is_array),
     ];
     let occurrence_fields: [(&str, Check); 13] = [
