@@ -9,10 +9,8 @@ use serde_json::{Map, Value};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::json::{self, Object};
+use crate::records::report::{BROWSER_METHOD, NAME_CHARS_MAX, TYPE_CHARS_MAX, URL_CHARS_MAX};
 
-const TYPE_CHARS_MAX: usize = 200;
-const URL_CHARS_MAX: usize = 2_000;
-const NAME_CHARS_MAX: usize = 200;
 /// A stack is a few kilobytes; what is longer recurses.
 const STACK_CHARS_MAX: usize = 64 * 1024;
 /// The type of an error that names none, as of a promise rejected with a text.
@@ -84,7 +82,7 @@ impl<'a> ErrorReport<'a> {
             traceback: bounded("stack", STACK_CHARS_MAX)?.unwrap_or_default(),
             environment: bounded("environment", NAME_CHARS_MAX)?,
             request_url: bounded("url", URL_CHARS_MAX)?,
-            request_method: "BROWSER",
+            request_method: BROWSER_METHOD,
             user_id: user_id.map(|id| cut(Cow::Owned(id.into_owned()), NAME_CHARS_MAX)),
             timestamp: object.timestamp("timestamp")?,
             extra: Extra {

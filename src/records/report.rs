@@ -1,0 +1,168 @@
+//! One error report: an exception with its context, validated and within its limits.
+
+use std::borrow::Cow;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::json::{Object, compact};
+use crate::text::truncate_chars;
+
+/// Maximum length of a project name, in characters.
+pub const PROJECT_CHARS_MAX: usize = 100;
+/// Maximum length of an exception type, in characters.
+pub const TYPE_CHARS_MAX: usize = 200;
+/// Length to which request URLs are truncated, in characters.
+pub const URL_CHARS_MAX: usize = 2_000;
+/// Length to which environments, releases, user ids and session ids are truncated, in characters.
+pub const NAME_CHARS_MAX: usize = 200;
+/// Length to which request methods are truncated, in characters.
+pub const METHOD_CHARS_MAX: usize = 16;
+/// Value of `request_method` that marks a report from a web page.
+pub const BROWSER_METHOD: &str = "BROWSER";
+/// Level of a report that names none.
+const LEVEL_DEFAULT: &str = "error";
+/// Environment of a report that names none, as in the SDKs.
+const ENVIRONMENT_DEFAULT: &str = "prod";
+
+/// An error report. The limits of the fields are those of the constants in this module; the lengths of `message`,
+/// `traceback`, `request_headers` and `extra` are limited only by the size of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Name of the application, at least one character.
+    pub project: String,
+    /// Class of the exception, at least one character.
+    pub exception_type: String,
+    /// Message of the exception; may be empty.
+    pub message: String,
+    /// Stack trace as text; may be empty.
+    pub traceback: String,
+    /// Deployment environment; never empty.
+    pub environment: String,
+    /// Version of the application; never empty.
+    pub release: Option<String>,
+    /// `debug`, `info`, `warning`, `error` or `critical`.
+    pub level: &'static str,
+    /// URL of the request that failed.
+    pub request_url: Option<String>,
+    /// HTTP method of the request that failed, or [`BROWSER_METHOD`].
+    pub request_method: Option<String>,
+    /// Headers of the request that failed: a JSON object without whitespace between tokens.
+    pub request_headers: Option<String>,
+    /// User that the error happened to.
+    pub user_id: Option<String>,
+    /// `extra.session_id`, if it is a string.
+    pub session_id: Option<String>,
+    /// Additional data: a JSON object without whitespace between tokens.
+    pub extra: Option<String>,
+    /// Time of the error according to the client's clock.
+    pub timestamp: Option<Timestamp>,
+}
+
+impl Report {
+    /// Parses the JSON body of `POST /api/errors`.
+    ///
+    /// # Errors
+    /// Returns [`Error::Invalid`], which names the field, if the body is not a JSON object, or if a field is missing,
+    /// has the wrong type or is too long. Context fields that are too long are truncated instead.
+    pub fn from_json(body: &[u8]) -> Result<Self> {
+        let object = Object::parse(body)?;
+        let required = |name| object.string(name)?.ok_or_else(|| Error::field(name, "is required"));
+        let project = object.required_string("project", 1..=PROJECT_CHARS_MAX)?;
+        let exception_type = object.required_string("exception_type", 1..=TYPE_CHARS_MAX)?;
+        let (message, traceback) = (required("message")?, required("traceback")?);
+        let extra = object.object("extra")?;
+        Ok(Self {
+            environment: truncated(object.string("environment")?, NAME_CHARS_MAX)
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| ENVIRONMENT_DEFAULT.to_owned()),
+            release: truncated(object.string_or_number("release")?, NAME_CHARS_MAX).filter(|name| !name.is_empty()),
+            level: level(object.string("level")?.as_deref())?,
+            request_url: truncated(object.string("request_url")?, URL_CHARS_MAX),
+            request_method: truncated(object.string("request_method")?, METHOD_CHARS_MAX),
+            request_headers: object.object("request_headers")?.map(compact),
+            user_id: truncated(object.string_or_number("user_id")?, NAME_CHARS_MAX),
+            session_id: extra.and_then(session_id),
+            extra: extra.map(compact),
+            timestamp: object.timestamp("timestamp")?,
+            project: project.into_owned(),
+            exception_type: exception_type.into_owned(),
+            message: message.into_owned(),
+            traceback: traceback.into_owned(),
+        })
+    }
+
+    /// Returns `browser` or `server`.
+    #[must_use]
+    pub fn source(&self) -> &'static str {
+        if self.request_method.as_deref() == Some(BROWSER_METHOD) { "browser" } else { "server" }
+    }
+}
+
+fn level(name: Option<&str>) -> Result<&'static str> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(LEVEL_DEFAULT) };
+    level_from_name(name).ok_or_else(|| Error::field("level", "must be debug, info, warning, error or critical"))
+}
+
+/// Returns the level with this name or alias, in upper, lower or mixed case: `warn`, `FATAL`.
+#[must_use]
+pub fn level_from_name(name: &str) -> Option<&'static str> {
+    match name.to_ascii_lowercase().as_str() {
+        "debug" => Some("debug"),
+        "info" => Some("info"),
+        "warning" | "warn" => Some("warning"),
+        "error" => Some("error"),
+        "critical" | "fatal" => Some("critical"),
+        _ => None,
+    }
+}
+
+fn session_id(extra: &str) -> Option<String> {
+    // A substring search is cheaper than parsing, and most reports have no session.
+    if !extra.contains("session_id") {
+        return None;
+    }
+    let object = Object::parse(extra.as_bytes()).ok()?;
+    truncated(object.string("session_id").ok()?, NAME_CHARS_MAX)
+}
+
+fn truncated(value: Option<Cow<'_, str>>, chars_max: usize) -> Option<String> {
+    value.map(|value| truncate_chars(&value, chars_max).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<Report> {
+        Report::from_json(body.as_bytes())
+    }
+
+    #[test]
+    fn optional_fields_have_defaults() {
+        let report = parse(r#"{"project":"p","exception_type":"E","message":"","traceback":""}"#).unwrap();
+        assert_eq!((report.environment.as_str(), report.level, report.source()), ("prod", "error", "server"));
+        assert!(report.release.is_none() && report.extra.is_none() && report.timestamp.is_none());
+    }
+
+    #[test]
+    fn long_context_is_truncated_instead_of_rejected() {
+        let url = "u".repeat(5_000);
+        let body =
+            serde_json::json!({"project":"p","exception_type":"E","message":"m","traceback":"t","request_url":url});
+        let report = parse(&body.to_string()).unwrap();
+        let stored = report.request_url.unwrap();
+        assert_eq!((stored.chars().count(), stored.ends_with('…')), (URL_CHARS_MAX, true));
+    }
+
+    #[test]
+    fn session_id_is_read_from_extra() {
+        let with = |extra: &str| {
+            let body =
+                format!(r#"{{"project":"p","exception_type":"E","message":"m","traceback":"t","extra":{extra}}}"#);
+            parse(&body).unwrap().session_id
+        };
+        assert_eq!(with(r#"{"session_id":"s1"}"#).as_deref(), Some("s1"));
+        assert_eq!(with(r#"{"deep":{"session_id":"s1"}}"#), None);
+        assert_eq!(with(r#"{"session_id":7}"#), None);
+    }
+}
