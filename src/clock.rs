@@ -32,6 +32,12 @@ impl Timestamp {
         Self(ms.clamp(EARLIEST_MS, LATEST_MS))
     }
 
+    /// Converts seconds since 1970 (UTC), clamped like [`Timestamp::from_ms`].
+    #[must_use]
+    pub fn from_seconds(seconds: i64) -> Self {
+        Self::from_ms(seconds.saturating_mul(MS_PER_SECOND))
+    }
+
     /// Returns the milliseconds since 1970.
     #[must_use]
     pub fn ms(self) -> i64 {

@@ -34,7 +34,7 @@ pub const TARGETS: &[Target] = &[
 fn page_reports(data: &[u8]) {
     let [error, metrics] = browser_relay::fuzz::forwarded(data);
     for (body, taken) in [
-        (error.ok(), error_tracker::fuzz::takes as fn(&[u8]) -> Result<(), crate::error::Error>),
+        (error.ok(), error_tracker::fuzz::accepts as fn(&[u8]) -> Result<(), crate::error::Error>),
         (metrics.ok(), metrics_collector::fuzz::takes),
     ] {
         let Some(body) = body else { continue };

@@ -21,6 +21,8 @@ pub mod notify;
 pub mod random;
 pub mod records;
 
+// alerts of any service
+pub mod alerting;
 // layer 2: what every main would repeat
 pub mod service;
 // layer 3: the services

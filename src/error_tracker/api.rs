@@ -1,38 +1,43 @@
-//! The error tracker's handlers: each parses, asks once, answers.
+//! HTTP handlers of the error tracker.
 
 use serde::Serialize;
 
-use super::Tracker;
-use super::alerts::{self, QueueTest, Queued};
-use super::commands::{AddReport, Filed, Resolve, Resolved};
-use super::report::{ErrorReport, level_named};
+use super::alerts::{self, AlertEntry};
+use super::commands::{IngestReport, IngestResult, QueueTestAlert, Resolve, Resolved, TestAlertQueued};
+use super::grouping::GroupedReport;
+use super::state::Tracker;
 use super::store::{self, Detail, Filter, Sort};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
+use crate::records::report::{Report, level_from_name};
 use crate::trace::{Section, sections};
 
 const LIMIT_DEFAULT: i64 = 50;
 const LIMIT_MAX: i64 = 200;
-/// A week.
+/// Maximum of the parameter `hours`: one week.
 const HOURS_MAX: i64 = 168;
 
-/// `POST /api/errors`
-pub(super) fn report(tracker: &Tracker, request: &Request) -> Result<AddReport> {
-    let report = ErrorReport::parse(request.body())?;
+/// Handles `POST /api/errors`: validates a report and computes its fingerprints.
+pub(super) fn ingest(tracker: &Tracker, request: &Request) -> Result<IngestReport> {
+    let report = Report::from_json(request.body())?;
     request.principal().check_project(&report.project)?;
-    let alerting = !tracker.channels.is_empty();
-    Ok(AddReport { report, now: Timestamp::now(), groups_max: tracker.groups_max, alerting })
+    Ok(IngestReport {
+        grouped: GroupedReport::new(report),
+        now: Timestamp::now(),
+        groups_max: tracker.groups_max,
+        alerts_enabled: !tracker.channels.is_empty(),
+    })
 }
 
-impl From<Filed> for Response {
-    fn from(filed: Filed) -> Self {
-        let status = if matches!(filed, Filed::Created { .. }) { 201 } else { 200 };
-        Self::json(status, &filed)
+impl From<IngestResult> for Response {
+    fn from(result: IngestResult) -> Self {
+        let status = if matches!(result, IngestResult::Created { .. }) { 201 } else { 200 };
+        Self::json(status, &result)
     }
 }
 
-/// `GET /api/errors`
+/// Handles `GET /api/errors`: lists groups.
 pub(super) fn list(tracker: &Tracker, request: &Request) -> Result<Response> {
     let limit = request.query_number("limit", LIMIT_DEFAULT, 1..=LIMIT_MAX);
     let offset = request.query_number("offset", 0, 0..=i64::MAX);
@@ -41,34 +46,35 @@ pub(super) fn list(tracker: &Tracker, request: &Request) -> Result<Response> {
     let mut page = store::list(&reader, &filter, limit, offset)?;
     let hours = hours(request);
     if hours > 0 {
-        store::add_hours(&reader, &mut page.errors, hours, Timestamp::now())?;
+        store::add_hourly_counts(&reader, &mut page.errors, hours, Timestamp::now())?;
     }
     Ok(Response::json(200, &page))
 }
 
-/// Of how many hours counts are wanted; 0 is of none.
+/// Returns the number of hourly counts to add to each group; 0 adds none.
 fn hours(request: &Request) -> i64 {
     request.query_number("hours", 0, 0..=HOURS_MAX)
 }
 
+/// Parses the filter parameters of `GET /api/errors`.
 pub(super) fn filter(request: &Request) -> Result<Filter> {
-    let text = |name| request.query(name).map(str::to_owned);
+    let string = |name| request.query(name).map(str::to_owned);
     Ok(Filter {
-        project: text("project"),
-        environment: text("environment"),
-        release: text("release"),
+        project: string("project"),
+        environment: string("environment"),
+        release: string("release"),
         resolved: match request.query("resolved") {
             Some("all") => None,
             Some("true" | "1") => Some(true),
             _ => Some(false),
         },
-        source: text("source"),
-        level: text("level").map(|name| level_named(&name).map_or(name, str::to_owned)),
-        session_id: text("session_id"),
+        source: string("source"),
+        level: string("level").map(|name| level_from_name(&name).map_or(name, str::to_owned)),
+        session_id: string("session_id"),
         since: request.query_time("since")?,
         until: request.query_time("until")?,
-        // SQLite reads a pattern only up to a NUL, which no stored text holds.
-        search: text("search").map(|typed| typed.replace('\0', " ")),
+        // SQLite reads a pattern only up to a NUL. Stored strings contain none.
+        search: string("search").map(|query| query.replace('\0', " ")),
         sort: match request.query("sort") {
             Some("count") => Sort::Count,
             Some("first_seen") => Sort::FirstSeen,
@@ -77,15 +83,15 @@ pub(super) fn filter(request: &Request) -> Result<Filter> {
     })
 }
 
-/// `GET /api/errors/{id}`
+/// Handles `GET /api/errors/{id}`: returns one group with its latest reports.
 pub(super) fn detail(tracker: &Tracker, request: &Request) -> Result<Response> {
     let id = request.id("id")?;
     let reader = tracker.core.readers.acquire()?;
-    let found = store::detail(&reader, id)?;
-    let mut detail = found.ok_or_else(|| Error::NotFound(format!("There is no error {id}")))?;
+    let detail = store::detail(&reader, id)?;
+    let mut detail = detail.ok_or_else(|| Error::NotFound(format!("Error group {id} not found")))?;
     let hours = hours(request);
     if hours > 0 {
-        store::add_hours(&reader, [&mut detail.summary], hours, Timestamp::now())?;
+        store::add_hourly_counts(&reader, [&mut detail.summary], hours, Timestamp::now())?;
     }
     let trace = sections(&detail.traceback);
     Ok(Response::json(200, &DetailResponse { detail, trace }))
@@ -99,7 +105,7 @@ struct DetailResponse {
     trace: Vec<Section>,
 }
 
-/// `POST /api/errors/{id}/resolve`
+/// Handles `POST /api/errors/{id}/resolve`: marks a group as resolved.
 pub(super) fn resolve(_: &Tracker, request: &Request) -> Result<Resolve> {
     Ok(Resolve { id: request.id("id")?, now: Timestamp::now() })
 }
@@ -110,7 +116,7 @@ impl From<Resolved> for Response {
     }
 }
 
-/// `GET /api/projects`
+/// Handles `GET /api/projects`: lists all projects.
 pub(super) fn projects(tracker: &Tracker, _: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Projects {
@@ -119,38 +125,32 @@ pub(super) fn projects(tracker: &Tracker, _: &Request) -> Result<Response> {
     Ok(Response::json(200, &Projects { projects: store::projects(&*tracker.core.readers.acquire()?)? }))
 }
 
-/// `GET /api/variants`
-pub(super) fn variants(tracker: &Tracker, _: &Request) -> Result<Response> {
-    #[derive(Serialize)]
-    struct Variants {
-        environments: Vec<String>,
-        releases: Vec<String>,
-    }
-    let [environments, releases] = store::variants(&*tracker.core.readers.acquire()?)?;
-    Ok(Response::json(200, &Variants { environments, releases }))
+/// Handles `GET /api/variants`: lists all environments and releases.
+pub(super) fn environments_and_releases(tracker: &Tracker, _: &Request) -> Result<Response> {
+    Ok(Response::json(200, &store::environments_and_releases(&*tracker.core.readers.acquire()?)?))
 }
 
-/// `GET /api/alerts`
+/// Handles `GET /api/alerts`: lists the latest alerts and the configured channels.
 pub(super) fn alert_history(tracker: &Tracker, _: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Alerts<'a> {
-        alerts: Vec<alerts::Entry>,
+        alerts: Vec<AlertEntry>,
         channels: &'a [&'static str],
     }
     let alerts = alerts::history(&*tracker.core.readers.acquire()?)?;
     Ok(Response::json(200, &Alerts { alerts, channels: &tracker.channels }))
 }
 
-/// `POST /api/test-alert`
-pub(super) fn test_alert(tracker: &Tracker, _: &Request) -> Result<QueueTest> {
+/// Handles `POST /api/test-alert`: queues an alert that checks the channels.
+pub(super) fn test_alert(tracker: &Tracker, _: &Request) -> Result<QueueTestAlert> {
     match &tracker.alerts_missing {
         Some(missing) => Err(Error::NotConfigured(missing.clone())),
-        None => Ok(QueueTest { now: Timestamp::now() }),
+        None => Ok(QueueTestAlert { now: Timestamp::now() }),
     }
 }
 
-impl From<Queued> for Response {
-    fn from(queued: Queued) -> Self {
+impl From<TestAlertQueued> for Response {
+    fn from(queued: TestAlertQueued) -> Self {
         Self::json(202, &queued)
     }
 }

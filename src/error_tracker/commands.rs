@@ -1,51 +1,54 @@
-//! What a report changes and what a person changes, as values. What age and size change stands in `retention.rs`.
+//! Writes caused by reports and by users. `retention.rs` has the writes caused by age and size.
+
+use std::borrow::Cow;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
-use super::report::{ErrorReport, clip};
-use super::search::words;
+use super::grouping::GroupedReport;
+use super::search::index_text;
+use crate::alerting::{self, AlertKind, NewAlert, Subject};
 use crate::clock::Timestamp;
-use crate::db::Command;
+use crate::db::{Command, add_to_counter, counter};
 use crate::error::{Error, Result};
+use crate::records::report::Report;
+use crate::text::truncate_chars;
 
-/// Reports of each group that are kept in full.
-pub(super) const OCCURRENCES_KEPT: i64 = 5;
-/// Environments and releases that are told apart; what comes after counts as "(other)".
+/// Maximum number of reports of each group that are stored in full.
+pub(super) const OCCURRENCES_MAX: i64 = 5;
+/// Maximum number of distinct environments and releases; further ones are counted as "(other)".
 const NAMES_MAX: i64 = 10_000;
-/// Alerts that wait to be sent; what comes while it is full goes into the digest.
-const ALERTS_WAITING_MAX: i64 = 100;
-/// The part of a message that stands in lists.
+/// Length to which the message of a group is truncated in lists, in characters.
 const MESSAGE_CHARS_MAX: usize = 2_000;
-/// How a hash came about; see `error_fingerprints.algorithm`.
-pub(super) const AS_THE_ORIGINAL: i64 = 1;
-pub(super) const BY_BETTER_LOCATION: i64 = 2;
+/// `error_fingerprints.algorithm` of fingerprints that equal the original's.
+pub(super) const ALGORITHM_V1: i64 = 1;
+/// `error_fingerprints.algorithm` of fingerprints with a location that the original does not find.
+const ALGORITHM_V2: i64 = 2;
 
-/// Counts a report: into its group, or into a new one.
-pub(super) struct AddReport {
-    /// What was reported.
-    pub(super) report: ErrorReport,
-    /// When it arrived.
+/// Adds a report to its group, or creates the group.
+pub(super) struct IngestReport {
+    pub(super) grouped: GroupedReport,
+    /// Time of arrival.
     pub(super) now: Timestamp,
-    /// Unresolved groups kept at most.
+    /// Maximum number of unresolved groups.
     pub(super) groups_max: i64,
-    /// Whether anybody wants to hear of new and reopened groups.
-    pub(super) alerting: bool,
+    /// Whether new and reopened groups raise an alert.
+    pub(super) alerts_enabled: bool,
 }
 
-/// What became of a report, as its sender gets to know.
+/// Result of a report, as its sender receives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
-pub(super) enum Filed {
-    /// The first of its group.
+pub(super) enum IngestResult {
+    /// The report created a group.
     Created { id: i64, fingerprint: String },
-    /// One more.
+    /// The report was added to an unresolved group.
     Incremented { id: i64, fingerprint: String, count: i64 },
-    /// One more of a group that had been resolved.
+    /// The report was added to a resolved group, which is unresolved now.
     Reopened { id: i64, fingerprint: String, count: i64 },
 }
 
-/// The part of a group that a report may change.
+/// Columns of a group that a report may change.
 struct Group {
     id: i64,
     fingerprint: String,
@@ -58,50 +61,64 @@ struct Group {
     level: String,
 }
 
-impl Command for AddReport {
-    type Output = Filed;
+impl Command for IngestReport {
+    type Output = IngestResult;
 
-    fn apply(self, transaction: &Connection) -> Result<Filed> {
-        // A clock that runs ahead must not keep a group on top of the list for days.
-        let at = self.report.timestamp.map_or(self.now, |said| said.min(self.now)).seconds();
-        let (filed, alert) = match find_group(transaction, &self.report)? {
-            Some(group) => self.count(transaction, &group, at)?,
-            None => self.create(transaction, at)?,
+    fn apply(self, transaction: &Connection) -> Result<IngestResult> {
+        let report = &self.grouped.report;
+        // A client whose clock is ahead must not keep a group at the top of the list for days.
+        let at = report.timestamp.map_or(self.now, |timestamp| timestamp.min(self.now)).seconds();
+        let result = match find_group(transaction, &self.grouped)? {
+            Some(group) => self.add_to_group(transaction, &group, at)?,
+            None => self.create_group(transaction, at)?,
         };
-        let id = filed.id();
-        count_hour(transaction, id, at, &self.report)?;
-        if let Some(kind) = alert.filter(|_| self.alerting) {
-            queue_alert(transaction, kind, Some(id), self.now)?;
+        let id = result.id();
+        let environment = intern(transaction, &report.environment)?;
+        let release = intern(transaction, report.release.as_deref().unwrap_or_default())?;
+        increment_hourly(transaction, id, at.div_euclid(3_600), (environment, release), 1)?;
+        if let Some(kind) = result.alert_kind().filter(|_| self.alerts_enabled) {
+            let subject = Some(Subject::ErrorGroup(id));
+            alerting::queue(transaction, &NewAlert { kind, subject, created_at: self.now })?;
         }
-        Ok(filed)
+        Ok(result)
     }
 }
 
-impl Filed {
+impl IngestResult {
+    /// Returns the id of the group.
     pub(super) fn id(&self) -> i64 {
         match self {
             Self::Created { id, .. } | Self::Incremented { id, .. } | Self::Reopened { id, .. } => *id,
         }
     }
+
+    /// Returns the kind of the alert that the report raises.
+    fn alert_kind(&self) -> Option<AlertKind> {
+        match self {
+            Self::Created { .. } => Some(AlertKind::New),
+            Self::Reopened { .. } => Some(AlertKind::Reopened),
+            Self::Incremented { .. } => None,
+        }
+    }
 }
 
-impl AddReport {
-    fn count(&self, transaction: &Connection, group: &Group, at: i64) -> Result<(Filed, Option<&'static str>)> {
-        let report = &self.report;
+impl IngestReport {
+    fn add_to_group(&self, transaction: &Connection, group: &Group, at: i64) -> Result<IngestResult> {
+        let report = &self.grouped.report;
         let count = group.count + 1;
         if group.resolved {
-            // While it is still closed, so that it cannot be the one that has to go.
-            add_to_total(transaction, "resolved", -1)?;
-            make_room_for_one(transaction, self.groups_max)?;
-            add_to_total(transaction, "unresolved", 1)?;
+            // Evicted before the group becomes unresolved, so that it cannot be the group that is evicted.
+            add_to_counter(transaction, "resolved", -1)?;
+            evict_stalest_group(transaction, self.groups_max)?;
+            add_to_counter(transaction, "unresolved", 1)?;
         }
-        let unchanged = (group.first_seen..=group.last_seen).contains(&at)
+        let only_count_changes = (group.first_seen..=group.last_seen).contains(&at)
             && !group.resolved
             && group.environment == report.environment
             && group.release == report.release
             && group.level == report.level;
-        if unchanged {
-            // In a storm nearly every report of a second ends here, and no index is touched.
+        if only_count_changes {
+            // In a storm, nearly all reports within a second take this branch, which changes no index.
             let mut update = transaction.prepare_cached("UPDATE errors SET count = ?2 WHERE id = ?1")?;
             update.execute((group.id, count))?;
         } else {
@@ -113,22 +130,22 @@ impl AddReport {
             let (environment, release, source) = (&report.environment, &report.release, report.source());
             update.execute(params![group.id, count, at, environment, release, report.level, source])?;
         }
-        self.keep_occurrence(transaction, group.id, at)?;
-        if count > OCCURRENCES_KEPT {
-            forget_older_occurrences(transaction, group.id)?;
+        insert_occurrence(transaction, group.id, at, report)?;
+        if count > OCCURRENCES_MAX {
+            delete_older_occurrences(transaction, group.id)?;
         }
         let (id, fingerprint) = (group.id, group.fingerprint.clone());
-        if group.resolved {
-            Ok((Filed::Reopened { id, fingerprint, count }, Some("reopened")))
+        Ok(if group.resolved {
+            IngestResult::Reopened { id, fingerprint, count }
         } else {
-            Ok((Filed::Incremented { id, fingerprint, count }, None))
-        }
+            IngestResult::Incremented { id, fingerprint, count }
+        })
     }
 
-    fn create(&self, transaction: &Connection, at: i64) -> Result<(Filed, Option<&'static str>)> {
-        make_room_for_one(transaction, self.groups_max)?;
-        let report = &self.report;
-        let fingerprint = report.fingerprint.to_string();
+    fn create_group(&self, transaction: &Connection, at: i64) -> Result<IngestResult> {
+        evict_stalest_group(transaction, self.groups_max)?;
+        let GroupedReport { report, fingerprint: hash, original_fingerprint, location } = &self.grouped;
+        let fingerprint = hash.to_string();
         let mut insert = transaction.prepare_cached(
             "INSERT INTO errors (fingerprint, project, exception_type, message, location, environment, release, level,
                  source, count, first_seen, last_seen)
@@ -138,77 +155,76 @@ impl AddReport {
             fingerprint,
             report.project,
             report.exception_type,
-            clip(&report.message, MESSAGE_CHARS_MAX),
-            report.location,
+            list_message(&report.message),
+            location,
             report.environment,
             report.release,
             report.level,
             report.source(),
             at
         ])?;
-        let mut lead = transaction.prepare_cached(
+        let mut insert = transaction.prepare_cached(
             "INSERT INTO error_fingerprints (project, algorithm, hash, error_id) VALUES (?1, ?2, ?3, ?4)",
         )?;
-        let algorithm = if report.original_fingerprint.is_some() { BY_BETTER_LOCATION } else { AS_THE_ORIGINAL };
-        lead.execute((&report.project, algorithm, report.fingerprint.bytes(), id))?;
-        self.keep_occurrence(transaction, id, at)?;
-        add_to_total(transaction, "unresolved", 1)?;
-        Ok((Filed::Created { id, fingerprint }, Some("new")))
-    }
-
-    /// Stores the report in full. Texts that are the group's own are not stored again.
-    fn keep_occurrence(&self, transaction: &Connection, id: i64, at: i64) -> Result<()> {
-        let report = &self.report;
-        let known = group_texts(transaction, id)?;
-        let (message, traceback) = match &known {
-            None => {
-                keep_texts(transaction, id, &report.exception_type, &report.message, &report.traceback)?;
-                // The narrow row holds the first message of all; after its texts were dropped this may be another.
-                let first: String = transaction
-                    .prepare_cached("SELECT message FROM errors WHERE id = ?1")?
-                    .query_row([id], |row| row.get(0))?;
-                let differs = first != clip(&report.message, MESSAGE_CHARS_MAX);
-                (differs.then_some(report.message.as_str()), None)
-            }
-            Some((message, traceback)) => (
-                (*message != report.message).then_some(report.message.as_str()),
-                (*traceback != report.traceback).then_some(report.traceback.as_str()),
-            ),
-        };
-        let mut insert = transaction.prepare_cached(
-            "INSERT INTO error_occurrences (error_id, timestamp, environment, release, level, request_url,
-                 request_method, request_headers, user_id, session_id, extra, message, traceback)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-        )?;
-        insert.execute(params![
-            id,
-            at,
-            report.environment,
-            report.release,
-            report.level,
-            report.request_url,
-            report.request_method,
-            report.request_headers,
-            report.user_id,
-            report.session_id,
-            report.extra,
-            message,
-            traceback
-        ])?;
-        Ok(())
+        let algorithm = if original_fingerprint.is_some() { ALGORITHM_V2 } else { ALGORITHM_V1 };
+        insert.execute((&report.project, algorithm, hash.bytes(), id))?;
+        insert_occurrence(transaction, id, at, report)?;
+        add_to_counter(transaction, "unresolved", 1)?;
+        Ok(IngestResult::Created { id, fingerprint })
     }
 }
 
-/// The group a report belongs to: by the original's hash first, so that groups of an upgraded installation stay whole.
-fn find_group(transaction: &Connection, report: &ErrorReport) -> Result<Option<Group>> {
-    let original = report.original_fingerprint.unwrap_or(report.fingerprint);
+/// Stores a report in full. Message and traceback are stored only if they differ from the group's.
+fn insert_occurrence(transaction: &Connection, id: i64, at: i64, report: &Report) -> Result<()> {
+    let (message, traceback) = match group_texts(transaction, id)? {
+        None => {
+            insert_texts(transaction, id, &report.exception_type, &report.message, &report.traceback)?;
+            // The row of the group has the message of its first report, which may differ if the size limit has deleted
+            // the texts since.
+            let first: String = transaction
+                .prepare_cached("SELECT message FROM errors WHERE id = ?1")?
+                .query_row([id], |row| row.get(0))?;
+            let differs = first != list_message(&report.message);
+            (differs.then_some(report.message.as_str()), None)
+        }
+        Some((message, traceback)) => (
+            (message != report.message).then_some(report.message.as_str()),
+            (traceback != report.traceback).then_some(report.traceback.as_str()),
+        ),
+    };
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO error_occurrences (error_id, timestamp, environment, release, level, request_url,
+             request_method, request_headers, user_id, session_id, extra, message, traceback)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?;
+    insert.execute(params![
+        id,
+        at,
+        report.environment,
+        report.release,
+        report.level,
+        report.request_url,
+        report.request_method,
+        report.request_headers,
+        report.user_id,
+        report.session_id,
+        report.extra,
+        message,
+        traceback
+    ])?;
+    Ok(())
+}
+
+/// Returns the group of a report. The original's fingerprint is looked up first, so that groups imported from the
+/// original are not split.
+fn find_group(transaction: &Connection, grouped: &GroupedReport) -> Result<Option<Group>> {
     let mut lookup = transaction.prepare_cached(
         "SELECT e.id, e.fingerprint, e.count, e.resolved, e.first_seen, e.last_seen, e.environment, e.release, e.level
          FROM error_fingerprints f JOIN errors e ON e.id = f.error_id
          WHERE f.project = ?1 AND f.algorithm = ?2 AND f.hash = ?3",
     )?;
-    let mut by = |algorithm: i64, hash: [u8; 16]| {
-        let read = |row: &rusqlite::Row<'_>| {
+    let mut lookup = |algorithm: i64, hash: [u8; 16]| {
+        let group = |row: &rusqlite::Row<'_>| {
             Ok(Group {
                 id: row.get(0)?,
                 fingerprint: row.get(1)?,
@@ -221,18 +237,19 @@ fn find_group(transaction: &Connection, report: &ErrorReport) -> Result<Option<G
                 level: row.get(8)?,
             })
         };
-        lookup.query_row((&report.project, algorithm, hash), read).optional()
+        lookup.query_row((&grouped.report.project, algorithm, hash), group).optional()
     };
-    if let Some(group) = by(AS_THE_ORIGINAL, original.bytes())? {
+    let original = grouped.original_fingerprint.unwrap_or(grouped.fingerprint);
+    if let Some(group) = lookup(ALGORITHM_V1, original.bytes())? {
         return Ok(Some(group));
     }
-    match report.original_fingerprint {
-        Some(_) => Ok(by(BY_BETTER_LOCATION, report.fingerprint.bytes())?),
+    match grouped.original_fingerprint {
+        Some(_) => Ok(lookup(ALGORITHM_V2, grouped.fingerprint.bytes())?),
         None => Ok(None),
     }
 }
 
-/// The group's own message and traceback, unless the space was needed.
+/// Returns the message and the traceback of a group; `None` if the size limit has deleted them.
 fn group_texts(transaction: &Connection, id: i64) -> Result<Option<(String, String)>> {
     let mut read = transaction.prepare_cached(
         "SELECT coalesce(t.message, e.message), t.traceback
@@ -241,70 +258,68 @@ fn group_texts(transaction: &Connection, id: i64) -> Result<Option<(String, Stri
     Ok(read.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
-/// Stores a group's texts and makes them searchable.
-pub(super) fn keep_texts(transaction: &Connection, id: i64, kind: &str, message: &str, traceback: &str) -> Result<()> {
-    let whole = matches!(clip(message, MESSAGE_CHARS_MAX), std::borrow::Cow::Owned(_)).then_some(message);
+/// Stores the message and the traceback of a group, and adds them to the full-text index.
+pub(super) fn insert_texts(
+    transaction: &Connection,
+    id: i64,
+    exception_type: &str,
+    message: &str,
+    traceback: &str,
+) -> Result<()> {
+    let full_message = matches!(list_message(message), Cow::Owned(_)).then_some(message);
     let mut insert =
         transaction.prepare_cached("INSERT INTO error_texts (error_id, message, traceback) VALUES (?1, ?2, ?3)")?;
-    insert.execute((id, whole, traceback))?;
+    insert.execute((id, full_message, traceback))?;
     let mut index = transaction.prepare_cached("INSERT INTO error_search (rowid, words) VALUES (?1, ?2)")?;
-    index.execute((id, words(kind, message, traceback)))?;
+    index.execute((id, index_text(exception_type, message, traceback)))?;
     Ok(())
 }
 
-/// The part of a message that stands in the narrow row.
-pub(super) fn short_message(message: &str) -> std::borrow::Cow<'_, str> {
-    clip(message, MESSAGE_CHARS_MAX)
+/// Truncates a message to the length that lists show.
+pub(super) fn list_message(message: &str) -> Cow<'_, str> {
+    truncate_chars(message, MESSAGE_CHARS_MAX)
 }
 
-fn forget_older_occurrences(transaction: &Connection, id: i64) -> Result<()> {
+fn delete_older_occurrences(transaction: &Connection, id: i64) -> Result<()> {
     let mut delete = transaction.prepare_cached(
         "DELETE FROM error_occurrences WHERE error_id = ?1 AND id <=
              (SELECT id FROM error_occurrences WHERE error_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
     )?;
-    delete.execute((id, OCCURRENCES_KEPT))?;
+    delete.execute((id, OCCURRENCES_MAX))?;
     Ok(())
 }
 
-/// Counts a report in its group's series.
-fn count_hour(transaction: &Connection, id: i64, at: i64, report: &ErrorReport) -> Result<()> {
-    let hour = at.div_euclid(3_600);
-    let environment = name_id(transaction, &report.environment)?;
-    let release = name_id(transaction, report.release.as_deref().unwrap_or_default())?;
-    add_to_series(transaction, id, hour, (environment, release), 1)
-}
-
-/// Adds to a group's series, and notes where it was seen when that is news.
-pub(super) fn add_to_series(
+/// Adds `reports` to a group's count for one hour, environment and release (ids from [`intern`]).
+pub(super) fn increment_hourly(
     transaction: &Connection,
     id: i64,
     hour: i64,
     (environment, release): (i64, i64),
     reports: i64,
 ) -> Result<()> {
-    let mut more = transaction.prepare_cached(
+    let mut update = transaction.prepare_cached(
         "UPDATE error_series SET count = count + ?5
          WHERE error_id = ?1 AND hour = ?2 AND environment_id = ?3 AND release_id = ?4",
     )?;
-    if more.execute((id, hour, environment, release, reports))? > 0 {
+    if update.execute((id, hour, environment, release, reports))? > 0 {
         return Ok(());
     }
-    let mut first = transaction.prepare_cached(
+    let mut insert = transaction.prepare_cached(
         "INSERT INTO error_series (error_id, hour, environment_id, release_id, count) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    first.execute((id, hour, environment, release, reports))?;
-    let mut seen = transaction.prepare_cached(
+    insert.execute((id, hour, environment, release, reports))?;
+    let mut upsert = transaction.prepare_cached(
         "INSERT INTO error_variants (error_id, environment_id, release_id, last_hour) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET last_hour = max(last_hour, ?4)",
     )?;
-    seen.execute((id, environment, release, hour))?;
+    upsert.execute((id, environment, release, hour))?;
     Ok(())
 }
 
-/// The number of an environment or a release; 0 when the table is full.
-pub(super) fn name_id(transaction: &Connection, name: &str) -> Result<i64> {
-    let mut find = transaction.prepare_cached("SELECT id FROM names WHERE name = ?1")?;
-    if let Some(id) = find.query_row([name], |row| row.get(0)).optional()? {
+/// Returns the id of an environment or release name, and stores a new name; returns 0, "(other)", if the table is full.
+pub(super) fn intern(transaction: &Connection, name: &str) -> Result<i64> {
+    let mut lookup = transaction.prepare_cached("SELECT id FROM names WHERE name = ?1")?;
+    if let Some(id) = lookup.query_row([name], |row| row.get(0)).optional()? {
         return Ok(id);
     }
     let count: i64 = transaction.prepare_cached("SELECT count(*) FROM names")?.query_row([], |row| row.get(0))?;
@@ -314,20 +329,20 @@ pub(super) fn name_id(transaction: &Connection, name: &str) -> Result<i64> {
     Ok(transaction.prepare_cached("INSERT INTO names (name) VALUES (?1)")?.insert([name])?)
 }
 
-/// Makes sure that one more unresolved group fits; the one that was silent the longest goes, and is counted.
-fn make_room_for_one(transaction: &Connection, groups_max: i64) -> Result<()> {
-    while total(transaction, "unresolved")? >= groups_max {
+/// Deletes the unresolved groups with the oldest last report until there is room for one more.
+fn evict_stalest_group(transaction: &Connection, groups_max: i64) -> Result<()> {
+    while counter(transaction, "unresolved")? >= groups_max {
         let mut stalest =
             transaction.prepare_cached("SELECT id FROM errors WHERE resolved = 0 ORDER BY last_seen, id LIMIT 1")?;
         let Some(id) = stalest.query_row([], |row| row.get(0)).optional()? else { return Ok(()) };
         delete_group(transaction, id)?;
-        add_to_total(transaction, "unresolved", -1)?;
-        add_to_total(transaction, "evicted", 1)?;
+        add_to_counter(transaction, "unresolved", -1)?;
+        add_to_counter(transaction, "evicted", 1)?;
     }
     Ok(())
 }
 
-/// Removes a group with everything that belongs to it; its counter in `totals` is the caller's.
+/// Deletes a group and everything that belongs to it. The caller updates the counters.
 pub(super) fn delete_group(transaction: &Connection, id: i64) -> Result<()> {
     for sql in [
         "DELETE FROM error_occurrences WHERE error_id = ?1",
@@ -343,49 +358,15 @@ pub(super) fn delete_group(transaction: &Connection, id: i64) -> Result<()> {
     Ok(())
 }
 
-fn total(transaction: &Connection, name: &str) -> Result<i64> {
-    let mut read = transaction.prepare_cached("SELECT value FROM totals WHERE name = ?1")?;
-    Ok(read.query_row([name], |row| row.get(0))?)
-}
-
-/// Adds to one of the numbers in `totals`.
-pub(super) fn add_to_total(transaction: &Connection, name: &str, change: i64) -> Result<()> {
-    let mut add = transaction.prepare_cached("UPDATE totals SET value = value + ?2 WHERE name = ?1")?;
-    add.execute((name, change))?;
-    Ok(())
-}
-
-/// Queues an alert, or counts it for the digest when too many wait already.
-pub(super) fn queue_alert(transaction: &Connection, kind: &str, error_id: Option<i64>, now: Timestamp) -> Result<()> {
-    let mut waiting = transaction.prepare_cached("SELECT count(*) FROM alerts WHERE state = 'waiting'")?;
-    let waiting: i64 = waiting.query_row([], |row| row.get(0))?;
-    if waiting >= ALERTS_WAITING_MAX {
-        return hold_alerts(transaction, 1, now);
-    }
-    let mut insert = transaction
-        .prepare_cached("INSERT INTO alerts (kind, error_id, created_at, state) VALUES (?1, ?2, ?3, 'waiting')")?;
-    insert.execute((kind, error_id, now.seconds()))?;
-    Ok(())
-}
-
-/// Counts alerts for the next digest.
-pub(super) fn hold_alerts(transaction: &Connection, alerts: i64, now: Timestamp) -> Result<()> {
-    if total(transaction, "alerts_held")? == 0 {
-        let mut since = transaction.prepare_cached("UPDATE totals SET value = ?1 WHERE name = 'alerts_held_since'")?;
-        since.execute([now.seconds()])?;
-    }
-    add_to_total(transaction, "alerts_held", alerts)
-}
-
-/// Marks a group as dealt with, until it recurs.
+/// Marks a group as resolved until the error recurs.
 pub(super) struct Resolve {
-    /// The group.
+    /// Id of the group.
     pub(super) id: i64,
-    /// When.
+    /// Time of the request.
     pub(super) now: Timestamp,
 }
 
-/// A group that is resolved now.
+/// Confirmation that a group is resolved.
 #[derive(Debug, Serialize)]
 pub(super) struct Resolved {
     status: &'static str,
@@ -399,14 +380,36 @@ impl Command for Resolve {
         let mut resolve = transaction
             .prepare_cached("UPDATE errors SET resolved = 1, resolved_at = ?2 WHERE id = ?1 AND resolved = 0")?;
         if resolve.execute((self.id, self.now.seconds()))? > 0 {
-            add_to_total(transaction, "unresolved", -1)?;
-            add_to_total(transaction, "resolved", 1)?;
+            add_to_counter(transaction, "unresolved", -1)?;
+            add_to_counter(transaction, "resolved", 1)?;
         } else {
             let mut exists = transaction.prepare_cached("SELECT EXISTS (SELECT 1 FROM errors WHERE id = ?1)")?;
             if !exists.query_row([self.id], |row| row.get::<_, bool>(0))? {
-                return Err(Error::NotFound(format!("There is no error {}", self.id)));
+                return Err(Error::NotFound(format!("Error group {} not found", self.id)));
             }
         }
         Ok(Resolved { status: "resolved", id: self.id })
+    }
+}
+
+/// Queues an alert that checks the configured channels.
+pub(super) struct QueueTestAlert {
+    /// Time of the request.
+    pub(super) now: Timestamp,
+}
+
+/// Confirmation that a test alert is in the queue.
+#[derive(Debug, Serialize)]
+pub(super) struct TestAlertQueued {
+    status: &'static str,
+}
+
+impl Command for QueueTestAlert {
+    type Output = TestAlertQueued;
+
+    fn apply(self, transaction: &Connection) -> Result<TestAlertQueued> {
+        let alert = NewAlert { kind: AlertKind::Test, subject: None, created_at: self.now };
+        alerting::queue(transaction, &alert)?;
+        Ok(TestAlertQueued { status: "queued" })
     }
 }

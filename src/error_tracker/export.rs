@@ -1,5 +1,5 @@
-//! Reports as they are sent on, in the order in which they came. Of a group the last five are kept, so of a storm that
-//! comes faster than it is sent those are what is sent; each says how many the group counts.
+//! Export of stored reports in order of arrival. Only the last five reports of a group are stored, so earlier ones are
+//! missing if they arrive faster than they are exported. Each exported report has the total count of its group.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,21 +8,22 @@ use rusqlite::{Connection, Row};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Tracker;
-use super::store::{moment, object};
+use super::state::Tracker;
+use super::store::json_object;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::export::{Format, Record};
 use crate::service::{Export, Outgoing, RecordSource};
 
-/// Reports sent together; one may have a few hundred kilobytes.
-const REPORTS_AT_ONCE: usize = 50;
+/// Maximum number of reports per request. One report can have a few hundred kilobytes.
+const REPORT_BATCH_MAX: usize = 50;
 
-/// A report with what its group is.
+/// A stored report with the fields of its group.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
-    /// Of the report, and of its group.
+pub(super) struct ExportedReport {
+    /// Id of the report.
     id: i64,
+    /// Id of the group.
     error_id: i64,
     timestamp: Timestamp,
     fingerprint: String,
@@ -34,7 +35,7 @@ pub(super) struct Report {
     release: Option<String>,
     level: String,
     source: String,
-    /// Reports of the group, this one and those up to when it is sent.
+    /// Number of reports of the group at the time of the export.
     count: i64,
     request_url: Option<String>,
     request_method: Option<String>,
@@ -44,23 +45,23 @@ pub(super) struct Report {
     traceback: String,
 }
 
-/// What came with a report.
+/// Additional data of a report.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Extra {
     Nested(Box<RawValue>),
-    /// For who knows columns and no objects.
-    Text(String),
+    /// A JSON object as a string, for ClickHouse, whose columns cannot be arbitrary objects.
+    String(String),
 }
 
 impl RecordSource for Tracker {
-    type Record = Report;
+    type Record = ExportedReport;
 
     fn export(&self) -> &Export {
         &self.export
     }
 
-    fn after(&self, reader: &Connection, mark: i64, format: Format) -> Result<Outgoing<Report>> {
+    fn after(&self, reader: &Connection, mark: i64, format: Format) -> Result<Outgoing<ExportedReport>> {
         let snapshot = reader.unchecked_transaction()?;
         let mut read = snapshot.prepare_cached(
             "SELECT o.id, o.error_id, o.timestamp, e.fingerprint, e.project, e.exception_type,
@@ -71,11 +72,11 @@ impl RecordSource for Tracker {
              WHERE o.id > ?1 ORDER BY o.id LIMIT ?2",
         )?;
         let report = |row: &Row<'_>| {
-            let extra = object(row.get(17)?);
-            Ok(Report {
+            let extra = json_object(row.get(17)?);
+            Ok(ExportedReport {
                 id: row.get(0)?,
                 error_id: row.get(1)?,
-                timestamp: moment(row.get(2)?),
+                timestamp: Timestamp::from_seconds(row.get(2)?),
                 fingerprint: row.get(3)?,
                 project: row.get(4)?,
                 exception_type: row.get(5)?,
@@ -91,15 +92,15 @@ impl RecordSource for Tracker {
                 user_id: row.get(15)?,
                 session_id: row.get(16)?,
                 extra: if format == Format::ClickHouse {
-                    Extra::Text(extra.get().into())
+                    Extra::String(extra.get().into())
                 } else {
                     Extra::Nested(extra)
                 },
                 traceback: row.get(18)?,
             })
         };
-        let records: Vec<Report> =
-            read.query_map((mark, REPORTS_AT_ONCE as i64), report)?.collect::<rusqlite::Result<_>>()?;
+        let records: Vec<ExportedReport> =
+            read.query_map((mark, REPORT_BATCH_MAX as i64), report)?.collect::<rusqlite::Result<_>>()?;
         let last = records.last().map_or(mark, |last| last.id);
         Ok(Outgoing { records, last })
     }
@@ -110,7 +111,7 @@ impl RecordSource for Tracker {
     }
 }
 
-impl Record for Report {
+impl Record for ExportedReport {
     fn at_ns(&self) -> i64 {
         self.timestamp.ms().saturating_mul(1_000_000)
     }
@@ -128,6 +129,6 @@ impl Record for Report {
 
     fn line(&self) -> Result<Cow<'_, str>> {
         let line = serde_json::to_string(self);
-        line.map(Cow::Owned).map_err(|why| Error::Internal(format!("a report cannot be written: {why}")))
+        line.map(Cow::Owned).map_err(|why| Error::Internal(format!("cannot serialize a report: {why}")))
     }
 }

@@ -1,24 +1,25 @@
-//! Taking over an `errors.db` of the original: ids, counts, occurrences and fingerprints stay what they were, so the
-//! next recurrence lands in the old group.
+//! Import of an `errors.db` of the original. Ids, counts, reports and fingerprints are preserved, so that a recurring
+//! error is added to its old group.
 
 use rusqlite::{Connection, Row, params};
 use serde_json::value::RawValue;
 
-use super::commands::{AS_THE_ORIGINAL, add_to_series, add_to_total, keep_texts, name_id, short_message};
+use super::commands::{ALGORITHM_V1, increment_hourly, insert_texts, intern, list_message};
 use super::fingerprint::{Fingerprint, fingerprints};
 use crate::clock::Timestamp;
-use crate::db::Import;
+use crate::db::{Import, add_to_counter};
 use crate::error::Result;
 
-/// How the original's last schema becomes ours.
+/// Conversion of the original's last schema.
 pub(super) const IMPORT: Import = Import { version: 4, tables: &["errors", "error_occurrences"], convert };
 
-/// The original knows neither environments nor levels.
+/// Environment and level of imported reports, because the original stores neither.
 const ENVIRONMENT: &str = "prod";
 const LEVEL: &str = "error";
 
 fn convert(connection: &Connection) -> Result<()> {
-    // Where the original has two groups of one fingerprint, the one that is open and newest goes on.
+    // If two groups of the original have the same fingerprint, new reports are added to the one that is converted last:
+    // an unresolved one rather than a resolved one, then the one with the higher id.
     let mut groups = connection.prepare(
         "SELECT id, fingerprint, project, exception_type, message, traceback, count, first_seen, last_seen, resolved,
              resolved_at, EXISTS (SELECT 1 FROM original_error_occurrences o
@@ -38,31 +39,31 @@ fn convert(connection: &Connection) -> Result<()> {
     while let Some(row) = rows.next()? {
         convert_occurrence(connection, row)?;
     }
-    // An id is never given twice, also not one whose group is gone.
+    // Continues the original's ids, so that the id of a deleted group is not used again.
     connection.execute_batch(
         "UPDATE sqlite_sequence SET seq = max(seq, coalesce(
              (SELECT seq FROM sqlite_sequence WHERE name = 'original_errors'), 0)) WHERE name = 'errors'",
     )?;
-    let (open, resolved): (i64, i64) = connection.query_row(
+    let (unresolved, resolved): (i64, i64) = connection.query_row(
         "SELECT count(*) FILTER (WHERE NOT resolved), count(*) FILTER (WHERE resolved) FROM errors",
         [],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    add_to_total(connection, "unresolved", open)?;
-    add_to_total(connection, "resolved", resolved)?;
-    log::info!("{} groups of the original were taken over", open + resolved);
+    add_to_counter(connection, "unresolved", unresolved)?;
+    add_to_counter(connection, "resolved", resolved)?;
+    log::info!("imported {} error groups of the original", unresolved + resolved);
     Ok(())
 }
 
 fn convert_group(connection: &Connection, row: &Row<'_>) -> Result<()> {
     let id: i64 = row.get(0)?;
-    let (hash, project, kind): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    let (hash, project, exception_type): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
     let (message, traceback): (String, String) = (row.get(4)?, row.get(5)?);
-    let ours = fingerprints(&project, &kind, &traceback);
-    let fingerprint = Fingerprint::from_hex(&hash).unwrap_or(ours.original.unwrap_or(ours.primary));
-    let (count, resolved, browser): (i64, bool, bool) = (row.get(6)?, row.get(9)?, row.get(11)?);
-    let moments =
-        (seconds(row.get(7)?), seconds(row.get(8)?), row.get::<_, Option<String>>(10)?.map(|at| seconds(Some(at))));
+    let computed = fingerprints(&project, &exception_type, &traceback);
+    let fingerprint = Fingerprint::from_hex(&hash).unwrap_or(computed.original.unwrap_or(computed.primary));
+    let (count, resolved, from_browser): (i64, bool, bool) = (row.get(6)?, row.get(9)?, row.get(11)?);
+    let (first_seen, last_seen) = (seconds(row.get(7)?), seconds(row.get(8)?));
+    let resolved_at = row.get::<_, Option<String>>(10)?.map(|at| seconds(Some(at)));
     connection.execute(
         "INSERT INTO errors (id, fingerprint, project, exception_type, message, location, environment, level, source,
              count, first_seen, last_seen, resolved, resolved_at)
@@ -71,25 +72,25 @@ fn convert_group(connection: &Connection, row: &Row<'_>) -> Result<()> {
             id,
             fingerprint.to_string(),
             project,
-            kind,
-            short_message(&message),
-            ours.location.map(|location| short_message(&location.to_string()).into_owned()),
+            exception_type,
+            list_message(&message),
+            computed.location.map(|location| list_message(&location.to_string()).into_owned()),
             ENVIRONMENT,
             LEVEL,
-            if browser { "browser" } else { "server" },
+            if from_browser { "browser" } else { "server" },
             count,
-            moments.0,
-            moments.1,
+            first_seen,
+            last_seen,
             resolved,
-            // Retention counts from here; a group resolved without a moment counts from its last report.
-            if resolved { moments.2.or(Some(moments.1)) } else { None }
+            // Without a value, retention would never delete a resolved group.
+            if resolved { resolved_at.or(Some(last_seen)) } else { None }
         ],
     )?;
     connection.execute(
         "INSERT OR REPLACE INTO error_fingerprints (project, algorithm, hash, error_id) VALUES (?1, ?2, ?3, ?4)",
-        (project, AS_THE_ORIGINAL, fingerprint.bytes(), id),
+        (project, ALGORITHM_V1, fingerprint.bytes(), id),
     )?;
-    keep_texts(connection, id, &kind, &message, &traceback)
+    insert_texts(connection, id, &exception_type, &message, &traceback)
 }
 
 fn convert_occurrence(connection: &Connection, row: &Row<'_>) -> Result<()> {
@@ -106,28 +107,28 @@ fn convert_occurrence(connection: &Connection, row: &Row<'_>) -> Result<()> {
             LEVEL,
             row.get::<_, Option<String>>(3)?,
             row.get::<_, Option<String>>(4)?,
-            object(row.get(5)?),
+            json_object(row.get(5)?),
             row.get::<_, Option<String>>(6)?,
-            object(row.get(7)?),
+            json_object(row.get(7)?),
             row.get::<_, Option<String>>(8)?
         ],
     )?;
-    // What the original did not keep cannot be counted by the hour; its total is in the group's count.
-    let names = (name_id(connection, ENVIRONMENT)?, name_id(connection, "")?);
-    add_to_series(connection, error_id, at.div_euclid(3_600), names, 1)
+    // Only stored reports can be counted by hour. The count of the group includes the others.
+    let names = (intern(connection, ENVIRONMENT)?, intern(connection, "")?);
+    increment_hourly(connection, error_id, at.div_euclid(3_600), names, 1)
 }
 
-/// The original writes `2026-01-31T12:00:00Z`.
+/// Converts a time of the original, `2026-01-31T12:00:00Z`; an invalid one becomes the current time.
 fn seconds(stored: Option<String>) -> i64 {
-    stored.and_then(|text| Timestamp::parse(&text)).unwrap_or_else(Timestamp::now).seconds()
+    stored.and_then(|time| Timestamp::parse(&time)).unwrap_or_else(Timestamp::now).seconds()
 }
 
-/// The original stores any JSON; ours is an object, so another value gets a name.
-fn object(stored: Option<String>) -> Option<String> {
-    let text = stored?;
-    match serde_json::from_str::<&RawValue>(&text) {
-        Ok(raw) if raw.get().starts_with('{') => Some(text),
+/// Converts a JSON value of the original to an object: any other value becomes the member `value`.
+fn json_object(stored: Option<String>) -> Option<String> {
+    let json = stored?;
+    match serde_json::from_str::<&RawValue>(&json) {
+        Ok(raw) if raw.get().starts_with('{') => Some(json),
         Ok(raw) => Some(format!("{{\"value\":{}}}", raw.get())),
-        Err(_) => Some(serde_json::json!({ "value": text }).to_string()),
+        Err(_) => Some(serde_json::json!({ "value": json }).to_string()),
     }
 }

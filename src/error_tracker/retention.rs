@@ -1,69 +1,49 @@
-//! What is done about age and size: resolved groups, hours and remembered keys go after their time, the oldest payloads
-//! when the file is full, and their space goes back to the disk.
+//! Retention of the error tracker: deletes expired groups and hourly counts, and the oldest full reports when the
+//! database exceeds its size limit.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Connection};
 
-use super::Tracker;
-use super::commands::{add_to_total, delete_group};
-use crate::background::{Job, StopToken};
+use super::commands::delete_group;
+use super::state::Tracker;
+use crate::background::Job;
 use crate::clock::Timestamp;
-use crate::db::{Command, ExpireKeys, vacuum};
+use crate::db::{Command, add_to_counter, retention_job};
 use crate::error::Result;
 
-const EVERY: Duration = Duration::from_secs(600);
-/// How long an `Idempotency-Key` is remembered.
-const KEYS_KEPT: Duration = Duration::from_secs(24 * 3_600);
-/// Between two rounds reports get their turn.
-const BREATH: Duration = Duration::from_millis(50);
-/// Groups or occurrences removed in one go, so that reports do not wait for it.
-const REMOVED_AT_ONCE: usize = 200;
-/// Of few and large occurrences no more than this part goes in one go, or the newest would go with the oldest.
-const REMOVED_PART: usize = 8;
+/// Maximum number of groups or reports deleted in one transaction, so that new reports are not delayed.
+const DELETE_BATCH_MAX: usize = 200;
+/// One batch deletes at most this fraction (one eighth) of the stored reports. With few large reports, a full batch
+/// would delete the newest together with the oldest.
+const DELETE_BATCH_FRACTION: usize = 8;
 
-/// The job that sees to it.
-pub(super) fn job(tracker: &Arc<Tracker>, kept: Duration) -> Job {
-    let tracker = Arc::clone(tracker);
-    let run = Box::new(move |pause: &StopToken| {
-        // What fails now is done at the next round; the writer says in the log when the disk is the reason.
-        if let Err(why) = round(&tracker, kept, pause) {
-            log::warn!("retention waits: {why}");
-        }
-    });
-    Job { name: "retention", interval: EVERY, run }
+/// Returns the job that deletes groups `retention` after they were resolved, and hourly counts of that age.
+pub(super) fn job(tracker: &Tracker, retention: Duration) -> Job {
+    retention_job(tracker.core.writer.clone(), move |now| ExpireGroups { before: now - retention })
 }
 
-fn round(tracker: &Tracker, kept: Duration, pause: &StopToken) -> Result<()> {
-    let (writer, now) = (&tracker.core.writer, Timestamp::now());
-    while writer.run(Expire { before: now - kept })? && pause.sleep(BREATH) {}
-    writer.run(ExpireKeys { before: now - KEYS_KEPT })?;
-    vacuum(writer, || pause.sleep(BREATH))
-}
-
-/// Removes some of what is older than its retention: resolved groups, hours, and names nothing refers to any more.
-struct Expire {
-    /// What was resolved, or counted, earlier goes.
+/// Deletes one batch of expired data: resolved groups, hourly counts, and names that nothing refers to anymore.
+struct ExpireGroups {
+    /// Groups resolved earlier and hours before this time are expired.
     before: Timestamp,
 }
 
-impl Command for Expire {
-    /// Whether there may be more to remove.
+impl Command for ExpireGroups {
+    /// Whether there may be more expired data.
     type Output = bool;
 
     fn apply(self, transaction: &Connection) -> Result<bool> {
-        let mut aged = transaction.prepare_cached(
+        let mut expired = transaction.prepare_cached(
             "SELECT id FROM errors WHERE resolved = 1 AND resolved_at < ?1 ORDER BY last_seen LIMIT ?2",
         )?;
-        let groups = numbers(&mut aged, &[Value::from(self.before.seconds()), Value::from(REMOVED_AT_ONCE as i64)])?;
+        let groups = query_ids(&mut expired, self.before.seconds())?;
         for id in &groups {
             delete_group(transaction, *id)?;
         }
-        add_to_total(transaction, "resolved", -(groups.len() as i64))?;
-        let hours = forget_hours(transaction, self.before.hour())?;
-        // A group keeps at least the place it was last seen in: it is listed as long as it is open, and by that place.
+        add_to_counter(transaction, "resolved", -(groups.len() as i64))?;
+        let groups_with_expired_hours = delete_hours(transaction, self.before.hour())?;
+        // Keeps the latest environment and release of each group, because lists can be filtered by them.
         transaction.execute(
             "DELETE FROM error_variants WHERE last_hour < ?1 AND last_hour <
                  (SELECT max(last_hour) FROM error_variants newest WHERE newest.error_id = error_variants.error_id)",
@@ -74,18 +54,18 @@ impl Command for Expire {
                  AND id NOT IN (SELECT release_id FROM error_variants)",
             [],
         )?;
-        Ok(groups.len() == REMOVED_AT_ONCE || hours == REMOVED_AT_ONCE)
+        Ok(groups.len() == DELETE_BATCH_MAX || groups_with_expired_hours == DELETE_BATCH_MAX)
     }
 }
 
-/// Removes hours of some groups that have any before `hour`; answers of how many groups.
-fn forget_hours(transaction: &Connection, hour: i64) -> Result<usize> {
-    // Each group's oldest hour is the first entry of its part of the primary key.
-    let mut aged = transaction.prepare_cached(
+/// Deletes the counts before `hour` of one batch of groups. Returns the number of groups.
+fn delete_hours(transaction: &Connection, hour: i64) -> Result<usize> {
+    // The oldest hour of a group is found in one step, because it is the first of the group in the primary key.
+    let mut expired = transaction.prepare_cached(
         "SELECT id FROM errors e WHERE
              (SELECT hour FROM error_series s WHERE s.error_id = e.id ORDER BY hour LIMIT 1) < ?1 LIMIT ?2",
     )?;
-    let groups = numbers(&mut aged, &[Value::from(hour), Value::from(REMOVED_AT_ONCE as i64)])?;
+    let groups = query_ids(&mut expired, hour)?;
     let mut delete = transaction.prepare_cached("DELETE FROM error_series WHERE error_id = ?1 AND hour < ?2")?;
     for id in &groups {
         delete.execute((id, hour))?;
@@ -93,37 +73,41 @@ fn forget_hours(transaction: &Connection, hour: i64) -> Result<usize> {
     Ok(groups.len())
 }
 
-fn numbers(statement: &mut CachedStatement<'_>, parameters: &[Value]) -> Result<Vec<i64>> {
-    let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get(0))?;
+/// Runs a query for ids with the parameters `before` and the size of a batch.
+fn query_ids(statement: &mut CachedStatement<'_>, before: i64) -> Result<Vec<i64>> {
+    let rows = statement.query_map((before, DELETE_BATCH_MAX as i64), |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Removes the oldest payloads, so that the file stays within `MAX_DB_MB`: occurrences in the order they came, the
-/// texts of groups that have none left, and when all are gone the oldest hours. Groups and their counts stay.
-pub(super) fn shrink(connection: &Connection) -> Result<bool> {
-    let mut some = connection.prepare_cached("SELECT count(*) FROM (SELECT 1 FROM error_occurrences LIMIT ?1)")?;
-    let some: i64 = some.query_row([(REMOVED_AT_ONCE * REMOVED_PART) as i64], |row| row.get(0))?;
-    let part = (some / REMOVED_PART as i64).max(1);
+/// Deletes one batch of the oldest data, to bring the database below `MAX_DB_MB`: full reports, the texts of groups
+/// without reports, and after all reports the oldest hourly counts. Groups and their total counts stay.
+///
+/// Returns whether there was anything to delete.
+pub(super) fn evict_oldest(connection: &Connection) -> Result<bool> {
+    let mut count = connection.prepare_cached("SELECT count(*) FROM (SELECT 1 FROM error_occurrences LIMIT ?1)")?;
+    let stored: i64 = count.query_row([(DELETE_BATCH_MAX * DELETE_BATCH_FRACTION) as i64], |row| row.get(0))?;
+    let batch = (stored / DELETE_BATCH_FRACTION as i64).max(1);
     let mut oldest = connection.prepare_cached("SELECT id, error_id FROM error_occurrences ORDER BY id LIMIT ?1")?;
-    let rows = oldest.query_map([part], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    let rows = oldest.query_map([batch], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
     let occurrences = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let Some((last, _)) = occurrences.last() else { return forget_oldest_hours(connection) };
+    let Some((last, _)) = occurrences.last() else { return delete_oldest_hour(connection) };
     connection.prepare_cached("DELETE FROM error_occurrences WHERE id <= ?1")?.execute([last])?;
     let mut groups: Vec<i64> = occurrences.iter().map(|(_, group)| *group).collect();
     groups.sort_unstable();
     groups.dedup();
-    let mut left = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM error_occurrences WHERE error_id = ?1)")?;
+    let mut exists =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM error_occurrences WHERE error_id = ?1)")?;
     for group in groups {
-        if !left.query_row([group], |row| row.get::<_, bool>(0))? {
+        if !exists.query_row([group], |row| row.get::<_, bool>(0))? {
             connection.prepare_cached("DELETE FROM error_texts WHERE error_id = ?1")?.execute([group])?;
             connection.prepare_cached("DELETE FROM error_search WHERE rowid = ?1")?.execute([group])?;
         }
     }
-    add_to_total(connection, "stripped", occurrences.len() as i64)?;
+    add_to_counter(connection, "stripped", occurrences.len() as i64)?;
     Ok(true)
 }
 
-fn forget_oldest_hours(connection: &Connection) -> Result<bool> {
+fn delete_oldest_hour(connection: &Connection) -> Result<bool> {
     let oldest: Option<i64> = connection.query_row("SELECT min(hour) FROM error_series", [], |row| row.get(0))?;
     match oldest {
         Some(hour) => Ok(connection.execute("DELETE FROM error_series WHERE hour <= ?1", [hour])? > 0),

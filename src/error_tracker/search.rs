@@ -1,84 +1,90 @@
-//! How errors are found by words: what is indexed of them, and how a search reads.
+//! Full-text search of errors: the text to index, and parsing of queries.
 
-/// How much of a traceback is indexed; the words that tell errors apart stand at its ends.
+/// Maximum number of indexed bytes of a traceback: half at its beginning, half at its end, where the distinctive words
+/// are.
 const TRACEBACK_BYTES_MAX: usize = 16 * 1024;
+/// Maximum number of indexed bytes of a message.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
-/// Pieces of a search that count; a longer one is somebody's clipboard, and SQLite bounds the depth of a condition.
-const PIECES_MAX: usize = 32;
+/// Maximum number of whitespace-separated parts of a query; the rest is ignored, because SQLite limits the depth of a
+/// condition.
+const QUERY_PARTS_MAX: usize = 32;
 
-/// What is indexed of an error. `ConnectTimeoutError` is indexed with its parts too, since people search for those.
-pub(super) fn words(kind: &str, message: &str, traceback: &str) -> String {
-    let mut words = String::with_capacity(kind.len() * 2 + message.len() + traceback.len().min(TRACEBACK_BYTES_MAX));
-    words.push_str(kind);
-    words.push(' ');
-    push_parts(&mut words, kind);
-    words.push(' ');
-    words.push_str(head(message, MESSAGE_BYTES_MAX));
-    words.push('\n');
+/// Returns the text to index of an error. Type names are also indexed in parts: a search for `Timeout` finds
+/// `ConnectTimeoutError`.
+pub(super) fn index_text(exception_type: &str, message: &str, traceback: &str) -> String {
+    let capacity = exception_type.len() * 2 + message.len() + traceback.len().min(TRACEBACK_BYTES_MAX);
+    let mut text = String::with_capacity(capacity);
+    text.push_str(exception_type);
+    text.push(' ');
+    push_camel_case_parts(&mut text, exception_type);
+    text.push(' ');
+    text.push_str(prefix(message, MESSAGE_BYTES_MAX));
+    text.push('\n');
     if traceback.len() <= TRACEBACK_BYTES_MAX {
-        words.push_str(traceback);
+        text.push_str(traceback);
     } else {
-        words.push_str(head(traceback, TRACEBACK_BYTES_MAX / 2));
-        words.push('\n');
-        words.push_str(tail(traceback, TRACEBACK_BYTES_MAX / 2));
+        text.push_str(prefix(traceback, TRACEBACK_BYTES_MAX / 2));
+        text.push('\n');
+        text.push_str(suffix(traceback, TRACEBACK_BYTES_MAX / 2));
     }
-    words
+    text
 }
 
-fn push_parts(words: &mut String, kind: &str) {
-    let mut lower_before = false;
-    for letter in kind.chars() {
-        if letter.is_uppercase() && lower_before {
-            words.push(' ');
+/// Appends `name` with a space before each upper-case letter that follows a lower-case letter or a digit.
+fn push_camel_case_parts(text: &mut String, name: &str) {
+    let mut after_lower_case = false;
+    for c in name.chars() {
+        if c.is_uppercase() && after_lower_case {
+            text.push(' ');
         }
-        words.push(letter);
-        lower_before = letter.is_lowercase() || letter.is_ascii_digit();
+        text.push(c);
+        after_lower_case = c.is_lowercase() || c.is_ascii_digit();
     }
 }
 
-fn head(text: &str, bytes_max: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes_max)]
+fn prefix(value: &str, bytes_max: usize) -> &str {
+    &value[..value.floor_char_boundary(bytes_max)]
 }
 
-fn tail(text: &str, bytes_max: usize) -> &str {
-    &text[text.ceil_char_boundary(text.len().saturating_sub(bytes_max))..]
+fn suffix(value: &str, bytes_max: usize) -> &str {
+    &value[value.ceil_char_boundary(value.len().saturating_sub(bytes_max))..]
 }
 
-/// A search as it was typed, taken apart.
+/// A parsed search query.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Words {
-    /// The FTS5 query: every word, as the beginning of one. Each is quoted, so that nothing is taken for syntax.
+pub(super) struct SearchTerms {
+    /// FTS5 query: each word as a prefix, quoted so that FTS5 finds no operators in it.
     pub(super) fts: String,
-    /// What was typed in one piece and is more than one word to the index, such as `10.0.0.1`: the index finds
-    /// candidates, and these have to stand in the text as they are.
-    pub(super) pieces: Vec<String>,
+    /// Parts of the query that are several words in the index, such as `10.0.0.1`. The index only finds candidates for
+    /// them; they must also occur literally.
+    pub(super) substrings: Vec<String>,
 }
 
-/// Takes a search apart. `None` when there is no word in it.
-pub(super) fn parse(typed: &str) -> Option<Words> {
+/// Splits a query into words. Returns `None` if it contains none.
+pub(super) fn parse(query: &str) -> Option<SearchTerms> {
     let mut words: Vec<String> = Vec::new();
-    let mut pieces = Vec::new();
-    for piece in typed.split_whitespace().take(PIECES_MAX) {
-        let bare = piece.trim_matches(|letter: char| !letter.is_alphanumeric());
-        if bare.contains(|letter| !indexed(letter)) {
-            pieces.push(bare.to_owned());
+    let mut substrings = Vec::new();
+    for part in query.split_whitespace().take(QUERY_PARTS_MAX) {
+        let part = part.trim_matches(|c: char| !c.is_alphanumeric());
+        if part.contains(|c| !is_token_char(c)) {
+            substrings.push(part.to_owned());
         }
-        let parts = bare.split(|letter| !indexed(letter)).filter(|part| !part.is_empty());
-        words.extend(parts.map(|part| format!("\"{part}\"*")));
+        let tokens = part.split(|c| !is_token_char(c)).filter(|token| !token.is_empty());
+        words.extend(tokens.map(|token| format!("\"{token}\"*")));
     }
-    (!words.is_empty()).then(|| Words { fts: words.join(" "), pieces })
+    (!words.is_empty()).then(|| SearchTerms { fts: words.join(" "), substrings })
 }
 
-/// Whether a letter is part of a word to the index whatever its version of Unicode: what `unicode61` takes for two words
-/// would be a phrase, which an index without positions refuses.
-fn indexed(letter: char) -> bool {
-    let latin_greek_cyrillic = matches!(letter, '\u{c0}'..='\u{2af}' | '\u{386}'..='\u{481}' | '\u{48a}'..='\u{523}');
-    letter.is_ascii_alphanumeric() || latin_greek_cyrillic && letter.is_alphabetic()
+/// Whether the tokenizer `unicode61` treats `c` as part of a word in every version of Unicode. A quoted string that the
+/// tokenizer splits would be a phrase, which FTS5 rejects for an index without positions.
+fn is_token_char(c: char) -> bool {
+    let latin_greek_cyrillic = matches!(c, '\u{c0}'..='\u{2af}' | '\u{386}'..='\u{481}' | '\u{48a}'..='\u{523}');
+    c.is_ascii_alphanumeric() || latin_greek_cyrillic && c.is_alphabetic()
 }
 
-/// The LIKE pattern for a text anywhere, with `\` as the escape character.
-pub(super) fn like_pattern(typed: &str) -> String {
-    let escaped = typed.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+/// Returns the LIKE pattern that finds `value` as a substring, with `\` as the escape character.
+pub(super) fn like_pattern(value: &str) -> String {
+    let escaped = value.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
     format!("%{escaped}%")
 }
 
@@ -87,24 +93,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_are_indexed_with_their_parts() {
-        assert!(
-            words("app.ConnectTimeoutError", "m", "t")
-                .starts_with("app.ConnectTimeoutError app.Connect Timeout Error m")
-        );
-        assert!(words("HTTPError2X", "", "").starts_with("HTTPError2X HTTPError2 X"));
+    fn type_names_are_indexed_in_parts() {
+        let text = index_text("app.ConnectTimeoutError", "m", "t");
+        assert!(text.starts_with("app.ConnectTimeoutError app.Connect Timeout Error m"));
+        assert!(index_text("HTTPError2X", "", "").starts_with("HTTPError2X HTTPError2 X"));
     }
 
     #[test]
-    fn long_texts_are_indexed_at_their_ends() {
+    fn both_ends_of_long_tracebacks_are_indexed() {
         let traceback = format!("first{}last", "ü".repeat(20_000));
-        let words = words("E", "m", &traceback);
-        assert!(words.len() < TRACEBACK_BYTES_MAX + 100 && words.contains("first") && words.ends_with("last"));
+        let text = index_text("E", "m", &traceback);
+        assert!(text.len() < TRACEBACK_BYTES_MAX + 100 && text.contains("first") && text.ends_with("last"));
     }
 
     #[test]
-    fn nothing_typed_is_syntax() {
-        let fts = |typed| parse(typed).map(|words| words.fts);
+    fn query_operators_are_quoted() {
+        let fts = |query| parse(query).map(|terms| terms.fts);
         assert_eq!(fts("connection ref").as_deref(), Some("\"connection\"* \"ref\"*"));
         assert_eq!(fts("\"b OR NEAR(").as_deref(), Some("\"b\"* \"OR\"* \"NEAR\"*"));
         assert_eq!(fts("  * \" - "), None);
@@ -112,24 +116,24 @@ mod tests {
     }
 
     #[test]
-    fn a_word_to_the_index_is_never_a_phrase() {
-        for (typed, fts, pieces) in [
+    fn words_never_become_phrases() {
+        for (query, fts, substrings) in [
             ("größe Ошибка λάθος", Some("\"größe\"* \"Ошибка\"* \"λάθος\"*"), &[][..]),
             ("a\u{24b6}b", Some("\"a\"* \"b\"*"), &["a\u{24b6}b"]),
             ("error 支付", Some("\"error\"*"), &["支付"]),
             ("कित", None, &[]),
         ] {
-            let words = parse(typed);
-            assert_eq!(words.as_ref().map(|words| words.fts.as_str()), fts, "{typed}");
-            assert_eq!(words.map(|words| words.pieces).unwrap_or_default(), pieces, "{typed}");
+            let terms = parse(query);
+            assert_eq!(terms.as_ref().map(|terms| terms.fts.as_str()), fts, "{query}");
+            assert_eq!(terms.map(|terms| terms.substrings).unwrap_or_default(), substrings, "{query}");
         }
-        assert_eq!(parse(&"a.b ".repeat(5_000)).unwrap().pieces.len(), PIECES_MAX);
+        assert_eq!(parse(&"a.b ".repeat(5_000)).unwrap().substrings.len(), QUERY_PARTS_MAX);
     }
 
     #[test]
-    fn what_is_typed_in_one_piece_stays_one() {
-        let words = parse("at 10.0.0.1, foo-bar (x)").unwrap();
-        assert_eq!(words.fts, "\"at\"* \"10\"* \"0\"* \"0\"* \"1\"* \"foo\"* \"bar\"* \"x\"*");
-        assert_eq!(words.pieces, ["10.0.0.1", "foo-bar"]);
+    fn parts_with_punctuation_are_searched_literally() {
+        let terms = parse("at 10.0.0.1, foo-bar (x)").unwrap();
+        assert_eq!(terms.fts, "\"at\"* \"10\"* \"0\"* \"0\"* \"1\"* \"foo\"* \"bar\"* \"x\"*");
+        assert_eq!(terms.substrings, ["10.0.0.1", "foo-bar"]);
     }
 }

@@ -1,38 +1,38 @@
-//! Every question asked of the error tracker's database.
+//! Queries of the error tracker.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::commands::OCCURRENCES_KEPT;
+use super::commands::OCCURRENCES_MAX;
 use super::search::{self, like_pattern};
 use crate::clock::Timestamp;
 use crate::error::Result;
 
-/// Which groups are wanted; `None` means all.
+/// Filter and order of groups; `None` matches all.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Filter {
     pub(super) project: Option<String>,
-    /// Seen there at least once.
+    /// Environment of at least one report.
     pub(super) environment: Option<String>,
-    /// Seen there at least once.
+    /// Release of at least one report.
     pub(super) release: Option<String>,
     pub(super) resolved: Option<bool>,
     pub(super) source: Option<String>,
     pub(super) level: Option<String>,
-    /// Among the occurrences that are kept.
+    /// Session of at least one stored report.
     pub(super) session_id: Option<String>,
-    /// Seen at this moment or later.
+    /// Matches groups with a report at this time or later.
     pub(super) since: Option<Timestamp>,
-    /// Seen at this moment or earlier.
+    /// Matches groups with a report at this time or earlier.
     pub(super) until: Option<Timestamp>,
-    /// Words, or where no word fits any text, in type, message and traceback.
+    /// Word prefixes in type, message and traceback; if they match no group, a substring of one of them.
     pub(super) search: Option<String>,
     pub(super) sort: Sort,
 }
 
-/// What comes first.
+/// Order of groups, always descending.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sort {
     #[default]
@@ -41,7 +41,7 @@ pub(super) enum Sort {
     Count,
 }
 
-/// A group as lists show it.
+/// A group in a list.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
     pub(super) id: i64,
@@ -59,12 +59,12 @@ pub(super) struct Summary {
     pub(super) last_seen: Timestamp,
     resolved: bool,
     resolved_at: Option<Timestamp>,
-    /// Reports in each of the last hours, the running one last, where that was asked for.
+    /// Number of reports in each of the last hours; the last value is the current hour. `None` if not requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     hours: Option<Vec<i64>>,
 }
 
-/// A group with everything that is kept of it.
+/// A group with its traceback and its stored reports.
 #[derive(Debug, Serialize)]
 pub(super) struct Detail {
     #[serde(flatten)]
@@ -73,7 +73,7 @@ pub(super) struct Detail {
     occurrences: Vec<Occurrence>,
 }
 
-/// One report, in full.
+/// A stored report.
 #[derive(Debug, Serialize)]
 struct Occurrence {
     id: i64,
@@ -91,7 +91,7 @@ struct Occurrence {
     traceback: String,
 }
 
-/// Some of the groups that fit, and how many fit in all.
+/// A page of matching groups, and the number of all matching groups.
 #[derive(Debug, Serialize)]
 pub(super) struct Page {
     pub(super) errors: Vec<Summary>,
@@ -116,51 +116,48 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
         level: row.get(8)?,
         source: row.get(9)?,
         count: row.get(10)?,
-        first_seen: moment(row.get(11)?),
-        last_seen: moment(row.get(12)?),
+        first_seen: Timestamp::from_seconds(row.get(11)?),
+        last_seen: Timestamp::from_seconds(row.get(12)?),
         resolved: row.get(13)?,
-        resolved_at: row.get::<_, Option<i64>>(14)?.map(moment),
+        resolved_at: row.get::<_, Option<i64>>(14)?.map(Timestamp::from_seconds),
         hours: None,
     })
 }
 
-pub(super) fn moment(seconds: i64) -> Timestamp {
-    Timestamp::from_ms(seconds.saturating_mul(1_000))
-}
-
-/// The groups that fit `filter`, those first that `filter.sort` says.
+/// Returns a page of the groups that match `filter`.
 pub(super) fn list(connection: &Connection, filter: &Filter, limit: i64, offset: i64) -> Result<Page> {
-    // One transaction, so that the total and the rows are of the same moment.
+    // One transaction, so that the total and the rows are consistent.
     let snapshot = connection.unchecked_transaction()?;
-    let search = filter.search.as_deref().map(str::trim).filter(|typed| !typed.is_empty());
-    let Some(typed) = search else { return page(&snapshot, &Condition::of(filter), filter.sort, limit, offset) };
-    if let Some(words) = search::parse(typed) {
-        let mut by_words = Condition::of(filter);
-        by_words.and_costly("e.id IN (SELECT rowid FROM error_search WHERE error_search MATCH ?)", [words.fts.into()]);
-        for piece in &words.pieces {
-            by_words.contains(piece);
+    let search = filter.search.as_deref().map(str::trim).filter(|query| !query.is_empty());
+    let Some(query) = search else { return page(&snapshot, &Condition::new(filter), filter.sort, limit, offset) };
+    if let Some(terms) = search::parse(query) {
+        let mut by_words = Condition::new(filter);
+        let sql = "e.id IN (SELECT rowid FROM error_search WHERE error_search MATCH ?)";
+        by_words.and_unindexed(sql, [terms.fts.into()]);
+        for substring in &terms.substrings {
+            by_words.and_contains(substring);
         }
-        let found = page(&snapshot, &by_words, filter.sort, limit, offset)?;
-        if found.total > 0 {
-            return Ok(found);
+        let matches = page(&snapshot, &by_words, filter.sort, limit, offset)?;
+        if matches.total > 0 {
+            return Ok(matches);
         }
     }
-    let mut by_substring = Condition::of(filter);
-    by_substring.contains(typed);
+    let mut by_substring = Condition::new(filter);
+    by_substring.and_contains(query);
     page(&snapshot, &by_substring, filter.sort, limit, offset)
 }
 
-/// The part of a query behind WHERE, with its values.
+/// WHERE clause of a query, with its parameters.
 struct Condition {
     sql: String,
     values: Vec<Value>,
-    /// Whether every group has to be looked up elsewhere.
-    costly: bool,
+    /// Whether no index of `errors` covers the clause, so that every group must be checked.
+    unindexed: bool,
 }
 
 impl Condition {
-    fn of(filter: &Filter) -> Self {
-        let mut condition = Self { sql: "1".into(), values: Vec::new(), costly: false };
+    fn new(filter: &Filter) -> Self {
+        let mut condition = Self { sql: "1".into(), values: Vec::new(), unindexed: false };
         let mut equal = |column: &str, value: &Option<String>| {
             if let Some(value) = value {
                 condition.and(&format!("{column} = ?"), [value.clone().into()]);
@@ -174,12 +171,12 @@ impl Condition {
                 let sql = format!(
                     "e.id IN (SELECT error_id FROM error_variants WHERE {column} = (SELECT id FROM names WHERE name = ?))"
                 );
-                condition.and_costly(&sql, [name.clone().into()]);
+                condition.and_unindexed(&sql, [name.clone().into()]);
             }
         }
         if let Some(session) = &filter.session_id {
             let sql = "e.id IN (SELECT error_id FROM error_occurrences WHERE session_id = ?)";
-            condition.and_costly(sql, [session.clone().into()]);
+            condition.and_unindexed(sql, [session.clone().into()]);
         }
         if let Some(resolved) = filter.resolved {
             condition.and("e.resolved = ?", [resolved.into()]);
@@ -193,10 +190,10 @@ impl Condition {
         condition
     }
 
-    /// That the text stands in type, message or traceback as it is, in whatever case.
-    fn contains(&mut self, text: &str) {
-        let pattern = Value::from(like_pattern(text));
-        self.and_costly(
+    /// Requires a substring of type, message or traceback, in upper or lower case.
+    fn and_contains(&mut self, substring: &str) {
+        let pattern = Value::from(like_pattern(substring));
+        self.and_unindexed(
             "(e.exception_type LIKE ? ESCAPE '\\' OR e.message LIKE ? ESCAPE '\\' OR EXISTS
                  (SELECT 1 FROM error_texts t WHERE t.error_id = e.id
                       AND (t.traceback LIKE ? ESCAPE '\\' OR t.message LIKE ? ESCAPE '\\')))",
@@ -204,8 +201,8 @@ impl Condition {
         );
     }
 
-    fn and_costly<const N: usize>(&mut self, sql: &str, values: [Value; N]) {
-        self.costly = true;
+    fn and_unindexed<const N: usize>(&mut self, sql: &str, values: [Value; N]) {
+        self.unindexed = true;
         self.and(sql, values);
     }
 
@@ -222,18 +219,18 @@ fn page(connection: &Connection, condition: &Condition, sort: Sort, limit: i64, 
         Sort::FirstSeen => "e.first_seen DESC, e.id DESC",
         Sort::Count => "e.count DESC, e.id DESC",
     };
-    let (total, ids) = if condition.costly {
-        walk(connection, condition, order, limit, offset)?
+    let (total, ids) = if condition.unindexed {
+        scan_page(connection, condition, order, limit, offset)?
     } else {
-        count_and_pick(connection, condition, order, limit, offset)?
+        index_page(connection, condition, order, limit, offset)?
     };
     let mut read = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM errors e WHERE e.id = ?1"))?;
     let errors = ids.iter().map(|id| read.query_row([id], summary)).collect::<rusqlite::Result<_>>()?;
     Ok(Page { errors, total, limit, offset })
 }
 
-/// How many groups fit and which are on the page, where an index answers both without looking at every group.
-fn count_and_pick(
+/// Returns the number of matching groups and the ids on the page, in two queries that an index answers.
+fn index_page(
     connection: &Connection,
     condition: &Condition,
     order: &str,
@@ -245,13 +242,14 @@ fn count_and_pick(
     let total = count.query_row(params_from_iter(values), |row| row.get(0))?;
     let paged = values.iter().cloned().chain([limit.into(), offset.into()]);
     let sql = format!("SELECT e.id FROM errors e WHERE {sql} ORDER BY {order} LIMIT ? OFFSET ?");
-    let mut pick = connection.prepare_cached(&sql)?;
-    let ids = pick.query_map(params_from_iter(paged), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut page = connection.prepare_cached(&sql)?;
+    let ids = page.query_map(params_from_iter(paged), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     Ok((total, ids))
 }
 
-/// The same in one walk over all that fit, where finding them is what costs.
-fn walk(
+/// Returns the same as [`index_page`] in one scan over all matching groups, because each match is expensive to
+/// find.
+fn scan_page(
     connection: &Connection,
     condition: &Condition,
     order: &str,
@@ -259,8 +257,8 @@ fn walk(
     offset: i64,
 ) -> Result<(i64, Vec<i64>)> {
     let Condition { sql, values, .. } = condition;
-    let mut find = connection.prepare_cached(&format!("SELECT e.id FROM errors e WHERE {sql} ORDER BY {order}"))?;
-    let mut rows = find.query(params_from_iter(values))?;
+    let mut scan = connection.prepare_cached(&format!("SELECT e.id FROM errors e WHERE {sql} ORDER BY {order}"))?;
+    let mut rows = scan.query(params_from_iter(values))?;
     let (mut total, mut ids) = (0, Vec::new());
     while let Some(row) = rows.next()? {
         if (offset..offset.saturating_add(limit)).contains(&total) {
@@ -271,7 +269,7 @@ fn walk(
     Ok((total, ids))
 }
 
-/// One group in full, `None` when there is none with that id.
+/// Returns a group with its stored reports; `None` if the id is unknown.
 pub(super) fn detail(connection: &Connection, id: i64) -> Result<Option<Detail>> {
     let snapshot = connection.unchecked_transaction()?;
     let mut read = snapshot.prepare_cached(&format!("SELECT {COLUMNS} FROM errors e WHERE e.id = ?1"))?;
@@ -279,9 +277,9 @@ pub(super) fn detail(connection: &Connection, id: i64) -> Result<Option<Detail>>
     let mut texts = snapshot.prepare_cached("SELECT message, traceback FROM error_texts WHERE error_id = ?1")?;
     let texts: Option<(Option<String>, String)> =
         texts.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let (whole_message, traceback) = texts.unwrap_or_default();
-    if let Some(whole) = whole_message {
-        summary.message = whole;
+    let (full_message, traceback) = texts.unwrap_or_default();
+    if let Some(message) = full_message {
+        summary.message = message;
     }
     let mut read = snapshot.prepare_cached(
         "SELECT id, timestamp, environment, release, level, message, request_url, request_method, request_headers,
@@ -291,26 +289,26 @@ pub(super) fn detail(connection: &Connection, id: i64) -> Result<Option<Detail>>
     let occurrence = |row: &Row<'_>| {
         Ok(Occurrence {
             id: row.get(0)?,
-            timestamp: moment(row.get(1)?),
+            timestamp: Timestamp::from_seconds(row.get(1)?),
             environment: row.get(2)?,
             release: row.get(3)?,
             level: row.get(4)?,
             message: row.get::<_, Option<String>>(5)?.unwrap_or_else(|| summary.message.clone()),
             request_url: row.get(6)?,
             request_method: row.get(7)?,
-            request_headers: object(row.get(8)?),
+            request_headers: json_object(row.get(8)?),
             user_id: row.get(9)?,
             session_id: row.get(10)?,
-            extra: object(row.get(11)?),
+            extra: json_object(row.get(11)?),
             traceback: row.get::<_, Option<String>>(12)?.unwrap_or_else(|| traceback.clone()),
         })
     };
-    let occurrences = read.query_map([id, OCCURRENCES_KEPT], occurrence)?.collect::<rusqlite::Result<_>>()?;
+    let occurrences = read.query_map([id, OCCURRENCES_MAX], occurrence)?.collect::<rusqlite::Result<_>>()?;
     Ok(Some(Detail { summary, traceback, occurrences }))
 }
 
-/// Adds to groups how many reports each had in the last `hours` hours, of which the running one is the last.
-pub(super) fn add_hours<'g>(
+/// Adds the number of reports in each of the last `hours` hours to each group. The last hour is the current one.
+pub(super) fn add_hourly_counts<'g>(
     connection: &Connection,
     groups: impl IntoIterator<Item = &'g mut Summary>,
     hours: i64,
@@ -333,28 +331,35 @@ pub(super) fn add_hours<'g>(
     Ok(())
 }
 
-/// The names of environments and of releases that a group was seen in, each in alphabetical order.
-pub(super) fn variants(connection: &Connection) -> Result<[Vec<String>; 2]> {
+/// Values to filter groups by.
+#[derive(Debug, Serialize)]
+pub(super) struct Facets {
+    environments: Vec<String>,
+    releases: Vec<String>,
+}
+
+/// Returns the environments and the releases of all groups, each in alphabetical order.
+pub(super) fn environments_and_releases(connection: &Connection) -> Result<Facets> {
     let names = |column: &str| -> Result<Vec<String>> {
-        // From each name to whether anything has it, however many groups do.
+        // Looks up each name in an index of the variants, so the cost does not grow with the number of groups.
         let mut read = connection.prepare_cached(&format!(
             "SELECT name FROM names WHERE name <> '' AND EXISTS (SELECT 1 FROM error_variants WHERE {column} = names.id)
              ORDER BY name"
         ))?;
         Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
     };
-    Ok([names("environment_id")?, names("release_id")?])
+    Ok(Facets { environments: names("environment_id")?, releases: names("release_id")? })
 }
 
-/// A stored JSON object; `{}` where there is none.
-pub(super) fn object(stored: Option<String>) -> Box<RawValue> {
-    let stored = stored.and_then(|text| RawValue::from_string(text).ok());
+/// Wraps a stored JSON object; `None` becomes `{}`.
+pub(super) fn json_object(stored: Option<String>) -> Box<RawValue> {
+    let stored = stored.and_then(|json| RawValue::from_string(json).ok());
     stored.unwrap_or_else(|| RawValue::from_string("{}".into()).expect("{} is JSON"))
 }
 
-/// The names of all projects with a group, in alphabetical order.
+/// Returns the names of all projects in alphabetical order.
 pub(super) fn projects(connection: &Connection) -> Result<Vec<String>> {
-    // From each name straight to the next in the index, however many groups one has.
+    // Jumps from each name to the next in the index, so the cost does not grow with the number of groups.
     let mut read = connection.prepare_cached(
         "WITH RECURSIVE p (name) AS (
              SELECT min(project) FROM errors
@@ -364,8 +369,8 @@ pub(super) fn projects(connection: &Connection) -> Result<Vec<String>> {
     Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The numbers in `totals`, by name.
-pub(super) fn totals(connection: &Connection) -> Result<Vec<(String, i64)>> {
-    let mut read = connection.prepare_cached("SELECT name, value FROM totals")?;
-    Ok(read.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+/// Returns the project and the exception type of a group; `None` if the id is unknown.
+pub(super) fn project_and_type(connection: &Connection, id: i64) -> Result<Option<(String, String)>> {
+    let mut read = connection.prepare_cached("SELECT project, exception_type FROM errors WHERE id = ?1")?;
+    Ok(read.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }

@@ -116,7 +116,7 @@ fn reopened_group_within_its_cooldown_is_suppressed() {
     tracker.post("/api/errors", &report("boom")).expect(200).has(json!({ "status": "reopened" }));
     let history = wait_for_history(&tracker, |history| history.len() == 2 && history[0]["state"] != "waiting");
     assert_eq!(history[0]["state"], "held");
-    assert_eq!(history[0]["detail"], json!(["the group alerted a short while ago"]));
+    assert_eq!(history[0]["detail"], json!(["error group 1 alerted less than ALERT_COOLDOWN seconds ago"]));
     assert!(webhook.requests.try_recv().is_err());
 }
 

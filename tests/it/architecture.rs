@@ -17,7 +17,7 @@ const SERVICES: [(&str, &str, &str); 4] = [
 ];
 
 /// Each part of the library and its layer. A part names only parts of lower layers.
-const LAYERS: [(&str, u32); 20] = [
+const LAYERS: [(&str, u32); 21] = [
     ("background", 0),
     ("clock", 0),
     ("env", 0),
@@ -32,6 +32,7 @@ const LAYERS: [(&str, u32); 20] = [
     ("random", 1),
     ("records", 2),
     ("trace", 1),
+    ("alerting", 3),
     ("service", 3),
     ("browser_relay", 4),
     ("error_tracker", 4),

@@ -12,7 +12,8 @@ fn unknown_paths_return_404_and_require_a_key_under_api() {
     let service = Setup::error_tracker().start();
     let get = Request::get;
     let without_key = |path| Request::get(path).without_header("X-API-Key");
-    let (key, nothing, no_error) = (json!("A valid API key"), json!("No such endpoint"), json!("There is no error 7"));
+    let (key, nothing, no_error) =
+        (json!("A valid API key"), json!("No such endpoint"), json!("Error group 7 not found"));
     let cases: [Case; 15] = [
         ("under /api/ without a key", without_key("/api/nothing"), 401, key.clone()),
         ("/api itself without a key", without_key("/api"), 401, key.clone()),
@@ -77,7 +78,7 @@ fn error_responses_explain_the_problem() {
             403,
             json!("This key lacks the scope 'ingest'"),
         ),
-        ("unknown ID", Request::get("/api/errors/1"), 404, json!("There is no error 1")),
+        ("unknown ID", Request::get("/api/errors/1"), 404, json!("Error group 1 not found")),
         (
             "wrong method",
             Request::new("PUT", "/api/errors"),

@@ -96,7 +96,7 @@ fn resolved_error_reopens_when_it_recurs() {
             ("once", resolve("1"), 200, resolved.clone()),
             ("again", resolve("1"), 200, resolved.clone()),
             ("with an ignored body", resolve("1").body("{"), 200, resolved),
-            ("unknown", resolve("2"), 404, json!("There is no error 2")),
+            ("unknown", resolve("2"), 404, json!("Error group 2 not found")),
             ("ID 0", resolve("0"), 404, json!("Not found: id must be a positive integer")),
             (
                 "ID above the maximum",

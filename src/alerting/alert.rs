@@ -1,0 +1,186 @@
+//! Alert values: kind, state, subject, and the reasons for suppression.
+
+use std::fmt;
+
+use rusqlite::ToSql;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
+use serde::{Serialize, Serializer};
+
+use crate::clock::Timestamp;
+
+/// Event that an alert reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertKind {
+    /// The subject occurred for the first time.
+    New,
+    /// A resolved subject occurred again.
+    Reopened,
+    /// Summary of the alerts above the hourly limit.
+    Digest,
+    /// Requested by a user to check the channels.
+    Test,
+}
+
+/// Progress of an alert from the queue to its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertState {
+    /// In the queue.
+    Waiting,
+    /// Delivered by at least one channel.
+    Sent,
+    /// Rejected by all channels, or not delivered in all attempts.
+    Failed,
+    /// Not sent, for a [`Suppression`] reason; named `held` in the database and in the API.
+    Suppressed,
+}
+
+/// Object that an alert is about, with its id in the database of the service. The cool-down counts per subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// An error group of the error tracker.
+    ErrorGroup(i64),
+}
+
+/// An alert to be queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewAlert {
+    /// Event to report.
+    pub kind: AlertKind,
+    /// Object of the event; `None` for a test. An alert without a subject has no cool-down and no hourly limit.
+    pub subject: Option<Subject>,
+    /// Time of the event.
+    pub created_at: Timestamp,
+}
+
+/// Reason why an alert is not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Suppression {
+    /// The subject was deleted while the alert was waiting.
+    SubjectDeleted,
+    /// An alert about the same subject was sent within the cool-down.
+    CoolDown,
+    /// The hourly limit is reached.
+    HourlyLimit,
+}
+
+impl AlertKind {
+    const ALL: [Self; 4] = [Self::New, Self::Reopened, Self::Digest, Self::Test];
+
+    /// Returns the name in the database and in the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Reopened => "reopened",
+            Self::Digest => "digest",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl AlertState {
+    const ALL: [Self; 4] = [Self::Waiting, Self::Sent, Self::Failed, Self::Suppressed];
+
+    /// Returns the name in the database and in the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::Suppressed => "held",
+        }
+    }
+}
+
+impl Subject {
+    /// Returns the value of the column `subject_type`.
+    pub(super) fn type_name(self) -> &'static str {
+        match self {
+            Self::ErrorGroup(_) => "error_group",
+        }
+    }
+
+    /// Returns the value of the column `subject_id`.
+    pub(super) fn id(self) -> i64 {
+        match self {
+            Self::ErrorGroup(id) => id,
+        }
+    }
+
+    /// Reads the columns `subject_type` and `subject_id`, which are the columns `first` and `first + 1` of `row`.
+    pub(super) fn from_row(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<Self>> {
+        match row.get_ref(first)? {
+            ValueRef::Null => Ok(None),
+            ValueRef::Text(b"error_group") => Ok(Some(Self::ErrorGroup(row.get(first + 1)?))),
+            other => Err(rusqlite::Error::InvalidColumnType(first, "subject_type".into(), other.data_type())),
+        }
+    }
+}
+
+/// Writes `error group 5`.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ErrorGroup(id) => write!(f, "error group {id}"),
+        }
+    }
+}
+
+impl Suppression {
+    /// Whether the next digest includes the alert.
+    pub(super) fn is_in_digest(self) -> bool {
+        self == Self::HourlyLimit
+    }
+
+    /// Describes the reason for the history and the log.
+    pub(super) fn describe(self, subject: Subject) -> String {
+        match self {
+            Self::SubjectDeleted => format!("{subject} no longer exists"),
+            Self::CoolDown => format!("{subject} alerted less than ALERT_COOLDOWN seconds ago"),
+            Self::HourlyLimit => "ALERT_MAX_PER_HOUR is reached; included in the next digest".to_owned(),
+        }
+    }
+}
+
+/// Returns the value of `all` that has the name in `stored`.
+fn from_name<T: Copy>(stored: ValueRef<'_>, all: &[T], name: fn(T) -> &'static str) -> FromSqlResult<T> {
+    let stored = stored.as_str()?;
+    all.iter().copied().find(|value| name(*value) == stored).ok_or(FromSqlError::InvalidType)
+}
+
+impl FromSql for AlertKind {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        from_name(value, &Self::ALL, Self::name)
+    }
+}
+
+impl FromSql for AlertState {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        from_name(value, &Self::ALL, Self::name)
+    }
+}
+
+impl ToSql for AlertKind {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.name().into())
+    }
+}
+
+impl ToSql for AlertState {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.name().into())
+    }
+}
+
+impl Serialize for AlertKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl Serialize for AlertState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}

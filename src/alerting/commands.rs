@@ -1,0 +1,105 @@
+//! Writes to the alert tables: queueing, results and digests.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::alert::{AlertKind, AlertState, NewAlert, Subject};
+use super::store::HISTORY_MAX;
+use crate::clock::Timestamp;
+use crate::db::Command;
+use crate::error::Result;
+
+/// Maximum number of waiting alerts; further alerts are counted for the digest instead.
+const WAITING_MAX: i64 = 100;
+
+/// Queues an alert in the caller's transaction, or counts it for the next digest if 100 alerts are already waiting.
+///
+/// # Errors
+/// Returns an error if a statement fails.
+pub fn queue(transaction: &Connection, alert: &NewAlert) -> Result<()> {
+    let mut count = transaction.prepare_cached("SELECT count(*) FROM alert_events WHERE state = 'waiting'")?;
+    let waiting: i64 = count.query_row([], |row| row.get(0))?;
+    if waiting >= WAITING_MAX {
+        return count_for_digest(transaction, alert.created_at);
+    }
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO alert_events (kind, subject_type, subject_id, created_at, state)
+         VALUES (?1, ?2, ?3, ?4, 'waiting')",
+    )?;
+    let (subject_type, subject_id) = (alert.subject.map(Subject::type_name), alert.subject.map(Subject::id));
+    insert.execute((alert.kind, subject_type, subject_id, alert.created_at.seconds()))?;
+    Ok(())
+}
+
+fn count_for_digest(transaction: &Connection, now: Timestamp) -> Result<()> {
+    let mut count = transaction.prepare_cached(
+        "UPDATE alert_digest SET since = iif(suppressed = 0, ?1, since), suppressed = suppressed + 1",
+    )?;
+    count.execute([now.seconds()])?;
+    Ok(())
+}
+
+/// Stores the result of an alert, and deletes what is older than the history.
+pub(super) struct FinishAlert {
+    /// Id of the alert.
+    pub(super) id: i64,
+    /// Final state.
+    pub(super) state: AlertState,
+    /// Result of each channel, or the reason for suppression: a JSON array.
+    pub(super) detail: String,
+    /// Time of the result.
+    pub(super) now: Timestamp,
+    /// Whether the next digest includes the alert.
+    pub(super) in_digest: bool,
+    /// Time for which sent alerts are kept even beyond the history, for the cool-down and the hourly limit.
+    pub(super) keep_sent: Duration,
+}
+
+impl Command for FinishAlert {
+    type Output = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        let mut finish = transaction
+            .prepare_cached("UPDATE alert_events SET state = ?2, detail = ?3, finished_at = ?4 WHERE id = ?1")?;
+        finish.execute((self.id, self.state, &self.detail, self.now.seconds()))?;
+        if self.in_digest {
+            count_for_digest(transaction, self.now)?;
+        }
+        let mut delete = transaction.prepare_cached(
+            "DELETE FROM alert_events WHERE state <> 'waiting' AND id <= (SELECT max(id) FROM alert_events) - ?1
+                 AND NOT (state = 'sent' AND finished_at > ?2)",
+        )?;
+        delete.execute((HISTORY_MAX, (self.now - self.keep_sent).seconds()))?;
+        Ok(())
+    }
+}
+
+/// Adds a digest to the history. After a failed one, the suppressed alerts stay counted for the next.
+pub(super) struct RecordDigest {
+    /// Number of suppressed alerts that the digest reported.
+    pub(super) suppressed: i64,
+    /// Final state.
+    pub(super) state: AlertState,
+    /// Result of each channel: a JSON array.
+    pub(super) detail: String,
+    /// Time of the result.
+    pub(super) now: Timestamp,
+}
+
+impl Command for RecordDigest {
+    type Output = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        transaction.execute(
+            "INSERT INTO alert_events (kind, created_at, state, finished_at, detail) VALUES (?1, ?2, ?3, ?2, ?4)",
+            (AlertKind::Digest, self.now.seconds(), self.state, &self.detail),
+        )?;
+        if self.state == AlertState::Sent {
+            // More alerts may have been suppressed while the digest was being sent.
+            let sql = "UPDATE alert_digest SET suppressed = suppressed - ?1, since = ?2";
+            transaction.execute(sql, (self.suppressed, self.now.seconds()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! Alerts of any service: queue, cool-down, hourly limit, digest and history.
+//!
+//! A service calls [`queue`] in the transaction of the change that the alert reports, so that both are stored or
+//! neither. The [`job`] sends queued alerts one at a time, in order. It suppresses an alert during the cool-down of its
+//! subject and above the hourly limit; alerts above the limit are combined into at most one digest per hour. Every
+//! alert stays in the history with its result.
+//!
+//! A service adds [`MIGRATION`] to its schema, and implements [`AlertSource`], which renders the messages. This module
+//! knows neither the tables of a service nor how its subjects are displayed.
+
+mod alert;
+mod commands;
+mod sender;
+mod settings;
+mod store;
+
+pub use alert::{AlertKind, AlertState, NewAlert, Subject};
+pub use commands::queue;
+pub use sender::{AlertSource, DigestContent, job};
+pub use settings::{AlertSettings, variables};
+pub use store::{HistoryEntry, history, suppressed_count};
+
+use crate::db::Migration;
+
+/// Creates the tables of the alert queue. Programs without alerting ignore new tables, hence `oldest_reader: 1`.
+pub const MIGRATION: Migration =
+    Migration { sql: include_str!("../../sql/alerting/0001_alerts.sql"), oldest_reader: 1 };

@@ -1,0 +1,56 @@
+//! State that the handlers and jobs of the error tracker share.
+
+use rusqlite::Connection;
+
+use crate::alerting;
+use crate::db::counters;
+use crate::error::Result;
+use crate::service::{Core, Export, Stat, State, StatsCache};
+
+/// State of the service.
+pub(super) struct Tracker {
+    pub(super) core: Core,
+    /// Maximum number of unresolved groups.
+    pub(super) groups_max: i64,
+    /// Names of the configured alert channels; empty if alerts are off.
+    pub(super) channels: Vec<&'static str>,
+    /// Variables that must be set before alerts can be sent, as a sentence; `None` if a channel is configured.
+    pub(super) alerts_missing: Option<String>,
+    /// Forwarding of reports to another store.
+    pub(super) export: Export,
+    pub(super) stats_cache: StatsCache,
+}
+
+impl Tracker {
+    fn read_stats(&self, reader: &Connection) -> Result<Vec<Stat>> {
+        let counters = counters(reader)?;
+        let counter = |name| counters.get(name).copied().unwrap_or_default();
+        let mut stats = vec![
+            Stat::count("errors_unresolved", "Unresolved error groups.", counter("unresolved")),
+            Stat::count("errors_resolved", "Resolved error groups that are still stored.", counter("resolved")),
+            Stat::count("errors_evicted", "Error groups deleted because of MAX_GROUPS.", counter("evicted")),
+            Stat::count("occurrences_stripped", "Full reports deleted because of MAX_DB_MB.", counter("stripped")),
+            Stat::count(
+                "alerts_held",
+                "Suppressed alerts that the next digest will contain.",
+                alerting::suppressed_count(reader)?,
+            ),
+        ];
+        stats.extend(Export::facts(self, reader)?);
+        Ok(stats)
+    }
+}
+
+impl State for Tracker {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn stats(&self) -> Vec<Stat> {
+        self.stats_cache.refresh(&self.core.readers, |reader| self.read_stats(reader))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.export.warning().into_iter().collect()
+    }
+}
