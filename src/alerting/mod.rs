@@ -10,6 +10,8 @@
 
 mod alert;
 mod commands;
+#[cfg(test)]
+mod queue_tests;
 mod sender;
 mod settings;
 mod store;
