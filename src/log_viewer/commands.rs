@@ -1,36 +1,39 @@
-//! Every change to the log viewer's database, as a value.
+//! Write commands for the log viewer's database.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::config::Limits;
-use super::discovery::Found;
-use super::files::Fingerprint;
-use super::follower::{Place, Resume};
-use super::ring::{Entry, Landed, Ring};
+use super::counters;
+use super::discovery::LogSource;
+use super::rotation::Fingerprint;
+use super::segments::{SegmentRing, StoredBatch};
+use super::tailer::{Checkpoint, Position};
 use crate::clock::Timestamp;
 use crate::db::Command;
 use crate::error::{Error, Result};
+use crate::records::log_record::LogRecord;
 
-/// Notes that a log exists, and under which name.
-pub(super) struct Register {
-    pub(super) found: Found,
+/// Inserts a log, or updates its name and labels.
+pub(super) struct UpsertSource {
+    pub(super) source: LogSource,
 }
 
-/// A log that is noted.
+/// A log that has a row.
 #[derive(Debug, Clone)]
-pub(super) struct Registered {
+pub(super) struct StoredSource {
+    /// Row ID of the container.
     pub(super) container: i64,
-    /// How far it is read; `None` when nothing of it is stored.
-    pub(super) resume: Option<Resume>,
-    /// What [`Append::version`] has to be.
+    /// Position up to which the log is stored; `None` if nothing is stored.
+    pub(super) checkpoint: Option<Checkpoint>,
+    /// Version that the next [`AppendEntries`] must have.
     pub(super) version: i64,
 }
 
-impl Command for Register {
-    type Output = Registered;
+impl Command for UpsertSource {
+    type Output = StoredSource;
 
-    fn apply(self, transaction: &Connection) -> Result<Registered> {
-        let Found { key, name, image, project, service, .. } = &self.found;
+    fn apply(self, transaction: &Connection) -> Result<StoredSource> {
+        let LogSource { key, name, image, project, service, .. } = &self.source;
         let container: i64 = transaction
             .prepare_cached(
                 "INSERT INTO containers (key, name, image, project, service) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -41,67 +44,71 @@ impl Command for Register {
             "SELECT version, file_bytes, file_hash, inode, offset, before_bytes, before_hash, newest, pending
              FROM cursors WHERE container_id = ?1",
         )?;
-        let print = |row: &rusqlite::Row<'_>, from: usize| {
-            let hash: i64 = row.get(from + 1)?;
-            Ok::<_, rusqlite::Error>(Fingerprint { bytes: row.get(from)?, hash: hash.cast_unsigned() })
+        let fingerprint = |row: &rusqlite::Row<'_>, column: usize| {
+            let hash: i64 = row.get(column + 1)?;
+            Ok::<_, rusqlite::Error>(Fingerprint { bytes: row.get(column)?, hash: hash.cast_unsigned() })
         };
-        let known = read
+        let stored = read
             .query_row([container], |row| {
                 let (inode, offset): (i64, i64) = (row.get(3)?, row.get(4)?);
-                let place = Place { file: print(row, 1)?, inode: inode.cast_unsigned(), offset: offset.unsigned_abs() };
-                let before = Some(print(row, 5)?).filter(|before| before.bytes > 0);
-                Ok((row.get(0)?, Resume { place, before, newest_ns: row.get(7)?, pending: row.get(8)? }))
+                let position = Position {
+                    file: fingerprint(row, 1)?,
+                    inode: inode.cast_unsigned(),
+                    offset: offset.unsigned_abs(),
+                };
+                let previous_file = Some(fingerprint(row, 5)?).filter(|file| file.bytes > 0);
+                let checkpoint =
+                    Checkpoint { position, previous_file, newest_ns: row.get(7)?, pending_lines: row.get(8)? };
+                Ok((row.get(0)?, checkpoint))
             })
             .optional()?;
-        Ok(match known {
-            Some((version, resume)) => Registered { container, resume: Some(resume), version },
-            None => Registered { container, resume: None, version: 0 },
+        Ok(match stored {
+            Some((version, checkpoint)) => StoredSource { container, checkpoint: Some(checkpoint), version },
+            None => StoredSource { container, checkpoint: None, version: 0 },
         })
     }
 }
 
-/// Stores what was read of a log, and how far it is read now: both, or neither.
-pub(super) struct Append {
+/// Stores entries of a log together with the checkpoint after them, so that no crash loses or duplicates a line.
+pub(super) struct AppendEntries {
+    /// Row ID of the container.
     pub(super) container: i64,
-    pub(super) entries: Vec<Entry>,
-    pub(super) resume: Resume,
-    /// How many changes of this log came before this one. Without the one before, this one is refused.
+    pub(super) records: Vec<LogRecord>,
+    pub(super) checkpoint: Checkpoint,
+    /// Number of earlier commands for this log. The command fails if one of them was not stored.
     pub(super) version: i64,
-    pub(super) gaps: u64,
+    pub(super) missed_rotations: u64,
     pub(super) limits: Limits,
     pub(super) now: Timestamp,
 }
 
-impl Command for Append {
-    /// Where the entries are now.
-    type Output = Vec<Landed>;
+impl Command for AppendEntries {
+    /// Locations of the stored entries.
+    type Output = Vec<StoredBatch>;
 
-    fn apply(mut self, transaction: &Connection) -> Result<Vec<Landed>> {
+    fn apply(mut self, transaction: &Connection) -> Result<Vec<StoredBatch>> {
         let stored = transaction
             .prepare_cached("SELECT version, out_id, err_id FROM cursors WHERE container_id = ?1")?
             .query_row([self.container], |row| Ok((row.get(0)?, [row.get(1)?, row.get(2)?])))
             .optional()?;
         let (version, mut last_ids): (i64, [i64; 2]) = stored.unwrap_or_default();
         if version != self.version {
-            return Err(Error::Internal("what was read before this is not stored".into()));
+            return Err(Error::Internal("an earlier batch of this log was not stored".into()));
         }
-        let entries = std::mem::take(&mut self.entries);
-        let landed = Ring::open(transaction, self.limits)?.append(self.container, entries, &mut last_ids)?;
-        self.store_cursor(transaction, last_ids)?;
-        for (name, value) in [("stored_at", self.now.ms()), ("gaps", i64::try_from(self.gaps).unwrap_or(i64::MAX))] {
-            let set = if name == "gaps" { "value + ?2" } else { "?2" };
-            transaction
-                .prepare_cached(&format!("UPDATE totals SET value = {set} WHERE name = ?1"))?
-                .execute((name, value))?;
-        }
-        Ok(landed)
+        let records = std::mem::take(&mut self.records);
+        let batches = SegmentRing::open(transaction, self.limits)?.append(self.container, records, &mut last_ids)?;
+        self.store_checkpoint(transaction, last_ids)?;
+        counters::set(transaction, counters::LAST_INGEST_MS, self.now.ms())?;
+        let missed_rotations = i64::try_from(self.missed_rotations).unwrap_or(i64::MAX);
+        counters::add(transaction, counters::MISSED_ROTATIONS, missed_rotations)?;
+        Ok(batches)
     }
 }
 
-impl Append {
-    fn store_cursor(&self, transaction: &Connection, last_ids: [i64; 2]) -> Result<()> {
-        let Resume { place, before, newest_ns, pending } = &self.resume;
-        let before = before.unwrap_or_default();
+impl AppendEntries {
+    fn store_checkpoint(&self, transaction: &Connection, last_ids: [i64; 2]) -> Result<()> {
+        let Checkpoint { position, previous_file, newest_ns, pending_lines } = &self.checkpoint;
+        let previous_file = previous_file.unwrap_or_default();
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO cursors (container_id, version, file_bytes, file_hash, inode, offset,
@@ -111,13 +118,13 @@ impl Append {
             .execute(rusqlite::params![
                 self.container,
                 self.version + 1,
-                place.file.bytes,
-                place.file.hash.cast_signed(),
-                place.inode.cast_signed(),
-                i64::try_from(place.offset).unwrap_or(i64::MAX),
-                before.bytes,
-                before.hash.cast_signed(),
-                pending,
+                position.file.bytes,
+                position.file.hash.cast_signed(),
+                position.inode.cast_signed(),
+                i64::try_from(position.offset).unwrap_or(i64::MAX),
+                previous_file.bytes,
+                previous_file.hash.cast_signed(),
+                pending_lines,
                 newest_ns,
                 last_ids[0],
                 last_ids[1],
@@ -126,27 +133,27 @@ impl Append {
     }
 }
 
-/// Removes what is more than may be kept, or older, and logs that are gone and of which nothing is left.
-pub(super) struct Trim {
+/// Deletes entries beyond the limits, and removed containers that have no entries left.
+pub(super) struct ApplyRetention {
     pub(super) limits: Limits,
-    /// The numbers of the logs that exist; `None` when nobody has looked yet.
+    /// Row IDs of the containers that exist; `None` if they are not known yet, so that no container is deleted.
     pub(super) existing: Option<Vec<i64>>,
     pub(super) now: Timestamp,
 }
 
-impl Command for Trim {
+impl Command for ApplyRetention {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let age = self.limits.age;
         let oldest_ns = if age.is_zero() { 0 } else { (self.now - age).ms().saturating_mul(1_000_000) };
-        Ring::open(transaction, self.limits)?.trim(oldest_ns)?;
+        SegmentRing::open(transaction, self.limits)?.enforce_limits(oldest_ns)?;
         let Some(existing) = self.existing else { return Ok(()) };
-        let mut gone = transaction.prepare_cached(
+        let mut empty = transaction.prepare_cached(
             "SELECT id FROM containers WHERE NOT EXISTS (SELECT 1 FROM counters WHERE container_id = containers.id)",
         )?;
-        let gone: Vec<i64> = gone.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        for container in gone.into_iter().filter(|container| !existing.contains(container)) {
+        let empty: Vec<i64> = empty.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        for container in empty.into_iter().filter(|container| !existing.contains(container)) {
             for statement in ["DELETE FROM cursors WHERE container_id = ?1", "DELETE FROM containers WHERE id = ?1"] {
                 transaction.prepare_cached(statement)?.execute([container])?;
             }
@@ -155,8 +162,8 @@ impl Command for Trim {
     }
 }
 
-/// Empties the oldest segment, so that the file stays within `MAX_DB_MB`.
-pub(super) fn shrink(connection: &Connection) -> Result<bool> {
+/// Deletes the oldest segment, to keep the database within `MAX_DB_MB`. Returns whether anything was deleted.
+pub(super) fn evict_oldest_segment(connection: &Connection) -> Result<bool> {
     let unlimited = Limits { entries: i64::MAX, bytes: 0, age: std::time::Duration::ZERO };
-    Ring::open(connection, unlimited)?.drop_oldest()
+    SegmentRing::open(connection, unlimited)?.evict_oldest()
 }

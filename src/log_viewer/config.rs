@@ -1,4 +1,4 @@
-//! The log viewer's own settings.
+//! Settings of the log viewer.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,17 +17,29 @@ const DEFAULTS: Defaults = Defaults {
 };
 
 const OWN: &[Variable] = &[
-    Variable::plain("LOG_SOURCES", "/var/lib/docker/containers", "Folders of Docker's containers, separated by commas"),
-    Variable::plain("CONTAINERS", "", "Names to follow, with * for any letters; empty follows all"),
-    Variable::plain("LOG_FILES", "", "Text files to follow as if they were containers, name=path,..."),
-    Variable::plain("MAX_ENTRIES", "100000", "Entries that are kept, 100-10000000"),
-    Variable::plain("MAX_BYTES", "0", "Bytes of messages that are kept; 0 is no limit"),
-    Variable::plain("MAX_AGE_HOURS", "0", "Hours that entries are kept, at most 87600; 0 is no limit"),
-    Variable::plain("POLL_INTERVAL", "2", "Seconds between two looks where the system reports no changes, 1-3600"),
-    Variable::plain("TAIL_BUFFER", "65536", "Bytes at the end of each log that the first start reads, up to 1 GB"),
+    Variable::plain(
+        "LOG_SOURCES",
+        "/var/lib/docker/containers",
+        "Comma-separated list of directories with Docker containers",
+    ),
+    Variable::plain(
+        "CONTAINERS",
+        "",
+        "Comma-separated list of container names to follow; * matches any characters; empty = all",
+    ),
+    Variable::plain("LOG_FILES", "", "Comma-separated list of text files to follow like containers, as name=path"),
+    Variable::plain(
+        "MAX_ENTRIES",
+        "100000",
+        "Maximum number of stored entries, 100-10000000; oldest are deleted first",
+    ),
+    Variable::plain("MAX_BYTES", "0", "Maximum total size of stored messages in bytes; 0 = unlimited"),
+    Variable::plain("MAX_AGE_HOURS", "0", "Maximum age of stored entries in hours, up to 87600; 0 = unlimited"),
+    Variable::plain("POLL_INTERVAL", "2", "Seconds between two scans for new logs and missed changes, 1-3600"),
+    Variable::plain("TAIL_BUFFER", "65536", "Bytes to read from the end of each log at the first start, up to 1 GB"),
 ];
 
-/// Every variable of the log viewer, in the order of `--help`.
+/// Returns all variables of the log viewer, in the order of `--help`.
 pub(super) fn variables() -> Vec<Variable> {
     let mut all = crate::service::common_variables(DEFAULTS);
     all.extend(crate::service::WebUi::variables());
@@ -36,52 +48,52 @@ pub(super) fn variables() -> Vec<Variable> {
     all
 }
 
-/// The log viewer's own settings, read.
+/// Parsed settings that only the log viewer has.
 pub(super) struct Config {
-    pub(super) sources: Sources,
+    pub(super) sources: SourceSettings,
     pub(super) limits: Limits,
-    /// Between two looks where nothing says that there is something new.
-    pub(super) poll_every: Duration,
-    /// Bytes of each log that the first start reads.
+    /// Time between two scans for new logs and for changes that inotify did not report.
+    pub(super) poll_interval: Duration,
+    /// Bytes to read from the end of each log at the first start.
     pub(super) tail_bytes: u64,
 }
 
-/// What is followed.
+/// Settings for the logs to follow.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sources {
-    /// Folders of Docker's containers.
+pub(super) struct SourceSettings {
+    /// Directories with Docker containers.
     pub(super) folders: Vec<PathBuf>,
-    /// Names, with `*` for any letters; empty is all of them.
+    /// Patterns for the names of containers, with `*`; empty = all.
     pub(super) containers: Vec<String>,
-    /// Text files and the names they are shown by.
+    /// Names and paths of text files.
     pub(super) files: Vec<(String, PathBuf)>,
 }
 
-/// What is kept; 0 is no limit.
+/// Retention limits; 0 = unlimited.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) entries: i64,
-    /// Of messages.
+    /// Total size of the messages.
     pub(super) bytes: i64,
     pub(super) age: Duration,
 }
 
 impl Config {
-    /// Reads them; what is wrong is noted in `env`.
+    /// Parses the settings. Errors are collected in `env`.
     pub(super) fn read(env: &mut Env<'_>) -> Self {
         let mut files = Vec::new();
         for entry in env.list("LOG_FILES") {
             match entry.split_once('=') {
                 Some((name, path)) if !name.trim().is_empty() && !path.trim().is_empty() => {
-                    // A name alone has no folder that could be watched.
+                    // A relative path may have no parent directory to watch.
                     let path = std::path::absolute(path.trim()).unwrap_or_else(|_| PathBuf::from(path.trim()));
                     files.push((name.trim().to_owned(), path));
                 }
-                _ => env.error("LOG_FILES", "must be name=path,name=path"),
+                _ => env.error("LOG_FILES", "must be a comma-separated list of name=path"),
             }
         }
         Self {
-            sources: Sources {
+            sources: SourceSettings {
                 folders: env.list("LOG_SOURCES").into_iter().map(PathBuf::from).collect(),
                 containers: env.list("CONTAINERS"),
                 files,
@@ -91,7 +103,7 @@ impl Config {
                 bytes: env.number("MAX_BYTES", 0..=i64::MAX),
                 age: Duration::from_secs(3_600 * env.number("MAX_AGE_HOURS", 0..=87_600u64)),
             },
-            poll_every: Duration::from_secs(env.number("POLL_INTERVAL", 1..=3_600)),
+            poll_interval: Duration::from_secs(env.number("POLL_INTERVAL", 1..=3_600)),
             tail_bytes: env.number("TAIL_BUFFER", 0..=1_000_000_000),
         }
     }

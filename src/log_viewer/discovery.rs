@@ -1,4 +1,4 @@
-//! Which logs there are: Docker's containers by their own files, and text files by name.
+//! Discovery of logs: Docker's containers from the files that Docker keeps about them, and text files by name.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::config::Sources;
+use super::config::SourceSettings;
+use super::glob::glob_match;
 
-/// Docker's file on a container is a few kilobytes; labels are what makes it larger.
+/// Maximum size of Docker's files about a container, in bytes. They have a few kilobytes, unless there are many labels.
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Letters of an id that stand for a container without a name, as `docker ps` shows them.
+/// Length of the abbreviated ID that replaces a missing name, as in `docker ps`, in characters.
 const SHORT_ID_CHARS: usize = 12;
 
-/// What a log is written in.
+/// Format of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    /// Docker's `json-file`.
+pub(super) enum LogFormat {
+    /// Docker's json-file.
     Docker,
     /// Lines of text.
     Text,
@@ -26,98 +27,102 @@ pub(super) enum Format {
 
 /// A log that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
-    /// Docker's id, or `file:` and the name.
+pub(super) struct LogSource {
+    /// Docker's container ID, or `file:` and the name.
     pub(super) key: String,
     pub(super) name: String,
-    /// Empty where there is none, as the two below.
+    /// Image of the container; empty if there is none, like the two fields below.
     pub(super) image: String,
-    /// Of compose.
+    /// Compose project.
     pub(super) project: String,
+    /// Compose service.
     pub(super) service: String,
-    pub(super) format: Format,
-    /// The file, or why there is none that can be read.
-    pub(super) log: Result<PathBuf, String>,
+    pub(super) format: LogFormat,
+    /// Path of the file, or the reason why there is no readable file.
+    pub(super) path: Result<PathBuf, String>,
 }
 
-/// Finds logs, and remembers what it has read of containers that did not change.
+/// Scanner for logs. Caches what it read about containers that did not change.
 #[derive(Debug, Default)]
 pub(super) struct Discovery {
-    read: HashMap<PathBuf, (Version, Option<Found>)>,
+    cache: HashMap<PathBuf, (FileVersion, Option<LogSource>)>,
 }
 
-/// Tells whether a file was written since.
-type Version = (u64, i64, i64, u64);
+/// Inode, modification time and length of a file, which together change whenever the file does.
+type FileVersion = (u64, i64, i64, u64);
 
-/// What one look has found.
+/// Result of a scan.
 #[derive(Debug, Default)]
-pub(super) struct Look {
-    pub(super) logs: Vec<Found>,
-    /// Folders that cannot be read, and why, in sentences.
-    pub(super) troubles: Vec<String>,
-    /// Folders worth watching for changes.
+pub(super) struct Snapshot {
+    pub(super) sources: Vec<LogSource>,
+    /// One sentence for each folder that cannot be read.
+    pub(super) errors: Vec<String>,
+    /// Folders to watch for changes.
     pub(super) folders: Vec<PathBuf>,
 }
 
 impl Discovery {
-    /// Looks at every source.
-    pub(super) fn look(&mut self, sources: &Sources) -> Look {
-        let mut look = Look::default();
-        let mut seen = Vec::new();
-        for folder in &sources.folders {
-            look.folders.push(folder.clone());
-            match containers_in(folder) {
-                Ok(containers) => seen.extend(containers),
-                // A machine without Docker that follows files only has nothing to complain of.
-                Err(why) if why.kind() == ErrorKind::NotFound && !sources.files.is_empty() => {}
-                Err(why) => look.troubles.push(unreadable(folder, &why)),
+    /// Scans all configured folders and files.
+    pub(super) fn scan(&mut self, settings: &SourceSettings) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let mut containers = Vec::new();
+        for folder in &settings.folders {
+            snapshot.folders.push(folder.clone());
+            match list_containers(folder) {
+                Ok(folders) => containers.extend(folders),
+                // Without Docker, following only files is a valid setup.
+                Err(why) if why.kind() == ErrorKind::NotFound && !settings.files.is_empty() => {}
+                Err(why) => snapshot.errors.push(describe_io_error(folder, &why)),
             }
         }
-        self.read.retain(|folder, _| seen.contains(folder));
-        for folder in seen {
-            let found = self.container(&folder);
-            look.folders.push(folder);
-            look.logs.extend(found.filter(|found| wanted(&found.name, &sources.containers)));
+        self.cache.retain(|folder, _| containers.contains(folder));
+        for folder in containers {
+            let source = self.container(&folder);
+            snapshot.folders.push(folder);
+            snapshot.sources.extend(source.filter(|source| matches_any(&source.name, &settings.containers)));
         }
-        for (name, path) in &sources.files {
-            look.folders.extend(path.parent().map(Path::to_owned));
-            look.logs.push(text_file(name, path));
+        for (name, path) in &settings.files {
+            snapshot.folders.extend(path.parent().map(Path::to_owned));
+            snapshot.sources.push(text_file(name, path));
         }
-        look
+        snapshot
     }
 
-    /// The container of a folder; `None` for one that Docker is still making, or has just removed.
-    fn container(&mut self, folder: &Path) -> Option<Found> {
+    /// Returns the container of a folder; `None` while Docker creates or removes it.
+    fn container(&mut self, folder: &Path) -> Option<LogSource> {
         let config = folder.join("config.v2.json");
-        // Database, since what may be looked at may not always be read.
-        let version = File::open(&config).and_then(|file| file.metadata()).map(|file| version(&file));
-        let known = self.read.get(folder);
-        match (version, known) {
-            (Ok(version), Some((of, found))) if *of == version => found.clone(),
-            (Ok(version), known) => {
-                // It is rewritten while the container runs, so what is read may be half of it: then what was known stands.
-                let (of, found) = match read_container(folder, &config) {
-                    // What cannot be read now may be soon, and nothing about the container changes with it.
-                    Some(found) if found.log.is_err() => (Version::default(), Some(found)),
-                    Some(found) => (version, Some(found)),
-                    None => (Version::default(), known.and_then(|(_, found)| found.clone())),
+        // Opened rather than only inspected, because a file with readable metadata can still be unreadable.
+        let version = File::open(&config).and_then(|file| file.metadata()).map(|file| file_version(&file));
+        let cached = self.cache.get(folder);
+        match (version, cached) {
+            (Ok(version), Some((cached_version, source))) if *cached_version == version => source.clone(),
+            (Ok(version), cached) => {
+                let (version, source) = match read_container(folder, &config) {
+                    // The log can become readable without a change of this file, so the source is not cached as current.
+                    Some(source) if source.path.is_err() => (FileVersion::default(), Some(source)),
+                    Some(source) => (version, Some(source)),
+                    // Docker rewrites the file while the container runs, so it can be incomplete. The cached source is
+                    // used until the next scan.
+                    None => (FileVersion::default(), cached.and_then(|(_, source)| source.clone())),
                 };
-                self.read.insert(folder.to_owned(), (of, found.clone()));
-                found
+                self.cache.insert(folder.to_owned(), (version, source.clone()));
+                source
             }
-            (Err(why), known) if why.kind() == ErrorKind::NotFound => {
-                known.and_then(|(_, found)| found.clone()).or_else(|| without_config(folder))
+            (Err(why), cached) if why.kind() == ErrorKind::NotFound => {
+                cached.and_then(|(_, source)| source.clone()).or_else(|| container_without_config(folder))
             }
-            (Err(why), _) => Some(Found { log: Err(unreadable(&config, &why)), ..unnamed(folder) }),
+            (Err(why), _) => {
+                Some(LogSource { path: Err(describe_io_error(&config, &why)), ..unnamed_container(folder) })
+            }
         }
     }
 }
 
-fn version(file: &Metadata) -> Version {
+fn file_version(file: &Metadata) -> FileVersion {
     (file.ino(), file.mtime(), file.mtime_nsec(), file.len())
 }
 
-fn containers_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn list_containers(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut containers = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -128,20 +133,20 @@ fn containers_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(containers)
 }
 
-/// A sentence for a file or a folder that cannot be read.
-pub(super) fn unreadable(path: &Path, why: &std::io::Error) -> String {
+/// Describes why a file or a folder cannot be read, and how to correct it, in one sentence.
+pub(super) fn describe_io_error(path: &Path, why: &std::io::Error) -> String {
     let path = path.display();
     match why.kind() {
-        ErrorKind::NotFound => format!("{path} is not there: mount it, or set LOG_SOURCES"),
+        ErrorKind::NotFound => format!("{path} not found: mount it, or set LOG_SOURCES"),
         ErrorKind::PermissionDenied => {
-            format!("{path} cannot be read: it needs root, or the capability DAC_READ_SEARCH")
+            format!("cannot read {path}: permission denied; run as root or with the capability CAP_DAC_READ_SEARCH")
         }
-        _ => format!("{path} cannot be read: {why}"),
+        _ => format!("cannot read {path}: {why}"),
     }
 }
 
 #[derive(Deserialize)]
-struct Container {
+struct ContainerState {
     #[serde(rename = "ID", default)]
     id: String,
     #[serde(rename = "Name", default)]
@@ -172,124 +177,92 @@ struct LogConfig {
     driver: String,
 }
 
-fn read_container(folder: &Path, config: &Path) -> Option<Found> {
-    let container: Container = serde_json::from_slice(&read_bounded(config)?).ok()?;
-    let mut found = unnamed(folder);
+/// Reads Docker's `config.v2.json`; `None` if it is missing or incomplete.
+fn read_container(folder: &Path, config: &Path) -> Option<LogSource> {
+    let container: ContainerState = serde_json::from_slice(&read_config_file(config)?).ok()?;
+    let mut source = unnamed_container(folder);
     if !container.id.is_empty() {
-        found.key = container.id;
+        source.key = container.id;
     }
     let name = container.name.trim_start_matches('/');
     if !name.is_empty() {
-        found.name = name.to_owned();
+        source.name = name.to_owned();
     }
-    found.image = container.config.image.unwrap_or_default();
+    source.image = container.config.image.unwrap_or_default();
     let mut labels = container.config.labels.unwrap_or_default();
     let mut label = |name: &str| labels.remove(name).unwrap_or_default();
-    found.project = label("com.docker.compose.project");
-    found.service = label("com.docker.compose.service");
-    // Docker's own path need not be ours: the folder may be mounted elsewhere.
+    source.project = label("com.docker.compose.project");
+    source.service = label("com.docker.compose.service");
+    // The folder may be mounted at another path than Docker's, so only the file name is used.
     let file = Path::new(&container.log_path).file_name();
-    found.log = match file.map(|file| folder.join(file)) {
-        Some(path) => readable(path),
-        None => match driver(folder).as_deref() {
-            None | Some("json-file" | "") => Err("it was never started".into()),
+    source.path = match file.map(|file| folder.join(file)) {
+        Some(path) => check_readable(path),
+        None => match log_driver(folder).as_deref() {
+            None | Some("json-file" | "") => Err("the container was never started".into()),
             Some(driver) => Err(format!(
-                "its log driver is {driver}, which keeps no file that can be read; json-file does, \
-                 see docker run --log-driver"
+                "its log driver is {driver}, which writes no file that can be read; \
+                 use json-file (docker run --log-driver json-file)"
             )),
         },
     };
-    Some(found)
+    Some(source)
 }
 
-fn read_bounded(path: &Path) -> Option<Vec<u8>> {
+fn read_config_file(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).ok()?;
     std::io::Read::read_to_end(&mut std::io::Read::take(file, CONFIG_BYTES_MAX), &mut bytes).ok()?;
     Some(bytes)
 }
 
-fn driver(folder: &Path) -> Option<String> {
-    let host: HostConfig = serde_json::from_slice(&read_bounded(&folder.join("hostconfig.json"))?).ok()?;
+fn log_driver(folder: &Path) -> Option<String> {
+    let host: HostConfig = serde_json::from_slice(&read_config_file(&folder.join("hostconfig.json"))?).ok()?;
     Some(host.log.driver)
 }
 
-/// A folder with a log and nothing else, as a copy of one may be.
-fn without_config(folder: &Path) -> Option<Found> {
-    let found = unnamed(folder);
-    let path = folder.join(format!("{}-json.log", found.key));
-    path.exists().then(|| Found { log: readable(path), ..found })
+/// Returns the container of a folder that has a log but no `config.v2.json`, for example in a copy of Docker's folder.
+fn container_without_config(folder: &Path) -> Option<LogSource> {
+    let source = unnamed_container(folder);
+    let path = folder.join(format!("{}-json.log", source.key));
+    path.exists().then(|| LogSource { path: check_readable(path), ..source })
 }
 
-fn unnamed(folder: &Path) -> Found {
+/// Returns a container of which only the folder is known.
+fn unnamed_container(folder: &Path) -> LogSource {
     let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Found {
+    LogSource {
         name: id.chars().take(SHORT_ID_CHARS).collect(),
         key: id,
         image: String::new(),
         project: String::new(),
         service: String::new(),
-        format: Format::Docker,
-        log: Err(String::new()),
+        format: LogFormat::Docker,
+        path: Err(String::new()),
     }
 }
 
-fn text_file(name: &str, path: &Path) -> Found {
-    Found {
+fn text_file(name: &str, path: &Path) -> LogSource {
+    LogSource {
         key: format!("file:{name}"),
         name: name.to_owned(),
         image: String::new(),
         project: String::new(),
         service: String::new(),
-        format: Format::Text,
-        log: readable(path.to_owned()),
+        format: LogFormat::Text,
+        path: check_readable(path.to_owned()),
     }
 }
 
-/// A log's path, unless it cannot be opened. One that is not there yet will be.
-fn readable(path: PathBuf) -> Result<PathBuf, String> {
+/// Returns the path, or the reason why the file cannot be opened. A file that does not exist yet is accepted.
+fn check_readable(path: PathBuf) -> Result<PathBuf, String> {
     match File::open(&path) {
         Ok(_) => Ok(path),
         Err(why) if why.kind() == ErrorKind::NotFound => Ok(path),
-        Err(why) => Err(unreadable(&path, &why)),
+        Err(why) => Err(describe_io_error(&path, &why)),
     }
 }
 
-fn wanted(name: &str, patterns: &[String]) -> bool {
-    patterns.is_empty() || patterns.iter().any(|pattern| fits(name, pattern))
-}
-
-/// Whether a name fits a pattern in which `*` stands for any letters. Takes time linear in the name for each `*`.
-pub(super) fn fits(name: &str, pattern: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let Some(last) = parts.next_back() else { return rest.is_empty() };
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.len() >= last.len() && rest.ends_with(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_fit_names() {
-        for (name, pattern, fit) in [
-            ("web", "web", true),
-            ("web-1", "web", false),
-            ("web-1", "web*", true),
-            ("shop_web_1", "*web*", true),
-            ("web", "*", true),
-            ("", "*", true),
-            ("aba", "ab*ba", false),
-            ("abcbca", "a*bc*a", true),
-            ("web", "we**b", true),
-        ] {
-            assert_eq!(fits(name, pattern), fit, "{name} {pattern}");
-        }
-    }
+/// Returns whether the name matches one of the patterns, or there are none.
+fn matches_any(name: &str, patterns: &[String]) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| glob_match(name, pattern))
 }

@@ -1,42 +1,44 @@
-//! Entries as they are sent on, in the order in which they came.
+//! Forwarding of entries to another store, in the order of ingestion.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use super::LogViewer;
-use super::store::{Filter, Query, Shown, total};
+use super::counters;
+use super::log_entry::LogEntry;
+use super::query::{Filter, Query};
+use super::state::LogViewer;
 use crate::error::Result;
 use crate::export::{Format, Record};
 use crate::service::{Export, Outgoing, RecordSource};
 
-/// Entries sent together; one may have a megabyte.
-const ENTRIES_AT_ONCE: usize = 200;
+/// Maximum number of entries in a batch. An entry can have a megabyte.
+const BATCH_ENTRIES_MAX: usize = 200;
 
 impl RecordSource for LogViewer {
-    type Record = Shown;
+    type Record = LogEntry;
 
     fn export(&self) -> &Export {
         &self.export
     }
 
-    fn after(&self, reader: &Connection, mark: i64, _: Format) -> Result<Outgoing<Shown>> {
+    fn after(&self, reader: &Connection, mark: i64, _: Format) -> Result<Outgoing<LogEntry>> {
         let snapshot = reader.unchecked_transaction()?;
-        let (records, _) = Query::new(&snapshot, &Filter::all())?.arrived_after(mark, ENTRIES_AT_ONCE)?;
-        // Where nothing is left, what was missed ends with the newest.
-        let last = records.last().map_or_else(|| self.newest(&snapshot), |last| Ok(last.arrival))?;
+        let (records, _) = Query::new(&snapshot, &Filter::all())?.entries_since(mark, BATCH_ENTRIES_MAX)?;
+        // Without entries, those up to the newest were deleted before they were forwarded.
+        let last = records.last().map_or_else(|| self.newest(&snapshot), |last| Ok(last.ingest_seq))?;
         Ok(Outgoing { records, last })
     }
 
     fn newest(&self, reader: &Connection) -> Result<i64> {
-        total(reader, "arrivals")
+        counters::read(reader, counters::INGESTED)
     }
 }
 
-impl Record for Shown {
+impl Record for LogEntry {
     fn at_ns(&self) -> i64 {
-        self.at_ns
+        self.time_ns
     }
 
     fn labels(&self) -> BTreeMap<&'static str, Cow<'_, str>> {

@@ -1,47 +1,50 @@
-//! The log viewer: reads what Docker wrote down of every container's output, each line once; searches it and shows it
-//! live.
+//! Log viewer: follows the logs of Docker containers and text files, stores each line once, and serves searches and live
+//! tails.
 
+mod active_reader;
 mod api;
-mod assembly;
 mod commands;
 mod config;
+mod containers;
+mod counters;
 mod discovery;
+mod entry_assembler;
+mod entry_id;
 mod export;
-mod files;
-mod follow;
-mod follower;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod hub;
+mod glob;
 mod import;
-mod ring;
+mod ingester;
+mod inotify;
+mod log_entry;
+mod parse;
+mod query;
+mod retention;
+mod rotation;
 mod search;
+mod segments;
+mod state;
 mod store;
 mod streams;
-mod text;
-mod watch;
+mod tail_broadcast;
+mod tailer;
 
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use rusqlite::Connection;
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
-use crate::error::Result;
 use crate::http::{Access, Method, Request, Responder, Route, RouteSpec, Scope};
-use crate::service::{
-    self, Asset, CommonConfig, Core, Export, Running, Service, StartError, Stat, StatValue, State, WebUi,
-};
-use config::{Config, Limits};
-use follow::Overview;
-use hub::Hub;
+use crate::service::{self, Asset, CommonConfig, Export, Running, Service, StartError, WebUi};
+use config::Config;
+use state::LogViewer;
+use tail_broadcast::TailBroadcast;
 
-/// The program.
+/// The log viewer as a program.
 pub const SERVICE: Service = Service {
     name: "log-viewer",
-    about: "what containers say: followed, searched, shown live",
+    about: "Log viewer for Docker containers: search and live tail",
     variables: config::variables,
     schema: SCHEMA,
     start,
@@ -54,20 +57,20 @@ const SCHEMA: Schema = Schema {
     import: Some(import::IMPORT),
 };
 
-/// What it says of itself.
+/// OpenAPI document of the service.
 const OPENAPI: Asset = service::openapi_asset!("log-viewer");
 
-/// The files of its interface, which are no part of what it describes: they are for its own pages alone.
+/// Files of the web UI. They are not part of the OpenAPI document.
 const UI: &[Asset] = service::ui_assets!("log-viewer");
 
-/// The log viewer's routes.
+/// Returns the routes of the log viewer.
 fn routes(web: WebUi, metrics_open: bool) -> Vec<Route<LogViewer>> {
     let read = Access::Key(Scope::Read);
-    let stream = |path, answer: fn(&LogViewer, &Request, Responder)| {
-        // A browser's EventSource sends no headers of one's own.
+    let stream = |path, handler: fn(&LogViewer, &Request, Responder)| {
+        // EventSource in browsers cannot send custom headers.
         let access = Access::KeyInQuery(Scope::Read);
         let spec = RouteSpec::new(Method::Get, path, access);
-        Route::deferred(spec, Box::new(move |viewer, request, responder| answer(viewer, &request, responder)))
+        Route::deferred(spec, Box::new(move |viewer, request, responder| handler(viewer, &request, responder)))
     };
     let own = vec![
         Route::get("/api/logs", read, api::list),
@@ -83,93 +86,28 @@ fn routes(web: WebUi, metrics_open: bool) -> Vec<Route<LogViewer>> {
     own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).chain(web.routes(UI)).collect()
 }
 
-/// What the handlers work on.
-struct LogViewer {
-    core: Core,
-    limits: Limits,
-    hub: Arc<Hub>,
-    /// What is followed, as the job last saw it.
-    overview: Mutex<Arc<Overview>>,
-    /// Streams that are open, by kind.
-    tails: Arc<AtomicUsize>,
-    exports: Arc<AtomicUsize>,
-    /// What is sent on to somewhere else.
-    export: Export,
-    /// What was last found, for when no reader is free.
-    facts: Mutex<Vec<Stat>>,
-}
-
-fn start(mut env: Env<'_>) -> std::result::Result<Running, StartError> {
+fn start(mut env: Env<'_>) -> Result<Running, StartError> {
     let (common, config) = (CommonConfig::from_env(&mut env), Config::read(&mut env));
     let export = Export::read(&mut env, "monlight_logs");
     let web = WebUi::from_env(&mut env, SERVICE.name);
     env.finish().map_err(StartError::Settings)?;
     let routes = routes(web, common.metrics_open);
-    let (bound, settings, database) = common.open("monlight-log-viewer", SCHEMA, commands::shrink)?;
+    let (bound, settings, database) = common.open("monlight-log-viewer", SCHEMA, commands::evict_oldest_segment)?;
     export.prepare(&database)?;
     let limits = config.limits;
-    // The limits may be smaller than they were, and no answer shows more than they allow.
-    if let Err(why) = database.writer.run(commands::Trim { limits, existing: None, now: Timestamp::now() }) {
-        log::warn!("old entries stay for now: {why}");
+    // The limits may have been lowered, and no response shows more entries than they allow.
+    let retention = commands::ApplyRetention { limits, existing: None, now: Timestamp::now() };
+    if let Err(why) = database.writer.run(retention) {
+        log::warn!("log-viewer: failed to delete expired entries: {why}; the ingester will retry");
     }
-    // Who watches from the first moment on must not be told of everything as if it were new.
-    let latest = database.readers.acquire().and_then(|reader| store::total(&reader, "arrivals"));
-    let hub = Arc::new(Hub::new(latest.map_err(|why| StartError::Start(format!("cannot start: {why}")))?));
-    let state = |core| LogViewer {
-        core,
-        limits,
-        hub,
-        overview: Mutex::default(),
-        tails: Arc::default(),
-        exports: Arc::default(),
-        export,
-        facts: Mutex::default(),
-    };
+    // A live tail that is opened right after the start must not receive the stored entries as new ones.
+    let last_seq = database.readers.acquire().and_then(|reader| counters::read(&reader, counters::INGESTED));
+    let last_seq = last_seq.map_err(|why| StartError::Start(format!("cannot start: {why}")))?;
+    let broadcast = Arc::new(TailBroadcast::new(last_seq));
+    let state = |core| LogViewer::new(core, limits, broadcast, export);
     service::serve(bound, settings, database, routes, state, |viewer| {
-        std::iter::once(follow::job(viewer, config)).chain(Export::job(viewer)).collect()
+        std::iter::once(ingester::job(viewer, config)).chain(Export::job(viewer)).collect()
     })
-}
-
-impl LogViewer {
-    fn overview(&self) -> Arc<Overview> {
-        Arc::clone(&self.overview.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn find_facts(&self, reader: &Connection) -> Result<Vec<Stat>> {
-        let found = store::facts(reader)?;
-        let count = |name, help, value| Stat { name, help, value: StatValue::Count(value) };
-        let stored_at = Some(found.stored_at_ms).filter(|ms| *ms > 0).map(Timestamp::from_ms);
-        let own = [
-            count("logs_indexed", "Entries stored", found.entries),
-            count("containers", "Logs that are followed or have entries", found.containers),
-            count("gaps", "Times when files were gone before they could be read", found.gaps),
-            Stat { name: "last_ingest", help: "When anything was last stored", value: StatValue::Time(stored_at) },
-        ];
-        Ok(own.into_iter().chain(Export::facts(self, reader)?).collect())
-    }
-
-    fn set_overview(&self, overview: Overview) {
-        *self.overview.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(overview);
-    }
-}
-
-impl State for LogViewer {
-    fn core(&self) -> &Core {
-        &self.core
-    }
-
-    fn stats(&self) -> Vec<Stat> {
-        let found = self.core.readers.try_acquire().and_then(|reader| self.find_facts(&reader).ok());
-        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = found {
-            *known = found;
-        }
-        known.clone()
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        self.overview().troubles.iter().cloned().chain(self.export.warning()).collect()
-    }
 }
 
 #[cfg(test)]

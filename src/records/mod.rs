@@ -1,4 +1,6 @@
 //! Values that services and wire formats exchange.
 
+pub mod log_level;
+pub mod log_record;
 pub mod point;
 pub mod report;

@@ -1,10 +1,11 @@
-//! Lines as programs print them, and what each says of itself.
+//! Level detection for single entries, by kind of logger.
 
 use proptest::prelude::*;
 
-use super::Stream::{Stderr, Stdout};
-use super::level::{Level, of};
-use super::{ansi, head};
+use super::level::detect;
+use super::{ansi, first_line};
+use crate::records::log_level::Level;
+use crate::records::log_record::StdStream::{Stderr, Stdout};
 
 const DEBUG: Level = Level::Debug;
 const INFO: Level = Level::Info;
@@ -12,38 +13,25 @@ const WARNING: Level = Level::Warning;
 const ERROR: Level = Level::Error;
 const CRITICAL: Level = Level::Critical;
 
-/// Each line says what it is, so the stream changes nothing.
-fn says(cases: &[(Level, &str)]) {
+/// Asserts the level of lines that state it, which is the same on both streams.
+fn assert_level(cases: &[(Level, &str)]) {
     for (level, line) in cases {
-        assert_eq!(
-            (of(line, Stdout), of(line, Stderr)),
-            (*level, *level),
-            "{line} {:?}",
-            head::read(&ansi::strip(line))
-        );
+        let parsed = first_line::parse(&ansi::strip(line));
+        assert_eq!((detect(line, Stdout), detect(line, Stderr)), (*level, *level), "{line} {parsed:?}");
     }
 }
 
-/// The line says nothing, so the stream decides.
-fn says_nothing(lines: &[&str]) {
+/// Asserts that lines state no level, so that the stream decides.
+fn assert_no_level(lines: &[&str]) {
     for line in lines {
-        assert_eq!((of(line, Stdout), of(line, Stderr)), (INFO, ERROR), "{line} {:?}", head::read(&ansi::strip(line)));
+        let parsed = first_line::parse(&ansi::strip(line));
+        assert_eq!((detect(line, Stdout), detect(line, Stderr)), (INFO, ERROR), "{line} {parsed:?}");
     }
 }
 
 #[test]
-fn levels_have_names_and_ranks() {
-    for level in Level::ALL {
-        assert_eq!(Level::named(level.name()), Some(level));
-        assert_eq!(Level::ranked(level.rank()), Some(level));
-    }
-    assert_eq!((Level::ranked(5), Level::named("LOUD"), Level::named("")), (None, None, None));
-    assert!(Level::ALL.is_sorted());
-}
-
-#[test]
-fn words_in_the_prefix() {
-    says(&[
+fn detects_level_names_in_prefixes() {
+    assert_level(&[
         (INFO, "INFO:     Started server process [1]"),
         (ERROR, "ERROR:    Exception in ASGI application"),
         (ERROR, "ERROR:root:failed"),
@@ -110,8 +98,8 @@ fn words_in_the_prefix() {
 }
 
 #[test]
-fn programs_with_their_own_ways() {
-    says(&[
+fn detects_levels_of_programs_with_own_formats() {
+    assert_level(&[
         (INFO, "I0131 12:00:00.000000       1 main.go:12] started"),
         (ERROR, "E0131 12:00:00.000000       1 leaderelection.go:330] error retrieving resource lock"),
         (WARNING, "W20260131 12:00:00.000000     1 main.cc:12] slow"),
@@ -155,22 +143,22 @@ fn programs_with_their_own_ways() {
 }
 
 #[test]
-fn access_logs() {
-    says(&[
+fn rates_the_status_in_access_logs() {
+    assert_level(&[
         (INFO, "172.17.0.1 - - [31/Jan/2026:12:00:00 +0000] \"GET /error/page HTTP/1.1\" 200 12 \"-\" \"curl/8.5.0\""),
         (ERROR, "172.17.0.1 - - [31/Jan/2026:12:00:00 +0000] \"GET / HTTP/1.1\" 502 157 \"-\" \"-\" \"-\""),
         (WARNING, "[31/Jan/2026 12:00:00] \"GET /x HTTP/1.1\" 404 2178"),
         (INFO, "GET /error/page 200 1.2 ms - 12"),
         (ERROR, "\u{1b}[0mGET /pay \u{1b}[31m500\u{1b}[0m 3.127 ms - 148\u{1b}[0m"),
         (ERROR, "[GIN] 2026/01/31 - 12:00:00 | 500 |     1.234ms |      172.17.0.1 | GET      \"/pay\""),
-        // It says what it is itself.
+        // The stated level takes precedence over the status.
         (INFO, "INFO:     172.17.0.1:50000 - \"GET /pay HTTP/1.1\" 500 Internal Server Error"),
     ]);
 }
 
 #[test]
-fn first_lines_of_crashes() {
-    says(&[
+fn detects_the_first_lines_of_crashes() {
+    assert_level(&[
         (ERROR, "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\nKeyError: 'x'"),
         (ERROR, "ValueError: bad"),
         (ERROR, "java.lang.IllegalStateException: closed\n\tat shop.Pay.charge(Pay.java:12)"),
@@ -184,7 +172,7 @@ fn first_lines_of_crashes() {
         (ERROR, "Unhandled exception. System.InvalidOperationException: boom"),
         (ERROR, "/app/pay.rb:3:in `charge': declined (RuntimeError)"),
         (ERROR, "** (RuntimeError) boom"),
-        // Where the first line says nothing, what follows does.
+        // The first line states no level, but a stack trace follows.
         (ERROR, "2026-01-31 12:00:00 request failed\nTraceback (most recent call last):\n  File \"a.py\", line 1"),
         (ERROR, "something\n    at f (/app/a.js:1:2)"),
         (WARNING, "WARNING: retrying\nTraceback (most recent call last):\n  File \"a.py\", line 1"),
@@ -193,8 +181,8 @@ fn first_lines_of_crashes() {
 }
 
 #[test]
-fn a_dated_record_without_a_level_is_information_on_either_stream() {
-    says(&[
+fn a_record_with_a_timestamp_but_no_level_is_info_on_both_streams() {
+    assert_level(&[
         (INFO, "2026/01/31 12:00:00 listening on :8080"),
         (INFO, "2026/01/31 12:00:00 main.go:12: no errors found"),
         (INFO, "Jan 31 12:00:00 host app[1]: error_count=0"),
@@ -206,8 +194,8 @@ fn a_dated_record_without_a_level_is_information_on_either_stream() {
 }
 
 #[test]
-fn words_of_the_message_are_no_level() {
-    says_nothing(&[
+fn words_of_the_message_are_not_levels() {
+    assert_no_level(&[
         "no errors found",
         "error_count=0",
         "Errors: 0",
@@ -236,17 +224,17 @@ fn words_of_the_message_are_no_level() {
 
 proptest! {
     #[test]
-    fn no_text_panics(text in "(?s).{0,120}", stderr: bool) {
-        let _ = of(&text, if stderr { Stderr } else { Stdout });
+    fn arbitrary_text_never_panics(text in "(?s).{0,120}", stderr: bool) {
+        let _ = detect(&text, if stderr { Stderr } else { Stdout });
     }
 
     #[test]
-    fn no_mixture_of_prefixes_panics(pieces in prop::collection::vec(prop::sample::select(&[
+    fn mixed_prefix_tokens_never_panic(tokens in prop::collection::vec(prop::sample::select(&[
         "[", "]", "<", ">", "(", ")", "{", "}", "\"", "|", " ", "\t", "ERROR", "error", ":", "2026-01-31", "12:00:00", "Jan", "31",
         "1:M", "#", "E0131", "level=", "=", "HTTP/1.1", "GET", "/", "500", "é", "\u{a0}", "::", ".", "Error", "PHP message: ", "-", ",",
         "\\", ".rb:", "1:in ", "Warning: ",
     ][..]), 0..16)) {
-        let text = pieces.concat();
-        let _ = of(&text, Stderr);
+        let text = tokens.concat();
+        let _ = detect(&text, Stderr);
     }
 }

@@ -1,58 +1,58 @@
-//! The words dates and times are written in. Recognised, not read: an entry's moment is Docker's.
+//! Recognizer for dates and times in the prefix of a line. Nothing is parsed, because an entry's time is Docker's.
 
-/// Whether a word is a date, a clock time or both, in one of the orders loggers use; what follows in the word does not
-/// matter.
-pub(super) fn is_part(word: &str) -> bool {
+/// Returns whether a word starts with a date, a clock time or both, in one of the notations that loggers use. The rest
+/// of the word is ignored.
+pub(super) fn is_timestamp(word: &str) -> bool {
     let bytes = word.as_bytes();
-    bytes.first().is_some_and(u8::is_ascii_digit) && (is_date(bytes) || is_clock(bytes) || is_epoch(bytes))
+    bytes.first().is_some_and(u8::is_ascii_digit) && (is_date(bytes) || is_clock_time(bytes) || is_epoch(bytes))
 }
 
-/// `2026-01-31`, `31/Jan/2026`, `31-Jan-2026`, `1/31/2026`, `31.01.2026`.
+/// Recognizes `2026-01-31`, `31/Jan/2026`, `31-Jan-2026`, `1/31/2026` and `31.01.2026`.
 fn is_date(bytes: &[u8]) -> bool {
-    let (first, rest) = digits(bytes);
-    let Some((mark, rest)) = separator(rest) else { return false };
+    let (first, rest) = count_digits(bytes);
+    let Some((first_separator, rest)) = separator(rest) else { return false };
     let letters = rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
-    let (middle, rest) = if letters == 3 { (2, &rest[3..]) } else { digits(rest) };
-    let Some((second_mark, rest)) = separator(rest) else { return false };
-    let (last, _) = digits(rest);
-    mark == second_mark && matches!((first, middle, last), (4, 1..=2, 1..=2) | (1..=2, 1..=2, 4))
+    let (middle, rest) = if letters == 3 { (2, &rest[3..]) } else { count_digits(rest) };
+    let Some((second_separator, rest)) = separator(rest) else { return false };
+    let (last, _) = count_digits(rest);
+    first_separator == second_separator && matches!((first, middle, last), (4, 1..=2, 1..=2) | (1..=2, 1..=2, 4))
 }
 
-/// `12:00:00` with anything behind it, `3:04PM`.
-fn is_clock(bytes: &[u8]) -> bool {
-    let (hours, rest) = digits(bytes);
+/// Recognizes `12:00:00`, followed by anything, and `3:04PM`.
+fn is_clock_time(bytes: &[u8]) -> bool {
+    let (hours, rest) = count_digits(bytes);
     let [b':', rest @ ..] = rest else { return false };
-    let (minutes, rest) = digits(rest);
+    let (minutes, rest) = count_digits(rest);
     if !(1..=2).contains(&hours) || minutes != 2 {
         return false;
     }
     match rest {
-        [b':', rest @ ..] => digits(rest).0 == 2,
+        [b':', rest @ ..] => count_digits(rest).0 == 2,
         [b'A' | b'P', b'M', ..] => true,
         _ => false,
     }
 }
 
-/// Seconds since 1970 as `1769860800.123` or `1.769860800123e+09`.
+/// Recognizes seconds since 1970: `1769860800.123` or `1.769860800123e+09`.
 fn is_epoch(bytes: &[u8]) -> bool {
-    let (whole, rest) = digits(bytes);
+    let (integer, rest) = count_digits(bytes);
     let [b'.', rest @ ..] = rest else { return false };
-    let (fraction, rest) = digits(rest);
-    (whole == 10 && fraction > 0) || (whole == 1 && fraction >= 6 && rest == b"e+09")
+    let (fraction, rest) = count_digits(rest);
+    (integer == 10 && fraction > 0) || (integer == 1 && fraction >= 6 && rest == b"e+09")
 }
 
-/// How many digits come first, and what follows them.
-fn digits(bytes: &[u8]) -> (usize, &[u8]) {
+/// Returns the number of leading digits and the rest.
+fn count_digits(bytes: &[u8]) -> (usize, &[u8]) {
     let count = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     (count, &bytes[count..])
 }
 
 fn separator(bytes: &[u8]) -> Option<(u8, &[u8])> {
-    bytes.split_first().map(|(mark, rest)| (*mark, rest)).filter(|(mark, _)| b"-/.".contains(mark))
+    bytes.split_first().map(|(first, rest)| (*first, rest)).filter(|(first, _)| b"-/.".contains(first))
 }
 
-/// `Jan`, `Sat`, with or without a comma.
-pub(super) fn is_month_or_day(word: &str) -> bool {
+/// Recognizes `Jan` and `Sat`, with or without a comma.
+pub(super) fn is_month_or_weekday(word: &str) -> bool {
     let name = word.trim_end_matches(',');
     name.len() == 3
         && [
@@ -62,7 +62,7 @@ pub(super) fn is_month_or_day(word: &str) -> bool {
         .contains(&name)
 }
 
-/// What follows a clock time: `UTC`, `CEST`, `AM`, `+0000`, `Z`.
+/// Recognizes the word after a clock time: `UTC`, `CEST`, `AM`, `+0000`, `Z`.
 pub(super) fn is_zone(word: &str) -> bool {
     let word = word.trim_end_matches([',', ':']);
     match word.as_bytes() {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_and_times_are_told_from_addresses_and_versions() {
+    fn dates_and_times_differ_from_addresses_and_versions() {
         for word in [
             "2026-01-31",
             "2026/01/31",
@@ -92,7 +92,7 @@ mod tests {
             "1769860800.123",
             "1.769860800123e+09",
         ] {
-            assert!(is_part(word), "{word}");
+            assert!(is_timestamp(word), "{word}");
         }
         for word in [
             "",
@@ -111,7 +111,7 @@ mod tests {
             "10:1:2",
             "2026-Jan/31",
         ] {
-            assert!(!is_part(word), "{word}");
+            assert!(!is_timestamp(word), "{word}");
         }
     }
 }

@@ -1,8 +1,7 @@
-//! Takes out of a text what a terminal would act on rather than show, for search and for the level. What is stored
-//! and displayed keeps it.
+//! Remover for terminal control sequences, for search and level detection. The stored and displayed text keeps them.
 //!
-//! Control sequences are those of ECMA-48 (CSI, OSC, DCS and the other strings, two-character escapes) in their 7-bit
-//! form and as the C1 characters U+0080 to U+009F; raw 8-bit ones are no UTF-8.
+//! Control sequences are those of ECMA-48 (CSI, OSC, DCS and the other strings, two-character escapes), in their 7-bit
+//! form and as the C1 characters U+0080 to U+009F. Raw 8-bit sequences are not valid UTF-8 and cannot occur here.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -16,118 +15,130 @@ const TERMINATOR: char = '\u{9c}';
 const OSC: char = '\u{9d}';
 const APC: char = '\u{9f}';
 
-/// The text without escapes and control characters other than tabs and newlines. Of a line that was written over
-/// itself with carriage returns, as progress bars are, the last part that shows anything is left.
+/// Returns the text without control sequences and without control characters other than tabs and newlines.
+///
+/// If a line was overwritten with carriage returns, as progress bars do, only its last visible part remains.
 pub(in crate::log_viewer) fn strip(text: &str) -> Cow<'_, str> {
-    if is_clean(text) { Cow::Borrowed(text) } else { Cow::Owned(Screen::default().show(text)) }
+    if is_clean(text) { Cow::Borrowed(text) } else { Cow::Owned(TerminalLine::default().render(text)) }
+}
+
+/// Returns the stripped text, or `None` if there is nothing to strip.
+pub(in crate::log_viewer) fn stripped(text: &str) -> Option<String> {
+    match strip(text) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(stripped) => Some(stripped),
+    }
 }
 
 fn is_clean(text: &str) -> bool {
-    // Without a branch inside this runs many bytes at a time.
-    let suspect = text.bytes().fold(false, |suspect, byte| suspect | (is_suspect(byte) & (byte != b'\n')));
+    // A loop body without branches is vectorized.
+    let suspect = text.bytes().fold(false, |suspect, byte| suspect | (may_be_escape(byte) & (byte != b'\n')));
     !suspect || !text.chars().any(is_removed)
 }
 
-/// Whether a byte may begin something that is not shown as it is. 0xC2 leads U+0080 to U+00BF in UTF-8.
-fn is_suspect(byte: u8) -> bool {
+/// Returns whether a control sequence or character may start with this byte. 0xC2 leads U+0080 to U+00BF in UTF-8.
+fn may_be_escape(byte: u8) -> bool {
     ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f) | (byte == 0xc2)
 }
 
-fn is_removed(letter: char) -> bool {
-    letter.is_control() && letter != '\n' && letter != '\t'
+fn is_removed(character: char) -> bool {
+    character.is_control() && character != '\n' && character != '\t'
 }
 
-/// What has been shown so far.
+/// Text as a terminal shows it, with a cursor on the last line.
 #[derive(Default)]
-struct Screen {
-    shown: String,
-    /// Where in `shown` the present line begins, and its part since the last carriage return.
+struct TerminalLine {
+    output: String,
+    /// Offset in `output` of the last line.
     line: usize,
+    /// Offset in `output` of the text after the last carriage return.
     part: usize,
-    /// Whether that part shows anything.
+    /// Whether that text contains anything other than whitespace.
     visible: bool,
 }
 
-impl Screen {
-    fn show(mut self, text: &str) -> String {
-        self.shown.reserve(text.len());
+impl TerminalLine {
+    fn render(mut self, text: &str) -> String {
+        self.output.reserve(text.len());
         let mut rest = text;
-        while let Some(at) = rest.bytes().position(is_suspect) {
-            self.put(&rest[..at]);
-            let mut letters = rest[at..].chars();
-            let letter = letters.next().unwrap_or_default();
-            rest = letters.as_str();
-            match letter {
+        while let Some(at) = rest.bytes().position(may_be_escape) {
+            self.write(&rest[..at]);
+            let mut characters = rest[at..].chars();
+            let character = characters.next().unwrap_or_default();
+            rest = characters.as_str();
+            match character {
                 ESCAPE => rest = after_escape(rest),
                 CSI => rest = after_control_sequence(rest),
                 DCS | SOS | OSC..=APC => rest = after_string(rest),
                 '\r' => self.carriage_return(),
                 '\n' => self.newline(),
-                _ if is_removed(letter) => {}
-                _ => self.put(letter.encode_utf8(&mut [0; 4])),
+                _ if is_removed(character) => {}
+                _ => self.write(character.encode_utf8(&mut [0; 4])),
             }
         }
-        self.put(rest);
+        self.write(rest);
         self.drop_invisible_part();
-        self.shown
+        self.output
     }
 
-    fn put(&mut self, run: &str) {
+    fn write(&mut self, run: &str) {
         if !self.visible && !run.trim().is_empty() {
             self.visible = true;
-            self.shown.replace_range(self.line..self.part, "");
+            self.output.replace_range(self.line..self.part, "");
             self.part = self.line;
         }
-        self.shown.push_str(run);
+        self.output.push_str(run);
     }
 
     fn carriage_return(&mut self) {
         self.drop_invisible_part();
-        self.part = self.shown.len();
+        self.part = self.output.len();
         self.visible = false;
     }
 
     fn newline(&mut self) {
         self.drop_invisible_part();
-        self.shown.push('\n');
-        self.line = self.shown.len();
+        self.output.push('\n');
+        self.line = self.output.len();
         self.part = self.line;
         self.visible = false;
     }
 
-    /// A part of nothing but blanks does not hide what it was written over; the only part of a line stays as it is.
+    /// Removes a part of only whitespace after a carriage return, so that it does not hide the text before it. The only
+    /// part of a line is kept.
     fn drop_invisible_part(&mut self) {
         if !self.visible && self.part > self.line {
-            self.shown.truncate(self.part);
+            self.output.truncate(self.part);
         }
     }
 }
 
-/// What is left of a text that begins behind an escape character.
+/// Skips an escape sequence. `text` starts after the escape character.
 fn after_escape(text: &str) -> &str {
     match text.as_bytes().first() {
         Some(b'[') => after_control_sequence(&text[1..]),
         Some(b']' | b'P' | b'X' | b'^' | b'_') => after_string(&text[1..]),
         // A charset selection such as `ESC ( B`, or one of the two-character escapes.
-        _ => after_final(text.trim_start_matches(|letter| (' '..='/').contains(&letter)), '0'..='~'),
+        _ => after_final(text.trim_start_matches(|character| (' '..='/').contains(&character)), '0'..='~'),
     }
 }
 
-/// What is left behind the parameters, intermediates and the final character of a CSI sequence. One that is cut short
-/// ends where it stops being one.
+/// Skips the parameters, the intermediates and the final character of a CSI sequence. An incomplete sequence ends at the
+/// first character that cannot belong to it.
 fn after_control_sequence(text: &str) -> &str {
-    let intermediates = text.trim_start_matches(|letter| ('0'..='?').contains(&letter));
-    after_final(intermediates.trim_start_matches(|letter| (' '..='/').contains(&letter)), '@'..='~')
+    let intermediates = text.trim_start_matches(|character| ('0'..='?').contains(&character));
+    after_final(intermediates.trim_start_matches(|character| (' '..='/').contains(&character)), '@'..='~')
 }
 
 fn after_final(text: &str, finals: RangeInclusive<char>) -> &str {
-    text.strip_prefix(|letter| finals.contains(&letter)).unwrap_or(text)
+    text.strip_prefix(|character| finals.contains(&character)).unwrap_or(text)
 }
 
-/// What is left behind the string of an OSC or DCS sequence and its terminator: a hyperlink's address, a window's title.
-/// Another sequence cuts it short. Without any of these on the same line it is text after all, which had better be found.
+/// Skips the string of an OSC or DCS sequence and its terminator, for example a hyperlink's URL or a window title.
+/// Another sequence also ends the string. If none of these follows on the same line, the string is kept as text, so that
+/// a search finds it.
 fn after_string(text: &str) -> &str {
-    let is_end = |letter: char| matches!(letter, '\n' | ESCAPE | BELL | '\u{80}'..='\u{9f}');
+    let is_end = |character: char| matches!(character, '\n' | ESCAPE | BELL | '\u{80}'..='\u{9f}');
     let Some(at) = text.find(is_end) else { return text };
     let rest = &text[at..];
     match rest.chars().next() {
@@ -144,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_show_is_left() {
+    fn strips_control_sequences_and_overwritten_text() {
         for (text, shown) in [
             ("plain", "plain"),
             ("\u{1b}[31mred\u{1b}[0m", "red"),
@@ -179,25 +190,25 @@ mod tests {
     }
 
     #[test]
-    fn a_clean_text_is_borrowed() {
+    fn clean_text_is_borrowed() {
         for text in ["plain\ttext\n", "é 😀 © \u{a0}"] {
             assert!(matches!(strip(text), Cow::Borrowed(_)), "{text}");
         }
     }
 
     fn noisy() -> impl Strategy<Value = String> {
-        let piece = prop::sample::select(
+        let token = prop::sample::select(
             &[
                 "\u{1b}", "[", "]", "31m", "\u{9b}", "\r", "\n", " ", "\u{7}", "\\", "x", "é", "(", ";", "\u{9d}",
                 "\u{9c}",
             ][..],
         );
-        prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+        prop::collection::vec(token, 0..30).prop_map(|tokens| tokens.concat())
     }
 
     proptest! {
         #[test]
-        fn nothing_is_left_for_a_terminal_to_act_on(text in prop_oneof![noisy(), "(?s).{0,80}"]) {
+        fn no_control_character_remains(text in prop_oneof![noisy(), "(?s).{0,80}"]) {
             let shown = strip(&text).into_owned();
             prop_assert!(!shown.chars().any(is_removed), "{shown:?}");
             prop_assert_eq!(&*strip(&shown), &*shown);
@@ -205,9 +216,9 @@ mod tests {
         }
 
         #[test]
-        fn colours_do_not_change_the_text(words in prop::collection::vec("[a-zA-Z0-9 é]{0,8}", 0..8)) {
-            let coloured = words.join("\u{1b}[1;31m");
-            prop_assert_eq!(strip(&coloured), words.concat());
+        fn colors_do_not_change_the_text(words in prop::collection::vec("[a-zA-Z0-9 é]{0,8}", 0..8)) {
+            let colored = words.join("\u{1b}[1;31m");
+            prop_assert_eq!(strip(&colored), words.concat());
         }
     }
 }

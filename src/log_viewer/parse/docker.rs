@@ -1,6 +1,7 @@
-//! Lines of Docker's `json-file` driver: `{"log":"…\n","stream":"stdout","attrs":{…},"time":"2026-01-31T12:00:00.1Z"}`.
+//! Parser for Docker's json-file logs, one JSON object per line:
+//! `{"log":"…\n","stream":"stdout","attrs":{…},"time":"2026-01-31T12:00:00.1Z"}`.
 //!
-//! As Docker's own encoder writes them (moby, `daemon/logger/jsonfilelog/jsonlog`), but in any order of members.
+//! The format is that of Docker's encoder (moby, `daemon/logger/jsonfilelog/jsonlog`), with the members in any order.
 
 use std::borrow::Cow;
 
@@ -8,24 +9,24 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::{Date, Month};
 
-use super::Stream;
+use crate::records::log_record::StdStream;
 
 const NS_PER_SECOND: i64 = 1_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// What a program wrote at once, at most up to the end of a line.
+/// One record of a json-file log: a line of a program's output, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::log_viewer) struct Line<'a> {
-    /// Without the `\n` at its end. Borrowed unless it has escapes besides that.
+pub(in crate::log_viewer) struct DockerLine<'a> {
+    /// Text without the final `\n`. Borrowed unless it contains other escapes.
     pub(in crate::log_viewer) log: Cow<'a, str>,
-    /// Whether the `\n` was there; without it more of the same line follows.
+    /// Whether the text ended with `\n`. Without it, more of the same line follows.
     pub(in crate::log_viewer) complete: bool,
-    pub(in crate::log_viewer) stream: Stream,
+    pub(in crate::log_viewer) stream: StdStream,
     /// Nanoseconds since 1970, within the years 1678 to 2262.
     pub(in crate::log_viewer) time_ns: i64,
 }
 
-/// The members that matter, still as they stand in the file. Others are skipped.
+/// The members that are used, still encoded. Others are skipped.
 #[derive(Deserialize)]
 struct Members<'a> {
     #[serde(borrow)]
@@ -36,43 +37,43 @@ struct Members<'a> {
     time: Cow<'a, str>,
 }
 
-/// Reads one line of the file, with or without its own final newline. `None` for one that is torn, is filled with NUL as
-/// after a power cut, or is not Docker's at all.
+/// Parses one line of the file, with or without its final newline. Returns `None` if the line is truncated, filled with
+/// NUL bytes as after a power failure, or not in Docker's format.
 ///
 /// Bytes that are not UTF-8, which Docker does not write, become U+FFFD.
-pub(in crate::log_viewer) fn parse(line: &[u8]) -> Option<Line<'_>> {
+pub(in crate::log_viewer) fn parse(line: &[u8]) -> Option<DockerLine<'_>> {
     match std::str::from_utf8(line) {
-        Ok(text) => parse_text(text),
+        Ok(text) => parse_str(text),
         Err(_) => {
-            let mended = String::from_utf8_lossy(line);
-            let Line { log, complete, stream, time_ns } = parse_text(&mended)?;
-            Some(Line { log: Cow::Owned(log.into_owned()), complete, stream, time_ns })
+            let valid = String::from_utf8_lossy(line);
+            let DockerLine { log, complete, stream, time_ns } = parse_str(&valid)?;
+            Some(DockerLine { log: Cow::Owned(log.into_owned()), complete, stream, time_ns })
         }
     }
 }
 
-fn parse_text(text: &str) -> Option<Line<'_>> {
-    // serde would take an array of three for the members as well.
+fn parse_str(text: &str) -> Option<DockerLine<'_>> {
+    // serde also accepts an array of three items for the members.
     if !text.trim_ascii_start().starts_with('{') {
         return None;
     }
     let Members { log, stream, time } = serde_json::from_str(text).ok()?;
-    let (log, complete) = unescaped(log.get())?;
-    let stream = if stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
-    Some(Line { log, complete, stream, time_ns: nanoseconds(&time)? })
+    let (log, complete) = unescape(log.get())?;
+    let stream = StdStream::from_name(&stream).unwrap_or(StdStream::Stdout);
+    Some(DockerLine { log, complete, stream, time_ns: parse_time_ns(&time)? })
 }
 
-/// The text of a JSON string without its final newline, and whether it had one.
+/// Returns the value of a JSON string without its final newline, and whether it had one.
 ///
-/// Nearly every line has just this one escape, so nearly every line is borrowed.
-fn unescaped(raw: &str) -> Option<(Cow<'_, str>, bool)> {
+/// In nearly every line the newline is the only escape, so nearly every line is borrowed.
+fn unescape(raw: &str) -> Option<(Cow<'_, str>, bool)> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     match inner.find('\\') {
         None => return Some((Cow::Borrowed(inner), false)),
         Some(at) if &inner[at..] == "\\n" => return Some((Cow::Borrowed(&inner[..at]), true)),
         Some(_) => {}
     }
-    let mut text = decoded(inner).or_else(|| serde_json::from_str(raw).ok())?;
+    let mut text = decode_escapes(inner).or_else(|| serde_json::from_str(raw).ok())?;
     let complete = text.ends_with('\n');
     if complete {
         text.pop();
@@ -80,11 +81,12 @@ fn unescaped(raw: &str) -> Option<(Cow<'_, str>, bool)> {
     Some((Cow::Owned(text), complete))
 }
 
-/// A JSON string's inside with its escapes decoded, for the escapes Docker writes; `None` where there are others, such as
-/// pairs of surrogates.
+/// Decodes the escapes that Docker writes in the inside of a JSON string. Returns `None` for other escapes, such as
+/// surrogate pairs.
 ///
-/// serde_json looks at each byte once more and copies twice; lines that are JSON themselves are half escapes.
-fn decoded(inner: &str) -> Option<String> {
+/// Faster than serde_json, which scans each byte once more and copies twice. In a line that is itself JSON, every second
+/// byte can be an escape.
+fn decode_escapes(inner: &str) -> Option<String> {
     let mut text = String::with_capacity(inner.len());
     let mut rest = inner;
     while let Some(at) = rest.find('\\') {
@@ -109,38 +111,38 @@ fn decoded(inner: &str) -> Option<String> {
     Some(text)
 }
 
-/// RFC 3339, section 5.6, in nanoseconds since 1970; digits beyond the ninth of a fraction are dropped. `None` outside
-/// the years that fit, and for leap seconds, which Docker's clock does not know.
-fn nanoseconds(text: &str) -> Option<i64> {
+/// Parses an RFC 3339 timestamp (section 5.6) into nanoseconds since 1970; digits of the fraction after the ninth are
+/// dropped. Returns `None` outside the years 1678 to 2262 and for leap seconds, which Docker's clock never shows.
+fn parse_time_ns(text: &str) -> Option<i64> {
     let (date_time, rest) = text.as_bytes().split_at_checked(19)?;
     let [_, _, _, _, b'-', _, _, b'-', _, _, b'T' | b't' | b' ', _, _, b':', _, _, b':', _, _] = date_time else {
         return None;
     };
-    let month = Month::try_from(u8::try_from(number(&date_time[5..7])?).ok()?).ok()?;
-    let day = u8::try_from(number(&date_time[8..10])?).ok()?;
-    let date = Date::from_calendar_date(i32::try_from(number(&date_time[..4])?).ok()?, month, day).ok()?;
+    let month = Month::try_from(u8::try_from(parse_digits(&date_time[5..7])?).ok()?).ok()?;
+    let day = u8::try_from(parse_digits(&date_time[8..10])?).ok()?;
+    let date = Date::from_calendar_date(i32::try_from(parse_digits(&date_time[..4])?).ok()?, month, day).ok()?;
     let days = i64::from(date.to_julian_day()) - i64::from(time::OffsetDateTime::UNIX_EPOCH.to_julian_day());
     let (hour, minute, second) =
-        (number(&date_time[11..13])?, number(&date_time[14..16])?, number(&date_time[17..19])?);
+        (parse_digits(&date_time[11..13])?, parse_digits(&date_time[14..16])?, parse_digits(&date_time[17..19])?);
     if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let (fraction, zone) = fraction(rest)?;
+    let (fraction_ns, zone) = split_fraction_ns(rest)?;
     let seconds = days * SECONDS_PER_DAY + hour * 3_600 + minute * 60 + second - offset_seconds(zone)?;
-    seconds.checked_mul(NS_PER_SECOND)?.checked_add(fraction)
+    seconds.checked_mul(NS_PER_SECOND)?.checked_add(fraction_ns)
 }
 
-/// The fraction `.5` of a second in nanoseconds, 0 where there is none, and what follows it.
-fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
-    let Some(digits_on) = rest.strip_prefix(b".") else { return Some((0, rest)) };
-    let digits = digits_on.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, zone) = digits_on.split_at(digits);
-    let kept = &digits[..digits.len().min(9)];
-    let missing = u32::try_from(9 - kept.len()).ok()?;
-    Some((number(kept)? * 10_i64.pow(missing), zone))
+/// Splits the fraction of a second, such as `.5`, from the rest. Returns it in nanoseconds; 0 if there is none.
+fn split_fraction_ns(rest: &[u8]) -> Option<(i64, &[u8])> {
+    let Some(after_point) = rest.strip_prefix(b".") else { return Some((0, rest)) };
+    let digits = after_point.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, zone) = after_point.split_at(digits);
+    let used = &digits[..digits.len().min(9)];
+    let missing = u32::try_from(9 - used.len()).ok()?;
+    Some((parse_digits(used)? * 10_i64.pow(missing), zone))
 }
 
-/// `Z`, or `+hh:mm` east of Greenwich.
+/// Parses a UTC offset: `Z`, or `+hh:mm` east of Greenwich.
 fn offset_seconds(zone: &[u8]) -> Option<i64> {
     let (sign, h, m) = match *zone {
         [b'Z' | b'z'] => return Some(0),
@@ -148,12 +150,12 @@ fn offset_seconds(zone: &[u8]) -> Option<i64> {
         [b'-', a, b, b':', c, d] => (-1, [a, b], [c, d]),
         _ => return None,
     };
-    let (hours, minutes) = (number(&h)?, number(&m)?);
+    let (hours, minutes) = (parse_digits(&h)?, parse_digits(&m)?);
     (hours < 24 && minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
 }
 
-/// One to nine decimal digits.
-fn number(digits: &[u8]) -> Option<i64> {
+/// Parses one to nine decimal digits.
+fn parse_digits(digits: &[u8]) -> Option<i64> {
     if digits.is_empty() {
         return None;
     }
@@ -174,30 +176,30 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_line_is_borrowed() {
+    fn a_line_without_escapes_is_borrowed() {
         let line =
             parse(br#"{"log":"listening on :8080\n","stream":"stderr","time":"2026-01-31T12:00:00.123456789Z"}"#);
         let line = line.unwrap();
         assert!(matches!(line.log, Cow::Borrowed("listening on :8080")));
-        assert_eq!((line.complete, line.stream, line.time_ns), (true, Stream::Stderr, 1_769_860_800_123_456_789));
+        assert_eq!((line.complete, line.stream, line.time_ns), (true, StdStream::Stderr, 1_769_860_800_123_456_789));
         assert_eq!(line.stream.name(), "stderr");
     }
 
     #[test]
-    fn members_come_in_any_order_and_with_others_among_them() {
+    fn members_may_be_in_any_order_and_unknown_ones_are_skipped() {
         for text in [
             r#"{"log":"a\u003cb\n","stream":"stdout","attrs":{"tag":"x","n":[1,{"log":"no"}]},"time":"2026-01-31T12:00:00Z"}"#,
             "  {\"time\":\"2026-01-31T14:00:00+02:00\",\"attrs\":null,\"stream\":\"stdout\",\"log\":\"a<b\\n\"}\r\n",
             r#"{"time":"2026-01-31T12:00:00.000Z","log":"\u0061\u003cb\u000a"}"#,
         ] {
             let line = parse(text.as_bytes()).unwrap();
-            assert_eq!((&*line.log, line.complete, line.stream), ("a<b", true, Stream::Stdout), "{text}");
+            assert_eq!((&*line.log, line.complete, line.stream), ("a<b", true, StdStream::Stdout), "{text}");
             assert_eq!(line.time_ns, 1_769_860_800_000_000_000);
         }
     }
 
     #[test]
-    fn a_piece_has_no_newline_and_the_last_may_be_nothing_else() {
+    fn a_partial_line_has_no_newline_and_the_last_part_may_be_empty() {
         let parse = |log: &str| {
             let text = format!(r#"{{"log":"{log}","stream":"stdout","time":"2026-01-31T12:00:00Z"}}"#);
             parse(text.as_bytes()).map(|line| (line.log.into_owned(), line.complete)).unwrap()
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_nobodys_line() {
+    fn malformed_lines_are_rejected() {
         for text in [
             "",
             "\n",
@@ -231,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_outside_utf_8_are_replaced() {
+    fn invalid_utf_8_is_replaced() {
         let line =
             parse(b"{\"log\":\"a\xff\xfe\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-31T12:00:00Z\"}").unwrap();
         assert_eq!((&*line.log, line.complete), ("a\u{fffd}\u{fffd}", true));
     }
 
     #[test]
-    fn moments_are_exact() {
+    fn timestamps_are_exact() {
         for text in [
             "1970-01-01T00:00:00Z",
             "1969-12-31T23:59:59.999999999Z",
@@ -247,7 +249,7 @@ mod tests {
             "2026-01-31T12:00:00.000000001-11:30",
             "2262-04-11T23:47:16Z",
         ] {
-            assert_eq!(nanoseconds(text), Some(oracle(text).unwrap()), "{text}");
+            assert_eq!(parse_time_ns(text), Some(oracle(text).unwrap()), "{text}");
         }
         for text in [
             "",
@@ -263,18 +265,18 @@ mod tests {
             "+026-01-31T12:00:00Z",
             "2026-01-31T12:00:00é",
         ] {
-            assert_eq!(nanoseconds(text), None, "{text}");
+            assert_eq!(parse_time_ns(text), None, "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn valid_lines_are_what_serde_makes_of_them(
+        fn valid_lines_match_serde_json(
             log in "(?s).{0,60}\n?", stderr: bool, tags in any::<Option<String>>(), ns in 0..4_000_000_000_000_000_000_i64,
         ) {
-            let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ns)).unwrap().format(&Rfc3339).unwrap();
+            let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ns)).unwrap().format(&Rfc3339).unwrap();
             let stream = if stderr { "stderr" } else { "stdout" };
-            let text = json!({"log": log, "stream": stream, "attrs": {"tag": tags}, "time": moment}).to_string();
+            let text = json!({"log": log, "stream": stream, "attrs": {"tag": tags}, "time": time}).to_string();
             let value: Value = serde_json::from_str(&text).unwrap();
             let line = parse(text.as_bytes()).unwrap();
             let newline = if line.complete { "\n" } else { "" };
@@ -284,20 +286,20 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&bytes);
         }
 
         #[test]
-        fn no_damage_to_a_line_panics(at in 0_usize..80, byte: u8) {
+        fn a_corrupt_byte_never_panics(at in 0_usize..80, byte: u8) {
             let mut line = *br#"{"log":"a\u003cb\n","stream":"stdout","time":"2026-01-31T12:00:00.123456789+01:00"}"#;
             line[at] = byte;
             let _ = parse(&line);
         }
 
         #[test]
-        fn moments_agree_with_another_reader(text in "20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-][01][0-9]:[0-5][0-9])") {
-            prop_assert_eq!(nanoseconds(&text), oracle(&text));
+        fn timestamps_match_the_time_crate(text in "20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-][01][0-9]:[0-5][0-9])") {
+            prop_assert_eq!(parse_time_ns(&text), oracle(&text));
         }
     }
 }

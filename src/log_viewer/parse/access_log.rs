@@ -1,27 +1,27 @@
-//! The status of a response, from a line of a web server's access log.
+//! Reader for the HTTP status in a line of an access log.
 
-/// The status that a line of an access log states, 100 to 599:
+/// Returns the status, 100 to 599, if the line is in one of these formats:
 ///
-/// - the common and the combined format (Apache's `mod_log_config`) and all that look like them: after the quoted
-///   request, or before it at the end of the line, as in HAProxy's `httplog`;
-/// - `GET /cart 500 12 ms`, as morgan's `dev` and `tiny`;
-/// - `Completed 500 Internal Server Error`, as Rails.
+/// - the common or combined format (Apache's `mod_log_config`) and its relatives: the status follows the quoted request,
+///   or precedes it at the end of the line, as in HAProxy's `httplog`;
+/// - `GET /cart 500 12 ms`: morgan's `dev` and `tiny`;
+/// - `Completed 500 Internal Server Error`: Rails.
 pub(super) fn status(line: &str) -> Option<u16> {
-    quoted(line).or_else(|| plain(line))
+    quoted_request_status(line).or_else(|| unquoted_request_status(line))
 }
 
-fn quoted(line: &str) -> Option<u16> {
+fn quoted_request_status(line: &str) -> Option<u16> {
     let open = line.find('"')?;
     let inside = &line[open + 1..];
     let close = closing_quote(inside)?;
     let (request, after) = (&inside[..close], &inside[close + 1..]);
-    let is_request = request.contains(" HTTP/") || method(request).is_some() || line[..open].ends_with("] ");
+    let is_request = request.contains(" HTTP/") || after_method(request).is_some() || line[..open].ends_with("] ");
     if !is_request {
         return None;
     }
     match after.strip_prefix(' ') {
-        Some(after) => number(after),
-        None => haproxy(&line[..open]),
+        Some(after) => status_code(after),
+        None => haproxy_status(&line[..open]),
     }
 }
 
@@ -34,31 +34,31 @@ fn closing_quote(text: &str) -> Option<usize> {
     })
 }
 
-/// `… backend/server 0/0/1/2/3 200 1234 - - ---- 1/1/0/0/0 0/0 `: the status follows the five timers.
-fn haproxy(before: &str) -> Option<u16> {
-    let mut words = before.split(' ');
+/// Reads `… backend/server 0/0/1/2/3 200 1234 - - ---- 1/1/0/0/0 0/0 `: the status follows the five timers.
+fn haproxy_status(before_request: &str) -> Option<u16> {
+    let mut words = before_request.split(' ');
     words.find(|word| word.bytes().filter(|byte| *byte == b'/').count() == 4)?;
-    number(words.next()?)
+    status_code(words.next()?)
 }
 
-fn plain(line: &str) -> Option<u16> {
+fn unquoted_request_status(line: &str) -> Option<u16> {
     if let Some(rest) = line.strip_prefix("Completed ") {
-        return number(rest);
+        return status_code(rest);
     }
-    let target = method(line)?;
+    let target = after_method(line)?;
     let (_, rest) = target.split_once(' ')?;
-    number(rest)
+    status_code(rest)
 }
 
-/// What follows the method of a request for a path or a URL.
-fn method(text: &str) -> Option<&str> {
+/// Returns the text after the method of a request for a path or a URL.
+fn after_method(text: &str) -> Option<&str> {
     let (method, target) = text.split_at(text.bytes().take(8).take_while(u8::is_ascii_uppercase).count());
     let target = target.strip_prefix(' ').filter(|_| method.len() >= 3)?;
     (target.starts_with('/') || target.starts_with("http")).then_some(target)
 }
 
-/// Three digits of a status and then the end or a blank.
-pub(super) fn number(text: &str) -> Option<u16> {
+/// Parses a status of three digits at the start of a text. A separator or the end must follow.
+pub(super) fn status_code(text: &str) -> Option<u16> {
     let (digits, rest) = text.split_at_checked(3)?;
     let ends = rest.is_empty() || rest.starts_with([' ', ',', ';', '\t']);
     let status = digits.parse().ok().filter(|_| ends && digits.bytes().all(|byte| byte.is_ascii_digit()))?;
@@ -70,8 +70,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_found_where_servers_write_them() {
-        for (line, found) in [
+    fn reads_the_status_from_common_access_log_formats() {
+        for (line, expected) in [
             (r#"172.17.0.1 - - [31/Jan/2026:12:00:00 +0000] "GET /error HTTP/1.1" 200 12 "-" "curl/8.5.0""#, Some(200)),
             (r#"172.17.0.1 - - [31/Jan/2026:12:00:00 +0000] "\x16\x03\x01" 400 157 "-" "-""#, Some(400)),
             (r#"172.17.0.1 - bob [31/Jan/2026:12:00:00 +0000] "GET /a\"b HTTP/1.1" 404 12"#, Some(404)),
@@ -91,7 +91,7 @@ mod tests {
             ("GOT /cart", None),
             ("", None),
         ] {
-            assert_eq!(status(line), found, "{line}");
+            assert_eq!(status(line), expected, "{line}");
         }
     }
 }

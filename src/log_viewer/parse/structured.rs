@@ -1,58 +1,59 @@
-//! Levels of records that are data: JSON objects and logfmt's `key=value` pairs.
+//! Level detection in structured records: JSON objects and logfmt (`key=value` pairs).
 
 use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{Deserialize, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::level::Level;
-use super::words;
+use crate::records::log_level::Level;
 
-/// Pairs of logfmt looked at for a level, which stands among the first.
+/// Maximum number of logfmt pairs that are searched for a level. It is usually among the first.
 const PAIRS_MAX: usize = 32;
 
-/// The level that a JSON object states in one of its members, otherwise that of the status of the request it is about.
-/// What follows the member, or the object, is not looked at.
-pub(super) fn json(text: &str) -> Option<Level> {
-    let mut found = Found::default();
-    // Reading ends with an error as soon as there is a level.
-    let _ = serde_json::Deserializer::from_str(text).deserialize_map(Members { found: &mut found, inner: false });
-    let status = found.status.filter(|_| found.request).and_then(|status| u16::try_from(status).ok());
-    let level = found.level.or_else(|| status.filter(|status| (100..600).contains(status)).map(Level::of_status));
-    // Serilog's compact format leaves `@l` out when it is Information.
-    level.or_else(|| found.serilog.then_some(Level::Info))
+/// Returns the level that a member of a JSON object states, or else the level of the HTTP status that the object logs.
+/// Reading stops at the member with the level, so the rest of the text need not be valid JSON.
+pub(super) fn json_level(text: &str) -> Option<Level> {
+    let mut members = RelevantMembers::default();
+    // Returns an error as soon as a level is found.
+    let _ = serde_json::Deserializer::from_str(text)
+        .deserialize_map(ObjectVisitor { members: &mut members, is_nested: false });
+    let status = members.status.filter(|_| members.has_request).and_then(|status| u16::try_from(status).ok());
+    let level =
+        members.level.or_else(|| status.filter(|status| (100..600).contains(status)).map(Level::from_http_status));
+    // Serilog's compact format omits `@l` if the level is Information.
+    level.or_else(|| members.is_serilog.then_some(Level::Info))
 }
 
 #[derive(Default)]
-struct Found {
+struct RelevantMembers {
     level: Option<Level>,
     status: Option<i64>,
-    request: bool,
-    serilog: bool,
+    has_request: bool,
+    is_serilog: bool,
 }
 
-/// What a member is to us.
+/// Meaning of a member, by its name.
 enum Member {
     Level,
-    /// Python's numbers, which are not those of pino.
-    Levelno,
-    /// OpenTelemetry's 1 to 24.
-    SeverityNumber,
-    /// journald's 0 to 7.
-    Priority,
-    /// MongoDB's letter.
-    Letter,
-    /// An object that has it: `{"log":{"level":"info"}}`, as Elastic's schema nests it.
-    Log,
+    /// Number of Python's `logging`, whose scale differs from pino's.
+    PythonLevel,
+    /// Number of OpenTelemetry, 1 to 24.
+    OtelSeverity,
+    /// Number of journald, 0 to 7.
+    JournaldPriority,
+    /// MongoDB's initial of the level.
+    Initial,
+    /// Object that contains the level, as in Elastic's schema: `{"log":{"level":"info"}}`.
+    NestedLog,
     Status,
     Request,
-    Serilog,
+    SerilogTime,
     Other,
 }
 
-struct Name;
+struct MemberName;
 
-impl<'de> DeserializeSeed<'de> for Name {
+impl<'de> DeserializeSeed<'de> for MemberName {
     type Value = Member;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Member, D::Error> {
@@ -60,11 +61,11 @@ impl<'de> DeserializeSeed<'de> for Name {
     }
 }
 
-impl Visitor<'_> for Name {
+impl Visitor<'_> for MemberName {
     type Value = Member;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
+        f.write_str("a member name")
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Member, E> {
@@ -76,26 +77,26 @@ impl Visitor<'_> for Name {
                 Member::Level
             }
             "severityText" | "SeverityText" | "syslog.severity" => Member::Level,
-            "levelno" => Member::Levelno,
-            "severity_number" | "severityNumber" | "SeverityNumber" => Member::SeverityNumber,
-            "PRIORITY" => Member::Priority,
-            "s" => Member::Letter,
-            "log" => Member::Log,
+            "levelno" => Member::PythonLevel,
+            "severity_number" | "severityNumber" | "SeverityNumber" => Member::OtelSeverity,
+            "PRIORITY" => Member::JournaldPriority,
+            "s" => Member::Initial,
+            "log" => Member::NestedLog,
             "status" | "status_code" | "statusCode" | "DownstreamStatus" => Member::Status,
             "method" | "request" | "request_method" | "requestMethod" | "RequestMethod" | "verb" => Member::Request,
-            "@t" => Member::Serilog,
+            "@t" => Member::SerilogTime,
             _ => Member::Other,
         })
     }
 }
 
-struct Members<'f> {
-    found: &'f mut Found,
-    /// Whether this is the object within the record.
-    inner: bool,
+struct ObjectVisitor<'m> {
+    members: &'m mut RelevantMembers,
+    /// Whether this is the `log` object inside the record.
+    is_nested: bool,
 }
 
-impl<'de> Visitor<'de> for Members<'_> {
+impl<'de> Visitor<'de> for ObjectVisitor<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,38 +104,40 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { found, inner } = self;
-        while let Some(member) = map.next_key_seed(Name)? {
+        let Self { members, is_nested } = self;
+        while let Some(member) = map.next_key_seed(MemberName)? {
             let level = match member {
-                Member::Level => map.next_value::<Value>()?.level(),
-                Member::Levelno => map.next_value::<Value>()?.number.and_then(python),
-                Member::SeverityNumber => map.next_value::<Value>()?.number.and_then(opentelemetry),
-                Member::Priority => map.next_value::<Value>()?.number.and_then(Level::of_syslog),
-                Member::Letter => map.next_value::<Value>()?.letter,
-                Member::Log if !inner => {
-                    map.next_value_seed(Inner(&mut *found))?;
-                    found.level
+                Member::Level => map.next_value::<MemberValue>()?.level(),
+                Member::PythonLevel => map.next_value::<MemberValue>()?.number.and_then(python_level),
+                Member::OtelSeverity => map.next_value::<MemberValue>()?.number.and_then(Level::from_otel_severity),
+                Member::JournaldPriority => {
+                    map.next_value::<MemberValue>()?.number.and_then(Level::from_syslog_severity)
+                }
+                Member::Initial => map.next_value::<MemberValue>()?.initial,
+                Member::NestedLog if !is_nested => {
+                    map.next_value_seed(NestedObject(&mut *members))?;
+                    members.level
                 }
                 Member::Status => {
-                    found.status = map.next_value::<Value>()?.number;
+                    members.status = map.next_value::<MemberValue>()?.number;
                     None
                 }
                 other => {
-                    found.request |= matches!(other, Member::Request);
-                    found.serilog |= matches!(other, Member::Serilog);
+                    members.has_request |= matches!(other, Member::Request);
+                    members.is_serilog |= matches!(other, Member::SerilogTime);
                     map.next_value::<IgnoredAny>()?;
                     None
                 }
             };
             if level.is_some() {
-                found.level = level;
-                return Err(A::Error::custom("found"));
+                members.level = level;
+                return Err(A::Error::custom("level found"));
             }
         }
         Ok(())
     }
 
-    // A text or a number in the place of the inner object.
+    // `log` can also be a string, a number or null.
     fn visit_str<E>(self, _: &str) -> Result<(), E> {
         Ok(())
     }
@@ -148,92 +151,93 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-struct Inner<'f>(&'f mut Found);
+struct NestedObject<'m>(&'m mut RelevantMembers);
 
-impl<'de> DeserializeSeed<'de> for Inner<'_> {
+impl<'de> DeserializeSeed<'de> for NestedObject<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(Members { found: self.0, inner: true })
+        deserializer.deserialize_any(ObjectVisitor { members: self.0, is_nested: true })
     }
 }
 
-/// A member's value as far as it can be a level or a status.
+/// Value of a member, in each form that can be a level or a status.
 #[derive(Default)]
-struct Value {
-    word: Option<Level>,
-    letter: Option<Level>,
+struct MemberValue {
+    name: Option<Level>,
+    initial: Option<Level>,
     number: Option<i64>,
 }
 
-impl Value {
+impl MemberValue {
     fn level(&self) -> Option<Level> {
-        self.word.or(self.letter).or_else(|| self.number.and_then(numeric))
+        self.name.or(self.initial).or_else(|| self.number.and_then(numeric_level))
     }
 
-    fn of_text(text: &str) -> Self {
-        // slog writes what lies between two levels as `INFO+2`.
-        let word = text.split(['+', '-']).next().unwrap_or_default().trim_ascii();
-        let level = words::level(word);
-        let number = text.parse().ok();
-        if word.len() == 1 || (word.len() == 2 && word.starts_with('D')) {
-            // MongoDB numbers its debug levels D1 to D5.
-            return Self { letter: words::level(&word[..1]), number, ..Self::default() };
+    fn from_string(string: &str) -> Self {
+        // slog writes a level between two others as `INFO+2`.
+        let name = string.split(['+', '-']).next().unwrap_or_default().trim_ascii();
+        let level = Level::from_name(name);
+        let number = string.parse().ok();
+        if name.len() == 1 || (name.len() == 2 && name.starts_with('D')) {
+            // MongoDB's debug levels are D1 to D5.
+            return Self { initial: Level::from_name(&name[..1]), number, ..Self::default() };
         }
-        Self { word: level, number, ..Self::default() }
+        Self { name: level, number, ..Self::default() }
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for MemberValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
         impl<'de> Visitor<'de> for Any {
-            type Value = Value;
+            type Value = MemberValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a value")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-                Ok(Value::of_text(text))
+            fn visit_str<E>(self, string: &str) -> Result<MemberValue, E> {
+                Ok(MemberValue::from_string(string))
             }
 
-            fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-                Ok(Value { number: i64::try_from(number).ok(), ..Value::default() })
+            fn visit_u64<E>(self, number: u64) -> Result<MemberValue, E> {
+                Ok(MemberValue { number: i64::try_from(number).ok(), ..MemberValue::default() })
             }
 
-            fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
-                Ok(Value::default())
+            fn visit_i64<E>(self, _: i64) -> Result<MemberValue, E> {
+                Ok(MemberValue::default())
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-                Ok(Value::default())
+            fn visit_f64<E>(self, _: f64) -> Result<MemberValue, E> {
+                Ok(MemberValue::default())
             }
 
-            fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-                Ok(Value::default())
+            fn visit_bool<E>(self, _: bool) -> Result<MemberValue, E> {
+                Ok(MemberValue::default())
             }
 
-            fn visit_unit<E>(self) -> Result<Value, E> {
-                Ok(Value::default())
+            fn visit_unit<E>(self) -> Result<MemberValue, E> {
+                Ok(MemberValue::default())
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<MemberValue, A::Error> {
                 while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Value::default())
+                Ok(MemberValue::default())
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MemberValue, A::Error> {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Value::default())
+                Ok(MemberValue::default())
             }
         }
         deserializer.deserialize_any(Any)
     }
 }
 
-/// bunyan's and pino's 10 to 60, and Monolog's 100 to 600. What lies between two counts as the lower.
-fn numeric(number: i64) -> Option<Level> {
+/// Converts the numbers of bunyan and pino, 10 to 60, and of Monolog, 100 to 600. A number between two levels counts as
+/// the lower.
+fn numeric_level(number: i64) -> Option<Level> {
     Some(match number {
         10..=29 | 100..=199 => Level::Debug,
         30..=39 | 200..=299 => Level::Info,
@@ -244,8 +248,8 @@ fn numeric(number: i64) -> Option<Level> {
     })
 }
 
-/// `logging`'s 10 to 50.
-fn python(number: i64) -> Option<Level> {
+/// Converts the numbers of Python's `logging`, 10 to 50.
+fn python_level(number: i64) -> Option<Level> {
     Some(match number {
         1..=19 => Level::Debug,
         20..=29 => Level::Info,
@@ -256,29 +260,17 @@ fn python(number: i64) -> Option<Level> {
     })
 }
 
-/// OpenTelemetry's log data model, "SeverityNumber".
-fn opentelemetry(number: i64) -> Option<Level> {
-    Some(match number {
-        1..=8 => Level::Debug,
-        9..=12 => Level::Info,
-        13..=16 => Level::Warning,
-        17..=20 => Level::Error,
-        21..=24 => Level::Critical,
-        _ => return None,
-    })
-}
-
-/// The level among the pairs that `text` begins with: `time=… level=info msg="…"`. Quoted values are passed over whole,
-/// and the first word that is not a pair ends them.
-pub(super) fn logfmt(text: &str) -> Option<Level> {
+/// Returns the level among the logfmt pairs at the start of a text: `time=… level=info msg="…"`. Skips quoted values, and
+/// stops at the first word that is not a pair.
+pub(super) fn logfmt_level(text: &str) -> Option<Level> {
     let mut rest = text;
     for _ in 0..PAIRS_MAX {
         let (key, after) = rest.split_at(rest.find(['=', ' ', '"'])?);
-        let value_on = after.strip_prefix('=').filter(|_| !key.is_empty())?;
-        let (value, after) = value(value_on)?;
+        let value = after.strip_prefix('=').filter(|_| !key.is_empty())?;
+        let (value, after) = split_value(value)?;
         if matches!(key, "level" | "lvl" | "severity" | "loglevel" | "log_level" | "log.level" | "levelname" | "@level")
         {
-            let level = Value::of_text(value).level();
+            let level = MemberValue::from_string(value).level();
             if level.is_some() {
                 return level;
             }
@@ -288,8 +280,8 @@ pub(super) fn logfmt(text: &str) -> Option<Level> {
     None
 }
 
-/// A value, without its quotes, and what follows it.
-fn value(text: &str) -> Option<(&str, &str)> {
+/// Splits a value, without its quotes, from the rest of the text.
+fn split_value(text: &str) -> Option<(&str, &str)> {
     match text.strip_prefix('"') {
         None => Some(text.split_at(text.find(' ').unwrap_or(text.len()))),
         Some(inside) => {
@@ -309,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_name_their_level_in_many_ways() {
+    fn reads_the_level_of_json_objects() {
         for (text, level) in [
             (r#"{"level":"info","ts":1769860800.1,"msg":"error"}"#, Some(Level::Info)),
             (r#"{"time":"x","level":"WARN","msg":"x"}"#, Some(Level::Warning)),
@@ -341,12 +333,12 @@ mod tests {
             ("{", None),
             ("{not json", None),
         ] {
-            assert_eq!(json(text), level, "{text}");
+            assert_eq!(json_level(text), level, "{text}");
         }
     }
 
     #[test]
-    fn pairs_name_it_too() {
+    fn reads_the_level_of_logfmt_pairs() {
         for (text, level) in [
             (r#"time="2026-01-31T12:00:00Z" level=warning msg="level=error""#, Some(Level::Warning)),
             ("t=2026-01-31T12:00:00+0000 lvl=eror msg=x", Some(Level::Error)),
@@ -358,7 +350,7 @@ mod tests {
             ("a=", None),
             ("", None),
         ] {
-            assert_eq!(logfmt(text), level, "{text}");
+            assert_eq!(logfmt_level(text), level, "{text}");
         }
     }
 }

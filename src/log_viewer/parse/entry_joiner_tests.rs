@@ -1,31 +1,31 @@
-//! What becomes of lines as programs write them. The corpus has whole logs; here are the decisions one by one.
+//! Joining of lines to entries, one decision per case. The golden corpus covers whole logs.
 
 use proptest::prelude::*;
 
-use super::Stream;
-use super::entry::{ENTRY_BYTES_MAX, ENTRY_LINES_MAX, Entry, Joiner};
-use super::level::Level;
+use super::entry_joiner::{ENTRY_BYTES_MAX, ENTRY_LINES_MAX, EntryJoiner, JoinedEntry};
+use crate::records::log_level::Level;
+use crate::records::log_record::StdStream;
 
-/// What comes of lines, each with its time; the places are their numbers.
-fn joined_at(lines: &[(&str, i64)]) -> Vec<Entry<usize>> {
-    let mut joiner = Joiner::new(Stream::Stderr);
+/// Joins lines with their times, tagged with their indexes.
+fn join_timed(lines: &[(&str, i64)]) -> Vec<JoinedEntry<usize>> {
+    let mut joiner = EntryJoiner::new(StdStream::Stderr);
     let mut entries = Vec::new();
-    for (place, (line, time_ns)) in lines.iter().enumerate() {
-        entries.extend(joiner.push(line, *time_ns, place));
-        assert!(joiner.open().is_some_and(|open| open <= place));
+    for (index, (line, time_ns)) in lines.iter().enumerate() {
+        entries.extend(joiner.push(line, *time_ns, index));
+        assert!(joiner.open_tag().is_some_and(|open| open <= index));
     }
     entries.extend(joiner.flush());
-    assert_eq!(joiner.open(), None);
+    assert_eq!(joiner.open_tag(), None);
     entries
 }
 
-fn joined(text: &str) -> Vec<Entry<usize>> {
-    joined_at(&text.split('\n').map(|line| (line, 0)).collect::<Vec<_>>())
+fn join(text: &str) -> Vec<JoinedEntry<usize>> {
+    join_timed(&text.split('\n').map(|line| (line, 0)).collect::<Vec<_>>())
 }
 
-/// Texts whose entries are told apart by `§`, which is not part of them.
-fn comes_apart_at_marks(text: &str) {
-    let entries: Vec<String> = joined(&text.replace("\n§", "\n")).into_iter().map(|entry| entry.text).collect();
+/// Asserts that a text is split exactly where `§` precedes a line. The marker is not part of the text.
+fn assert_split_at_markers(text: &str) {
+    let entries: Vec<String> = join(&text.replace("\n§", "\n")).into_iter().map(|entry| entry.text).collect();
     assert_eq!(entries.join("\n§"), text);
 }
 
@@ -57,10 +57,10 @@ fn traces_of_every_language_are_one_entry() {
         "12:00:00.000 [error] GenServer #PID<0.1.0> terminating\n** (RuntimeError) x\n    (shop 0.1.0) lib/a.ex:1: A.f/0",
         "Jan 31, 2026 12:00:00 PM shop.Pay charge\nSEVERE: declined\njava.lang.Error: x\n\tat a.B.c(B.java:1)",
     ] {
-        let entries = joined(text);
+        let entries = join(text);
         assert_eq!(entries.len(), 1, "{text}\n{entries:#?}");
         assert!(entries[0].level >= Level::Error, "{text} {:?}", entries[0].level);
-        assert_eq!((entries[0].lines, entries[0].place), (text.split('\n').count(), 0));
+        assert_eq!((entries[0].lines, entries[0].tag), (text.split('\n').count(), 0));
     }
 }
 
@@ -71,17 +71,17 @@ fn chained_and_grouped_tracebacks_stay_together() {
         "The above exception was the direct cause of the following exception:",
         "During handling of the above exception, another exception occurred:",
     ] {
-        comes_apart_at_marks(&format!("{frames}KeyError: 'x'\n\n{between}\n\n{frames}ValueError\n§done"));
+        assert_split_at_markers(&format!("{frames}KeyError: 'x'\n\n{between}\n\n{frames}ValueError\n§done"));
     }
-    // Two in a row are two.
-    comes_apart_at_marks(&format!("{frames}KeyError: 'x'\n§{frames}KeyError: 'x'"));
-    comes_apart_at_marks(
+    // Two tracebacks in a row are two entries.
+    assert_split_at_markers(&format!("{frames}KeyError: 'x'\n§{frames}KeyError: 'x'"));
+    assert_split_at_markers(
         "  + Exception Group Traceback (most recent call last):\n  |   File \"a.py\", line 1, in <module>\n  | ExceptionGroup: x (1 sub-exception)\n  +-+---------------- 1 ----------------\n    | ValueError: y\n    +------------------------------------\n§done",
     );
 }
 
 #[test]
-fn a_message_of_several_lines_stays_together_as_far_as_it_shows() {
+fn multi_line_exception_messages_stay_together() {
     let frames = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n";
     for text in [
         format!(
@@ -95,100 +95,99 @@ fn a_message_of_several_lines_stays_together_as_far_as_it_shows() {
         format!("{frames}§INFO:     interleaved"),
         format!("{frames}KeyError: 'x'\n§2026-01-31 12:00:00 next"),
     ] {
-        comes_apart_at_marks(&text);
+        assert_split_at_markers(&text);
     }
 }
 
 #[test]
-fn a_trace_is_not_hidden_behind_information() {
-    comes_apart_at_marks(
+fn a_trace_does_not_join_an_info_record() {
+    assert_split_at_markers(
         "2026-01-31 12:00:00,1 INFO done\n§Traceback (most recent call last):\n  File \"a.py\", line 1\nE: x",
     );
-    comes_apart_at_marks("2026-01-31 12:00:00,1 INFO done\n§java.lang.Error: x\n\tat a.B.c(B.java:1)");
-    comes_apart_at_marks("done\n§Traceback (most recent call last):\n  File \"a.py\", line 1\nE: x");
-    comes_apart_at_marks("done\n§  File \"a.py\", line 1\n    x = = 1\nSyntaxError: invalid syntax");
+    assert_split_at_markers("2026-01-31 12:00:00,1 INFO done\n§java.lang.Error: x\n\tat a.B.c(B.java:1)");
+    assert_split_at_markers("done\n§Traceback (most recent call last):\n  File \"a.py\", line 1\nE: x");
+    assert_split_at_markers("done\n§  File \"a.py\", line 1\n    x = = 1\nSyntaxError: invalid syntax");
 }
 
 #[test]
-fn records_begin_entries() {
-    comes_apart_at_marks(
+fn records_start_entries() {
+    assert_split_at_markers(
         "2026-01-31 12:00:00 one\n§2026-01-31 12:00:01 two\n§[three] x\n§ERROR four\n§{\"level\":\"info\"}\n§five\n§six",
     );
-    comes_apart_at_marks("panic: dying\n§panic: dying\n§INFO: back");
-    comes_apart_at_marks(
+    assert_split_at_markers("panic: dying\n§panic: dying\n§INFO: back");
+    assert_split_at_markers(
         "    2026-01-31T12:00:00.000Z [INFO]  a\n§    2026-01-31T12:00:01.000Z [INFO]  b\n§ INFO c\n§ WARN d",
     );
-    comes_apart_at_marks(
+    assert_split_at_markers(
         "Jan 31, 2026 12:00:00 PM shop.Pay charge\nINFO: paid\n§Jan 31, 2026 12:00:01 PM shop.Pay charge\nINFO: paid",
     );
 }
 
 #[test]
-fn indented_lines_follow_what_opened_them() {
-    comes_apart_at_marks("2026-01-31 12:00:00 ERROR:  syntax error\n\tat the end\n  of x\n§next");
-    comes_apart_at_marks(
+fn indented_lines_join_the_line_that_opened_a_block() {
+    assert_split_at_markers("2026-01-31 12:00:00 ERROR:  syntax error\n\tat the end\n  of x\n§next");
+    assert_split_at_markers(
         "info: Microsoft.Hosting.Lifetime[14]\n      Now listening on: http://[::]:8080\n§info: x[0]\n      y",
     );
-    comes_apart_at_marks("Usage:\n  run\n  stop\n§next");
-    comes_apart_at_marks("settings {\n  a: 1,\n  b: {\n    c: 2\n  }\n}\n§  not one of them\n§next");
-    comes_apart_at_marks("starting\n§  port 3000\n§  env prod\n§at the door\n§   at the door");
-    comes_apart_at_marks("one\n\n§two\n   \n§three");
+    assert_split_at_markers("Usage:\n  run\n  stop\n§next");
+    assert_split_at_markers("settings {\n  a: 1,\n  b: {\n    c: 2\n  }\n}\n§  not one of them\n§next");
+    assert_split_at_markers("starting\n§  port 3000\n§  env prod\n§at the door\n§   at the door");
+    assert_split_at_markers("one\n\n§two\n   \n§three");
 }
 
 #[test]
-fn an_object_over_many_lines_has_its_level() {
-    let entries = joined("{\n  \"level\": \"warn\",\n  \"message\": \"x\"\n}\nnext");
+fn a_pretty_printed_object_has_its_level() {
+    let entries = join("{\n  \"level\": \"warn\",\n  \"message\": \"x\"\n}\nnext");
     assert_eq!((entries.len(), entries[0].lines, entries[0].level), (2, 4, Level::Warning));
 }
 
 #[test]
-fn colours_hide_nothing() {
-    let entries = joined("\u{1b}[31mERROR\u{1b}[0m x\r\n\u{1b}[2m    at f (a.js:1:2)\u{1b}[0m\r");
+fn colors_do_not_affect_joining() {
+    let entries = join("\u{1b}[31mERROR\u{1b}[0m x\r\n\u{1b}[2m    at f (a.js:1:2)\u{1b}[0m\r");
     assert_eq!((entries.len(), entries[0].level), (1, Level::Error));
-    assert!(entries[0].text.contains("\u{1b}[31m"), "what is stored keeps them");
+    assert!(entries[0].text.contains("\u{1b}[31m"), "the stored text keeps colors");
 }
 
 #[test]
 fn the_second_line_of_java_util_logging_has_the_level() {
-    let levels: Vec<Level> =
-        joined("Jan 31, 2026 12:00:00 PM a.B c\nWARNING: x\nJan 31, 2026 1:00:00 AM a.B c\nFINE: y")
-            .into_iter()
-            .map(|entry| entry.level)
-            .collect();
+    let levels: Vec<Level> = join("Jan 31, 2026 12:00:00 PM a.B c\nWARNING: x\nJan 31, 2026 1:00:00 AM a.B c\nFINE: y")
+        .into_iter()
+        .map(|entry| entry.level)
+        .collect();
     assert_eq!(levels, [Level::Warning, Level::Debug]);
 }
 
 #[test]
-fn an_entry_has_the_moment_and_place_of_its_first_line() {
-    let entries = joined_at(&[("one", 5), ("ERROR two", 7), ("  more", 8), ("three", 9)]);
-    let firsts: Vec<(i64, usize)> = entries.iter().map(|entry| (entry.time_ns, entry.place)).collect();
+fn an_entry_has_the_time_and_tag_of_its_first_line() {
+    let entries = join_timed(&[("one", 5), ("ERROR two", 7), ("  more", 8), ("three", 9)]);
+    let firsts: Vec<(i64, usize)> = entries.iter().map(|entry| (entry.time_ns, entry.tag)).collect();
     assert_eq!(firsts, [(5, 0), (7, 1), (9, 3)]);
 }
 
 #[test]
-fn a_long_pause_ends_an_entry_and_a_wrong_clock_does_not() {
+fn a_long_gap_ends_an_entry_but_a_clock_set_back_does_not() {
     let second = 1_000_000_000;
     let lines = [("panic: x", 0), ("", 5 * second), ("goroutine 1 [running]:", second), ("main.main()", 7 * second)];
-    assert_eq!(joined_at(&lines).iter().map(|entry| entry.lines).collect::<Vec<_>>(), [3, 1]);
-    assert_eq!(joined_at(&[("ERROR x", i64::MIN), ("  y", i64::MAX)]).len(), 2);
+    assert_eq!(join_timed(&lines).iter().map(|entry| entry.lines).collect::<Vec<_>>(), [3, 1]);
+    assert_eq!(join_timed(&[("ERROR x", i64::MIN), ("  y", i64::MAX)]).len(), 2);
 }
 
 #[test]
-fn a_trace_without_end_is_cut_and_keeps_its_level() {
+fn an_overlong_trace_is_split_and_keeps_its_level() {
     let mut text = String::from("java.lang.StackOverflowError");
     text.push_str(&"\n\tat a.B.c(B.java:1)".repeat(1_023));
-    let entries = joined(&text);
+    let entries = join(&text);
     assert_eq!(entries.iter().map(|entry| entry.lines).collect::<Vec<_>>(), [ENTRY_LINES_MAX, ENTRY_LINES_MAX, 24]);
     assert!(entries.iter().all(|entry| entry.level == Level::Error));
     let wide = format!("ERROR x{}", format!("\n  {}", "y".repeat(100_000)).repeat(5));
-    let entries = joined(&wide);
+    let entries = join(&wide);
     assert_eq!(entries.iter().map(|entry| entry.lines).collect::<Vec<_>>(), [3, 2, 1]);
     assert!(entries.iter().all(|entry| entry.text.len() <= ENTRY_BYTES_MAX));
 }
 
 #[test]
-fn it_is_known_whether_more_is_to_come() {
-    let mut joiner = Joiner::new(Stream::Stdout);
+fn expects_more_within_traces_and_brackets() {
+    let mut joiner = EntryJoiner::new(StdStream::Stdout);
     for (line, more) in [
         ("INFO: x", false),
         ("Traceback (most recent call last):", true),
@@ -247,14 +246,14 @@ fn lines() -> impl Strategy<Value = Vec<String>> {
 
 proptest! {
     #[test]
-    fn no_line_is_lost_or_moved(lines in lines(), times in prop::collection::vec(0_i64..20_000_000_000, 40)) {
+    fn no_line_is_lost_or_reordered(lines in lines(), times in prop::collection::vec(0_i64..20_000_000_000, 40)) {
         let timed: Vec<(&str, i64)> = lines.iter().map(String::as_str).zip(times).collect();
-        let entries = joined_at(&timed);
+        let entries = join_timed(&timed);
         let texts: Vec<&str> = entries.iter().map(|entry| entry.text.as_str()).collect();
         prop_assert_eq!(texts.join("\n"), lines.join("\n"));
         let mut next = 0;
         for entry in &entries {
-            prop_assert_eq!((entry.place, entry.time_ns), (next, timed[next].1));
+            prop_assert_eq!((entry.tag, entry.time_ns), (next, timed[next].1));
             prop_assert_eq!(entry.lines, entry.text.split('\n').count());
             next += entry.lines;
         }

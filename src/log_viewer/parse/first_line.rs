@@ -1,54 +1,59 @@
-//! What the first line of an entry tells: whether a new record begins with it, and its level.
+//! Parser for the first line of an entry: whether it starts a record, and its level.
 
-use super::level::Level;
 use super::prefix::{self, Prefix};
-use super::{access, structured};
+use super::{access_log, structured};
+use crate::records::log_level::Level;
 use crate::trace::class_name;
 
-/// What a line tells by itself.
+/// Properties of one line, taken by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Head {
+pub(super) struct FirstLine {
     pub(super) level: Option<Level>,
-    /// Whether a record begins here: a moment, a level, something in brackets, a JSON object, a line of an access log.
-    pub(super) record: bool,
-    /// Whether a logger wrote it, by its moment or its form, and not merely somebody.
-    pub(super) logged: bool,
-    /// Whether there is nothing in it.
-    pub(super) blank: bool,
+    /// Whether the line starts a record: with a timestamp, a level, a bracketed group, a JSON object or a line of an
+    /// access log.
+    pub(super) starts_record: bool,
+    /// Whether a logger wrote the line, to judge by its timestamp or its format.
+    pub(super) from_logger: bool,
+    /// Whether the line is empty or contains only whitespace.
+    pub(super) is_blank: bool,
 }
 
-/// Reads a line without escapes.
-pub(super) fn read(line: &str) -> Head {
+/// Parses a line without terminal escapes.
+pub(super) fn parse(line: &str) -> FirstLine {
     let line = line.trim_ascii();
     if line.is_empty() {
-        return Head { blank: true, ..Head::default() };
+        return FirstLine { is_blank: true, ..FirstLine::default() };
     }
     if let Some(members) = line.strip_prefix('{') {
-        let whole = members.ends_with('}') && members.trim_ascii_start().starts_with('"');
-        let level = structured::json(line);
-        return Head { level, record: whole || level.is_some(), logged: whole, blank: false };
+        let is_object = members.ends_with('}') && members.trim_ascii_start().starts_with('"');
+        let level = structured::json_level(line);
+        let starts_record = is_object || level.is_some();
+        return FirstLine { level, starts_record, from_logger: is_object, is_blank: false };
     }
-    let Prefix { level, logged, tagged, message } = prefix::read(line);
-    let message = line[message..].trim_ascii_start();
+    let Prefix { level, from_logger, starts_with_bracket, message_start } = prefix::parse(line);
+    let message = line[message_start..].trim_ascii_start();
     if level == Some(Level::Info)
         && let Some(inner) = message.strip_prefix("PHP message: ")
     {
-        // php-fpm passes on whatever PHP says as a NOTICE.
-        return Head { level: crash(inner).or(level), record: true, logged, blank: false };
+        // php-fpm logs all messages of PHP as NOTICE.
+        let level = crash_level(inner).or(level);
+        return FirstLine { level, starts_record: true, from_logger, is_blank: false };
     }
     if level.is_some() {
-        return Head { level, record: true, logged, blank: false };
+        return FirstLine { level, starts_record: true, from_logger, is_blank: false };
     }
-    if let Some(status) = access::status(line) {
-        return Head { level: Some(Level::of_status(status)), record: true, logged: true, blank: false };
+    if let Some(status) = access_log::status(line) {
+        let level = Some(Level::from_http_status(status));
+        return FirstLine { level, starts_record: true, from_logger: true, is_blank: false };
     }
-    Head { level: crash(message), record: logged || tagged, logged, blank: false }
+    let starts_record = from_logger || starts_with_bracket;
+    FirstLine { level: crash_level(message), starts_record, from_logger, is_blank: false }
 }
 
-/// The level of a message that is the first line of a crash, a warning of an interpreter, or what well-known programs say
-/// on stderr whenever they start.
-fn crash(message: &str) -> Option<Level> {
-    let starts = |beginnings: &[&str]| beginnings.iter().any(|beginning| message.starts_with(beginning));
+/// Returns the level of a message that is the first line of a crash, an interpreter's warning, or output that well-known
+/// programs write to stderr at every start.
+fn crash_level(message: &str) -> Option<Level> {
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| message.starts_with(prefix));
     match message.as_bytes().first()? {
         b'P' if starts(&["PHP Fatal error:"]) => Some(Level::Critical),
         b'P' if starts(&["PHP Parse error:", "PHP Recoverable fatal error:"]) => Some(Level::Error),
@@ -77,20 +82,22 @@ fn crash(message: &str) -> Option<Level> {
         b'*' if starts(&["** ("]) => Some(Level::Error),
         b'(' if starts(&["(node:"]) => message.contains("Warning: ").then_some(Level::Warning),
         b'/' | b'<' if is_python_warning(message) => Some(Level::Warning),
-        _ => exception(message),
+        _ => exception_level(message),
     }
 }
 
-/// `/app/cart.py:7: DeprecationWarning: …`, as Python's `warnings` prints them.
-pub(super) fn is_python_warning(line: &str) -> bool {
-    let Some((place, rest)) = line.split_once(": ") else { return false };
-    let named = rest.split_once(": ").is_some_and(|(name, _)| name.ends_with("Warning") && is_class(name));
-    named && place.rsplit_once(':').is_some_and(|(_, line)| line.bytes().all(|byte| byte.is_ascii_digit()))
+/// Recognizes `/app/cart.py:7: DeprecationWarning: …`, the format of Python's `warnings`.
+fn is_python_warning(line: &str) -> bool {
+    let Some((location, rest)) = line.split_once(": ") else { return false };
+    let is_warning = rest.split_once(": ").is_some_and(|(name, _)| name.ends_with("Warning") && is_class_name(name));
+    is_warning && location.rsplit_once(':').is_some_and(|(_, line)| line.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// Returns the level of a message that starts with the name of an exception or a warning:
+///
 /// `ValueError: …`, `java.lang.IllegalStateException`, `TypeError [ERR_INVALID_ARG_TYPE]: …`, `FooWarning: …`,
 /// `app.rb:3:in 'pay': … (ArgumentError)`, `NoMethodError (undefined method …):`.
-fn exception(message: &str) -> Option<Level> {
+fn exception_level(message: &str) -> Option<Level> {
     let name = class_name(message);
     let after = &message[name.len()..];
     let ends = after.is_empty() || after.starts_with(": ") || after == ":" || after.starts_with(" [");
@@ -104,6 +111,6 @@ fn exception(message: &str) -> Option<Level> {
     (message.ends_with(')') && message.contains(".rb:") && message.contains(":in ")).then_some(Level::Error)
 }
 
-fn is_class(name: &str) -> bool {
+fn is_class_name(name: &str) -> bool {
     !name.is_empty() && class_name(name).len() == name.len()
 }

@@ -14,9 +14,9 @@
 //! - A trace explains the record before it, as `logging.exception` prints it. It does not explain a record of level info,
 //!   because another part of the program wrote that, and joining the two would hide the crash.
 
-use super::head::{self, Head};
-use super::level::Level;
-use super::{moment, words};
+use super::first_line::{self, FirstLine};
+use super::timestamps;
+use crate::records::log_level::Level;
 use crate::trace::{Candidate, LogLine, OpenTrace, is_continuation_only};
 
 /// The properties of an entry's lines so far that decide which lines may follow.
@@ -36,13 +36,13 @@ pub(super) struct MultilineState {
 
 impl MultilineState {
     /// Returns the state after the first line of an entry, given without terminal escapes.
-    pub(super) fn new(line: &str, head: &Head) -> Self {
+    pub(super) fn new(line: &str, first_line: &FirstLine) -> Self {
         let mut state = Self {
-            trace: OpenTrace::start(line, log_line(head)),
-            takes_indented: head.record || head.level.is_some(),
+            trace: OpenTrace::start(line, log_line(first_line)),
+            takes_indented: first_line.starts_record || first_line.level.is_some(),
             in_bracket: false,
-            awaits_cause: head.level.map_or(head.record, |level| level >= Level::Warning),
-            awaits_jul_level: is_jul(line, head),
+            awaits_cause: first_line.level.map_or(first_line.starts_record, |level| level >= Level::Warning),
+            awaits_jul_level: is_jul(line, first_line),
             stated_level: None,
         };
         state.read_line_end(line);
@@ -66,10 +66,10 @@ impl MultilineState {
 
     /// Returns whether a line, given without terminal escapes, belongs to the entry. `entry` has the lines so far.
     pub(super) fn continues(&mut self, line: &str, entry: &str) -> bool {
-        let Some(first) = line.bytes().find(|byte| !byte.is_ascii_whitespace()) else { return true };
+        let Some(first_byte) = line.bytes().find(|byte| !byte.is_ascii_whitespace()) else { return true };
         let belongs = match line.as_bytes().first() {
             Some(b' ' | b'\t') => self.continues_indented(line),
-            _ => self.continues_unindented(line, first, entry),
+            _ => self.continues_unindented(line, first_byte, entry),
         };
         if belongs {
             self.read_line_end(line);
@@ -106,19 +106,19 @@ impl MultilineState {
         false
     }
 
-    fn continues_unindented(&mut self, line: &str, first: u8, entry: &str) -> bool {
+    fn continues_unindented(&mut self, line: &str, first_byte: u8, entry: &str) -> bool {
         if let Some(trace) = &mut self.trace
             && trace.continues(&Candidate { line, entry, classify })
         {
             return true;
         }
-        if self.in_bracket && matches!(first, b'}' | b']' | b')') {
+        if self.in_bracket && matches!(first_byte, b'}' | b']' | b')') {
             (self.in_bracket, self.takes_indented) = (false, self.trace.is_some());
             return true;
         }
         if self.awaits_jul_level {
             self.awaits_jul_level = false;
-            self.stated_level = line.split_once(": ").and_then(|(word, _)| words::level(word));
+            self.stated_level = line.split_once(": ").and_then(|(word, _)| Level::from_name(word));
             if self.stated_level.is_some() {
                 return true;
             }
@@ -135,7 +135,7 @@ impl MultilineState {
             self.trace = Some(cause);
             return true;
         }
-        self.awaits_cause && is_asyncio_context(line, first)
+        self.awaits_cause && is_asyncio_context(line, first_byte)
     }
 
     /// Returns whether a trace that starts after the entry explains it.
@@ -150,15 +150,15 @@ impl MultilineState {
 
 /// Returns the properties of a line that [`crate::trace`] asks for.
 fn classify(line: &str) -> LogLine {
-    log_line(&head::read(line))
+    log_line(&first_line::parse(line))
 }
 
-fn log_line(head: &Head) -> LogLine {
+fn log_line(first_line: &FirstLine) -> LogLine {
     LogLine {
-        starts_record: head.record,
-        is_logged: head.logged,
-        states_level: head.level.is_some(),
-        is_error: head.level >= Some(Level::Error),
+        starts_record: first_line.starts_record,
+        is_logged: first_line.from_logger,
+        states_level: first_line.level.is_some(),
+        is_error: first_line.level >= Some(Level::Error),
     }
 }
 
@@ -167,14 +167,16 @@ fn log_line(head: &Head) -> LogLine {
 fn is_indented_record(line: &str, inner: &str) -> bool {
     let word = inner.split(' ').next().unwrap_or_default();
     let is_right_aligned = line.len() == inner.len() + 1 && word.len() == 4;
-    moment::is_part(word)
-        || (is_right_aligned && word.bytes().all(|byte| byte.is_ascii_uppercase()) && words::level(word).is_some())
+    timestamps::is_timestamp(word)
+        || (is_right_aligned && word.bytes().all(|byte| byte.is_ascii_uppercase()) && Level::from_name(word).is_some())
 }
 
 /// Returns whether a line is `Jan 31, 2026 12:00:00 PM org.apache.catalina.startup.Catalina start`, the first of the two
 /// lines of `java.util.logging.SimpleFormatter`.
-fn is_jul(line: &str, head: &Head) -> bool {
-    let is_dated = head.logged && head.level.is_none() && line.get(..3).is_some_and(moment::is_month_or_day);
+fn is_jul(line: &str, first_line: &FirstLine) -> bool {
+    let is_dated = first_line.from_logger
+        && first_line.level.is_none()
+        && line.get(..3).is_some_and(timestamps::is_month_or_weekday);
     let start = &line[..line.floor_char_boundary(30)];
     is_dated && (start.contains(" AM ") || start.contains(" PM "))
 }
@@ -183,12 +185,13 @@ fn is_jul(line: &str, head: &Head) -> bool {
 /// `Internal Server Error: /pay`.
 fn announces_an_error(entry: &str) -> bool {
     let first = entry.split('\n').next().unwrap_or_default();
-    ["rror", "xception", "ailed"].into_iter().any(|part| first.contains(part)) && !head::read(first).record
+    ["rror", "xception", "ailed"].into_iter().any(|part| first.contains(part))
+        && !first_line::parse(first).starts_record
 }
 
 /// Returns whether a line is one that asyncio's exception handler adds to its message: `future: <Task finished …>`.
-fn is_asyncio_context(line: &str, first: u8) -> bool {
-    matches!(first, b'f' | b't' | b'h' | b'p')
+fn is_asyncio_context(line: &str, first_byte: u8) -> bool {
+    matches!(first_byte, b'f' | b't' | b'h' | b'p')
         && ["future: <", "task: <", "handle: <", "transport: <", "protocol: <"]
             .into_iter()
             .any(|key| line.starts_with(key))

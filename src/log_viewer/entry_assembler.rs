@@ -1,0 +1,261 @@
+//! Assembler for the entries of one log: joins partial lines and stack traces, separately for stdout and stderr.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::discovery::LogFormat;
+use super::parse::ansi;
+use super::parse::docker::{self, DockerLine};
+use super::parse::entry_joiner::{EntryJoiner, JoinedEntry};
+use super::parse::partial_lines::PartialLineJoiner;
+use super::tailer::RawLine;
+use crate::clock::Timestamp;
+use crate::records::log_record::{LogRecord, StdStream};
+
+/// Maximum time to wait for the next line of an entry. It is short, because it delays the live tail, and programs write a
+/// stack trace at once.
+const NEXT_LINE_TIMEOUT: Duration = Duration::from_millis(120);
+/// Maximum time to wait for the next line within a stack trace.
+const NEXT_FRAME_TIMEOUT: Duration = Duration::from_millis(600);
+/// Maximum time to wait for the rest of a partial line.
+const PARTIAL_LINE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Assembler with the finished entries of a log and the lines of unfinished ones.
+pub(super) struct EntryAssembler {
+    format: LogFormat,
+    /// By [`StdStream::index`].
+    streams: [StreamAssembler; 2],
+    /// Number of lines so far.
+    line_count: u64,
+    finished: Vec<LogRecord>,
+    /// Total length of the messages of `finished`, in bytes.
+    finished_bytes: usize,
+    newest_ns: i64,
+}
+
+/// State of one stream. Lines are tagged with their numbers.
+struct StreamAssembler {
+    partial_lines: PartialLineJoiner<u64>,
+    entries: EntryJoiner<u64>,
+    pending: PendingLines,
+    last_line_at: Instant,
+}
+
+/// Lines of unfinished entries, verbatim as in the file.
+#[derive(Default)]
+struct PendingLines {
+    bytes: Vec<u8>,
+    /// Number and length of each line. The length includes the `\n`.
+    lines: VecDeque<(u64, usize)>,
+}
+
+impl PendingLines {
+    fn push(&mut self, number: u64, line: &[u8]) {
+        self.bytes.extend_from_slice(line);
+        self.bytes.push(b'\n');
+        self.lines.push_back((number, line.len() + 1));
+    }
+
+    /// Removes all lines before a number; all lines if it is `None`.
+    fn remove_before(&mut self, first: Option<u64>) {
+        let count = first.map_or(self.lines.len(), |first| self.lines.partition_point(|(number, _)| *number < first));
+        let bytes: usize = self.lines.drain(..count).map(|(_, length)| length).sum();
+        self.bytes.drain(..bytes);
+    }
+}
+
+impl EntryAssembler {
+    /// Creates an assembler that starts with the pending lines of a checkpoint.
+    pub(super) fn new(format: LogFormat, pending_lines: &[u8], newest_ns: i64, now: Instant) -> Self {
+        let stream = |stream| StreamAssembler {
+            partial_lines: PartialLineJoiner::default(),
+            entries: EntryJoiner::new(stream),
+            pending: PendingLines::default(),
+            last_line_at: now,
+        };
+        let streams = [stream(StdStream::Stdout), stream(StdStream::Stderr)];
+        let mut assembler = Self { format, streams, line_count: 0, finished: Vec::new(), finished_bytes: 0, newest_ns };
+        for line in pending_lines.split_inclusive(|byte| *byte == b'\n') {
+            let line = RawLine { bytes: line.strip_suffix(b"\n").unwrap_or(line), truncated_bytes: 0 };
+            assembler.push_line(&line, now);
+        }
+        assembler
+    }
+
+    /// Adds the next line of the log.
+    pub(super) fn push_line(&mut self, raw: &RawLine<'_>, now: Instant) {
+        let is_docker = self.format == LogFormat::Docker;
+        let line = if is_docker { docker::parse(trim_nul(raw.bytes)) } else { None };
+        // A line that Docker did not write, for example after a power failure, becomes plain text with the latest
+        // timestamp.
+        let time_ns = if is_docker { self.newest_ns } else { Timestamp::now().ms() * 1_000_000 };
+        let line = line.unwrap_or_else(|| DockerLine {
+            log: String::from_utf8_lossy(raw.bytes),
+            complete: true,
+            stream: StdStream::Stdout,
+            time_ns,
+        });
+        self.newest_ns = self.newest_ns.max(line.time_ns);
+        self.line_count += 1;
+        let number = self.line_count;
+        let stream = &mut self.streams[line.stream.index()];
+        stream.last_line_at = now;
+        let (finished, finished_bytes) = (&mut self.finished, &mut self.finished_bytes);
+        let mut finish = |entry: JoinedEntry<u64>| {
+            *finished_bytes += entry.text.len();
+            finished.push(to_record(entry));
+        };
+        let StreamAssembler { partial_lines, entries, .. } = stream;
+        partial_lines.push(line, number, |complete| {
+            let mut text = complete.text;
+            if raw.truncated_bytes > 0 {
+                text.to_mut().push_str(&format!(" …[truncated: {} bytes]", raw.truncated_bytes));
+            }
+            entries.push(&text, complete.time_ns, complete.tag).map(&mut finish);
+        });
+        if raw.truncated_bytes > 0 {
+            // A truncated line must not become a pending line, because its end is missing.
+            stream.finish().into_iter().for_each(finish);
+        }
+        let first_unfinished = stream.first_unfinished();
+        stream.pending.remove_before(first_unfinished);
+        if first_unfinished.is_some() {
+            stream.pending.push(number, raw.bytes);
+        }
+    }
+
+    /// Finishes the entries whose timeout has expired.
+    pub(super) fn flush(&mut self, now: Instant) {
+        for stream in &mut self.streams {
+            if stream.deadline().is_none_or(|deadline| now < deadline) {
+                continue;
+            }
+            let entries = stream.finish();
+            stream.pending.remove_before(None);
+            self.finished_bytes += entries.iter().map(|entry| entry.text.len()).sum::<usize>();
+            self.finished.extend(entries.into_iter().map(to_record));
+        }
+    }
+
+    /// Returns the earliest time at which [`Self::flush`] finishes an entry; `None` if no entry is unfinished.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.streams.iter().filter_map(StreamAssembler::deadline).min()
+    }
+
+    /// Removes and returns the finished entries.
+    pub(super) fn take_finished(&mut self) -> Vec<LogRecord> {
+        self.finished_bytes = 0;
+        std::mem::take(&mut self.finished)
+    }
+
+    /// Returns the number of finished entries, and the total length of their messages in bytes.
+    pub(super) fn finished_size(&self) -> (usize, usize) {
+        (self.finished.len(), self.finished_bytes)
+    }
+
+    /// Returns the lines of unfinished entries, verbatim, each with its `\n`. The lines of one stream are in order.
+    pub(super) fn pending_lines(&self) -> Vec<u8> {
+        self.streams.each_ref().map(|stream| stream.pending.bytes.as_slice()).concat()
+    }
+
+    /// Returns the latest timestamp so far, in nanoseconds since 1970.
+    pub(super) fn newest_ns(&self) -> i64 {
+        self.newest_ns
+    }
+}
+
+impl StreamAssembler {
+    /// Finishes the unfinished entry and the partial line.
+    fn finish(&mut self) -> Vec<JoinedEntry<u64>> {
+        let Self { partial_lines, entries, .. } = self;
+        let mut finished = Vec::new();
+        partial_lines.flush(|line| finished.extend(entries.push(&line.text, line.time_ns, line.tag)));
+        finished.extend(entries.flush());
+        finished
+    }
+
+    /// Returns the number of the first line that is in no finished entry.
+    fn first_unfinished(&self) -> Option<u64> {
+        // A partial line follows the lines in the entry joiner.
+        self.entries.open_tag().or_else(|| self.partial_lines.incomplete_tags().next())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let timeout = if self.partial_lines.incomplete_tags().next().is_some() {
+            PARTIAL_LINE_TIMEOUT
+        } else if self.entries.expects_more() {
+            NEXT_FRAME_TIMEOUT
+        } else if self.entries.open_tag().is_some() {
+            NEXT_LINE_TIMEOUT
+        } else {
+            return None;
+        };
+        Some(self.last_line_at + timeout)
+    }
+}
+
+/// Removes the leading NUL bytes that a power failure leaves where a line was not written.
+fn trim_nul(line: &[u8]) -> &[u8] {
+    let count = line.iter().take_while(|byte| **byte == 0).count();
+    &line[count..]
+}
+
+fn to_record(entry: JoinedEntry<u64>) -> LogRecord {
+    let search_text = ansi::stripped(&entry.text);
+    LogRecord { time_ns: entry.time_ns, stream: entry.stream, level: entry.level, message: entry.text, search_text }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LOGS: &[&str] = &[
+        r"12:00:01 GET /\n",
+        r"Traceback (most recent call last):\n",
+        r#"  File \"a.py\", line 1, in pay\n"#,
+        r"ValueError: 1\n",
+        "a part, then the ",
+        r"rest\n",
+    ];
+
+    fn take_finished(assembler: &mut EntryAssembler) -> Vec<(i64, String)> {
+        assembler.take_finished().into_iter().map(|record| (record.time_ns, record.message)).collect()
+    }
+
+    proptest! {
+        /// The pending lines are sufficient to continue.
+        #[test]
+        fn a_restart_between_any_two_lines_changes_nothing(
+            lines in prop::collection::vec((prop::sample::select(LOGS), any::<bool>()), 0..20),
+            restart in 0_usize..20,
+        ) {
+            let now = Instant::now();
+            let later = now + PARTIAL_LINE_TIMEOUT;
+            let mut uninterrupted = EntryAssembler::new(LogFormat::Docker, &[], 0, now);
+            let mut restarted = EntryAssembler::new(LogFormat::Docker, &[], 0, now);
+            let mut entries = [Vec::new(), Vec::new()];
+            for (second, (log, err)) in lines.iter().enumerate() {
+                if second == restart {
+                    entries[1].extend(take_finished(&mut restarted));
+                    let pending_lines = restarted.pending_lines();
+                    restarted = EntryAssembler::new(LogFormat::Docker, &pending_lines, restarted.newest_ns(), now);
+                }
+                let stream = if *err { "stderr" } else { "stdout" };
+                let line = format!(r#"{{"log":"{log}","stream":"{stream}","time":"2026-01-31T12:00:{second:02}Z"}}"#);
+                for assembler in [&mut uninterrupted, &mut restarted] {
+                    assembler.push_line(&RawLine { bytes: line.as_bytes(), truncated_bytes: 0 }, now);
+                }
+            }
+            for (assembler, entries) in [&mut uninterrupted, &mut restarted].into_iter().zip(&mut entries) {
+                assembler.flush(later);
+                prop_assert!(assembler.pending_lines().is_empty());
+                entries.extend(take_finished(assembler));
+            }
+            // The order between the two streams depends on their timeouts.
+            entries.iter_mut().for_each(|entries| entries.sort());
+            prop_assert_eq!(&entries[0], &entries[1]);
+        }
+    }
+}

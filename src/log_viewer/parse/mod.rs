@@ -1,0 +1,25 @@
+//! Log parser: from the lines of a container's log file to entries with a time and a level. Pure: no files, no clock.
+//!
+//! ```text
+//! docker::parse → PartialLineJoiner (long lines that Docker split) → EntryJoiner (multi-line entries, with their level)
+//! ```
+
+pub(super) mod ansi;
+pub(super) mod docker;
+pub(super) mod entry_joiner;
+pub(super) mod level;
+pub(super) mod partial_lines;
+
+mod access_log;
+#[cfg(test)]
+mod corpus_tests;
+#[cfg(test)]
+mod entry_joiner_tests;
+mod first_line;
+mod level_names;
+#[cfg(test)]
+mod level_tests;
+mod multiline;
+mod prefix;
+mod structured;
+mod timestamps;

@@ -1,0 +1,90 @@
+//! State that the handlers and jobs of the log viewer share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+
+use super::config::Limits;
+use super::store;
+use super::tail_broadcast::TailBroadcast;
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::service::{Core, Export, Stat, State, StatsCache};
+
+/// The log viewer.
+pub(super) struct LogViewer {
+    pub(super) core: Core,
+    pub(super) limits: Limits,
+    pub(super) broadcast: Arc<TailBroadcast>,
+    /// Status of the logs at the last scan.
+    source_status: Mutex<Arc<SourceStatus>>,
+    /// Number of open live tails.
+    pub(super) open_tails: Arc<AtomicUsize>,
+    /// Number of running exports.
+    pub(super) open_exports: Arc<AtomicUsize>,
+    /// Forwarding to another store.
+    pub(super) export: Export,
+    stats_cache: StatsCache,
+}
+
+/// Status of all logs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SourceStatus {
+    /// Existing logs by key, with the reason for those that cannot be read.
+    pub(super) sources: BTreeMap<String, Option<String>>,
+    /// One sentence for each folder that cannot be read.
+    pub(super) errors: Vec<String>,
+}
+
+impl LogViewer {
+    pub(super) fn new(core: Core, limits: Limits, broadcast: Arc<TailBroadcast>, export: Export) -> Self {
+        Self {
+            core,
+            limits,
+            broadcast,
+            source_status: Mutex::default(),
+            open_tails: Arc::default(),
+            open_exports: Arc::default(),
+            export,
+            stats_cache: StatsCache::default(),
+        }
+    }
+
+    /// Returns the status of the logs at the last scan.
+    pub(super) fn source_status(&self) -> Arc<SourceStatus> {
+        Arc::clone(&self.source_status.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_source_status(&self, status: SourceStatus) {
+        *self.source_status.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
+    }
+
+    fn read_stats(&self, reader: &Connection) -> Result<Vec<Stat>> {
+        let counters = store::health_counters(reader)?;
+        let last_ingest = Some(counters.last_ingest_ms).filter(|ms| *ms > 0).map(Timestamp::from_ms);
+        let missed = "Rotated files that were deleted or damaged before they were read.";
+        let own = [
+            Stat::count("logs_indexed", "Stored log entries.", counters.entries),
+            Stat::count("containers", "Logs that are followed or have entries.", counters.containers),
+            Stat::count("gaps", missed, counters.missed_rotations),
+            Stat::time("last_ingest", "Time when an entry was last stored.", last_ingest),
+        ];
+        Ok(own.into_iter().chain(Export::facts(self, reader)?).collect())
+    }
+}
+
+impl State for LogViewer {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn stats(&self) -> Vec<Stat> {
+        self.stats_cache.refresh(&self.core.readers, |reader| self.read_stats(reader))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.source_status().errors.iter().cloned().chain(self.export.warning()).collect()
+    }
+}
