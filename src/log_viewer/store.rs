@@ -63,7 +63,7 @@ fn column_of(connection: &Connection, column: &str, id: i64) -> Result<Option<i6
 pub(super) fn context(connection: &Connection, id: i64, before: usize, after: usize) -> Result<Vec<LogEntry>> {
     let container = column_of(connection, "container_id", id)?;
     let container =
-        container.ok_or_else(|| Error::NotFound(format!("Log entry {id} not found; it may have expired")))?;
+        container.ok_or_else(|| Error::NotFound(format!("Log entry {id} not found; it may have been deleted")))?;
     let segments: Vec<Segment> = segments(connection)?.into_iter().filter(|segment| segment.entries > 0).collect();
     let containers = containers(connection)?;
     let side = |comparison: &str, order: &str, count: usize| -> Result<Vec<LogEntry>> {

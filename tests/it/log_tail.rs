@@ -238,7 +238,7 @@ fn slow_readers_are_disconnected_and_do_not_delay_others() {
 fn at_most_five_readers_are_admitted() {
     let (viewer, mut log) = start_viewer();
     let mut readers: Vec<TailReader> = (0..5).map(|_| TailReader::open(&viewer, "")).collect();
-    viewer.get("/api/logs/tail").expect(503).has_detail("Five readers");
+    viewer.get("/api/logs/tail").expect(503).has_detail("Too many live tails");
     readers.pop();
     let admitted = wait_until(|| Some(TailReader::connect(&viewer, "", None)).filter(|(status, _)| *status == 200));
     readers.push(admitted.expect("a new reader replaces one that has disconnected").1);

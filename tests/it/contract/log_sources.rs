@@ -45,7 +45,7 @@ fn warnings(viewer: &Service) -> Vec<String> {
 fn missing_source_is_reported_until_it_exists() {
     let data_dir = Arc::new(TempDir::new());
     let viewer = Setup::log_viewer().data_dir(&data_dir).env("LOG_SOURCES", "nowhere,containers").start();
-    let missing = |name: &str| format!("{name} is not there: mount it, or set LOG_SOURCES");
+    let missing = |name: &str| format!("{name} not found: mount it, or set LOG_SOURCES");
     assert_eventually_eq(&vec![missing("nowhere"), missing("containers")], || warnings(&viewer));
     let web = Container::new(&data_dir, "web");
     web.write_lines([("2026-01-31T12:00:00Z", "stdout", "hello\n")]);
@@ -64,8 +64,8 @@ fn unreadable_source_is_reported_until_it_is_readable() {
     let containers = data_dir.path().join("containers");
     set_locked(&containers, true);
     let viewer = Setup::log_viewer().data_dir(&data_dir).wrapped_by(&WITHOUT_DAC_OVERRIDE).start();
-    let reason = "cannot be read: it needs root, or the capability DAC_READ_SEARCH";
-    assert_eventually_eq(&vec![format!("containers {reason}")], || warnings(&viewer));
+    let reason = "permission denied; run as root or with the capability DAC_READ_SEARCH";
+    assert_eventually_eq(&vec![format!("cannot read containers: {reason}")], || warnings(&viewer));
     set_locked(&containers, false);
     assert_eventually_eq(&Vec::<String>::new(), || warnings(&viewer));
 

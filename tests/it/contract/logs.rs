@@ -218,7 +218,7 @@ fn empty_database_returns_empty_responses() {
         ("containers", Request::get("/api/containers"), 200, json!({ "containers": [] })),
         ("stats", Request::get("/api/stats"), 200, json!({ "total_logs": 0, "oldest_log": null, "newest_log": null })),
         ("histogram", Request::get("/api/logs/histogram"), 200, json!({ "buckets": [], "total": 0 })),
-        ("context", Request::get("/api/logs/1/context"), 404, json!("no entry 1")),
+        ("context", Request::get("/api/logs/1/context"), 404, json!("Log entry 1 not found")),
     ];
     assert_cases(&viewer, cases);
     assert_eq!(export_entries(&viewer, ""), []);
@@ -285,7 +285,7 @@ fn context_returns_neighbors_from_the_same_container() {
     assert_eq!(containers, ["db"; 3], "the context must be from one container");
     assert_eq!(messages["logs"][0]["message"], "DEBUG: beta: ready");
     let cases: [Case; 3] = [
-        ("unknown ID", Request::get("/api/logs/7/context"), 404, json!("no entry 7")),
+        ("unknown ID", Request::get("/api/logs/7/context"), 404, json!("Log entry 7 not found")),
         ("ID 0", Request::get("/api/logs/0/context"), 404, Value::Null),
         ("non-numeric ID", Request::get("/api/logs/x/context"), 404, Value::Null),
     ];
