@@ -147,8 +147,8 @@ impl LiveTail {
         stream.send(RETRY_FIELD.as_bytes())?;
         while Instant::now() < deadline && !stream.is_stopping() && self.is_authenticated() {
             match self.broadcast.wait_after(self.seq, POLL_INTERVAL) {
-                TailUpdate::None if !stream.is_open() => return Ok(StreamEnd::Aborted),
-                TailUpdate::None => {
+                TailUpdate::TimedOut if !stream.is_open() => return Ok(StreamEnd::Aborted),
+                TailUpdate::TimedOut => {
                     if self.last_sent_at.elapsed() >= HEARTBEAT_INTERVAL {
                         let now = Timestamp::now();
                         self.send(stream, &format!("event: heartbeat\ndata: {{\"time\":\"{now}\"}}\n\n"))?;
@@ -176,7 +176,7 @@ impl LiveTail {
             let reader = self.readers.acquire()?;
             let snapshot = reader.unchecked_transaction()?;
             match update {
-                TailUpdate::None => return Ok(Ok(())),
+                TailUpdate::TimedOut => return Ok(Ok(())),
                 TailUpdate::Batches(batches) => {
                     let mut entries = Vec::new();
                     let mut seq = self.seq;

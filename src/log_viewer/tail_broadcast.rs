@@ -24,12 +24,12 @@ struct RecentBatches {
     last_seq: i64,
 }
 
-/// News for a reader that has read all entries up to a sequence number.
+/// Result of waiting for entries after a sequence number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TailUpdate {
-    /// No entry was stored since.
-    None,
-    /// Batches that contain all entries since, in the order of ingestion.
+    /// No entry was stored before the timeout.
+    TimedOut,
+    /// Batches that contain all entries after the number, in the order of ingestion.
     Batches(Vec<StoredBatch>),
     /// Some of the batches are no longer remembered. The value is the sequence number of the newest entry.
     Behind(i64),
@@ -66,7 +66,7 @@ impl TailBroadcast {
         let waited = self.changed.wait_timeout_while(recent, timeout, |recent| recent.last_seq <= seq);
         let (recent, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if recent.last_seq <= seq {
-            return TailUpdate::None;
+            return TailUpdate::TimedOut;
         }
         match recent.batches.front() {
             Some(first) if first.first_seq <= seq + 1 => {
@@ -89,12 +89,12 @@ mod tests {
     fn a_reader_receives_the_batches_that_it_has_not_read() {
         let broadcast = TailBroadcast::new(10);
         let after = |seq| broadcast.wait_after(seq, Duration::ZERO);
-        assert_eq!(after(10), TailUpdate::None);
+        assert_eq!(after(10), TailUpdate::TimedOut);
         assert_eq!(after(9), TailUpdate::Behind(10));
         broadcast.publish(&[batch(11, 12), batch(13, 13)]);
         assert_eq!(after(10), TailUpdate::Batches(vec![batch(11, 12), batch(13, 13)]));
         assert_eq!(after(12), TailUpdate::Batches(vec![batch(13, 13)]));
-        assert_eq!(after(13), TailUpdate::None);
+        assert_eq!(after(13), TailUpdate::TimedOut);
         assert_eq!(after(8), TailUpdate::Behind(13));
     }
 }
