@@ -26,7 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("source_maps", browser_relay::fuzz::maps),
     ("sources", browser_relay::fuzz::sources),
     ("stacks", browser_relay::fuzz::stacks),
-    ("timestamps", log_viewer::fuzz::moments),
+    ("timestamps", log_viewer::fuzz::timestamps),
 ];
 
 /// Checks that every page report that the relay accepts is accepted by the upstream service, because the relay may have

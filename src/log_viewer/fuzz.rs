@@ -72,7 +72,7 @@ fn sorted(records: Vec<LogRecord>) -> Vec<(i64, &'static str, String)> {
 }
 
 /// Parses a timestamp. Both parsers agree, and a formatted timestamp is parsed to the same value.
-pub(crate) fn moments(data: &[u8]) {
+pub(crate) fn timestamps(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let timestamp = Timestamp::parse(text);
     if let Some(timestamp) = timestamp {
