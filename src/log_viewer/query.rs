@@ -365,7 +365,8 @@ impl<'c> Query<'c> {
         let suffix = &format!("AND e.arrival > {seq} ORDER BY e.arrival");
         for segment in segments {
             let limit = count.saturating_sub(entries.len()) as i64;
-            let select = Select { segment, columns: COLUMNS, needs_row: true, suffix, ids: 0..i64::MAX, limit };
+            let ids = i64::MIN..i64::MAX;
+            let select = Select { segment, columns: COLUMNS, needs_row: true, suffix, ids, limit };
             self.query_segment(&select, |row| {
                 entries.push(LogEntry::read(row, &self.containers)?);
                 Ok(None::<()>)
@@ -377,5 +378,35 @@ impl<'c> Query<'c> {
         let read_up_to = entries.last().filter(|_| entries.len() >= count).map(|last| last.ingest_seq);
         entries.retain(|entry| self.filter.search.matches(&entry.message));
         Ok((entries, read_up_to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SCHEMA;
+    use super::super::config::Limits;
+    use super::super::segments::SegmentRing;
+    use super::*;
+    use crate::records::log_record::{LogRecord, StdStream};
+
+    /// Entries from before 2026 have negative IDs.
+    #[test]
+    fn entries_since_a_sequence_number_have_any_id() {
+        let readers = crate::db::in_memory(SCHEMA, |transaction| {
+            let limits = Limits { entries: 1_000, bytes: 0, age: Duration::ZERO };
+            let records = [1_800_000_000_000_000_000, 1_500_000_000_000_000_000].map(|time_ns| LogRecord {
+                time_ns,
+                stream: StdStream::Stdout,
+                level: Level::Info,
+                message: time_ns.to_string(),
+                search_text: None,
+            });
+            SegmentRing::open(transaction, limits)?.append(1, records.to_vec(), &mut [0; 2])?;
+            Ok(())
+        });
+        let (reader, filter) = (readers.acquire().unwrap(), Filter::all());
+        let (entries, read_up_to) = Query::new(&reader, &filter).unwrap().entries_since(0, 10).unwrap();
+        assert_eq!(entries.iter().map(|entry| entry.ingest_seq).collect::<Vec<_>>(), [1, 2]);
+        assert!(entries[0].id > 0 && entries[1].id < 0 && read_up_to.is_none(), "{entries:?}");
     }
 }
