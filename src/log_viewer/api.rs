@@ -10,9 +10,9 @@ use super::log_entry::LogEntry;
 use super::query::{Filter, Query};
 use super::search::Search;
 use super::state::LogViewer;
-use super::{counters, entry_id, store};
+use super::{counter_names, entry_id, store};
 use crate::clock::Timestamp;
-use crate::db::Reader;
+use crate::db::{Reader, counter};
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
 use crate::records::log_level::Level;
@@ -263,7 +263,7 @@ pub(super) fn stats(viewer: &LogViewer, _: &Request) -> Result<Response> {
         newest_log: timestamp(stats.newest_id)?,
         by_level,
         by_container,
-        gaps: counters::read(&snapshot, counters::MISSED_ROTATIONS)?,
+        gaps: counter(&snapshot, counter_names::MISSED_ROTATIONS)?,
     };
     Ok(Response::json(200, &body))
 }

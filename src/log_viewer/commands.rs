@@ -3,13 +3,13 @@
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::config::Limits;
-use super::counters;
+use super::counter_names;
 use super::discovery::LogSource;
 use super::rotation::Fingerprint;
 use super::segments::{SegmentRing, StoredBatch};
 use super::tailer::{Checkpoint, Position};
 use crate::clock::Timestamp;
-use crate::db::Command;
+use crate::db::{Command, add_to_counter, set_counter};
 use crate::error::{Error, Result};
 use crate::records::log_record::LogRecord;
 
@@ -98,9 +98,9 @@ impl Command for AppendEntries {
         let records = std::mem::take(&mut self.records);
         let batches = SegmentRing::open(transaction, self.limits)?.append(self.container, records, &mut last_ids)?;
         self.store_checkpoint(transaction, last_ids)?;
-        counters::set(transaction, counters::LAST_INGEST_MS, self.now.ms())?;
+        set_counter(transaction, counter_names::LAST_INGEST_MS, self.now.ms())?;
         let missed_rotations = i64::try_from(self.missed_rotations).unwrap_or(i64::MAX);
-        counters::add(transaction, counters::MISSED_ROTATIONS, missed_rotations)?;
+        add_to_counter(transaction, counter_names::MISSED_ROTATIONS, missed_rotations)?;
         Ok(batches)
     }
 }

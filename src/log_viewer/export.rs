@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use super::counters;
+use super::counter_names;
 use super::log_entry::LogEntry;
 use super::query::{Filter, Query};
 use super::state::LogViewer;
+use crate::db::counter;
 use crate::error::Result;
 use crate::export::{Format, Record};
 use crate::service::{Export, Outgoing, RecordSource};
@@ -32,7 +33,7 @@ impl RecordSource for LogViewer {
     }
 
     fn newest(&self, reader: &Connection) -> Result<i64> {
-        counters::read(reader, counters::INGESTED)
+        counter(reader, counter_names::INGESTED)
     }
 }
 

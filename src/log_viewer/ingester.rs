@@ -19,9 +19,10 @@ use super::inotify::{FileWatcher, FsEvent};
 use super::segments::StoredBatch;
 use super::state::{LogViewer, SourceStatus};
 use super::tailer::{Checkpoint, Progress, StartAt};
-use super::{counters, retention};
+use super::{counter_names, retention};
 use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
+use crate::db::counter;
 use crate::error::{Error, Result};
 
 /// Maximum number of batches in the writer's queue: the next one is read while one is stored.
@@ -140,7 +141,7 @@ impl Ingester {
 
     fn load_previous_ingest(&mut self) -> Result<()> {
         let reader = self.viewer.core.readers.acquire()?;
-        self.previous_ingest_ms = counters::read(&reader, counters::LAST_INGEST_MS)?;
+        self.previous_ingest_ms = counter(&reader, counter_names::LAST_INGEST_MS)?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ mod api;
 mod commands;
 mod config;
 mod containers;
-mod counters;
+mod counter_names;
 mod discovery;
 mod entry_assembler;
 mod entry_id;
@@ -33,7 +33,7 @@ mod tailer;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::db::{Migration, Schema};
+use crate::db::{Migration, Schema, counter};
 use crate::env::Env;
 use crate::http::{Access, Method, Request, Responder, Route, RouteSpec, Scope};
 use crate::service::{self, Asset, CommonConfig, Export, Running, Service, StartError, WebUi};
@@ -101,7 +101,7 @@ fn start(mut env: Env<'_>) -> Result<Running, StartError> {
         log::warn!("log-viewer: failed to delete expired entries: {why}; the ingester will retry");
     }
     // A live tail that is opened right after the start must not receive the stored entries as new ones.
-    let last_seq = database.readers.acquire().and_then(|reader| counters::read(&reader, counters::INGESTED));
+    let last_seq = database.readers.acquire().and_then(|reader| counter(&reader, counter_names::INGESTED));
     let last_seq = last_seq.map_err(|why| StartError::Start(format!("cannot start: {why}")))?;
     let broadcast = Arc::new(TailBroadcast::new(last_seq));
     let state = |core| LogViewer::new(core, limits, broadcast, export);

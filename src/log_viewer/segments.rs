@@ -10,7 +10,8 @@ use rusqlite::{CachedStatement, Connection};
 
 use super::config::Limits;
 use super::parse::ansi;
-use super::{counters, entry_id};
+use super::{counter_names, entry_id};
+use crate::db::{counter, set_counter};
 use crate::error::{Error, Result};
 use crate::records::log_record::LogRecord;
 
@@ -97,7 +98,7 @@ impl<'t> SegmentRing<'t> {
             let count = segments.len();
             return Err(Error::Storage(format!("table segments has {count} rows instead of {SEGMENTS}")));
         }
-        let last_seq = counters::read(transaction, counters::INGESTED)?;
+        let last_seq = counter(transaction, counter_names::INGESTED)?;
         let highest_id = segments.iter().map(|segment| segment.last_id).max().unwrap_or(0);
         Ok(Self {
             transaction,
@@ -333,6 +334,6 @@ impl<'t> SegmentRing<'t> {
             let Segment { index, generation, entries, bytes, first_id, last_id, last_seq } = segment;
             write.execute((index, generation, entries, bytes, first_id, last_id, last_seq))?;
         }
-        counters::set(self.transaction, counters::INGESTED, self.last_seq)
+        set_counter(self.transaction, counter_names::INGESTED, self.last_seq)
     }
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 
 use super::containers::containers;
-use super::counters;
+use super::counter_names;
 use super::log_entry::{COLUMNS, LogEntry, format_timestamp};
 use super::segments::{Segment, segments};
+use crate::db::counter;
 use crate::error::{Error, Result};
 
 /// Counters for `/health` and `/metrics`.
@@ -26,8 +27,8 @@ pub(super) fn health_counters(connection: &Connection) -> Result<HealthCounters>
     Ok(HealthCounters {
         entries: count("SELECT sum(entries) FROM segments")?,
         containers: count("SELECT count(*) FROM containers")?,
-        missed_rotations: counters::read(connection, counters::MISSED_ROTATIONS)?,
-        last_ingest_ms: counters::read(connection, counters::LAST_INGEST_MS)?,
+        missed_rotations: counter(connection, counter_names::MISSED_ROTATIONS)?,
+        last_ingest_ms: counter(connection, counter_names::LAST_INGEST_MS)?,
     })
 }
 
