@@ -1,15 +1,17 @@
-//! The golden corpus: stacks of three engines running what four bundlers made of the same sources, and their maps.
+//! Golden corpus: source maps of four bundlers for the same program, and stack traces of three engines.
 //!
-//! `tests/corpus/maps/NAME.map` is what the bundler wrote (their `sourcesContent` is the program); `NAME.positions` has
-//! what `@jridgewell/trace-mapping` says of places in the generated code: line and column, and the source's name, line,
-//! column and name, all from 1. `tests/corpus/stacks/NAME.ENGINE.txt` are stacks of that bundle in Chromium, Firefox and
-//! JavaScriptCore, and `NAME.ENGINE.expected` what becomes of them. After a change that is meant to change them,
-//! `UPDATE_CORPUS=1 cargo test corpus` writes them anew, to be read as a diff.
+//! - `tests/corpus/maps/NAME.map`: output of the bundler; `sourcesContent` is the program
+//! - `tests/corpus/maps/NAME.positions`: lookups of `@jridgewell/trace-mapping`: generated line and column, source URL,
+//!   line, column and name; lines and columns start at 1
+//! - `tests/corpus/stacks/NAME.ENGINE.txt`: stack traces of the bundle in Chromium, Firefox and JavaScriptCore
+//! - `tests/corpus/stacks/NAME.ENGINE.expected`: the symbolicated stack traces
+//!
+//! After an intended change, `UPDATE_CORPUS=1 cargo test corpus` rewrites the expected files; review the diff.
 
 use std::path::PathBuf;
 
-use super::convert_tests::Stored;
-use super::lookup::Answer;
+use super::convert_tests::StoredMap;
+use super::lookup::Lookup;
 use super::stack;
 
 fn folder(name: &str) -> PathBuf {
@@ -23,26 +25,26 @@ fn files(folder_name: &str, extension: &str) -> Vec<PathBuf> {
     files
 }
 
-fn map(name: &str) -> Stored {
-    Stored::convert(&std::fs::read(folder("maps").join(name).with_extension("map")).unwrap()).unwrap()
+fn convert_map(name: &str) -> StoredMap {
+    StoredMap::convert(&std::fs::read(folder("maps").join(name).with_extension("map")).unwrap()).unwrap()
 }
 
 #[test]
-fn positions_are_those_of_an_independent_library() {
+fn lookups_equal_those_of_trace_mapping() {
     let mut positions = 0;
     for file in files("maps", "positions") {
         let name = file.file_stem().unwrap().to_str().unwrap();
-        let map = map(name);
+        let map = convert_map(name);
         for row in std::fs::read_to_string(&file).unwrap().lines() {
             let cells: Vec<&str> = row.split('\t').collect();
-            let found = match map.look_up(cells[0].parse().unwrap(), cells[1].parse().unwrap()) {
-                Answer::Mapped(original) => {
-                    let named = original.name.unwrap_or("-".into());
-                    [original.source, original.line.to_string(), original.column.to_string(), named]
+            let actual = match map.look_up(cells[0].parse().unwrap(), cells[1].parse().unwrap()) {
+                Lookup::Resolved(original) => {
+                    let name = original.name.unwrap_or("-".into());
+                    [original.source, original.line.to_string(), original.column.to_string(), name]
                 }
-                Answer::Unmapped | Answer::Nothing => ["-", "0", "0", "-"].map(str::to_owned),
+                Lookup::Generated | Lookup::NoMapping => ["-", "0", "0", "-"].map(str::to_owned),
             };
-            assert_eq!(found[..], cells[2..], "{name} {row}");
+            assert_eq!(actual[..], cells[2..], "{name} {row}");
             positions += 1;
         }
     }
@@ -50,11 +52,11 @@ fn positions_are_those_of_an_independent_library() {
 }
 
 #[test]
-fn every_stack_becomes_what_is_expected_of_it() {
+fn symbolicated_stacks_equal_the_expected_files() {
     let mut stacks = 0;
     for file in files("stacks", "txt") {
         let name = file.file_name().unwrap().to_str().unwrap();
-        let map = map(&format!("{}.map", name.split('.').next().unwrap()));
+        let map = convert_map(&format!("{}.map", name.split('.').next().unwrap()));
         let text = std::fs::read_to_string(&file).unwrap();
         let rewritten: Vec<String> = text
             .split("\n\n")
@@ -62,7 +64,7 @@ fn every_stack_becomes_what_is_expected_of_it() {
                 stacks += 1;
                 let message = stack.lines().next().unwrap().split_once(": ").unwrap().1;
                 let resolve = |url: &str, line, column| match map.look_up(line, column) {
-                    Answer::Mapped(original) if url.ends_with("/app.js") => Some(original),
+                    Lookup::Resolved(original) if url.ends_with("/app.js") => Some(original),
                     _ => None,
                 };
                 stack::rewrite(stack, message, resolve).stack
