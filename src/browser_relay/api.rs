@@ -15,7 +15,7 @@ use crate::http::{Request, Responder, Response};
 use crate::json::Object;
 use crate::random;
 
-/// `POST /api/browser/errors`
+/// Handles `POST /api/browser/errors`: symbolicates and forwards the report of an error.
 pub(super) fn report_error(relay: &Relay, request: &Request, responder: Responder) {
     let body = || -> Result<Vec<u8>> {
         let mut report = ErrorReport::parse(request.body(), project(request))?;
@@ -25,7 +25,7 @@ pub(super) fn report_error(relay: &Relay, request: &Request, responder: Responde
     forward(relay, UpstreamKind::Errors, request, body(), responder);
 }
 
-/// `POST /api/browser/metrics`
+/// Handles `POST /api/browser/metrics`: converts and forwards metrics.
 pub(super) fn report_metrics(relay: &Relay, request: &Request, responder: Responder) {
     let body = report::convert_metrics(request.body(), project(request));
     forward(relay, UpstreamKind::Metrics, request, body, responder);
@@ -55,7 +55,7 @@ fn idempotency_key(request: &Request) -> Result<String> {
     }
 }
 
-/// `POST /api/dsn-keys`
+/// Handles `POST /api/dsn-keys`: creates a public key.
 pub(super) fn create_key(relay: &Relay, request: &Request, responder: Responder) {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -86,7 +86,7 @@ pub(super) fn create_key(relay: &Relay, request: &Request, responder: Responder)
     }
 }
 
-/// `DELETE /api/dsn-keys/{id}`
+/// Handles `DELETE /api/dsn-keys/{id}`: deactivates a public key.
 pub(super) fn deactivate_key(relay: &Relay, request: &Request, responder: Responder) {
     let id = match request.id("id") {
         Ok(id) => id,
@@ -105,7 +105,7 @@ pub(super) fn deactivate_key(relay: &Relay, request: &Request, responder: Respon
     });
 }
 
-/// `GET /api/dsn-keys`
+/// Handles `GET /api/dsn-keys`: lists all public keys.
 pub(super) fn list_keys(relay: &Relay, _: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Body {

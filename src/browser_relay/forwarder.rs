@@ -23,7 +23,7 @@ pub(super) struct Forwarder {
 }
 
 impl Forwarder {
-    /// Starts the threads.
+    /// Starts the forwarding threads, which share one queue.
     ///
     /// # Errors
     /// Fails if the system refuses a thread.

@@ -111,7 +111,7 @@ fn deferred(spec: RouteSpec, handler: AsyncHandler) -> Route<Relay> {
 
 /// Creates the route for source maps, whose body is spooled to a file.
 fn upload(path: &'static str, map_bytes_max: usize) -> Route<Relay> {
-    // In a JSON string a map is longer than by itself, because each quote and each line break takes two bytes.
+    // A map is longer inside a JSON string, because each quote and each line break takes two bytes there.
     let body_limit = BodyLimit::Spooled(map_bytes_max / 5 * 12);
     let spec = RouteSpec::new(Method::Post, path, Access::Key(Scope::Admin)).body_limit(body_limit);
     Route::deferred(spec, Box::new(|relay: &Relay, request, responder| relay.uploads.enqueue(request, responder)))

@@ -31,7 +31,7 @@ pub(super) struct Outbox {
     writer: Writer,
     readers: ReaderPool,
     bytes_max: i64,
-    /// Whether the last request to an upstream failed. New reports are then enqueued without an attempt. As soon as the
+    /// Set while an upstream is unavailable. New reports are then enqueued without an attempt. As soon as the
     /// upstream responds, new reports overtake the waiting ones; otherwise the outbox would never drain under load.
     down: [AtomicBool; 2],
     /// Wakes the delivery job of an upstream. One pending message is enough.

@@ -16,7 +16,7 @@ const LIST_MAX: i64 = 1_000;
 /// Maximum file URLs that a reason lists if none matches.
 const REASON_URLS_MAX: i64 = 10;
 
-/// `DELETE /api/source-maps/{id}`
+/// Handles `DELETE /api/source-maps/{id}`: deletes a source map.
 pub(super) fn delete(relay: &Relay, request: &Request, responder: Responder) {
     let id = match request.id("id") {
         Ok(id) => id,
@@ -31,7 +31,7 @@ pub(super) fn delete(relay: &Relay, request: &Request, responder: Responder) {
     });
 }
 
-/// `GET /api/source-maps`
+/// Handles `GET /api/source-maps`: returns a page of source maps.
 pub(super) fn list(relay: &Relay, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
     struct Body {
@@ -93,7 +93,7 @@ impl<'a> From<&'a Original> for SourcePosition<'a> {
     }
 }
 
-/// `GET /api/source-maps/verify`
+/// Handles `GET /api/source-maps/verify`: explains whether and why a position resolves.
 pub(super) fn verify(relay: &Relay, request: &Request) -> Result<Response> {
     let required = |name| request.query(name).ok_or_else(|| Error::field(name, "is required"));
     let (project, release, url) = (required("project")?, required("release")?, required("url")?);

@@ -102,7 +102,7 @@ impl Upstream {
         Self { agent, url: format!("{}{path}", config.url), key: config.key }
     }
 
-    /// Posts a report.
+    /// Posts a report and classifies the response.
     pub(super) fn post(&self, outbound: &OutboundRequest) -> UpstreamResult {
         let request = self
             .agent

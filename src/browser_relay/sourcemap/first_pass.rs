@@ -14,7 +14,7 @@ use crate::error::Result;
 
 const OFFSET_RULE: &str = "a line and a column that are integers of at least 0";
 
-/// A section of an index map, or a whole map without sections.
+/// A section of an index map, or a complete map without sections.
 #[derive(Default)]
 pub(super) struct Section {
     /// Generated position at which the section starts, from 0.

@@ -1,7 +1,7 @@
 //! Streaming JSON reader for source maps and the uploads that contain them.
 //!
-//! It visits values in document order and passes strings on in chunks, so that a document of several megabytes needs only
-//! a small buffer. [`crate::json`] parses the small bodies of reports: it needs the whole body in memory and reads each
+//! Visits values in document order and returns strings in chunks, so that a document of several megabytes needs only a
+//! small buffer. [`crate::json`] parses the small bodies of reports: it needs the whole body in memory and reads each
 //! string at once, which a map, whose `mappings` are one long string, makes too expensive.
 //!
 //! The reader is strict about values that are used (brackets, commas, escape sequences, types). It is lenient about the

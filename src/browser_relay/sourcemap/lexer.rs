@@ -1,6 +1,6 @@
 //! Lexer for JavaScript and TypeScript, line by line, as far as [`super::scopes`] needs it to find functions.
 //!
-//! It is not a complete lexer. The dialect of a source (JSX, Vue, a future syntax) is unknown, so it skips whatever looks
+//! The lexer is incomplete on purpose. The dialect of a source (JSX, Vue, a future syntax) is unknown, so it skips whatever looks
 //! wrong, and an error should not affect the following lines.
 
 /// A token. Strings, numbers, templates and regular expressions are values.
@@ -295,7 +295,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// Skips everything up to and including `end`, or the whole line. Returns whether `end` was found.
+    /// Skips everything up to and including `end`, or the rest of the line. Returns whether `end` was found.
     fn skip_past(&mut self, end: &[u8]) -> bool {
         let found = memchr::memmem::find(&self.bytes[self.at..], end);
         self.at = found.map_or(self.bytes.len(), |at| self.at + at + end.len());

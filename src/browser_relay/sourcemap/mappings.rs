@@ -250,7 +250,7 @@ fn take_delta(rest: &mut &[u8], value: &mut u32) -> Option<()> {
 /// Returns the mapping of a block that applies to a generated position: the last one on the same line that is not after
 /// it.
 ///
-/// Of several mappings with the same position, the first applies to exactly this position and the last to the positions
+/// If several mappings have the same position, the first applies to exactly this position and the last to the positions
 /// after it, as in `originalPositionFor` of `@jridgewell/trace-mapping` and in the `sourcemap` crate.
 pub(super) fn find_mapping(block: &[u8], line: u32, column: u32) -> Option<Mapping> {
     let mut found: Option<Mapping> = None;

@@ -33,7 +33,7 @@ impl StringTableWriter {
         self.count
     }
 
-    /// Appends a string.
+    /// Appends a string, truncated to [`STRING_BYTES_MAX`] bytes.
     pub(super) fn push(&mut self, string: &str, sink: &mut impl BlockSink) -> Result<()> {
         let string = &string[..string.floor_char_boundary(STRING_BYTES_MAX)];
         if self.block.len() + string.len() + 2 > BLOCK_BYTES {
