@@ -66,11 +66,11 @@ fn size_bytes(lookup: &Lookup) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sourcemap::lookup::Original;
+    use super::super::sourcemap::lookup::OriginalPosition;
     use super::*;
 
     fn lookup(source_bytes: usize) -> Lookup {
-        Lookup::Resolved(Original { source: "s".repeat(source_bytes), ..Original::default() })
+        Lookup::Resolved(OriginalPosition { source: "s".repeat(source_bytes), ..OriginalPosition::default() })
     }
 
     #[test]

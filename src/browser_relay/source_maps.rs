@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::commands::DeleteMap;
 use super::release_maps::ReleaseMaps;
 use super::sourcemap::frames::{ContextLine, context};
-use super::sourcemap::lookup::{Function, Lookup, Original};
+use super::sourcemap::lookup::{FunctionName, Lookup, OriginalPosition};
 use super::state::Relay;
 use super::store::{self, MapFilter, SourceMap};
 use crate::error::{Error, Result};
@@ -82,13 +82,13 @@ struct SourcePosition<'a> {
     context: Vec<ContextLine>,
 }
 
-impl<'a> From<&'a Original> for SourcePosition<'a> {
-    fn from(original: &'a Original) -> Self {
+impl<'a> From<&'a OriginalPosition> for SourcePosition<'a> {
+    fn from(original: &'a OriginalPosition) -> Self {
         let function = match &original.function {
-            Function::Named(name) => Some(name.as_str()),
-            Function::Unknown | Function::Module | Function::Anonymous(_) => None,
+            FunctionName::Named(name) => Some(name.as_str()),
+            FunctionName::Unknown | FunctionName::Module | FunctionName::Anonymous(_) => None,
         };
-        let Original { source, line, column, name, .. } = original;
+        let OriginalPosition { source, line, column, name, .. } = original;
         Self { file: source, line: *line, column: *column, function, name: name.as_deref(), context: context(original) }
     }
 }

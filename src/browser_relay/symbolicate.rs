@@ -5,7 +5,7 @@ use serde_json::value::to_raw_value;
 use super::commands::TouchMaps;
 use super::release_maps::ReleaseMaps;
 use super::report::ErrorReport;
-use super::sourcemap::lookup::{Lookup, Original};
+use super::sourcemap::lookup::{Lookup, OriginalPosition};
 use super::sourcemap::{frames, stack};
 use super::state::Relay;
 use crate::clock::Timestamp;
@@ -34,7 +34,7 @@ fn try_symbolicate(relay: &Relay, report: &mut ErrorReport<'_>) -> Result<()> {
     let release = report.release.as_deref().unwrap_or_default();
     let mut maps = ReleaseMaps::new(&reader, &relay.lookup_cache, report.project, release);
     let mut last_error = None;
-    let symbolicate_frame = |url: &str, line, column| -> Option<Original> {
+    let symbolicate_frame = |url: &str, line, column| -> Option<OriginalPosition> {
         match maps.look_up(url, line, column) {
             Ok(Some(Lookup::Resolved(original))) => Some(original),
             Ok(_) => None,
@@ -44,17 +44,17 @@ fn try_symbolicate(relay: &Relay, report: &mut ErrorReport<'_>) -> Result<()> {
             }
         }
     };
-    let rewritten = stack::rewrite(&report.traceback, &report.message, symbolicate_frame);
+    let symbolicated = stack::symbolicate_stack(&report.traceback, &report.message, symbolicate_frame);
     if let Some(why) = last_error {
         return Err(why);
     }
     touch_maps(relay, maps.last_used_before(Timestamp::from_ms(now.ms() - TOUCH_INTERVAL_MS)), now);
-    if rewritten.frames.is_empty() || rewritten.stack.len() > STACK_BYTES_MAX {
+    if symbolicated.frames.is_empty() || symbolicated.stack.len() > STACK_BYTES_MAX {
         return Ok(());
     }
-    let frames = to_raw_value(&frames::described(&rewritten.frames));
+    let frames = to_raw_value(&frames::describe_frames(&symbolicated.frames));
     report.extra.frames = Some(frames.map_err(|why| Error::Internal(format!("cannot serialize frames: {why}")))?);
-    report.traceback = rewritten.stack.into();
+    report.traceback = symbolicated.stack.into();
     Ok(())
 }
 

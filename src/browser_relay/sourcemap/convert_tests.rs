@@ -9,7 +9,7 @@ use sourcemap::{DecodedMap, SourceMapBuilder};
 
 use super::convert::{MapStats, convert};
 use super::layout::{BLOCK_BYTES, BlockKind};
-use super::lookup::{Function, Lookup, Original, look_up};
+use super::lookup::{FunctionName, Lookup, OriginalPosition, look_up};
 use crate::error::{Error, Result};
 
 /// The blocks of a converted map by kind and key.
@@ -38,7 +38,7 @@ impl StoredMap {
         look_up(line, column, find_block).unwrap()
     }
 
-    fn original(&self, line: u32, column: u32) -> Option<Original> {
+    fn original(&self, line: u32, column: u32) -> Option<OriginalPosition> {
         match self.look_up(line, column) {
             Lookup::Resolved(original) => Some(original),
             _ => None,
@@ -66,7 +66,7 @@ fn oracle_lookup(map: &DecodedMap, line: u32, column: u32) -> Option<ResolvedPos
     Some((source.to_owned(), token.get_src_line() + 1, token.get_src_col() + 1, name.map(str::to_owned)))
 }
 
-fn resolved_position(original: Original) -> ResolvedPosition {
+fn resolved_position(original: OriginalPosition) -> ResolvedPosition {
     (original.source, original.line, original.column, original.name)
 }
 
@@ -214,7 +214,7 @@ fn additions_of_bundlers_are_accepted() {
     let expected = original(&plain);
     assert_eq!((expected.source.as_str(), expected.line, expected.column), ("a.js", 2, 3));
     assert_eq!(expected.name.as_deref(), Some("add"));
-    assert_eq!(expected.function, Function::Named("add".into()));
+    assert_eq!(expected.function, FunctionName::Named("add".into()));
     assert_eq!(expected.context.iter().map(|line| line.number).collect::<Vec<_>>(), [1, 2, 3]);
     for map in [
         format!("\u{feff}{plain}"),
@@ -231,7 +231,7 @@ fn additions_of_bundlers_are_accepted() {
     let rooted = original(&plain.replacen('{', "{\"sourceRoot\":\"/app/\",", 1));
     assert_eq!(rooted.source, "/app/a.js");
     let bare = original("{\"mappings\":\"AAAA,IACE\",\"sources\":[\"a.js\"],\"version\":3}");
-    assert_eq!((bare.name, bare.function, bare.context), (None, Function::Unknown, vec![]));
+    assert_eq!((bare.name, bare.function, bare.context), (None, FunctionName::Unknown, vec![]));
     let without_source = StoredMap::convert(b"{\"mappings\":\"AAAA,IACE\",\"sources\":[null],\"version\":3}").unwrap();
     assert_eq!(without_source.look_up(1, 1), Lookup::Generated);
 }
@@ -365,7 +365,7 @@ fn long_sources_are_stored_in_chunks_with_their_functions() {
         let expected = n.saturating_sub(1)..(n + 2).min(12_000);
         let context: Vec<_> = original.context.iter().map(|line| (line.number, line.text.as_str())).collect();
         assert_eq!(context, expected.map(|n| (n + 1, lines[n as usize])).collect::<Vec<_>>());
-        let function = Function::Named(format!("number{}", n / 4));
+        let function = FunctionName::Named(format!("number{}", n / 4));
         assert_eq!(original.function, function, "line {}", n + 1);
     }
 }

@@ -58,7 +58,7 @@ fn symbolicated_stacks_equal_the_expected_files() {
         let name = file.file_name().unwrap().to_str().unwrap();
         let map = convert_map(&format!("{}.map", name.split('.').next().unwrap()));
         let text = std::fs::read_to_string(&file).unwrap();
-        let rewritten: Vec<String> = text
+        let symbolicated: Vec<String> = text
             .split("\n\n")
             .map(|stack| {
                 stacks += 1;
@@ -67,16 +67,16 @@ fn symbolicated_stacks_equal_the_expected_files() {
                     Lookup::Resolved(original) if url.ends_with("/app.js") => Some(original),
                     _ => None,
                 };
-                stack::rewrite(stack, message, resolve).stack
+                stack::symbolicate_stack(stack, message, resolve).stack
             })
             .collect();
-        let rewritten = rewritten.join("\n\n");
+        let symbolicated = symbolicated.join("\n\n");
         let expected = file.with_extension("expected");
         if std::env::var_os("UPDATE_CORPUS").is_some() {
-            std::fs::write(&expected, &rewritten).unwrap();
+            std::fs::write(&expected, &symbolicated).unwrap();
         }
         let expected = std::fs::read_to_string(&expected).unwrap_or_default();
-        assert_eq!(rewritten.lines().collect::<Vec<_>>(), expected.lines().collect::<Vec<_>>(), "{name}");
+        assert_eq!(symbolicated.lines().collect::<Vec<_>>(), expected.lines().collect::<Vec<_>>(), "{name}");
     }
     assert!(stacks > 150, "{stacks} stacks");
 }

@@ -6,7 +6,7 @@ use sourcemap::DecodedMap;
 
 use super::convert::{MapStats, convert};
 use super::layout::{BLOCK_BYTES, BlockKind};
-use super::lookup::{Function, Line, Lookup, Original, look_up};
+use super::lookup::{FunctionName, Lookup, OriginalPosition, SourceLine, look_up};
 use super::source_chunks::{SourceChunk, SourceChunkWriter};
 use super::source_urls::normalize_source_url;
 use super::url_match::best_match;
@@ -139,20 +139,20 @@ fn write_chunks(data: &[u8], step: usize) -> Blocks {
 pub(crate) fn stacks(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (message, stack) = text.split_once('\n').unwrap_or(("", &text));
-    let untouched = stack::rewrite(stack, message, |_, _, _| None);
+    let untouched = stack::symbolicate_stack(stack, message, |_, _, _| None);
     assert_eq!(untouched.stack, stack);
     assert!(untouched.frames.is_empty());
 
     let mut lookups = 0;
-    let rewritten = stack::rewrite(stack, message, |url, line, column| {
+    let symbolicated = stack::symbolicate_stack(stack, message, |url, line, column| {
         lookups += 1;
         let index = best_match(["/assets/app.js", "https://shop.example/b.js.map", "~/c.js"], url)?;
-        let context = vec![Line {
+        let context = vec![SourceLine {
             number: line,
             text: stack.chars().take(300).filter(|character| !character.is_control()).collect(),
         }];
-        let function = if column % 2 == 0 { Function::Named("pay".into()) } else { Function::Unknown };
-        Some(Original {
+        let function = if column % 2 == 0 { FunctionName::Named("pay".into()) } else { FunctionName::Unknown };
+        Some(OriginalPosition {
             source: format!("src/{index}.ts"),
             line,
             column,
@@ -161,14 +161,16 @@ pub(crate) fn stacks(data: &[u8]) {
             context,
         })
     });
-    assert!(lookups <= 50 && rewritten.frames.len() <= lookups);
-    assert_eq!(rewritten.stack.matches('\n').count(), stack.matches('\n').count(), "a frame is one line");
+    assert!(lookups <= 50 && symbolicated.frames.len() <= lookups);
+    assert_eq!(symbolicated.stack.matches('\n').count(), stack.matches('\n').count(), "a frame is one line");
     // A resolved frame contains only the strings above, which are short.
-    assert!(rewritten.stack.len() <= stack.len() + 64 * rewritten.frames.len());
-    let (before, after): (Vec<&str>, Vec<&str>) = (stack.split('\n').collect(), rewritten.stack.split('\n').collect());
+    assert!(symbolicated.stack.len() <= stack.len() + 64 * symbolicated.frames.len());
+    let (before, after): (Vec<&str>, Vec<&str>) =
+        (stack.split('\n').collect(), symbolicated.stack.split('\n').collect());
     for (number, (before, after)) in before.iter().zip(&after).enumerate() {
-        assert!(before == after || rewritten.frames.iter().any(|frame| frame.line == number), "line {number}");
+        assert!(before == after || symbolicated.frames.iter().any(|frame| frame.line == number), "line {number}");
     }
-    let described = serde_json::to_vec(&frames::described(&rewritten.frames)).expect("frames serialize as JSON");
+    let described =
+        serde_json::to_vec(&frames::describe_frames(&symbolicated.frames)).expect("frames serialize as JSON");
     assert!(described.len() <= 20 * 3_072, "{}", described.len());
 }

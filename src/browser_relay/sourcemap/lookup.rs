@@ -10,7 +10,7 @@ use crate::error::Result;
 
 /// A position in a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::browser_relay) struct Original {
+pub(in crate::browser_relay) struct OriginalPosition {
     /// URL or path of the source, never empty.
     pub(in crate::browser_relay) source: String,
     /// Line, from 1.
@@ -20,14 +20,14 @@ pub(in crate::browser_relay) struct Original {
     /// Name that the map has for the identifier at this position. It is not the name of the enclosing function.
     pub(in crate::browser_relay) name: Option<String>,
     /// The enclosing function, according to the content of the source.
-    pub(in crate::browser_relay) function: Function,
+    pub(in crate::browser_relay) function: FunctionName,
     /// The source line, and at most one line before and one after it.
-    pub(in crate::browser_relay) context: Vec<Line>,
+    pub(in crate::browser_relay) context: Vec<SourceLine>,
 }
 
 /// The function that encloses a position.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::browser_relay) enum Function {
+pub(in crate::browser_relay) enum FunctionName {
     /// The map lacks the content of the source.
     #[default]
     Unknown,
@@ -41,7 +41,7 @@ pub(in crate::browser_relay) enum Function {
 
 /// A line of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::browser_relay) struct Line {
+pub(in crate::browser_relay) struct SourceLine {
     /// Line number, from 1.
     pub(in crate::browser_relay) number: u32,
     pub(in crate::browser_relay) text: String,
@@ -50,7 +50,7 @@ pub(in crate::browser_relay) struct Line {
 /// The result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::browser_relay) enum Lookup {
-    Resolved(Original),
+    Resolved(OriginalPosition),
     /// The bundler generated the code at this position; it has no source.
     Generated,
     /// The map has no mapping at or before this column of the line.
@@ -86,12 +86,12 @@ pub(in crate::browser_relay) fn look_up(
     };
     let Some(source) = find_string(BlockKind::SourceUrls, mapping.source)? else { return Ok(Lookup::Generated) };
     let name = if mapping.name == NO_INDEX { None } else { find_string(BlockKind::Names, mapping.name)? };
-    let mut original = Original {
+    let mut original = OriginalPosition {
         source,
         line: mapping.original_line.saturating_add(1),
         column: mapping.original_column.saturating_add(1),
         name,
-        ..Original::default()
+        ..OriginalPosition::default()
     };
     // The block may belong to a source before this one, if this one has no content.
     let is_of_source = |key: i64| key >= source_line_key(mapping.source, 0);
@@ -103,22 +103,23 @@ pub(in crate::browser_relay) fn look_up(
     Ok(Lookup::Resolved(original))
 }
 
-impl Original {
+impl OriginalPosition {
     /// Sets the source lines and the enclosing function.
     fn add_context(&mut self, chunk: &SourceChunk) {
         let line = self.line - 1;
         let lines = line.saturating_sub(1)..=line.saturating_add(1);
-        self.context =
-            lines.filter_map(|line| Some(Line { number: line + 1, text: chunk.line(line)?.to_owned() })).collect();
+        self.context = lines
+            .filter_map(|line| Some(SourceLine { number: line + 1, text: chunk.line(line)?.to_owned() }))
+            .collect();
         // If the source lacks the line, then map and content are not from the same build.
         if !self.context.iter().any(|context| context.number == self.line) {
             self.context.clear();
             return;
         }
         self.function = match chunk.enclosing_function(line, self.column - 1) {
-            EnclosingFunction::Module => Function::Module,
-            EnclosingFunction::Anonymous(outer) => Function::Anonymous(outer.map(str::to_owned)),
-            EnclosingFunction::Named(name) => Function::Named(name.to_owned()),
+            EnclosingFunction::Module => FunctionName::Module,
+            EnclosingFunction::Anonymous(outer) => FunctionName::Anonymous(outer.map(str::to_owned)),
+            EnclosingFunction::Named(name) => FunctionName::Named(name.to_owned()),
         };
     }
 }
