@@ -1,63 +1,64 @@
-//! The browser relay's handlers: each parses, asks once, answers or passes on.
+//! Handlers for reports of web pages and for public keys.
 
 use serde::Serialize;
 
-use super::Relay;
 use super::commands::{CreateKey, DeactivateKey};
 use super::config::is_project;
 use super::report::{self, ErrorReport};
-use super::store::{self, Key};
-use super::unminify::unminify;
-use super::upstream::{Kind, Parcel};
+use super::state::Relay;
+use super::store::{self, KeyEntry};
+use super::symbolicate::symbolicate;
+use super::upstream::{OutboundRequest, UpstreamKind};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Responder, Response};
 use crate::json::Object;
 use crate::random;
 
-/// `POST /api/browser/errors`
-pub(super) fn errors(relay: &Relay, request: &Request, responder: Responder) {
+/// Handles `POST /api/browser/errors`: symbolicates and forwards the report of an error.
+pub(super) fn report_error(relay: &Relay, request: &Request, responder: Responder) {
     let body = || -> Result<Vec<u8>> {
         let mut report = ErrorReport::parse(request.body(), project(request))?;
-        unminify(relay, &mut report);
-        serde_json::to_vec(&report).map_err(|why| Error::Internal(format!("a report cannot be written as JSON: {why}")))
+        symbolicate(relay, &mut report);
+        serde_json::to_vec(&report).map_err(|why| Error::Internal(format!("cannot serialize a report: {why}")))
     };
-    forward(relay, Kind::Errors, request, body(), responder);
+    forward(relay, UpstreamKind::Errors, request, body(), responder);
 }
 
-/// `POST /api/browser/metrics`
-pub(super) fn metrics(relay: &Relay, request: &Request, responder: Responder) {
-    let body = report::metrics(request.body(), project(request));
-    forward(relay, Kind::Metrics, request, body, responder);
+/// Handles `POST /api/browser/metrics`: converts and forwards metrics.
+pub(super) fn report_metrics(relay: &Relay, request: &Request, responder: Responder) {
+    let body = report::convert_metrics(request.body(), project(request));
+    forward(relay, UpstreamKind::Metrics, request, body, responder);
 }
 
 fn project(request: &Request) -> &str {
     request.principal().project().unwrap_or_default()
 }
 
-fn forward(relay: &Relay, kind: Kind, request: &Request, body: Result<Vec<u8>>, responder: Responder) {
-    let parcel = body.and_then(|body| {
+fn forward(relay: &Relay, kind: UpstreamKind, request: &Request, body: Result<Vec<u8>>, responder: Responder) {
+    let outbound = body.and_then(|body| {
         let idempotency_key = idempotency_key(request)?;
-        Ok(Parcel { kind, body, idempotency_key, client: request.client() })
+        Ok(OutboundRequest { kind, body, idempotency_key, client: request.client() })
     });
-    match parcel {
-        Ok(parcel) => relay.forward.send(parcel, responder),
+    match outbound {
+        Ok(outbound) => relay.forwarder.send(outbound, responder),
         Err(why) => responder.send(why.into()),
     }
 }
 
-/// The key that a report counts once by: the page's own, made the public key's own, or one of ours.
+/// Returns the idempotency key for the upstream: a random one, or a hash of the page's key and its public key, so that
+/// the keys of different projects never collide.
 fn idempotency_key(request: &Request) -> Result<String> {
     match request.idempotency_key()? {
-        Some(given) => Ok(format!("{:x}", md5::compute(format!("{} {given}", request.principal().name)))),
+        Some(page_key) => Ok(format!("{:x}", md5::compute(format!("{} {page_key}", request.principal().name)))),
         None => random::hex_token(128),
     }
 }
 
-/// `POST /api/dsn-keys`
+/// Handles `POST /api/dsn-keys`: creates a public key.
 pub(super) fn create_key(relay: &Relay, request: &Request, responder: Responder) {
     #[derive(Serialize)]
-    struct Answer<'a> {
+    struct Body<'a> {
         id: i64,
         public_key: &'a str,
         project: &'a str,
@@ -65,50 +66,50 @@ pub(super) fn create_key(relay: &Relay, request: &Request, responder: Responder)
     let command = || -> Result<CreateKey> {
         let project = Object::parse(request.body())?.required_string("project", 1..=100)?.into_owned();
         if !is_project(&project) {
-            return Err(Error::field("project", "must be 1-100 characters, none of them a control character"));
+            return Err(Error::field("project", "must be 1-100 characters without control characters"));
         }
         Ok(CreateKey { public_key: random::hex_token(128)?, project, now: Timestamp::now() })
     };
-    let keys = relay.keys.clone();
+    let public_keys = relay.public_keys.clone();
     match command() {
         Err(why) => responder.send(why.into()),
         Ok(command) => relay.core.writer.submit(command, move |outcome| {
             responder.send(match outcome {
                 Err(why) => why.into(),
                 Ok(created) => {
-                    keys.replace(created.active);
+                    public_keys.replace(created.active);
                     let (public_key, project) = (&*created.public_key, &*created.project);
-                    Response::json(201, &Answer { id: created.id, public_key, project })
+                    Response::json(201, &Body { id: created.id, public_key, project })
                 }
             });
         }),
     }
 }
 
-/// `DELETE /api/dsn-keys/{id}`
+/// Handles `DELETE /api/dsn-keys/{id}`: deactivates a public key.
 pub(super) fn deactivate_key(relay: &Relay, request: &Request, responder: Responder) {
     let id = match request.id("id") {
         Ok(id) => id,
         Err(why) => return responder.send(why.into()),
     };
-    let keys = relay.keys.clone();
+    let public_keys = relay.public_keys.clone();
     relay.core.writer.submit(DeactivateKey { id }, move |outcome| {
         responder.send(match outcome {
             Err(why) => why.into(),
-            Ok(None) => Error::NotFound(format!("There is no key {id}")).into(),
+            Ok(None) => Error::NotFound(format!("Public key {id} not found")).into(),
             Ok(Some(active)) => {
-                keys.replace(active);
+                public_keys.replace(active);
                 Response::new(200, "application/json", br#"{"status":"deactivated"}"#.to_vec())
             }
         });
     });
 }
 
-/// `GET /api/dsn-keys`
-pub(super) fn keys(relay: &Relay, _: &Request) -> Result<Response> {
+/// Handles `GET /api/dsn-keys`: lists all public keys.
+pub(super) fn list_keys(relay: &Relay, _: &Request) -> Result<Response> {
     #[derive(Serialize)]
-    struct Answer {
-        keys: Vec<Key>,
+    struct Body {
+        keys: Vec<KeyEntry>,
     }
-    Ok(Response::json(200, &Answer { keys: store::keys(&*relay.core.readers.acquire()?)? }))
+    Ok(Response::json(200, &Body { keys: store::list_keys(&*relay.core.readers.acquire()?)? }))
 }

@@ -1,26 +1,30 @@
-//! Every change to the browser relay's database, as a value.
+//! Commands: every change to the browser relay's database.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::store::{active_keys, total};
-use super::upstream::Parcel;
+use super::sourcemap::convert::MapStats;
+use super::sourcemap::layout::BlockKind;
+use super::sourcemap::upload_body::UploadFields;
+use super::sourcemap::url_match;
+use super::store::active_keys;
+use super::upstream::OutboundRequest;
 use crate::clock::Timestamp;
-use crate::db::Command;
+use crate::db::{Command, add_to_counter, counter};
 use crate::error::Result;
 use crate::http::PublicKey;
 
-/// Bytes that an item takes besides its body.
-const ITEM_BYTES: i64 = 200;
+/// Estimated bytes of an outbox row besides its body.
+const OUTBOX_ROW_BYTES: i64 = 200;
 
-/// Makes a public key for a project.
+/// Creates a public key for a project.
 pub(super) struct CreateKey {
     pub(super) public_key: String,
     pub(super) project: String,
     pub(super) now: Timestamp,
 }
 
-/// A key that is made, and all that are active now.
-pub(super) struct Created {
+/// The created key, and all active keys including it.
+pub(super) struct CreatedKey {
     pub(super) id: i64,
     pub(super) public_key: String,
     pub(super) project: String,
@@ -28,24 +32,24 @@ pub(super) struct Created {
 }
 
 impl Command for CreateKey {
-    type Output = Created;
+    type Output = CreatedKey;
 
-    fn apply(self, transaction: &Connection) -> Result<Created> {
+    fn apply(self, transaction: &Connection) -> Result<CreatedKey> {
         let Self { public_key, project, now } = self;
         let mut insert =
             transaction.prepare_cached("INSERT INTO dsn_keys (public_key, project, created_at) VALUES (?1, ?2, ?3)")?;
         let id = insert.insert((&public_key, &project, now.ms()))?;
-        Ok(Created { id, public_key, project, active: active_keys(transaction)? })
+        Ok(CreatedKey { id, public_key, project, active: active_keys(transaction)? })
     }
 }
 
-/// Takes a key out of use.
+/// Deactivates a public key.
 pub(super) struct DeactivateKey {
     pub(super) id: i64,
 }
 
 impl Command for DeactivateKey {
-    /// The keys that are active now; `None` when there is no such key.
+    /// The keys that are still active, or `None` if the id is unknown.
     type Output = Option<Vec<PublicKey>>;
 
     fn apply(self, transaction: &Connection) -> Result<Self::Output> {
@@ -54,7 +58,7 @@ impl Command for DeactivateKey {
     }
 }
 
-/// Makes the keys that the settings name, as far as they are not there: one that was taken out of use stays so.
+/// Creates the keys from the settings that do not exist yet. A deactivated key stays deactivated.
 pub(super) struct SeedKeys {
     /// Keys and their projects.
     pub(super) keys: Vec<(String, String)>,
@@ -62,101 +66,239 @@ pub(super) struct SeedKeys {
 }
 
 impl Command for SeedKeys {
+    /// All active keys.
     type Output = Vec<PublicKey>;
 
     fn apply(self, transaction: &Connection) -> Result<Vec<PublicKey>> {
         let mut insert = transaction
             .prepare_cached("INSERT OR IGNORE INTO dsn_keys (public_key, project, created_at) VALUES (?1, ?2, ?3)")?;
-        let mut holder = transaction.prepare_cached("SELECT project FROM dsn_keys WHERE public_key = ?1")?;
+        let mut select = transaction.prepare_cached("SELECT project FROM dsn_keys WHERE public_key = ?1")?;
         for (key, project) in &self.keys {
             insert.execute((key, project, self.now.ms()))?;
-            let holder: String = holder.query_row([key], |row| row.get(0))?;
-            if holder != *project {
-                log::warn!("DSN_KEYS: the key for {project} stays that of {holder}");
+            let stored: String = select.query_row([key], |row| row.get(0))?;
+            if stored != *project {
+                log::warn!(
+                    "DSN_KEYS: a key of project {project} already belongs to project {stored}; it stays with {stored}"
+                );
             }
         }
         active_keys(transaction)
     }
 }
 
-/// Keeps what an upstream could not take.
-pub(super) struct Enqueue {
-    pub(super) parcel: Parcel,
+/// Stores a report that could not be forwarded. Drops the oldest reports if the outbox exceeds its limit, because recent
+/// reports are more useful.
+pub(super) struct EnqueueOutbox {
+    pub(super) request: OutboundRequest,
+    /// Maximum size of the outbox.
     pub(super) bytes_max: i64,
     pub(super) now: Timestamp,
 }
 
-impl Command for Enqueue {
+impl Command for EnqueueOutbox {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        let Parcel { kind, body, idempotency_key, client } = &self.parcel;
+        let OutboundRequest { kind, body, idempotency_key, client } = &self.request;
         let mut insert = transaction.prepare_cached(
             "INSERT INTO outbox (upstream, idempotency_key, body, client, created_at)
                  VALUES (?1, ?2, CAST(?3 AS TEXT), ?4, ?5)",
         )?;
         insert.execute((kind.name(), idempotency_key, body, client.to_string(), self.now.ms()))?;
-        add(transaction, "outbox_waiting", 1)?;
-        add(transaction, "outbox_bytes", body.len() as i64 + ITEM_BYTES)?;
-        // The oldest goes: who looks at this wants to know what is wrong now.
-        while total(transaction, "outbox_bytes")? > self.bytes_max && drop_oldest(transaction)? {}
+        add_to_counter(transaction, "outbox_waiting", 1)?;
+        add_to_counter(transaction, "outbox_bytes", body.len() as i64 + OUTBOX_ROW_BYTES)?;
+        while counter(transaction, "outbox_bytes")? > self.bytes_max && drop_oldest_from_outbox(transaction)? {}
         Ok(())
     }
 }
 
-/// Lets go of what was delivered.
-pub(super) struct Delivered {
+/// Removes a delivered report from the outbox.
+pub(super) struct RemoveFromOutbox {
     pub(super) id: i64,
-    /// Whether the upstream took it; else it is counted as refused.
-    pub(super) taken: bool,
+    /// Whether the upstream accepted the report. Rejected ones are counted.
+    pub(super) is_accepted: bool,
 }
 
-impl Command for Delivered {
+impl Command for RemoveFromOutbox {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        if remove(transaction, Some(self.id))? && !self.taken {
-            add(transaction, "outbox_refused", 1)?;
+        if remove_from_outbox(transaction, Some(self.id))? && !self.is_accepted {
+            add_to_counter(transaction, "outbox_refused", 1)?;
         }
         Ok(())
     }
 }
 
-/// Drops the oldest that waits. Answers whether there was one.
-pub(super) fn drop_oldest(transaction: &Connection) -> Result<bool> {
-    let dropped = remove(transaction, None)?;
-    if dropped {
-        add(transaction, "outbox_dropped", 1)?;
+/// Drops the oldest report in the outbox. Returns `false` if the outbox is empty.
+fn drop_oldest_from_outbox(transaction: &Connection) -> Result<bool> {
+    let is_dropped = remove_from_outbox(transaction, None)?;
+    if is_dropped {
+        add_to_counter(transaction, "outbox_dropped", 1)?;
     }
-    Ok(dropped)
+    Ok(is_dropped)
 }
 
-/// Removes an item, or the oldest. Answers whether there was one.
-fn remove(transaction: &Connection, id: Option<i64>) -> Result<bool> {
+/// Removes the report with this id, or the oldest one. Returns `false` if there is none.
+fn remove_from_outbox(transaction: &Connection, id: Option<i64>) -> Result<bool> {
     let mut delete = transaction.prepare_cached(
         "DELETE FROM outbox WHERE id = coalesce(?1, (SELECT min(id) FROM outbox)) RETURNING length(CAST(body AS BLOB))",
     )?;
-    let bytes: Option<i64> = delete.query_row([id], |row| row.get(0)).optional()?;
-    if let Some(bytes) = bytes {
-        add(transaction, "outbox_waiting", -1)?;
-        add(transaction, "outbox_bytes", -bytes - ITEM_BYTES)?;
+    let body_bytes: Option<i64> = delete.query_row([id], |row| row.get(0)).optional()?;
+    if let Some(body_bytes) = body_bytes {
+        add_to_counter(transaction, "outbox_waiting", -1)?;
+        add_to_counter(transaction, "outbox_bytes", -body_bytes - OUTBOX_ROW_BYTES)?;
     }
-    Ok(bytes.is_some())
+    Ok(body_bytes.is_some())
 }
 
-fn add(transaction: &Connection, name: &str, number: i64) -> Result<()> {
-    let mut update = transaction.prepare_cached("UPDATE totals SET value = value + ?2 WHERE name = ?1")?;
-    update.execute((name, number))?;
+/// Starts an upload.
+pub(super) struct StartUpload;
+
+impl Command for StartUpload {
+    /// Id of the upload, which becomes the id of the source map.
+    type Output = i64;
+
+    fn apply(self, transaction: &Connection) -> Result<i64> {
+        transaction.execute("INSERT INTO map_uploads DEFAULT VALUES", [])?;
+        Ok(transaction.last_insert_rowid())
+    }
+}
+
+/// Stores blocks of an upload. Lookups do not see them until [`FinishUpload`].
+pub(super) struct StoreBlocks {
+    pub(super) id: i64,
+    /// Kind, key and bytes of each block.
+    pub(super) blocks: Vec<(BlockKind, i64, Vec<u8>)>,
+}
+
+impl Command for StoreBlocks {
+    type Output = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        for (kind, key, bytes) in &self.blocks {
+            insert_block(transaction, self.id, *kind, *key, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Turns a completed upload into a source map, which replaces an earlier one of the same project, release and file URL.
+pub(super) struct FinishUpload {
+    pub(super) id: i64,
+    pub(super) fields: UploadFields,
+    pub(super) stats: MapStats,
+    pub(super) now: Timestamp,
+}
+
+impl Command for FinishUpload {
+    type Output = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        let UploadFields { project, release, file_url } = &self.fields;
+        let previous: Option<i64> = transaction
+            .prepare_cached("SELECT id FROM source_maps WHERE project = ?1 AND release = ?2 AND file_url = ?3")?
+            .query_row((project, release, file_url), |row| row.get(0))
+            .optional()?;
+        if let Some(previous) = previous {
+            delete_map(transaction, previous)?;
+        }
+        insert_map(transaction, self.id, &self.fields, &self.stats, self.now, self.now)?;
+        transaction.execute("DELETE FROM map_uploads WHERE id = ?1", [self.id])?;
+        Ok(())
+    }
+}
+
+/// Deletes a failed upload and its blocks.
+pub(super) struct DiscardUpload {
+    pub(super) id: i64,
+}
+
+impl Command for DiscardUpload {
+    type Output = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        delete_blocks(transaction, self.id)?;
+        transaction.execute("DELETE FROM map_uploads WHERE id = ?1", [self.id])?;
+        Ok(())
+    }
+}
+
+/// Deletes the uploads that an earlier process did not finish.
+pub(super) struct DiscardStaleUploads;
+
+impl Command for DiscardStaleUploads {
+    type Output = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        transaction.execute("DELETE FROM map_blocks WHERE map_id IN (SELECT id FROM map_uploads)", [])?;
+        transaction.execute("DELETE FROM map_uploads", [])?;
+        Ok(())
+    }
+}
+
+/// Inserts a block of a source map.
+pub(super) fn insert_block(transaction: &Connection, map: i64, kind: BlockKind, key: i64, bytes: &[u8]) -> Result<()> {
+    let mut insert =
+        transaction.prepare_cached("INSERT INTO map_blocks (map_id, kind, key, bytes) VALUES (?1, ?2, ?3, ?4)")?;
+    insert.execute((map, kind.number(), key, bytes))?;
     Ok(())
 }
 
-/// Notes that maps were used.
-pub(super) struct Used {
+/// Inserts the row of a source map whose blocks are stored.
+pub(super) fn insert_map(
+    transaction: &Connection,
+    id: i64,
+    fields: &UploadFields,
+    stats: &MapStats,
+    uploaded_at: Timestamp,
+    used_at: Timestamp,
+) -> Result<()> {
+    let UploadFields { project, release, file_url } = fields;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO source_maps (id, project, release, file_url, file_name, uploaded_at, used_at, mappings)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    let file_name = url_match::uploaded_file_name(file_url);
+    let mappings = i64::try_from(stats.mappings).unwrap_or(i64::MAX);
+    insert.execute((id, project, release, file_url, file_name, uploaded_at.ms(), used_at.ms(), mappings))?;
+    Ok(())
+}
+
+/// Deletes a source map.
+pub(super) struct DeleteMap {
+    pub(super) id: i64,
+}
+
+impl Command for DeleteMap {
+    /// Whether the source map existed.
+    type Output = bool;
+
+    fn apply(self, transaction: &Connection) -> Result<bool> {
+        delete_map(transaction, self.id)
+    }
+}
+
+/// Deletes a source map and its blocks. Returns `false` if it does not exist.
+fn delete_map(transaction: &Connection, id: i64) -> Result<bool> {
+    let deleted = transaction.prepare_cached("DELETE FROM source_maps WHERE id = ?1")?.execute([id])?;
+    delete_blocks(transaction, id)?;
+    Ok(deleted > 0)
+}
+
+/// Deletes the blocks of a source map.
+pub(super) fn delete_blocks(transaction: &Connection, map: i64) -> Result<()> {
+    transaction.prepare_cached("DELETE FROM map_blocks WHERE map_id = ?1")?.execute([map])?;
+    Ok(())
+}
+
+/// Updates the time of the last use of source maps.
+pub(super) struct TouchMaps {
     pub(super) maps: Vec<i64>,
     pub(super) now: Timestamp,
 }
 
-impl Command for Used {
+impl Command for TouchMaps {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
@@ -167,4 +309,33 @@ impl Command for Used {
         }
         Ok(())
     }
+}
+
+/// Deletes one source map that has not been used since the given time.
+pub(super) struct DeleteExpiredMap {
+    pub(super) unused_since: Timestamp,
+}
+
+impl Command for DeleteExpiredMap {
+    /// Whether a source map was deleted.
+    type Output = bool;
+
+    fn apply(self, transaction: &Connection) -> Result<bool> {
+        delete_least_recently_used_map(transaction, self.unused_since)
+    }
+}
+
+/// Deletes the least recently used source map if it was last used before `unused_since`. Returns `false` if there is none.
+fn delete_least_recently_used_map(transaction: &Connection, unused_since: Timestamp) -> Result<bool> {
+    let mut select =
+        transaction.prepare_cached("SELECT id FROM source_maps WHERE used_at < ?1 ORDER BY used_at, id LIMIT 1")?;
+    let id: Option<i64> = select.query_row([unused_since.ms()], |row| row.get(0)).optional()?;
+    id.map_or(Ok(false), |id| delete_map(transaction, id))
+}
+
+/// Frees space when the database exceeds `MAX_DB_MB`. Deletes the least recently used source map, because it can be
+/// uploaded again; without source maps, drops the oldest report in the outbox. Returns `false` if nothing is left.
+pub(super) fn evict_oldest(transaction: &Connection) -> Result<bool> {
+    let is_deleted = delete_least_recently_used_map(transaction, Timestamp::from_ms(i64::MAX))?;
+    Ok(is_deleted || drop_oldest_from_outbox(transaction)?)
 }

@@ -1,4 +1,4 @@
-//! The browser relay's own settings.
+//! Settings of the browser relay.
 
 use std::time::Duration;
 
@@ -15,69 +15,90 @@ const DEFAULTS: Defaults = Defaults {
     max_body_size: "65536",
     synchronous: "FULL",
 };
-/// The variable of the key that may do everything.
+/// Name of the variable of the key with full access.
 pub(super) const KEY: &str = "ADMIN_API_KEY";
 
 const OWN: &[Variable] = &[
-    Variable::plain("ERROR_TRACKER_URL", "", "Where errors go, http://localhost:5010; required"),
-    Variable::secret("ERROR_TRACKER_API_KEY", "A key of the error tracker with the scope ingest; required"),
-    Variable::plain("METRICS_COLLECTOR_URL", "", "Where metrics go, http://localhost:5012; required"),
-    Variable::secret("METRICS_COLLECTOR_API_KEY", "A key of the metrics collector with the scope ingest; required"),
-    Variable::plain("CORS_ORIGINS", "", "Origins whose pages may read answers, https://*.example.com,...; at most 32"),
-    Variable::plain("DSN_KEYS", "", "Public keys to make at start, project:32 hexadecimal digits,..."),
-    Variable::plain("MAX_SOURCE_MAP_SIZE", "5242880", "Bytes a source map may have, 1024-67108864"),
-    Variable::plain("RETENTION_DAYS", "90", "Days that a source map is kept after its last use, 1-3650"),
-    Variable::plain("OUTBOX_MAX_MB", "16", "Megabytes kept for upstreams that do not answer, 1-10000"),
+    Variable::plain("ERROR_TRACKER_URL", "", "URL of the error tracker, for example http://localhost:5010; required"),
+    Variable::secret("ERROR_TRACKER_API_KEY", "Key of the error tracker with the scope ingest; required"),
+    Variable::plain(
+        "METRICS_COLLECTOR_URL",
+        "",
+        "URL of the metrics collector, for example http://localhost:5012; required",
+    ),
+    Variable::secret("METRICS_COLLECTOR_API_KEY", "Key of the metrics collector with the scope ingest; required"),
+    Variable::plain(
+        "CORS_ORIGINS",
+        "",
+        "Comma-separated list of origins whose pages may report and read responses, for example \
+         https://*.example.com; at most 32",
+    ),
+    Variable::plain(
+        "DSN_KEYS",
+        "",
+        "Comma-separated list of public keys to create at start, project:key with a key of 32 hexadecimal digits",
+    ),
+    Variable::plain("MAX_SOURCE_MAP_SIZE", "5242880", "Maximum size of a source map in bytes, 1024-67108864"),
+    Variable::plain("RETENTION_DAYS", "90", "Days to keep a source map after its last use, 1-3650"),
+    Variable::plain(
+        "OUTBOX_MAX_MB",
+        "16",
+        "Maximum size of the outbox in MB, 1-10000; the oldest reports are dropped first",
+    ),
 ];
 
-/// Every variable of the browser relay, in the order of `--help`.
+/// Returns the variables of the browser relay in the order of `--help`.
 pub(super) fn variables() -> Vec<Variable> {
     let mut all = crate::service::common_variables(DEFAULTS);
     all.extend_from_slice(OWN);
     all
 }
 
-/// The browser relay's own settings, read.
+/// The values of the settings.
 pub(super) struct Config {
-    pub(super) error_tracker: Target,
-    pub(super) metrics_collector: Target,
+    pub(super) error_tracker: UpstreamConfig,
+    pub(super) metrics_collector: UpstreamConfig,
     pub(super) origins: AllowedOrigins,
     /// Public keys and their projects.
     pub(super) dsn_keys: Vec<(String, String)>,
+    /// Maximum size of a source map, in bytes.
     pub(super) map_bytes_max: usize,
-    /// How long a source map is kept after its last use.
+    /// Time that a source map is kept after its last use.
     pub(super) retention: Duration,
     pub(super) outbox_bytes_max: i64,
 }
 
-/// Another service, and how it is spoken to.
-pub(super) struct Target {
-    /// Without a slash at its end.
+/// Location and credentials of an upstream service.
+pub(super) struct UpstreamConfig {
+    /// Base URL without a trailing slash.
     pub(super) url: String,
     pub(super) key: Secret,
 }
 
 impl Config {
-    /// Reads them; what is wrong is noted in `env`.
-    pub(super) fn read(env: &mut Env<'_>) -> Self {
+    /// Reads the settings. Reports errors to `env`.
+    pub(super) fn from_env(env: &mut Env<'_>) -> Self {
         let mut dsn_keys = Vec::new();
         for item in env.list("DSN_KEYS") {
             match item.rsplit_once(':') {
                 Some((project, key)) if is_project(project) && is_public_key(key) => {
                     dsn_keys.push((key.to_owned(), project.to_owned()));
                 }
-                _ => env.error("DSN_KEYS", "must be project:key,... with keys of 32 hexadecimal digits"),
+                _ => env.error(
+                    "DSN_KEYS",
+                    "must be a comma-separated list of project:key, each key with 32 hexadecimal digits",
+                ),
             }
         }
-        let origins = AllowedOrigins::new(&env.list("CORS_ORIGINS")).unwrap_or_else(|faults| {
-            for fault in faults {
-                env.error("CORS_ORIGINS", fault);
+        let origins = AllowedOrigins::new(&env.list("CORS_ORIGINS")).unwrap_or_else(|errors| {
+            for error in errors {
+                env.error("CORS_ORIGINS", error);
             }
             AllowedOrigins::default()
         });
         Self {
-            error_tracker: target(env, "ERROR_TRACKER_URL", "ERROR_TRACKER_API_KEY"),
-            metrics_collector: target(env, "METRICS_COLLECTOR_URL", "METRICS_COLLECTOR_API_KEY"),
+            error_tracker: upstream(env, "ERROR_TRACKER_URL", "ERROR_TRACKER_API_KEY"),
+            metrics_collector: upstream(env, "METRICS_COLLECTOR_URL", "METRICS_COLLECTOR_API_KEY"),
             origins,
             dsn_keys,
             map_bytes_max: env.number("MAX_SOURCE_MAP_SIZE", 1_024..=64 * 1024 * 1024),
@@ -87,21 +108,21 @@ impl Config {
     }
 }
 
-fn target(env: &mut Env<'_>, url_name: &'static str, key_name: &'static str) -> Target {
+fn upstream(env: &mut Env<'_>, url_name: &'static str, key_name: &'static str) -> UpstreamConfig {
     let url = env.string(url_name).unwrap_or_default();
-    let usable =
+    let is_http =
         ["http://", "https://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|host| !host.is_empty()));
-    if !usable {
-        env.error(url_name, "must be an URL such as http://localhost:5010");
+    if !is_http {
+        env.error(url_name, "must be an absolute http(s) URL, for example http://localhost:5010");
     }
-    Target { url: url.trim_end_matches('/').to_owned(), key: env.required_secret(key_name) }
+    UpstreamConfig { url: url.trim_end_matches('/').to_owned(), key: env.required_secret(key_name) }
 }
 
-/// Whether a text can be a project's name.
-pub(super) fn is_project(text: &str) -> bool {
-    (1..=100).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+/// Whether a string is a valid project name: 1-100 characters without control characters.
+pub(super) fn is_project(name: &str) -> bool {
+    (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
 }
 
-fn is_public_key(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+fn is_public_key(key: &str) -> bool {
+    key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

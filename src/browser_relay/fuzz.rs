@@ -1,15 +1,15 @@
-//! What must hold of what pages send whatever its bytes are.
+//! Properties of the relay's parsers that hold for arbitrary bytes.
 
-pub(crate) use super::maps::fuzz::{maps, sources, stacks};
 use super::report::{self, ErrorReport};
+pub(crate) use super::sourcemap::fuzz::{maps, sources, stacks};
 use crate::error::Error;
 
-/// The bodies that go on to the error tracker and to the collector, where a page's body is one.
+/// Converts a page's body into the bodies for the error tracker and for the metrics collector.
 pub(crate) fn forwarded(body: &[u8]) -> [Result<Vec<u8>, Error>; 2] {
     let error = ErrorReport::parse(body, "shop");
     if let Ok(report) = &error {
         assert!(report.traceback.chars().count() <= 64 * 1024);
     }
-    let error = error.map(|report| serde_json::to_vec(&report).expect("a report is JSON"));
-    [error, report::metrics(body, "shop")]
+    let error = error.map(|report| serde_json::to_vec(&report).expect("a report serializes as JSON"));
+    [error, report::convert_metrics(body, "shop")]
 }

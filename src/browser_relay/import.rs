@@ -1,70 +1,75 @@
-//! Taking over a `browser-relay.db` of the original: the keys that deployed pages hold, and the maps it stores whole.
+//! Import of an original `browser-relay.db`: public keys, which deployed pages contain, and source maps.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
-use super::maps::convert::convert as convert_map;
-use super::maps::upload::Upload;
-use super::uploads::{put_block, put_map, remove_blocks};
+use super::commands::{delete_blocks, insert_block, insert_map};
+use super::sourcemap::convert::convert;
+use super::sourcemap::upload_body::UploadFields;
 use crate::clock::Timestamp;
 use crate::db::Import;
 use crate::error::{Error, Result};
 
-/// How the original's last schema becomes ours.
-pub(super) const IMPORT: Import = Import { version: 3, tables: &["dsn_keys", "source_maps"], convert };
+/// Conversion of the original's last schema.
+pub(super) const IMPORT: Import =
+    Import { version: 3, tables: &["dsn_keys", "source_maps"], convert: convert_database };
 
-fn convert(connection: &Connection) -> Result<()> {
-    let keys = keys(connection)?;
-    let maps = maps(connection)?;
-    log::info!("{keys} keys and {maps} source maps of the original were taken over");
+fn convert_database(connection: &Connection) -> Result<()> {
+    let keys = import_keys(connection)?;
+    let maps = import_maps(connection)?;
+    log::info!("import: {keys} public keys and {maps} source maps were imported from the original database");
     Ok(())
 }
 
-fn moment(row: &rusqlite::Row<'_>, column: &str) -> Result<Option<Timestamp>> {
+fn timestamp(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>> {
     Ok(row.get_ref(column)?.as_str().ok().and_then(Timestamp::parse))
 }
 
-fn keys(connection: &Connection) -> Result<usize> {
-    let mut read = connection.prepare("SELECT id, public_key, project, created_at, active FROM original_dsn_keys")?;
+/// Returns the number of imported keys.
+fn import_keys(connection: &Connection) -> Result<usize> {
+    let mut select = connection.prepare("SELECT id, public_key, project, created_at, active FROM original_dsn_keys")?;
     let mut insert = connection
         .prepare("INSERT INTO dsn_keys (id, public_key, project, created_at, active) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    let mut rows = read.query([])?;
+    let mut rows = select.query([])?;
     let mut keys = 0;
     while let Some(row) = rows.next()? {
         let (id, key, project, active): (i64, String, String, bool) =
             (row.get("id")?, row.get("public_key")?, row.get("project")?, row.get("active")?);
-        let created_at = moment(row, "created_at")?.map_or(0, Timestamp::ms);
+        let created_at = timestamp(row, "created_at")?.map_or(0, Timestamp::ms);
         insert.execute((id, key, project, created_at, active))?;
         keys += 1;
     }
     Ok(keys)
 }
 
-/// Converts every map. One that cannot be read is named and left out: it never mapped a frame.
-fn maps(connection: &Connection) -> Result<usize> {
+/// Converts every source map and returns their number. Skips and logs invalid ones, which never resolved a frame.
+fn import_maps(connection: &Connection) -> Result<usize> {
     let now = Timestamp::now();
-    let mut read = connection.prepare("SELECT * FROM original_source_maps ORDER BY id")?;
-    let mut rows = read.query([])?;
+    let mut select = connection.prepare("SELECT * FROM original_source_maps ORDER BY id")?;
+    let mut rows = select.query([])?;
     let mut maps = 0;
     while let Some(row) = rows.next()? {
         let id: i64 = row.get("id")?;
-        let upload =
-            Upload { project: row.get("project")?, release: row.get("release")?, file_url: row.get("file_url")? };
+        let fields =
+            UploadFields { project: row.get("project")?, release: row.get("release")?, file_url: row.get("file_url")? };
         let map = row.get_ref("map_content")?.as_bytes().unwrap_or_default();
-        match convert_map(|| Ok(map), |kind, key, bytes| put_block(connection, id, kind, key, bytes)) {
-            Ok(summary) => {
-                let uploaded_at = moment(row, "uploaded_at")?.unwrap_or(now);
-                put_map(connection, id, &upload, &summary, uploaded_at, now)?;
+        match convert(|| Ok(map), |kind, key, bytes| insert_block(connection, id, kind, key, bytes)) {
+            Ok(stats) => {
+                let uploaded_at = timestamp(row, "uploaded_at")?.unwrap_or(now);
+                insert_map(connection, id, &fields, &stats, uploaded_at, now)?;
                 maps += 1;
             }
             Err(why @ Error::Invalid(_)) => {
-                remove_blocks(connection, id)?;
-                let Upload { project, release, file_url } = upload;
-                log::warn!("the map of {file_url} ({project} {release}) is left out: {why}");
+                delete_blocks(connection, id)?;
+                let UploadFields { project, release, file_url } = fields;
+                log::warn!(
+                    "import: converting the source map of {file_url} (project {project}, release {release}) failed: \
+                     {why}; skipping it"
+                );
             }
             Err(why) => return Err(why),
         }
     }
-    // Numbers of new maps go on behind these.
+    // Moves the AUTOINCREMENT sequence, so that new source maps get greater ids than the imported ones.
     connection.execute_batch(
         "INSERT INTO map_uploads (id) SELECT max(id) FROM original_source_maps HAVING count(*) > 0;
          DELETE FROM map_uploads",

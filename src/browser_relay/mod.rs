@@ -1,42 +1,51 @@
-//! The browser relay: the public door for pages that hold nothing but a public key. What they report goes on to the
-//! error tracker and the metrics collector, now or as soon as these can take it.
+//! Browser relay: public ingest endpoint for web pages.
+//!
+//! Pages authenticate with the public key of a project, which allows nothing but reports. The relay validates the
+//! reports, resolves their stack traces with uploaded source maps, and forwards errors to the error tracker and metrics
+//! to the metrics collector. While an upstream is unavailable, its reports wait in an outbox on disk.
 
 mod api;
 mod commands;
 mod config;
-mod forward;
+mod forwarder;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod import;
-mod maps;
+mod lookup_cache;
+mod outbox;
+mod release_maps;
 mod report;
-mod retention;
 mod source_maps;
+mod sourcemap;
+mod state;
 mod store;
-mod unminify;
+mod symbolicate;
 mod uploads;
 mod upstream;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::db::{Migration, Schema};
+use crate::db::{self, Migration, Schema};
 use crate::env::Env;
+use crate::error::Error;
 use crate::http::{
     Access, BodyLimit, CorsPolicy, IdempotencySource, Method, PublicKeys, Request, Responder, Route, RouteSpec, Scope,
 };
-use crate::service::{self, Asset, CommonConfig, Core, Running, Service, StartError, Stat, StatValue, State};
-use commands::SeedKeys;
+use crate::service::{self, Asset, CommonConfig, Running, Service, StartError, StatsCache};
+use commands::{DeleteExpiredMap, DiscardStaleUploads, SeedKeys, evict_oldest};
 use config::Config;
-use forward::{FORWARDERS, Forward};
-use unminify::Recent;
-use uploads::{AbandonAll, Uploads};
-use upstream::{Kind, Upstream};
+use forwarder::{FORWARDERS, Forwarder};
+use lookup_cache::LookupCache;
+use outbox::Outbox;
+use state::Relay;
+use uploads::UploadQueue;
+use upstream::{Upstream, UpstreamKind};
 
-/// The program.
+/// The browser relay as a program.
 pub const SERVICE: Service = Service {
     name: "browser-relay",
-    about: "the public door for browsers",
+    about: "Public ingest endpoint for browsers; resolves minified stack traces with source maps",
     variables: config::variables,
     schema: SCHEMA,
     start,
@@ -49,7 +58,7 @@ const SCHEMA: Schema = Schema {
     import: Some(import::IMPORT),
 };
 
-/// The browser package, so that a page needs one script tag and nothing from a third party.
+/// Browser SDK, so that a page needs one script tag and no third party.
 const SDK: Asset = service::embed_asset!(
     "/monlight.min.js",
     "text/javascript; charset=utf-8",
@@ -58,121 +67,88 @@ const SDK: Asset = service::embed_asset!(
     "monlight.min.js"
 );
 
-/// What it says of itself.
+/// OpenAPI document of the service.
 const OPENAPI: Asset = service::openapi_asset!("browser-relay");
 
-/// The browser relay's routes.
+/// Returns the routes of the browser relay.
 fn routes(map_bytes_max: usize, metrics_open: bool) -> Vec<Route<Relay>> {
     let (read, admin) = (Access::Key(Scope::Read), Access::Key(Scope::Admin));
     let own = vec![
-        browser("/api/browser/errors", api::errors),
-        browser("/api/browser/metrics", api::metrics),
-        Route::get("/api/dsn-keys", admin, api::keys),
-        post("/api/dsn-keys", admin, api::create_key),
+        browser_post("/api/browser/errors", api::report_error),
+        browser_post("/api/browser/metrics", api::report_metrics),
+        Route::get("/api/dsn-keys", admin, api::list_keys),
+        post("/api/dsn-keys", api::create_key),
         delete("/api/dsn-keys/{id}", api::deactivate_key),
         Route::get("/api/source-maps", read, source_maps::list),
         upload("/api/source-maps", map_bytes_max),
         Route::get("/api/source-maps/verify", read, source_maps::verify),
-        delete("/api/source-maps/{id}", source_maps::remove),
+        delete("/api/source-maps/{id}", source_maps::delete),
         service::asset_route(&SDK),
     ];
     own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).collect()
 }
 
-/// A function that sees to it that a request is answered.
-type Later = fn(&Relay, &Request, Responder);
+/// A handler that sends the response itself, possibly from another thread.
+type AsyncHandler = fn(&Relay, &Request, Responder);
 
-/// Creates a route for pages of other origins, which hold a public key.
-fn browser(path: &'static str, handler: Later) -> Route<Relay> {
+/// Creates a route for pages of other origins.
+fn browser_post(path: &'static str, handler: AsyncHandler) -> Route<Relay> {
     let spec = RouteSpec::new(Method::Post, path, Access::PublicKey);
-    later(spec.cors(CorsPolicy::AllowedOrigins).idempotency(IdempotencySource::Header), handler)
+    deferred(spec.cors(CorsPolicy::AllowedOrigins).idempotency(IdempotencySource::Header), handler)
 }
 
-fn post(path: &'static str, access: Access, handler: Later) -> Route<Relay> {
-    later(RouteSpec::new(Method::Post, path, access), handler)
+fn post(path: &'static str, handler: AsyncHandler) -> Route<Relay> {
+    deferred(RouteSpec::new(Method::Post, path, Access::Key(Scope::Admin)), handler)
 }
 
-fn delete(path: &'static str, answer: Later) -> Route<Relay> {
-    later(RouteSpec::new(Method::Delete, path, Access::Key(Scope::Admin)), answer)
+fn delete(path: &'static str, handler: AsyncHandler) -> Route<Relay> {
+    deferred(RouteSpec::new(Method::Delete, path, Access::Key(Scope::Admin)), handler)
 }
 
-fn later(spec: RouteSpec, answer: Later) -> Route<Relay> {
-    Route::deferred(spec, Box::new(move |relay, request, responder| answer(relay, &request, responder)))
+fn deferred(spec: RouteSpec, handler: AsyncHandler) -> Route<Relay> {
+    Route::deferred(spec, Box::new(move |relay, request, responder| handler(relay, &request, responder)))
 }
 
-/// An upload is passed on as it is, with the file that it lies in.
+/// Creates the route for source maps, whose body is spooled to a file.
 fn upload(path: &'static str, map_bytes_max: usize) -> Route<Relay> {
-    // A map in a JSON string is longer than the map: every quote and line break takes two bytes.
+    // A map is longer inside a JSON string, because each quote and each line break takes two bytes there.
     let body_limit = BodyLimit::Spooled(map_bytes_max / 5 * 12);
     let spec = RouteSpec::new(Method::Post, path, Access::Key(Scope::Admin)).body_limit(body_limit);
-    Route::deferred(spec, Box::new(|relay: &Relay, request, responder| relay.uploads.take(request, responder)))
-}
-
-/// What the handlers work on.
-struct Relay {
-    core: Core,
-    keys: Arc<PublicKeys>,
-    forward: Forward,
-    uploads: Uploads,
-    /// What was looked up lately in source maps.
-    recent: Recent,
-    /// What was last found, for when no reader is free.
-    facts: Mutex<Vec<Stat>>,
+    Route::deferred(spec, Box::new(|relay: &Relay, request, responder| relay.uploads.enqueue(request, responder)))
 }
 
 fn start(mut env: Env<'_>) -> Result<Running, StartError> {
-    let (mut common, config) = (CommonConfig::from_env_with_key(&mut env, config::KEY), Config::read(&mut env));
+    let (mut common, config) = (CommonConfig::from_env_with_key(&mut env, config::KEY), Config::from_env(&mut env));
     env.finish().map_err(StartError::Settings)?;
-    let keys = Arc::<PublicKeys>::default();
-    common.accept_public_keys(Arc::clone(&keys), config.origins);
+    let public_keys = Arc::<PublicKeys>::default();
+    common.accept_public_keys(Arc::clone(&public_keys), config.origins);
     let routes = routes(config.map_bytes_max, common.metrics_open);
-    let (bound, settings, database) = common.open("monlight-browser-relay", SCHEMA, retention::shrink)?;
-    let refused = |why: crate::error::Error| StartError::Start(format!("cannot start: {why}"));
+    let (bound, settings, database) = common.open("monlight-browser-relay", SCHEMA, evict_oldest)?;
+    let start_error = |why: Error| StartError::Start(format!("cannot start: {why}"));
     let (writer, readers) = (database.writer.clone(), database.readers.clone());
-    keys.replace(writer.run(SeedKeys { keys: config.dsn_keys, now: Timestamp::now() }).map_err(refused)?);
-    writer.run(AbandonAll).map_err(refused)?;
-    let uploads = Uploads::start(writer.clone(), config.map_bytes_max).map_err(refused)?;
+    public_keys.replace(writer.run(SeedKeys { keys: config.dsn_keys, now: Timestamp::now() }).map_err(start_error)?);
+    writer.run(DiscardStaleUploads).map_err(start_error)?;
+    let uploads = UploadQueue::start(writer.clone(), config.map_bytes_max).map_err(start_error)?;
     let upstreams = [
-        Upstream::new(Kind::Errors, config.error_tracker, FORWARDERS),
-        Upstream::new(Kind::Metrics, config.metrics_collector, FORWARDERS),
+        Upstream::new(UpstreamKind::Errors, config.error_tracker, FORWARDERS),
+        Upstream::new(UpstreamKind::Metrics, config.metrics_collector, FORWARDERS),
     ];
-    let forward = Forward::start(upstreams, writer, readers, config.outbox_bytes_max).map_err(refused)?;
-    let state = |core| Relay { core, keys, forward, uploads, recent: Recent::default(), facts: Mutex::default() };
+    let outbox = Arc::new(Outbox::new(upstreams, writer, readers, config.outbox_bytes_max));
+    let forwarder = Forwarder::start(Arc::clone(&outbox)).map_err(start_error)?;
+    let state = |core| Relay {
+        core,
+        public_keys,
+        forwarder,
+        uploads,
+        lookup_cache: LookupCache::default(),
+        stats: StatsCache::default(),
+    };
     service::serve(bound, settings, database, routes, state, |relay| {
-        let mut jobs = relay.forward.jobs();
-        jobs.push(retention::job(relay, config.retention));
+        let mut jobs = Outbox::jobs(&outbox);
+        let expire = move |now: Timestamp| DeleteExpiredMap { unused_since: now - config.retention };
+        jobs.push(db::retention_job(relay.core.writer.clone(), expire));
         jobs
     })
-}
-
-impl State for Relay {
-    fn core(&self) -> &Core {
-        &self.core
-    }
-
-    fn stats(&self) -> Vec<Stat> {
-        const TOTALS: [(&str, &str); 4] = [
-            ("outbox_waiting", "Reports that wait for an upstream"),
-            ("outbox_bytes", "Bytes in the outbox"),
-            ("outbox_dropped", "Reports dropped from the outbox, which was full"),
-            ("outbox_refused", "Reports that had waited and were refused"),
-        ];
-        let found = self.core.readers.try_acquire().and_then(|reader| {
-            let read = |(name, help)| {
-                let total = store::total(&reader, name)?;
-                Ok(Stat { name, help, value: StatValue::Count(total) })
-            };
-            let facts: crate::error::Result<Vec<Stat>> = TOTALS.into_iter().map(read).collect();
-            let maps = store::map_count(&reader, store::Which::default()).ok()?;
-            let maps = Stat { name: "source_maps", help: "Source maps", value: StatValue::Count(maps) };
-            Some([facts.ok()?, vec![maps]].concat())
-        });
-        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = found {
-            *known = found;
-        }
-        known.clone()
-    }
 }
 
 #[cfg(test)]

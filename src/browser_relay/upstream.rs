@@ -1,4 +1,4 @@
-//! The services behind the relay, and one POST to one of them.
+//! Clients for the services behind the relay.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
@@ -10,29 +10,29 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-use super::config::Target;
+use super::config::UpstreamConfig;
 use crate::env::Secret;
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Each connection has two of them; ureq's own measure is 128 KiB.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Size of each of a connection's two buffers. The default of ureq is 128 KiB.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// How long the addresses of a service's name are good for.
-const ADDRESSES_KEPT: Duration = Duration::from_secs(10);
-/// Both services answer in a few hundred bytes.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Age up to which resolved addresses are reused.
+const ADDRESS_AGE_MAX: Duration = Duration::from_secs(10);
+/// Maximum size of a response. Both services respond with a few hundred bytes.
+const RESPONSE_BYTES_MAX: u64 = 64 * 1024;
 
-/// One of the services.
+/// A service behind the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum UpstreamKind {
     Errors,
     Metrics,
 }
 
-impl Kind {
+impl UpstreamKind {
     pub(super) const ALL: [Self; 2] = [Self::Errors, Self::Metrics];
 
-    /// As the outbox has it.
+    /// Returns the name in the table `outbox`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Errors => "errors",
@@ -40,7 +40,7 @@ impl Kind {
         }
     }
 
-    /// As people call it.
+    /// Returns the name of the service in messages.
     pub(super) fn service(self) -> &'static str {
         match self {
             Self::Errors => "error tracker",
@@ -49,18 +49,18 @@ impl Kind {
     }
 }
 
-/// A report on its way.
+/// A report that the relay forwards.
 #[derive(Debug)]
-pub(super) struct Parcel {
-    pub(super) kind: Kind,
-    /// JSON.
+pub(super) struct OutboundRequest {
+    pub(super) kind: UpstreamKind,
+    /// The body as JSON.
     pub(super) body: Vec<u8>,
-    /// The same key twice counts once.
+    /// Identifies the report: the upstream stores it once, however often it is sent.
     pub(super) idempotency_key: String,
     pub(super) client: IpAddr,
 }
 
-/// A service and how it is reached.
+/// A connection pool for one service.
 #[derive(Debug)]
 pub(super) struct Upstream {
     agent: Agent,
@@ -68,25 +68,25 @@ pub(super) struct Upstream {
     key: Secret,
 }
 
-/// What came of a POST.
+/// The result of one POST.
 #[derive(Debug)]
-pub(super) enum Outcome {
-    /// It was decided, well or not: this is the answer.
-    Answered { status: u16, body: Vec<u8> },
-    /// Not now: it was not reached, took too long, or said that it cannot.
-    Later(String),
-    /// Not now from this client, which reports too often.
-    TooMany,
-    /// It does not take our key, which is the operator's affair.
-    Refused(u16),
+pub(super) enum UpstreamResult {
+    /// The upstream decided the request; status and body are the response for the browser.
+    Responded { status: u16, body: Vec<u8> },
+    /// The upstream did not respond, timed out, or responded 408 or 5xx; the reason is one line without secrets.
+    Unavailable(String),
+    /// The upstream limits this client's rate (429); other clients are not affected.
+    RateLimited,
+    /// The upstream rejects the relay's key (401 or 403), which only the operator can correct.
+    KeyRejected(u16),
 }
 
 impl Upstream {
-    /// A service that is posted to over so many connections at once.
-    pub(super) fn new(kind: Kind, target: Target, connections: usize) -> Self {
-        let config = Agent::config_builder()
-            .timeout_connect(Some(CONNECT_WITHIN))
-            .timeout_global(Some(ANSWER_WITHIN))
+    /// Creates a client that keeps up to `connections` connections open.
+    pub(super) fn new(kind: UpstreamKind, config: UpstreamConfig, connections: usize) -> Self {
+        let agent_config = Agent::config_builder()
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(EXCHANGE_TIMEOUT))
             .http_status_as_error(false)
             .max_redirects(0)
             .input_buffer_size(BUFFER_BYTES)
@@ -95,56 +95,56 @@ impl Upstream {
             .max_idle_connections_per_host(connections)
             .build();
         let path = match kind {
-            Kind::Errors => "/api/errors",
-            Kind::Metrics => "/api/metrics",
+            UpstreamKind::Errors => "/api/errors",
+            UpstreamKind::Metrics => "/api/metrics",
         };
-        let agent = Agent::with_parts(config, DefaultConnector::default(), Addresses::default());
-        Self { agent, url: format!("{}{path}", target.url), key: target.key }
+        let agent = Agent::with_parts(agent_config, DefaultConnector::default(), CachingResolver::default());
+        Self { agent, url: format!("{}{path}", config.url), key: config.key }
     }
 
-    /// Sends a report.
-    pub(super) fn post(&self, parcel: &Parcel) -> Outcome {
+    /// Posts a report and classifies the response.
+    pub(super) fn post(&self, outbound: &OutboundRequest) -> UpstreamResult {
         let request = self
             .agent
             .post(&self.url)
             .header("Content-Type", "application/json")
             .header("X-API-Key", self.key.reveal())
-            .header("Idempotency-Key", &parcel.idempotency_key)
-            .header("X-Forwarded-For", parcel.client.to_string());
-        let mut response = match request.send(&parcel.body) {
+            .header("Idempotency-Key", &outbound.idempotency_key)
+            .header("X-Forwarded-For", outbound.client.to_string());
+        let mut response = match request.send(&outbound.body) {
             Ok(response) => response,
-            Err(why) => return Outcome::Later(why.to_string()),
+            Err(why) => return UpstreamResult::Unavailable(why.to_string()),
         };
         let status = response.status().as_u16();
         match status {
-            401 | 403 => Outcome::Refused(status),
-            429 => Outcome::TooMany,
-            408 | 500.. => Outcome::Later(format!("it answered {status}")),
-            _ => match response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec() {
-                Ok(body) => Outcome::Answered { status, body },
-                Err(why) => Outcome::Later(why.to_string()),
+            401 | 403 => UpstreamResult::KeyRejected(status),
+            429 => UpstreamResult::RateLimited,
+            408 | 500.. => UpstreamResult::Unavailable(format!("HTTP {status}")),
+            _ => match response.body_mut().with_config().limit(RESPONSE_BYTES_MAX).read_to_vec() {
+                Ok(body) => UpstreamResult::Responded { status, body },
+                Err(why) => UpstreamResult::Unavailable(why.to_string()),
             },
         }
     }
 }
 
-/// Looks the service's name up now and then. Asked for every request, ureq's own resolver starts a thread each time.
+/// Caches the addresses of a service's host. The resolver of ureq starts a thread for each lookup.
 #[derive(Debug, Default)]
-struct Addresses {
+struct CachingResolver {
     resolver: DefaultResolver,
-    known: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+    cached: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
 }
 
-impl Resolver for Addresses {
+impl Resolver for CachingResolver {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, addresses)) = known.filter(|(since, _)| since.elapsed() < ADDRESSES_KEPT) {
-            let mut found = self.empty();
-            addresses.into_iter().for_each(|address| found.push(address));
-            return Ok(found);
+        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, addresses)) = cached.filter(|(resolved_at, _)| resolved_at.elapsed() < ADDRESS_AGE_MAX) {
+            let mut resolved = self.empty();
+            addresses.into_iter().for_each(|address| resolved.push(address));
+            return Ok(resolved);
         }
-        let found = self.resolver.resolve(uri, config, timeout)?;
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), found.to_vec()));
-        Ok(found)
+        let resolved = self.resolver.resolve(uri, config, timeout)?;
+        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), resolved.to_vec()));
+        Ok(resolved)
     }
 }

@@ -180,7 +180,7 @@ fn public_keys_can_be_created_listed_and_deactivated() {
             ("deactivated", delete("2"), 200, json!({ "status": "deactivated" })),
             ("already deactivated", delete("2"), 200, json!({ "status": "deactivated" })),
             ("deactivated key", report.clone(), 401, Value::Null),
-            ("unknown ID", delete("99"), 404, json!("no key 99")),
+            ("unknown ID", delete("99"), 404, json!("Public key 99 not found")),
             ("invalid ID", delete("x"), 404, Value::Null),
             ("no project", Request::post("/api/dsn-keys", &json!({})), 400, json!("'project' is required")),
             ("empty project", Request::post("/api/dsn-keys", &json!({ "project": "" })), 400, json!("1-100")),
@@ -239,7 +239,7 @@ fn browser_reports_are_validated_and_truncated() {
                 Value::Null,
             ),
             ("only a message", page(ERRORS, r#"{"message":"m"}"#), 201, Value::Null),
-            ("no metrics", page(METRICS, "{}"), 400, json!("'metrics' must be a list")),
+            ("no metrics", page(METRICS, "{}"), 400, json!("'metrics' must be an array")),
             ("empty list", page(METRICS, r#"{"metrics":[]}"#), 400, json!("1-1000 items")),
             ("no name", item(r#"{"type":"counter","value":1}"#), 400, json!("Item 0: field 'name'")),
             (
@@ -405,7 +405,7 @@ fn json_body_is_accepted_with_any_media_type() {
 fn upstream_authentication_failure_returns_502() {
     let env = RelayEnv::start(|setup| setup.env("ERROR_TRACKER_API_KEY", "wrong"));
     let response = env.relay.send(&Request::from_browser(ERRORS, &browser_error("e"))).expect(502);
-    response.has_detail("error tracker does not take the relay's key");
+    response.has_detail("The error tracker rejected the relay's API key");
     env.relay.send(&Request::from_browser(METRICS, &point())).expect(202);
     env.relay.get("/health").expect(200).has(json!({ "status": "ok", "outbox_waiting": 0 }));
 }
@@ -415,9 +415,9 @@ fn invalid_relay_settings_are_reported_by_name() {
     let nowhere = ([127, 0, 0, 1], 1).into();
     for (name, value, part) in [
         ("ADMIN_API_KEY", "", "ADMIN_API_KEY"),
-        ("ERROR_TRACKER_URL", "localhost:5010", "ERROR_TRACKER_URL: must be an URL"),
+        ("ERROR_TRACKER_URL", "localhost:5010", "ERROR_TRACKER_URL: must be an absolute http(s) URL"),
         ("METRICS_COLLECTOR_API_KEY", "", "METRICS_COLLECTOR_API_KEY"),
-        ("DSN_KEYS", "shop:tooshort", "DSN_KEYS: must be project:key"),
+        ("DSN_KEYS", "shop:tooshort", "DSN_KEYS: must be a comma-separated list of project:key"),
         ("CORS_ORIGINS", "shop.example", "'shop.example' is not an origin"),
         ("CORS_ORIGINS", &vec!["https://a.example"; 33].join(","), "32"),
         ("MAX_SOURCE_MAP_SIZE", "12", "MAX_SOURCE_MAP_SIZE"),

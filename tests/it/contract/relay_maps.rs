@@ -161,7 +161,7 @@ fn source_maps_can_be_listed_and_deleted() {
             ("delete with a read-only key", delete(id).header("X-API-Key", "r"), 403, json!("admin")),
             ("list with a read-only key", Request::get(MAPS).header("X-API-Key", "r"), 200, Value::Null),
             ("deleted", delete(id), 200, json!({ "status": "deleted" })),
-            ("already deleted", delete(id), 404, json!("no source map")),
+            ("already deleted", delete(id), 404, json!("not found")),
         ],
     );
     assert_eq!(list(relay, "")["total"], 1);
@@ -235,14 +235,14 @@ fn verify_explains_why_a_position_resolves_or_not() {
             ("wrong method", Request::new("DELETE", &format!("{MAPS}/verify")), 405, json!("allowed: GET, HEAD")),
             ("no project", verify("release=1"), 400, json!("'project' is required")),
             ("no line", verify("project=shop&release=1.0&url=x&column=1"), 400, json!("'line' is required")),
-            ("line 0", at("shop", "1.0", url, 0, 1), 400, json!("'line' must be a number from 1 up")),
+            ("line 0", at("shop", "1.0", url, 0, 1), 400, json!("'line' must be a positive integer")),
         ],
     );
     for (request, reason) in [
         (at("blog", "1.0", url, 1, 1), "Project 'blog' has no source maps"),
         (at("shop", "9", url, 1, 1), "Release '9' of project 'shop' has no source maps"),
-        (at("shop", "1.0", "https://shop.example/other.js", 1, 1), "there are: /assets/app.js"),
-        (at("shop", "1.0", url, 2, 1), "nothing at or before this column"),
+        (at("shop", "1.0", "https://shop.example/other.js", 1, 1), "it has maps for: /assets/app.js"),
+        (at("shop", "1.0", url, 2, 1), "no mapping at or before this column"),
     ] {
         let response = relay.send(&request).expect(200).json();
         assert!(response["resolved"] == false && response["reason"].as_str().unwrap().contains(reason), "{response}");

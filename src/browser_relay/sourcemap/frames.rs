@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::lookup::{Line, Original};
-use super::stack::Mapped;
+use super::lookup::{OriginalPosition, SourceLine};
+use super::stack::ResolvedFrame;
 
 /// Maximum number of frames. The outer frames of a deep stack are rarely useful.
 const FRAMES_MAX: usize = 20;
@@ -37,11 +37,11 @@ pub(in crate::browser_relay) struct ContextLine {
 }
 
 /// Describes the first frames, innermost first.
-pub(in crate::browser_relay) fn described(frames: &[Mapped]) -> Vec<DescribedFrame<'_>> {
-    frames.iter().take(FRAMES_MAX).map(described_frame).collect()
+pub(in crate::browser_relay) fn describe_frames(frames: &[ResolvedFrame]) -> Vec<DescribedFrame<'_>> {
+    frames.iter().take(FRAMES_MAX).map(describe_frame).collect()
 }
 
-fn described_frame(frame: &Mapped) -> DescribedFrame<'_> {
+fn describe_frame(frame: &ResolvedFrame) -> DescribedFrame<'_> {
     let original = &frame.original;
     DescribedFrame {
         stack_line: frame.line,
@@ -54,8 +54,8 @@ fn described_frame(frame: &Mapped) -> DescribedFrame<'_> {
 }
 
 /// Returns the source lines around a position, shortened.
-pub(in crate::browser_relay) fn context(original: &Original) -> Vec<ContextLine> {
-    let shorten = |line: &Line| {
+pub(in crate::browser_relay) fn context(original: &OriginalPosition) -> Vec<ContextLine> {
+    let shorten = |line: &SourceLine| {
         let column = if line.number == original.line { original.column as usize } else { 1 };
         ContextLine { line: line.number, text: excerpt(&line.text, column - 1) }
     };
@@ -80,16 +80,17 @@ fn excerpt(text: &str, column: usize) -> String {
 mod tests {
     use super::*;
 
-    fn mapped(text: &str, column: u32) -> Mapped {
-        let context = vec![Line { number: 7, text: text.to_owned() }];
-        let original = Original { source: "src/cart.ts".into(), line: 7, column, context, ..Original::default() };
-        Mapped { line: 1, function: "add".into(), original }
+    fn resolved_frame(text: &str, column: u32) -> ResolvedFrame {
+        let context = vec![SourceLine { number: 7, text: text.to_owned() }];
+        let original =
+            OriginalPosition { source: "src/cart.ts".into(), line: 7, column, context, ..OriginalPosition::default() };
+        ResolvedFrame { line: 1, function: "add".into(), original }
     }
 
     #[test]
     fn a_frame_is_described_with_its_source_lines() {
-        let frames = [mapped("  throw new Error(\"full\");", 3)];
-        let json = serde_json::to_value(described(&frames)).unwrap();
+        let frames = [resolved_frame("  throw new Error(\"full\");", 3)];
+        let json = serde_json::to_value(describe_frames(&frames)).unwrap();
         let expected = serde_json::json!([{
             "stack_line": 1, "function": "add", "file": "src/cart.ts", "line": 7, "column": 3,
             "context": [{"line": 7, "text": "  throw new Error(\"full\");"}],
@@ -101,8 +102,8 @@ mod tests {
     fn long_lines_are_cut_around_the_column() {
         let text: String = ('a'..='z').cycle().take(5_000).collect();
         for column in [1, 50, 101, 2_000, 4_990, 5_000, 90_000] {
-            let frames = [mapped(&text, column)];
-            let described = described(&frames);
+            let frames = [resolved_frame(&text, column)];
+            let described = describe_frames(&frames);
             let shown = &described[0].context[0].text;
             assert!(shown.chars().count() <= LINE_CHARS_MAX, "{shown}");
             assert!(text.contains(shown.trim_matches('…')));
@@ -115,6 +116,6 @@ mod tests {
 
     #[test]
     fn deep_stacks_are_limited() {
-        assert_eq!(described(&vec![mapped("x", 1); 100]).len(), FRAMES_MAX);
+        assert_eq!(describe_frames(&vec![resolved_frame("x", 1); 100]).len(), FRAMES_MAX);
     }
 }

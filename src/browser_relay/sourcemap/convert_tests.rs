@@ -1,4 +1,4 @@
-//! Conversion and lookup, held against the `sourcemap` crate's parser.
+//! Tests for conversion and lookup, compared with the `sourcemap` crate as an oracle.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,69 +7,73 @@ use proptest::prelude::*;
 use serde_json::json;
 use sourcemap::{DecodedMap, SourceMapBuilder};
 
-use super::convert::{Summary, convert};
-use super::lookup::{Answer, Function, Original, look_up};
-use super::{BLOCK_BYTES, Kind};
+use super::convert::{MapStats, convert};
+use super::layout::{BLOCK_BYTES, BlockKind};
+use super::lookup::{FunctionName, Lookup, OriginalPosition, look_up};
 use crate::error::{Error, Result};
 
-/// A converted map, as a database would keep it.
-pub(super) struct Stored {
+/// The blocks of a converted map by kind and key.
+pub(super) struct StoredMap {
     blocks: [BTreeMap<i64, Vec<u8>>; 4],
-    summary: Summary,
+    stats: MapStats,
 }
 
-impl Stored {
+impl StoredMap {
     pub(super) fn convert(map: &[u8]) -> Result<Self> {
         let mut blocks: [BTreeMap<i64, Vec<u8>>; 4] = Default::default();
-        let put = |kind: Kind, key, bytes: &[u8]| {
-            assert!(bytes.len() <= BLOCK_BYTES || kind == Kind::Content, "{kind:?} of {} bytes", bytes.len());
+        let sink = |kind: BlockKind, key, bytes: &[u8]| {
+            assert!(bytes.len() <= BLOCK_BYTES || kind == BlockKind::SourceChunks, "{kind:?} of {} bytes", bytes.len());
             assert!(blocks[kind.number() as usize].insert(key, bytes.to_vec()).is_none(), "{kind:?} {key} twice");
             Ok(())
         };
-        let summary = convert(|| Ok(map), put)?;
-        Ok(Self { blocks, summary })
+        let stats = convert(|| Ok(map), sink)?;
+        Ok(Self { blocks, stats })
     }
 
-    pub(super) fn look_up(&self, line: u32, column: u32) -> Answer {
-        let block = |kind: Kind, key| {
-            let found = self.blocks[kind.number() as usize].range(..=key).next_back();
-            Ok(found.map(|(key, bytes)| (*key, bytes.clone())))
+    pub(super) fn look_up(&self, line: u32, column: u32) -> Lookup {
+        let find_block = |kind: BlockKind, key| {
+            let block = self.blocks[kind.number() as usize].range(..=key).next_back();
+            Ok(block.map(|(key, bytes)| (*key, bytes.clone())))
         };
-        look_up(line, column, block).unwrap()
+        look_up(line, column, find_block).unwrap()
     }
 
-    fn original(&self, line: u32, column: u32) -> Option<Original> {
+    fn original(&self, line: u32, column: u32) -> Option<OriginalPosition> {
         match self.look_up(line, column) {
-            Answer::Mapped(original) => Some(original),
+            Lookup::Resolved(original) => Some(original),
             _ => None,
         }
     }
 }
 
-fn refusal(map: &str) -> String {
-    match Stored::convert(map.as_bytes()) {
+/// Converts an invalid map and returns the error message.
+fn conversion_error(map: &str) -> String {
+    match StoredMap::convert(map.as_bytes()) {
         Err(Error::Invalid(sentence)) => sentence,
         Err(other) => panic!("{map:.80}: {other:?}"),
-        Ok(_) => panic!("{map:.80} is taken"),
+        Ok(_) => panic!("{map:.80} is valid"),
     }
 }
 
-/// What the oracle says of a position counted from 0: source, line, column (from 1) and name.
-fn oracle(map: &DecodedMap, line: u32, column: u32) -> Option<(String, u32, u32, Option<String>)> {
+/// Source, line and column (from 1) and name.
+type ResolvedPosition = (String, u32, u32, Option<String>);
+
+/// Returns the oracle's result for a generated position, line and column from 0.
+fn oracle_lookup(map: &DecodedMap, line: u32, column: u32) -> Option<ResolvedPosition> {
     let token = map.lookup_token(line, column).filter(|token| token.get_dst_line() == line)?;
     let source = token.get_source().filter(|source| !source.is_empty())?;
     let name = token.get_name().filter(|name| !name.is_empty());
     Some((source.to_owned(), token.get_src_line() + 1, token.get_src_col() + 1, name.map(str::to_owned)))
 }
 
-fn told(original: Original) -> (String, u32, u32, Option<String>) {
+fn resolved_position(original: OriginalPosition) -> ResolvedPosition {
     (original.source, original.line, original.column, original.name)
 }
 
-/// Generated line and column, source, original line and column, name; source and name from 1, 0 being none.
-type Row = (u32, u32, u32, u32, u32, u32);
+/// Generated line and column, source, original line and column, and name. Source and name start at 1; 0 is none.
+type MappingRow = (u32, u32, u32, u32, u32, u32);
 
-fn built(rows: &[Row]) -> Vec<u8> {
+fn build_map(rows: &[MappingRow]) -> Vec<u8> {
     let mut builder = SourceMapBuilder::new(None);
     for n in 1..=5 {
         builder.add_source(&format!("src/{n}.ts"));
@@ -85,7 +89,7 @@ fn built(rows: &[Row]) -> Vec<u8> {
     bytes
 }
 
-fn rows(count: usize, columns: u32) -> impl Strategy<Value = Vec<Row>> {
+fn rows(count: usize, columns: u32) -> impl Strategy<Value = Vec<MappingRow>> {
     let position = (0..4u32, 0..columns);
     let row = (position, 0..=5u32, 0..2_000u32, 0..200u32, 0..=5u32).prop_map(
         |((line, column), source, original_line, original_column, name)| {
@@ -95,21 +99,22 @@ fn rows(count: usize, columns: u32) -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec(row, 0..count)
 }
 
-fn check_against_oracle(bytes: &[u8], lines: u32, columns: &[u32]) {
-    let oracle_map = sourcemap::decode_slice(bytes).unwrap();
-    let stored = Stored::convert(bytes).unwrap();
+/// Compares the lookups of all given positions with the oracle's.
+fn assert_equals_oracle(bytes: &[u8], lines: u32, columns: &[u32]) {
+    let oracle = sourcemap::decode_slice(bytes).unwrap();
+    let stored = StoredMap::convert(bytes).unwrap();
     for line in 0..lines {
         for column in columns.iter().copied() {
-            let found = stored.original(line + 1, column + 1).map(told);
-            assert_eq!(found, oracle(&oracle_map, line, column), "line {line}, column {column}");
+            let position = stored.original(line + 1, column + 1).map(resolved_position);
+            assert_eq!(position, oracle_lookup(&oracle, line, column), "line {line}, column {column}");
         }
     }
 }
 
 proptest! {
     #[test]
-    fn every_position_of_a_small_map_is_the_oracles(rows in rows(60, 50)) {
-        check_against_oracle(&built(&rows), 5, &(0..55).collect::<Vec<_>>());
+    fn lookups_in_small_maps_equal_those_of_the_oracle(rows in rows(60, 50)) {
+        assert_equals_oracle(&build_map(&rows), 5, &(0..55).collect::<Vec<_>>());
     }
 
 }
@@ -118,73 +123,74 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn positions_of_maps_of_many_blocks_are_the_oracles(rows in rows(8_000, 1_000_000)) {
+    fn lookups_in_maps_of_many_blocks_equal_those_of_the_oracle(rows in rows(8_000, 1_000_000)) {
         let columns: Vec<u32> = rows.iter().flat_map(|row| [row.1, row.1 + 1]).take(400).collect();
-        check_against_oracle(&built(&rows), 4, &columns);
+        assert_equals_oracle(&build_map(&rows), 4, &columns);
     }
 
 }
 
 proptest! {
     #[test]
-    fn sections_are_one_map(parts in prop::collection::vec((rows(20, 30), 0..4u32, 0..30u32), 1..5)) {
+    fn sections_are_concatenated(parts in prop::collection::vec((rows(20, 30), 0..4u32, 0..30u32), 1..5)) {
         let (mut line, mut column) = (0, 0);
         let sections: Vec<serde_json::Value> = parts.iter().map(|(rows, down, right)| {
             (line, column) = if *down == 0 { (line, column + right) } else { (line + down, *right) };
-            let map: serde_json::Value = serde_json::from_slice(&built(rows)).unwrap();
+            let map: serde_json::Value = serde_json::from_slice(&build_map(rows)).unwrap();
             json!({"offset": {"line": line, "column": column}, "map": map})
         }).collect();
         let bytes = json!({"version": 3, "sections": sections}).to_string().into_bytes();
-        let stored = Stored::convert(&bytes).unwrap();
+        let stored = StoredMap::convert(&bytes).unwrap();
         let DecodedMap::Index(index) = sourcemap::decode_slice(&bytes).unwrap() else { unreachable!() };
-        // The oracle does not cut a section off where the next begins: it asks the section that a position is in, and
-        // that it has nothing at the position's line there means nothing to it.
+        // The oracle does not end a section where the next one starts. It searches only the section that contains the
+        // position.
         for line in 0..line + 5 {
             for column in 0..70 {
-                let mut inside = None;
-                for section in index.sections() {
-                    if section.get_offset() <= (line, column) {
-                        inside = Some(section);
+                let mut section = None;
+                for candidate in index.sections() {
+                    if candidate.get_offset() <= (line, column) {
+                        section = Some(candidate);
                     }
                 }
-                let expected = inside.and_then(|section| {
+                let expected = section.and_then(|section| {
                     let (down, right) = section.get_offset();
                     let right = if line == down { right } else { 0 };
-                    oracle(section.get_sourcemap()?, line - down, column - right)
+                    oracle_lookup(section.get_sourcemap()?, line - down, column - right)
                 });
-                let found = stored.original(line + 1, column + 1).map(told);
-                // Where the section has nothing yet on this line, the one before may reach into it.
+                let position = stored.original(line + 1, column + 1).map(resolved_position);
+                // If the section has no mapping on this line yet, the last mapping of the previous section applies.
                 if expected.is_some() {
-                    prop_assert_eq!(found, expected, "line {}, column {}", line, column);
+                    prop_assert_eq!(position, expected, "line {}, column {}", line, column);
                 }
             }
         }
     }
 
     #[test]
-    fn mappings_may_come_in_any_order_within_a_line(columns in prop::collection::vec(0..500u32, 1..200)) {
+    fn mappings_of_a_line_may_have_any_order(columns in prop::collection::vec(0..500u32, 1..200)) {
         let mut at = 0;
         let segments: Vec<String> = columns.iter().map(|column| {
             let delta = i64::from(*column) - at;
             at = i64::from(*column);
-            vlq(delta) + "AAA"
+            encode_vlq(delta) + "AAA"
         }).collect();
         let map = json!({"version": 3, "sources": ["a"], "mappings": segments.join(",")}).to_string();
-        let stored = Stored::convert(map.as_bytes()).unwrap();
+        let stored = StoredMap::convert(map.as_bytes()).unwrap();
         for column in 0..500 {
-            let mapped = columns.iter().any(|mapped| *mapped <= column);
-            prop_assert_eq!(stored.original(1, column + 1).is_some(), mapped);
+            let is_mapped = columns.iter().any(|mapped| *mapped <= column);
+            prop_assert_eq!(stored.original(1, column + 1).is_some(), is_mapped);
         }
     }
 
     #[test]
-    fn what_is_no_map_is_survived(text in "[\\[\\]{}:,\"\\\\a-z0-9;]{0,60}", inside in any::<bool>()) {
+    fn invalid_source_map_never_panics(text in "[\\[\\]{}:,\"\\\\a-z0-9;]{0,60}", inside in any::<bool>()) {
         let map = if inside { format!("{{\"version\":3,\"sources\":[],\"mappings\":{text}") } else { text };
-        let _ = Stored::convert(map.as_bytes());
+        let _ = StoredMap::convert(map.as_bytes());
     }
 }
 
-fn vlq(number: i64) -> String {
+/// Encodes a number as Base64 VLQ.
+fn encode_vlq(number: i64) -> String {
     let mut bytes = Vec::new();
     let mut rest = number.unsigned_abs() << 1 | u64::from(number < 0);
     loop {
@@ -200,15 +206,15 @@ fn vlq(number: i64) -> String {
 const CONTENT: &str = "export const add = (a, b) => {\n  throw new Error(a + b);\n};\n";
 
 #[test]
-fn what_bundlers_add_to_a_map_is_taken() {
+fn additions_of_bundlers_are_accepted() {
     let plain = json!({"version": 3, "sources": ["a.js"], "names": ["add"], "mappings": "AAAA,IACEA",
         "sourcesContent": [CONTENT]})
     .to_string();
-    let original = |map: &str| Stored::convert(map.as_bytes()).unwrap().original(1, 6).unwrap();
+    let original = |map: &str| StoredMap::convert(map.as_bytes()).unwrap().original(1, 6).unwrap();
     let expected = original(&plain);
     assert_eq!((expected.source.as_str(), expected.line, expected.column), ("a.js", 2, 3));
     assert_eq!(expected.name.as_deref(), Some("add"));
-    assert_eq!(expected.function, Function::Named("add".into()));
+    assert_eq!(expected.function, FunctionName::Named("add".into()));
     assert_eq!(expected.context.iter().map(|line| line.number).collect::<Vec<_>>(), [1, 2, 3]);
     for map in [
         format!("\u{feff}{plain}"),
@@ -225,28 +231,28 @@ fn what_bundlers_add_to_a_map_is_taken() {
     let rooted = original(&plain.replacen('{', "{\"sourceRoot\":\"/app/\",", 1));
     assert_eq!(rooted.source, "/app/a.js");
     let bare = original("{\"mappings\":\"AAAA,IACE\",\"sources\":[\"a.js\"],\"version\":3}");
-    assert_eq!((bare.name, bare.function, bare.context), (None, Function::Unknown, vec![]));
-    let nobody = Stored::convert(b"{\"mappings\":\"AAAA,IACE\",\"sources\":[null],\"version\":3}").unwrap();
-    assert_eq!(nobody.look_up(1, 1), Answer::Unmapped);
+    assert_eq!((bare.name, bare.function, bare.context), (None, FunctionName::Unknown, vec![]));
+    let without_source = StoredMap::convert(b"{\"mappings\":\"AAAA,IACE\",\"sources\":[null],\"version\":3}").unwrap();
+    assert_eq!(without_source.look_up(1, 1), Lookup::Generated);
 }
 
 #[test]
-fn what_is_not_mapped_is_told_apart() {
+fn generated_code_and_missing_mappings_are_distinguished() {
     let map = "{\"version\":3,\"sources\":[\"a.js\"],\"mappings\":\"CAAA,E;;A\"}";
-    let stored = Stored::convert(map.as_bytes()).unwrap();
-    assert_eq!(stored.look_up(1, 1), Answer::Nothing, "before the first");
-    assert!(matches!(stored.look_up(1, 2), Answer::Mapped(_)));
-    assert!(matches!(stored.look_up(1, 3), Answer::Mapped(_)));
-    assert_eq!(stored.look_up(1, 4), Answer::Unmapped, "a segment of one number");
-    assert_eq!(stored.look_up(2, 1), Answer::Nothing, "never from the line before");
-    assert_eq!(stored.look_up(3, u32::MAX), Answer::Unmapped);
-    assert_eq!(stored.look_up(0, 0), Answer::Nothing);
-    assert_eq!(stored.look_up(u32::MAX, u32::MAX), Answer::Nothing);
+    let stored = StoredMap::convert(map.as_bytes()).unwrap();
+    assert_eq!(stored.look_up(1, 1), Lookup::NoMapping, "before the first mapping");
+    assert!(matches!(stored.look_up(1, 2), Lookup::Resolved(_)));
+    assert!(matches!(stored.look_up(1, 3), Lookup::Resolved(_)));
+    assert_eq!(stored.look_up(1, 4), Lookup::Generated, "segment of one number");
+    assert_eq!(stored.look_up(2, 1), Lookup::NoMapping, "mappings of the previous line do not apply");
+    assert_eq!(stored.look_up(3, u32::MAX), Lookup::Generated);
+    assert_eq!(stored.look_up(0, 0), Lookup::NoMapping);
+    assert_eq!(stored.look_up(u32::MAX, u32::MAX), Lookup::NoMapping);
 }
 
 #[test]
-fn what_is_no_map_is_refused_in_one_sentence() {
-    for (map, why) in [
+fn invalid_source_maps_are_rejected_with_a_reason() {
+    for (map, message) in [
         ("", "ends too early"),
         ("[]", "must be a JSON object"),
         ("\"map\"", "must be a JSON object"),
@@ -264,9 +270,9 @@ fn what_is_no_map_is_refused_in_one_sentence() {
         ("{\"version\":3,\"sources\":[],\"mappings\":\"AAAA\"}", "source index 0 is out of range"),
         ("{\"version\":3,\"sources\":[\"a\"],\"mappings\":\"AAAAA\"}", "name index 0 is out of range"),
         ("{\"version\":3,\"sources\":[\"a\"],\"mappings\":\"AAgggggggE\"}", "more than 32 bits"),
-        ("{\"version\":3,\"sources\":[],\"mappings\":\"\",\"mappings\":\"\"}", "'mappings' twice"),
+        ("{\"version\":3,\"sources\":[],\"mappings\":\"\",\"mappings\":\"\"}", "more than one 'mappings'"),
         ("{\"version\":3,\"sources\":[],\"mappings\":\"\"", "ends too early"),
-        ("{\"version\":3,\"sources\":[],\"mappings\":\"\"}x", "something follows its end"),
+        ("{\"version\":3,\"sources\":[],\"mappings\":\"\"}x", "unexpected data follows its end"),
         ("{\"version\":3,\"sections\":[{}]}", "must have an 'offset' and a 'map'"),
         ("{\"version\":3,\"sections\":[1]}", "an array of objects"),
         (
@@ -276,40 +282,40 @@ fn what_is_no_map_is_refused_in_one_sentence() {
         ("{\"version\":3,\"sections\":[{\"offset\":{\"line\":-1,\"column\":0}}]}", "'offset' must be"),
         ("{\"version\":3,\"sections\":[],\"mappings\":\"\"}", "both 'sections'"),
     ] {
-        let sentence = refusal(map);
-        assert!(sentence.contains(why), "{map}: {sentence}");
+        let sentence = conversion_error(map);
+        assert!(sentence.contains(message), "{map}: {sentence}");
     }
     let section = |line| {
         json!({"offset": {"line": line, "column": 0},
         "map": {"version": 3, "sources": [], "mappings": ""}})
     };
-    let more = json!({"offset": {"line": 0, "column": 0},
+    let surplus = json!({"offset": {"line": 0, "column": 0},
         "map": {"version": 3, "sources": ["a"], "sourcesContent": ["a", "b"], "mappings": ""}});
-    let more = json!({"version": 3, "sections": [more, section(1)]}).to_string();
-    assert!(refusal(&more).contains("more 'sourcesContent' than 'sources'"));
+    let surplus = json!({"version": 3, "sections": [surplus, section(1)]}).to_string();
+    assert!(conversion_error(&surplus).contains("more 'sourcesContent' than 'sources'"));
     let unsorted = json!({"version": 3, "sections": [section(1), section(0)]}).to_string();
-    assert!(refusal(&unsorted).contains("sorted by their offset"));
+    assert!(conversion_error(&unsorted).contains("sorted by their offset"));
     let open = "{\"version\":3,\"sections\":[{\"offset\":{\"line\":0,\"column\":0},\"map\":";
     let nested = open.repeat(1_000) + "{}" + &"}]}".repeat(1_000);
-    assert!(refusal(&nested).contains("sections within sections"));
+    assert!(conversion_error(&nested).contains("sections within sections"));
 }
 
 #[test]
-fn hostile_maps_take_bounded_time_and_memory() {
+fn malicious_maps_take_bounded_time_and_memory() {
     const MAP_BYTES: usize = 5 * 1024 * 1024;
     let map = |sources: &str, mappings: &str| {
         format!("{{\"version\":3,\"sources\":[{sources}],\"names\":[],\"mappings\":\"{mappings}\"}}")
     };
     let content =
         |text: &str| format!("{{\"version\":3,\"sources\":[\"a\"],\"mappings\":\"\",\"sourcesContent\":[\"{text}\"]}}");
-    let full = |piece: &str| piece.repeat(MAP_BYTES / piece.len());
+    let full = |part: &str| part.repeat(MAP_BYTES / part.len());
     for (name, map) in [
         ("lines", map("", &full(";"))),
         ("empty segments", map("", &full(","))),
         ("segments", map("", &full("A,"))),
-        ("one position", map("\"a\"", &full("AAAA,"))),
+        ("mappings of one position", map("\"a\"", &full("AAAA,"))),
         ("out of order", map("", &full("g4/C,h4/C,"))),
-        ("far out of order", map("", &(full("C,")[..3_000_000].to_owned() + &vlq(-1_400_000)))),
+        ("far out of order", map("", &(full("C,")[..3_000_000].to_owned() + &encode_vlq(-1_400_000)))),
         ("sources", map(&(full("\"\",") + "\"\""), "")),
         ("brackets", format!("{{\"x\":{}", full("["))),
         ("braces in a source", content(&full("{"))),
@@ -321,10 +327,10 @@ fn hostile_maps_take_bounded_time_and_memory() {
         ("names in a source", content(&full("a=b<c:"))),
         ("lines of a source", content(&full("\\n"))),
         ("backticks in a source", content(&full("`${"))),
-        ("no characters", content(&full("\\ud800"))),
+        ("unpaired surrogates", content(&full("\\ud800"))),
     ] {
         let start = Instant::now();
-        let bytes: usize = match Stored::convert(map.as_bytes()) {
+        let bytes: usize = match StoredMap::convert(map.as_bytes()) {
             Ok(stored) => stored.blocks.iter().flat_map(BTreeMap::values).map(Vec::len).sum(),
             Err(Error::Invalid(_)) => 0,
             Err(other) => panic!("{name}: {other:?}"),
@@ -335,7 +341,7 @@ fn hostile_maps_take_bounded_time_and_memory() {
 }
 
 #[test]
-fn long_sources_are_kept_in_pieces_with_their_functions() {
+fn long_sources_are_stored_in_chunks_with_their_functions() {
     let content: String = (0..3_000)
         .map(|n| {
             format!(
@@ -350,8 +356,8 @@ fn long_sources_are_kept_in_pieces_with_their_functions() {
         mappings += if n == 0 { "AA" } else { ",CACA" };
     }
     let map = map.to_string().replacen("\"A\"", &format!("\"{mappings}\""), 1);
-    let stored = Stored::convert(map.as_bytes()).unwrap();
-    assert_eq!((stored.summary.sources, stored.summary.contents, stored.summary.mappings), (2, 1, 12_000));
+    let stored = StoredMap::convert(map.as_bytes()).unwrap();
+    assert_eq!((stored.stats.sources, stored.stats.contents, stored.stats.mappings), (2, 1, 12_000));
     let lines: Vec<&str> = content.lines().collect();
     for n in 0..12_000u32 {
         let original = stored.original(1, n + 1).unwrap();
@@ -359,7 +365,7 @@ fn long_sources_are_kept_in_pieces_with_their_functions() {
         let expected = n.saturating_sub(1)..(n + 2).min(12_000);
         let context: Vec<_> = original.context.iter().map(|line| (line.number, line.text.as_str())).collect();
         assert_eq!(context, expected.map(|n| (n + 1, lines[n as usize])).collect::<Vec<_>>());
-        let function = Function::Named(format!("number{}", n / 4));
+        let function = FunctionName::Named(format!("number{}", n / 4));
         assert_eq!(original.function, function, "line {}", n + 1);
     }
 }

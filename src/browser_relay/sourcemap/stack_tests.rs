@@ -2,20 +2,21 @@
 
 use proptest::prelude::*;
 
-use super::lookup::{Function, Original};
-use super::stack::rewrite;
+use super::lookup::{FunctionName, OriginalPosition};
+use super::stack::symbolicate_stack;
 
 /// Resolves the positions of `app.js`. The column selects the function: 1 is in a source without content, 2 in an
 /// anonymous function, 3 in the module itself, any other in `Cart.add`.
-fn resolve(url: &str, line: u32, column: u32) -> Option<Original> {
+fn resolve(url: &str, line: u32, column: u32) -> Option<OriginalPosition> {
     let function = match column {
-        1 => Function::Unknown,
-        2 => Function::Anonymous(Some("Cart.load".into())),
-        3 => Function::Module,
-        _ => Function::Named("Cart.add".into()),
+        1 => FunctionName::Unknown,
+        2 => FunctionName::Anonymous(Some("Cart.load".into())),
+        3 => FunctionName::Module,
+        _ => FunctionName::Named("Cart.add".into()),
     };
     let name = Some(format!("called{line}"));
-    let original = Original { source: "src/cart.ts".into(), line, column, name, function, ..Original::default() };
+    let original =
+        OriginalPosition { source: "src/cart.ts".into(), line, column, name, function, ..OriginalPosition::default() };
     url.ends_with("app.js").then_some(original)
 }
 
@@ -48,7 +49,7 @@ fn frames_keep_the_format_of_their_engine() {
         ("@https://x/app.js:7:2", "@src/cart.ts:7:2"),
         ("global code@https://x/app.js:7:3", "global code@src/cart.ts:7:3"),
     ] {
-        assert_eq!(rewrite(frame, "", resolve).stack, expected);
+        assert_eq!(symbolicate_stack(frame, "", resolve).stack, expected);
     }
 }
 
@@ -83,8 +84,8 @@ fn lines_without_a_resolved_frame_do_not_change() {
         "",
         "\u{0}é😀 at @::",
     ] {
-        let rewritten = rewrite(line, "", resolve);
-        assert_eq!((rewritten.stack.as_str(), rewritten.frames.len()), (line, 0));
+        let symbolicated = symbolicate_stack(line, "", resolve);
+        assert_eq!((symbolicated.stack.as_str(), symbolicated.frames.len()), (line, 0));
     }
 }
 
@@ -95,14 +96,14 @@ fn the_message_does_not_change_even_if_it_looks_like_a_frame() {
     for message in ["full", "two\n    at u (https://x/app.js:1:9)\nlines", "a: b: c", "    at u (https://x/app.js:1:9)"]
     {
         for head in [format!("TypeError: {message}"), message.to_owned(), format!("Shop: Error: {message}")] {
-            let rewritten = rewrite(&format!("{head}\n{frames}"), message, resolve);
-            assert_eq!(rewritten.stack, format!("{head}\n{mapped}"));
+            let symbolicated = symbolicate_stack(&format!("{head}\n{frames}"), message, resolve);
+            assert_eq!(symbolicated.stack, format!("{head}\n{mapped}"));
             let first = head.matches('\n').count() + 1;
-            assert_eq!(rewritten.frames.iter().map(|frame| frame.line).collect::<Vec<_>>(), [first, first + 1]);
+            assert_eq!(symbolicated.frames.iter().map(|frame| frame.line).collect::<Vec<_>>(), [first, first + 1]);
         }
     }
     // The stacks of Firefox and Safari have no message.
-    assert_eq!(rewrite("t@https://x/app.js:7:9\n", "full", resolve).stack, "add@src/cart.ts:7:9\n");
+    assert_eq!(symbolicate_stack("t@https://x/app.js:7:9\n", "full", resolve).stack, "add@src/cart.ts:7:9\n");
 }
 
 #[test]
@@ -111,28 +112,28 @@ fn without_content_a_function_gets_the_name_its_caller_uses() {
                  \x20   at Array.map (<anonymous>)\n    at https://x/app.js:4:1\n    at w (https://x/app.js:5:1)";
     let expected = "Error\n    at called2 (src/cart.ts:1:1)\n    at u (src/cart.ts:2:1)\n    at async v (src/cart.ts:3:1)\n\
                     \x20   at Array.map (<anonymous>)\n    at src/cart.ts:4:1\n    at w (src/cart.ts:5:1)";
-    assert_eq!(rewrite(stack, "", resolve).stack, expected);
+    assert_eq!(symbolicate_stack(stack, "", resolve).stack, expected);
 }
 
 #[test]
 fn lookups_and_names_are_bounded() {
     let frame = "    at t (https://x/app.js:7:9)\n";
     let mut lookups = 0;
-    let rewritten = rewrite(&frame.repeat(2_000), "", |url, line, column| {
+    let symbolicated = symbolicate_stack(&frame.repeat(2_000), "", |url, line, column| {
         lookups += 1;
         resolve(url, line, column)
     });
-    assert_eq!((lookups, rewritten.frames.len()), (50, 50));
-    assert!(rewritten.stack.ends_with(frame));
+    assert_eq!((lookups, symbolicated.frames.len()), (50, 50));
+    assert!(symbolicated.stack.ends_with(frame));
     let deep = "x".repeat(70_000) + "\n" + frame;
-    assert_eq!(rewrite(&deep, "", resolve).stack, deep, "beyond 64 KiB");
+    assert_eq!(symbolicate_stack(&deep, "", resolve).stack, deep, "beyond 64 KiB");
     let long = "Error: ".to_owned() + &": ".repeat(30_000) + "\n" + frame;
-    assert_eq!(rewrite(&long, "another", resolve).frames.len(), 1);
+    assert_eq!(symbolicate_stack(&long, "another", resolve).frames.len(), 1);
     let odd = |_: &str, _, _| {
-        let function = Function::Named("a\n    at b".into());
-        Some(Original { source: "a.ts".into(), line: 1, column: 1, function, ..Original::default() })
+        let function = FunctionName::Named("a\n    at b".into());
+        Some(OriginalPosition { source: "a.ts".into(), line: 1, column: 1, function, ..OriginalPosition::default() })
     };
-    assert_eq!(rewrite(frame, "", odd).stack, "    at a    at b (a.ts:1:1)\n");
+    assert_eq!(symbolicate_stack(frame, "", odd).stack, "    at a    at b (a.ts:1:1)\n");
 }
 
 proptest! {
@@ -144,11 +145,11 @@ proptest! {
         message in "[ at@()a-z:0-9\n]{0,20}",
     ) {
         let stack = lines.join("\n");
-        prop_assert_eq!(rewrite(&stack, &message, |_, _, _| None).stack, stack.clone());
-        let rewritten = rewrite(&stack, &message, resolve);
-        prop_assert_eq!(rewritten.stack.matches('\n').count(), stack.matches('\n').count());
-        for frame in &rewritten.frames {
-            let line = rewritten.stack.split('\n').nth(frame.line).unwrap();
+        prop_assert_eq!(symbolicate_stack(&stack, &message, |_, _, _| None).stack, stack.clone());
+        let symbolicated = symbolicate_stack(&stack, &message, resolve);
+        prop_assert_eq!(symbolicated.stack.matches('\n').count(), stack.matches('\n').count());
+        for frame in &symbolicated.frames {
+            let line = symbolicated.stack.split('\n').nth(frame.line).unwrap();
             prop_assert!(line.contains("src/cart.ts:"), "{}", line);
         }
     }

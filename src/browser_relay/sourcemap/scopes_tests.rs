@@ -1,49 +1,49 @@
-//! Functions as they stand in sources of many styles. In each, `/*name*/` says which function what follows on its line
-//! is in: empty for the module, `-` for a function without a name, `name/<` for one within a function.
+//! Tests for the scope scanner with sources of many styles. A comment `/*name*/` names the function that encloses the code
+//! after it: empty for the module, `-` for an anonymous function, `name/<` for an anonymous function inside `name`.
 
 use proptest::prelude::*;
 
-use super::scopes::{Around, Scopes};
+use super::scopes::{EnclosingFunction, ScopeScanner};
 
-/// What is said of each column of a line.
-fn around_lines(source: &str) -> Vec<Vec<(u32, String)>> {
-    let mut scopes = Scopes::new();
-    let mut at = String::new();
+/// Returns, for each line, the columns from which the enclosing function is another, with its name.
+fn enclosing_functions(source: &str) -> Vec<Vec<(u32, String)>> {
+    let mut scanner = ScopeScanner::new();
+    let mut current = String::new();
     let mut lines = Vec::new();
     for line in source.lines() {
-        let mut changes = vec![(0, at.clone())];
-        scopes.read(line, 0, |column, around| {
-            let told = match around {
-                Around::Module => String::new(),
-                Around::Anonymous(None) => "-".to_owned(),
-                Around::Anonymous(Some(inside)) => format!("{inside}/<"),
-                Around::Named(name) => name.to_owned(),
+        let mut changes = vec![(0, current.clone())];
+        scanner.scan(line, 0, |column, function| {
+            let name = match function {
+                EnclosingFunction::Module => String::new(),
+                EnclosingFunction::Anonymous(None) => "-".to_owned(),
+                EnclosingFunction::Anonymous(Some(outer)) => format!("{outer}/<"),
+                EnclosingFunction::Named(name) => name.to_owned(),
             };
             assert!(changes.last().unwrap().0 <= column, "{line}");
-            changes.push((column, told));
+            changes.push((column, name));
         });
-        at = changes.last().unwrap().1.clone();
+        current = changes.last().unwrap().1.clone();
         lines.push(changes);
     }
     lines
 }
 
-fn check(source: &str) {
-    let mut marks = 0;
-    for (line, changes) in source.lines().zip(around_lines(source)) {
+fn assert_markers(source: &str) {
+    let mut markers = 0;
+    for (line, changes) in source.lines().zip(enclosing_functions(source)) {
         for (at, _) in line.match_indices("/*") {
             let expected = line[at + 2..].split_once("*/").unwrap().0;
             let column = line[..at].encode_utf16().count() as u32;
-            let found = &changes.iter().rfind(|(from, _)| *from <= column).unwrap().1;
-            assert_eq!(found, expected, "column {column} of {line:?} in:\n{source}");
-            marks += 1;
+            let name = &changes.iter().rfind(|(from, _)| *from <= column).unwrap().1;
+            assert_eq!(name, expected, "column {column} of {line:?} in:\n{source}");
+            markers += 1;
         }
     }
-    assert!(marks > 0, "{source}");
+    assert!(markers > 0, "{source}");
 }
 
 #[test]
-fn functions_of_javascript() {
+fn functions_of_javascript_are_named() {
     for source in [
         "/**/\nfunction load() {\n  /*load*/\n}\n/**/",
         "async function* load(a = {}, {b} = {}) { /*load*/ } /**/",
@@ -68,19 +68,19 @@ fn functions_of_javascript() {
         "/**/ const f = () => /*f*/ { return };",
         "const cases = [\n  [\"a\", async /*-*/ () => await b()],\n];\n/**/",
     ] {
-        check(source);
+        assert_markers(source);
     }
 }
 
 #[test]
-fn classes_and_their_members() {
-    check(
+fn class_members_are_qualified() {
+    assert_markers(
         "class Cart extends Base {\n  static limit = 2;\n  #secret = 1;\n  handle = (event) => {\n    /*Cart.handle*/\n  };\n\
          \x20 constructor(a) { /*Cart*/ super(a); }\n  static async from(names) { /*Cart.from*/ }\n\
          \x20 get total() { /*Cart.total*/ }\n  *[Symbol.iterator]() { /*Cart/<*/ }\n  #hide() { /*Cart.#hide*/ }\n\
          \x20 static { /*Cart*/ }\n}\n/**/\nconst Named = class { run() { /*Named.run*/ } };",
     );
-    check(
+    assert_markers(
         "@Component({ selector: 'x' })\nexport class View<T extends { a: number }> implements A<T>, B {\n\
          \x20 @Input() value: string;\n  private readonly load = async (a: string): Promise<void> => {\n    /*View.load*/\n  };\n\
          \x20 constructor(private a: A, public b = () => 1) {\n    /*View*/\n  }\n\
@@ -90,7 +90,7 @@ fn classes_and_their_members() {
 }
 
 #[test]
-fn types_are_not_taken_for_functions() {
+fn types_are_not_functions() {
     for source in [
         "interface A {\n  run(a: string): void;\n  done: (x: number) => void;\n}\n/**/",
         "type F = (a: number) => { b: string };\nconst f: F = (a) => { /*f*/ return g; };\n/**/",
@@ -100,12 +100,12 @@ fn types_are_not_taken_for_functions() {
         "enum E { A = 1, B }\nnamespace N {\n  export function f() { /*f*/ }\n}\n/**/",
         "const x = y as unknown as { z: () => void };\n/**/",
     ] {
-        check(source);
+        assert_markers(source);
     }
 }
 
 #[test]
-fn texts_do_not_open_or_close_anything() {
+fn brackets_in_strings_and_jsx_text_are_ignored() {
     for source in [
         "function f() {\n  const a = '}', b = \"\\\"}\", c = /[/}]\\/}/g; // }\n  /* } */\n  return `}${g({ a: `}` })}}`;\n  /*f*/\n}\n/**/"
             .replace("  /* } */\n", "")
@@ -116,16 +116,16 @@ fn texts_do_not_open_or_close_anything() {
         "<template>\n  <p>it's (</p>\n</template>\n<script setup>\nfunction f() {\n  /*f*/\n}\n</script>",
         "const a = '😀é'; function f() { /*f*/ }",
     ] {
-        check(source);
+        assert_markers(source);
     }
 }
 
 proptest! {
     #[test]
-    fn anything_is_survived(words in prop::collection::vec(prop::sample::select(&[
+    fn arbitrary_tokens_never_panic(words in prop::collection::vec(prop::sample::select(&[
         "function", "class", "const", "a", "(", ")", "{", "}", "[", "]", "=>", "=", ":", ",", ";", "`", "${", "'", "\"",
         "/", "//", "/*", "*/", "<", ">", "?", ".", "\n", " ", "é😀", "async", "static", "\\",
     ][..]), 0..120)) {
-        around_lines(&words.concat());
+        enclosing_functions(&words.concat());
     }
 }

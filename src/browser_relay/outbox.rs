@@ -1,0 +1,201 @@
+//! Outbox: stores the reports that an upstream cannot accept now, and delivers them later.
+//!
+//! A report is delivered at least once, always with the same idempotency key, so the upstream stores it exactly once. The
+//! oldest report is delivered first. A rate-limited client does not delay the reports of others.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::commands::{EnqueueOutbox, RemoveFromOutbox};
+use super::store;
+use super::upstream::{OutboundRequest, Upstream, UpstreamKind, UpstreamResult};
+use crate::background::{Job, StopToken};
+use crate::clock::Timestamp;
+use crate::db::{ReaderPool, Writer, vacuum};
+use crate::error::Result;
+use crate::http::{Responder, Response};
+
+/// Minimum time between two passes over the outbox.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Delay after the first failed delivery; it doubles with each further failure.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// The outbox and the upstreams that it delivers to.
+pub(super) struct Outbox {
+    upstreams: [Upstream; 2],
+    writer: Writer,
+    readers: ReaderPool,
+    bytes_max: i64,
+    /// Set while an upstream is unavailable. New reports are then enqueued without an attempt. As soon as the
+    /// upstream responds, new reports overtake the waiting ones; otherwise the outbox would never drain under load.
+    down: [AtomicBool; 2],
+    /// Wakes the delivery job of an upstream. One pending message is enough.
+    wakeups: [(Sender<()>, Receiver<()>); 2],
+}
+
+/// Result of a pass over the outbox.
+enum OutboxState {
+    Empty,
+    MayHaveItems,
+}
+
+impl Outbox {
+    /// Creates an outbox of at most `bytes_max` bytes. `upstreams` are in the order of [`UpstreamKind::ALL`].
+    pub(super) fn new(upstreams: [Upstream; 2], writer: Writer, readers: ReaderPool, bytes_max: i64) -> Self {
+        let (down, wakeups) = (Default::default(), [bounded(1), bounded(1)]);
+        Self { upstreams, writer, readers, bytes_max, down, wakeups }
+    }
+
+    /// Returns the jobs that deliver the stored reports. Each upstream has its own job, so that neither waits for the
+    /// other.
+    pub(super) fn jobs(outbox: &Arc<Self>) -> Vec<Job> {
+        let job = |kind: UpstreamKind| {
+            let outbox = Arc::clone(outbox);
+            let mut retry = RetryState::new();
+            let run = Box::new(move |stop: &StopToken| match outbox.deliver(kind, &mut retry, stop) {
+                Ok(OutboxState::Empty) => {
+                    // The interval of the job follows the wakeup, so many wakeups do not cause more passes.
+                    let _ = stop.wait_for(&outbox.wakeups[kind as usize].1);
+                }
+                Ok(OutboxState::MayHaveItems) => {}
+                Err(why) => log::warn!("outbox: reading or vacuuming the database failed: {why}; will retry"),
+            });
+            let name = match kind {
+                UpstreamKind::Errors => "outbox-errors",
+                UpstreamKind::Metrics => "outbox-metrics",
+            };
+            Job { name, interval: POLL_INTERVAL, run }
+        };
+        UpstreamKind::ALL.map(job).into()
+    }
+
+    pub(super) fn upstream(&self, kind: UpstreamKind) -> &Upstream {
+        &self.upstreams[kind as usize]
+    }
+
+    pub(super) fn is_down(&self, kind: UpstreamKind) -> bool {
+        self.down[kind as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_down(&self, kind: UpstreamKind, down: bool) {
+        self.down[kind as usize].store(down, Ordering::Relaxed);
+    }
+
+    /// Stores a report and then sends the response 202.
+    pub(super) fn enqueue(&self, request: OutboundRequest, responder: Responder) {
+        let wakeup = self.wakeups[request.kind as usize].0.clone();
+        let enqueue = EnqueueOutbox { request, bytes_max: self.bytes_max, now: Timestamp::now() };
+        self.writer.submit(enqueue, move |outcome| {
+            // Wakes the job also after a failed write, because only the job finds out whether the upstream is up again.
+            // If the channel is full, a wakeup is already pending.
+            let _ = wakeup.try_send(());
+            responder.send(match outcome {
+                Ok(()) => Response::new(202, "application/json", br#"{"status":"queued"}"#.to_vec()),
+                Err(why) => why.into(),
+            });
+        });
+    }
+
+    /// Delivers the reports for an upstream, oldest first, until none is left or the upstream fails. Skips the reports of
+    /// rate-limited clients.
+    ///
+    /// A delivered report is removed asynchronously. If the process ends before that, the report is delivered again with
+    /// the same idempotency key, which changes nothing.
+    fn deliver(&self, kind: UpstreamKind, retry: &mut RetryState, stop: &StopToken) -> Result<OutboxState> {
+        if !retry.is_ready(Instant::now()) {
+            return Ok(OutboxState::MayHaveItems);
+        }
+        let (mut last_id, mut rate_limited) = (0, HashSet::new());
+        while !stop.stopping() {
+            let Some(item) = store::next_outbox_item(&*self.readers.acquire()?, kind, last_id)? else { break };
+            last_id = item.id;
+            if rate_limited.contains(&item.request.client) {
+                continue;
+            }
+            let status = match self.upstream(kind).post(&item.request) {
+                UpstreamResult::Responded { status, .. } => status,
+                UpstreamResult::RateLimited => {
+                    rate_limited.insert(item.request.client);
+                    continue;
+                }
+                UpstreamResult::Unavailable(why) => {
+                    self.set_down(kind, true);
+                    record_failure(retry, kind, &why);
+                    return Ok(OutboxState::MayHaveItems);
+                }
+                UpstreamResult::KeyRejected(status) => {
+                    record_failure(retry, kind, &format!("HTTP {status}, the relay's API key is rejected"));
+                    return Ok(OutboxState::MayHaveItems);
+                }
+            };
+            self.set_down(kind, false);
+            let is_accepted = (200..300).contains(&status);
+            if !is_accepted {
+                log::warn!("outbox: the {} rejected a report: HTTP {status}; it is dropped", kind.service());
+            }
+            self.writer.submit(RemoveFromOutbox { id: item.id, is_accepted }, |outcome| {
+                if let Err(why) = outcome {
+                    log::warn!("outbox: removing a delivered report failed: {why}; it will be delivered again");
+                }
+            });
+        }
+        self.set_down(kind, false);
+        retry.reset();
+        if !rate_limited.is_empty() {
+            retry.delay_until(Instant::now() + BACKOFF_MIN);
+        }
+        if last_id == 0 {
+            return Ok(OutboxState::Empty);
+        }
+        // A report whose removal failed is still stored, and only another pass finds it.
+        vacuum(&self.writer, || !stop.stopping())?;
+        Ok(OutboxState::MayHaveItems)
+    }
+}
+
+/// Delays the next delivery. Logs only the first failure of a series.
+fn record_failure(retry: &mut RetryState, kind: UpstreamKind, why: &str) {
+    if !retry.is_failing() {
+        log::warn!("outbox: delivery to the {} failed: {why}; will retry", kind.service());
+    }
+    retry.record_failure(Instant::now());
+}
+
+/// Exponential backoff between delivery attempts.
+struct RetryState {
+    /// Delay after the next failure.
+    delay: Duration,
+    next_attempt: Instant,
+}
+
+impl RetryState {
+    fn new() -> Self {
+        Self { delay: BACKOFF_MIN, next_attempt: Instant::now() }
+    }
+
+    fn is_ready(&self, now: Instant) -> bool {
+        now >= self.next_attempt
+    }
+
+    fn is_failing(&self) -> bool {
+        self.delay > BACKOFF_MIN
+    }
+
+    fn record_failure(&mut self, now: Instant) {
+        self.delay_until(now + self.delay);
+        self.delay = (self.delay * 2).min(BACKOFF_MAX);
+    }
+
+    fn delay_until(&mut self, next_attempt: Instant) {
+        self.next_attempt = next_attempt;
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new();
+    }
+}
