@@ -95,6 +95,13 @@ impl<'a> Env<'a> {
         value.or_else(|| (!variable.default.is_empty()).then(|| variable.default.to_owned()))
     }
 
+    /// Returns the value of a variable that other programs read too, such as `HTTPS_PROXY`: of `name` or, if that is
+    /// unset, of its lower-case spelling.
+    pub fn any_case(&mut self, name: &'static str) -> Option<String> {
+        let lower_case = (self.lookup)(&name.to_ascii_lowercase()).filter(|value| !value.is_empty());
+        self.string(name).or(lower_case)
+    }
+
     /// Returns an optional secret.
     pub fn secret(&mut self, name: &'static str) -> Option<Secret> {
         self.string(name).map(Secret::new)

@@ -14,8 +14,9 @@ pub mod trace;
 pub mod varint;
 
 // layer 1: what every service stands on
+pub mod client;
 pub mod db;
-pub mod export;
+pub mod forward;
 pub mod http;
 pub mod notify;
 pub mod random;

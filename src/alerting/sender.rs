@@ -13,7 +13,7 @@ use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
 use crate::db::{ReaderPool, Writer};
 use crate::error::{Error, Result};
-use crate::notify::{Delivery, Fact, Message, Notifier};
+use crate::notify::{ChannelResult, Fact, Message, Notifier};
 use crate::text::replace_control_chars;
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -151,10 +151,10 @@ impl<S: AlertSource> Sender<S> {
 }
 
 /// Logs the result of each channel; returns the state of the alert and the results as JSON.
-fn record_deliveries(title: &str, deliveries: &[Delivery]) -> Result<(AlertState, String)> {
+fn record_deliveries(title: &str, deliveries: &[ChannelResult]) -> Result<(AlertState, String)> {
     // A title contains text from reports, and a line break in it would forge a log line.
     let title = replace_control_chars(title);
-    for Delivery { channel, attempts, outcome } in deliveries {
+    for ChannelResult { channel, attempts, outcome } in deliveries {
         match outcome {
             Ok(()) => log::info!("alert sent by {channel} (attempt {attempts}): {title}"),
             Err(reason) => log::warn!(

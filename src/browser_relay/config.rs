@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::env::{Env, Secret, Variable};
+use super::upstream::{Upstream, UpstreamKind};
+use crate::client::{OutboundSettings, ProxyPolicy};
+use crate::env::{Env, Variable};
 use crate::http::AllowedOrigins;
 use crate::service::Defaults;
 
@@ -51,13 +53,14 @@ const OWN: &[Variable] = &[
 pub(super) fn variables() -> Vec<Variable> {
     let mut all = crate::service::common_variables(DEFAULTS);
     all.extend_from_slice(OWN);
+    all.extend(OutboundSettings::variables(ProxyPolicy::Direct));
     all
 }
 
 /// The values of the settings.
 pub(super) struct Config {
-    pub(super) error_tracker: UpstreamConfig,
-    pub(super) metrics_collector: UpstreamConfig,
+    /// In the order of [`UpstreamKind::ALL`].
+    pub(super) upstreams: [Upstream; 2],
     pub(super) origins: AllowedOrigins,
     /// Public keys and their projects.
     pub(super) dsn_keys: Vec<(String, String)>,
@@ -66,13 +69,6 @@ pub(super) struct Config {
     /// Time that a source map is kept after its last use.
     pub(super) retention: Duration,
     pub(super) outbox_bytes_max: i64,
-}
-
-/// Location and credentials of an upstream service.
-pub(super) struct UpstreamConfig {
-    /// Base URL without a trailing slash.
-    pub(super) url: String,
-    pub(super) key: Secret,
 }
 
 impl Config {
@@ -96,9 +92,10 @@ impl Config {
             }
             AllowedOrigins::default()
         });
+        // The upstreams are parts of the same installation and never behind a forward proxy.
+        let outbound = OutboundSettings::from_env(env, ProxyPolicy::Direct, None);
         Self {
-            error_tracker: upstream(env, "ERROR_TRACKER_URL", "ERROR_TRACKER_API_KEY"),
-            metrics_collector: upstream(env, "METRICS_COLLECTOR_URL", "METRICS_COLLECTOR_API_KEY"),
+            upstreams: UpstreamKind::ALL.map(|kind| Upstream::from_env(env, &outbound, kind)),
             origins,
             dsn_keys,
             map_bytes_max: env.number("MAX_SOURCE_MAP_SIZE", 1_024..=64 * 1024 * 1024),
@@ -106,16 +103,6 @@ impl Config {
             outbox_bytes_max: env.number("OUTBOX_MAX_MB", 1..=10_000) * 1_000_000,
         }
     }
-}
-
-fn upstream(env: &mut Env<'_>, url_name: &'static str, key_name: &'static str) -> UpstreamConfig {
-    let url = env.string(url_name).unwrap_or_default();
-    let is_http =
-        ["http://", "https://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|host| !host.is_empty()));
-    if !is_http {
-        env.error(url_name, "must be an absolute http(s) URL, for example http://localhost:5010");
-    }
-    UpstreamConfig { url: url.trim_end_matches('/').to_owned(), key: env.required_secret(key_name) }
 }
 
 /// Whether a string is a valid project name: 1-100 characters without control characters.

@@ -5,14 +5,11 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::outbox::Outbox;
-use super::upstream::{OutboundRequest, UpstreamResult};
+use super::upstream::{CONCURRENT_REQUESTS, OutboundRequest, UpstreamResult};
 use crate::background;
 use crate::error::{Error, Result};
 use crate::http::{Responder, Response};
 
-/// Number of threads. They wait for the upstreams, so that no worker has to. The more there are, the more reports an
-/// upstream flushes to disk with one commit.
-pub(super) const FORWARDERS: usize = 8;
 /// Maximum reports that wait for a thread; further ones go to the outbox.
 const QUEUE_MAX: usize = 64;
 
@@ -23,13 +20,13 @@ pub(super) struct Forwarder {
 }
 
 impl Forwarder {
-    /// Starts the forwarding threads, which share one queue.
+    /// Starts the forwarding threads, which share one queue. They wait for the upstreams, so that no worker has to.
     ///
     /// # Errors
     /// Fails if the system refuses a thread.
     pub(super) fn start(outbox: Arc<Outbox>) -> Result<Self> {
         let (queue, requests) = bounded(QUEUE_MAX);
-        for index in 0..FORWARDERS {
+        for index in 0..CONCURRENT_REQUESTS {
             let outbox = Arc::clone(&outbox);
             let requests: Receiver<(OutboundRequest, Responder)> = requests.clone();
             let run = move || requests.iter().for_each(|(request, responder)| forward(&outbox, request, responder));

@@ -35,12 +35,11 @@ use crate::http::{
 use crate::service::{self, Asset, CommonConfig, Running, Service, StartError, StatsCache};
 use commands::{DeleteExpiredMap, DiscardStaleUploads, SeedKeys, evict_oldest};
 use config::Config;
-use forwarder::{FORWARDERS, Forwarder};
+use forwarder::Forwarder;
 use lookup_cache::LookupCache;
 use outbox::Outbox;
 use state::Relay;
 use uploads::UploadQueue;
-use upstream::{Upstream, UpstreamKind};
 
 /// The browser relay as a program.
 pub const SERVICE: Service = Service {
@@ -129,11 +128,7 @@ fn start(mut env: Env<'_>) -> Result<Running, StartError> {
     public_keys.replace(writer.run(SeedKeys { keys: config.dsn_keys, now: Timestamp::now() }).map_err(start_error)?);
     writer.run(DiscardStaleUploads).map_err(start_error)?;
     let uploads = UploadQueue::start(writer.clone(), config.map_bytes_max).map_err(start_error)?;
-    let upstreams = [
-        Upstream::new(UpstreamKind::Errors, config.error_tracker, FORWARDERS),
-        Upstream::new(UpstreamKind::Metrics, config.metrics_collector, FORWARDERS),
-    ];
-    let outbox = Arc::new(Outbox::new(upstreams, writer, readers, config.outbox_bytes_max));
+    let outbox = Arc::new(Outbox::new(config.upstreams, writer, readers, config.outbox_bytes_max));
     let forwarder = Forwarder::start(Arc::clone(&outbox)).map_err(start_error)?;
     let state = |core| Relay {
         core,

@@ -14,6 +14,7 @@ use super::commands::{EnqueueOutbox, RemoveFromOutbox};
 use super::store;
 use super::upstream::{OutboundRequest, Upstream, UpstreamKind, UpstreamResult};
 use crate::background::{Job, StopToken};
+use crate::client::Backoff;
 use crate::clock::Timestamp;
 use crate::db::{ReaderPool, Writer, vacuum};
 use crate::error::Result;
@@ -56,8 +57,8 @@ impl Outbox {
     pub(super) fn jobs(outbox: &Arc<Self>) -> Vec<Job> {
         let job = |kind: UpstreamKind| {
             let outbox = Arc::clone(outbox);
-            let mut retry = RetryState::new();
-            let run = Box::new(move |stop: &StopToken| match outbox.deliver(kind, &mut retry, stop) {
+            let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
+            let run = Box::new(move |stop: &StopToken| match outbox.deliver(kind, &mut backoff, stop) {
                 Ok(OutboxState::Empty) => {
                     // The interval of the job follows the wakeup, so many wakeups do not cause more passes.
                     let _ = stop.wait_for(&outbox.wakeups[kind as usize].1);
@@ -106,8 +107,8 @@ impl Outbox {
     ///
     /// A delivered report is removed asynchronously. If the process ends before that, the report is delivered again with
     /// the same idempotency key, which changes nothing.
-    fn deliver(&self, kind: UpstreamKind, retry: &mut RetryState, stop: &StopToken) -> Result<OutboxState> {
-        if !retry.is_ready(Instant::now()) {
+    fn deliver(&self, kind: UpstreamKind, backoff: &mut Backoff, stop: &StopToken) -> Result<OutboxState> {
+        if !backoff.is_ready(Instant::now()) {
             return Ok(OutboxState::MayHaveItems);
         }
         let (mut last_id, mut rate_limited) = (0, HashSet::new());
@@ -125,11 +126,11 @@ impl Outbox {
                 }
                 UpstreamResult::Unavailable(why) => {
                     self.set_down(kind, true);
-                    record_failure(retry, kind, &why);
+                    record_failure(backoff, kind, &why);
                     return Ok(OutboxState::MayHaveItems);
                 }
                 UpstreamResult::KeyRejected(status) => {
-                    record_failure(retry, kind, &format!("HTTP {status}, the relay's API key is rejected"));
+                    record_failure(backoff, kind, &format!("HTTP {status}, the relay's API key is rejected"));
                     return Ok(OutboxState::MayHaveItems);
                 }
             };
@@ -145,9 +146,9 @@ impl Outbox {
             });
         }
         self.set_down(kind, false);
-        retry.reset();
+        backoff.reset();
         if !rate_limited.is_empty() {
-            retry.delay_until(Instant::now() + BACKOFF_MIN);
+            backoff.delay_until(Instant::now() + BACKOFF_MIN);
         }
         if last_id == 0 {
             return Ok(OutboxState::Empty);
@@ -159,43 +160,9 @@ impl Outbox {
 }
 
 /// Delays the next delivery. Logs only the first failure of a series.
-fn record_failure(retry: &mut RetryState, kind: UpstreamKind, why: &str) {
-    if !retry.is_failing() {
-        log::warn!("outbox: delivery to the {} failed: {why}; will retry", kind.service());
+fn record_failure(backoff: &mut Backoff, kind: UpstreamKind, why: &str) {
+    if !backoff.is_failing() {
+        log::warn!("outbox: delivery to the {} failed, will retry: {why}", kind.service());
     }
-    retry.record_failure(Instant::now());
-}
-
-/// Exponential backoff between delivery attempts.
-struct RetryState {
-    /// Delay after the next failure.
-    delay: Duration,
-    next_attempt: Instant,
-}
-
-impl RetryState {
-    fn new() -> Self {
-        Self { delay: BACKOFF_MIN, next_attempt: Instant::now() }
-    }
-
-    fn is_ready(&self, now: Instant) -> bool {
-        now >= self.next_attempt
-    }
-
-    fn is_failing(&self) -> bool {
-        self.delay > BACKOFF_MIN
-    }
-
-    fn record_failure(&mut self, now: Instant) {
-        self.delay_until(now + self.delay);
-        self.delay = (self.delay * 2).min(BACKOFF_MAX);
-    }
-
-    fn delay_until(&mut self, next_attempt: Instant) {
-        self.next_attempt = next_attempt;
-    }
-
-    fn reset(&mut self) {
-        *self = Self::new();
-    }
+    backoff.record_failure(Instant::now(), None);
 }

@@ -1,26 +1,21 @@
 //! Clients for the services behind the relay.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::net::IpAddr;
+use std::time::Duration;
 
-use ureq::Agent;
-use ureq::config::Config;
-use ureq::http::Uri;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use crate::client::{ClientSettings, Endpoint, HttpClient, OutboundSettings, URL_RULE};
+use crate::env::Env;
 
-use super::config::UpstreamConfig;
-use crate::env::Secret;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Size of each of a connection's two buffers. The default of ureq is 128 KiB.
-const BUFFER_BYTES: usize = 16 * 1024;
-/// Age up to which resolved addresses are reused.
-const ADDRESS_AGE_MAX: Duration = Duration::from_secs(10);
-/// Maximum size of a response. Both services respond with a few hundred bytes.
-const RESPONSE_BYTES_MAX: u64 = 64 * 1024;
+/// Number of requests that the relay sends at the same time. The more there are, the more reports an upstream flushes to
+/// its disk with one commit.
+pub(super) const CONCURRENT_REQUESTS: usize = 8;
+const CLIENT_SETTINGS: ClientSettings = ClientSettings {
+    connect_timeout: Duration::from_secs(2),
+    exchange_timeout: Duration::from_secs(5),
+    idle_connections_max: CONCURRENT_REQUESTS,
+    // Both services respond with a few hundred bytes.
+    response_bytes_max: 64 * 1024,
+};
 
 /// A service behind the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,9 +58,7 @@ pub(super) struct OutboundRequest {
 /// A connection pool for one service.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    agent: Agent,
-    url: String,
-    key: Secret,
+    client: HttpClient,
 }
 
 /// The result of one POST.
@@ -82,69 +75,46 @@ pub(super) enum UpstreamResult {
 }
 
 impl Upstream {
-    /// Creates a client that keeps up to `connections` connections open.
-    pub(super) fn new(kind: UpstreamKind, config: UpstreamConfig, connections: usize) -> Self {
-        let agent_config = Agent::config_builder()
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(EXCHANGE_TIMEOUT))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .input_buffer_size(BUFFER_BYTES)
-            .output_buffer_size(BUFFER_BYTES)
-            .max_idle_connections(connections)
-            .max_idle_connections_per_host(connections)
-            .build();
-        let path = match kind {
-            UpstreamKind::Errors => "/api/errors",
-            UpstreamKind::Metrics => "/api/metrics",
+    /// Reads the URL and the key of a service. Reports errors to `env`.
+    pub(super) fn from_env(env: &mut Env<'_>, outbound: &OutboundSettings, kind: UpstreamKind) -> Self {
+        let (url_name, key_name, path) = match kind {
+            UpstreamKind::Errors => ("ERROR_TRACKER_URL", "ERROR_TRACKER_API_KEY", "/api/errors"),
+            UpstreamKind::Metrics => ("METRICS_COLLECTOR_URL", "METRICS_COLLECTOR_API_KEY", "/api/metrics"),
         };
-        let agent = Agent::with_parts(agent_config, DefaultConnector::default(), CachingResolver::default());
-        Self { agent, url: format!("{}{path}", config.url), key: config.key }
+        let url = env.string(url_name).unwrap_or_default();
+        // After an error the service does not start, whatever the endpoint is.
+        let unused = || Endpoint::parse("http://localhost/").expect("this URL is valid");
+        let endpoint = Endpoint::parse(&format!("{}{path}", url.trim().trim_end_matches('/'))).unwrap_or_else(|| {
+            env.error(url_name, format_args!("{URL_RULE} http://localhost:5010"));
+            unused()
+        });
+        let key = env.required_secret(key_name);
+        let endpoint = endpoint.with_secret_header("x-api-key", key.reveal()).unwrap_or_else(|| {
+            env.error(key_name, "must not contain control characters");
+            unused()
+        });
+        Self { client: outbound.client(env, endpoint, CLIENT_SETTINGS) }
     }
 
-    /// Posts a report and classifies the response.
-    pub(super) fn post(&self, outbound: &OutboundRequest) -> UpstreamResult {
-        let request = self
-            .agent
-            .post(&self.url)
-            .header("Content-Type", "application/json")
-            .header("X-API-Key", self.key.reveal())
-            .header("Idempotency-Key", &outbound.idempotency_key)
-            .header("X-Forwarded-For", outbound.client.to_string());
-        let mut response = match request.send(&outbound.body) {
+    /// Posts a report.
+    pub(super) fn post(&self, request: &OutboundRequest) -> UpstreamResult {
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("Idempotency-Key", &request.idempotency_key),
+            ("X-Forwarded-For", &request.client.to_string()),
+        ];
+        let response = match self.client.post(&headers, &request.body) {
             Ok(response) => response,
-            Err(why) => return UpstreamResult::Unavailable(why.to_string()),
+            Err(error) => return UpstreamResult::Unavailable(error.reason),
         };
-        let status = response.status().as_u16();
-        match status {
-            401 | 403 => UpstreamResult::KeyRejected(status),
+        match response.status {
+            status @ (401 | 403) => UpstreamResult::KeyRejected(status),
             429 => UpstreamResult::RateLimited,
-            408 | 500.. => UpstreamResult::Unavailable(format!("HTTP {status}")),
-            _ => match response.body_mut().with_config().limit(RESPONSE_BYTES_MAX).read_to_vec() {
-                Ok(body) => UpstreamResult::Responded { status, body },
-                Err(why) => UpstreamResult::Unavailable(why.to_string()),
-            },
+            _ if response.is_transient() => UpstreamResult::Unavailable(response.failure("")),
+            _ if !response.is_complete => {
+                UpstreamResult::Unavailable("the response is too long or broke off".to_owned())
+            }
+            status => UpstreamResult::Responded { status, body: response.body },
         }
-    }
-}
-
-/// Caches the addresses of a service's host. The resolver of ureq starts a thread for each lookup.
-#[derive(Debug, Default)]
-struct CachingResolver {
-    resolver: DefaultResolver,
-    cached: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
-}
-
-impl Resolver for CachingResolver {
-    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, addresses)) = cached.filter(|(resolved_at, _)| resolved_at.elapsed() < ADDRESS_AGE_MAX) {
-            let mut resolved = self.empty();
-            addresses.into_iter().for_each(|address| resolved.push(address));
-            return Ok(resolved);
-        }
-        let resolved = self.resolver.resolve(uri, config, timeout)?;
-        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), resolved.to_vec()));
-        Ok(resolved)
     }
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use crate::alerting::{self, AlertSettings};
+use crate::client::{OutboundSettings, ProxyPolicy};
 use crate::env::{Env, Variable};
+use crate::forward::Exporter;
 use crate::notify::{self, Notifier};
-use crate::service::{Defaults, Export};
+use crate::service::Defaults;
 
 const DEFAULTS: Defaults = Defaults {
     key: "API_KEY",
@@ -33,7 +35,8 @@ pub(super) fn variables() -> Vec<Variable> {
     all.extend_from_slice(OWN);
     all.extend(alerting::variables("http://localhost:5010"));
     all.extend_from_slice(notify::VARIABLES);
-    all.extend(Export::variables());
+    all.extend(Exporter::variables());
+    all.extend(OutboundSettings::variables(ProxyPolicy::Environment));
     all
 }
 
@@ -48,18 +51,19 @@ pub(super) struct Config {
     /// Channels that alerts are sent through.
     pub(super) notifier: Notifier,
     /// Forwarding of reports to another store.
-    pub(super) export: Export,
+    pub(super) exporter: Exporter,
 }
 
 impl Config {
     /// Reads the settings; records invalid values in `env`.
     pub(super) fn from_env(env: &mut Env<'_>) -> Self {
+        let outbound = OutboundSettings::from_env(env, ProxyPolicy::Environment, Some(notify::OLDER_CA_FILE));
         Self {
             retention: Duration::from_secs(86_400 * env.number("RETENTION_DAYS", 1..=3_650u64)),
             groups_max: env.number("MAX_GROUPS", 1..=10_000_000),
             alerts: AlertSettings::from_env(env),
-            notifier: Notifier::from_env(env),
-            export: Export::read(env, "monlight_errors"),
+            notifier: Notifier::from_env(env, &outbound),
+            exporter: Exporter::from_env(env, &outbound, "monlight_errors"),
         }
     }
 }

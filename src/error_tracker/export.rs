@@ -12,8 +12,7 @@ use super::state::Tracker;
 use super::store::json_object;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::export::{Format, Record};
-use crate::service::{Export, Outgoing, RecordSource};
+use crate::forward::{Batch, Format, Record, RecordSource};
 
 /// Maximum number of reports per request. One report can have a few hundred kilobytes.
 const REPORT_BATCH_MAX: usize = 50;
@@ -57,11 +56,7 @@ enum Extra {
 impl RecordSource for Tracker {
     type Record = ExportedReport;
 
-    fn export(&self) -> &Export {
-        &self.export
-    }
-
-    fn after(&self, reader: &Connection, mark: i64, format: Format) -> Result<Outgoing<ExportedReport>> {
+    fn records_after(&self, reader: &Connection, position: i64, format: Format) -> Result<Batch<ExportedReport>> {
         let snapshot = reader.unchecked_transaction()?;
         let mut read = snapshot.prepare_cached(
             "SELECT o.id, o.error_id, o.timestamp, e.fingerprint, e.project, e.exception_type,
@@ -100,12 +95,12 @@ impl RecordSource for Tracker {
             })
         };
         let records: Vec<ExportedReport> =
-            read.query_map((mark, REPORT_BATCH_MAX as i64), report)?.collect::<rusqlite::Result<_>>()?;
-        let last = records.last().map_or(mark, |last| last.id);
-        Ok(Outgoing { records, last })
+            read.query_map((position, REPORT_BATCH_MAX as i64), report)?.collect::<rusqlite::Result<_>>()?;
+        let last_id = records.last().map_or(position, |last| last.id);
+        Ok(Batch { records, last_id })
     }
 
-    fn newest(&self, reader: &Connection) -> Result<i64> {
+    fn latest_id(&self, reader: &Connection) -> Result<i64> {
         let mut read = reader.prepare_cached("SELECT coalesce(max(id), 0) FROM error_occurrences")?;
         Ok(read.query_row([], |row| row.get(0))?)
     }

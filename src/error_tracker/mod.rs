@@ -23,7 +23,7 @@ use crate::alerting;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Asset, CommonConfig, Export, Running, Service, StartError, StatsCache, WebUi};
+use crate::service::{self, Asset, CommonConfig, Running, Service, StartError, StatsCache, WebUi};
 use config::Config;
 use state::Tracker;
 
@@ -74,22 +74,25 @@ fn start(mut env: Env<'_>) -> Result<Running, StartError> {
     env.finish().map_err(StartError::Settings)?;
     let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-error-tracker", SCHEMA, retention::evict_oldest)?;
-    let Config { retention, groups_max, alerts, notifier, export } = config;
-    export.prepare(&database)?;
+    let Config { retention, groups_max, alerts, notifier, exporter } = config;
+    let reset = exporter.reset_if_disabled(&database.writer);
+    reset.map_err(|error| StartError::Start(format!("failed to reset the export: {error}")))?;
+    let exporter = Arc::new(exporter);
     for sentence in notifier.incomplete() {
         log::warn!("{sentence}");
     }
     let (channels, alerts_missing) = (notifier.channels(), notifier.missing());
     let state = |core| {
         let stats_cache = StatsCache::default();
-        Tracker { core, groups_max, channels, alerts_missing, export, stats_cache }
+        Tracker { core, groups_max, channels, alerts_missing, exporter, stats_cache }
     };
     service::serve(bound, settings, database, routes, state, |tracker| {
         let mut jobs = vec![retention::job(tracker, retention)];
         if !tracker.channels.is_empty() {
             jobs.push(alerting::job(Arc::clone(tracker), notifier, alerts));
         }
-        jobs.extend(Export::job(tracker));
+        let (writer, readers) = (tracker.core.writer.clone(), tracker.core.readers.clone());
+        jobs.extend(tracker.exporter.job(Arc::clone(tracker), writer, readers));
         jobs
     })
 }

@@ -1,11 +1,14 @@
 //! State that the handlers and jobs of the error tracker share.
 
+use std::sync::Arc;
+
 use rusqlite::Connection;
 
 use crate::alerting;
 use crate::db::counters;
 use crate::error::Result;
-use crate::service::{Core, Export, Stat, State, StatsCache};
+use crate::forward::{Exporter, RecordSource as _};
+use crate::service::{Core, Stat, State, StatsCache};
 
 /// State of the service.
 pub(super) struct Tracker {
@@ -17,7 +20,7 @@ pub(super) struct Tracker {
     /// Variables that must be set before alerts can be sent, as a sentence; `None` if a channel is configured.
     pub(super) alerts_missing: Option<String>,
     /// Forwarding of reports to another store.
-    pub(super) export: Export,
+    pub(super) exporter: Arc<Exporter>,
     pub(super) stats_cache: StatsCache,
 }
 
@@ -36,7 +39,8 @@ impl Tracker {
                 alerting::suppressed_count(reader)?,
             ),
         ];
-        stats.extend(Export::facts(self, reader)?);
+        let exported = self.exporter.stats(reader, self.latest_id(reader)?)?;
+        stats.extend(exported.into_iter().map(Stat::from));
         Ok(stats)
     }
 }
@@ -51,6 +55,6 @@ impl State for Tracker {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.export.warning().into_iter().collect()
+        self.exporter.warning().into_iter().collect()
     }
 }

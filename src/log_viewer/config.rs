@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::client::{OutboundSettings, ProxyPolicy};
 use crate::env::{Env, Variable};
+use crate::forward::Exporter;
 use crate::service::Defaults;
 
 const DEFAULTS: Defaults = Defaults {
@@ -44,7 +46,8 @@ pub(super) fn variables() -> Vec<Variable> {
     let mut all = crate::service::common_variables(DEFAULTS);
     all.extend(crate::service::WebUi::variables());
     all.extend_from_slice(OWN);
-    all.extend(crate::service::Export::variables());
+    all.extend(Exporter::variables());
+    all.extend(OutboundSettings::variables(ProxyPolicy::Environment));
     all
 }
 

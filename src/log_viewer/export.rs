@@ -11,8 +11,7 @@ use super::query::{Filter, Query};
 use super::state::LogViewer;
 use crate::db::counter;
 use crate::error::Result;
-use crate::export::{Format, Record};
-use crate::service::{Export, Outgoing, RecordSource};
+use crate::forward::{Batch, Format, Record, RecordSource};
 
 /// Maximum number of entries in a batch. An entry can have a megabyte.
 const BATCH_ENTRIES_MAX: usize = 200;
@@ -20,19 +19,15 @@ const BATCH_ENTRIES_MAX: usize = 200;
 impl RecordSource for LogViewer {
     type Record = LogEntry;
 
-    fn export(&self) -> &Export {
-        &self.export
-    }
-
-    fn after(&self, reader: &Connection, mark: i64, _: Format) -> Result<Outgoing<LogEntry>> {
+    fn records_after(&self, reader: &Connection, position: i64, _: Format) -> Result<Batch<LogEntry>> {
         let snapshot = reader.unchecked_transaction()?;
-        let (records, _) = Query::new(&snapshot, &Filter::all())?.entries_since(mark, BATCH_ENTRIES_MAX)?;
+        let (records, _) = Query::new(&snapshot, &Filter::all())?.entries_since(position, BATCH_ENTRIES_MAX)?;
         // Without entries, those up to the newest were deleted before they were forwarded.
-        let last = records.last().map_or_else(|| self.newest(&snapshot), |last| Ok(last.ingest_seq))?;
-        Ok(Outgoing { records, last })
+        let last_id = records.last().map_or_else(|| self.latest_id(&snapshot), |last| Ok(last.ingest_seq))?;
+        Ok(Batch { records, last_id })
     }
 
-    fn newest(&self, reader: &Connection) -> Result<i64> {
+    fn latest_id(&self, reader: &Connection) -> Result<i64> {
         counter(reader, counter_names::INGESTED)
     }
 }

@@ -32,11 +32,13 @@ mod tailer;
 
 use std::sync::Arc;
 
+use crate::client::{OutboundSettings, ProxyPolicy};
 use crate::clock::Timestamp;
 use crate::db::{Migration, Schema, counter};
 use crate::env::Env;
+use crate::forward::Exporter;
 use crate::http::{Access, Method, Request, Responder, Route, RouteSpec, Scope};
-use crate::service::{self, Asset, CommonConfig, Export, Running, Service, StartError, WebUi};
+use crate::service::{self, Asset, CommonConfig, Running, Service, StartError, WebUi};
 use config::Config;
 use state::LogViewer;
 use tail_broadcast::TailBroadcast;
@@ -88,12 +90,14 @@ fn routes(web: WebUi, metrics_open: bool) -> Vec<Route<LogViewer>> {
 
 fn start(mut env: Env<'_>) -> Result<Running, StartError> {
     let (common, config) = (CommonConfig::from_env(&mut env), Config::read(&mut env));
-    let export = Export::read(&mut env, "monlight_logs");
+    let outbound = OutboundSettings::from_env(&mut env, ProxyPolicy::Environment, None);
+    let exporter = Arc::new(Exporter::from_env(&mut env, &outbound, "monlight_logs"));
     let web = WebUi::from_env(&mut env, SERVICE.name);
     env.finish().map_err(StartError::Settings)?;
     let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-log-viewer", SCHEMA, commands::evict_oldest_segment)?;
-    export.prepare(&database)?;
+    let reset = exporter.reset_if_disabled(&database.writer);
+    reset.map_err(|error| StartError::Start(format!("failed to reset the export: {error}")))?;
     let limits = config.limits;
     // The limits may have been lowered, and no response shows more entries than they allow.
     let retention = commands::ApplyRetention { limits, existing: None, now: Timestamp::now() };
@@ -104,9 +108,11 @@ fn start(mut env: Env<'_>) -> Result<Running, StartError> {
     let last_seq = database.readers.acquire().and_then(|reader| counter(&reader, counter_names::INGESTED));
     let last_seq = last_seq.map_err(|why| StartError::Start(format!("cannot start: {why}")))?;
     let broadcast = Arc::new(TailBroadcast::new(last_seq));
-    let state = |core| LogViewer::new(core, limits, broadcast, export);
+    let state = |core| LogViewer::new(core, limits, broadcast, exporter);
     service::serve(bound, settings, database, routes, state, |viewer| {
-        std::iter::once(ingester::job(viewer, config)).chain(Export::job(viewer)).collect()
+        let (writer, readers) = (viewer.core.writer.clone(), viewer.core.readers.clone());
+        let export = viewer.exporter.job(Arc::clone(viewer), writer, readers);
+        std::iter::once(ingester::job(viewer, config)).chain(export).collect()
     })
 }
 

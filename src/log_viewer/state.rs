@@ -11,7 +11,8 @@ use super::store;
 use super::tail_broadcast::TailBroadcast;
 use crate::clock::Timestamp;
 use crate::error::Result;
-use crate::service::{Core, Export, Stat, State, StatsCache};
+use crate::forward::{Exporter, RecordSource as _};
+use crate::service::{Core, Stat, State, StatsCache};
 
 /// The log viewer.
 pub(super) struct LogViewer {
@@ -25,7 +26,7 @@ pub(super) struct LogViewer {
     /// Number of running exports.
     pub(super) open_exports: Arc<AtomicUsize>,
     /// Forwarding to another store.
-    pub(super) export: Export,
+    pub(super) exporter: Arc<Exporter>,
     stats_cache: StatsCache,
 }
 
@@ -39,7 +40,7 @@ pub(super) struct SourceStatus {
 }
 
 impl LogViewer {
-    pub(super) fn new(core: Core, limits: Limits, broadcast: Arc<TailBroadcast>, export: Export) -> Self {
+    pub(super) fn new(core: Core, limits: Limits, broadcast: Arc<TailBroadcast>, exporter: Arc<Exporter>) -> Self {
         Self {
             core,
             limits,
@@ -47,7 +48,7 @@ impl LogViewer {
             source_status: Mutex::default(),
             open_tails: Arc::default(),
             open_exports: Arc::default(),
-            export,
+            exporter,
             stats_cache: StatsCache::default(),
         }
     }
@@ -71,7 +72,8 @@ impl LogViewer {
             Stat::count("gaps", missed, counters.missed_rotations),
             Stat::time("last_ingest", "Time when an entry was last stored.", last_ingest),
         ];
-        Ok(own.into_iter().chain(Export::facts(self, reader)?).collect())
+        let exported = self.exporter.stats(reader, self.latest_id(reader)?)?;
+        Ok(own.into_iter().chain(exported.into_iter().map(Stat::from)).collect())
     }
 }
 
@@ -85,6 +87,6 @@ impl State for LogViewer {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.source_status().errors.iter().cloned().chain(self.export.warning()).collect()
+        self.source_status().errors.iter().cloned().chain(self.exporter.warning()).collect()
     }
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::cardinality::CardinalityLimits;
+use crate::client::{OutboundSettings, ProxyPolicy};
 use crate::env::{Env, Variable};
-use crate::export::Target;
+use crate::forward::HttpSink;
 use crate::service::Defaults;
 
 const DEFAULTS: Defaults = Defaults {
@@ -49,10 +50,7 @@ const VARIABLES: &[Variable] = &[
         "",
         "URL of the server that receives all points by Prometheus remote write, for example VictoriaMetrics",
     ),
-    Variable::secret(
-        "REMOTE_WRITE_HEADERS",
-        "HTTP headers of remote write requests, 'Name: value', separated by newlines or semicolons",
-    ),
+    Variable::secret("REMOTE_WRITE_HEADERS", "HTTP headers of remote write requests, one 'Name: value' per line"),
 ];
 
 /// Returns every variable of the metrics collector, in the order of `--help`.
@@ -60,6 +58,7 @@ pub(super) fn variables() -> Vec<Variable> {
     let mut variables = crate::service::common_variables(DEFAULTS);
     variables.extend(crate::service::WebUi::variables());
     variables.extend_from_slice(VARIABLES);
+    variables.extend(OutboundSettings::variables(ProxyPolicy::Environment));
     variables
 }
 
@@ -76,7 +75,7 @@ pub(super) struct Config {
     /// Whether this machine is measured.
     pub(super) host_metrics: bool,
     /// Remote write server; `None` if remote write is off.
-    pub(super) remote_write: Option<Target>,
+    pub(super) remote_write: Option<HttpSink>,
 }
 
 /// Retention of raw points and of each rollup table.
@@ -90,6 +89,7 @@ pub(super) struct Retention {
 impl Config {
     /// Reads the settings. Records invalid ones in `env`.
     pub(super) fn from_env(env: &mut Env<'_>) -> Self {
+        let outbound = OutboundSettings::from_env(env, ProxyPolicy::Environment, None);
         let hours = |hours: u64| Duration::from_secs(3_600 * hours);
         Self {
             rollup_interval: Duration::from_secs(env.number("AGGREGATION_INTERVAL", 1..=86_400)),
@@ -105,7 +105,7 @@ impl Config {
                 per_metric: env.number("MAX_SERIES_PER_METRIC", 1..=1_000_000),
             },
             host_metrics: env.boolean("HOST_METRICS"),
-            remote_write: Target::read(env, "REMOTE_WRITE_URL", "REMOTE_WRITE_HEADERS"),
+            remote_write: HttpSink::from_env(env, &outbound, ["REMOTE_WRITE_URL", "REMOTE_WRITE_HEADERS"], None),
         }
     }
 }

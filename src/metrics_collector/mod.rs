@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 use crate::db::{Migration, Schema};
 use crate::env::Env;
-use crate::export::Trouble;
+use crate::forward::DeliveryStatus;
 use crate::http::{Access, Route, Scope};
 use crate::service::{self, Asset, CommonConfig, Running, Service, StartError, StatsCache, WebUi};
 use config::Config;
@@ -110,12 +110,12 @@ fn start(mut env: Env<'_>) -> Result<Running, StartError> {
         retention: config.retention,
         closed_hours: ClosedHoursCache::new(config.point_age_max),
         remote_write_enabled,
-        remote: Trouble::of("remote write"),
+        remote: DeliveryStatus::new("remote write"),
         stats: StatsCache::default(),
     };
     service::serve(bound, settings, database, routes, state, |collector| {
         let mut jobs = vec![rollup_job::job(collector, &config)];
-        jobs.extend(remote_write.map(|target| remote_write::job(collector, target)));
+        jobs.extend(remote_write.map(|sink| remote_write::job(collector, sink)));
         jobs.extend(config.host_metrics.then(|| host_metrics::job(collector)));
         jobs
     })

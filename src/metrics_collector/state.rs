@@ -12,7 +12,7 @@ use super::{cardinality, store};
 use crate::clock::Timestamp;
 use crate::db::counters;
 use crate::error::Result;
-use crate::export::Trouble;
+use crate::forward::DeliveryStatus;
 use crate::service::{Core, Stat, State, StatsCache};
 
 /// State that handlers and jobs share.
@@ -23,7 +23,7 @@ pub(super) struct Collector {
     pub(super) closed_hours: ClosedHoursCache,
     /// Whether points are sent to another server.
     pub(super) remote_write_enabled: bool,
-    pub(super) remote: Trouble,
+    pub(super) remote: DeliveryStatus,
     pub(super) stats: StatsCache,
 }
 

@@ -1,4 +1,4 @@
-//! A message as people read it, in plain text and in HTML, and the mail that holds both.
+//! Rendering of a message as plain text, as HTML and as an email with both.
 
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
@@ -6,35 +6,35 @@ use std::time::{Duration, UNIX_EPOCH};
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 
-use super::{Letter, Message};
+use super::message::{Message, PreparedMessage};
 
-/// Title, facts and link, without the excerpt.
+/// Renders the title, the facts and the link as plain text.
 pub(super) fn summary(message: &Message) -> String {
     let width = message.facts.iter().map(|fact| fact.label.chars().count()).max().unwrap_or(0);
-    let mut text = format!("{}\n", message.title);
+    let mut summary = format!("{}\n", message.title);
     for (index, fact) in message.facts.iter().enumerate() {
-        let gap = if index == 0 { "\n" } else { "" };
-        let _ = writeln!(text, "{gap}{:<1$}  {2}", format!("{}:", fact.label), width + 1, fact.value);
+        let blank_line = if index == 0 { "\n" } else { "" };
+        let _ = writeln!(summary, "{blank_line}{:<1$}  {2}", format!("{}:", fact.label), width + 1, fact.value);
     }
     if let Some(link) = &message.link {
-        let _ = writeln!(text, "\n{link}");
+        let _ = writeln!(summary, "\n{link}");
     }
-    text
+    summary
 }
 
-/// The whole message as text.
-pub(super) fn text(message: &Message) -> String {
-    let mut text = summary(message);
+/// Renders the whole message as plain text.
+pub(super) fn plain_text(message: &Message) -> String {
+    let mut body = summary(message);
     if !message.excerpt.is_empty() {
-        let _ = writeln!(text, "\n{}", message.excerpt);
+        let _ = writeln!(body, "\n{}", message.excerpt);
     }
-    text
+    body
 }
 
-/// The whole message as HTML. Styles stand inline since mail programs drop the rest; text and ground keep the reader's
-/// own colours, so that it reads in the dark.
+/// Renders the whole message as HTML. Styles are inline, because mail programs drop style sheets. The colors of text and
+/// background are those of the reader's mail program, so that dark mode works.
 pub(super) fn html(message: &Message) -> String {
-    let title = escape(&message.title);
+    let title = escape_html(&message.title);
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"color-scheme\" content=\"light dark\"><title>{title}</title></head>\n\
@@ -44,7 +44,7 @@ pub(super) fn html(message: &Message) -> String {
     if !message.facts.is_empty() {
         html.push_str("<table style=\"border-collapse:collapse\">\n");
         for fact in &message.facts {
-            let (label, value) = (escape(fact.label), escape(&fact.value));
+            let (label, value) = (escape_html(fact.label), escape_html(&fact.value));
             let _ = writeln!(
                 html,
                 "<tr><th style=\"padding:2px 16px 2px 0;text-align:left;vertical-align:top;opacity:.7\">{label}</th>\
@@ -58,7 +58,7 @@ pub(super) fn html(message: &Message) -> String {
             html,
             "<p><a href=\"{}\" style=\"display:inline-block;padding:10px 16px;border-radius:6px;background:#2458c5;\
              color:#fff;text-decoration:none\">Open</a></p>",
-            escape(link)
+            escape_html(link)
         );
     }
     if !message.excerpt.is_empty() {
@@ -66,30 +66,30 @@ pub(super) fn html(message: &Message) -> String {
             html,
             "<pre style=\"padding:12px;border-radius:6px;background:rgba(127,127,127,.15);white-space:pre-wrap;\
              word-break:break-word;font:13px/1.45 ui-monospace,monospace\">{}</pre>",
-            escape(&message.excerpt)
+            escape_html(&message.excerpt)
         );
     }
     html.push_str("</body></html>\n");
     html
 }
 
-/// The whole mail, headers and both bodies, as it goes over the wire.
-pub(super) fn mime(letter: &Letter, from: &Mailbox, to: &[Mailbox]) -> Vec<u8> {
-    let message = &letter.message;
-    let sent_at = UNIX_EPOCH + Duration::from_millis(u64::try_from(letter.at.ms()).unwrap_or(0));
+/// Renders the email with its headers and both bodies.
+pub(super) fn mime(prepared: &PreparedMessage, from: &Mailbox, to: &[Mailbox]) -> Vec<u8> {
+    let message = &prepared.message;
+    let date = UNIX_EPOCH + Duration::from_millis(u64::try_from(prepared.created_at.ms()).unwrap_or(0));
     let builder = lettre::Message::builder()
         .from(from.clone())
-        // "=?" begins an encoded word, which the reader's program would decode.
+        // "=?" would start an encoded word, which mail programs decode.
         .subject(message.title.replace("=?", "= ?"))
-        .date(sent_at)
-        .message_id(Some(format!("<{}@{}>", letter.id, from.email.domain())))
+        .date(date)
+        .message_id(Some(format!("<{}@{}>", prepared.id, from.email.domain())))
         .header(AutoSubmitted);
     let builder = to.iter().fold(builder, |builder, to| builder.to(to.clone()));
-    let bodies = MultiPart::alternative_plain_html(text(message), html(message));
-    builder.multipart(bodies).expect("a sender and a recipient are there, which is all it asks for").formatted()
+    let bodies = MultiPart::alternative_plain_html(plain_text(message), html(message));
+    builder.multipart(bodies).expect("lettre needs a sender and a recipient, and both are set").formatted()
 }
 
-/// Tells other programs not to answer: RFC 3834, section 5.
+/// Header that keeps other programs from replying: RFC 3834, section 5.
 #[derive(Debug, Clone)]
 struct AutoSubmitted;
 
@@ -107,8 +107,8 @@ impl Header for AutoSubmitted {
     }
 }
 
-fn escape(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
+fn escape_html(value: &str) -> String {
+    value.chars().fold(String::with_capacity(value.len()), |mut escaped, c| {
         match c {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
@@ -129,15 +129,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_aligns_its_facts() {
+    fn plain_text_aligns_its_facts() {
         let expected =
             "New error\n\nProject:   shop\nLocation:  a.py:7\n\nhttps://e.example/?a=1&b=2\n\nTrace\n  boom\n";
-        assert_eq!(text(&message("New error")), expected);
+        assert_eq!(plain_text(&message("New error")), expected);
         assert!(expected.starts_with(&summary(&message("New error"))));
     }
 
     #[test]
-    fn html_shows_markup_as_text() {
+    fn html_escapes_markup() {
         let hostile = "</pre></title><script>alert('x')</script>\"&";
         let mut message = message(hostile);
         message.excerpt = hostile.to_owned();
@@ -151,9 +151,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_title_yields_one_clean_header(title in "(?s).{0,300}") {
+        fn any_title_becomes_one_valid_header(title in "(?s).{0,300}") {
             let from: Mailbox = "errors@example.com".parse().unwrap();
-            let mail = String::from_utf8(mime(&Letter::new(&message(&title)), &from, from_ref(&from))).unwrap();
+            let mail = String::from_utf8(mime(&PreparedMessage::new(&message(&title)), &from, from_ref(&from))).unwrap();
             let head = mail.split_once("\r\n\r\n").unwrap().0.replace("\r\n ", " ");
             let names: Vec<&str> = head.split("\r\n").map(|line| line.split_once(": ").unwrap().0).collect();
             let expected = ["From", "Subject", "Date", "Message-ID", "Auto-Submitted", "To", "MIME-Version", "Content-Type"];

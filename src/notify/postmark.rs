@@ -1,56 +1,60 @@
-//! Mail by Postmark's API: <https://postmarkapp.com/developer/api/email-api>.
+//! Email through the API of Postmark: <https://postmarkapp.com/developer/api/email-api>.
 
 use lettre::message::Mailbox;
 use serde::Deserialize;
 use serde_json::json;
-use ureq::http::Uri;
-use ureq::tls::Certificate;
 
-use super::post::{Poster, web_url};
-use super::{Channel, Failure, Gap, LIMITS, Letter, Setup, mail, mailbox};
-use crate::env::{Env, Secret};
+use super::channel::{CLIENT_SETTINGS, Channel, ChannelConfig, MissingSettings};
+use super::mail;
+use super::message::PreparedMessage;
+use super::settings::parse_mailbox;
+use crate::client::{Delivery, Endpoint, HttpClient, OutboundSettings, URL_RULE};
+use crate::env::Env;
 
+/// Postmark's API with the sender and the recipients.
 pub(super) struct Postmark {
-    endpoint: Uri,
-    token: Secret,
     from: Mailbox,
     to: Vec<Mailbox>,
-    poster: Poster,
+    client: HttpClient,
 }
 
 impl Postmark {
-    pub(super) fn from_env(env: &mut Env<'_>, to: &[Mailbox], roots: &[Certificate<'static>]) -> Setup {
+    pub(super) fn from_env(env: &mut Env<'_>, to: &[Mailbox], outbound: &OutboundSettings) -> ChannelConfig {
         let token = env.secret("POSTMARK_API_TOKEN");
         let from = env.string("POSTMARK_FROM_EMAIL");
-        let from = from.and_then(|text| mailbox(env, "POSTMARK_FROM_EMAIL", &text));
+        let from = from.and_then(|address| parse_mailbox(env, "POSTMARK_FROM_EMAIL", &address));
         let base = env.string("POSTMARK_API_BASE").unwrap_or_default();
-        let Some(endpoint) = web_url(&format!("{}/email", base.trim().trim_end_matches('/'))) else {
-            env.error("POSTMARK_API_BASE", "must be an http:// or https:// URL without a user in it");
-            return Setup::Off;
+        let endpoint = Endpoint::parse(&format!("{}/email", base.trim().trim_end_matches('/')));
+        let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.has_userinfo()) else {
+            env.error("POSTMARK_API_BASE", format_args!("{URL_RULE} https://api.postmarkapp.com"));
+            return ChannelConfig::Disabled;
         };
         if token.is_none() && from.is_none() {
-            return Setup::Off;
+            return ChannelConfig::Disabled;
         }
-        let needs = [
+        let needed = [
             ("POSTMARK_API_TOKEN", token.is_some()),
             ("POSTMARK_FROM_EMAIL", from.is_some()),
             ("ALERT_EMAILS", !to.is_empty()),
         ];
-        match (token, from, Gap::of("postmark", &needs)) {
+        match (token, from, MissingSettings::new("postmark", &needed)) {
             (Some(token), Some(from), None) => {
-                let secrets = vec![token.reveal().to_owned()];
-                let poster = Poster { roots: roots.to_vec(), limits: LIMITS, secrets };
-                Setup::Ready(Box::new(Self { endpoint, token, from, to: to.to_vec(), poster }))
+                let Some(endpoint) = endpoint.with_secret_header("x-postmark-server-token", token.reveal()) else {
+                    env.error("POSTMARK_API_TOKEN", "must not contain control characters");
+                    return ChannelConfig::Disabled;
+                };
+                let client = outbound.client(env, endpoint, CLIENT_SETTINGS);
+                ChannelConfig::Ready(Box::new(Self { from, to: to.to_vec(), client }))
             }
-            (_, _, gap) => gap.map_or(Setup::Off, Setup::Incomplete),
+            (_, _, missing) => missing.map_or(ChannelConfig::Disabled, ChannelConfig::Incomplete),
         }
     }
 }
 
-/// The part of Postmark's answer that says how it went.
+/// The members of Postmark's response that state the result.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Verdict {
+struct ApiResponse {
     error_code: i64,
     #[serde(default)]
     message: String,
@@ -61,27 +65,29 @@ impl Channel for Postmark {
         "postmark"
     }
 
-    fn attempt(&self, letter: &Letter) -> Result<(), Failure> {
+    fn attempt(&self, message: &PreparedMessage) -> Delivery {
         let to: Vec<String> = self.to.iter().map(ToString::to_string).collect();
         let body = json!({
             "From": self.from.to_string(),
             "To": to.join(", "),
-            "Subject": letter.message.title,
-            "TextBody": mail::text(&letter.message),
-            "HtmlBody": mail::html(&letter.message),
+            "Subject": message.message.title,
+            "TextBody": mail::plain_text(&message.message),
+            "HtmlBody": mail::html(&message.message),
             "MessageStream": "outbound",
             "Headers": [{ "Name": "Auto-Submitted", "Value": "auto-generated" }],
         });
-        let headers = [("X-Postmark-Server-Token", self.token.reveal())];
-        let answer = self.poster.post(&self.endpoint, &headers, body.to_string().as_bytes())?;
-        let verdict = serde_json::from_str::<Verdict>(&answer.body);
-        match verdict {
-            Ok(verdict) if answer.is_success() && verdict.error_code == 0 => Ok(()),
-            Ok(verdict) => {
-                Err(answer.failure(&format!("{} (Postmark's code {})", verdict.message, verdict.error_code)))
-            }
-            // A 200 that is not Postmark's comes from something in between, and no mail will follow.
-            Err(_) => Err(answer.failure("not as Postmark does")),
-        }
+        let headers = [("Content-Type", "application/json"), ("Accept", "application/json")];
+        let response = match self.client.post(&headers, body.to_string().as_bytes()) {
+            Ok(response) => response,
+            Err(error) => return error.into(),
+        };
+        let detail = match serde_json::from_slice::<ApiResponse>(&response.body) {
+            Ok(api) if response.is_success() && api.error_code == 0 => return Delivery::Accepted,
+            Ok(api) => response.redact(&format!("{} (Postmark error code {})", api.message, api.error_code)),
+            // A proxy or a login page responded instead of Postmark, even if the status is 200.
+            Err(_) => "the response is not from the Postmark API".to_owned(),
+        };
+        let reason = response.failure(&detail);
+        if response.is_transient() { Delivery::retry(reason) } else { Delivery::rejected(reason) }
     }
 }

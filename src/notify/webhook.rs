@@ -1,28 +1,28 @@
-//! A post to a webhook, in JSON of our own or in the shape that Slack, Discord or ntfy expect.
+//! Webhook in a JSON format of our own or in the format of Slack, Discord or ntfy.
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
-use ureq::http::Uri;
-use ureq::tls::Certificate;
 
-use super::post::{Poster, web_url};
-use super::{Channel, Fact, Failure, LIMITS, Letter, Message, Setup, mail, text};
+use super::channel::{CLIENT_SETTINGS, Channel, ChannelConfig};
+use super::mail;
+use super::message::{Fact, Message, PreparedMessage};
+use crate::client::{Delivery, Endpoint, HttpClient, OutboundSettings, URL_RULE, Uri};
 use crate::env::Env;
+use crate::text;
 
-/// What a chat shows of one fact, and of the excerpt.
+/// Limits of one fact and of the excerpt in a chat message.
 const CHAT_VALUE_MAX_UNITS: usize = 300;
 const CHAT_EXCERPT_MAX_UNITS: usize = 1_800;
-/// Discord takes 2,000 characters of content, and in an embed 25 fields of 1,024 and 6,000 characters in all.
+/// Discord accepts 2,000 characters of content, and an embed of 25 fields with 1,024 characters each and 6,000 characters
+/// in total.
 const DISCORD_CONTENT_MAX_UNITS: usize = 500;
 const DISCORD_FIELDS_MAX: usize = 8;
 const DISCORD_VALUE_MAX_UNITS: usize = 400;
-/// ntfy takes 4,096 bytes; a UTF-16 unit is at most three.
+/// ntfy accepts 4,096 bytes; a UTF-16 code unit takes at most three.
 const NTFY_TEXT_MAX_UNITS: usize = 1_300;
 
-/// Shorter parts of a URL are words such as "in" and hide nothing.
-const SECRET_PART_MIN_BYTES: usize = 4;
-
+/// The format of a webhook's body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Format {
     Json,
@@ -31,50 +31,50 @@ enum Format {
     Ntfy { topic: String },
 }
 
+/// A webhook URL and the format that it expects.
 pub(super) struct Webhook {
-    url: Uri,
     format: Format,
-    poster: Poster,
+    client: HttpClient,
 }
 
 impl Webhook {
-    pub(super) fn from_env(env: &mut Env<'_>, roots: &[Certificate<'static>]) -> Setup {
+    pub(super) fn from_env(env: &mut Env<'_>, outbound: &OutboundSettings) -> ChannelConfig {
         let format = env.one_of("ALERT_WEBHOOK_FORMAT", &["auto", "json", "slack", "discord", "ntfy"]);
-        let Some(given) = env.secret("ALERT_WEBHOOK_URL") else { return Setup::Off };
-        let secrets = secrets(given.reveal().trim());
-        let Some(url) = web_url(given.reveal()) else {
-            env.error("ALERT_WEBHOOK_URL", "must be an http:// or https:// URL without a user in it");
-            return Setup::Off;
+        let Some(url) = env.secret("ALERT_WEBHOOK_URL") else { return ChannelConfig::Disabled };
+        let Some(endpoint) = Endpoint::parse(url.reveal()).filter(|endpoint| !endpoint.has_userinfo()) else {
+            let problem = format_args!("{URL_RULE} https://example.com/hook, without a user name");
+            env.error("ALERT_WEBHOOK_URL", problem);
+            return ChannelConfig::Disabled;
         };
-        let Some((url, format)) = target(url, format) else {
-            env.error("ALERT_WEBHOOK_URL", "must end in the topic, as in https://ntfy.sh/topic");
-            return Setup::Off;
+        let Some((url, format)) = resolve_format(endpoint.url(), format) else {
+            env.error("ALERT_WEBHOOK_URL", "must end with the topic, for example https://ntfy.sh/topic");
+            return ChannelConfig::Disabled;
         };
-        let poster = Poster { roots: roots.to_vec(), limits: LIMITS, secrets };
-        Setup::Ready(Box::new(Self { url, format, poster }))
+        let endpoint = endpoint.with_secret_url().with_url(url);
+        ChannelConfig::Ready(Box::new(Self { format, client: outbound.client(env, endpoint, CLIENT_SETTINGS) }))
     }
 }
 
-/// Where to post, and in which shape. `None` for a URL of ntfy without a topic.
-fn target(url: Uri, format: &str) -> Option<(Uri, Format)> {
+/// Returns the URL to post to and the format of the body; `None` for an ntfy URL without a topic.
+fn resolve_format(url: &Uri, format: &str) -> Option<(Uri, Format)> {
     let host = url.host().unwrap_or_default().to_ascii_lowercase();
     let format = match format {
         "auto" if host == "hooks.slack.com" => "slack",
         "auto" if host == "discord.com" || host == "discordapp.com" || host.ends_with(".discord.com") => "discord",
         "auto" if host.starts_with("ntfy.") => "ntfy",
-        given => given,
+        format => format,
     };
     match format {
-        "slack" => Some((url, Format::Slack)),
-        "discord" => Some((url, Format::Discord)),
+        "slack" => Some((url.clone(), Format::Slack)),
+        "discord" => Some((url.clone(), Format::Discord)),
         "ntfy" => {
-            // JSON goes to the server's root and names the topic: <https://docs.ntfy.sh/publish/#publish-as-json>.
+            // JSON goes to the server's root and contains the topic: <https://docs.ntfy.sh/publish/#publish-as-json>.
             let (root, topic) = url.path().trim_end_matches('/').rsplit_once('/')?;
             let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
             let root_url = format!("{}://{}{root}/{query}", url.scheme_str()?, url.authority()?);
             Some((root_url.parse().ok()?, Format::Ntfy { topic: topic.to_owned() })).filter(|_| !topic.is_empty())
         }
-        _ => Some((url, Format::Json)),
+        _ => Some((url.clone(), Format::Json)),
     }
 }
 
@@ -83,28 +83,23 @@ impl Channel for Webhook {
         "webhook"
     }
 
-    fn attempt(&self, letter: &Letter) -> Result<(), Failure> {
-        let message = &letter.message;
+    fn attempt(&self, message: &PreparedMessage) -> Delivery {
         let body = match &self.format {
-            Format::Json => plain(letter),
-            Format::Slack => slack(message),
-            Format::Discord => discord(message),
-            Format::Ntfy { topic } => ntfy(message, topic),
+            Format::Json => generic_json(message),
+            Format::Slack => slack(&message.message),
+            Format::Discord => discord(&message.message),
+            Format::Ntfy { topic } => ntfy(&message.message, topic),
         };
-        let answer = self.poster.post(&self.url, &[], body.to_string().as_bytes())?;
-        if answer.is_success() { Ok(()) } else { Err(answer.failure(answer.body.trim())) }
+        let headers = [("Content-Type", "application/json"), ("Accept", "application/json")];
+        match self.client.post(&headers, body.to_string().as_bytes()) {
+            Ok(response) => Delivery::from_response(&response, &[]),
+            Err(error) => error.into(),
+        }
     }
 }
 
-/// The URL and what stands between its slashes and signs: some servers repeat the path they do not know.
-fn secrets(url: &str) -> Vec<String> {
-    let path = url.splitn(4, '/').nth(3).unwrap_or_default();
-    let parts = path.split(['/', '?', '&', '=']).chain([path, url]);
-    parts.filter(|part| part.len() >= SECRET_PART_MIN_BYTES).map(str::to_owned).collect()
-}
-
-fn plain(letter: &Letter) -> Value {
-    let message = &letter.message;
+fn generic_json(prepared: &PreparedMessage) -> Value {
+    let message = &prepared.message;
     let facts: Map<String, Value> =
         message.facts.iter().map(|fact| (fact.key.to_owned(), fact.value.as_str().into())).collect();
     json!({
@@ -114,31 +109,33 @@ fn plain(letter: &Letter) -> Value {
         "link": message.link,
         "facts": facts,
         "excerpt": message.excerpt,
-        "sent_at": letter.at,
+        "sent_at": prepared.created_at,
     })
 }
 
-/// mrkdwn: <https://docs.slack.dev/messaging/formatting-message-text>. `<` is what begins a mention there.
+/// Renders mrkdwn: <https://docs.slack.dev/messaging/formatting-message-text>. A mention starts with `<`.
 fn slack(message: &Message) -> Value {
-    let escape = |text: &str| unfenced(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let mut text = format!("*{}*", escape(&message.title));
+    let escape = |value: &str| escape_code_fence(value).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let mut mrkdwn = format!("*{}*", escape(&message.title));
     for fact in &message.facts {
-        let value = text::cut(&fact.value, CHAT_VALUE_MAX_UNITS);
-        let _ = write!(text, "\n{}: {}", escape(fact.label), escape(&value));
+        let value = text::truncate_units(&fact.value, CHAT_VALUE_MAX_UNITS);
+        let _ = write!(mrkdwn, "\n{}: {}", escape(fact.label), escape(&value));
     }
     if let Some(link) = &message.link {
-        let _ = write!(text, "\n{}", escape(link));
+        let _ = write!(mrkdwn, "\n{}", escape(link));
     }
     if !message.excerpt.is_empty() {
-        let _ = write!(text, "\n```\n{}\n```", escape(&text::cut_middle(&message.excerpt, CHAT_EXCERPT_MAX_UNITS)));
+        let excerpt = text::truncate_middle(&message.excerpt, CHAT_EXCERPT_MAX_UNITS);
+        let _ = write!(mrkdwn, "\n```\n{}\n```", escape(&excerpt));
     }
-    json!({ "text": text })
+    json!({ "text": mrkdwn })
 }
 
-/// <https://docs.discord.com/developers/resources/webhook#execute-webhook>. The link stands in the text: were it
-/// refused as the embed's own `url`, as localhost may be, the whole alert would be.
+/// Renders a webhook message: <https://docs.discord.com/developers/resources/webhook#execute-webhook>. The link is part
+/// of the content, because Discord rejects the whole message if it does not accept the `url` of an embed, for example
+/// one on localhost.
 fn discord(message: &Message) -> Value {
-    let escape = |text: &str, max_units| text::cut(&discord_text(text), max_units);
+    let escape = |value: &str, max_units| text::truncate_units(&escape_discord_markdown(value), max_units);
     let field = |fact: &Fact| {
         let value = if fact.value.is_empty() { "–" } else { &fact.value };
         json!({ "name": fact.label, "value": escape(value, DISCORD_VALUE_MAX_UNITS), "inline": value.len() < 40 })
@@ -149,7 +146,7 @@ fn discord(message: &Message) -> Value {
     }
     let mut embed = json!({ "fields": message.facts.iter().take(DISCORD_FIELDS_MAX).map(field).collect::<Vec<_>>() });
     if !message.excerpt.is_empty() {
-        let excerpt = text::cut_middle(&unfenced(&message.excerpt), CHAT_EXCERPT_MAX_UNITS);
+        let excerpt = text::truncate_middle(&escape_code_fence(&message.excerpt), CHAT_EXCERPT_MAX_UNITS);
         embed["description"] = format!("```\n{excerpt}\n```").into();
     }
     let is_empty = message.facts.is_empty() && message.excerpt.is_empty();
@@ -157,14 +154,14 @@ fn discord(message: &Message) -> Value {
     json!({ "content": content, "embeds": embeds, "allowed_mentions": { "parse": [] } })
 }
 
-/// <https://docs.ntfy.sh/publish/#publish-as-json>.
+/// Renders a notification: <https://docs.ntfy.sh/publish/#publish-as-json>.
 fn ntfy(message: &Message, topic: &str) -> Value {
     let facts: Vec<String> = message.facts.iter().map(|fact| format!("{}: {}", fact.label, fact.value)).collect();
-    let text = format!("{}\n\n{}", facts.join("\n"), message.excerpt);
+    let details = format!("{}\n\n{}", facts.join("\n"), message.excerpt);
     let mut body = json!({
         "topic": topic,
         "title": message.title,
-        "message": text::cut_middle(text.trim(), NTFY_TEXT_MAX_UNITS),
+        "message": text::truncate_middle(details.trim(), NTFY_TEXT_MAX_UNITS),
     });
     if let Some(link) = &message.link {
         body["click"] = link.as_str().into();
@@ -172,14 +169,15 @@ fn ntfy(message: &Message, topic: &str) -> Value {
     body
 }
 
-/// Text that opens or closes no code fence: an invisible space follows every backtick.
-fn unfenced(text: &str) -> String {
-    text.replace('`', "`\u{200b}")
+/// Returns `value` with a zero-width space after every backtick, so that it neither opens nor closes a code fence.
+fn escape_code_fence(value: &str) -> String {
+    value.replace('`', "`\u{200b}")
 }
 
-/// Text without effect in Discord's Markdown: a backslash before each of its signs, and before the colon of a URL.
-fn discord_text(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
+/// Returns `value` with a backslash before each character that has a meaning in Discord's Markdown, and before the colon
+/// of a URL.
+fn escape_discord_markdown(value: &str) -> String {
+    value.chars().fold(String::with_capacity(value.len()), |mut escaped, c| {
         if "\\*_~`|[]()<>#@:-".contains(c) {
             escaped.push('\\');
         }
@@ -190,20 +188,20 @@ fn discord_text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::{EXCERPT_MAX_UNITS, VALUE_MAX_UNITS};
     use super::super::tests::message;
-    use super::super::{EXCERPT_MAX_UNITS, VALUE_MAX_UNITS};
     use super::*;
 
     fn hostile() -> Message {
-        let text = "<!channel> @everyone & ``` [x](http://evil) ```";
-        let mut message = message(text);
-        message.facts[0].value = text.to_owned();
-        message.excerpt = format!("{text}\n```");
+        let markup = "<!channel> @everyone & ``` [x](http://evil) ```";
+        let mut message = message(markup);
+        message.facts[0].value = markup.to_owned();
+        message.excerpt = format!("{markup}\n```");
         message
     }
 
     #[test]
-    fn the_host_tells_the_format() {
+    fn the_host_selects_the_format() {
         for (url, format, posted_to, expected) in [
             ("https://hooks.slack.com/services/T/B/X", "auto", "/services/T/B/X", Format::Slack),
             ("https://discord.com/api/webhooks/1/x", "auto", "/api/webhooks/1/x", Format::Discord),
@@ -214,17 +212,17 @@ mod tests {
             ("https://hooks.slack.com.example.com/x", "auto", "/x", Format::Json),
             ("https://ntfy.sh/topic", "json", "/topic", Format::Json),
         ] {
-            let (target, format) = target(url.parse().unwrap(), format).unwrap();
+            let (target, format) = resolve_format(&url.parse().unwrap(), format).unwrap();
             assert_eq!((target.path_and_query().unwrap().as_str(), format), (posted_to, expected), "{url}");
         }
     }
 
     #[test]
-    fn slack_gets_no_mention_and_one_fence() {
-        let text = slack(&hostile())["text"].as_str().unwrap().to_owned();
-        assert!(!text.contains(['<', '>']) && text.contains("&lt;!channel&gt; @everyone &amp; "), "{text}");
-        assert_eq!(text.matches("```").count(), 2, "{text}");
-        assert!(text.ends_with("\n```"), "{text}");
+    fn slack_messages_contain_no_mention_and_one_code_block() {
+        let mrkdwn = slack(&hostile())["text"].as_str().unwrap().to_owned();
+        assert!(!mrkdwn.contains(['<', '>']) && mrkdwn.contains("&lt;!channel&gt; @everyone &amp; "), "{mrkdwn}");
+        assert_eq!(mrkdwn.matches("```").count(), 2, "{mrkdwn}");
+        assert!(mrkdwn.ends_with("\n```"), "{mrkdwn}");
         assert_eq!(
             slack(&message("m"))["text"],
             "*m*\nProject: shop\nLocation: a.py:7\nhttps://e.example/?a=1&amp;b=2\n```\nTrace\n  boom\n```"
@@ -232,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn discord_pings_nobody_and_formats_nothing() {
+    fn discord_messages_contain_no_mention_and_no_markdown() {
         let body = discord(&hostile());
         assert_eq!(body["allowed_mentions"], json!({ "parse": [] }));
         let escaped = r"\<!channel\> \@everyone & \`\`\` \[x\]\(http\://evil\) \`\`\`";
@@ -244,12 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_message_fits_every_service() {
-        for sign in ["x", "`", "&", "😀", "é"] {
-            let mut largest = message(&sign.repeat(100));
-            let value = sign.repeat(VALUE_MAX_UNITS / 2);
+    fn the_largest_message_is_within_the_limits_of_every_service() {
+        for c in ["x", "`", "&", "😀", "é"] {
+            let mut largest = message(&c.repeat(100));
+            let value = c.repeat(VALUE_MAX_UNITS / 2);
             largest.facts = vec![Fact { key: "k", label: "Label of a fact", value }; 20];
-            largest.excerpt = sign.repeat(EXCERPT_MAX_UNITS / 2);
+            largest.excerpt = c.repeat(EXCERPT_MAX_UNITS / 2);
             let units = |value: &Value| value.as_str().unwrap().encode_utf16().count();
             assert!(units(&slack(&largest)["text"]) < 40_000);
             let discord = discord(&largest);

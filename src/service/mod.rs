@@ -6,7 +6,6 @@ pub(crate) mod assets;
 mod command_line;
 mod command_routes;
 mod config;
-mod export;
 mod health;
 mod lifecycle;
 #[cfg(test)]
@@ -22,7 +21,6 @@ pub(crate) use assets::{embed_asset, openapi_asset, ui_assets};
 pub use command_line::{Service, main};
 pub use command_routes::{command_route, ingest_route};
 pub use config::{CommonConfig, Defaults, common_variables};
-pub use export::{Export, Outgoing, RecordSource};
 pub use health::common_routes;
 pub use lifecycle::{Running, serve};
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::db::ReaderPool;
 use crate::error::Result;
+use crate::forward::ExportStat;
 
 /// One statistic about stored data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,12 @@ impl Stat {
     #[must_use]
     pub fn time(name: &'static str, help: &'static str, at: Option<Timestamp>) -> Self {
         Self { name, help, value: StatValue::Time(at) }
+    }
+}
+
+impl From<ExportStat> for Stat {
+    fn from(ExportStat { name, help, value }: ExportStat) -> Self {
+        Self::count(name, help, value)
     }
 }
 

@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use super::state::Collector;
 use crate::background::{Job, StopToken};
+use crate::client::{Backoff, Delivery};
 use crate::clock::Timestamp;
 use crate::db::{Writer, counter};
 use crate::error::Result;
-use crate::export::{Backoff, Outcome, Target};
+use crate::forward::{HttpSink, new_backoff};
 use batch::{Batch, SAMPLE_INTERVAL};
 pub(super) use commands::ResetState;
 use commands::{ClaimBatch, CommitBatch, StartFromNow};
@@ -30,13 +31,12 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const SAMPLES_PER_REQUEST: usize = 2_000;
 
 /// Returns the job that sends new points to the server. It retries after a failure.
-pub(super) fn job(collector: &Arc<Collector>, target: Target) -> Job {
-    let (backoff, names, sent_at) = (Backoff::default(), SeriesNames::default(), Instant::now());
-    let mut sender = Sender { collector: Arc::clone(collector), target, backoff, names, sent_at };
+pub(super) fn job(collector: &Arc<Collector>, sink: HttpSink) -> Job {
+    let (backoff, names, sent_at) = (new_backoff(), SeriesNames::default(), Instant::now());
+    let mut sender = Sender { collector: Arc::clone(collector), sink, backoff, names, sent_at };
     let run = Box::new(move |stop: &StopToken| {
         if let Err(error) = sender.send_new_points(stop) {
-            let retry_s = POLL_INTERVAL.as_secs();
-            log::warn!("remote write: failed to read or update the send position: {error}; retrying in {retry_s} s");
+            log::warn!("remote write failed, will retry: cannot read or update the send position: {error}");
         }
     });
     Job { name: "remote-write", interval: POLL_INTERVAL, run }
@@ -44,7 +44,7 @@ pub(super) fn job(collector: &Arc<Collector>, target: Target) -> Job {
 
 struct Sender {
     collector: Arc<Collector>,
-    target: Target,
+    sink: HttpSink,
     backoff: Backoff,
     names: SeriesNames,
     /// Time at which the last batch was accepted.
@@ -56,7 +56,7 @@ impl Sender {
     fn send_new_points(&mut self, stop: &StopToken) -> Result<()> {
         let collector = Arc::clone(&self.collector);
         let writer = &collector.core.writer;
-        while self.backoff.is_over(Instant::now()) && !stop.stopping() {
+        while self.backoff.is_ready(Instant::now()) && !stop.stopping() {
             let reader = collector.core.readers.acquire()?;
             if counter(&reader, "remote_cursor")? < 0 {
                 drop(reader);
@@ -94,21 +94,21 @@ impl Sender {
                 continue;
             }
             let samples = i64::try_from(request.samples()).unwrap_or(i64::MAX);
-            match self.target.post(&protocol::HEADERS, &std::mem::take(&mut request).compress()?) {
-                Outcome::Taken => sent += samples,
-                Outcome::Refused(why) => {
-                    log::warn!("remote write: server rejected {samples} samples: {why}; they are not sent again");
+            match self.sink.post(&protocol::HEADERS, &std::mem::take(&mut request).compress()?) {
+                Delivery::Accepted => sent += samples,
+                Delivery::Rejected { reason } => {
+                    log::warn!("remote write: the server rejected {samples} samples, skipping them: {reason}");
                     rejected += samples;
                 }
-                Outcome::Later(why, wait) => {
-                    self.backoff.failed(Instant::now(), wait);
-                    self.collector.remote.note(why);
+                Delivery::Retry { after, reason } => {
+                    self.backoff.record_failure(Instant::now(), after);
+                    self.collector.remote.failed(reason);
                     return Ok(false);
                 }
             }
         }
-        self.backoff.succeeded();
-        self.collector.remote.is_over();
+        self.backoff.reset();
+        self.collector.remote.recovered();
         let totals = batch.series.into_iter().map(|(id, (_, totals))| (id, totals)).collect();
         writer.run(CommitBatch { last: batch.last, at: batch.at, totals, sent, rejected })?;
         Ok(true)

@@ -1,4 +1,4 @@
-//! Records as the bodies that log stores take.
+//! Rendering of records in the formats of log stores.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,33 +11,33 @@ use serde::Serialize;
 use crate::env::Env;
 use crate::error::{Error, Result};
 
-/// How records are written.
+/// The format of request bodies, which `EXPORT_FORMAT` selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A JSON object a line: VictoriaLogs, Vector and whatever else reads lines.
+    /// One JSON object per line: VictoriaLogs, Vector and other readers of lines.
     Jsonl,
-    /// The push API of Loki (grafana.com/docs/loki, "Push log entries to Loki").
+    /// The push API of Loki: <https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs>.
     Loki,
-    /// The same as lines, with all that is nested as text: ClickHouse's JSONEachRow.
+    /// One JSON object per line with nested values as strings: ClickHouse's JSONEachRow.
     ClickHouse,
 }
 
-/// Something that is sent on.
+/// A record that can be forwarded. Its serialization is the JSON object of a line.
 pub trait Record: Serialize {
-    /// When it happened, in nanoseconds since 1970.
+    /// Returns the time of the record in nanoseconds since 1970.
     fn at_ns(&self) -> i64;
-    /// What groups records at Loki: few values each.
+    /// Returns the labels of the record's stream in Loki, which should have few distinct values each.
     fn labels(&self) -> BTreeMap<&'static str, Cow<'_, str>>;
-    /// What is shown of it at Loki.
+    /// Returns the line that Loki shows.
     ///
     /// # Errors
-    /// [`Error::Internal`] when it cannot be written.
+    /// Returns [`Error::Internal`] if the record cannot be serialized.
     fn line(&self) -> Result<Cow<'_, str>>;
 }
 
 impl Format {
-    /// Reads which one is wanted.
-    pub fn read(env: &mut Env<'_>) -> Self {
+    /// Reads `EXPORT_FORMAT`.
+    pub fn from_env(env: &mut Env<'_>) -> Self {
         match env.one_of("EXPORT_FORMAT", &["jsonl", "loki", "clickhouse"]) {
             "loki" => Self::Loki,
             "clickhouse" => Self::ClickHouse,
@@ -45,20 +45,20 @@ impl Format {
         }
     }
 
-    /// The headers that belong to every request.
+    /// Returns the headers that describe a body.
     #[must_use]
     pub fn headers(self) -> [(&'static str, &'static str); 2] {
         let content_type = if self == Self::Loki { "application/json" } else { "application/x-ndjson" };
         [("Content-Type", content_type), ("Content-Encoding", "gzip")]
     }
 
-    /// Records as a body, compressed.
+    /// Renders records as a body compressed with gzip.
     ///
     /// # Errors
-    /// [`Error::Internal`] when one cannot be written.
+    /// Returns [`Error::Internal`] if a record cannot be serialized.
     pub fn body<R: Record>(self, records: &[R]) -> Result<Vec<u8>> {
         let mut body = GzEncoder::new(Vec::new(), Compression::fast());
-        let failed = |why: &dyn std::fmt::Display| Error::Internal(format!("a record cannot be written: {why}"));
+        let failed = |why: &dyn std::fmt::Display| Error::Internal(format!("cannot serialize a record: {why}"));
         if self == Self::Loki {
             serde_json::to_writer(&mut body, &streams(records)?).map_err(|why| failed(&why))?;
         } else {
@@ -71,23 +71,24 @@ impl Format {
     }
 }
 
-/// Records of the same labels together.
+/// The body of a push to Loki.
 #[derive(Serialize)]
-struct Streams<'a> {
+struct Push<'a> {
     streams: Vec<Stream<'a>>,
 }
 
+/// The records with equal labels.
 #[derive(Serialize)]
 struct Stream<'a> {
     stream: BTreeMap<&'static str, Cow<'a, str>>,
-    /// The moment, in nanoseconds as text, and the line.
+    /// Pairs of the time, as nanoseconds in a string, and the line.
     values: Vec<(String, Cow<'a, str>)>,
 }
 
-fn streams<R: Record>(records: &[R]) -> Result<Streams<'_>> {
+fn streams<R: Record>(records: &[R]) -> Result<Push<'_>> {
     let mut streams: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for record in records {
         streams.entry(record.labels()).or_default().push((record.at_ns().to_string(), record.line()?));
     }
-    Ok(Streams { streams: streams.into_iter().map(|(stream, values)| Stream { stream, values }).collect() })
+    Ok(Push { streams: streams.into_iter().map(|(stream, values)| Stream { stream, values }).collect() })
 }

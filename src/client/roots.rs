@@ -1,0 +1,107 @@
+//! Root certificates that outbound TLS connections trust: Mozilla's and those of `CA_FILE`.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::env::Env;
+
+/// The trusted roots of a service. All clients of a process share one value and therefore one TLS configuration.
+///
+/// Mozilla's roots are the parsed anchors of `webpki-roots`, which `lettre` links anyway. ureq accepts either these
+/// anchors or a list of certificates, but not both: a list of all certificates would add 134 KB to each binary and
+/// 200 to 500 KB of memory per client, and two attempts per connection would double the handshakes.
+#[derive(Debug, Default)]
+pub struct TrustedRoots {
+    extra: Vec<CertificateDer<'static>>,
+    tls: OnceLock<Arc<ClientConfig>>,
+}
+
+impl TrustedRoots {
+    /// Reads the PEM files that `names` configure and reports unusable files to `env`.
+    pub(super) fn from_env(env: &mut Env<'_>, names: &[&'static str]) -> Self {
+        let mut extra = Vec::new();
+        for name in names {
+            let Some(path) = env.string(name) else { continue };
+            match read_certificates(&path) {
+                Ok(certificates) => extra.extend(certificates),
+                Err(problem) => env.error(name, problem),
+            }
+        }
+        Self { extra, tls: OnceLock::new() }
+    }
+
+    /// Returns the certificates from files, without Mozilla's, in DER.
+    pub fn extra_certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.extra.iter().map(AsRef::as_ref)
+    }
+
+    /// Returns the TLS configuration that trusts these roots. It is built by the first HTTPS connection, since most
+    /// services never open one.
+    pub(super) fn tls_config(&self) -> Arc<ClientConfig> {
+        Arc::clone(self.tls.get_or_init(|| {
+            let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            // Unusable certificates were reported at start.
+            store.add_parsable_certificates(self.extra.iter().cloned());
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let builder = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .expect("ring has cipher suites for TLS 1.2 and 1.3");
+            Arc::new(builder.with_root_certificates(store).with_no_client_auth())
+        }))
+    }
+}
+
+/// Reads the certificates of a PEM file, each of which must be usable as a root.
+fn read_certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = std::fs::read(path).map_err(|why| format!("cannot read {path}: {why}"))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = certificates.map_err(|why| format!("{path} is not a valid PEM file: {why}"))?;
+    if certificates.is_empty() {
+        return Err(format!("{path} contains no PEM certificate"));
+    }
+    let mut store = RootCertStore::empty();
+    for (index, certificate) in certificates.iter().enumerate() {
+        let number = index + 1;
+        let added = store.add(certificate.clone());
+        added.map_err(|why| format!("certificate {number} in {path} cannot be used as a root: {why}"))?;
+    }
+    Ok(certificates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Variable;
+
+    const TABLE: &[Variable] = &[Variable::plain("CA_FILE", "", ""), Variable::plain("ALERT_CA_FILE", "", "")];
+
+    #[test]
+    fn unusable_files_are_named_with_the_problem() {
+        let folder = std::env::temp_dir();
+        let file = |name: &str, content: &str| {
+            let path = folder.join(format!("monlight-roots-{}-{name}", std::process::id()));
+            std::fs::write(&path, content).unwrap();
+            path.to_string_lossy().into_owned()
+        };
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let truncated = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+        let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        for (path, problem) in [
+            ("/nonexistent/ca.pem".to_owned(), "cannot read /nonexistent/ca.pem: "),
+            (file("empty", ""), " contains no PEM certificate"),
+            (file("key", key), " contains no PEM certificate"),
+            (file("truncated", truncated), " is not a valid PEM file: "),
+            (file("garbage", garbage), "cannot be used as a root: "),
+        ] {
+            let mut env = Env::new(TABLE, |name| (name == "ALERT_CA_FILE").then(|| path.clone()));
+            let roots = TrustedRoots::from_env(&mut env, &["CA_FILE", "ALERT_CA_FILE"]);
+            let errors = env.finish().unwrap_err();
+            assert!(errors[0].starts_with("ALERT_CA_FILE") && errors[0].contains(problem), "{errors:?}");
+            assert_eq!((errors.len(), roots.extra_certificates().count()), (1, 0));
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

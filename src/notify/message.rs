@@ -1,0 +1,91 @@
+//! The message that channels send.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use crate::clock::Timestamp;
+use crate::text;
+
+pub(super) const TITLE_MAX_UNITS: usize = 200;
+pub(super) const FACTS_MAX: usize = 20;
+pub(super) const VALUE_MAX_UNITS: usize = 2_000;
+pub(super) const EXCERPT_MAX_UNITS: usize = 8_000;
+const LINK_MAX_UNITS: usize = 2_000;
+
+/// A notification. Its strings may come from clients: channels escape and truncate them, and mark a cut with "…".
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The event for programs, for example `new_error`.
+    pub event: &'static str,
+    /// The subject in one line; at most 200 characters are sent.
+    pub title: String,
+    /// Details in the order in which they are shown; at most 20 are sent.
+    pub facts: Vec<Fact>,
+    /// Preformatted text such as a stack trace, or empty. At most 8,000 characters are sent; a longer text loses its
+    /// middle.
+    pub excerpt: String,
+    /// An `http` or `https` URL with more details.
+    pub link: Option<String>,
+}
+
+/// One detail of a message.
+#[derive(Debug, Clone)]
+pub struct Fact {
+    /// The name for programs.
+    pub key: &'static str,
+    /// The name for people.
+    pub label: &'static str,
+    /// The value, sent as one line of at most 2,000 characters.
+    pub value: String,
+}
+
+/// A message within its limits. All attempts share its id and time, so that a server can recognize a duplicate.
+pub(super) struct PreparedMessage {
+    pub(super) message: Message,
+    pub(super) id: String,
+    pub(super) created_at: Timestamp,
+}
+
+impl PreparedMessage {
+    pub(super) fn new(message: &Message) -> Self {
+        let created_at = Timestamp::now();
+        // The operating system seeds a RandomState, so its hash of any value is a random number.
+        let id = format!("{:x}.{:016x}", created_at.ms(), RandomState::new().hash_one(created_at.ms()));
+        Self { message: truncate_fields(message), id, created_at }
+    }
+}
+
+fn truncate_fields(message: &Message) -> Message {
+    let title = text::one_line(&message.title, TITLE_MAX_UNITS);
+    let fact = |fact: &Fact| Fact { value: text::one_line(&fact.value, VALUE_MAX_UNITS), ..*fact };
+    let link = message.link.as_deref().map(|link| text::one_line(link, LINK_MAX_UNITS));
+    Message {
+        event: message.event,
+        title: if title.is_empty() { "(untitled)".to_owned() } else { title },
+        facts: message.facts.iter().take(FACTS_MAX).map(fact).collect(),
+        excerpt: text::multi_line(&message.excerpt, EXCERPT_MAX_UNITS),
+        // A link with another scheme, such as `javascript:`, would run when someone clicks it.
+        link: link.filter(|link| link.starts_with("http://") || link.starts_with("https://")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::message;
+    use super::*;
+
+    #[test]
+    fn fields_are_truncated() {
+        let mut long = message(&"ä".repeat(500));
+        long.facts = vec![Fact { key: "k", label: "K", value: "x\n".repeat(5_000) }; 50];
+        long.excerpt = "y\n".repeat(9_000);
+        long.link = Some("javascript:alert(1)".to_owned());
+        let short = truncate_fields(&long);
+        assert_eq!(short.title.chars().count(), TITLE_MAX_UNITS);
+        assert_eq!(short.facts.len(), FACTS_MAX);
+        let is_cut = |fact: &Fact| fact.value.chars().count() == VALUE_MAX_UNITS && fact.value.ends_with('…');
+        assert!(short.facts.iter().all(is_cut));
+        assert!(short.excerpt.contains("\n…\n") && short.excerpt.chars().count() <= EXCERPT_MAX_UNITS);
+        assert_eq!(short.link, None);
+        assert_eq!(truncate_fields(&message("\r\n")).title, "(untitled)");
+    }
+}
