@@ -17,7 +17,7 @@ const SERVICES: [(&str, &str, &str); 4] = [
 ];
 
 /// Each part of the library and its layer. A part names only parts of lower layers.
-const LAYERS: [(&str, u32); 21] = [
+const LAYERS: [(&str, u32); 22] = [
     ("background", 0),
     ("clock", 0),
     ("env", 0),
@@ -27,26 +27,27 @@ const LAYERS: [(&str, u32); 21] = [
     ("varint", 0),
     ("db", 2),
     ("http", 2),
-    ("export", 2),
-    ("notify", 2),
+    ("client", 2),
+    ("forward", 3),
+    ("notify", 3),
     ("random", 1),
     ("records", 2),
     ("trace", 1),
-    ("alerting", 3),
-    ("service", 3),
-    ("browser_relay", 4),
-    ("error_tracker", 4),
-    ("log_viewer", 4),
-    ("metrics_collector", 4),
-    ("fuzz", 5),
+    ("alerting", 4),
+    ("service", 5),
+    ("browser_relay", 6),
+    ("error_tracker", 6),
+    ("log_viewer", 6),
+    ("metrics_collector", 6),
+    ("fuzz", 7),
 ];
 
 /// What only one folder may name, each with the reason for it.
 const ABSENCES: [(&str, &[&str], &str); 5] = [
     ("src/http", &["tiny_http", "httparse", "epoll"], "connections are the door's affair"),
     ("src/db", &["Connection::open"], "only the writer's connection can write"),
-    ("src/notify", &["lettre::"], "messages leave by one way"),
-    ("src/notify src/export src/browser_relay/upstream.rs", &["ureq::"], "requests leave by three ways"),
+    ("src/notify", &["lettre::"], "notifications are sent by one module"),
+    ("src/client", &["ureq::", "rustls::"], "there is one outbound HTTP client"),
     ("src/service/allocator.rs", &["unsafe {", "unsafe_code)"], "one block, with its reason"),
 ];
 

@@ -36,6 +36,7 @@ mod log_tail;
 mod logs;
 mod notify;
 mod openapi;
+mod outbound;
 mod peers;
 mod prometheus;
 mod proxies;

@@ -2,8 +2,9 @@
 
 use std::net::TcpListener;
 
+use monlight::client::{OutboundSettings, ProxyPolicy};
 use monlight::env::Env;
-use monlight::notify::{Delivery, Fact, Message, Notifier, VARIABLES};
+use monlight::notify::{ChannelResult, Fact, Message, Notifier, OLDER_CA_FILE, VARIABLES};
 use serde_json::Value;
 
 use crate::harness::skip;
@@ -20,7 +21,7 @@ fn message(title: &str) -> Message {
 }
 
 /// Sends a message by SMTP with additional settings, without waiting between attempts.
-fn send_mail(listener: &Listener, settings: &[(&str, &str)], message: &Message) -> Delivery {
+fn send_mail(listener: &Listener, settings: &[(&str, &str)], message: &Message) -> ChannelResult {
     let defaults = [
         ("SMTP_HOST", "127.0.0.1"),
         ("SMTP_PORT", &listener.port),
@@ -30,10 +31,12 @@ fn send_mail(listener: &Listener, settings: &[(&str, &str)], message: &Message) 
 }
 
 /// Sends a message by the channel that the settings configure.
-fn deliver(settings: &[(&str, &str)], message: &Message) -> Delivery {
+fn deliver(settings: &[(&str, &str)], message: &Message) -> ChannelResult {
     let lookup = |name: &str| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    let mut env = Env::new(VARIABLES, lookup);
-    let notifier = Notifier::from_env(&mut env);
+    let variables = [VARIABLES, &OutboundSettings::variables(ProxyPolicy::Environment)].concat();
+    let mut env = Env::new(&variables, lookup);
+    let outbound = OutboundSettings::from_env(&mut env, ProxyPolicy::Environment, Some(OLDER_CA_FILE));
+    let notifier = Notifier::from_env(&mut env, &outbound);
     assert_eq!((env.finish(), notifier.missing()), (Ok(()), None));
     notifier.send(message, &|_| true).remove(0)
 }
@@ -43,14 +46,14 @@ fn headers<'a>(mail: &'a Value, name: &str) -> Vec<&'a str> {
     all.filter(|header| header[0] == name).map(|header| header[1].as_str().unwrap()).collect()
 }
 
-fn sent(attempts: u32) -> Delivery {
-    Delivery { channel: "smtp", attempts, outcome: Ok(()) }
+fn sent(attempts: u32) -> ChannelResult {
+    ChannelResult { channel: "smtp", attempts, outcome: Ok(()) }
 }
 
 /// Returns the reason of a failed delivery and asserts that it was not retried.
-fn permanent_failure(delivery: Delivery) -> String {
-    assert_eq!(delivery.attempts, 1, "{delivery:?}");
-    delivery.outcome.unwrap_err()
+fn permanent_failure(result: ChannelResult) -> String {
+    assert_eq!(result.attempts, 1, "{result:?}");
+    result.outcome.unwrap_err()
 }
 
 #[test]
@@ -107,7 +110,7 @@ fn login_follows_starttls() {
     assert_eq!(listener.next_event()["tls"], true);
     let wrong = [("SMTP_USERNAME", "me"), ("SMTP_PASSWORD", "invalid"), ("ALERT_CA_FILE", &listener.ca_file)];
     let reason = permanent_failure(send_mail(&listener, &wrong, &message("m")));
-    assert!(reason.starts_with("127.0.0.1 answered 535: ") && !reason.contains("invalid"), "{reason}");
+    assert!(reason.starts_with("127.0.0.1: SMTP error 535: ") && !reason.contains("invalid"), "{reason}");
 }
 
 #[test]
@@ -145,12 +148,12 @@ fn login_requires_tls_and_server_support_for_auth() {
     let login = [("SMTP_USERNAME", "me"), ("SMTP_PASSWORD", "s3cret")];
     let Some(plain) = Listener::start("smtp_listener.py", &["--auth", "me:s3cret"]) else { return };
     let reason = permanent_failure(send_mail(&plain, &login, &message("m")));
-    assert_eq!(reason, "127.0.0.1 offers no TLS, and a password never goes without");
+    assert_eq!(reason, "127.0.0.1: the server does not offer TLS, and the password is only sent over TLS");
     assert_eq!(plain.stop_and_drain(), [""; 0]);
     let Some(no_auth) = Listener::start("smtp_listener.py", &["--mode", "starttls"]) else { return };
     let with_ca = [login[0], login[1], ("ALERT_CA_FILE", no_auth.ca_file.as_str())];
     let reason = permanent_failure(send_mail(&no_auth, &with_ca, &message("m")));
-    assert_eq!(reason, "127.0.0.1 offers no login by AUTH PLAIN or LOGIN, but SMTP_USERNAME is set");
+    assert_eq!(reason, "127.0.0.1: the server offers neither AUTH PLAIN nor AUTH LOGIN, but SMTP_USERNAME is set");
     assert_eq!(no_auth.stop_and_drain(), [""; 0]);
 }
 
@@ -159,10 +162,10 @@ fn webhook_trusts_the_configured_root_certificate() {
     let Some(listener) = Listener::start("https_listener.py", &[]) else { return };
     let url = format!("https://127.0.0.1:{}/hook", listener.port);
     let reason = permanent_failure(deliver(&[("ALERT_WEBHOOK_URL", &url)], &message("m")));
-    assert!(reason.contains("UnknownIssuer") && reason.contains("ALERT_CA_FILE"), "{reason}");
+    assert!(reason.contains("UnknownIssuer") && reason.contains("CA_FILE"), "{reason}");
     let with_ca = [("ALERT_WEBHOOK_URL", url.as_str()), ("ALERT_CA_FILE", &listener.ca_file)];
-    let delivery = deliver(&with_ca, &message("m"));
-    assert_eq!(delivery, Delivery { channel: "webhook", attempts: 1, outcome: Ok(()) });
+    let result = deliver(&with_ca, &message("m"));
+    assert_eq!(result, ChannelResult { channel: "webhook", attempts: 1, outcome: Ok(()) });
     let post = listener.next_event();
     assert_eq!((post["path"].as_str(), post["body"]["title"].as_str()), (Some("/hook"), Some("m")));
     assert_eq!(listener.stop_and_drain(), [""; 0]);

@@ -75,7 +75,7 @@ fn assert_receives_every_point(program: &str, arguments: &[&str], path: &str) {
     }
     assert_eq!(health_number(&collector, "remote_write_lag_seconds"), 0);
     assert_eq!(health_number(&collector, "remote_write_refused"), 0, "{:#?}", collector.log());
-    assert!(collector.log().iter().any(|line| line.contains("remote write goes on")), "{:#?}", collector.log());
+    assert!(collector.log().iter().any(|line| line.contains("remote write recovered")), "{:#?}", collector.log());
     let value = |expression: &str| server.query_value(expression, None);
     let total =
         wait_until(|| value("sum(sales_eur)").filter(|sum| (sum - acknowledged.tenths as f64 / 10.0).abs() < 1e-6));
@@ -169,14 +169,14 @@ fn failed_requests_are_repeated_unchanged_and_rejected_ones_are_skipped() {
         (0, 37)
     );
     let log = collector.log().concat();
-    assert!(log.contains("rejected 1 samples: it answered 400") && !log.contains("s3cret"), "{log}");
+    assert!(log.contains("the server rejected 1 samples, skipping them: HTTP 400") && !log.contains("s3cret"), "{log}");
 }
 
 #[test]
 fn backlog_is_reported_and_discarded_when_remote_write_is_disabled() {
     let collector = Setup::metrics_collector().env("REMOTE_WRITE_URL", format!("http://{}/", free_port())).start();
     post_batch(&collector, &mut Acknowledged::default());
-    collector.wait_for_log("remote write waits: ").expect("the log contains the cause");
+    collector.wait_for_log("remote write failed, will retry: ").expect("the log contains the cause");
     assert_eq!(health_number(&collector, "remote_write_waiting"), 4);
     // Without REMOTE_WRITE_URL, the collector discards the backlog.
     let data_dir = collector.kill();
@@ -186,5 +186,5 @@ fn backlog_is_reported_and_discarded_when_remote_write_is_disabled() {
     let sql = "SELECT value FROM totals WHERE name = 'remote_cursor'";
     assert_eq!(database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), -1);
     let (code, output) = Setup::metrics_collector().env("REMOTE_WRITE_URL", "localhost:9090").run_to_exit();
-    assert_eq!((code, output.contains("REMOTE_WRITE_URL: must be an URL")), (Some(2), true), "{output}");
+    assert_eq!((code, output.contains("REMOTE_WRITE_URL: must be an absolute http(s) URL")), (Some(2), true), "{output}");
 }

@@ -16,7 +16,11 @@ import trustme
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        print(json.dumps({"path": self.path, "body": json.loads(body)}), flush=True)
+        try:
+            content = json.loads(body)
+        except ValueError:
+            content = None  # compressed
+        print(json.dumps({"path": self.path, "body": content}), flush=True)
         self.send_response(204)
         self.end_headers()
 
@@ -27,7 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def main(args):
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert(args.identity).configure_cert(context)
     authority.cert_pem.write_to_path(args.ca_out)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     # The handshake runs in the thread of the connection, so that a client that aborts it does not stop the server.
@@ -41,4 +45,5 @@ def main(args):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ca-out", metavar="FILE", required=True)
+    parser.add_argument("--identity", metavar="HOST", default="127.0.0.1", help="host name in the certificate")
     main(parser.parse_args())

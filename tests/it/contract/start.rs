@@ -8,7 +8,7 @@ use super::{post_report, unique_report_with};
 use crate::harness::{API_KEY, Request, Setup, TempDir};
 
 /// Settings in the order of `--help`, with the end of their rows.
-const VARIABLES: [(&str, &str); 37] = [
+const VARIABLES: [(&str, &str); 42] = [
     ("API_KEY", "(secret)"),
     ("API_KEYS", "(secret)"),
     ("PORT", "[5010]"),
@@ -46,6 +46,11 @@ const VARIABLES: [(&str, &str); 37] = [
     ("EXPORT_URL", ""),
     ("EXPORT_FORMAT", "[jsonl]"),
     ("EXPORT_HEADERS", "(secret)"),
+    ("CA_FILE", ""),
+    ("HTTP_PROXY", "(secret)"),
+    ("HTTPS_PROXY", "(secret)"),
+    ("ALL_PROXY", "(secret)"),
+    ("NO_PROXY", ""),
 ];
 
 #[test]
@@ -99,7 +104,7 @@ fn all_invalid_settings_are_reported_at_once() {
         ("ALERT_COOLDOWN", "-1", "ALERT_COOLDOWN: must be an integer"),
         ("ALERT_MAX_PER_HOUR", "0", "ALERT_MAX_PER_HOUR: must be an integer from 1"),
         ("ALERT_DIGEST_DELAY", "0", "ALERT_DIGEST_DELAY: must be an integer from 1"),
-        ("ALERT_EMAILS", "nobody", "ALERT_EMAILS: holds 'nobody'"),
+        ("ALERT_EMAILS", "nobody", "ALERT_EMAILS: 'nobody' is not an ASCII email address"),
         ("ALERT_WEBHOOK_URL", "ftp://example.com/s3cret", "ALERT_WEBHOOK_URL: must be"),
         ("ALERT_WEBHOOK_FORMAT", "pigeon", "ALERT_WEBHOOK_FORMAT: must be one of"),
         ("SMTP_PASSWORD_FILE", "/nonexistent/password", "SMTP_PASSWORD_FILE: cannot read /nonexistent/password: "),
