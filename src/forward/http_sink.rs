@@ -15,8 +15,9 @@ const CLIENT_SETTINGS: ClientSettings = ClientSettings {
     // A response is only read for one line of reason.
     response_bytes_max: 4 * 1024,
 };
-/// Rejections that end when the operator corrects a key or a path. The records are still valid then, so they wait.
-const ALSO_RETRY: [u16; 3] = [401, 403, 404];
+/// Rejections that end when the operator corrects a key, a path or the credentials of a proxy. The records are still
+/// valid then, so they wait.
+const ALSO_RETRY: [u16; 4] = [401, 403, 404, 407];
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
@@ -103,6 +104,7 @@ mod tests {
             ("401 Unauthorized\r\n\r\nno Bearer s3cret", retry("HTTP 401: no ***")),
             ("403 Forbidden\r\n\r\n", retry("HTTP 403")),
             ("404 Not Found\r\n\r\n", retry("HTTP 404")),
+            ("407 Proxy Authentication Required\r\n\r\n", retry("HTTP 407")),
             ("502 Bad Gateway\r\n\r\n", retry("HTTP 502")),
             ("400 Bad Request\r\n\r\nline 1", Delivery::rejected("HTTP 400: line 1")),
             ("413 Too Large\r\n\r\n", Delivery::rejected("HTTP 413")),
