@@ -186,5 +186,9 @@ fn backlog_is_reported_and_discarded_when_remote_write_is_disabled() {
     let sql = "SELECT value FROM totals WHERE name = 'remote_cursor'";
     assert_eq!(database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), -1);
     let (code, output) = Setup::metrics_collector().env("REMOTE_WRITE_URL", "localhost:9090").run_to_exit();
-    assert_eq!((code, output.contains("REMOTE_WRITE_URL: must be an absolute http(s) URL")), (Some(2), true), "{output}");
+    assert_eq!(
+        (code, output.contains("REMOTE_WRITE_URL: must be an absolute http(s) URL")),
+        (Some(2), true),
+        "{output}"
+    );
 }
