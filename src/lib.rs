@@ -9,6 +9,7 @@ pub mod clock;
 pub mod env;
 pub mod error;
 pub mod json;
+pub mod network;
 pub mod text;
 pub mod trace;
 pub mod varint;

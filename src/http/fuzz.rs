@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
-use super::middleware::client_address::{Network, Proxies, canonical, rate_limit_key};
+use super::middleware::client_address::{Proxies, canonical, rate_limit_key};
 use super::middleware::cors::AllowedOrigins;
 use super::middleware::keys::Principal;
 use super::middleware::routing::IdempotencySource;
@@ -14,6 +14,7 @@ use super::protocol::content_coding::decode;
 use super::protocol::error::ProtocolError;
 use super::protocol::head::{Framing, HEAD_BYTES_MAX, Head, find_head_end};
 use super::request::Request;
+use crate::network::Network;
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const BODY_BYTES_MAX: usize = 16 * 1024;

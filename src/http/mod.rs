@@ -22,7 +22,7 @@ pub use event_loop::ConnectionLimits;
 pub use event_loop::responder::Responder;
 pub use event_loop::stream::Stream;
 pub use middleware::admission::{AdmissionSettings, PublicKeySettings};
-pub use middleware::client_address::{Network, Proxies};
+pub use middleware::client_address::Proxies;
 pub use middleware::cors::AllowedOrigins;
 pub use middleware::keys::{Keys, Principal, Scope};
 pub use middleware::public_keys::{PublicKey, PublicKeys};

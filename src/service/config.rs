@@ -10,9 +10,10 @@ use crate::clock::Timestamp;
 use crate::db::{self, Database, Schema, SizeLimit, Synchronous};
 use crate::env::{Env, Variable};
 use crate::http::{
-    AdmissionSettings, AllowedOrigins, Bound, ConnectionLimits, Keys, Network, Proxies, PublicKeySettings, PublicKeys,
-    Sessions, Settings,
+    AdmissionSettings, AllowedOrigins, Bound, ConnectionLimits, Keys, Proxies, PublicKeySettings, PublicKeys, Sessions,
+    Settings,
 };
+use crate::network::Network;
 
 use super::start_error::StartError;
 

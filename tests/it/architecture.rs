@@ -17,12 +17,13 @@ const SERVICES: [(&str, &str, &str); 4] = [
 ];
 
 /// Each part of the library and its layer. A part names only parts of lower layers.
-const LAYERS: [(&str, u32); 22] = [
+const LAYERS: [(&str, u32); 23] = [
     ("background", 0),
     ("clock", 0),
     ("env", 0),
     ("error", 0),
     ("json", 1),
+    ("network", 0),
     ("text", 0),
     ("varint", 0),
     ("db", 2),
