@@ -170,7 +170,7 @@ fn printed(service: &str) -> Vec<Row> {
         .lines()
         .filter_map(|line| line.strip_prefix("  "))
         .filter_map(|line| {
-            let (name, rest) = line.split_once("  ")?;
+            let (name, rest) = line.split_once("  ").filter(|(name, _)| !name.starts_with("--"))?;
             let secret = rest.ends_with(" (secret)");
             let rest = rest.trim_end_matches(" (secret)");
             let default = rest.rsplit_once(" [").and_then(|(_, default)| default.strip_suffix(']')).unwrap_or_default();
