@@ -96,7 +96,7 @@ impl Upstream {
         Self { client: outbound.client(env, endpoint, CLIENT_SETTINGS) }
     }
 
-    /// Posts a report.
+    /// Posts one report to the service.
     pub(super) fn post(&self, request: &OutboundRequest) -> UpstreamResult {
         let headers = [
             ("Content-Type", "application/json"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::http_client::{RequestError, Response};
 
-/// What the caller does next with the request it sent.
+/// Result of one attempt, which decides about the next one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
     /// The server accepted the request.
@@ -39,13 +39,13 @@ impl Delivery {
         }
     }
 
-    /// Creates a [`Delivery::Retry`] without a delay.
+    /// Creates a temporary failure without a delay for `reason`.
     #[must_use]
     pub fn retry(reason: impl Into<String>) -> Self {
         Self::Retry { after: None, reason: reason.into() }
     }
 
-    /// Creates a [`Delivery::Rejected`].
+    /// Creates a final rejection for `reason`.
     #[must_use]
     pub fn rejected(reason: impl Into<String>) -> Self {
         Self::Rejected { reason: reason.into() }

@@ -52,7 +52,7 @@ impl Endpoint {
         self.url.authority().is_some_and(|authority| authority.as_str().contains('@'))
     }
 
-    /// Returns the URL.
+    /// Returns the URL of the requests.
     #[must_use]
     pub fn url(&self) -> &Uri {
         &self.url

@@ -36,7 +36,7 @@ pub trait Record: Serialize {
 }
 
 impl Format {
-    /// Reads `EXPORT_FORMAT`.
+    /// Reads the format from `EXPORT_FORMAT`.
     pub fn from_env(env: &mut Env<'_>) -> Self {
         match env.one_of("EXPORT_FORMAT", &["jsonl", "loki", "clickhouse"]) {
             "loki" => Self::Loki,

@@ -26,7 +26,7 @@ pub const VARIABLES: &[Variable] = &[
 /// Maximum number of recipients of one email through Postmark.
 const RECIPIENTS_MAX: usize = 50;
 
-/// Reads `ALERT_EMAILS`.
+/// Reads the addresses in `ALERT_EMAILS`.
 pub(super) fn recipients(env: &mut Env<'_>) -> Vec<Mailbox> {
     let addresses = env.list("ALERT_EMAILS");
     if addresses.len() > RECIPIENTS_MAX {
