@@ -1,38 +1,46 @@
-//! Monlight: errors, logs, metrics and a door for browsers, in four small programs with one house.
+//! Monlight: error tracking, logs, metrics and browser monitoring for small servers, as four programs on one library.
 //!
-//! Folders are layers, lowest first; a module names only modules of lower layers or of its own folder, which a test
-//! checks. `ARCHITECTURE.md` shows the paths a request takes through them.
+//! Modules are in layers. A module uses only modules of lower layers or of its own folder; a test enforces this.
+//! `ARCHITECTURE.md` describes the layers and the path of a request through them.
 
-// layer 0: nouns and threads
-pub mod background;
+// Layer 0: leaves.
 pub mod clock;
-pub mod env;
 pub mod error;
-pub mod json;
 pub mod network;
 pub mod text;
-pub mod trace;
 pub mod varint;
 
-// layer 1: what every service stands on
-pub mod client;
-pub mod db;
-pub mod forward;
-pub mod http;
-pub mod notify;
+// Layer 1: basics, and stack traces.
+pub mod background;
+pub mod env;
+pub mod json;
 pub mod random;
+pub mod trace;
+
+// Layer 2: values that services and formats exchange.
 pub mod records;
 
-// alerts of any service
+// Layer 3: storage and network.
+pub mod client;
+pub mod db;
+pub mod http;
+
+// Layer 4: outbound data.
+pub mod forward;
+pub mod notify;
+
+// Layer 5: alerts of every service.
 pub mod alerting;
-// layer 2: what every main would repeat
+
+// Layer 6: code that every program needs.
 pub mod service;
-// layer 3: the services
+
+// Layer 7: the services.
 pub mod browser_relay;
 pub mod error_tracker;
 pub mod log_viewer;
 pub mod metrics_collector;
 
-// layer 4: what the fuzzer and its corpus need of all of them; not in a program that is built to run
+// Layer 8: fuzz targets. Not part of the programs.
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

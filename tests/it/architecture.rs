@@ -1,6 +1,7 @@
-//! Rules about the house that a reader should be able to rely on: layers, absences, and documents that are true.
+//! Rules of the source tree that readers rely on: layers, absences, no dependency cycles, the style of doc comments, and
+//! documents that match the code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,7 +9,7 @@ use crate::harness::binary;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Each service: its binary, its folder, and the document that has its endpoints.
+/// Each service: its binary, its folder, and the document with its endpoints.
 const SERVICES: [(&str, &str, &str); 4] = [
     ("browser-relay", "src/browser_relay", "docs/browser-relay.md"),
     ("error-tracker", "src/error_tracker", "docs/error-tracker.md"),
@@ -16,41 +17,51 @@ const SERVICES: [(&str, &str, &str); 4] = [
     ("metrics-collector", "src/metrics_collector", "docs/metrics-collector.md"),
 ];
 
-/// Each part of the library and its layer. A part names only parts of lower layers.
-const LAYERS: [(&str, u32); 23] = [
-    ("background", 0),
+/// The layer of each module of the library. A module uses only modules of lower layers.
+const LAYERS: [(&str, u32); 24] = [
     ("clock", 0),
-    ("env", 0),
     ("error", 0),
-    ("json", 1),
     ("network", 0),
     ("text", 0),
     ("varint", 0),
-    ("db", 2),
-    ("http", 2),
-    ("client", 2),
-    ("forward", 3),
-    ("notify", 3),
+    ("background", 1),
+    ("env", 1),
+    ("json", 1),
     ("random", 1),
-    ("records", 2),
     ("trace", 1),
-    ("alerting", 4),
-    ("service", 5),
-    ("browser_relay", 6),
-    ("error_tracker", 6),
-    ("log_viewer", 6),
-    ("metrics_collector", 6),
-    ("fuzz", 7),
+    ("records", 2),
+    ("client", 3),
+    ("db", 3),
+    ("http", 3),
+    ("forward", 4),
+    ("notify", 4),
+    ("alerting", 5),
+    ("service", 6),
+    ("browser_relay", 7),
+    ("error_tracker", 7),
+    ("log_viewer", 7),
+    ("metrics_collector", 7),
+    ("fuzz", 8),
+    ("lib", 9),
 ];
 
-/// What only one folder may name, each with the reason for it.
+/// Words that only some folders may use, with the reason.
 const ABSENCES: [(&str, &[&str], &str); 5] = [
-    ("src/http", &["tiny_http", "httparse", "epoll"], "connections are the door's affair"),
+    ("src/http", &["tiny_http", "httparse", "epoll"], "only the event loop owns connections"),
     ("src/db", &["Connection::open"], "only the writer's connection can write"),
-    ("src/notify", &["lettre::"], "notifications are sent by one module"),
-    ("src/client", &["ureq::", "rustls::"], "there is one outbound HTTP client"),
-    ("src/service/allocator.rs", &["unsafe {", "unsafe_code)"], "one block, with its reason"),
+    ("src/notify", &["lettre::"], "only notify sends mail"),
+    ("src/client", &["ureq::"], "there is one outbound HTTP client"),
+    ("src/service/allocator.rs", &["unsafe {", "unsafe_code)"], "there is one unsafe block, with its reason"),
 ];
+
+/// The first words that doc comments must not start with: they announce a riddle instead of naming the item.
+const RIDDLE_STARTS: [&str; 10] = ["What", "Who", "How", "Of", "That", "It", "Where", "Why", "So", "As"];
+
+/// Maximum lines of a file in `src/`. A longer one states the reason in its first line, with the word `lines`.
+const FILE_LINES_MAX: usize = 450;
+
+/// Minimum words of a function's doc comment. Shorter ones only repeat the name.
+const FUNCTION_DOC_WORDS_MIN: usize = 4;
 
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
@@ -70,33 +81,223 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-fn layer(part: &str) -> u32 {
-    let known = LAYERS.iter().find(|(name, _)| *name == part);
-    known.unwrap_or_else(|| panic!("{part} has no place in the layers; give it one in tests/it/tidy.rs")).1
+fn layer(module: &str) -> u32 {
+    let row = LAYERS.iter().find(|(name, _)| *name == module);
+    row.unwrap_or_else(|| panic!("{module} has no layer; add it to LAYERS in tests/it/architecture.rs")).1
 }
 
-/// The parts that a text names as `crate::part`.
-fn named(text: &str) -> BTreeSet<&str> {
-    let end = |rest: &str| rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len());
-    text.split("crate::").skip(1).map(|rest| &rest[..end(rest)]).filter(|part| !part.is_empty()).collect()
+/// Returns the modules that a text names as `crate::module`.
+fn crate_modules(text: &str) -> BTreeSet<&str> {
+    let end = |rest: &str| rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    text.split("crate::").skip(1).map(|rest| &rest[..end(rest)]).filter(|module| !module.is_empty()).collect()
 }
 
 #[test]
-fn a_part_names_only_parts_of_lower_layers() {
+fn modules_use_only_lower_layers() {
     for (path, text) in sources("src") {
-        let part = path.iter().nth(1).unwrap().to_str().unwrap().trim_end_matches(".rs");
-        if part == "lib" {
-            continue;
-        }
-        for other in named(&text) {
-            let allowed = other == part || layer(other) < layer(part);
-            assert!(allowed, "{} (layer {}) names crate::{other}", path.display(), layer(part));
+        let module = path.iter().nth(1).unwrap().to_str().unwrap().trim_end_matches(".rs");
+        for other in crate_modules(&text) {
+            let is_allowed = other == module || layer(other) < layer(module);
+            assert!(is_allowed, "{} (layer {}) uses crate::{other}", path.display(), layer(module));
         }
     }
 }
 
+/// Removes comments and the test module at the end of a file.
+fn production_code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+fn is_test_file(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    name.ends_with("_tests.rs")
+        || ["tests.rs", "test_server.rs", "strategies.rs", "fuzz.rs", "corpus.rs"].contains(&name)
+}
+
+/// Expands the tree of a `use` declaration into full paths.
+fn use_paths(prefix: &[String], tree: &str) -> Vec<Vec<String>> {
+    let (mut paths, mut depth, mut start) = (Vec::new(), 0, 0);
+    let mut branches = Vec::new();
+    for (at, c) in tree.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                branches.push(&tree[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    branches.push(&tree[start..]);
+    for branch in branches.into_iter().map(str::trim).filter(|branch| !branch.is_empty()) {
+        let (path, inner) = match branch.split_once('{') {
+            Some((path, inner)) => (path, inner.rsplit_once('}').map(|(inner, _)| inner)),
+            None => (branch, None),
+        };
+        let segments = path.split("::").map(str::trim).filter(|segment| !segment.is_empty());
+        let segments = segments.map(|segment| segment.split(" as ").next().unwrap_or_default().to_owned());
+        let path: Vec<String> = prefix.iter().cloned().chain(segments).collect();
+        match inner {
+            Some(inner) => paths.extend(use_paths(&path, inner)),
+            None => paths.push(path),
+        }
+    }
+    paths
+}
+
+/// Returns the absolute paths below `crate` that a file uses. `module` is the path of the file's own module.
+fn used_paths(module: &[String], code: &str) -> Vec<Vec<String>> {
+    let mut paths = Vec::new();
+    let mut rest = String::new();
+    let mut remaining = code;
+    while let Some(at) = remaining.find("use ") {
+        let is_declaration = at == 0 || remaining[..at].ends_with(['\n', ' ']);
+        let end = remaining[at..].find(';').map_or(remaining.len(), |end| at + end);
+        if is_declaration {
+            rest.push_str(&remaining[..at]);
+            paths.extend(use_paths(&[], &remaining[at + 4..end]));
+        } else {
+            rest.push_str(&remaining[..end]);
+        }
+        remaining = &remaining[end..];
+    }
+    rest.push_str(remaining);
+    for start in ["crate::", "super::"] {
+        for (at, _) in rest.match_indices(start) {
+            let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+            let path: String = rest[at..].chars().take_while(|c| is_path(*c)).collect();
+            paths.push(path.split("::").filter(|segment| !segment.is_empty()).map(str::to_owned).collect());
+        }
+    }
+    paths.into_iter().filter_map(|path| absolute_path(module, &path)).collect()
+}
+
+fn absolute_path(module: &[String], path: &[String]) -> Option<Vec<String>> {
+    match path.first()?.as_str() {
+        "crate" => Some(path[1..].to_vec()),
+        "self" => Some([module, &path[1..]].concat()),
+        "super" => {
+            let mut base = module.to_vec();
+            let ups = path.iter().take_while(|segment| *segment == "super").count();
+            base.truncate(base.len().checked_sub(ups)?);
+            Some([&base, &path[ups..]].concat())
+        }
+        _ => None,
+    }
+}
+
+/// Returns the path of a file's module: `src/http/route.rs` is `http::route`, and `src/http/mod.rs` is `http`.
+fn module_path(file: &Path) -> Vec<String> {
+    let mut path: Vec<String> = file.iter().skip(1).map(|part| part.to_str().unwrap().to_owned()).collect();
+    let name = path.pop().unwrap();
+    if name != "mod.rs" {
+        path.push(name.trim_end_matches(".rs").to_owned());
+    }
+    path
+}
+
+/// Returns the names that a `mod.rs` re-exports, each with the child module that defines it.
+fn reexports(code: &str, children: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let mut names = BTreeMap::new();
+    for declaration in code.split("use ").skip(1).filter_map(|rest| rest.split(';').next()) {
+        for path in use_paths(&[], declaration) {
+            let path: Vec<String> = path.into_iter().filter(|segment| segment != "self").collect();
+            if let (Some(first), Some(last)) = (path.first(), path.last())
+                && children.contains(first)
+            {
+                names.insert(last.clone(), first.clone());
+            }
+        }
+    }
+    names
+}
+
 #[test]
-fn what_one_folder_keeps_to_itself_stands_nowhere_else() {
+fn no_folder_has_dependency_cycles() {
+    let files: Vec<(PathBuf, String)> = sources("src").into_iter().filter(|(path, _)| !is_test_file(path)).collect();
+    let folders: BTreeSet<Vec<String>> =
+        files.iter().filter(|(path, _)| path.ends_with("mod.rs")).map(|(path, _)| module_path(path)).collect();
+    assert!(folders.len() > 10, "{folders:?}");
+    for folder in folders {
+        let depth = folder.len();
+        let inside = |module: &[String]| module.len() > depth && module[..depth] == folder[..];
+        let children: BTreeSet<String> =
+            files.iter().map(|(path, _)| module_path(path)).filter(|m| inside(m)).map(|m| m[depth].clone()).collect();
+        let own = files.iter().find(|(path, _)| path.ends_with("mod.rs") && module_path(path) == folder);
+        let reexports = reexports(&production_code(&own.unwrap().1), &children);
+        let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (path, text) in &files {
+            let module = module_path(path);
+            if !inside(&module) {
+                continue;
+            }
+            let child = &module[depth];
+            for used in used_paths(&module, &production_code(text)).iter().filter(|used| inside(used)) {
+                let name = &used[depth];
+                let target = if children.contains(name) { Some(name) } else { reexports.get(name) };
+                let Some(target) = target else {
+                    panic!("{} uses {name}, which its parent's mod.rs defines: a cycle", path.display());
+                };
+                if target != child {
+                    edges.entry(child.clone()).or_default().insert(target.clone());
+                }
+            }
+        }
+        if let Some(cycle) = find_cycle(&edges) {
+            panic!("src/{} has a dependency cycle: {}", folder.join("/"), cycle.join(" -> "));
+        }
+    }
+}
+
+/// Returns the nodes of a cycle, or `None` if the graph has none.
+fn find_cycle(edges: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    fn visit(
+        node: &str,
+        edges: &BTreeMap<String, BTreeSet<String>>,
+        path: &mut Vec<String>,
+        done: &mut BTreeSet<String>,
+    ) -> bool {
+        if let Some(at) = path.iter().position(|visited| visited == node) {
+            path.drain(..at);
+            path.push(node.to_owned());
+            return true;
+        }
+        if done.contains(node) {
+            return false;
+        }
+        path.push(node.to_owned());
+        if edges.get(node).is_some_and(|targets| targets.iter().any(|target| visit(target, edges, path, done))) {
+            return true;
+        }
+        path.pop();
+        done.insert(node.to_owned());
+        false
+    }
+    let (mut path, mut done) = (Vec::new(), BTreeSet::new());
+    edges.keys().any(|node| visit(node, edges, &mut path, &mut done)).then_some(path)
+}
+
+#[test]
+fn cycles_are_found() {
+    let graph = |pairs: &[(&str, &str)]| {
+        let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (from, to) in pairs {
+            edges.entry((*from).to_owned()).or_default().insert((*to).to_owned());
+        }
+        find_cycle(&edges)
+    };
+    assert_eq!(graph(&[("a", "b"), ("b", "c"), ("a", "c")]), None);
+    assert_eq!(graph(&[("a", "b"), ("b", "c"), ("c", "b")]), Some(["b", "c", "b"].map(str::to_owned).into()));
+    let module = ["http".to_owned(), "route".to_owned()];
+    let used = used_paths(&module, "use super::request::{Request, parse as read};\nfn f() { super::keys::check() }");
+    let used: Vec<String> = used.iter().map(|path| path.join("::")).collect();
+    assert_eq!(used, ["http::request::Request", "http::request::parse", "http::keys::check"]);
+}
+
+#[test]
+fn words_of_one_folder_occur_nowhere_else() {
     for (path, text) in sources("src") {
         let path = path.to_str().unwrap();
         if path.contains("test") {
@@ -104,7 +305,7 @@ fn what_one_folder_keeps_to_itself_stands_nowhere_else() {
         }
         for (home, words, why) in ABSENCES {
             for word in words.iter().filter(|_| !home.split(' ').any(|home| path.starts_with(home))) {
-                assert!(!text.contains(word), "{path} names {word}, which belongs to {home}: {why}");
+                assert!(!text.contains(word), "{path} uses {word}, which belongs to {home}: {why}");
             }
         }
         let sql = ["SELECT ", "rusqlite"];
@@ -112,7 +313,105 @@ fn what_one_folder_keeps_to_itself_stands_nowhere_else() {
     }
 }
 
-/// Method and path of every route that the sources of a service set up, and of those that all services have.
+/// A doc comment with the item below it.
+struct DocComment<'t> {
+    line_number: usize,
+    first_line: &'t str,
+    words: usize,
+    /// The first line of the item.
+    item_start: &'t str,
+    /// The item up to its body, or to the end of its first line if it is a field or a variant.
+    item: String,
+}
+
+/// Returns the doc comments of a file.
+fn doc_comments(text: &str) -> Vec<DocComment<'_>> {
+    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    let is_doc = |line: &str| line.starts_with("///") || line.starts_with("//!");
+    let (mut comments, mut at) = (Vec::new(), 0);
+    while at < lines.len() {
+        if !is_doc(lines[at]) {
+            at += 1;
+            continue;
+        }
+        let marker = &lines[at][..3];
+        let length = lines[at..].iter().take_while(|line| line.starts_with(marker)).count();
+        let words = lines[at..at + length].iter().map(|line| line[3..].split_whitespace().count()).sum();
+        let below = lines[at + length..].iter().skip_while(|line| line.starts_with('#') || line.starts_with("//"));
+        let below: Vec<&str> = below.take(8).copied().collect();
+        let item_start = below.first().copied().unwrap_or_default();
+        let item = if item_start.ends_with(',') { item_start.to_owned() } else { below.join(" ") };
+        let item = item.split_inclusive(['{', ';']).next().unwrap_or_default().to_owned();
+        comments.push(DocComment { line_number: at + 1, first_line: lines[at][3..].trim(), words, item_start, item });
+        at += length;
+    }
+    comments
+}
+
+/// Returns the rule that a doc comment violates, if any.
+fn doc_comment_error(comment: &DocComment<'_>) -> Option<String> {
+    let first_word = comment.first_line.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    if RIDDLE_STARTS.contains(&first_word) {
+        return Some(format!("starts with '{first_word}'; start with a noun phrase or a third-person verb"));
+    }
+    if first_word == "Whether" && !comment.item.to_lowercase().contains("bool") {
+        return Some("starts with 'Whether', but is not about a bool".to_owned());
+    }
+    let before_parameters = comment.item_start.split('(').next().unwrap_or_default();
+    let is_function = !before_parameters.contains(':') && before_parameters.split(' ').any(|word| word == "fn");
+    if is_function && comment.words < FUNCTION_DOC_WORDS_MIN {
+        return Some(format!("has fewer than {FUNCTION_DOC_WORDS_MIN} words; extend or remove it"));
+    }
+    None
+}
+
+#[test]
+fn doc_comments_name_their_item() {
+    let mut errors = Vec::new();
+    for (path, text) in ["src", "bins", "benches", "tests/it"].into_iter().flat_map(sources) {
+        for comment in doc_comments(&text) {
+            if let Some(error) = doc_comment_error(&comment) {
+                errors.push(format!("{}:{}: doc comment {error}", path.display(), comment.line_number));
+            }
+        }
+    }
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+}
+
+#[test]
+fn doc_comment_rules_reject_riddles() {
+    for (text, is_valid) in [
+        ("/// Returns the number of rows.\nfn count() -> u64 {", true),
+        ("/// What waits to be sent.\nstruct Queue;", false),
+        ("//! How lines are read.\n", false),
+        ("/// Whether it is empty.\nfn is_empty(&self) -> bool {", true),
+        ("/// Whether it is empty.\nfn count(&self) -> u64 {", false),
+        ("/// Whether rows remain.\n#[must_use]\nremaining: bool,", true),
+        ("/// The rows.\nfn rows() {", false),
+        ("/// The rows.\nrows: u64,", true),
+        ("/// Assigns an id to a row.\nfn assign() {", true),
+    ] {
+        let comments = doc_comments(text);
+        assert_eq!(comments.len(), 1, "{text}");
+        assert_eq!(doc_comment_error(&comments[0]).is_none(), is_valid, "{text}");
+    }
+}
+
+#[test]
+fn long_files_state_the_reason() {
+    for (path, text) in sources("src") {
+        let first_line = text.lines().next().unwrap_or_default();
+        let has_reason = first_line.contains("lines");
+        let lines = text.lines().count();
+        assert!(
+            lines <= FILE_LINES_MAX || has_reason,
+            "{} has {lines} lines; split it, or state the reason in its first line",
+            path.display()
+        );
+    }
+}
+
+/// Returns the method and path of each route in the sources of a service, and of those that all services have.
 fn routes(folder: &str) -> BTreeSet<String> {
     let mut routes = BTreeSet::new();
     for (_, text) in [sources(folder), sources("src/service")].concat() {
@@ -120,6 +419,7 @@ fn routes(folder: &str) -> BTreeSet<String> {
             ("Route::get(\"", "GET"),
             ("stream(\"", "GET"),
             ("post(\"", "POST"),
+            ("browser(\"", "POST"),
             ("upload(\"", "POST"),
             ("delete(\"", "DELETE"),
             ("service::ingest_route(\"", "POST"),
@@ -134,7 +434,7 @@ fn routes(folder: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_route_stands_in_the_docs() {
+fn docs_describe_every_route() {
     for (_, folder, document) in SERVICES {
         let text = read(document);
         for route in routes(folder) {
@@ -147,30 +447,30 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap()
 }
 
-/// A variable's name, default and whether it is secret.
+/// The name, the default and the secrecy of a variable.
 type Row = (String, String, bool);
 
 #[test]
-fn tables_of_variables_are_what_help_prints() {
+fn settings_tables_match_help() {
     // The README has the error tracker's.
     let settings = SERVICES.map(|(service, _, document)| (service, document));
     for (service, document) in settings.map(|(service, document)| match service {
         "error-tracker" => (service, "README.md"),
         _ => (service, document),
     }) {
-        assert_eq!(written(document), printed(service), "{document} (left) and {service} --help (right)");
+        assert_eq!(documented_rows(document), help_rows(service), "{document} (left) and {service} --help (right)");
     }
 }
 
-/// The variables that a service's `--help` prints.
-fn printed(service: &str) -> Vec<Row> {
+/// Returns the variables that `--help` of a service prints.
+fn help_rows(service: &str) -> Vec<Row> {
     let output = Command::new(binary(service)).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     let printed: Vec<Row> = help
         .lines()
         .filter_map(|line| line.strip_prefix("  "))
         .filter_map(|line| {
-            let (name, rest) = line.split_once("  ").filter(|(name, _)| !name.starts_with("--"))?;
+            let (name, rest) = line.split_once("  ").filter(|(name, _)| is_variable(name))?;
             let secret = rest.ends_with(" (secret)");
             let rest = rest.trim_end_matches(" (secret)");
             let default = rest.rsplit_once(" [").and_then(|(_, default)| default.strip_suffix(']')).unwrap_or_default();
@@ -181,8 +481,8 @@ fn printed(service: &str) -> Vec<Row> {
     printed
 }
 
-/// The rows of a document's table that are about variables.
-fn written(document: &str) -> Vec<Row> {
+/// Returns the rows about variables in a document's tables.
+fn documented_rows(document: &str) -> Vec<Row> {
     read(document)
         .lines()
         .filter_map(|line| line.strip_prefix("| `"))
@@ -191,14 +491,17 @@ fn written(document: &str) -> Vec<Row> {
             let name = cells.next()?.trim_end_matches('`');
             let default = cells.next()?.trim().trim_matches('`');
             let secret = default == "secret";
-            let plain =
-                name.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_' || letter.is_ascii_digit());
-            plain.then(|| (name.to_owned(), if secret { String::new() } else { default.to_owned() }, secret))
+            is_variable(name)
+                .then(|| (name.to_owned(), if secret { String::new() } else { default.to_owned() }, secret))
         })
         .collect()
 }
 
+fn is_variable(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit())
+}
+
 #[test]
-fn the_changelog_knows_this_version() {
+fn changelog_has_the_current_version() {
     assert!(read("CHANGELOG.md").contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
 }
