@@ -474,14 +474,14 @@ pub fn run_empty_handler_if_requested(path: &'static str) -> bool {
     let handler: http::DeferredHandler<NoContext> =
         Box::new(|_, _, responder| responder.send(http::Response::text(201, "created".into())));
     let routes = vec![http::Route::deferred(spec, handler)];
-    let bound = http::Bound::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let bound = http::BoundListener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     let settings = http::Settings {
         connection_limits: http::ConnectionLimits { connections: 512, connections_per_address: 512 },
         admission: http::AdmissionSettings {
             public_keys: http::PublicKeySettings::default(),
             sessions: Arc::default(),
             keys: http::Keys::new(monlight::env::Secret::new("k"), &[]).expect("one key"),
-            proxies: http::Proxies::default(),
+            proxies: http::TrustedProxies::default(),
             rate_per_address: 0,
             rate_per_key: 0,
             body_bytes_max: 1 << 20,

@@ -18,11 +18,11 @@ const MEMBERS_MAX: usize = 1_000;
 /// A JSON object whose values are unparsed. Unknown members are ignored, `null` counts as missing, and the last of several
 /// members with the same name counts.
 #[derive(Debug)]
-pub struct Object<'a> {
+pub struct JsonObject<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
 
-impl<'a> Object<'a> {
+impl<'a> JsonObject<'a> {
     /// Parses a body that must be one JSON object.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl<'a> Object<'a> {
     pub fn parse(body: &'a [u8]) -> Result<Self> {
         let text = checked_text(body)?;
         let mut json = serde_json::Deserializer::from_str(text);
-        let members = json.deserialize_map(Members).map_err(|why| not_an_object(&why))?;
+        let members = json.deserialize_map(MemberVisitor).map_err(|why| not_an_object(&why))?;
         json.end().map_err(|why| not_an_object(&why))?;
         Ok(Self { members })
     }
@@ -153,9 +153,9 @@ fn not_an_object(why: &serde_json::Error) -> Error {
     Error::Invalid(format!("The body is not JSON: line {}, column {}", why.line(), why.column()))
 }
 
-struct Members;
+struct MemberVisitor;
 
-impl<'de> Visitor<'de> for Members {
+impl<'de> Visitor<'de> for MemberVisitor {
     type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,7 +164,7 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
         let mut members = Vec::with_capacity(16);
-        while let Some((Key(name), value)) = map.next_entry()? {
+        while let Some((MemberName(name), value)) = map.next_entry()? {
             if members.len() == MEMBERS_MAX {
                 return Err(serde::de::Error::custom("too many fields"));
             }
@@ -175,27 +175,27 @@ impl<'de> Visitor<'de> for Members {
 }
 
 /// A member's name, borrowed if it has no escapes.
-struct Key<'a>(Cow<'a, str>);
+struct MemberName<'a>(Cow<'a, str>);
 
-impl<'de> serde::Deserialize<'de> for Key<'de> {
+impl<'de> serde::Deserialize<'de> for MemberName<'de> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Name;
-        impl<'de> Visitor<'de> for Name {
-            type Value = Key<'de>;
+        struct MemberNameVisitor;
+        impl<'de> Visitor<'de> for MemberNameVisitor {
+            type Value = MemberName<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name")
             }
 
             fn visit_borrowed_str<E>(self, name: &'de str) -> std::result::Result<Self::Value, E> {
-                Ok(Key(Cow::Borrowed(name)))
+                Ok(MemberName(Cow::Borrowed(name)))
             }
 
             fn visit_str<E>(self, name: &str) -> std::result::Result<Self::Value, E> {
-                Ok(Key(Cow::Owned(name.to_owned())))
+                Ok(MemberName(Cow::Owned(name.to_owned())))
             }
         }
-        deserializer.deserialize_str(Name)
+        deserializer.deserialize_str(MemberNameVisitor)
     }
 }
 
@@ -265,13 +265,13 @@ mod tests {
     use super::*;
 
     fn rejection(body: &str) -> String {
-        Object::parse(body.as_bytes()).map(|_| ()).unwrap_err().to_string()
+        JsonObject::parse(body.as_bytes()).map(|_| ()).unwrap_err().to_string()
     }
 
     #[test]
     fn members_are_parsed_by_name_and_type() {
         let body = br#"{"a":"x\n\u00e9\ud83d\ude00","n":-12.5e3,"o":{"k":[1]},"t":"2026-01-31T12:00:00+01:00","z":null,"a2":"pl\u0061in"}"#;
-        let object = Object::parse(body).unwrap();
+        let object = JsonObject::parse(body).unwrap();
         assert_eq!(object.required_string("a", 1..=4).unwrap(), "x\né😀");
         assert_eq!(object.string("a2").unwrap().unwrap(), "plain");
         assert_eq!(object.string_or_number("n").unwrap().unwrap(), "-12.5e3");
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_field() {
-        let object = Object::parse(br#"{"a":1,"o":[],"t":"now","long":"aaaa","empty":"","b":true}"#).unwrap();
+        let object = JsonObject::parse(br#"{"a":1,"o":[],"t":"now","long":"aaaa","empty":"","b":true}"#).unwrap();
         for (found, expected) in [
             (object.required_string("x", 1..=3).unwrap_err(), "Field 'x' is required"),
             (object.required_string("long", 1..=3).unwrap_err(), "Field 'long' must be 1-3 characters"),
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn anything_but_one_safe_object_is_rejected() {
         for body in ["", "x", "{", "[1]", "\"a\"", "{} {}", "{\"a\":1,}", "{'a':1}", "{\"a\":\"\u{1}\"}", "nul"] {
-            assert!(Object::parse(body.as_bytes()).is_err(), "{body:?}");
+            assert!(JsonObject::parse(body.as_bytes()).is_err(), "{body:?}");
         }
         assert_eq!(
             rejection(&format!("{}1{}", "{\"a\":[".repeat(40), "]}".repeat(40))),
@@ -312,14 +312,14 @@ mod tests {
             assert_eq!(rejection(half), "Strings must not contain unpaired surrogates (\\uD800–\\uDFFF)", "{half}");
         }
         assert_eq!(rejection(r#"{"x":{"\u0000":1}}"#), "Strings must not contain NUL (\\u0000)");
-        assert_eq!(Object::parse(b"{\"a\":\"\xff\"}").unwrap_err().to_string(), "The body must be UTF-8");
+        assert_eq!(JsonObject::parse(b"{\"a\":\"\xff\"}").unwrap_err().to_string(), "The body must be UTF-8");
         let many: Vec<String> = (0..=MEMBERS_MAX).map(|n| format!("\"{n}\":0")).collect();
         assert!(rejection(&format!("{{{}}}", many.join(","))).contains("1000 fields"));
     }
 
     #[test]
     fn escaped_backslash_before_u_is_not_an_escape() {
-        assert!(Object::parse(br#"{"a":"\\u0000 \\ud800"}"#).is_ok());
+        assert!(JsonObject::parse(br#"{"a":"\\u0000 \\ud800"}"#).is_ok());
     }
 
     #[test]
@@ -336,19 +336,19 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Object::parse(&body);
+            let _ = JsonObject::parse(&body);
         }
 
         #[test]
         fn strings_round_trip(text in "[^\u{0}]{0,60}", name in "[a-z]{1,8}") {
             let body = serde_json::json!({ name.clone(): text.clone() }).to_string();
-            let object = Object::parse(body.as_bytes()).unwrap();
+            let object = JsonObject::parse(body.as_bytes()).unwrap();
             prop_assert_eq!(object.string(&name).unwrap().unwrap(), text);
         }
 
         #[test]
         fn json_like_text_never_panics(body in "[\\[\\]{}\"\\\\u0-9a-fdD:, ]{0,80}") {
-            let _ = Object::parse(body.as_bytes());
+            let _ = JsonObject::parse(body.as_bytes());
         }
     }
 }

@@ -6,7 +6,7 @@
 // Layer 0: leaves.
 pub mod clock;
 pub mod error;
-pub mod network;
+pub mod ip_network;
 pub mod text;
 pub mod varint;
 

@@ -27,7 +27,7 @@ pub fn replace_control_chars(value: &str) -> String {
 #[must_use]
 pub fn one_line(value: &str, units_max: usize) -> String {
     let words = value.split(|c: char| c.is_whitespace() || is_unprintable(c)).filter(|word| !word.is_empty());
-    truncate_units(&words.collect::<Vec<_>>().join(" "), units_max)
+    truncate_utf16(&words.collect::<Vec<_>>().join(" "), units_max)
 }
 
 /// Returns `value` with `\n` as its only line break and without control characters except tabs. Removes the middle of a
@@ -41,7 +41,7 @@ pub fn multi_line(value: &str, units_max: usize) -> String {
 
 /// Returns at most `units_max` of `value`; a truncated string ends with "…".
 #[must_use]
-pub fn truncate_units(value: &str, units_max: usize) -> String {
+pub fn truncate_utf16(value: &str, units_max: usize) -> String {
     if utf16_len(value) <= units_max {
         return value.to_owned();
     }

@@ -36,7 +36,7 @@ pub enum AlertState {
 
 /// Object that an alert is about, with its id in the database of the service. The cool-down counts per subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
+pub enum AlertSubject {
     /// An error group of the error tracker.
     ErrorGroup(i64),
 }
@@ -47,7 +47,7 @@ pub struct NewAlert {
     /// Event to report.
     pub kind: AlertKind,
     /// Object of the event; `None` for a test. An alert without a subject has no cool-down and no hourly limit.
-    pub subject: Option<Subject>,
+    pub subject: Option<AlertSubject>,
     /// Time of the event.
     pub created_at: Timestamp,
 }
@@ -93,7 +93,7 @@ impl AlertState {
     }
 }
 
-impl Subject {
+impl AlertSubject {
     /// Returns the value of the column `subject_type`.
     pub(super) fn type_name(self) -> &'static str {
         match self {
@@ -119,7 +119,7 @@ impl Subject {
 }
 
 /// Writes `error group 5`.
-impl fmt::Display for Subject {
+impl fmt::Display for AlertSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ErrorGroup(id) => write!(f, "error group {id}"),
@@ -134,7 +134,7 @@ impl Suppression {
     }
 
     /// Describes the reason for the history and the log.
-    pub(super) fn describe(self, subject: Subject) -> String {
+    pub(super) fn describe(self, subject: AlertSubject) -> String {
         match self {
             Self::SubjectDeleted => format!("{subject} no longer exists"),
             Self::CoolDown => format!("{subject} alerted less than ALERT_COOLDOWN seconds ago"),

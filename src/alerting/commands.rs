@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::alert::{AlertKind, AlertState, NewAlert, Subject};
+use super::alert::{AlertKind, AlertState, AlertSubject, NewAlert};
 use super::store::HISTORY_MAX;
 use crate::clock::Timestamp;
 use crate::db::Command;
@@ -27,7 +27,7 @@ pub fn queue(transaction: &Connection, alert: &NewAlert) -> Result<()> {
         "INSERT INTO alert_events (kind, subject_type, subject_id, created_at, state)
          VALUES (?1, ?2, ?3, ?4, 'waiting')",
     )?;
-    let (subject_type, subject_id) = (alert.subject.map(Subject::type_name), alert.subject.map(Subject::id));
+    let (subject_type, subject_id) = (alert.subject.map(AlertSubject::type_name), alert.subject.map(AlertSubject::id));
     insert.execute((alert.kind, subject_type, subject_id, alert.created_at.seconds()))?;
     Ok(())
 }

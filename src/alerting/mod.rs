@@ -16,7 +16,7 @@ mod sender;
 mod settings;
 mod store;
 
-pub use alert::{AlertKind, AlertState, NewAlert, Subject};
+pub use alert::{AlertKind, AlertState, AlertSubject, NewAlert};
 pub use commands::queue;
 pub use sender::{AlertSource, DigestContent, job};
 pub use settings::{AlertSettings, variables};

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::alert::{AlertKind, AlertState, NewAlert, Subject};
+use super::alert::{AlertKind, AlertState, AlertSubject, NewAlert};
 use super::commands::{FinishAlert, RecordDigest, queue};
 use super::settings::AlertSettings;
 use super::store::{self, PendingDigest};
@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::db::{Command as _, Schema, in_memory};
 use crate::error::Result;
 
-const GROUP: Subject = Subject::ErrorGroup(7);
+const GROUP: AlertSubject = AlertSubject::ErrorGroup(7);
 
 /// Runs `test` on the tables of [`MIGRATION`] alone, as in a service that has no others.
 fn with_tables(test: impl FnOnce(&Connection) -> Result<()>) {
@@ -27,7 +27,7 @@ fn settings() -> AlertSettings {
     }
 }
 
-fn new_alert(subject: Subject, seconds: i64) -> NewAlert {
+fn new_alert(subject: AlertSubject, seconds: i64) -> NewAlert {
     NewAlert { kind: AlertKind::New, subject: Some(subject), created_at: Timestamp::from_seconds(seconds) }
 }
 
@@ -40,10 +40,10 @@ fn finish(id: i64, state: AlertState, seconds: i64, in_digest: bool) -> FinishAl
 fn a_full_queue_counts_alerts_for_the_digest() {
     with_tables(|connection| {
         for n in 0..103 {
-            queue(connection, &new_alert(Subject::ErrorGroup(n), 1_000 + n))?;
+            queue(connection, &new_alert(AlertSubject::ErrorGroup(n), 1_000 + n))?;
         }
         assert_eq!((history(connection)?.len(), suppressed_count(connection)?), (100, 3));
-        assert_eq!(store::next_waiting(connection)?.unwrap().subject, Some(Subject::ErrorGroup(0)));
+        assert_eq!(store::next_waiting(connection)?.unwrap().subject, Some(AlertSubject::ErrorGroup(0)));
         let digest = store::due_digest(connection, Timestamp::from_seconds(1_160), &settings())?;
         assert_eq!(digest, Some(PendingDigest { suppressed: 3, since: Timestamp::from_seconds(1_100) }));
         Ok(())
@@ -59,7 +59,7 @@ fn cool_down_counts_per_subject() {
             store::is_cooling_down(connection, subject, Timestamp::from_seconds(seconds), &settings()).unwrap()
         };
         assert!(is_cooling_down(GROUP, 1_600) && !is_cooling_down(GROUP, 1_601));
-        assert!(!is_cooling_down(Subject::ErrorGroup(8), 1_001));
+        assert!(!is_cooling_down(AlertSubject::ErrorGroup(8), 1_001));
         Ok(())
     });
 }
@@ -95,7 +95,7 @@ fn digests_wait_for_the_delay_and_are_at_least_an_hour_apart() {
 fn history_keeps_100_alerts_and_those_that_limits_need() {
     with_tables(|connection| {
         for id in 1..=150 {
-            queue(connection, &new_alert(Subject::ErrorGroup(id), 10_000))?;
+            queue(connection, &new_alert(AlertSubject::ErrorGroup(id), 10_000))?;
             let state = if id <= 2 { AlertState::Sent } else { AlertState::Failed };
             finish(id, state, if id == 1 { 5_000 } else { 10_000 }, false).apply(connection)?;
         }

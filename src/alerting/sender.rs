@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::alert::{AlertKind, AlertState, Subject, Suppression};
+use super::alert::{AlertKind, AlertState, AlertSubject, Suppression};
 use super::commands::{FinishAlert, RecordDigest};
 use super::settings::AlertSettings;
 use super::store::{self, PendingAlert, PendingDigest};
@@ -33,8 +33,13 @@ pub trait AlertSource: Send + Sync + 'static {
     ///
     /// # Errors
     /// Returns an error if the database cannot be read.
-    fn render(&self, reader: &Connection, kind: AlertKind, subject: Subject, base_url: &str)
-    -> Result<Option<Message>>;
+    fn render(
+        &self,
+        reader: &Connection,
+        kind: AlertKind,
+        subject: AlertSubject,
+        base_url: &str,
+    ) -> Result<Option<Message>>;
 
     /// Renders the part of a digest that only the service knows: the subjects with events since `since`.
     ///
@@ -54,7 +59,7 @@ pub struct DigestContent {
 
 /// Returns the job that sends the alerts of `source` through all channels of `notifier`.
 pub fn job<S: AlertSource>(source: Arc<S>, notifier: Notifier, settings: AlertSettings) -> Job {
-    let sender = Sender { source, notifier, settings };
+    let sender = AlertSender { source, notifier, settings };
     let run = Box::new(move |stop: &StopToken| {
         if let Err(error) = sender.send_pending(stop) {
             log::warn!("alerts: delivery failed, will retry: {error}");
@@ -69,13 +74,13 @@ enum Decision {
     Suppress(Suppression),
 }
 
-struct Sender<S> {
+struct AlertSender<S> {
     source: Arc<S>,
     notifier: Notifier,
     settings: AlertSettings,
 }
 
-impl<S: AlertSource> Sender<S> {
+impl<S: AlertSource> AlertSender<S> {
     /// Processes the queue until it is empty, then sends the digest if one is due.
     fn send_pending(&self, stop: &StopToken) -> Result<()> {
         while let Some(alert) = self.next_waiting()? {
@@ -101,7 +106,7 @@ impl<S: AlertSource> Sender<S> {
         }
     }
 
-    fn decide(&self, kind: AlertKind, subject: Subject) -> Result<Decision> {
+    fn decide(&self, kind: AlertKind, subject: AlertSubject) -> Result<Decision> {
         let (reader, now) = (self.source.readers().acquire()?, Timestamp::now());
         let Some(message) = self.source.render(&reader, kind, subject, &self.settings.base_url)? else {
             return Ok(Decision::Suppress(Suppression::SubjectDeleted));
@@ -125,7 +130,7 @@ impl<S: AlertSource> Sender<S> {
         self.finish(id, state, detail, false)
     }
 
-    fn suppress(&self, id: i64, subject: Subject, reason: Suppression) -> Result<()> {
+    fn suppress(&self, id: i64, subject: AlertSubject, reason: Suppression) -> Result<()> {
         let description = reason.describe(subject);
         log::info!("alert {id} suppressed: {description}");
         let detail = serde_json::json!([description]).to_string();

@@ -6,7 +6,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::value::RawValue;
 
-use super::alert::{AlertKind, AlertState, Subject};
+use super::alert::{AlertKind, AlertState, AlertSubject};
 use super::settings::AlertSettings;
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -19,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) struct PendingAlert {
     pub(super) id: i64,
     pub(super) kind: AlertKind,
-    pub(super) subject: Option<Subject>,
+    pub(super) subject: Option<AlertSubject>,
 }
 
 /// Returns the oldest waiting alert.
@@ -27,15 +27,16 @@ pub(super) fn next_waiting(reader: &Connection) -> Result<Option<PendingAlert>> 
     let mut read = reader.prepare_cached(
         "SELECT id, kind, subject_type, subject_id FROM alert_events WHERE state = 'waiting' ORDER BY id LIMIT 1",
     )?;
-    let pending =
-        |row: &Row<'_>| Ok(PendingAlert { id: row.get(0)?, kind: row.get(1)?, subject: Subject::from_row(row, 2)? });
+    let pending = |row: &Row<'_>| {
+        Ok(PendingAlert { id: row.get(0)?, kind: row.get(1)?, subject: AlertSubject::from_row(row, 2)? })
+    };
     Ok(read.query_row([], pending).optional()?)
 }
 
 /// Whether an alert about `subject` was sent within the cool-down.
 pub(super) fn is_cooling_down(
     reader: &Connection,
-    subject: Subject,
+    subject: AlertSubject,
     now: Timestamp,
     settings: &AlertSettings,
 ) -> Result<bool> {
@@ -101,7 +102,7 @@ pub struct HistoryEntry {
     /// Event that the alert reports.
     pub kind: AlertKind,
     /// Object of the event; `None` for digests and tests.
-    pub subject: Option<Subject>,
+    pub subject: Option<AlertSubject>,
     /// Time of the event.
     pub created_at: Timestamp,
     /// Progress of the alert.
@@ -129,7 +130,7 @@ fn history_entry(row: &Row<'_>) -> rusqlite::Result<HistoryEntry> {
     Ok(HistoryEntry {
         id: row.get(0)?,
         kind: row.get(1)?,
-        subject: Subject::from_row(row, 2)?,
+        subject: AlertSubject::from_row(row, 2)?,
         created_at: Timestamp::from_seconds(row.get(4)?),
         state: row.get(5)?,
         finished_at: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_seconds),

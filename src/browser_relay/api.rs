@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::commands::{CreateKey, DeactivateKey};
-use super::config::is_project;
+use super::config::is_valid_project_name;
 use super::report::{self, ErrorReport};
 use super::state::Relay;
 use super::store::{self, KeyEntry};
@@ -12,7 +12,7 @@ use super::upstream::{OutboundRequest, UpstreamKind};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Responder, Response};
-use crate::json::Object;
+use crate::json::JsonObject;
 use crate::random;
 
 /// Handles `POST /api/browser/errors`: symbolicates and forwards the report of an error.
@@ -64,8 +64,8 @@ pub(super) fn create_key(relay: &Relay, request: &Request, responder: Responder)
         project: &'a str,
     }
     let command = || -> Result<CreateKey> {
-        let project = Object::parse(request.body())?.required_string("project", 1..=100)?.into_owned();
-        if !is_project(&project) {
+        let project = JsonObject::parse(request.body())?.required_string("project", 1..=100)?.into_owned();
+        if !is_valid_project_name(&project) {
             return Err(Error::field("project", "must be 1-100 characters without control characters"));
         }
         Ok(CreateKey { public_key: random::hex_token(128)?, project, now: Timestamp::now() })

@@ -77,7 +77,7 @@ impl Config {
         let mut dsn_keys = Vec::new();
         for item in env.list("DSN_KEYS") {
             match item.rsplit_once(':') {
-                Some((project, key)) if is_project(project) && is_public_key(key) => {
+                Some((project, key)) if is_valid_project_name(project) && is_public_key(key) => {
                     dsn_keys.push((key.to_owned(), project.to_owned()));
                 }
                 _ => env.error(
@@ -106,7 +106,7 @@ impl Config {
 }
 
 /// Whether a string is a valid project name: 1-100 characters without control characters.
-pub(super) fn is_project(name: &str) -> bool {
+pub(super) fn is_valid_project_name(name: &str) -> bool {
     (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
 }
 

@@ -10,12 +10,12 @@ mod config;
 mod forwarder;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod import;
+mod import_original;
 mod lookup_cache;
 mod outbox;
 mod release_maps;
 mod report;
-mod source_maps;
+mod source_map_api;
 mod sourcemap;
 mod state;
 mod store;
@@ -32,7 +32,7 @@ use crate::error::Error;
 use crate::http::{
     Access, BodyLimit, CorsPolicy, IdempotencySource, Method, PublicKeys, Request, Responder, Route, RouteSpec, Scope,
 };
-use crate::service::{self, Asset, CommonConfig, Running, Service, StartError, StatsCache};
+use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartError, StatsCache};
 use commands::{DeleteExpiredMap, DiscardStaleUploads, SeedKeys, evict_oldest};
 use config::Config;
 use forwarder::Forwarder;
@@ -54,7 +54,7 @@ const SCHEMA: Schema = Schema {
     // "MLBR"
     application_id: 0x4D4C_4252,
     migrations: &[Migration { sql: include_str!("../../sql/browser-relay/0001_relay.sql"), oldest_reader: 1 }],
-    import: Some(import::IMPORT),
+    import: Some(import_original::IMPORT),
 };
 
 /// Browser SDK, so that a page needs one script tag and no third party.
@@ -78,10 +78,10 @@ fn routes(map_bytes_max: usize, metrics_open: bool) -> Vec<Route<Relay>> {
         Route::get("/api/dsn-keys", admin, api::list_keys),
         post("/api/dsn-keys", api::create_key),
         delete("/api/dsn-keys/{id}", api::deactivate_key),
-        Route::get("/api/source-maps", read, source_maps::list),
+        Route::get("/api/source-maps", read, source_map_api::list),
         upload("/api/source-maps", map_bytes_max),
-        Route::get("/api/source-maps/verify", read, source_maps::verify),
-        delete("/api/source-maps/{id}", source_maps::delete),
+        Route::get("/api/source-maps/verify", read, source_map_api::verify),
+        delete("/api/source-maps/{id}", source_map_api::delete),
         service::asset_route(&SDK),
     ];
     own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).collect()
@@ -116,7 +116,7 @@ fn upload(path: &'static str, map_bytes_max: usize) -> Route<Relay> {
     Route::deferred(spec, Box::new(|relay: &Relay, request, responder| relay.uploads.enqueue(request, responder)))
 }
 
-fn start(mut env: Env<'_>) -> Result<Running, StartError> {
+fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     let (mut common, config) = (CommonConfig::from_env_with_key(&mut env, config::KEY), Config::from_env(&mut env));
     env.finish().map_err(StartError::Settings)?;
     let public_keys = Arc::<PublicKeys>::default();

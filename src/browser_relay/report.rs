@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::json::{self, Object};
+use crate::json::{self, JsonObject};
 use crate::records::report::{BROWSER_METHOD, NAME_CHARS_MAX, TYPE_CHARS_MAX, URL_CHARS_MAX};
 
 /// Maximum length of a stack trace. Longer ones come from endless recursion.
@@ -63,7 +63,7 @@ impl<'a> ErrorReport<'a> {
     /// # Errors
     /// [`Error::Invalid`], naming the field.
     pub(super) fn parse(body: &'a [u8], project: &'a str) -> Result<Self> {
-        let object = Object::parse(body)?;
+        let object = JsonObject::parse(body)?;
         let bounded = |name, chars_max| -> Result<Option<Cow<'a, str>>> {
             Ok(object.string(name)?.filter(|value| !value.is_empty()).map(|value| truncate(value, chars_max)))
         };
@@ -75,7 +75,7 @@ impl<'a> ErrorReport<'a> {
             ));
         }
         let user_id = match context {
-            Some(context) => Object::parse(context.as_bytes())?.string_or_number("user_id")?,
+            Some(context) => JsonObject::parse(context.as_bytes())?.string_or_number("user_id")?,
             None => None,
         };
         let release = bounded("release", NAME_CHARS_MAX)?;

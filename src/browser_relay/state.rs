@@ -8,7 +8,7 @@ use super::store;
 use super::uploads::UploadQueue;
 use crate::db::counter;
 use crate::http::PublicKeys;
-use crate::service::{Core, Stat, State, StatsCache};
+use crate::service::{Core, ServiceState, Stat, StatsCache};
 
 /// The browser relay.
 pub(super) struct Relay {
@@ -29,7 +29,7 @@ const COUNTERS: [(&str, &str); 4] = [
     ("outbox_refused", "Reports from the outbox that the upstream rejected."),
 ];
 
-impl State for Relay {
+impl ServiceState for Relay {
     fn core(&self) -> &Core {
         &self.core
     }

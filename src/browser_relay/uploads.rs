@@ -10,7 +10,7 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use serde::Serialize;
 
 use super::commands::{DiscardUpload, FinishUpload, StartUpload, StoreBlocks};
-use super::config::is_project;
+use super::config::is_valid_project_name;
 use super::sourcemap::convert::{MapStats, convert};
 use super::sourcemap::upload_body::{UploadFields, open_map_content, read_fields};
 use crate::background;
@@ -91,7 +91,7 @@ fn rewind(mut body: &File) -> Result<&File> {
 }
 
 fn validate(fields: &UploadFields) -> Result<()> {
-    if !is_project(&fields.project) {
+    if !is_valid_project_name(&fields.project) {
         return Err(Error::field("project", "must be 1-100 characters without control characters"));
     }
     for (name, value, chars_max) in

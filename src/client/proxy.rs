@@ -9,7 +9,7 @@ use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
 
 use crate::env::{Env, Secret};
-use crate::network::Network;
+use crate::ip_network::IpNetwork;
 
 /// Rule for the proxy variables, as an error message states it.
 pub(super) const PROXY_RULE: &str = "must be the URL of an HTTP proxy, for example http://proxy.example.com:3128";
@@ -28,18 +28,18 @@ pub(super) struct ProxyRules {
 /// One entry of `NO_PROXY`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Exemption {
-    hosts: Hosts,
+    hosts: ExemptHosts,
     /// The only port that is exempt; `None` exempts all ports.
     port: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Hosts {
+enum ExemptHosts {
     All,
     /// The host of this name and all of its subdomains.
     Domain(String),
     /// The addresses of a network.
-    Network(Network),
+    IpNetwork(IpNetwork),
 }
 
 impl ProxyRules {
@@ -97,23 +97,23 @@ impl Exemption {
     /// also with a port, as in `example.com:8080` or `[::1]:8080`. Returns `None` for an entry that names nothing.
     fn parse(entry: &str) -> Option<Self> {
         if entry == "*" {
-            return Some(Self { hosts: Hosts::All, port: None });
+            return Some(Self { hosts: ExemptHosts::All, port: None });
         }
         if let Some(network) = parse_network(entry) {
-            return Some(Self { hosts: Hosts::Network(network), port: None });
+            return Some(Self { hosts: ExemptHosts::IpNetwork(network), port: None });
         }
         let (host, port) = match entry.rsplit_once(':') {
             Some((host, port)) => (host, Some(port.parse().ok()?)),
             None => (entry, None),
         };
         if let Some(network) = parse_network(host) {
-            return Some(Self { hosts: Hosts::Network(network), port });
+            return Some(Self { hosts: ExemptHosts::IpNetwork(network), port });
         }
         if host.contains('/') {
             return None;
         }
         let domain = host.trim_start_matches('*').trim_matches('.').to_ascii_lowercase();
-        (!domain.is_empty()).then_some(Self { hosts: Hosts::Domain(domain), port })
+        (!domain.is_empty()).then_some(Self { hosts: ExemptHosts::Domain(domain), port })
     }
 
     fn matches(&self, host: &str, port: u16) -> bool {
@@ -122,22 +122,22 @@ impl Exemption {
 }
 
 /// Parses a network or an address; an IPv6 address may be in brackets.
-fn parse_network(entry: &str) -> Option<Network> {
+fn parse_network(entry: &str) -> Option<IpNetwork> {
     let Some((address, suffix)) = entry.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
-        return Network::parse(entry);
+        return IpNetwork::parse(entry);
     };
     // After the bracket, a port may follow instead of a prefix length.
-    if suffix.starts_with(':') { None } else { Network::parse(&format!("{address}{suffix}")) }
+    if suffix.starts_with(':') { None } else { IpNetwork::parse(&format!("{address}{suffix}")) }
 }
 
-impl Hosts {
+impl ExemptHosts {
     fn contains(&self, host: &str) -> bool {
         match self {
             Self::All => true,
             Self::Domain(domain) => {
                 host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             }
-            Self::Network(network) => {
+            Self::IpNetwork(network) => {
                 host.parse::<IpAddr>().is_ok_and(|address| network.contains(address.to_canonical()))
             }
         }

@@ -1,4 +1,4 @@
-//! TLS for ureq with the roots of [`TrustedRoots`](super::roots::TrustedRoots).
+//! TLS for ureq with the roots of [`TrustedRoots`].
 
 use std::fmt;
 use std::io::{Read as _, Write as _};

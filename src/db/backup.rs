@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use super::lock::{Lock, open_private};
+use super::lock::{DatabaseLock, open_private};
 use super::migrate::{FileKind, Schema};
 use super::paths::{LOCK_TIMEOUT, sibling};
 
@@ -41,7 +41,7 @@ pub fn restore(schema: &Schema, from: &Path, to: &Path) -> Result<Option<PathBuf
     if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|why| named(why.to_string()))?;
     }
-    let _lock = Lock::acquire(to).map_err(named)?;
+    let _lock = DatabaseLock::acquire(to).map_err(named)?;
     let unfinished = sibling(to, ".unfinished");
     copy(schema, from, &unfinished)?;
     let kept = sibling(to, ".before-restore");

@@ -66,12 +66,12 @@ where
 }
 
 /// Deletes keys that were stored before a time, and the oldest ones beyond the maximum.
-pub struct ExpireKeys {
+pub struct ExpireIdempotencyKeys {
     /// The time of the oldest keys to keep.
     pub before: Timestamp,
 }
 
-impl Command for ExpireKeys {
+impl Command for ExpireIdempotencyKeys {
     type Output = usize;
 
     fn apply(self, transaction: &Connection) -> Result<usize> {

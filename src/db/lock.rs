@@ -11,12 +11,12 @@ use rustix::io::Errno;
 
 /// The lock of a database, held until dropped.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct DatabaseLock {
     // Closing any descriptor of the file releases SQLite's own locks on it, so this one must be closed last.
     _file: File,
 }
 
-impl Lock {
+impl DatabaseLock {
     /// Acquires the lock of the database at `path` and creates the file if it is missing.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ pub struct Schema {
     /// All migrations, in order.
     pub migrations: &'static [Migration],
     /// The import of a database of the original.
-    pub import: Option<Import>,
+    pub import: Option<OriginalImport>,
 }
 
 /// One change of the schema. It adds tables, columns and indexes, and removes nothing that an older program uses.
@@ -30,7 +30,7 @@ pub struct Migration {
 
 /// The conversion of a database of the original.
 #[derive(Debug, Clone, Copy)]
-pub struct Import {
+pub struct OriginalImport {
     /// The supported value of the original's `_meta.schema_version`.
     pub version: u32,
     /// The original's tables. During the conversion their names have the prefix `original_`.

@@ -21,8 +21,8 @@ mod writer;
 pub use backup::{backup, restore};
 pub use counters::{add_to_counter, counter, counters, set_counter};
 pub use export_cursor::{ExportProgress, RecordExport, export_progress};
-pub use idempotency::{ExpireKeys, Idempotent};
-pub use migrate::{Import, Migration, Schema};
+pub use idempotency::{ExpireIdempotencyKeys, Idempotent};
+pub use migrate::{Migration, OriginalImport, Schema};
 #[cfg(any(test, fuzzing))]
 pub(crate) use open::in_memory;
 pub use open::{Database, Settings, Synchronous, open};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::lock::{Lock, open_private};
+use super::lock::{DatabaseLock, open_private};
 use super::migrate::{FileKind, Schema};
 use super::paths::{LOCK_TIMEOUT, sibling};
 use super::reader_pool::ReaderPool;
@@ -61,7 +61,7 @@ pub fn open(settings: &Settings) -> std::result::Result<Database, String> {
         std::fs::create_dir_all(folder).map_err(|why| named(&why))?;
     }
     // Locked before SQLite opens the file, so that the lock is closed last.
-    let lock = Lock::acquire(path).map_err(|why| named(&why))?;
+    let lock = DatabaseLock::acquire(path).map_err(|why| named(&why))?;
     let connection = writable(settings).map_err(|why| match why {
         Error::Storage(why) | Error::Internal(why) => named(&why),
         other => named(&other),

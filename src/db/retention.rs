@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::idempotency::ExpireKeys;
+use super::idempotency::ExpireIdempotencyKeys;
 use super::vacuum::vacuum;
 use super::writer::{Command, Writer};
 use crate::background::{Job, StopToken};
@@ -42,6 +42,6 @@ pub fn apply_retention<C: Command<Output = bool>>(
 ) -> Result<()> {
     let now = Timestamp::now();
     while writer.run(expire(now))? && stop.sleep(PAUSE_BETWEEN_BATCHES) {}
-    writer.run(ExpireKeys { before: now - KEYS_RETENTION })?;
+    writer.run(ExpireIdempotencyKeys { before: now - KEYS_RETENTION })?;
     vacuum(writer, || stop.sleep(PAUSE_BETWEEN_BATCHES))
 }

@@ -12,7 +12,7 @@ const PAGES_PER_STEP: u32 = 500;
 /// Free space that is kept, in bytes, because moving pages costs more than it saves.
 const SLACK_BYTES: u64 = 1024 * 1024;
 
-/// Returns free pages to the file system, at most [`PAGES_PER_STEP`] at a time, until fewer than [`SLACK_BYTES`] are free.
+/// Returns free pages to the file system, at most `PAGES_PER_STEP` at a time, until fewer than `SLACK_BYTES` are free.
 /// Calls `keep_going` between steps, which may sleep, and stops when it returns `false`.
 ///
 /// # Errors

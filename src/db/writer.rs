@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use rusqlite::Connection;
 
-use super::lock::Lock;
+use super::lock::DatabaseLock;
 use crate::background;
 use crate::error::{Error, Result};
 
@@ -88,24 +88,24 @@ impl WriterStats {
 }
 
 enum Message {
-    Job(Box<dyn Job>),
+    QueuedCommand(Box<dyn QueuedCommand>),
     Stop,
 }
 
 /// A queued command with its callback, type-erased.
-trait Job: Send {
+trait QueuedCommand: Send {
     fn apply(&mut self, transaction: &Connection) -> Result<()>;
     fn finish(self: Box<Self>, committed: Result<()>);
 }
 
-struct Pending<C: Command, F> {
+struct PendingCommand<C: Command, F> {
     command: Option<C>,
     /// `None` until the command has been applied.
     outcome: Option<Result<C::Output>>,
     then: F,
 }
 
-impl<C: Command, F: FnOnce(Result<C::Output>) + Send> Job for Pending<C, F> {
+impl<C: Command, F: FnOnce(Result<C::Output>) + Send> QueuedCommand for PendingCommand<C, F> {
     fn apply(&mut self, transaction: &Connection) -> Result<()> {
         let Some(command) = self.command.take() else { return Ok(()) };
         let outcome = command.apply(transaction);
@@ -134,11 +134,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, lock: Lock, limit: Option<SizeLimit>) -> io::Result<Self> {
+    pub(super) fn start(connection: Connection, lock: DatabaseLock, limit: Option<SizeLimit>) -> io::Result<Self> {
         let (queue, commands) = bounded(QUEUE_COMMANDS_MAX);
         let stats = Arc::new(WriterStats { batch_started_ms: AtomicI64::new(-1), ..WriterStats::default() });
         let started = Instant::now();
-        let worker = Worker { connection, _lock: lock, commands, limit, stats: Arc::clone(&stats), started };
+        let worker = WriterThread { connection, _lock: lock, commands, limit, stats: Arc::clone(&stats), started };
         let thread = background::spawn_critical("writer", move || worker.run())?;
         Ok(Self { queue, stats, started, thread: Arc::new(Mutex::new(Some(thread))) })
     }
@@ -146,11 +146,11 @@ impl Writer {
     /// Queues a command. `then` is called exactly once: on the writer thread after COMMIT, or at once with [`Error::Busy`] if
     /// the queue is full. It must not block.
     pub fn submit<C: Command>(&self, command: C, then: impl FnOnce(Result<C::Output>) + Send + 'static) {
-        let job = Box::new(Pending { command: Some(command), outcome: None, then });
-        match self.queue.try_send(Message::Job(job)) {
+        let job = Box::new(PendingCommand { command: Some(command), outcome: None, then });
+        match self.queue.try_send(Message::QueuedCommand(job)) {
             Ok(()) => {}
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                if let Message::Job(job) = message {
+                if let Message::QueuedCommand(job) = message {
                     job.finish(Err(Error::Busy("The write queue is full")));
                 }
             }
@@ -220,22 +220,22 @@ fn elapsed_ms(since: Instant) -> i64 {
 }
 
 /// The state of the writer thread.
-struct Worker {
+struct WriterThread {
     connection: Connection,
-    _lock: Lock,
+    _lock: DatabaseLock,
     commands: Receiver<Message>,
     limit: Option<SizeLimit>,
     stats: Arc<WriterStats>,
     started: Instant,
 }
 
-impl Worker {
+impl WriterThread {
     fn run(self) {
         self.update_sizes();
         loop {
             let wait = if self.stats.last_error().is_some() { PROBE_INTERVAL } else { Duration::from_secs(3600) };
             match self.commands.recv_timeout(wait) {
-                Ok(Message::Job(first)) => {
+                Ok(Message::QueuedCommand(first)) => {
                     self.stats.batch_started_ms.store(elapsed_ms(self.started), Ordering::Relaxed);
                     let stop = self.run_batch(first);
                     self.enforce_size_limit();
@@ -253,7 +253,7 @@ impl Worker {
     }
 
     /// Applies `first` and the commands queued after it in one transaction. Returns whether the writer should stop.
-    fn run_batch(&self, first: Box<dyn Job>) -> bool {
+    fn run_batch(&self, first: Box<dyn QueuedCommand>) -> bool {
         let (mut jobs, mut stop) = (Vec::new(), false);
         let mut committed = self.connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::from);
         let mut next = Some(first);
@@ -264,7 +264,7 @@ impl Worker {
             jobs.push(job);
             if committed.is_ok() && jobs.len() < BATCH_COMMANDS_MAX {
                 match self.commands.try_recv() {
-                    Ok(Message::Job(job)) => next = Some(job),
+                    Ok(Message::QueuedCommand(job)) => next = Some(job),
                     Ok(Message::Stop) => stop = true,
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
                 }
@@ -291,7 +291,7 @@ impl Worker {
     ///
     /// # Errors
     /// Returns an error that ends the whole transaction. The command's own error, except [`Error::Storage`], does not.
-    fn apply(&self, job: &mut dyn Job) -> Result<()> {
+    fn apply(&self, job: &mut dyn QueuedCommand) -> Result<()> {
         self.connection.prepare_cached("SAVEPOINT command")?.execute([])?;
         let applied = job.apply(&self.connection);
         if let Err(why @ Error::Storage(_)) = applied {

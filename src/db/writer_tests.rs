@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::super::{Idempotent, Import, Migration, Schema, Settings, Synchronous, open};
+use super::super::{Idempotent, Migration, OriginalImport, Schema, Settings, Synchronous, open};
 use super::*;
 use crate::clock::Timestamp;
 
@@ -104,7 +104,7 @@ fn older_programs_open_a_file_down_to_its_oldest_reader() {
 
 #[test]
 fn foreign_files_are_rejected_and_original_files_are_copied_before_import() {
-    const IMPORT: Import = Import {
+    const IMPORT: OriginalImport = OriginalImport {
         version: 4,
         tables: &["t"],
         convert: |connection| Ok(connection.execute_batch("INSERT INTO t (n) SELECT n * 10 FROM original_t")?),

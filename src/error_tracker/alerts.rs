@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::state::Tracker;
 use super::store::{self, Detail, Filter, Sort, Summary};
-use crate::alerting::{self, AlertKind, AlertSource, AlertState, DigestContent, Subject};
+use crate::alerting::{self, AlertKind, AlertSource, AlertState, AlertSubject, DigestContent};
 use crate::clock::Timestamp;
 use crate::db::{ReaderPool, Writer};
 use crate::error::Result;
@@ -30,10 +30,10 @@ impl AlertSource for Tracker {
         &self,
         reader: &Connection,
         kind: AlertKind,
-        subject: Subject,
+        subject: AlertSubject,
         base_url: &str,
     ) -> Result<Option<Message>> {
-        let Subject::ErrorGroup(id) = subject;
+        let AlertSubject::ErrorGroup(id) = subject;
         Ok(store::detail(reader, id)?.map(|detail| message(detail, kind, base_url)))
     }
 
@@ -101,7 +101,7 @@ pub(super) struct AlertEntry {
 pub(super) fn history(reader: &Connection) -> Result<Vec<AlertEntry>> {
     let snapshot = reader.unchecked_transaction()?;
     let entry = |entry: alerting::HistoryEntry| {
-        let error_id = entry.subject.map(|Subject::ErrorGroup(id)| id);
+        let error_id = entry.subject.map(|AlertSubject::ErrorGroup(id)| id);
         let label = error_id.map(|id| store::project_and_type(&snapshot, id)).transpose()?.flatten();
         let (project, exception_type) = label.unzip();
         Ok(AlertEntry {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::grouping::GroupedReport;
 use super::search::index_text;
-use crate::alerting::{self, AlertKind, NewAlert, Subject};
+use crate::alerting::{self, AlertKind, AlertSubject, NewAlert};
 use crate::clock::Timestamp;
 use crate::db::{Command, add_to_counter, counter};
 use crate::error::{Error, Result};
@@ -77,7 +77,7 @@ impl Command for IngestReport {
         let release = intern(transaction, report.release.as_deref().unwrap_or_default())?;
         increment_hourly(transaction, id, at.div_euclid(3_600), (environment, release), 1)?;
         if let Some(kind) = result.alert_kind().filter(|_| self.alerts_enabled) {
-            let subject = Some(Subject::ErrorGroup(id));
+            let subject = Some(AlertSubject::ErrorGroup(id));
             alerting::queue(transaction, &NewAlert { kind, subject, created_at: self.now })?;
         }
         Ok(result)

@@ -95,7 +95,7 @@ impl fmt::Display for Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::strategies::tracebacks;
+    use crate::trace::test_strategies::tracebacks;
     use proptest::prelude::*;
 
     #[derive(serde::Deserialize)]

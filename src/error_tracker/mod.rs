@@ -9,7 +9,7 @@ mod fingerprint;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod grouping;
-mod import;
+mod import_original;
 #[cfg(test)]
 mod migration_tests;
 mod retention;
@@ -23,7 +23,7 @@ use crate::alerting;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Asset, CommonConfig, Running, Service, StartError, StatsCache, WebUi};
+use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartError, StatsCache, WebUi};
 use config::Config;
 use state::Tracker;
 
@@ -44,7 +44,7 @@ const SCHEMA: Schema = Schema {
         alerting::MIGRATION,
         Migration { sql: include_str!("../../sql/error-tracker/0002_move_alerts.sql"), oldest_reader: 1 },
     ],
-    import: Some(import::IMPORT),
+    import: Some(import_original::IMPORT),
 };
 
 /// OpenAPI document.
@@ -68,7 +68,7 @@ fn routes(web: WebUi, metrics_open: bool) -> Vec<Route<Tracker>> {
     own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).chain(web.routes(UI)).collect()
 }
 
-fn start(mut env: Env<'_>) -> Result<Running, StartError> {
+fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     let (common, config) = (CommonConfig::from_env(&mut env), Config::from_env(&mut env));
     let web = WebUi::from_env(&mut env, SERVICE.name);
     env.finish().map_err(StartError::Settings)?;

@@ -8,7 +8,7 @@ use crate::alerting;
 use crate::db::counters;
 use crate::error::Result;
 use crate::forward::{Exporter, RecordSource as _};
-use crate::service::{Core, Stat, State, StatsCache};
+use crate::service::{Core, ServiceState, Stat, StatsCache};
 
 /// State of the service.
 pub(super) struct Tracker {
@@ -45,7 +45,7 @@ impl Tracker {
     }
 }
 
-impl State for Tracker {
+impl ServiceState for Tracker {
     fn core(&self) -> &Core {
         &self.core
     }

@@ -73,22 +73,22 @@ impl Format {
 
 /// The body of a push to Loki.
 #[derive(Serialize)]
-struct Push<'a> {
-    streams: Vec<Stream<'a>>,
+struct LokiPush<'a> {
+    streams: Vec<LokiStream<'a>>,
 }
 
 /// The records with equal labels.
 #[derive(Serialize)]
-struct Stream<'a> {
+struct LokiStream<'a> {
     stream: BTreeMap<&'static str, Cow<'a, str>>,
     /// Pairs of the time, as nanoseconds in a string, and the line.
     values: Vec<(String, Cow<'a, str>)>,
 }
 
-fn streams<R: Record>(records: &[R]) -> Result<Push<'_>> {
+fn streams<R: Record>(records: &[R]) -> Result<LokiPush<'_>> {
     let mut streams: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for record in records {
         streams.entry(record.labels()).or_default().push((record.at_ns().to_string(), record.line()?));
     }
-    Ok(Push { streams: streams.into_iter().map(|(stream, values)| Stream { stream, values }).collect() })
+    Ok(LokiPush { streams: streams.into_iter().map(|(stream, values)| LokiStream { stream, values }).collect() })
 }

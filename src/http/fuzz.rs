@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
-use super::middleware::client_address::{Proxies, canonical, rate_limit_key};
+use super::middleware::client_address::{TrustedProxies, canonical, rate_limit_key};
 use super::middleware::cors::AllowedOrigins;
 use super::middleware::keys::Principal;
 use super::middleware::routing::IdempotencySource;
@@ -14,7 +14,7 @@ use super::protocol::content_coding::decode;
 use super::protocol::error::ProtocolError;
 use super::protocol::head::{Framing, HEAD_BYTES_MAX, Head, find_head_end};
 use super::request::Request;
-use crate::network::Network;
+use crate::ip_network::IpNetwork;
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -158,10 +158,10 @@ pub(crate) fn addresses(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut lines = text.split('\n').chain(std::iter::repeat(""));
     let mut line = || lines.next().unwrap_or_default();
-    let networks: Vec<Network> = line().split(',').filter_map(Network::parse).collect();
+    let networks: Vec<IpNetwork> = line().split(',').filter_map(IpNetwork::parse).collect();
     let peer = line().parse::<IpAddr>().map_or(CLIENT, canonical);
     let forwarded = line();
-    let proxies = Proxies::new(networks);
+    let proxies = TrustedProxies::new(networks);
     let client = proxies.client(peer, Some(forwarded));
     assert!(proxies.is_trusted(peer) || client == peer, "the header of an untrusted peer is ignored");
     // Addresses in front of the first untrusted hop have no effect.

@@ -1,8 +1,8 @@
 //! HTTP/1.1 server. Nothing here knows SQL or any service.
 //!
-//! - [`protocol`]: parsing and framing, without sockets.
-//! - [`middleware`]: the checks on a request's head, before its body is read.
-//! - [`event_loop`]: the thread that owns all connections.
+//! - `protocol`: parsing and framing, without sockets.
+//! - `middleware`: the checks on a request's head, before its body is read.
+//! - `event_loop`: the thread that owns all connections.
 //! - `worker_pool.rs`: the threads that run the handlers of a route table.
 //!
 //! Only this folder uses tiny_http, httparse and epoll.
@@ -20,9 +20,9 @@ mod worker_pool;
 
 pub use event_loop::ConnectionLimits;
 pub use event_loop::responder::Responder;
-pub use event_loop::stream::Stream;
+pub use event_loop::stream::ResponseStream;
 pub use middleware::admission::{AdmissionSettings, PublicKeySettings};
-pub use middleware::client_address::Proxies;
+pub use middleware::client_address::TrustedProxies;
 pub use middleware::cors::AllowedOrigins;
 pub use middleware::keys::{Keys, Principal, Scope};
 pub use middleware::public_keys::{PublicKey, PublicKeys};
@@ -33,4 +33,4 @@ pub use response::Response;
 pub use route::{DeferredHandler, Handler, Route};
 pub use stats::{LATENCY_BUCKETS_S, Rejections, ResponseCount, Stats};
 pub use tiny_http::Method;
-pub use worker_pool::{Bound, Server, Settings};
+pub use worker_pool::{BoundListener, Server, Settings};

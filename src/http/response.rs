@@ -22,13 +22,13 @@ const STORAGE_LOG_INTERVAL_S: u64 = 10;
 #[derive(Debug)]
 pub struct Response {
     status: u16,
-    headers: Vec<(&'static str, Value)>,
+    headers: Vec<(&'static str, HeaderValue)>,
     body: Vec<u8>,
 }
 
 /// A header value.
 #[derive(Debug)]
-enum Value {
+enum HeaderValue {
     Fixed(&'static str),
     /// Built at run time, possibly from untrusted input.
     Owned(String),
@@ -39,9 +39,9 @@ impl Response {
     #[must_use]
     pub fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
         let headers = vec![
-            ("Content-Type", Value::Fixed(content_type)),
-            ("X-Content-Type-Options", Value::Fixed("nosniff")),
-            ("Cache-Control", Value::Fixed("no-store")),
+            ("Content-Type", HeaderValue::Fixed(content_type)),
+            ("X-Content-Type-Options", HeaderValue::Fixed("nosniff")),
+            ("Cache-Control", HeaderValue::Fixed("no-store")),
         ];
         Self { status, headers, body }
     }
@@ -65,14 +65,14 @@ impl Response {
     #[must_use]
     pub fn static_header(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.retain(|(existing, _)| *existing != name);
-        self.headers.push((name, Value::Fixed(value)));
+        self.headers.push((name, HeaderValue::Fixed(value)));
         self
     }
 
     /// Adds a header. A value with control characters is sent as `-`.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: String) -> Self {
-        self.headers.push((name, Value::Owned(value)));
+        self.headers.push((name, HeaderValue::Owned(value)));
         self
     }
 
@@ -213,9 +213,9 @@ pub(in crate::http) fn write_head(
     }
     for (name, value) in &response.headers {
         let value = match value {
-            Value::Fixed(text) => text,
-            Value::Owned(text) if text.bytes().any(|byte| byte.is_ascii_control()) => "-",
-            Value::Owned(text) => text.as_str(),
+            HeaderValue::Fixed(text) => text,
+            HeaderValue::Owned(text) if text.bytes().any(|byte| byte.is_ascii_control()) => "-",
+            HeaderValue::Owned(text) => text.as_str(),
         };
         let _ = write!(out, "{name}: {value}\r\n");
     }

@@ -54,12 +54,12 @@ pub struct Server {
 }
 
 /// A port that is bound but not served yet.
-pub struct Bound {
+pub struct BoundListener {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl Bound {
+impl BoundListener {
     /// Binds a port. Port 0 selects a free one.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Server {
     /// # Errors
     /// Fails if the system refuses a thread or a descriptor.
     pub fn start<S: Send + Sync + 'static>(
-        bound: Bound,
+        bound: BoundListener,
         settings: Settings,
         routes: Vec<Route<S>>,
         state: impl FnOnce(Arc<Stats>) -> Arc<S>,

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::config::Limits;
 use super::counter_names;
 use super::discovery::LogSource;
-use super::rotation::Fingerprint;
+use super::rotation::FileFingerprint;
 use super::segments::{SegmentRing, StoredBatch};
 use super::tailer::{Checkpoint, Position};
 use crate::clock::Timestamp;
@@ -46,7 +46,7 @@ impl Command for UpsertSource {
         )?;
         let fingerprint = |row: &rusqlite::Row<'_>, column: usize| {
             let hash: i64 = row.get(column + 1)?;
-            Ok::<_, rusqlite::Error>(Fingerprint { bytes: row.get(column)?, hash: hash.cast_unsigned() })
+            Ok::<_, rusqlite::Error>(FileFingerprint { bytes: row.get(column)?, hash: hash.cast_unsigned() })
         };
         let stored = read
             .query_row([container], |row| {

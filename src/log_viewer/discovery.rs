@@ -53,7 +53,7 @@ type FileVersion = (u64, i64, i64, u64);
 
 /// Result of a scan.
 #[derive(Debug, Default)]
-pub(super) struct Snapshot {
+pub(super) struct SourceSnapshot {
     pub(super) sources: Vec<LogSource>,
     /// One sentence for each folder that cannot be read.
     pub(super) errors: Vec<String>,
@@ -63,8 +63,8 @@ pub(super) struct Snapshot {
 
 impl Discovery {
     /// Scans all configured folders and files.
-    pub(super) fn scan(&mut self, settings: &SourceSettings) -> Snapshot {
-        let mut snapshot = Snapshot::default();
+    pub(super) fn scan(&mut self, settings: &SourceSettings) -> SourceSnapshot {
+        let mut snapshot = SourceSnapshot::default();
         let mut containers = Vec::new();
         for folder in &settings.folders {
             snapshot.folders.push(folder.clone());

@@ -14,7 +14,7 @@ mod export;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod glob;
-mod import;
+mod import_original;
 mod ingester;
 mod inotify;
 mod log_entry;
@@ -38,7 +38,7 @@ use crate::db::{Migration, Schema, counter};
 use crate::env::Env;
 use crate::forward::Exporter;
 use crate::http::{Access, Method, Request, Responder, Route, RouteSpec, Scope};
-use crate::service::{self, Asset, CommonConfig, Running, Service, StartError, WebUi};
+use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartError, WebUi};
 use config::Config;
 use state::LogViewer;
 use tail_broadcast::TailBroadcast;
@@ -56,7 +56,7 @@ const SCHEMA: Schema = Schema {
     // "MLLV"
     application_id: 0x4D4C_4C56,
     migrations: &[Migration { sql: include_str!("../../sql/log-viewer/0001_logs.sql"), oldest_reader: 1 }],
-    import: Some(import::IMPORT),
+    import: Some(import_original::IMPORT),
 };
 
 /// OpenAPI document of the service.
@@ -88,7 +88,7 @@ fn routes(web: WebUi, metrics_open: bool) -> Vec<Route<LogViewer>> {
     own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).chain(web.routes(UI)).collect()
 }
 
-fn start(mut env: Env<'_>) -> Result<Running, StartError> {
+fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     let (common, config) = (CommonConfig::from_env(&mut env), Config::read(&mut env));
     let outbound = OutboundSettings::from_env(&mut env, ProxyPolicy::Environment, None);
     let exporter = Arc::new(Exporter::from_env(&mut env, &outbound, "monlight_logs"));

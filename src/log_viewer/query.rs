@@ -68,7 +68,7 @@ pub(super) struct Query<'c> {
 }
 
 /// One SELECT from a segment.
-struct Select<'s> {
+struct SelectStatement<'s> {
     segment: &'s Segment,
     columns: &'s str,
     /// Whether other columns than `id` are read, so that matches of the full-text index are joined to their rows.
@@ -124,7 +124,7 @@ impl<'c> Query<'c> {
             if in_segment == 0 || oldest_found.is_some_and(|oldest| segment.last_id < oldest) {
                 continue;
             }
-            let select = Select {
+            let select = SelectStatement {
                 segment,
                 columns: "id",
                 needs_row: false,
@@ -161,10 +161,10 @@ impl<'c> Query<'c> {
     /// Passes the rows of a segment to `visit` until it returns a value, and returns that value.
     fn query_segment<T>(
         &self,
-        select: &Select<'_>,
+        select: &SelectStatement<'_>,
         mut visit: impl FnMut(&Row<'_>) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
-        let Select { segment, columns, needs_row, suffix, ids, limit } = select;
+        let SelectStatement { segment, columns, needs_row, suffix, ids, limit } = select;
         let mut read = self.connection.prepare_cached(&format!(
             "SELECT {columns} FROM {} WHERE id >= ?1 AND id < ?2 AND {} {suffix} LIMIT ?3",
             self.table_expression(segment, *needs_row),
@@ -190,7 +190,7 @@ impl<'c> Query<'c> {
                 return Ok(0);
             }
             let (columns, suffix) = ("count(*)", "");
-            let select = Select { segment, columns, needs_row: false, suffix, ids: first..end, limit: -1 };
+            let select = SelectStatement { segment, columns, needs_row: false, suffix, ids: first..end, limit: -1 };
             return Ok(self.query_segment(&select, |row| Ok(Some(row.get(0)?)))?.unwrap_or(0));
         }
         // The table `counters` has the counts of whole minutes. Only the partial minutes at both ends are counted by row.
@@ -250,7 +250,7 @@ impl<'c> Query<'c> {
         let mut scanned = 0usize;
         for segment in &self.segments {
             let ids = self.filter.first_id..self.filter.end_id;
-            let select = Select { segment, columns, needs_row, suffix: "ORDER BY id DESC", ids, limit: -1 };
+            let select = SelectStatement { segment, columns, needs_row, suffix: "ORDER BY id DESC", ids, limit: -1 };
             let timed_out = self.query_segment(&select, |row| {
                 scanned += 1;
                 if scanned.is_multiple_of(ENTRIES_PER_TIME_CHECK) && Instant::now() > deadline {
@@ -323,7 +323,8 @@ impl<'c> Query<'c> {
         let mut by_id: BTreeMap<i64, LogEntry> = BTreeMap::new();
         for segment in self.segments.iter().filter(|segment| segment.last_id >= id) {
             let (ids, limit) = (id..self.filter.end_id, count as i64);
-            let select = Select { segment, columns: COLUMNS, needs_row: true, suffix: "ORDER BY id", ids, limit };
+            let select =
+                SelectStatement { segment, columns: COLUMNS, needs_row: true, suffix: "ORDER BY id", ids, limit };
             self.query_segment(&select, |row| {
                 let entry = LogEntry::read(row, &self.containers)?;
                 by_id.insert(entry.id, entry);
@@ -343,7 +344,7 @@ impl<'c> Query<'c> {
         };
         let seqs = batch.first_seq.max(seq + 1)..=batch.last_seq;
         let ids = batch.first_id..batch.last_id + 1;
-        let select = Select { segment, columns: COLUMNS, needs_row: true, suffix: "", ids, limit: -1 };
+        let select = SelectStatement { segment, columns: COLUMNS, needs_row: true, suffix: "", ids, limit: -1 };
         self.query_segment(&select, |row| {
             if seqs.contains(&row.get(1)?) {
                 entries.push(LogEntry::read(row, &self.containers)?);
@@ -366,7 +367,7 @@ impl<'c> Query<'c> {
         for segment in segments {
             let limit = count.saturating_sub(entries.len()) as i64;
             let ids = i64::MIN..i64::MAX;
-            let select = Select { segment, columns: COLUMNS, needs_row: true, suffix, ids, limit };
+            let select = SelectStatement { segment, columns: COLUMNS, needs_row: true, suffix, ids, limit };
             self.query_segment(&select, |row| {
                 entries.push(LogEntry::read(row, &self.containers)?);
                 Ok(None::<()>)

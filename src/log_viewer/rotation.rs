@@ -41,7 +41,7 @@ impl Inode {
         }
     }
 
-    /// Returns the inode number, which identifies a file in combination with its [`Fingerprint`].
+    /// Returns the inode number, which identifies a file in combination with its [`FileFingerprint`].
     pub(super) fn number(self) -> u64 {
         self.number
     }
@@ -49,14 +49,14 @@ impl Inode {
 
 /// Fingerprint of a file: a hash of its first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Fingerprint {
+pub(super) struct FileFingerprint {
     /// Length of the line, in bytes.
     pub(super) bytes: u32,
     /// First 64 bits of the line's MD5. It only has to distinguish files, not to resist attacks.
     pub(super) hash: u64,
 }
 
-impl Fingerprint {
+impl FileFingerprint {
     fn new(first_line: &[u8]) -> Self {
         let digest = md5::compute(first_line).0;
         let mut hash = [0; 8];
@@ -77,7 +77,7 @@ impl Fingerprint {
 /// One file of a rotation set, including the active one.
 #[derive(Debug, Clone)]
 pub(super) struct RotatedFile {
-    pub(super) fingerprint: Fingerprint,
+    pub(super) fingerprint: FileFingerprint,
     pub(super) inode: Inode,
     /// Whether the file is compressed with gzip.
     pub(super) compressed: bool,
@@ -199,7 +199,7 @@ impl RotationCandidate {
             return Err(rotation_in_progress());
         }
         let bytes = metadata.len();
-        match Fingerprint::read(open_content(file, compressed)) {
+        match FileFingerprint::read(open_content(file, compressed)) {
             Ok(fingerprint) => {
                 Ok(fingerprint.map(|fingerprint| RotatedFile { fingerprint, inode, compressed, active, path, bytes }))
             }
@@ -281,7 +281,7 @@ impl RotationOrder {
 pub(super) struct LogReader {
     content: Content,
     inode: Inode,
-    fingerprint: Fingerprint,
+    fingerprint: FileFingerprint,
     /// Uncompressed offset of the next byte.
     offset: u64,
 }
@@ -361,7 +361,7 @@ impl LogReader {
         }
         let mut line = vec![0; self.fingerprint.bytes as usize];
         match file.read_exact_at(&mut line, 0) {
-            Ok(()) => Ok(Fingerprint::new(&line) == self.fingerprint),
+            Ok(()) => Ok(FileFingerprint::new(&line) == self.fingerprint),
             Err(why) if why.kind() == ErrorKind::UnexpectedEof => Ok(false),
             Err(why) => Err(why),
         }

@@ -12,7 +12,7 @@ use super::tail_broadcast::TailBroadcast;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::forward::{Exporter, RecordSource as _};
-use crate::service::{Core, Stat, State, StatsCache};
+use crate::service::{Core, ServiceState, Stat, StatsCache};
 
 /// The log viewer.
 pub(super) struct LogViewer {
@@ -77,7 +77,7 @@ impl LogViewer {
     }
 }
 
-impl State for LogViewer {
+impl ServiceState for LogViewer {
     fn core(&self) -> &Core {
         &self.core
     }

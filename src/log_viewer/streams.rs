@@ -15,7 +15,7 @@ use crate::background;
 use crate::clock::Timestamp;
 use crate::db::ReaderPool;
 use crate::error::{Error, Result};
-use crate::http::{Digest, Request, Responder, Response, Sessions, Stream};
+use crate::http::{Digest, Request, Responder, Response, ResponseStream, Sessions};
 
 const TAILS_MAX: usize = 5;
 const EXPORTS_MAX: usize = 2;
@@ -68,7 +68,7 @@ fn spawn_stream(
     limit: &StreamLimit<'_>,
     (thread_name, content_type): (&str, &'static str),
     responder: Responder,
-    run: impl FnOnce(&mut Stream) -> io::Result<StreamEnd> + Send + 'static,
+    run: impl FnOnce(&mut ResponseStream) -> io::Result<StreamEnd> + Send + 'static,
 ) {
     let Some(permit) = StreamPermit::acquire(limit.open, limit.max) else {
         return responder.send(Error::Busy(limit.busy).into());
@@ -142,7 +142,7 @@ impl LiveTail {
         Ok(Self { broadcast, readers, filter, session, seq, last_sent_at: Instant::now() })
     }
 
-    fn run(&mut self, stream: &mut Stream) -> io::Result<StreamEnd> {
+    fn run(&mut self, stream: &mut ResponseStream) -> io::Result<StreamEnd> {
         let deadline = Instant::now() + TAIL_DURATION_MAX;
         stream.send(RETRY_FIELD.as_bytes())?;
         while Instant::now() < deadline && !stream.is_stopping() && self.is_authenticated() {
@@ -165,13 +165,13 @@ impl LiveTail {
         self.session.as_ref().is_none_or(|(sessions, token)| sessions.is_open(*token))
     }
 
-    fn send(&mut self, stream: &mut Stream, events: &str) -> io::Result<()> {
+    fn send(&mut self, stream: &mut ResponseStream, events: &str) -> io::Result<()> {
         self.last_sent_at = Instant::now();
         stream.send(events.as_bytes())
     }
 
     /// Sends the matching entries of an update. The outer error is the database's, the inner one the connection's.
-    fn send_new(&mut self, stream: &mut Stream, update: &TailUpdate) -> Result<io::Result<()>> {
+    fn send_new(&mut self, stream: &mut ResponseStream, update: &TailUpdate) -> Result<io::Result<()>> {
         let (entries, seq) = {
             let reader = self.readers.acquire()?;
             let snapshot = reader.unchecked_transaction()?;
@@ -256,7 +256,7 @@ impl ExportStream {
 
     /// Sends all matching entries, the oldest first. If the program stops, the response has no last chunk, so that the
     /// client can see that it is incomplete.
-    fn run(self, stream: &mut Stream) -> io::Result<StreamEnd> {
+    fn run(self, stream: &mut ResponseStream) -> io::Result<StreamEnd> {
         let mut next = Some(self.filter.first_id);
         while let Some(id) = next {
             if stream.is_stopping() {

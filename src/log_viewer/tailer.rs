@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::rotation::{
-    Fingerprint, Inode, LogReader, ReadOutcome, RotatedFile, is_corrupt, rotation_in_progress, rotation_set,
+    FileFingerprint, Inode, LogReader, ReadOutcome, RotatedFile, is_corrupt, rotation_in_progress, rotation_set,
 };
 
 /// Maximum length of a line in the file, in bytes; longer ones are truncated. Docker's lines contain at most 16 KiB of
@@ -24,7 +24,7 @@ const ATTEMPTS_MAX: usize = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Position {
     /// Fingerprint of the file. With a length of 0 it is unknown, and the file is identified by its inode number alone.
-    pub(super) file: Fingerprint,
+    pub(super) file: FileFingerprint,
     /// Inode number when the file was read. It distinguishes files with the same first line.
     pub(super) inode: u64,
     /// Uncompressed offset, in bytes.
@@ -36,7 +36,7 @@ pub(super) struct Position {
 pub(super) struct Checkpoint {
     pub(super) position: Position,
     /// Fingerprint of the file before the current one, if there was one.
-    pub(super) previous_file: Option<Fingerprint>,
+    pub(super) previous_file: Option<FileFingerprint>,
     /// Latest timestamp read, in nanoseconds since 1970.
     pub(super) newest_ns: i64,
     /// Lines before the position that are not stored, because further lines could belong to their entry. Each ends with
@@ -92,7 +92,7 @@ pub(super) struct FileTailer {
     /// Whether the next line is incomplete, because reading started within it.
     discard_first_line: bool,
     /// Files before the current one that were read or skipped, the newest first. Older files were as well.
-    consumed: Vec<Fingerprint>,
+    consumed: Vec<FileFingerprint>,
     /// Latest timestamp read. Files that start earlier are taken as consumed if nothing else is known about them.
     newest_ns: Option<i64>,
     /// Number of times that files were gone or damaged before they could be read.
@@ -153,7 +153,7 @@ impl FileTailer {
 
     /// Returns the position for a checkpoint, which is the end of the last emitted line, and the fingerprint of the file
     /// before the current one. Returns `None` until a file was opened.
-    pub(super) fn checkpoint(&self) -> Option<(Position, Option<Fingerprint>)> {
+    pub(super) fn checkpoint(&self) -> Option<(Position, Option<FileFingerprint>)> {
         self.position.map(|position| (position, self.consumed.first().copied()))
     }
 

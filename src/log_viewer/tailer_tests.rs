@@ -202,7 +202,7 @@ fn a_file_known_by_its_inode_alone_is_resumed() {
     let mut log = Log::new("inode", StartAt::Beginning, &[("", "1 a\n2 b\n")]);
     let inode = Inode::at(&log.path("")).unwrap().unwrap().number();
     log.rotate("3 c\n");
-    let position = Position { file: Fingerprint::default(), inode, offset: 4 };
+    let position = Position { file: FileFingerprint::default(), inode, offset: 4 };
     log.resume(&Checkpoint { position, previous_file: None, newest_ns: 1, pending_lines: Vec::new() });
     assert_eq!(log.read(), ["2 b", "3 c"]);
 }

@@ -11,7 +11,7 @@ mod federate;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod host_metrics;
-mod import;
+mod import_original;
 mod metric_rollup;
 mod point_decoder;
 mod point_json;
@@ -42,7 +42,7 @@ use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::forward::DeliveryStatus;
 use crate::http::{Access, Route, Scope};
-use crate::service::{self, Asset, CommonConfig, Running, Service, StartError, StatsCache, WebUi};
+use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartError, StatsCache, WebUi};
 use config::Config;
 use dashboard::ClosedHoursCache;
 use point_decoder::PointDecoder;
@@ -66,7 +66,7 @@ const SCHEMA: Schema = Schema {
         Migration { sql: include_str!("../../sql/metrics-collector/0003_wholes.sql"), oldest_reader: 1 },
         Migration { sql: include_str!("../../sql/metrics-collector/0004_remote_write.sql"), oldest_reader: 1 },
     ],
-    import: Some(import::IMPORT),
+    import: Some(import_original::IMPORT),
 };
 
 /// OpenAPI document of this service.
@@ -91,7 +91,7 @@ fn routes(web: WebUi, metrics_open: bool) -> Vec<Route<Collector>> {
     own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).chain(web.routes(UI)).collect()
 }
 
-fn start(mut env: Env<'_>) -> Result<Running, StartError> {
+fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     let (common, mut config) = (CommonConfig::from_env(&mut env), Config::from_env(&mut env));
     let web = WebUi::from_env(&mut env, SERVICE.name);
     env.finish().map_err(StartError::Settings)?;

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::db::counters;
 use crate::error::Result;
 use crate::forward::DeliveryStatus;
-use crate::service::{Core, Stat, State, StatsCache};
+use crate::service::{Core, ServiceState, Stat, StatsCache};
 
 /// State that handlers and jobs share.
 pub(super) struct Collector {
@@ -27,7 +27,7 @@ pub(super) struct Collector {
     pub(super) stats: StatsCache,
 }
 
-impl State for Collector {
+impl ServiceState for Collector {
     fn core(&self) -> &Core {
         &self.core
     }

@@ -118,7 +118,7 @@ fn slack(message: &Message) -> Value {
     let escape = |value: &str| escape_code_fence(value).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let mut mrkdwn = format!("*{}*", escape(&message.title));
     for fact in &message.facts {
-        let value = text::truncate_units(&fact.value, CHAT_VALUE_MAX_UNITS);
+        let value = text::truncate_utf16(&fact.value, CHAT_VALUE_MAX_UNITS);
         let _ = write!(mrkdwn, "\n{}: {}", escape(fact.label), escape(&value));
     }
     if let Some(link) = &message.link {
@@ -135,7 +135,7 @@ fn slack(message: &Message) -> Value {
 /// of the content, because Discord rejects the whole message if it does not accept the `url` of an embed, for example
 /// one on localhost.
 fn discord(message: &Message) -> Value {
-    let escape = |value: &str, max_units| text::truncate_units(&escape_discord_markdown(value), max_units);
+    let escape = |value: &str, max_units| text::truncate_utf16(&escape_discord_markdown(value), max_units);
     let field = |fact: &Fact| {
         let value = if fact.value.is_empty() { "–" } else { &fact.value };
         json!({ "name": fact.label, "value": escape(value, DISCORD_VALUE_MAX_UNITS), "inline": value.len() < 40 })

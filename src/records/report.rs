@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::json::{Object, compact};
+use crate::json::{JsonObject, compact};
 use crate::text::truncate_chars;
 
 /// Maximum length of a project name, in characters.
@@ -65,7 +65,7 @@ impl Report {
     /// Returns [`Error::Invalid`], which names the field, if the body is not a JSON object, or if a field is missing,
     /// has the wrong type or is too long. Context fields that are too long are truncated instead.
     pub fn from_json(body: &[u8]) -> Result<Self> {
-        let object = Object::parse(body)?;
+        let object = JsonObject::parse(body)?;
         let required = |name| object.string(name)?.ok_or_else(|| Error::field(name, "is required"));
         let project = object.required_string("project", 1..=PROJECT_CHARS_MAX)?;
         let exception_type = object.required_string("exception_type", 1..=TYPE_CHARS_MAX)?;
@@ -121,7 +121,7 @@ fn session_id(extra: &str) -> Option<String> {
     if !extra.contains("session_id") {
         return None;
     }
-    let object = Object::parse(extra.as_bytes()).ok()?;
+    let object = JsonObject::parse(extra.as_bytes()).ok()?;
     truncated(object.string("session_id").ok()?, NAME_CHARS_MAX)
 }
 

@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use flate2::read::GzDecoder;
 
-use super::state::State;
+use super::state::ServiceState;
 use crate::error::Error;
 use crate::http::{Access, Method, Request, Response, Route, RouteSpec};
 
@@ -105,7 +105,7 @@ macro_rules! embed_asset {
 pub(crate) use {embed_asset, openapi_asset, ui_assets};
 
 /// Creates the route of an asset, which needs no key.
-pub fn asset_route<S: State>(asset: &'static Asset) -> Route<S> {
+pub fn asset_route<S: ServiceState>(asset: &'static Asset) -> Route<S> {
     let spec = RouteSpec::new(Method::Get, asset.path, Access::Open);
     let hash = format!("{:x}", md5::compute(asset.gzip));
     Route::deferred(spec, Box::new(move |_, request, responder| responder.send(respond(asset, &hash, &request))))

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::allocator;
-use super::lifecycle::Running;
+use super::lifecycle::RunningService;
 use super::start_error::StartError;
 use crate::db::{self, Schema};
 use crate::env::{Env, Variable};
@@ -27,7 +27,7 @@ pub struct Service {
     /// The schema of its database.
     pub schema: Schema,
     /// Reads the settings and starts the service.
-    pub start: fn(Env<'_>) -> Result<Running, StartError>,
+    pub start: fn(Env<'_>) -> Result<RunningService, StartError>,
 }
 
 /// Runs the program of a service and returns its exit code.

@@ -4,14 +4,18 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::state::State;
+use super::state::ServiceState;
 use crate::clock::Timestamp;
 use crate::db::{Command, Idempotent};
 use crate::error::Result;
 use crate::http::{Access, IdempotencySource, Method, Request, Responder, Response, Route, RouteSpec, Scope};
 
 /// Creates a `POST` route that changes stored data.
-pub fn command_route<S: State, C>(path: &'static str, scope: Scope, parse: fn(&S, &Request) -> Result<C>) -> Route<S>
+pub fn command_route<S: ServiceState, C>(
+    path: &'static str,
+    scope: Scope,
+    parse: fn(&S, &Request) -> Result<C>,
+) -> Route<S>
 where
     C: Command,
     C::Output: Into<Response>,
@@ -21,7 +25,7 @@ where
 
 /// Creates a `POST` route for telemetry. A repeated request with the same `Idempotency-Key` gets the first response and
 /// changes nothing.
-pub fn ingest_route<S: State, C>(path: &'static str, parse: fn(&S, &Request) -> Result<C>) -> Route<S>
+pub fn ingest_route<S: ServiceState, C>(path: &'static str, parse: fn(&S, &Request) -> Result<C>) -> Route<S>
 where
     C: Command,
     C::Output: Into<Response> + Serialize + DeserializeOwned,
@@ -34,7 +38,10 @@ where
     })
 }
 
-fn deferred<S: State, C>(spec: RouteSpec, parse: impl Fn(&S, &Request) -> Result<C> + Send + Sync + 'static) -> Route<S>
+fn deferred<S: ServiceState, C>(
+    spec: RouteSpec,
+    parse: impl Fn(&S, &Request) -> Result<C> + Send + Sync + 'static,
+) -> Route<S>
 where
     C: Command,
     C::Output: Into<Response>,

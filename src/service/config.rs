@@ -10,10 +10,10 @@ use crate::clock::Timestamp;
 use crate::db::{self, Database, Schema, SizeLimit, Synchronous};
 use crate::env::{Env, Variable};
 use crate::http::{
-    AdmissionSettings, AllowedOrigins, Bound, ConnectionLimits, Keys, Proxies, PublicKeySettings, PublicKeys, Sessions,
-    Settings,
+    AdmissionSettings, AllowedOrigins, BoundListener, ConnectionLimits, Keys, PublicKeySettings, PublicKeys, Sessions,
+    Settings, TrustedProxies,
 };
-use crate::network::Network;
+use crate::ip_network::IpNetwork;
 
 use super::start_error::StartError;
 
@@ -159,9 +159,9 @@ impl CommonConfig {
         cookie: &'static str,
         schema: Schema,
         evict: fn(&rusqlite::Connection) -> crate::error::Result<bool>,
-    ) -> Result<(Bound, Settings, Database), StartError> {
+    ) -> Result<(BoundListener, Settings, Database), StartError> {
         start_logging(self.log_level);
-        let bound = Bound::bind(self.address).map_err(StartError::Start)?;
+        let bound = BoundListener::bind(self.address).map_err(StartError::Start)?;
         let limit = (self.max_db_bytes > 0).then_some(SizeLimit { bytes_max: self.max_db_bytes, evict });
         let path = self.database_path;
         let spool_dir =
@@ -194,7 +194,7 @@ fn read_admission(env: &mut Env<'_>, key: &'static str) -> AdmissionSettings {
     });
     let mut networks = Vec::new();
     for text in env.list("TRUSTED_PROXIES") {
-        match Network::parse(&text) {
+        match IpNetwork::parse(&text) {
             Some(network) => networks.push(network),
             None => env.error(
                 "TRUSTED_PROXIES",
@@ -204,7 +204,7 @@ fn read_admission(env: &mut Env<'_>, key: &'static str) -> AdmissionSettings {
     }
     AdmissionSettings {
         keys: keys.unwrap_or_else(|_| unreachable!("a list without named keys has no errors")),
-        proxies: Proxies::new(networks),
+        proxies: TrustedProxies::new(networks),
         rate_per_address: env.number("RATE_LIMIT", 0..=10_000_000),
         rate_per_key: env.number("KEY_RATE_LIMIT", 0..=10_000_000),
         body_bytes_max: env.number("MAX_BODY_SIZE", 1_024..=64 * 1024 * 1024),

@@ -7,14 +7,14 @@ use serde::Serialize;
 
 use super::assets::{Asset, asset_route};
 use super::prometheus::{PrometheusText, escape_label};
-use super::state::State;
+use super::state::ServiceState;
 use super::stats::StatValue;
 use crate::error::Result;
 use crate::http::{Access, LATENCY_BUCKETS_S, Request, Response, Route, Scope};
 
 /// Returns the routes of every service. `openapi` is its OpenAPI document.
 #[must_use]
-pub fn common_routes<S: State>(metrics_open: bool, openapi: &'static Asset) -> Vec<Route<S>> {
+pub fn common_routes<S: ServiceState>(metrics_open: bool, openapi: &'static Asset) -> Vec<Route<S>> {
     let metrics_access = if metrics_open { Access::Open } else { Access::Key(Scope::Read) };
     vec![
         Route::get("/health", Access::Open, health),
@@ -38,7 +38,7 @@ struct Health<'a> {
     rate_limited: u64,
 }
 
-fn health<S: State>(state: &S, _: &Request) -> Result<Response> {
+fn health<S: ServiceState>(state: &S, _: &Request) -> Result<Response> {
     let core = state.core();
     let job_error = core.jobs_failed.load(Ordering::Relaxed).then(|| "a background job has stopped".to_owned());
     let reason = core.writer.last_error().or(job_error);
@@ -54,7 +54,7 @@ fn health<S: State>(state: &S, _: &Request) -> Result<Response> {
     Ok(Response::json(if reason.is_some() { 503 } else { 200 }, &body))
 }
 
-fn metrics<S: State>(state: &S, request: &Request) -> Result<Response> {
+fn metrics<S: ServiceState>(state: &S, request: &Request) -> Result<Response> {
     let mut text = PrometheusText::for_request(request);
     requests(&mut text, state);
     let core = state.core();
@@ -116,7 +116,7 @@ fn metrics<S: State>(state: &S, request: &Request) -> Result<Response> {
     Ok(text.into())
 }
 
-fn requests<S: State>(text: &mut PrometheusText, state: &S) {
+fn requests<S: ServiceState>(text: &mut PrometheusText, state: &S) {
     let http = &state.core().http;
     let rows: Vec<(String, u64)> = http
         .responses()

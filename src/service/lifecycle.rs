@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::start_error::StartError;
-use super::state::{Core, State};
+use super::state::{Core, ServiceState};
 use crate::background::{Job, Jobs};
 use crate::db::{Database, Writer};
-use crate::http::{Bound, Route, Server, Settings};
+use crate::http::{BoundListener, Route, Server, Settings};
 
 /// Maximum times for stopping each part. Their sum stays below the 5 s after which supervisors kill a process.
 const REQUESTS_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -16,7 +16,7 @@ const JOBS_TIMEOUT: Duration = Duration::from_millis(500);
 const WRITER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// A running service.
-pub struct Running {
+pub struct RunningService {
     server: Server,
     jobs: Jobs,
     writer: Writer,
@@ -26,14 +26,14 @@ pub struct Running {
 ///
 /// # Errors
 /// [`StartError::Start`] if the system refuses threads or descriptors.
-pub fn serve<S: State>(
-    bound: Bound,
+pub fn serve<S: ServiceState>(
+    bound: BoundListener,
     settings: Settings,
     database: Database,
     routes: Vec<Route<S>>,
     state: impl FnOnce(Core) -> S,
     jobs: impl FnOnce(&Arc<S>) -> Vec<Job>,
-) -> Result<Running, StartError> {
+) -> Result<RunningService, StartError> {
     let start_error = |why: std::io::Error| StartError::Start(format!("cannot start: {why}"));
     let writer = database.writer.clone();
     let jobs_failed = Arc::new(AtomicBool::new(false));
@@ -49,10 +49,10 @@ pub fn serve<S: State>(
     let jobs = shared_state.as_ref().map(jobs).unwrap_or_default();
     let jobs = Jobs::start(jobs, &failed).map_err(start_error)?;
     log::info!("listening on {}", server.address());
-    Ok(Running { server, jobs, writer })
+    Ok(RunningService { server, jobs, writer })
 }
 
-impl Running {
+impl RunningService {
     /// Stops accepting connections, answers started requests, stops the jobs, and drains the write queue. Parts that do not
     /// stop in time end with the process; everything acknowledged has been stored.
     pub(super) fn stop(self) {

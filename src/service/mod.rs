@@ -22,11 +22,11 @@ pub use command_line::{Service, main};
 pub use command_routes::{command_route, ingest_route};
 pub use config::{CommonConfig, Defaults, common_variables};
 pub use health::common_routes;
-pub use lifecycle::{Running, serve};
+pub use lifecycle::{RunningService, serve};
 #[cfg(test)]
 pub(crate) use openapi_tests::assert_openapi_matches;
 pub use prometheus::{PrometheusText, escape_label};
 pub use start_error::StartError;
-pub use state::{Core, State};
+pub use state::{Core, ServiceState};
 pub use stats::{Stat, StatValue, StatsCache};
 pub use web_ui::WebUi;

@@ -9,7 +9,7 @@ use crate::db::{ReaderPool, Writer};
 use crate::http::{Sessions, Stats};
 
 /// The state of a service, as the common routes need it.
-pub trait State: Send + Sync + 'static {
+pub trait ServiceState: Send + Sync + 'static {
     /// Returns the state that every service has.
     fn core(&self) -> &Core;
     /// Returns a few statistics that are cheap to read, for `/health` and `/metrics`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::assets::{Asset, asset_route};
-use super::state::State;
+use super::state::ServiceState;
 use crate::clock::Timestamp;
 use crate::db::{CreateSession, DeleteSessions, Session};
 use crate::env::{Env, Variable};
@@ -75,7 +75,7 @@ impl WebUi {
 
     /// Returns the routes of the UI's files and of its sessions.
     #[must_use]
-    pub fn routes<S: State>(self, assets: &'static [Asset]) -> Vec<Route<S>> {
+    pub fn routes<S: ServiceState>(self, assets: &'static [Asset]) -> Vec<Route<S>> {
         let ui = Arc::new(self);
         let mut routes: Vec<Route<S>> = assets.iter().map(asset_route).collect();
         let read = Access::Key(Scope::Read);
@@ -118,7 +118,7 @@ fn is_safe_link(url: &str) -> bool {
 }
 
 /// `POST /api/session`: creates a session for the holder of a key and sets its cookie.
-fn create_session<S: State>(ui: &Arc<WebUi>, state: &S, request: Request, responder: Responder) {
+fn create_session<S: ServiceState>(ui: &Arc<WebUi>, state: &S, request: Request, responder: Responder) {
     let core = state.core();
     let command = || -> Result<(String, CreateSession)> {
         let token = random::hex_token(TOKEN_BITS)?;
@@ -144,7 +144,7 @@ fn create_session<S: State>(ui: &Arc<WebUi>, state: &S, request: Request, respon
 }
 
 /// `DELETE /api/session` and `/api/sessions`: ends this session, or all of them.
-fn delete_sessions<S: State>(state: &S, token: Option<Digest>, request: Request, responder: Responder) {
+fn delete_sessions<S: ServiceState>(state: &S, token: Option<Digest>, request: Request, responder: Responder) {
     let sessions = Arc::clone(&state.core().sessions);
     state.core().writer.submit(DeleteSessions { token }, move |outcome| match outcome {
         Err(why) => responder.send(why.into()),

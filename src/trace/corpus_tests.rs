@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::extended_location::extended_location;
 use super::legacy_location::legacy_location;
 use super::scan::is_number;
-use super::strategies::tracebacks;
+use super::test_strategies::tracebacks;
 
 #[test]
 fn real_traces_are_located() {

@@ -96,7 +96,7 @@ pub struct LocationRule {
 
 /// The progress of a trace that is read line by line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum TracePhase {
     /// Up to this number of lines of the error's message may come before the frames.
     Message {
         /// Number of lines, at least 0.
@@ -112,7 +112,7 @@ pub enum Phase {
     Unidentified,
 }
 
-impl Phase {
+impl TracePhase {
     /// Consumes a line of the message. Returns `false` if no such line can follow any more.
     pub(super) fn consume_message_line(&mut self) -> bool {
         match self {
@@ -130,11 +130,11 @@ pub struct Multiline {
     /// Lines that start a trace.
     pub start: LineRule,
     /// Lines that start a trace, end with a colon and may have any prefix.
-    pub start_at_colon: fn(&str) -> Option<Phase>,
+    pub start_at_colon: fn(&str) -> Option<TracePhase>,
     /// Lines of level error or higher that start a trace.
-    pub start_at_error: fn(&str) -> Option<Phase>,
+    pub start_at_error: fn(&str) -> Option<TracePhase>,
     /// Whether an unindented line belongs to the trace.
-    pub continues: fn(&mut Phase, &Candidate<'_>) -> bool,
+    pub continues: fn(&mut TracePhase, &Candidate<'_>) -> bool,
     /// Indented lines that are part of a trace, without their indentation.
     pub indented: LineRule,
     /// Unindented lines that always belong to the entry before them.
@@ -168,7 +168,7 @@ pub struct LineRule {
     /// Possible first bytes.
     pub first_bytes: &'static [u8],
     /// The phase of the trace after such a line, or `None` for other lines.
-    pub phase: fn(&str, LogLine) -> Option<Phase>,
+    pub phase: fn(&str, LogLine) -> Option<TracePhase>,
 }
 
 impl LineRule {

@@ -25,7 +25,7 @@ mod sections;
 #[cfg(test)]
 mod corpus_tests;
 #[cfg(test)]
-pub(crate) mod strategies;
+pub(crate) mod test_strategies;
 
 pub use extended_location::extended_location;
 pub use frame::{ContextLine, Frame};

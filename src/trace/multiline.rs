@@ -1,6 +1,6 @@
 //! The state of a trace that is read line by line from a log.
 
-use super::language::{Candidate, Language, LineRule, LogLine, Phase};
+use super::language::{Candidate, Language, LineRule, LogLine, TracePhase};
 use super::languages::LANGUAGES;
 
 /// A trace whose first lines have been read.
@@ -8,16 +8,16 @@ use super::languages::LANGUAGES;
 pub struct OpenTrace {
     /// `None` while the lines so far fit several languages. Those indent everything but their causes.
     language: Option<&'static Language>,
-    phase: Phase,
+    phase: TracePhase,
 }
 
 impl OpenTrace {
     /// A trace whose language is not known yet.
-    pub const UNIDENTIFIED: Self = Self { language: None, phase: Phase::Unidentified };
+    pub const UNIDENTIFIED: Self = Self { language: None, phase: TracePhase::Unidentified };
 
     /// Returns the trace that a line starts, either the first line of an entry or one behind a logger's prefix.
     pub fn start(line: &str, log: LogLine) -> Option<Self> {
-        let find = |rule: fn(&Language, &str) -> Option<Phase>| {
+        let find = |rule: fn(&Language, &str) -> Option<TracePhase>| {
             LANGUAGES.iter().find_map(|language| rule(language, line).map(|phase| Self::new(language, phase)))
         };
         if line.ends_with(':')
@@ -46,8 +46,8 @@ impl OpenTrace {
         CAUSE_STARTS.find(line, LogLine::default())
     }
 
-    fn new(language: &'static Language, phase: Phase) -> Self {
-        if phase == Phase::Unidentified { Self::UNIDENTIFIED } else { Self { language: Some(language), phase } }
+    fn new(language: &'static Language, phase: TracePhase) -> Self {
+        if phase == TracePhase::Unidentified { Self::UNIDENTIFIED } else { Self { language: Some(language), phase } }
     }
 
     /// Returns whether the trace fits several languages so far.
@@ -57,7 +57,7 @@ impl OpenTrace {
 
     /// Returns whether the trace is incomplete.
     pub fn expects_more(self) -> bool {
-        !matches!(self.phase, Phase::Ended | Phase::Details)
+        !matches!(self.phase, TracePhase::Ended | TracePhase::Details)
     }
 
     /// Returns whether traces of this language follow a line that announces an error, so that a
@@ -72,7 +72,7 @@ impl OpenTrace {
     pub fn with_frame(self, frame: Self) -> Self {
         match self.language {
             None => frame,
-            Some(language) if language.multiline.frame_ends_message => Self { phase: Phase::Frames, ..self },
+            Some(language) if language.multiline.frame_ends_message => Self { phase: TracePhase::Frames, ..self },
             Some(_) => self,
         }
     }

@@ -97,7 +97,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trace::strategies::tracebacks;
+    use crate::trace::test_strategies::tracebacks;
 
     /// The sections of a trace in short: kind, number of lines and, in parentheses, of frames.
     fn outline(trace: &str) -> String {

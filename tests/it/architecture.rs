@@ -21,7 +21,7 @@ const SERVICES: [(&str, &str, &str); 4] = [
 const LAYERS: [(&str, u32); 24] = [
     ("clock", 0),
     ("error", 0),
-    ("network", 0),
+    ("ip_network", 0),
     ("text", 0),
     ("varint", 0),
     ("background", 1),
@@ -112,7 +112,7 @@ fn production_code(text: &str) -> String {
 fn is_test_file(path: &Path) -> bool {
     let name = path.file_name().unwrap().to_str().unwrap();
     name.ends_with("_tests.rs")
-        || ["tests.rs", "test_server.rs", "strategies.rs", "fuzz.rs", "corpus.rs"].contains(&name)
+        || ["tests.rs", "test_server.rs", "test_strategies.rs", "fuzz.rs", "corpus.rs"].contains(&name)
 }
 
 /// Expands the tree of a `use` declaration into full paths.

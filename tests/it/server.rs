@@ -9,8 +9,8 @@ use std::time::Duration;
 use monlight::env::Secret;
 use monlight::error::Error;
 use monlight::http::{
-    Access, AdmissionSettings, BodyLimit, Bound, ConnectionLimits, DeferredHandler, Keys, Method, Proxies,
-    PublicKeySettings, Response, Route, RouteSpec, Scope, Server, Settings,
+    Access, AdmissionSettings, BodyLimit, BoundListener, ConnectionLimits, DeferredHandler, Keys, Method,
+    PublicKeySettings, Response, Route, RouteSpec, Scope, Server, Settings, TrustedProxies,
 };
 
 use crate::harness::{API_KEY, Client, Request, TempDir};
@@ -55,14 +55,14 @@ struct TestServer {
 impl TestServer {
     fn start() -> Self {
         let spool_dir = TempDir::new();
-        let bound = Bound::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let bound = BoundListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let settings = Settings {
             connection_limits: ConnectionLimits { connections: 16, connections_per_address: 16 },
             admission: AdmissionSettings {
                 public_keys: PublicKeySettings::default(),
                 sessions: Arc::default(),
                 keys: Keys::new(Secret::new(API_KEY), &[]).unwrap(),
-                proxies: Proxies::default(),
+                proxies: TrustedProxies::default(),
                 rate_per_address: 0,
                 rate_per_key: 0,
                 body_bytes_max: 100_000,

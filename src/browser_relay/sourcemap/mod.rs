@@ -26,10 +26,10 @@ mod corpus_tests;
 mod first_pass;
 #[cfg(any(test, fuzzing))]
 pub(in crate::browser_relay) mod fuzz;
+mod js_lexer;
 mod json;
 #[cfg(test)]
 mod json_tests;
-mod lexer;
 mod mappings;
 mod open_bracket;
 mod scopes;

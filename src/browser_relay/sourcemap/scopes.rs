@@ -12,7 +12,7 @@
 //! Nearly every map contains the original source, in which functions have their names. The scanner reads it once, during
 //! the upload, as far as words and brackets describe functions.
 
-use super::lexer::{Lexer, Span, Token};
+use super::js_lexer::{Lexer, Span, Token};
 use super::open_bracket::{EXPRESSION, MODULE, NextBraceIs, OpenBracket, Scope, truncate_name};
 
 /// Maximum open brackets that are tracked.

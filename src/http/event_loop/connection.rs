@@ -71,7 +71,7 @@ pub(in crate::http) enum Phase {
     /// A responder exists for the current request.
     Busy,
     /// The socket has not accepted the whole response yet.
-    Sending { writer: ResponseWriter, after: After },
+    Sending { writer: ResponseWriter, after: AfterResponse },
     /// Rejected; further input is discarded.
     Lingering { bytes_left: usize },
 }
@@ -85,14 +85,14 @@ pub(in crate::http) struct PendingRequest {
 
 /// The step after a response has been sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::http) enum After {
+pub(in crate::http) enum AfterResponse {
     Keep,
     Linger,
     Close,
 }
 
 /// The step that the event loop performs next.
-pub(in crate::http) enum Next {
+pub(in crate::http) enum NextStep {
     /// Wait until the socket is readable.
     Read,
     /// Wait until the socket is writable.
@@ -175,33 +175,33 @@ impl Connection {
     }
 
     /// Reads from the socket, at most one turn's worth, so that a fast sender does not starve the others.
-    pub(in crate::http) fn readable(&mut self, cx: &mut LoopContext, scratch: &mut [u8]) -> Next {
+    pub(in crate::http) fn readable(&mut self, cx: &mut LoopContext, scratch: &mut [u8]) -> NextStep {
         let mut left = BYTES_PER_TURN;
         while left > 0 {
             let room = self.read_size().min(scratch.len()).min(left);
             let read = match (&*self.socket).read(&mut scratch[..room]) {
-                Ok(0) => return Next::Close,
+                Ok(0) => return NextStep::Close,
                 Ok(read) => read,
                 Err(why) if why.kind() == ErrorKind::Interrupted => continue,
-                Err(why) if why.kind() == ErrorKind::WouldBlock => return Next::Read,
-                Err(_) => return Next::Close,
+                Err(why) if why.kind() == ErrorKind::WouldBlock => return NextStep::Read,
+                Err(_) => return NextStep::Close,
             };
             left -= read;
             if let Phase::Lingering { bytes_left } = &mut self.phase {
                 *bytes_left = bytes_left.saturating_sub(read);
                 if *bytes_left == 0 {
-                    return Next::Close;
+                    return NextStep::Close;
                 }
                 continue;
             }
             self.buffer(&scratch[..read], cx);
             let next = self.advance(cx);
             // A short read has emptied the socket; another call would return nothing.
-            if !matches!(next, Next::Read) || read < room {
+            if !matches!(next, NextStep::Read) || read < room {
                 return next;
             }
         }
-        Next::Read
+        NextStep::Read
     }
 
     fn read_size(&self) -> usize {
@@ -221,13 +221,13 @@ impl Connection {
     }
 
     /// Advances until more bytes are needed or a response has been sent.
-    pub(in crate::http) fn advance(&mut self, cx: &mut LoopContext) -> Next {
+    pub(in crate::http) fn advance(&mut self, cx: &mut LoopContext) -> NextStep {
         loop {
             let step = match self.phase {
                 Phase::Head => self.advance_head(cx),
                 Phase::Body(_) => self.advance_body(cx),
-                Phase::Busy | Phase::Sending { .. } => return Next::Write,
-                Phase::Lingering { .. } => return Next::Read,
+                Phase::Busy | Phase::Sending { .. } => return NextStep::Write,
+                Phase::Lingering { .. } => return NextStep::Read,
             };
             if let Some(next) = step {
                 return next;
@@ -241,16 +241,16 @@ impl Connection {
         self.input.shrink_to(if self.input.is_empty() { 0 } else { READ_BYTES_MIN });
     }
 
-    fn advance_head(&mut self, cx: &mut LoopContext) -> Option<Next> {
+    fn advance_head(&mut self, cx: &mut LoopContext) -> Option<NextStep> {
         self.skip_empty_lines();
         if self.only_empty_lines() {
-            return Some(Next::Read);
+            return Some(NextStep::Read);
         }
         match find_head_end(&self.input, self.scanned) {
             Err(error) => Some(self.reject(error.into(), cx)),
             Ok(None) => {
                 self.scanned = self.input.len();
-                Some(self.reserve_buffered(cx).unwrap_or(Next::Read))
+                Some(self.reserve_buffered(cx).unwrap_or(NextStep::Read))
             }
             Ok(Some(end)) => {
                 self.scanned = 0;
@@ -273,7 +273,7 @@ impl Connection {
         self.input.len() <= EMPTY_LINES_MAX * 2 && self.input.chunks(2).all(|pair| pair == b"\r\n")
     }
 
-    fn start_request(&mut self, end: usize, cx: &mut LoopContext) -> Option<Next> {
+    fn start_request(&mut self, end: usize, cx: &mut LoopContext) -> Option<NextStep> {
         let parsed = Head::parse(&self.input[..end]);
         self.consume(end);
         let checked = parsed.and_then(|head| Ok((head.framing()?, head.expects_continue()?, head)));
@@ -287,12 +287,16 @@ impl Connection {
                 // Without a body the connection remains usable, so a rate-limited client does not need a new one for each
                 // rejected request.
                 let has_no_body = matches!(framing, Framing::None | Framing::Length(0));
-                let after = if has_no_body && head.keep_alive() && !cx.stopping { After::Keep } else { After::Linger };
+                let after = if has_no_body && head.keep_alive() && !cx.stopping {
+                    AfterResponse::Keep
+                } else {
+                    AfterResponse::Linger
+                };
                 let head_only = *head.method() == tiny_http::Method::Head;
                 let next = self.respond(response, after, head_only, cx);
                 // Hundreds of such small requests may have arrived at once. The next one waits until the other connections
                 // have been served and the client reads its responses.
-                return Some(next.unwrap_or(if self.input.is_empty() { Next::Read } else { Next::Write }));
+                return Some(next.unwrap_or(if self.input.is_empty() { NextStep::Read } else { NextStep::Write }));
             }
         };
         let spool_dir = admitted.spooled.then_some(cx.spool_dir.as_path());
@@ -310,8 +314,8 @@ impl Connection {
         None
     }
 
-    fn advance_body(&mut self, cx: &mut LoopContext) -> Option<Next> {
-        let Phase::Body(pending) = &mut self.phase else { return Some(Next::Close) };
+    fn advance_body(&mut self, cx: &mut LoopContext) -> Option<NextStep> {
+        let Phase::Body(pending) = &mut self.phase else { return Some(NextStep::Close) };
         let used = match pending.body.feed(&self.input) {
             Ok(used) => used,
             Err(trouble) => return Some(self.reject(trouble.into(), cx)),
@@ -320,36 +324,42 @@ impl Connection {
         if let Some(next) = self.reserve_buffered(cx) {
             return Some(next);
         }
-        let Phase::Body(pending) = &self.phase else { return Some(Next::Close) };
+        let Phase::Body(pending) = &self.phase else { return Some(NextStep::Close) };
         if !pending.body.is_done() {
-            return Some(Next::Read);
+            return Some(NextStep::Read);
         }
         self.deadline = None;
         match std::mem::replace(&mut self.phase, Phase::Busy) {
-            Phase::Body(pending) => Some(Next::Dispatch(pending)),
-            _ => Some(Next::Close),
+            Phase::Body(pending) => Some(NextStep::Dispatch(pending)),
+            _ => Some(NextStep::Close),
         }
     }
 
     /// Reserves memory for the buffered bytes. Returns the next step if there is not enough.
-    fn reserve_buffered(&mut self, cx: &mut LoopContext) -> Option<Next> {
+    fn reserve_buffered(&mut self, cx: &mut LoopContext) -> Option<NextStep> {
         match self.reservation.resize(self.incoming_bytes()) {
             Ok(()) => None,
             Err(Exhausted::ClientLimit) => {
                 let error = Error::Busy("Too many concurrent request bytes from this client");
                 Some(self.reject(error.into(), cx))
             }
-            Err(Exhausted::Total) => Some(Next::OverBudget),
+            Err(Exhausted::Total) => Some(NextStep::OverBudget),
         }
     }
 
     /// Sends a rejection and then closes the connection, because the position in its input is unknown.
-    pub(in crate::http) fn reject(&mut self, response: Response, cx: &mut LoopContext) -> Next {
-        self.respond(response, After::Linger, false, cx).unwrap_or(Next::Close)
+    pub(in crate::http) fn reject(&mut self, response: Response, cx: &mut LoopContext) -> NextStep {
+        self.respond(response, AfterResponse::Linger, false, cx).unwrap_or(NextStep::Close)
     }
 
     /// Sends a response from the event loop itself. Returns `None` if the connection is ready for its next request.
-    fn respond(&mut self, response: Response, after: After, head_only: bool, cx: &mut LoopContext) -> Option<Next> {
+    fn respond(
+        &mut self,
+        response: Response,
+        after: AfterResponse,
+        head_only: bool,
+        cx: &mut LoopContext,
+    ) -> Option<NextStep> {
         let latency = cx.now.saturating_duration_since(self.started);
         let route = match &self.phase {
             Phase::Body(pending) => Some(pending.admitted.route),
@@ -364,14 +374,14 @@ impl Connection {
             None => response,
         };
         cx.stats.record_response(route, response.status(), latency);
-        if after == After::Linger {
+        if after == AfterResponse::Linger {
             self.drop_request();
         }
-        let mut writer = ResponseWriter::new(response, after == After::Keep, head_only);
+        let mut writer = ResponseWriter::new(response, after == AfterResponse::Keep, head_only);
         match writer.write(&self.socket) {
             Ok(true) => self.on_response_sent(after, cx),
             Ok(false) => Some(self.start_sending(writer, after, cx)),
-            Err(_) => Some(Next::Close),
+            Err(_) => Some(NextStep::Close),
         }
     }
 
@@ -384,17 +394,22 @@ impl Connection {
     }
 
     /// Keeps the part of a response that the socket has not accepted.
-    pub(in crate::http) fn start_sending(&mut self, writer: ResponseWriter, after: After, cx: &LoopContext) -> Next {
+    pub(in crate::http) fn start_sending(
+        &mut self,
+        writer: ResponseWriter,
+        after: AfterResponse,
+        cx: &LoopContext,
+    ) -> NextStep {
         self.phase = Phase::Sending { writer, after };
         self.started = cx.now;
         self.deadline = Some(cx.now + RESPONSE_TIMEOUT);
-        Next::Write
+        NextStep::Write
     }
 
     /// Handles the end of a response. Returns `None` if the connection is ready for its next request.
-    pub(in crate::http) fn on_response_sent(&mut self, after: After, cx: &LoopContext) -> Option<Next> {
+    pub(in crate::http) fn on_response_sent(&mut self, after: AfterResponse, cx: &LoopContext) -> Option<NextStep> {
         match after {
-            After::Keep if !cx.stopping => {
+            AfterResponse::Keep if !cx.stopping => {
                 self.phase = Phase::Head;
                 // The head has been dropped. Shrinking always succeeds.
                 let _ = self.reservation.resize(self.input.len().min(self.reservation.bytes()));
@@ -402,26 +417,26 @@ impl Connection {
                 self.deadline = Some(cx.now + if self.input.is_empty() { IDLE_TIMEOUT } else { HEAD_TIMEOUT });
                 None
             }
-            After::Linger => {
+            AfterResponse::Linger => {
                 self.phase = Phase::Lingering { bytes_left: LINGER_BYTES_MAX };
                 self.deadline = Some(cx.now + LINGER_TIMEOUT);
                 if self.socket.shutdown(Shutdown::Write).is_err() {
-                    return Some(Next::Close);
+                    return Some(NextStep::Close);
                 }
-                Some(Next::Read)
+                Some(NextStep::Read)
             }
-            After::Keep | After::Close => Some(Next::Close),
+            AfterResponse::Keep | AfterResponse::Close => Some(NextStep::Close),
         }
     }
 
     /// Sends more of a response, or continues with the requests that have arrived.
-    pub(in crate::http) fn writable(&mut self, cx: &mut LoopContext) -> Next {
+    pub(in crate::http) fn writable(&mut self, cx: &mut LoopContext) -> NextStep {
         let Phase::Sending { writer, after } = &mut self.phase else { return self.advance(cx) };
         let after = *after;
         match writer.write(&self.socket) {
             Ok(true) => {}
-            Ok(false) => return Next::Write,
-            Err(_) => return Next::Close,
+            Ok(false) => return NextStep::Write,
+            Err(_) => return NextStep::Close,
         }
         match self.on_response_sent(after, cx) {
             Some(next) => next,
@@ -430,12 +445,12 @@ impl Connection {
     }
 
     /// Handles the deadline of the current phase.
-    pub(in crate::http) fn on_deadline(&mut self, cx: &mut LoopContext) -> Next {
+    pub(in crate::http) fn on_deadline(&mut self, cx: &mut LoopContext) -> NextStep {
         let part = match &self.phase {
-            Phase::Head if self.only_empty_lines() => return Next::Close,
+            Phase::Head if self.only_empty_lines() => return NextStep::Close,
             Phase::Head => "head of the request",
             Phase::Body(_) => "body of the request",
-            Phase::Busy | Phase::Sending { .. } | Phase::Lingering { .. } => return Next::Close,
+            Phase::Busy | Phase::Sending { .. } | Phase::Lingering { .. } => return NextStep::Close,
         };
         self.reject(Error::Timeout(part).into(), cx)
     }

@@ -24,7 +24,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{Timespec, epoll};
 use rustix::net::{SocketAddrAny, SocketFlags};
 
-use connection::{After, Connection, LoopContext, Next, PendingRequest};
+use connection::{AfterResponse, Connection, LoopContext, NextStep, PendingRequest};
 use handle::{Completion, LoopHandle};
 use responder::Responder;
 use slab::Slab;
@@ -216,7 +216,7 @@ impl EventLoop {
         // The request has usually arrived by the time the connection is accepted: read it without waiting for an event.
         let next = match watched {
             Ok(()) => connection.readable(&mut self.cx, scratch),
-            Err(_) => Next::Close,
+            Err(_) => NextStep::Close,
         };
         self.perform(key, next);
     }
@@ -240,21 +240,21 @@ impl EventLoop {
         let next = if connection.unsent_bytes() > 0 || flags.contains(epoll::EventFlags::OUT) {
             connection.writable(&mut self.cx)
         } else if flags.contains(epoll::EventFlags::ERR) {
-            Next::Close
+            NextStep::Close
         } else {
             connection.readable(&mut self.cx, scratch)
         };
         self.perform(key, next);
     }
 
-    fn perform(&mut self, key: u64, mut next: Next) {
+    fn perform(&mut self, key: u64, mut next: NextStep) {
         loop {
             match next {
-                Next::Read => return self.rearm(key, epoll::EventFlags::IN),
-                Next::Write => return self.rearm(key, epoll::EventFlags::OUT),
-                Next::Close => return self.close(key),
-                Next::Dispatch(pending) => return self.dispatch(key, pending),
-                Next::OverBudget => {
+                NextStep::Read => return self.rearm(key, epoll::EventFlags::IN),
+                NextStep::Write => return self.rearm(key, epoll::EventFlags::OUT),
+                NextStep::Close => return self.close(key),
+                NextStep::Dispatch(pending) => return self.dispatch(key, pending),
+                NextStep::OverBudget => {
                     self.shed_heaviest(key);
                     // The request that was shed may have been this connection's own.
                     let Some(connection) = self.connections.get_mut(key) else { return };
@@ -275,8 +275,8 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let next = connection.reject(Error::Busy("Too many concurrent request bytes").into(), &mut self.cx);
         match next {
-            Next::Read => self.rearm(key, epoll::EventFlags::IN),
-            Next::Write => self.rearm(key, epoll::EventFlags::OUT),
+            NextStep::Read => self.rearm(key, epoll::EventFlags::IN),
+            NextStep::Write => self.rearm(key, epoll::EventFlags::OUT),
             _ => self.close(key),
         }
     }
@@ -308,7 +308,7 @@ impl EventLoop {
     fn handle_completions(&mut self) {
         while let Ok(Completion { key, unsent, keep_alive }) = self.completions.try_recv() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            let after = if keep_alive { After::Keep } else { After::Close };
+            let after = if keep_alive { AfterResponse::Keep } else { AfterResponse::Close };
             if let Some(writer) = unsent {
                 let next = connection.start_sending(writer, after, &self.cx);
                 self.perform(key, next);

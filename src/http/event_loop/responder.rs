@@ -10,7 +10,7 @@ use rustix::event::epoll;
 
 use super::budget::Reservation;
 use super::handle::{Completion, LoopHandle, ResponseWriter};
-use super::stream::Stream;
+use super::stream::ResponseStream;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::http::middleware::cors::CorsHeaders;
@@ -54,14 +54,14 @@ impl Responder {
     ///
     /// # Errors
     /// Fails if the client has disconnected.
-    pub fn stream(mut self, response: &Response) -> io::Result<Stream> {
+    pub fn stream(mut self, response: &Response) -> io::Result<ResponseStream> {
         self.responded = true;
         drop(self.reservation.take());
         self.handle.stats.record_response(Some(self.route), response.status(), self.started.elapsed());
         let framing = if self.supports_chunked { BodyFraming::Chunked } else { BodyFraming::Close };
         let head = write_head(response, Timestamp::now(), framing, false);
         let (handle, socket) = (Arc::clone(&self.handle), Arc::clone(&self.socket));
-        Stream::start(handle, socket, self.key, framing, &head)
+        ResponseStream::start(handle, socket, self.key, framing, &head)
     }
 
     fn respond(&mut self, response: Response) {

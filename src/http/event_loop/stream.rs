@@ -17,14 +17,14 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A response whose body is being sent.
 #[derive(Debug)]
-pub struct Stream {
+pub struct ResponseStream {
     handle: Arc<LoopHandle>,
     socket: Arc<TcpStream>,
     key: u64,
     framing: BodyFraming,
 }
 
-impl Stream {
+impl ResponseStream {
     pub(in crate::http) fn start(
         handle: Arc<LoopHandle>,
         socket: Arc<TcpStream>,
@@ -59,7 +59,7 @@ impl Stream {
     /// Ends the body. A client can tell an unfinished chunked body from a complete one.
     ///
     /// # Errors
-    /// Fails like [`Stream::send`].
+    /// Fails like [`ResponseStream::send`].
     pub fn finish(self) -> io::Result<()> {
         if self.framing == BodyFraming::Chunked { self.write(b"0\r\n\r\n") } else { Ok(()) }
     }
@@ -110,7 +110,7 @@ impl Stream {
 }
 
 /// Returns the connection to the event loop, which closes it.
-impl Drop for Stream {
+impl Drop for ResponseStream {
     fn drop(&mut self) {
         let completion = Completion { key: self.key, unsent: None, keep_alive: false };
         if self.handle.completions.send(completion).is_ok() {

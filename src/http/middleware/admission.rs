@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tiny_http::Method;
 
-use super::client_address::{Proxies, rate_limit_key};
+use super::client_address::{TrustedProxies, rate_limit_key};
 use super::cors::{AllowedOrigins, CorsHeaders};
 use super::keys::{Keys, Principal};
 use super::public_keys::PublicKeys;
@@ -31,7 +31,7 @@ pub struct AdmissionSettings {
     /// The API keys.
     pub keys: Keys,
     /// The proxies whose `X-Forwarded-For` counts.
-    pub proxies: Proxies,
+    pub proxies: TrustedProxies,
     /// Maximum requests per minute from one address; 0 = unlimited.
     pub rate_per_address: u32,
     /// Maximum requests per minute with one key, from all addresses; 0 = unlimited.

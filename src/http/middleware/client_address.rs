@@ -2,16 +2,16 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::network::Network;
+use crate::ip_network::IpNetwork;
 
 /// The networks of the trusted proxies, whose `X-Forwarded-For` counts.
 #[derive(Debug, Clone, Default)]
-pub struct Proxies(Vec<Network>);
+pub struct TrustedProxies(Vec<IpNetwork>);
 
-impl Proxies {
+impl TrustedProxies {
     /// Creates the list of trusted networks.
     #[must_use]
-    pub fn new(networks: Vec<Network>) -> Self {
+    pub fn new(networks: Vec<IpNetwork>) -> Self {
         Self(networks)
     }
 
@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn forwarded_addresses_count_only_from_trusted_proxies() {
-        let proxies = Proxies::new(vec![Network::parse("10.0.0.0/8").unwrap(), Network::parse("::1").unwrap()]);
+        let proxies =
+            TrustedProxies::new(vec![IpNetwork::parse("10.0.0.0/8").unwrap(), IpNetwork::parse("::1").unwrap()]);
         for (peer, forwarded, client) in [
             ("192.0.2.1", Some("198.51.100.9"), "192.0.2.1"),
             ("10.0.0.1", Some("198.51.100.9"), "198.51.100.9"),

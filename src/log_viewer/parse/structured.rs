@@ -189,8 +189,8 @@ impl MemberValue {
 
 impl<'de> Deserialize<'de> for MemberValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
+        struct SkippedValue;
+        impl<'de> Visitor<'de> for SkippedValue {
             type Value = MemberValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -231,7 +231,7 @@ impl<'de> Deserialize<'de> for MemberValue {
                 Ok(MemberValue::default())
             }
         }
-        deserializer.deserialize_any(Any)
+        deserializer.deserialize_any(SkippedValue)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::forward::{HttpSink, new_backoff};
 use batch::{Batch, SAMPLE_INTERVAL};
 pub(super) use commands::ResetState;
 use commands::{ClaimBatch, CommitBatch, StartFromNow};
-use protocol::Request;
+use protocol::WriteRequest;
 use series_names::SeriesNames;
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ impl Sender {
     /// Sends a batch and records it as sent. Returns whether the server accepted or permanently rejected all of it.
     fn send(&mut self, batch: Batch, writer: &Writer) -> Result<bool> {
         let (mut sent, mut rejected) = (0, 0);
-        let mut request = Request::default();
+        let mut request = WriteRequest::default();
         let mut series = batch.series.iter().peekable();
         while let Some((id, (key, totals))) = series.next() {
             let (name, labeled_key) = {

@@ -21,12 +21,12 @@ const DELIMITED: u64 = 2;
 
 /// Request under construction. All its samples have the same timestamp.
 #[derive(Debug, Default)]
-pub(super) struct Request {
+pub(super) struct WriteRequest {
     series: Vec<u8>,
     samples: usize,
 }
 
-impl Request {
+impl WriteRequest {
     /// Returns the number of samples.
     pub(super) fn samples(&self) -> usize {
         self.samples
@@ -107,7 +107,7 @@ mod tests {
         };
         let mut totals = RunningTotals::default();
         totals.add(MetricKind::Counter, 1.5, 3);
-        let mut request = Request::default();
+        let mut request = WriteRequest::default();
         request.add("n", &series, &totals, 300);
         let mut expected = vec![0x0A, 51];
         // Labels are sorted by bytes: Z, __name__, project.
@@ -124,7 +124,7 @@ mod tests {
     fn histogram_has_a_sample_per_bound_and_three_more() {
         let series =
             SeriesKey { kind: MetricKind::Histogram, name: "h".into(), project: String::new(), labels: "{}".into() };
-        let mut request = Request::default();
+        let mut request = WriteRequest::default();
         request.add("h", &series, &RunningTotals::default(), 0);
         assert_eq!(request.samples(), BOUND_EXPONENTS.count() + 3);
     }

@@ -4,7 +4,7 @@
 
 use super::at_frames::is_at_frame;
 use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Language, Library, LineRule, LocationRule, Multiline, Phase};
+use crate::trace::language::{Language, Library, LineRule, LocationRule, Multiline, TracePhase};
 use crate::trace::location::{Location, file_line};
 use crate::trace::scan::{is_number, lines, starts_with_any};
 
@@ -21,12 +21,12 @@ pub(super) static DOTNET: Language = Language {
             first_bytes: b"a-",
             phase: |line, _| {
                 let belongs = is_at_frame(line) || starts_with_any(line, &["--- End of ", "---> "]);
-                belongs.then_some(Phase::Unidentified)
+                belongs.then_some(TracePhase::Unidentified)
             },
         },
         continuation_only: LineRule {
             first_bytes: b"-",
-            phase: |line, _| line.starts_with("--- End of ").then_some(Phase::Unidentified),
+            phase: |line, _| line.starts_with("--- End of ").then_some(TracePhase::Unidentified),
         },
         ..Multiline::NONE
     },

@@ -3,7 +3,7 @@
 //! Frames are indented, the innermost first, most with the name and version of their application.
 
 use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Language, Library, LineRule, LocationRule, Multiline, Phase};
+use crate::trace::language::{Language, Library, LineRule, LocationRule, Multiline, TracePhase};
 use crate::trace::location::{Location, file_line, first_in_app};
 use crate::trace::scan::{lines, starts_with_any};
 
@@ -24,11 +24,16 @@ pub(super) static ELIXIR: Language = Language {
     multiline: Multiline {
         start: LineRule {
             first_bytes: b"*",
-            phase: |line, log| (line.starts_with(CRASH) && log.is_error && !log.starts_record).then_some(Phase::Frames),
+            phase: |line, log| {
+                (line.starts_with(CRASH) && log.is_error && !log.starts_record).then_some(TracePhase::Frames)
+            },
         },
         // Logger prints these members of a process that crashed.
         continues: |_, candidate| starts_with_any(candidate.line, &["Last message", "State: "]),
-        cause_start: LineRule { first_bytes: b"*", phase: |line, _| line.starts_with(CRASH).then_some(Phase::Frames) },
+        cause_start: LineRule {
+            first_bytes: b"*",
+            phase: |line, _| line.starts_with(CRASH).then_some(TracePhase::Frames),
+        },
         ..Multiline::NONE
     },
     ..Language::NONE

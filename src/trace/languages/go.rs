@@ -3,12 +3,12 @@
 //! A frame takes two lines: the function, and below it the location. The innermost frame comes first.
 
 use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, Phase};
+use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
 use crate::trace::location::Location;
 use crate::trace::scan::{LOWERCASE, first_line, leading_number, lines, starts_with_any};
 
 /// Lines of a panic's message that may come before its stack.
-const MESSAGE: Phase = Phase::Message { lines_left: 16 };
+const MESSAGE: TracePhase = TracePhase::Message { lines_left: 16 };
 
 /// Functions that Go calls between the line that raises an error and the stack that is printed.
 const RAISING: [&str; 5] = ["runtime.", "runtime/", "log.Panic", "log.(*Logger).Panic", "created by "];
@@ -53,14 +53,17 @@ pub(super) static GO: Language = Language {
         start: LineRule { first_bytes: b"pf", phase: |line, _| starts_with_any(line, &CRASHES).then_some(MESSAGE) },
         start_at_colon: |line| {
             let start = line.rfind("goroutine ")?;
-            is_goroutine(&line[start..]).then_some(Phase::Frames)
+            is_goroutine(&line[start..]).then_some(TracePhase::Frames)
         },
         start_at_error: |line| line.contains("http: panic serving ").then_some(MESSAGE),
         continues,
-        continuation_only: LineRule { first_bytes: b"g", phase: |line, _| is_goroutine(line).then_some(Phase::Frames) },
+        continuation_only: LineRule {
+            first_bytes: b"g",
+            phase: |line, _| is_goroutine(line).then_some(TracePhase::Frames),
+        },
         cause_start: LineRule {
             first_bytes: LOWERCASE,
-            phase: |line, _| is_bare_function(line).then_some(Phase::Frames),
+            phase: |line, _| is_bare_function(line).then_some(TracePhase::Frames),
         },
         ..Multiline::NONE
     },
@@ -141,17 +144,17 @@ fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {
     text.push_str(&format!("\t{file}:{line}\n"));
 }
 
-fn continues(phase: &mut Phase, candidate: &Candidate<'_>) -> bool {
+fn continues(phase: &mut TracePhase, candidate: &Candidate<'_>) -> bool {
     let line = candidate.line;
     if is_goroutine(line) {
-        *phase = Phase::Frames;
+        *phase = TracePhase::Frames;
         return true;
     }
     if starts_with_any(line, &CRASH_LINES) {
         return true;
     }
     match phase {
-        Phase::Message { .. } => {
+        TracePhase::Message { .. } => {
             !starts_with_any(line, &CRASHES) && phase.consume_message_line() && !candidate.starts_record()
         }
         _ => is_call(line) || is_bare_function(line) || is_register(line),

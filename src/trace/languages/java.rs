@@ -4,7 +4,7 @@
 
 use super::at_frames::is_at_frame;
 use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Language, Library, LineRule, Multiline, Phase};
+use crate::trace::language::{Language, Library, LineRule, Multiline, TracePhase};
 use crate::trace::location::file_line;
 use crate::trace::scan::{CLASS_START, class_name, starts_with_any};
 
@@ -46,16 +46,16 @@ pub(super) static JAVA: Language = Language {
             first_bytes: b"a.CS",
             phase: |line, _| {
                 let belongs = is_at_frame(line) || line.starts_with("... ") || starts_with_any(line, &CAUSES);
-                belongs.then_some(Phase::Unidentified)
+                belongs.then_some(TracePhase::Unidentified)
             },
         },
         continuation_only: LineRule {
             first_bytes: b"CS",
-            phase: |line, _| starts_with_any(line, &["Caused by:", "Suppressed: "]).then_some(Phase::Unidentified),
+            phase: |line, _| starts_with_any(line, &["Caused by:", "Suppressed: "]).then_some(TracePhase::Unidentified),
         },
         cause_start: LineRule {
             first_bytes: CLASS_START,
-            phase: |line, _| is_qualified_exception(line).then_some(Phase::Unidentified),
+            phase: |line, _| is_qualified_exception(line).then_some(TracePhase::Unidentified),
         },
         ..Multiline::NONE
     },

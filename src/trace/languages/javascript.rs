@@ -7,7 +7,7 @@
 
 use super::at_frames::is_at_frame;
 use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Candidate, Language, Library, LineRule, Multiline, Phase};
+use crate::trace::language::{Candidate, Language, Library, LineRule, Multiline, TracePhase};
 use crate::trace::location::file_line_column;
 use crate::trace::scan::{is_number, starts_with_any};
 
@@ -15,7 +15,7 @@ use crate::trace::scan::{is_number, starts_with_any};
 const EXTENSIONS: [&str; 4] = [".js", ".mjs", ".cjs", ".ts"];
 
 /// Lines of the source and of the message that may come before the frames of a crash.
-const MESSAGE: Phase = Phase::Message { lines_left: 16 };
+const MESSAGE: TracePhase = TracePhase::Message { lines_left: 16 };
 
 /// The rules for this language.
 pub(super) static JAVASCRIPT: Language = Language {
@@ -30,10 +30,13 @@ pub(super) static JAVASCRIPT: Language = Language {
             phase: |line, _| is_crash_location(line).then_some(MESSAGE),
         },
         continues,
-        indented: LineRule { first_bytes: b"a", phase: |line, _| is_at_frame(line).then_some(Phase::Unidentified) },
+        indented: LineRule {
+            first_bytes: b"a",
+            phase: |line, _| is_at_frame(line).then_some(TracePhase::Unidentified),
+        },
         continuation_only: LineRule {
             first_bytes: b"(",
-            phase: |line, _| line.starts_with("(Use `node --trace").then_some(Phase::Frames),
+            phase: |line, _| line.starts_with("(Use `node --trace").then_some(TracePhase::Frames),
         },
         frame_ends_message: true,
         ..Multiline::NONE
@@ -193,10 +196,10 @@ fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {
     text.push('\n');
 }
 
-fn continues(phase: &mut Phase, candidate: &Candidate<'_>) -> bool {
+fn continues(phase: &mut TracePhase, candidate: &Candidate<'_>) -> bool {
     let line = candidate.line;
     if starts_with_any(line, &["Node.js v", "(Use `node --trace", "Thrown at:"]) {
-        *phase = Phase::Frames;
+        *phase = TracePhase::Frames;
         return true;
     }
     // Messages may look like records, so it takes a logger's prefix or a level to end them.

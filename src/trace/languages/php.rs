@@ -3,7 +3,7 @@
 //! The exception's message names the place of the throw; the frames below are its callers, the innermost first.
 
 use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, Phase};
+use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
 use crate::trace::location::{Location, file_line, first_in_app};
 use crate::trace::scan::{is_number, leading_number, lines, starts_with_any};
 
@@ -28,20 +28,22 @@ pub(super) static PHP: Language = Language {
         LocationRule { mark: "): ", find: locate_call },
     ],
     multiline: Multiline {
-        start: LineRule { first_bytes: b"#S[", phase: |line, _| is_trace_line(line).then_some(Phase::Frames) },
-        start_at_colon: |line| line.ends_with("Stack trace:").then_some(Phase::Frames),
-        start_at_error: |line| line.contains("PHP Fatal error:").then_some(Phase::Frames),
+        start: LineRule { first_bytes: b"#S[", phase: |line, _| is_trace_line(line).then_some(TracePhase::Frames) },
+        start_at_colon: |line| line.ends_with("Stack trace:").then_some(TracePhase::Frames),
+        start_at_error: |line| line.contains("PHP Fatal error:").then_some(TracePhase::Frames),
         continues: |_, candidate: &Candidate<'_>| {
             let line = candidate.line;
             line.starts_with("\"}") || starts_with_any(line, &CAUSES) || is_trace_line(line)
         },
         indented: LineRule {
             first_bytes: b"t",
-            phase: |line, _| line.starts_with("thrown in /").then_some(Phase::Frames),
+            phase: |line, _| line.starts_with("thrown in /").then_some(TracePhase::Frames),
         },
         continuation_only: LineRule {
             first_bytes: b"S[#",
-            phase: |line, _| starts_with_any(line, &["Stack trace:", "[stacktrace]", "#0 "]).then_some(Phase::Frames),
+            phase: |line, _| {
+                starts_with_any(line, &["Stack trace:", "[stacktrace]", "#0 "]).then_some(TracePhase::Frames)
+            },
         },
         ..Multiline::NONE
     },

@@ -3,7 +3,7 @@
 //! The innermost frame comes last. The line that names the exception ends the traceback.
 
 use crate::trace::frame::{ContextLine, Frame, ParsedFrame};
-use crate::trace::language::{Candidate, FrameOrder, Language, Library, LineRule, Multiline, Phase};
+use crate::trace::language::{Candidate, FrameOrder, Language, Library, LineRule, Multiline, TracePhase};
 use crate::trace::scan::{class_name, first_line, leading_number, starts_with_any};
 
 const HEADER: &str = "Traceback (most recent call last):";
@@ -29,25 +29,28 @@ pub(super) static PYTHON: Language = Language {
     multiline: Multiline {
         start: LineRule {
             first_bytes: b" ",
-            phase: |line, _| is_frame(line.trim_ascii_start()).then_some(Phase::Frames),
+            phase: |line, _| is_frame(line.trim_ascii_start()).then_some(TracePhase::Frames),
         },
         start_at_colon: |line| {
             let is_group = || line.contains("Exception Group Traceback");
-            line.ends_with(HEADER).then(|| if is_group() { Phase::Ended } else { Phase::Frames })
+            line.ends_with(HEADER).then(|| if is_group() { TracePhase::Ended } else { TracePhase::Frames })
         },
         continues,
         indented: LineRule {
             first_bytes: b"F+",
             phase: |line, _| match line.strip_prefix("+ Exception Group Traceback") {
-                Some(_) => Some(Phase::Ended),
-                None => is_frame(line).then_some(Phase::Frames),
+                Some(_) => Some(TracePhase::Ended),
+                None => is_frame(line).then_some(TracePhase::Frames),
             },
         },
         continuation_only: LineRule {
             first_bytes: b"C",
-            phase: |line, _| line.starts_with("Current thread 0x").then_some(Phase::Frames),
+            phase: |line, _| line.starts_with("Current thread 0x").then_some(TracePhase::Frames),
         },
-        cause_start: LineRule { first_bytes: b"T", phase: |line, _| line.starts_with(HEADER).then_some(Phase::Frames) },
+        cause_start: LineRule {
+            first_bytes: b"T",
+            phase: |line, _| line.starts_with(HEADER).then_some(TracePhase::Frames),
+        },
         follows_announcement: true,
         ..Multiline::NONE
     },
@@ -98,16 +101,16 @@ fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {
     }
 }
 
-fn continues(phase: &mut Phase, candidate: &Candidate<'_>) -> bool {
+fn continues(phase: &mut TracePhase, candidate: &Candidate<'_>) -> bool {
     let line = candidate.line;
     match phase {
-        Phase::Ended | Phase::Details if starts_with_any(line, &CAUSES) => {
-            *phase = Phase::Frames;
+        TracePhase::Ended | TracePhase::Details if starts_with_any(line, &CAUSES) => {
+            *phase = TracePhase::Frames;
             true
         }
-        Phase::Ended => starts_with_any(line, &SQLALCHEMY),
+        TracePhase::Ended => starts_with_any(line, &SQLALCHEMY),
         // Pydantic lists the invalid fields, one name on each line.
-        Phase::Details => starts_with_any(line, &SQLALCHEMY) || !line.contains(' '),
+        TracePhase::Details => starts_with_any(line, &SQLALCHEMY) || !line.contains(' '),
         _ => {
             // Loguru marks the frame that caught the exception with `>`.
             if starts_with_any(line, &[HEADER, "> File \""]) {
@@ -115,7 +118,7 @@ fn continues(phase: &mut Phase, candidate: &Candidate<'_>) -> bool {
             }
             let ended = names_exception(line) && !candidate.starts_record();
             if ended {
-                *phase = if line.contains(" validation error") { Phase::Details } else { Phase::Ended };
+                *phase = if line.contains(" validation error") { TracePhase::Details } else { TracePhase::Ended };
             }
             ended
         }

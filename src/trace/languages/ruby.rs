@@ -3,7 +3,7 @@
 //! The innermost frame comes first, in a trace of the interpreter on the line of the message.
 
 use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, Phase};
+use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
 use crate::trace::location::{Location, file_line, first_in_app};
 use crate::trace::scan::{ANY_BYTE, class_name, first_line, lines};
 
@@ -19,23 +19,23 @@ pub(super) static RUBY: Language = Language {
         start: LineRule {
             first_bytes: b"EF",
             // The format of Ruby's Logger.
-            phase: |line, log| (log.is_error && line[1..].starts_with(", [")).then_some(Phase::Frames),
+            phase: |line, log| (log.is_error && line[1..].starts_with(", [")).then_some(TracePhase::Frames),
         },
-        start_at_error: |line| (is_frame(line) || is_exception(line)).then_some(Phase::Frames),
+        start_at_error: |line| (is_frame(line) || is_exception(line)).then_some(TracePhase::Frames),
         continues,
         indented: LineRule {
             first_bytes: b"f",
-            phase: |line, _| (line.starts_with("from ") && line.contains(":in ")).then_some(Phase::Frames),
+            phase: |line, _| (line.starts_with("from ") && line.contains(":in ")).then_some(TracePhase::Frames),
         },
         continuation_only: LineRule {
             first_bytes: b"C",
             // Rails lists the causes of an exception below it.
-            phase: |line, _| line.starts_with("Causes:").then_some(Phase::Frames),
+            phase: |line, _| line.starts_with("Causes:").then_some(TracePhase::Frames),
         },
         cause_start: LineRule {
             first_bytes: ANY_BYTE,
             // With a message it is an exception of its own.
-            phase: |line, _| (line.ends_with('\'') && is_frame(line)).then_some(Phase::Frames),
+            phase: |line, _| (line.ends_with('\'') && is_frame(line)).then_some(TracePhase::Frames),
         },
         ..Multiline::NONE
     },
@@ -84,7 +84,7 @@ fn write_frame(text: &mut String, index: usize, frame: &Frame<'_>) {
     text.push_str(&format!("{from}{file}:{line}:in '{}'\n", frame.function.unwrap_or("unknown")));
 }
 
-fn continues(_phase: &mut Phase, candidate: &Candidate<'_>) -> bool {
+fn continues(_phase: &mut TracePhase, candidate: &Candidate<'_>) -> bool {
     let line = candidate.line;
     is_frame(line) || is_exception(line) || has_tag_of(line, candidate.entry)
 }

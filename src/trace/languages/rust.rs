@@ -4,7 +4,7 @@
 //! innermost frame comes first.
 
 use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, Phase};
+use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
 use crate::trace::location::{Location, file_line_column};
 use crate::trace::scan::{first_line, leading_number, lines, starts_with_any};
 
@@ -26,9 +26,9 @@ pub(super) static RUST: Language = Language {
                 if line.starts_with("thread '") && line.contains("panicked at") {
                     // Since Rust 1.73 the message is on the next line.
                     let lines_left = u8::from(line.ends_with(':'));
-                    return Some(Phase::Message { lines_left });
+                    return Some(TracePhase::Message { lines_left });
                 }
-                line.starts_with("stack backtrace:").then_some(Phase::Frames)
+                line.starts_with("stack backtrace:").then_some(TracePhase::Frames)
             },
         },
         continues,
@@ -36,7 +36,7 @@ pub(super) static RUST: Language = Language {
             first_bytes: b"Ssn",
             phase: |line, _| {
                 let prefixes = ["Stack backtrace:", "stack backtrace:", "note: run with `RUST_BACKTRACE"];
-                starts_with_any(line, &prefixes).then_some(Phase::Unidentified)
+                starts_with_any(line, &prefixes).then_some(TracePhase::Unidentified)
             },
         },
         ..Multiline::NONE
@@ -100,7 +100,7 @@ fn write_frame(text: &mut String, index: usize, frame: &Frame<'_>) {
     }
 }
 
-fn continues(phase: &mut Phase, candidate: &Candidate<'_>) -> bool {
+fn continues(phase: &mut TracePhase, candidate: &Candidate<'_>) -> bool {
     let is_message = phase.consume_message_line() && !candidate.starts_record();
     is_message || starts_with_any(candidate.line, &["note: ", "stack backtrace:"])
 }

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 /// A network in CIDR notation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
+pub struct IpNetwork {
     address: IpAddr,
     prefix_bits: u8,
 }
 
-impl Network {
+impl IpNetwork {
     /// Parses `10.0.0.0/8`, `fd00::/8` or a single address. Returns `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -53,13 +53,13 @@ mod tests {
             ("10.0.0.0/8", "::1", false),
         ] {
             assert_eq!(
-                Network::parse(network).unwrap().contains(address.parse().unwrap()),
+                IpNetwork::parse(network).unwrap().contains(address.parse().unwrap()),
                 inside,
                 "{network} {address}"
             );
         }
         for wrong in ["", "10.0.0.0/33", "fd00::/129", "host", "10.0.0.0/x", "1.2.3"] {
-            assert_eq!(Network::parse(wrong), None, "{wrong}");
+            assert_eq!(IpNetwork::parse(wrong), None, "{wrong}");
         }
     }
 }

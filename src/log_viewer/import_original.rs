@@ -10,13 +10,13 @@ use super::config::Limits;
 use super::parse::ansi;
 use super::segments::{SEGMENTS, SegmentRing};
 use crate::clock::Timestamp;
-use crate::db::Import;
+use crate::db::OriginalImport;
 use crate::error::Result;
 use crate::records::log_level::Level;
 use crate::records::log_record::{LogRecord, StdStream};
 
 /// Conversion of the original's last schema.
-pub(super) const IMPORT: Import = Import { version: 4, tables: &["log_entries", "cursors"], convert };
+pub(super) const IMPORT: OriginalImport = OriginalImport { version: 4, tables: &["log_entries", "cursors"], convert };
 
 const NS_PER_MS: i64 = 1_000_000;
 /// Maximum number of entries in a batch.

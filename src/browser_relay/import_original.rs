@@ -6,12 +6,12 @@ use super::commands::{delete_blocks, insert_block, insert_map};
 use super::sourcemap::convert::convert;
 use super::sourcemap::upload_body::UploadFields;
 use crate::clock::Timestamp;
-use crate::db::Import;
+use crate::db::OriginalImport;
 use crate::error::{Error, Result};
 
 /// Conversion of the original's last schema.
-pub(super) const IMPORT: Import =
-    Import { version: 3, tables: &["dsn_keys", "source_maps"], convert: convert_database };
+pub(super) const IMPORT: OriginalImport =
+    OriginalImport { version: 3, tables: &["dsn_keys", "source_maps"], convert: convert_database };
 
 fn convert_database(connection: &Connection) -> Result<()> {
     let keys = import_keys(connection)?;

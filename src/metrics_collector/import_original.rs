@@ -11,12 +11,12 @@ use super::resolution::Resolution;
 use super::rollup_tables::UpsertStmt;
 use super::series::{self, labels_json};
 use crate::clock::Timestamp;
-use crate::db::Import;
+use crate::db::OriginalImport;
 use crate::error::Result;
 use crate::records::point::MetricKind;
 
 /// Conversion from the original's last schema.
-pub(super) const IMPORT: Import = Import { version: 6, tables: &["metrics_raw", "metrics_aggregated"], convert };
+pub(super) const IMPORT: OriginalImport = OriginalImport { version: 6, tables: &["metrics_raw", "metrics_aggregated"], convert };
 
 /// Converts the original's tables so that each point counts once in each rollup table:
 ///

@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 use super::commands::{ALGORITHM_V1, increment_hourly, insert_texts, intern, list_message};
 use super::fingerprint::{Fingerprint, fingerprints};
 use crate::clock::Timestamp;
-use crate::db::{Import, add_to_counter};
+use crate::db::{OriginalImport, add_to_counter};
 use crate::error::Result;
 
 /// Conversion of the original's last schema.
-pub(super) const IMPORT: Import = Import { version: 4, tables: &["errors", "error_occurrences"], convert };
+pub(super) const IMPORT: OriginalImport = OriginalImport { version: 4, tables: &["errors", "error_occurrences"], convert };
 
 /// Environment and level of imported reports, because the original stores neither.
 const ENVIRONMENT: &str = "prod";
