@@ -30,7 +30,7 @@ pub enum AlertState {
     Sent,
     /// Rejected by all channels, or not delivered in all attempts.
     Failed,
-    /// Not sent, for a [`Suppression`] reason; named `held` in the database and in the API.
+    /// Not sent, for a `Suppression` reason; named `held` in the database and in the API.
     Suppressed,
 }
 

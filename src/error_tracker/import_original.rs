@@ -11,7 +11,8 @@ use crate::db::{OriginalImport, add_to_counter};
 use crate::error::Result;
 
 /// Conversion of the original's last schema.
-pub(super) const IMPORT: OriginalImport = OriginalImport { version: 4, tables: &["errors", "error_occurrences"], convert };
+pub(super) const IMPORT: OriginalImport =
+    OriginalImport { version: 4, tables: &["errors", "error_occurrences"], convert };
 
 /// Environment and level of imported reports, because the original stores neither.
 const ENVIRONMENT: &str = "prod";

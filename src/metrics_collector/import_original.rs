@@ -16,7 +16,8 @@ use crate::error::Result;
 use crate::records::point::MetricKind;
 
 /// Conversion from the original's last schema.
-pub(super) const IMPORT: OriginalImport = OriginalImport { version: 6, tables: &["metrics_raw", "metrics_aggregated"], convert };
+pub(super) const IMPORT: OriginalImport =
+    OriginalImport { version: 6, tables: &["metrics_raw", "metrics_aggregated"], convert };
 
 /// Converts the original's tables so that each point counts once in each rollup table:
 ///
