@@ -204,6 +204,9 @@ impl<'a> Proxy<'a> {
 impl Drop for Proxy<'_> {
     fn drop(&mut self) {
         // After SIGKILL, the worker processes of nginx would keep running.
+        if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+            return;
+        }
         send_signal(self.child.id(), "TERM");
         if wait_until(|| self.child.try_wait().unwrap()).is_none() {
             let _ = self.child.kill();
@@ -240,8 +243,9 @@ fn services_work_through_nginx() {
     let temporary_paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary_paths =
         temporary_paths.map(|name| format!("{name}_temp_path {};", upstreams.path_of(&format!("{name}_temp"))));
+    // Without `access_log`, nginx opens its compiled-in /var/log/nginx, which only an installed nginx has.
     let config = format!(
-        "user root; daemon off; worker_processes 1; pid {}; events {{}}\nhttp {{ {}\n{example}\n}}\n",
+        "user root; daemon off; worker_processes 1; pid {}; events {{}}\nhttp {{ access_log off; {}\n{example}\n}}\n",
         upstreams.path_of("pid"),
         temporary_paths.join(" ")
     );
