@@ -32,7 +32,8 @@ impl Endpoint {
         let mut secrets = Vec::new();
         if let Some((userinfo, _)) = url.authority()?.as_str().rsplit_once('@') {
             secrets.push(userinfo.to_owned());
-            secrets.extend(userinfo.split_once(':').map(|(_, password)| password.to_owned()));
+            let password = userinfo.split_once(':').map(|(_, password)| password);
+            secrets.extend(password.filter(|password| password.len() >= SECRET_PART_MIN_BYTES).map(str::to_owned));
         }
         if let Some(query) = url.query() {
             let is_secret = |name: &str| {
@@ -40,7 +41,8 @@ impl Endpoint {
                 SECRET_PARAMETERS.iter().any(|part| name.contains(part))
             };
             let parameters = query.split('&').filter_map(|parameter| parameter.split_once('='));
-            secrets.extend(parameters.filter(|(name, _)| is_secret(name)).map(|(_, value)| value.to_owned()));
+            let is_redacted = |(name, value): &(&str, &str)| is_secret(name) && value.len() >= SECRET_PART_MIN_BYTES;
+            secrets.extend(parameters.filter(is_redacted).map(|(_, value)| value.to_owned()));
             secrets.push(query.to_owned());
         }
         Some(Self { url, headers: Vec::new(), secrets })

@@ -37,10 +37,11 @@ fn split_at_semicolons(line: &str) -> Vec<&str> {
     headers.into_iter().map(|header| header.trim_matches([' ', '\t', ';'])).collect()
 }
 
-/// Whether `rest` begins with a token (RFC 9110, section 5.6.2) and a colon.
+/// Whether `rest` begins with a token (RFC 9110, section 5.6.2) and a colon, with optional whitespace between them.
 fn starts_with_field_name(rest: &str) -> bool {
     let is_token_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    rest.split_once(':').is_some_and(|(name, _)| !name.is_empty() && name.bytes().all(is_token_char))
+    let name = rest.split_once(':').map(|(name, _)| name.trim_ascii_end());
+    name.is_some_and(|name| !name.is_empty() && name.bytes().all(is_token_char))
 }
 
 #[cfg(test)]
@@ -54,7 +55,7 @@ mod tests {
 
     #[test]
     fn newlines_and_semicolons_before_names_separate_headers() {
-        let cases: [(&str, &[(&str, &str)]); 12] = [
+        let cases: [(&str, &[(&str, &str)]); 13] = [
             ("", &[]),
             ("\n \r\n", &[]),
             ("A: 1\nB:2\r\n", &[("a", "1"), ("b", "2")]),
@@ -67,6 +68,7 @@ mod tests {
             ("A: 1;", &[("a", "1")]),
             (";A: 1;; B: 2 ;", &[("a", "1"), ("b", "2")]),
             ("X-Auth: p;q;r: s", &[("x-auth", "p;q"), ("r", "s")]),
+            ("A: 1; B : 2", &[("a", "1"), ("b", "2")]),
         ];
         for (list, expected) in cases {
             let expected = expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

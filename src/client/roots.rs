@@ -16,21 +16,24 @@ use crate::env::Env;
 #[derive(Debug, Default)]
 pub struct TrustedRoots {
     extra: Vec<CertificateDer<'static>>,
+    /// Reasons why certificates in the files were skipped. Logged with the first connection, because settings are read
+    /// before logging starts.
+    skipped: Vec<String>,
     tls: OnceLock<Arc<ClientConfig>>,
 }
 
 impl TrustedRoots {
     /// Reads the PEM files that `names` configure and reports unusable files to `env`.
     pub(super) fn from_env(env: &mut Env<'_>, names: &[&'static str]) -> Self {
-        let mut extra = Vec::new();
+        let (mut extra, mut skipped) = (Vec::new(), Vec::new());
         for name in names {
             let Some(path) = env.string(name) else { continue };
-            match read_certificates(&path) {
+            match read_certificates(&path, &mut skipped) {
                 Ok(certificates) => extra.extend(certificates),
                 Err(problem) => env.error(name, problem),
             }
         }
-        Self { extra, tls: OnceLock::new() }
+        Self { extra, skipped, tls: OnceLock::new() }
     }
 
     /// Returns the certificates from files, without Mozilla's, in DER.
@@ -43,7 +46,9 @@ impl TrustedRoots {
     pub(super) fn tls_config(&self) -> Arc<ClientConfig> {
         Arc::clone(self.tls.get_or_init(|| {
             let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-            // Unusable certificates were reported at start.
+            for reason in &self.skipped {
+                log::warn!("client: {reason}; it is skipped");
+            }
             store.add_parsable_certificates(self.extra.iter().cloned());
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let builder = ClientConfig::builder_with_provider(provider)
@@ -54,21 +59,28 @@ impl TrustedRoots {
     }
 }
 
-/// Reads the certificates of a PEM file, each of which must be usable as a root.
-fn read_certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+/// Reads the certificates of a PEM file. Adds the reasons for unusable ones to `skipped`; files that are assembled
+/// from several sources often contain some.
+///
+/// # Errors
+/// Returns the problem if the file cannot be read or contains no usable certificate.
+fn read_certificates(path: &str, skipped: &mut Vec<String>) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = std::fs::read(path).map_err(|why| format!("cannot read {path}: {why}"))?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.map_err(|why| format!("{path} is not a valid PEM file: {why}"))?;
-    if certificates.is_empty() {
-        return Err(format!("{path} contains no PEM certificate"));
+    let (mut store, mut usable) = (RootCertStore::empty(), Vec::new());
+    for (index, certificate) in CertificateDer::pem_slice_iter(&pem).enumerate() {
+        let added = certificate.map_err(|why| why.to_string()).and_then(|certificate| {
+            store.add(certificate.clone()).map_err(|why| why.to_string())?;
+            usable.push(certificate);
+            Ok(())
+        });
+        if let Err(why) = added {
+            skipped.push(format!("certificate {} in {path} cannot be used as a root: {why}", index + 1));
+        }
     }
-    let mut store = RootCertStore::empty();
-    for (index, certificate) in certificates.iter().enumerate() {
-        let number = index + 1;
-        let added = store.add(certificate.clone());
-        added.map_err(|why| format!("certificate {number} in {path} cannot be used as a root: {why}"))?;
+    if usable.is_empty() {
+        return Err(skipped.pop().unwrap_or_else(|| format!("{path} contains no PEM certificate")));
     }
-    Ok(certificates)
+    Ok(usable)
 }
 
 #[cfg(test)]
@@ -93,7 +105,7 @@ mod tests {
             ("/nonexistent/ca.pem".to_owned(), "cannot read /nonexistent/ca.pem: "),
             (file("empty", ""), " contains no PEM certificate"),
             (file("key", key), " contains no PEM certificate"),
-            (file("truncated", truncated), " is not a valid PEM file: "),
+            (file("truncated", truncated), "cannot be used as a root: "),
             (file("garbage", garbage), "cannot be used as a root: "),
         ] {
             let mut env = Env::new(TABLE, |name| (name == "ALERT_CA_FILE").then(|| path.clone()));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::message::PreparedMessage;
+use super::message::OutgoingMessage;
 use crate::client::{ClientSettings, Delivery};
 
 /// Maximum time to connect to one address.
@@ -22,7 +22,7 @@ pub(super) trait Channel: Send + Sync {
     /// Returns `postmark`, `smtp` or `webhook`.
     fn name(&self) -> &'static str;
     /// Sends the message once. Reasons contain no secret of the channel.
-    fn attempt(&self, message: &PreparedMessage) -> Delivery;
+    fn attempt(&self, message: &OutgoingMessage) -> Delivery;
 }
 
 /// The settings of one channel.

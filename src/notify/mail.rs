@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 
-use super::message::{Message, PreparedMessage};
+use super::message::{Message, OutgoingMessage};
 
 /// Renders the title, the facts and the link as plain text.
 pub(super) fn summary(message: &Message) -> String {
@@ -74,7 +74,7 @@ pub(super) fn html(message: &Message) -> String {
 }
 
 /// Renders the email with its headers and both bodies.
-pub(super) fn mime(prepared: &PreparedMessage, from: &Mailbox, to: &[Mailbox]) -> Vec<u8> {
+pub(super) fn mime(prepared: &OutgoingMessage, from: &Mailbox, to: &[Mailbox]) -> Vec<u8> {
     let message = &prepared.message;
     let date = UNIX_EPOCH + Duration::from_millis(u64::try_from(prepared.created_at.ms()).unwrap_or(0));
     let builder = lettre::Message::builder()
@@ -153,7 +153,7 @@ mod tests {
         #[test]
         fn any_title_becomes_one_valid_header(title in "(?s).{0,300}") {
             let from: Mailbox = "errors@example.com".parse().unwrap();
-            let mail = String::from_utf8(mime(&PreparedMessage::new(&message(&title)), &from, from_ref(&from))).unwrap();
+            let mail = String::from_utf8(mime(&OutgoingMessage::new(&message(&title)), &from, from_ref(&from))).unwrap();
             let head = mail.split_once("\r\n\r\n").unwrap().0.replace("\r\n ", " ");
             let names: Vec<&str> = head.split("\r\n").map(|line| line.split_once(": ").unwrap().0).collect();
             let expected = ["From", "Subject", "Date", "Message-ID", "Auto-Submitted", "To", "MIME-Version", "Content-Type"];

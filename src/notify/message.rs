@@ -39,13 +39,13 @@ pub struct Fact {
 }
 
 /// A message within its limits. All attempts share its id and time, so that a server can recognize a duplicate.
-pub(super) struct PreparedMessage {
+pub(super) struct OutgoingMessage {
     pub(super) message: Message,
     pub(super) id: String,
     pub(super) created_at: Timestamp,
 }
 
-impl PreparedMessage {
+impl OutgoingMessage {
     pub(super) fn new(message: &Message) -> Self {
         let created_at = Timestamp::now();
         // The operating system seeds a RandomState, so its hash of any value is a random number.

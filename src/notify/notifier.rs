@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 use super::channel::{Channel, ChannelConfig, MissingSettings};
-use super::message::{Message, PreparedMessage};
+use super::message::{Message, OutgoingMessage};
 use super::{postmark, settings, smtp, webhook};
 use crate::client::{Delivery, OutboundSettings};
 use crate::env::Env;
@@ -91,12 +91,12 @@ impl Notifier {
     /// Calls `wait` before every attempt with the delay, which is zero for the first attempt. `wait` sleeps and returns
     /// whether to continue; after `false` no further attempt is made.
     pub fn send(&self, message: &Message, wait: &dyn Fn(Duration) -> bool) -> Vec<ChannelResult> {
-        let message = PreparedMessage::new(message);
+        let message = OutgoingMessage::new(message);
         self.channels.iter().map(|channel| deliver(channel.as_ref(), &message, wait)).collect()
     }
 }
 
-fn deliver(channel: &dyn Channel, message: &PreparedMessage, wait: &dyn Fn(Duration) -> bool) -> ChannelResult {
+fn deliver(channel: &dyn Channel, message: &OutgoingMessage, wait: &dyn Fn(Duration) -> bool) -> ChannelResult {
     let stopping = Err("not attempted: the service is stopping".to_owned());
     let mut result = ChannelResult { channel: channel.name(), attempts: 0, outcome: stopping };
     for delay in ATTEMPT_DELAYS {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::channel::{CLIENT_SETTINGS, Channel, ChannelConfig, MissingSettings};
 use super::mail;
-use super::message::PreparedMessage;
+use super::message::OutgoingMessage;
 use super::settings::parse_mailbox;
 use crate::client::{Delivery, Endpoint, HttpClient, OutboundSettings, URL_RULE};
 use crate::env::Env;
@@ -65,7 +65,7 @@ impl Channel for Postmark {
         "postmark"
     }
 
-    fn attempt(&self, message: &PreparedMessage) -> Delivery {
+    fn attempt(&self, message: &OutgoingMessage) -> Delivery {
         let to: Vec<String> = self.to.iter().map(ToString::to_string).collect();
         let body = json!({
             "From": self.from.to_string(),
@@ -81,7 +81,7 @@ impl Channel for Postmark {
             Ok(response) => response,
             Err(error) => return error.into(),
         };
-        let detail = match serde_json::from_slice::<ApiResponse>(&response.body) {
+        let detail = match serde_json::from_str::<ApiResponse>(&String::from_utf8_lossy(&response.body)) {
             Ok(api) if response.is_success() && api.error_code == 0 => return Delivery::Accepted,
             Ok(api) => response.redact(&format!("{} (Postmark error code {})", api.message, api.error_code)),
             // A proxy or a login page responded instead of Postmark, even if the status is 200.

@@ -16,7 +16,7 @@ use lettre::transport::smtp::extension::ClientId;
 
 use super::channel::{CONNECT_TIMEOUT, Channel, ChannelConfig, EXCHANGE_TIMEOUT, MissingSettings};
 use super::mail;
-use super::message::PreparedMessage;
+use super::message::OutgoingMessage;
 use super::settings::parse_mailbox;
 use crate::client::{Delivery, OutboundSettings, Redactor, TrustedRoots};
 use crate::env::{Env, Secret};
@@ -112,7 +112,7 @@ impl Channel for Smtp {
 
     /// Runs the session on its own thread, because neither name resolution nor a server that sends one byte at a time
     /// can be interrupted.
-    fn attempt(&self, message: &PreparedMessage) -> Delivery {
+    fn attempt(&self, message: &OutgoingMessage) -> Delivery {
         if Arc::strong_count(&self.server) > SESSIONS_MAX {
             return Delivery::retry(format!("{}: earlier SMTP sessions are still open", self.server.host));
         }
@@ -333,7 +333,7 @@ mod tests {
     fn slow_servers_time_out_and_occupy_few_threads() {
         let smtp = smtp(dripping("2").port(), Duration::from_millis(100));
         let start = Instant::now();
-        let prepared = PreparedMessage::new(&message("m"));
+        let prepared = OutgoingMessage::new(&message("m"));
         let deliveries: Vec<_> = (0..8).map(|_| smtp.attempt(&prepared)).collect();
         assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
         assert_eq!(deliveries[0], Delivery::retry("127.0.0.1: timed out"));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::channel::{CLIENT_SETTINGS, Channel, ChannelConfig};
 use super::mail;
-use super::message::{Fact, Message, PreparedMessage};
+use super::message::{Fact, Message, OutgoingMessage};
 use crate::client::{Delivery, Endpoint, HttpClient, OutboundSettings, URL_RULE, Uri};
 use crate::env::Env;
 use crate::text;
@@ -83,7 +83,7 @@ impl Channel for Webhook {
         "webhook"
     }
 
-    fn attempt(&self, message: &PreparedMessage) -> Delivery {
+    fn attempt(&self, message: &OutgoingMessage) -> Delivery {
         let body = match &self.format {
             Format::Json => generic_json(message),
             Format::Slack => slack(&message.message),
@@ -98,7 +98,7 @@ impl Channel for Webhook {
     }
 }
 
-fn generic_json(prepared: &PreparedMessage) -> Value {
+fn generic_json(prepared: &OutgoingMessage) -> Value {
     let message = &prepared.message;
     let facts: Map<String, Value> =
         message.facts.iter().map(|fact| (fact.key.to_owned(), fact.value.as_str().into())).collect();
