@@ -156,9 +156,12 @@ impl<'de> Visitor<'de> for PointVisitor {
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        let kind = kind.ok_or_else(|| invalid("type", "must be counter, histogram or gauge"))?;
         // A missing name or value violates the same rule as an empty name or a value that is not finite.
         let (name, value) = (name.unwrap_or_default(), value.unwrap_or(f64::NAN));
+        if name.is_empty() {
+            return Err(invalid("name", "must be 1-200 characters"));
+        }
+        let kind = kind.ok_or_else(|| invalid("type", "must be counter, histogram or gauge"))?;
         Point::new(name, kind, value, labels, project, at)
             .map_err(|error| A::Error::custom(format_args!("Item {index}: {error}")))
     }
