@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::commands::{CreateKey, DeactivateKey};
 use super::config::is_valid_project_name;
-use super::report::{self, ErrorReport};
+use super::report::{self, TrackerReport};
 use super::state::Relay;
 use super::store::{self, KeyEntry};
 use super::symbolicate::symbolicate;
@@ -18,7 +18,7 @@ use crate::random;
 /// Handles `POST /api/browser/errors`: symbolicates and forwards the report of an error.
 pub(super) fn report_error(relay: &Relay, request: &Request, responder: Responder) {
     let body = || -> Result<Vec<u8>> {
-        let mut report = ErrorReport::parse(request.body(), project(request))?;
+        let mut report = TrackerReport::parse(request.body(), project(request))?;
         symbolicate(relay, &mut report);
         serde_json::to_vec(&report).map_err(|why| Error::Internal(format!("cannot serialize a report: {why}")))
     };

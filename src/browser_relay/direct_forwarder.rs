@@ -14,12 +14,12 @@ use crate::http::{Responder, Response};
 const QUEUE_MAX: usize = 64;
 
 /// Handle of the forwarding threads, which end when it is dropped.
-pub(super) struct Forwarder {
+pub(super) struct DirectForwarder {
     queue: Sender<(OutboundRequest, Responder)>,
     outbox: Arc<Outbox>,
 }
 
-impl Forwarder {
+impl DirectForwarder {
     /// Starts the forwarding threads, which share one queue. They wait for the upstreams, so that no worker has to.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! Properties of the relay's parsers that hold for arbitrary bytes.
 
-use super::report::{self, ErrorReport};
+use super::report::{self, TrackerReport};
 pub(crate) use super::sourcemap::fuzz::{maps, sources, stacks};
 use crate::error::Error;
 
 /// Converts a page's body into the bodies for the error tracker and for the metrics collector.
 pub(crate) fn forwarded(body: &[u8]) -> [Result<Vec<u8>, Error>; 2] {
-    let error = ErrorReport::parse(body, "shop");
+    let error = TrackerReport::parse(body, "shop");
     if let Ok(report) = &error {
         assert!(report.traceback.chars().count() <= 64 * 1024);
     }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::sourcemap::lookup::Lookup;
+use super::sourcemap::lookup::LookupResult;
 
 /// Maximum size of a generation.
 const GENERATION_BYTES_MAX: usize = 384 * 1024;
@@ -23,14 +23,14 @@ pub(super) struct LookupCache(Mutex<Generations>);
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<GeneratedPosition, Lookup>,
-    old: HashMap<GeneratedPosition, Lookup>,
+    young: HashMap<GeneratedPosition, LookupResult>,
+    old: HashMap<GeneratedPosition, LookupResult>,
     young_bytes: usize,
 }
 
 impl LookupCache {
     /// Returns the cached lookup of a position.
-    pub(super) fn get(&self, position: GeneratedPosition) -> Option<Lookup> {
+    pub(super) fn get(&self, position: GeneratedPosition) -> Option<LookupResult> {
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lookup) = generations.young.get(&position) {
             return Some(lookup.clone());
@@ -41,13 +41,13 @@ impl LookupCache {
     }
 
     /// Adds a lookup to the cache.
-    pub(super) fn insert(&self, position: GeneratedPosition, lookup: &Lookup) {
+    pub(super) fn insert(&self, position: GeneratedPosition, lookup: &LookupResult) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(position, lookup.clone());
     }
 }
 
 impl Generations {
-    fn insert(&mut self, position: GeneratedPosition, lookup: Lookup) {
+    fn insert(&mut self, position: GeneratedPosition, lookup: LookupResult) {
         self.young_bytes += size_bytes(&lookup);
         self.young.insert(position, lookup);
         if self.young_bytes > GENERATION_BYTES_MAX {
@@ -58,8 +58,8 @@ impl Generations {
 }
 
 /// Returns the estimated size of a lookup, in bytes.
-fn size_bytes(lookup: &Lookup) -> usize {
-    let Lookup::Resolved(original) = lookup else { return ENTRY_BYTES };
+fn size_bytes(lookup: &LookupResult) -> usize {
+    let LookupResult::Resolved(original) = lookup else { return ENTRY_BYTES };
     let context_bytes: usize = original.context.iter().map(|line| line.text.len()).sum();
     ENTRY_BYTES + original.source.len() + context_bytes
 }
@@ -69,8 +69,8 @@ mod tests {
     use super::super::sourcemap::lookup::OriginalPosition;
     use super::*;
 
-    fn lookup(source_bytes: usize) -> Lookup {
-        Lookup::Resolved(OriginalPosition { source: "s".repeat(source_bytes), ..OriginalPosition::default() })
+    fn lookup(source_bytes: usize) -> LookupResult {
+        LookupResult::Resolved(OriginalPosition { source: "s".repeat(source_bytes), ..OriginalPosition::default() })
     }
 
     #[test]

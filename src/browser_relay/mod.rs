@@ -7,7 +7,7 @@
 mod api;
 mod commands;
 mod config;
-mod forwarder;
+mod direct_forwarder;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod import_original;
@@ -35,7 +35,7 @@ use crate::http::{
 use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartError, StatsCache};
 use commands::{DeleteExpiredMap, DiscardStaleUploads, SeedKeys, evict_oldest};
 use config::Config;
-use forwarder::Forwarder;
+use direct_forwarder::DirectForwarder;
 use lookup_cache::LookupCache;
 use outbox::Outbox;
 use state::Relay;
@@ -129,7 +129,7 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     writer.run(DiscardStaleUploads).map_err(start_error)?;
     let uploads = UploadQueue::start(writer.clone(), config.map_bytes_max).map_err(start_error)?;
     let outbox = Arc::new(Outbox::new(config.upstreams, writer, readers, config.outbox_bytes_max));
-    let forwarder = Forwarder::start(Arc::clone(&outbox)).map_err(start_error)?;
+    let forwarder = DirectForwarder::start(Arc::clone(&outbox)).map_err(start_error)?;
     let state = |core| Relay {
         core,
         public_keys,

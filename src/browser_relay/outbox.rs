@@ -40,7 +40,7 @@ pub(super) struct Outbox {
 }
 
 /// Result of a pass over the outbox.
-enum OutboxState {
+enum PassResult {
     Empty,
     MayHaveItems,
 }
@@ -59,11 +59,11 @@ impl Outbox {
             let outbox = Arc::clone(outbox);
             let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
             let run = Box::new(move |stop: &StopToken| match outbox.deliver(kind, &mut backoff, stop) {
-                Ok(OutboxState::Empty) => {
+                Ok(PassResult::Empty) => {
                     // The interval of the job follows the wakeup, so many wakeups do not cause more passes.
                     let _ = stop.wait_for(&outbox.wakeups[kind as usize].1);
                 }
-                Ok(OutboxState::MayHaveItems) => {}
+                Ok(PassResult::MayHaveItems) => {}
                 Err(why) => log::warn!("outbox: reading or vacuuming the database failed: {why}; will retry"),
             });
             let name = match kind {
@@ -107,9 +107,9 @@ impl Outbox {
     ///
     /// A delivered report is removed asynchronously. If the process ends before that, the report is delivered again with
     /// the same idempotency key, which changes nothing.
-    fn deliver(&self, kind: UpstreamKind, backoff: &mut Backoff, stop: &StopToken) -> Result<OutboxState> {
+    fn deliver(&self, kind: UpstreamKind, backoff: &mut Backoff, stop: &StopToken) -> Result<PassResult> {
         if !backoff.is_ready(Instant::now()) {
-            return Ok(OutboxState::MayHaveItems);
+            return Ok(PassResult::MayHaveItems);
         }
         let (mut last_id, mut rate_limited) = (0, HashSet::new());
         while !stop.stopping() {
@@ -127,11 +127,11 @@ impl Outbox {
                 UpstreamResult::Unavailable(why) => {
                     self.set_down(kind, true);
                     record_failure(backoff, kind, &why);
-                    return Ok(OutboxState::MayHaveItems);
+                    return Ok(PassResult::MayHaveItems);
                 }
                 UpstreamResult::KeyRejected(status) => {
                     record_failure(backoff, kind, &format!("HTTP {status}, the relay's API key is rejected"));
-                    return Ok(OutboxState::MayHaveItems);
+                    return Ok(PassResult::MayHaveItems);
                 }
             };
             self.set_down(kind, false);
@@ -151,11 +151,11 @@ impl Outbox {
             backoff.delay_until(Instant::now() + BACKOFF_MIN);
         }
         if last_id == 0 {
-            return Ok(OutboxState::Empty);
+            return Ok(PassResult::Empty);
         }
         // A report whose removal failed is still stored, and only another pass finds it.
         vacuum(&self.writer, || !stop.stopping())?;
-        Ok(OutboxState::MayHaveItems)
+        Ok(PassResult::MayHaveItems)
     }
 }
 

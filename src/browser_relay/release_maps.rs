@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use rusqlite::Connection;
 
 use super::lookup_cache::LookupCache;
-use super::sourcemap::lookup::{Lookup, look_up};
+use super::sourcemap::lookup::{LookupResult, look_up};
 use super::sourcemap::url_match;
 use super::store::{self, CandidateMap};
 use crate::clock::Timestamp;
@@ -48,7 +48,7 @@ impl<'a> ReleaseMaps<'a> {
     ///
     /// # Errors
     /// Fails if the database cannot be read.
-    pub(super) fn look_up(&mut self, url: &str, line: u32, column: u32) -> Result<Option<Lookup>> {
+    pub(super) fn look_up(&mut self, url: &str, line: u32, column: u32) -> Result<Option<LookupResult>> {
         let (connection, cache) = (self.connection, self.cache);
         let Some(map) = self.find_map(url)? else { return Ok(None) };
         let position = (map.id, line, column);

@@ -22,7 +22,7 @@ const CONTEXT_LEVELS_MAX: usize = 62;
 
 /// An error report in the format of the error tracker.
 #[derive(Debug, Serialize)]
-pub(super) struct ErrorReport<'a> {
+pub(super) struct TrackerReport<'a> {
     pub(super) project: &'a str,
     exception_type: Cow<'a, str>,
     pub(super) message: Cow<'a, str>,
@@ -57,7 +57,7 @@ pub(super) struct Extra<'a> {
     pub(super) frames: Option<Box<RawValue>>,
 }
 
-impl<'a> ErrorReport<'a> {
+impl<'a> TrackerReport<'a> {
     /// Parses and truncates the report of a page.
     ///
     /// # Errors
@@ -212,7 +212,7 @@ mod tests {
     fn errors_are_converted_to_the_format_of_the_tracker() {
         let body = br#"{"type":"TypeError","message":"x is undefined","stack":"TypeError: x\n    at f (https://a/b.js:1:2)",
             "url":"https://a/cart?x=1","user_agent":"UA","session_id":"s1","release":"1.0","environment":"prod","context":{"user_id":7,"level":"warning"}}"#;
-        let report = serde_json::to_value(ErrorReport::parse(body, "shop").unwrap()).unwrap();
+        let report = serde_json::to_value(TrackerReport::parse(body, "shop").unwrap()).unwrap();
         let expected = serde_json::json!({
             "project": "shop", "exception_type": "TypeError", "message": "x is undefined",
             "traceback": "TypeError: x\n    at f (https://a/b.js:1:2)", "environment": "prod", "release": "1.0",
@@ -224,15 +224,15 @@ mod tests {
 
     #[test]
     fn fields_are_optional_and_truncated() {
-        let report = ErrorReport::parse(br#"{"message":"","type":""}"#, "shop").unwrap();
+        let report = TrackerReport::parse(br#"{"message":"","type":""}"#, "shop").unwrap();
         assert_eq!((&*report.exception_type, &*report.traceback), ("Error", ""));
         let long = format!(r#"{{"message":"m","type":"{0}","stack":"{1}"}}"#, "\u{fc}".repeat(300), "s".repeat(70_000));
-        let report = ErrorReport::parse(long.as_bytes(), "shop").unwrap();
+        let report = TrackerReport::parse(long.as_bytes(), "shop").unwrap();
         assert_eq!((report.exception_type.chars().count(), report.traceback.len()), (200, STACK_CHARS_MAX));
         for body in
             ["", "[]", "{}", r#"{"message":7}"#, r#"{"message":"m","context":[]}"#, r#"{"message":"m","stack":{}}"#]
         {
-            assert!(ErrorReport::parse(body.as_bytes(), "shop").is_err(), "{body}");
+            assert!(TrackerReport::parse(body.as_bytes(), "shop").is_err(), "{body}");
         }
     }
 
@@ -241,8 +241,8 @@ mod tests {
         let report = |levels: usize| {
             format!(r#"{{"message":"m","context":{}1{}}}"#, r#"{"a":"#.repeat(levels), "}".repeat(levels))
         };
-        assert!(ErrorReport::parse(report(CONTEXT_LEVELS_MAX).as_bytes(), "shop").is_ok());
-        let why = ErrorReport::parse(report(CONTEXT_LEVELS_MAX + 1).as_bytes(), "shop").unwrap_err();
+        assert!(TrackerReport::parse(report(CONTEXT_LEVELS_MAX).as_bytes(), "shop").is_ok());
+        let why = TrackerReport::parse(report(CONTEXT_LEVELS_MAX + 1).as_bytes(), "shop").unwrap_err();
         assert_eq!(why.to_string(), "Field 'context' must be nested at most 62 levels deep");
     }
 
@@ -299,7 +299,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (ErrorReport::parse(&body, "p"), convert_metrics(&body, "p"));
+            let _ = (TrackerReport::parse(&body, "p"), convert_metrics(&body, "p"));
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::commands::DeleteMap;
 use super::release_maps::ReleaseMaps;
 use super::sourcemap::frames::{ContextLine, context};
-use super::sourcemap::lookup::{FunctionName, Lookup, OriginalPosition};
+use super::sourcemap::lookup::{FunctionName, LookupResult, OriginalPosition};
 use super::state::Relay;
 use super::store::{self, MapFilter, SourceMap};
 use crate::error::{Error, Result};
@@ -112,9 +112,9 @@ pub(super) fn verify(relay: &Relay, request: &Request) -> Result<Response> {
     };
     let source_map = Some(SelectedMap { id: map.id, file_url: &map.file_url });
     let (reason, original) = match &lookup {
-        Some(Lookup::Resolved(original)) => ("The map has this position", Some(original.into())),
-        Some(Lookup::Generated) => ("The bundler generated the code at this position; it has no source", None),
-        Some(Lookup::NoMapping) | None => (
+        Some(LookupResult::Resolved(original)) => ("The map has this position", Some(original.into())),
+        Some(LookupResult::Generated) => ("The bundler generated the code at this position; it has no source", None),
+        Some(LookupResult::NoMapping) | None => (
             "The map has no mapping at or before this column of the line; check that it belongs to exactly this build",
             None,
         ),

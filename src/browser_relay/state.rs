@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::forwarder::Forwarder;
+use super::direct_forwarder::DirectForwarder;
 use super::lookup_cache::LookupCache;
 use super::store;
 use super::uploads::UploadQueue;
@@ -15,7 +15,7 @@ pub(super) struct Relay {
     pub(super) core: Core,
     /// The active public keys, which authenticate pages.
     pub(super) public_keys: Arc<PublicKeys>,
-    pub(super) forwarder: Forwarder,
+    pub(super) forwarder: DirectForwarder,
     pub(super) uploads: UploadQueue,
     pub(super) lookup_cache: LookupCache,
     pub(super) stats: StatsCache,

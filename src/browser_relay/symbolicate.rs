@@ -4,8 +4,8 @@ use serde_json::value::to_raw_value;
 
 use super::commands::TouchMaps;
 use super::release_maps::ReleaseMaps;
-use super::report::ErrorReport;
-use super::sourcemap::lookup::{Lookup, OriginalPosition};
+use super::report::TrackerReport;
+use super::sourcemap::lookup::{LookupResult, OriginalPosition};
 use super::sourcemap::{frames, stack};
 use super::state::Relay;
 use crate::clock::Timestamp;
@@ -19,7 +19,7 @@ const TOUCH_INTERVAL_MS: i64 = 3_600_000;
 
 /// Resolves a report's stack trace with the source maps of its release, and records that these are in use. If the maps
 /// cannot be read, the report does not change.
-pub(super) fn symbolicate(relay: &Relay, report: &mut ErrorReport<'_>) {
+pub(super) fn symbolicate(relay: &Relay, report: &mut TrackerReport<'_>) {
     if report.release.is_none() || report.traceback.is_empty() {
         return;
     }
@@ -28,7 +28,7 @@ pub(super) fn symbolicate(relay: &Relay, report: &mut ErrorReport<'_>) {
     }
 }
 
-fn try_symbolicate(relay: &Relay, report: &mut ErrorReport<'_>) -> Result<()> {
+fn try_symbolicate(relay: &Relay, report: &mut TrackerReport<'_>) -> Result<()> {
     let now = Timestamp::now();
     let reader = relay.core.readers.acquire()?;
     let release = report.release.as_deref().unwrap_or_default();
@@ -36,7 +36,7 @@ fn try_symbolicate(relay: &Relay, report: &mut ErrorReport<'_>) -> Result<()> {
     let mut last_error = None;
     let symbolicate_frame = |url: &str, line, column| -> Option<OriginalPosition> {
         match maps.look_up(url, line, column) {
-            Ok(Some(Lookup::Resolved(original))) => Some(original),
+            Ok(Some(LookupResult::Resolved(original))) => Some(original),
             Ok(_) => None,
             Err(why) => {
                 last_error = Some(why);

@@ -88,12 +88,12 @@ impl WriterStats {
 }
 
 enum Message {
-    QueuedCommand(Box<dyn QueuedCommand>),
+    AnyCommand(Box<dyn AnyCommand>),
     Stop,
 }
 
 /// A queued command with its callback, type-erased.
-trait QueuedCommand: Send {
+trait AnyCommand: Send {
     fn apply(&mut self, transaction: &Connection) -> Result<()>;
     fn finish(self: Box<Self>, committed: Result<()>);
 }
@@ -105,7 +105,7 @@ struct PendingCommand<C: Command, F> {
     then: F,
 }
 
-impl<C: Command, F: FnOnce(Result<C::Output>) + Send> QueuedCommand for PendingCommand<C, F> {
+impl<C: Command, F: FnOnce(Result<C::Output>) + Send> AnyCommand for PendingCommand<C, F> {
     fn apply(&mut self, transaction: &Connection) -> Result<()> {
         let Some(command) = self.command.take() else { return Ok(()) };
         let outcome = command.apply(transaction);
@@ -147,10 +147,10 @@ impl Writer {
     /// the queue is full. It must not block.
     pub fn submit<C: Command>(&self, command: C, then: impl FnOnce(Result<C::Output>) + Send + 'static) {
         let job = Box::new(PendingCommand { command: Some(command), outcome: None, then });
-        match self.queue.try_send(Message::QueuedCommand(job)) {
+        match self.queue.try_send(Message::AnyCommand(job)) {
             Ok(()) => {}
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                if let Message::QueuedCommand(job) = message {
+                if let Message::AnyCommand(job) = message {
                     job.finish(Err(Error::Busy("The write queue is full")));
                 }
             }
@@ -235,7 +235,7 @@ impl WriterThread {
         loop {
             let wait = if self.stats.last_error().is_some() { PROBE_INTERVAL } else { Duration::from_secs(3600) };
             match self.commands.recv_timeout(wait) {
-                Ok(Message::QueuedCommand(first)) => {
+                Ok(Message::AnyCommand(first)) => {
                     self.stats.batch_started_ms.store(elapsed_ms(self.started), Ordering::Relaxed);
                     let stop = self.run_batch(first);
                     self.enforce_size_limit();
@@ -253,7 +253,7 @@ impl WriterThread {
     }
 
     /// Applies `first` and the commands queued after it in one transaction. Returns whether the writer should stop.
-    fn run_batch(&self, first: Box<dyn QueuedCommand>) -> bool {
+    fn run_batch(&self, first: Box<dyn AnyCommand>) -> bool {
         let (mut jobs, mut stop) = (Vec::new(), false);
         let mut committed = self.connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::from);
         let mut next = Some(first);
@@ -264,7 +264,7 @@ impl WriterThread {
             jobs.push(job);
             if committed.is_ok() && jobs.len() < BATCH_COMMANDS_MAX {
                 match self.commands.try_recv() {
-                    Ok(Message::QueuedCommand(job)) => next = Some(job),
+                    Ok(Message::AnyCommand(job)) => next = Some(job),
                     Ok(Message::Stop) => stop = true,
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
                 }
@@ -291,7 +291,7 @@ impl WriterThread {
     ///
     /// # Errors
     /// Returns an error that ends the whole transaction. The command's own error, except [`Error::Storage`], does not.
-    fn apply(&self, job: &mut dyn QueuedCommand) -> Result<()> {
+    fn apply(&self, job: &mut dyn AnyCommand) -> Result<()> {
         self.connection.prepare_cached("SAVEPOINT command")?.execute([])?;
         let applied = job.apply(&self.connection);
         if let Err(why @ Error::Storage(_)) = applied {

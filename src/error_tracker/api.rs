@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
 use crate::records::report::{Report, level_from_name};
-use crate::trace::{Section, sections};
+use crate::trace::{LineRun, sections};
 
 const LIMIT_DEFAULT: i64 = 50;
 const LIMIT_MAX: i64 = 200;
@@ -102,7 +102,7 @@ pub(super) fn detail(tracker: &Tracker, request: &Request) -> Result<Response> {
 struct DetailResponse {
     #[serde(flatten)]
     detail: Detail,
-    trace: Vec<Section>,
+    trace: Vec<LineRun>,
 }
 
 /// Handles `POST /api/errors/{id}/resolve`: marks a group as resolved.

@@ -12,7 +12,7 @@ use super::state::Tracker;
 use super::store::json_object;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::forward::{Batch, Format, Record, RecordSource};
+use crate::forward::{Format, Record, RecordBatch, RecordSource};
 
 /// Maximum number of reports per request. One report can have a few hundred kilobytes.
 const REPORT_BATCH_MAX: usize = 50;
@@ -56,7 +56,7 @@ enum Extra {
 impl RecordSource for Tracker {
     type Record = ExportedReport;
 
-    fn records_after(&self, reader: &Connection, position: i64, format: Format) -> Result<Batch<ExportedReport>> {
+    fn records_after(&self, reader: &Connection, position: i64, format: Format) -> Result<RecordBatch<ExportedReport>> {
         let snapshot = reader.unchecked_transaction()?;
         let mut read = snapshot.prepare_cached(
             "SELECT o.id, o.error_id, o.timestamp, e.fingerprint, e.project, e.exception_type,
@@ -97,7 +97,7 @@ impl RecordSource for Tracker {
         let records: Vec<ExportedReport> =
             read.query_map((position, REPORT_BATCH_MAX as i64), report)?.collect::<rusqlite::Result<_>>()?;
         let last_id = records.last().map_or(position, |last| last.id);
-        Ok(Batch { records, last_id })
+        Ok(RecordBatch { records, last_id })
     }
 
     fn latest_id(&self, reader: &Connection) -> Result<i64> {

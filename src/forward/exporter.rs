@@ -29,7 +29,7 @@ pub struct Exporter {
 
 /// Consecutive records, at most a few hundred.
 #[derive(Debug)]
-pub struct Batch<R> {
+pub struct RecordBatch<R> {
     /// The records in order of their ids.
     pub records: Vec<R>,
     /// The id of the last record. It may be higher than that if records in between were deleted.
@@ -56,7 +56,7 @@ pub trait RecordSource: Send + Sync + 'static {
     ///
     /// # Errors
     /// Returns an error if the database cannot be read.
-    fn records_after(&self, reader: &Connection, position: i64, format: Format) -> Result<Batch<Self::Record>>;
+    fn records_after(&self, reader: &Connection, position: i64, format: Format) -> Result<RecordBatch<Self::Record>>;
 
     /// Returns the id of the newest record, 0 if there is none.
     ///

@@ -8,7 +8,7 @@ mod format;
 mod http_sink;
 mod status;
 
-pub use exporter::{Batch, ExportStat, Exporter, RecordSource};
+pub use exporter::{ExportStat, Exporter, RecordBatch, RecordSource};
 pub use format::{Format, Record};
 pub use http_sink::{HttpSink, new_backoff};
 pub use status::DeliveryStatus;

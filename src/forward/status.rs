@@ -18,12 +18,12 @@ pub struct DeliveryStatus {
 struct State {
     /// The last time when no record was pending.
     caught_up_at: Instant,
-    failure: Option<Failure>,
+    failure: Option<Outage>,
 }
 
 /// A series of failed attempts.
 #[derive(Debug)]
-struct Failure {
+struct Outage {
     since: Instant,
     last_error: String,
 }
@@ -45,7 +45,7 @@ impl DeliveryStatus {
             Some(failure) => failure.last_error = reason,
             none => {
                 log::warn!("{} failed, will retry: {reason}", self.name);
-                *none = Some(Failure { since: Instant::now(), last_error: reason });
+                *none = Some(Outage { since: Instant::now(), last_error: reason });
             }
         }
     }

@@ -26,7 +26,7 @@ pub struct Stats {
     /// Connections that were closed to admit others.
     pub evicted: AtomicU64,
     /// Requests that rate limits rejected.
-    pub rejections: Arc<Rejections>,
+    pub rejections: Arc<RateLimitRejections>,
 }
 
 /// The number of responses of one route with one status.
@@ -92,9 +92,9 @@ impl Stats {
 
 /// The number of requests that rate limits rejected, by the project of their key.
 #[derive(Debug, Default)]
-pub struct Rejections(Mutex<BTreeMap<String, u64>>);
+pub struct RateLimitRejections(Mutex<BTreeMap<String, u64>>);
 
-impl Rejections {
+impl RateLimitRejections {
     /// Counts a rejection and returns its error.
     pub(in crate::http) fn record(&self, project: Option<&str>, retry_after_s: u64) -> Error {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::config::Limits;
+use super::config::RetentionLimits;
 use super::containers::containers as stored_containers;
 use super::log_entry::LogEntry;
-use super::query::{Filter, Query};
+use super::query::{BoundFilter, Filter};
 use super::search::Search;
 use super::state::LogViewer;
 use super::{counter_names, entry_id, store};
@@ -44,7 +44,7 @@ pub(super) fn list(viewer: &LogViewer, request: &Request) -> Result<Response> {
     let reader = viewer.core.readers.acquire()?;
     let filter = filter(&reader, request, viewer.limits)?;
     let snapshot = reader.unchecked_transaction()?;
-    let query = Query::new(&snapshot, &filter)?;
+    let query = BoundFilter::new(&snapshot, &filter)?;
     let [start, end] = [offset, offset + limit].map(|count| usize::try_from(count).unwrap_or(usize::MAX));
     let matches = query.newest(end)?;
     let logs = query.entries(matches.ids.get(start..).unwrap_or_default())?;
@@ -64,7 +64,7 @@ fn search_mode(search: &Search) -> Option<&'static str> {
 ///
 /// # Errors
 /// Returns [`Error::Invalid`], naming the parameter, if one is invalid.
-pub(super) fn filter(reader: &Reader<'_>, request: &Request, limits: Limits) -> Result<Filter> {
+pub(super) fn filter(reader: &Reader<'_>, request: &Request, limits: RetentionLimits) -> Result<Filter> {
     let ms = |timestamp: Option<Timestamp>, default| timestamp.map_or(default, Timestamp::ms);
     let oldest_ms = if limits.age.is_zero() { 0 } else { (Timestamp::now() - limits.age).ms() };
     let since_ms = ms(request.query_time("since")?, 0).max(oldest_ms);
@@ -157,7 +157,7 @@ pub(super) fn histogram(viewer: &LogViewer, request: &Request) -> Result<Respons
     let first = entry_id::minute(stats.oldest_id.unwrap_or(0).max(filter.first_id));
     let last = entry_id::minute(stats.newest_id.unwrap_or(0).min(filter.end_id.saturating_sub(1)));
     let bucket_minutes = request.query_number("bucket_minutes", default_bucket_minutes(last - first + 1), 1..=1_440);
-    let (counts, partial) = Query::new(&snapshot, &filter)?.histogram(bucket_minutes)?;
+    let (counts, partial) = BoundFilter::new(&snapshot, &filter)?.histogram(bucket_minutes)?;
     let bucket = |(minute, levels): (i64, [i64; 5])| Bucket {
         bucket: Timestamp::from_ms(minute.saturating_mul(60_000)),
         count: levels.iter().sum(),

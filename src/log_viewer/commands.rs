@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::config::Limits;
+use super::config::RetentionLimits;
 use super::counter_names;
 use super::discovery::LogSource;
 use super::rotation::FileFingerprint;
-use super::segments::{SegmentRing, StoredBatch};
+use super::segments::{BatchRange, SegmentRing};
 use super::tailer::{Checkpoint, Position};
 use crate::clock::Timestamp;
 use crate::db::{Command, add_to_counter, set_counter};
@@ -78,15 +78,15 @@ pub(super) struct AppendEntries {
     /// Number of earlier commands for this log. The command fails if one of them was not stored.
     pub(super) version: i64,
     pub(super) missed_rotations: u64,
-    pub(super) limits: Limits,
+    pub(super) limits: RetentionLimits,
     pub(super) now: Timestamp,
 }
 
 impl Command for AppendEntries {
     /// Locations of the stored entries.
-    type Output = Vec<StoredBatch>;
+    type Output = Vec<BatchRange>;
 
-    fn apply(mut self, transaction: &Connection) -> Result<Vec<StoredBatch>> {
+    fn apply(mut self, transaction: &Connection) -> Result<Vec<BatchRange>> {
         let stored = transaction
             .prepare_cached("SELECT version, out_id, err_id FROM cursors WHERE container_id = ?1")?
             .query_row([self.container], |row| Ok((row.get(0)?, [row.get(1)?, row.get(2)?])))
@@ -135,7 +135,7 @@ impl AppendEntries {
 
 /// Deletes entries beyond the limits, and removed containers that have no entries left.
 pub(super) struct ApplyRetention {
-    pub(super) limits: Limits,
+    pub(super) limits: RetentionLimits,
     /// Row IDs of the containers that exist; `None` if they are not known yet, so that no container is deleted.
     pub(super) existing: Option<Vec<i64>>,
     pub(super) now: Timestamp,
@@ -164,6 +164,6 @@ impl Command for ApplyRetention {
 
 /// Deletes the oldest segment, to keep the database within `MAX_DB_MB`. Returns whether anything was deleted.
 pub(super) fn evict_oldest_segment(connection: &Connection) -> Result<bool> {
-    let unlimited = Limits { entries: i64::MAX, bytes: 0, age: std::time::Duration::ZERO };
+    let unlimited = RetentionLimits { entries: i64::MAX, bytes: 0, age: std::time::Duration::ZERO };
     SegmentRing::open(connection, unlimited)?.evict_oldest()
 }

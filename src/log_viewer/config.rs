@@ -54,7 +54,7 @@ pub(super) fn variables() -> Vec<Variable> {
 /// Parsed settings that only the log viewer has.
 pub(super) struct Config {
     pub(super) sources: SourceSettings,
-    pub(super) limits: Limits,
+    pub(super) limits: RetentionLimits,
     /// Time between two scans for new logs and for changes that inotify did not report.
     pub(super) poll_interval: Duration,
     /// Bytes to read from the end of each log at the first start.
@@ -74,7 +74,7 @@ pub(super) struct SourceSettings {
 
 /// Retention limits; 0 = unlimited.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct RetentionLimits {
     pub(super) entries: i64,
     /// Total size of the messages.
     pub(super) bytes: i64,
@@ -101,7 +101,7 @@ impl Config {
                 containers: env.list("CONTAINERS"),
                 files,
             },
-            limits: Limits {
+            limits: RetentionLimits {
                 entries: env.number("MAX_ENTRIES", 100..=10_000_000),
                 bytes: env.number("MAX_BYTES", 0..=i64::MAX),
                 age: Duration::from_secs(3_600 * env.number("MAX_AGE_HOURS", 0..=87_600u64)),

@@ -146,7 +146,7 @@ pub(super) fn describe_io_error(path: &Path, why: &std::io::Error) -> String {
 }
 
 #[derive(Deserialize)]
-struct ContainerState {
+struct ConfigV2 {
     #[serde(rename = "ID", default)]
     id: String,
     #[serde(rename = "Name", default)]
@@ -154,11 +154,11 @@ struct ContainerState {
     #[serde(rename = "LogPath", default)]
     log_path: String,
     #[serde(rename = "Config", default)]
-    config: ContainerConfig,
+    config: ConfigV2Config,
 }
 
 #[derive(Deserialize, Default)]
-struct ContainerConfig {
+struct ConfigV2Config {
     #[serde(rename = "Image", default)]
     image: Option<String>,
     #[serde(rename = "Labels", default)]
@@ -179,7 +179,7 @@ struct LogConfig {
 
 /// Reads Docker's `config.v2.json`; `None` if it is missing or incomplete.
 fn read_container(folder: &Path, config: &Path) -> Option<LogSource> {
-    let container: ContainerState = serde_json::from_slice(&read_config_file(config)?).ok()?;
+    let container: ConfigV2 = serde_json::from_slice(&read_config_file(config)?).ok()?;
     let mut source = unnamed_container(folder);
     if !container.id.is_empty() {
         source.key = container.id;

@@ -4,11 +4,11 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::commands::{AppendEntries, UpsertSource};
-use super::config::{Limits, SourceSettings};
+use super::config::{RetentionLimits, SourceSettings};
 use super::discovery::{Discovery, LogFormat, LogSource};
 use super::entry_assembler::EntryAssembler;
 use super::parse::{ansi, docker};
-use super::query::Query;
+use super::query::BoundFilter;
 use super::tailer::{Checkpoint, Position, RawLine};
 use super::{SCHEMA, api};
 use crate::clock::Timestamp;
@@ -20,7 +20,7 @@ use crate::records::log_record::LogRecord;
 
 /// Longer than all timeouts of the assembler.
 const AFTER_ALL_TIMEOUTS: Duration = Duration::from_secs(60);
-const LIMITS: Limits = Limits { entries: 10_000, bytes: 100_000_000, age: Duration::ZERO };
+const LIMITS: RetentionLimits = RetentionLimits { entries: 10_000, bytes: 100_000_000, age: Duration::ZERO };
 
 /// Parses a log. The entries contain nothing that is not in the log, and a restart between two lines changes nothing.
 pub(crate) fn lines(data: &[u8]) {
@@ -124,7 +124,7 @@ pub(crate) fn queries(data: &[u8]) {
     let Some(request) = request(&format!("/api/logs?{}", String::from_utf8_lossy(data))) else { return };
     let reader = DATABASE.get_or_init(database).acquire().expect("the reader is free");
     let Ok(filter) = api::filter(&reader, &request, LIMITS) else { return };
-    let query = Query::new(&reader, &filter).expect("the database is readable");
+    let query = BoundFilter::new(&reader, &filter).expect("the database is readable");
     let limit = request.query_number("limit", 100, 1..=500).unsigned_abs();
     let matches = match query.newest(usize::try_from(limit).unwrap_or(usize::MAX)) {
         Err(Error::Busy(_)) => return,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Row};
 
-use super::config::Limits;
+use super::config::RetentionLimits;
 use super::parse::ansi;
 use super::segments::{SEGMENTS, SegmentRing};
 use crate::clock::Timestamp;
@@ -99,7 +99,7 @@ fn imported_key(name: &str) -> String {
 fn convert_entries(connection: &Connection, containers: &mut Containers<'_>) -> Result<u64> {
     let count: i64 = connection.query_row("SELECT count(*) FROM original_log_entries", [], |row| row.get(0))?;
     // All entries are imported, whatever the limits are. The first run of retention deletes those beyond the limits.
-    let limits = Limits { entries: (count + 1) * i64::from(SEGMENTS), bytes: 0, age: Duration::ZERO };
+    let limits = RetentionLimits { entries: (count + 1) * i64::from(SEGMENTS), bytes: 0, age: Duration::ZERO };
     let mut ring = SegmentRing::open(connection, limits)?;
     let mut read = connection.prepare(
         "SELECT container, timestamp, stream, level, message FROM original_log_entries ORDER BY container, id",

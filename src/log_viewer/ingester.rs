@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::active_reader::{ActiveReader, starts_after};
 use super::commands::{AppendEntries, ApplyRetention, UpsertSource};
-use super::config::{Config, Limits, SourceSettings};
+use super::config::{Config, RetentionLimits, SourceSettings};
 use super::discovery::{Discovery, LogSource, describe_io_error};
 use super::inotify::{FileWatcher, FsEvent};
-use super::segments::StoredBatch;
-use super::state::{LogViewer, SourceStatus};
-use super::tailer::{Checkpoint, Progress, StartAt};
+use super::open_log::{OpenLog, starts_after};
+use super::segments::BatchRange;
+use super::state::{LogViewer, SourceStatuses};
+use super::tailer::{BatchEnd, Checkpoint, StartAt};
 use super::{counter_names, retention};
 use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
@@ -53,7 +53,7 @@ struct SourceState {
     /// Number of commands that were submitted to the writer for this log.
     version: i64,
     /// `None` if the log has to be opened.
-    reader: Option<ActiveReader>,
+    reader: Option<OpenLog>,
     /// Whether the file may have changed since it was last read.
     may_have_changed: bool,
     /// Number of batches in the writer's queue.
@@ -71,12 +71,12 @@ struct SourceState {
 }
 
 /// Key of a log, and the writer's result for one of its batches.
-type Ack = (String, Result<Vec<StoredBatch>>);
+type Ack = (String, Result<Vec<BatchRange>>);
 
 struct Ingester {
     viewer: Arc<LogViewer>,
     settings: SourceSettings,
-    limits: Limits,
+    limits: RetentionLimits,
     poll_interval: Duration,
     tail_bytes: u64,
     discovery: Discovery,
@@ -173,7 +173,7 @@ impl Ingester {
             (key.clone(), reason)
         });
         let sources: BTreeMap<String, Option<String>> = sources.collect();
-        self.viewer.set_source_status(SourceStatus { sources, errors: snapshot.errors });
+        self.viewer.set_source_status(SourceStatuses { sources, errors: snapshot.errors });
         self.is_first_scan = false;
     }
 
@@ -254,7 +254,7 @@ impl Ingester {
         let progress = reader.read_batch(&mut self.read_buffer, now);
         self.submit_batch(key);
         let reached_eof = match progress {
-            Ok(progress) => progress == Progress::ReachedEof,
+            Ok(progress) => progress == BatchEnd::ReachedEof,
             Err(why) => return self.record_read_error(key, &why),
         };
         if let Some(state) = self.sources.get_mut(key) {
@@ -267,7 +267,7 @@ impl Ingester {
     /// Submits the finished entries of a log to the writer, together with the checkpoint after them.
     fn submit_batch(&mut self, key: &str) {
         let Some(state) = self.sources.get_mut(key) else { return };
-        let Some(ActiveReader { tailer, assembler }) = &mut state.reader else { return };
+        let Some(OpenLog { tailer, assembler }) = &mut state.reader else { return };
         let missed_rotations = tailer.take_missed_rotations();
         if missed_rotations > 0 {
             let name = &state.source.name;
@@ -337,14 +337,14 @@ impl Ingester {
         state.version = stored.version;
         let (format, now) = (state.source.format, Instant::now());
         let reader = match stored.checkpoint {
-            Some(checkpoint) => ActiveReader::resume(&path, format, &checkpoint, now),
+            Some(checkpoint) => OpenLog::resume(&path, format, &checkpoint, now),
             None => {
                 // A log that was created since the previous run stored its last batch is read completely.
                 let previous_ingest_ns = self.previous_ingest_ms.saturating_mul(1_000_000);
                 let is_new =
                     state.is_new || self.previous_ingest_ms > 0 && starts_after(&path, format, previous_ingest_ns)?;
                 let start = if is_new { StartAt::Beginning } else { StartAt::Tail(self.tail_bytes) };
-                ActiveReader::start(&path, format, start, now)?
+                OpenLog::start(&path, format, start, now)?
             }
         };
         state.reader = Some(reader);
@@ -418,7 +418,7 @@ impl Ingester {
 impl SourceState {
     /// Returns whether a removed log still has lines to read or to store.
     fn is_unfinished(&self) -> bool {
-        let has_unfinished = |reader: &ActiveReader| reader.assembler.deadline().is_some() || self.may_have_changed;
+        let has_unfinished = |reader: &OpenLog| reader.assembler.deadline().is_some() || self.may_have_changed;
         self.write_failed || self.reader.as_ref().is_some_and(has_unfinished)
     }
 }

@@ -1,7 +1,6 @@
 //! Log viewer: follows the logs of Docker containers and text files, stores each line once, and serves searches and live
 //! tails.
 
-mod active_reader;
 mod api;
 mod commands;
 mod config;
@@ -18,6 +17,7 @@ mod import_original;
 mod ingester;
 mod inotify;
 mod log_entry;
+mod open_log;
 mod parse;
 mod query;
 mod retention;

@@ -9,7 +9,7 @@ use super::discovery::LogFormat;
 use super::entry_assembler::EntryAssembler;
 use super::parse::docker;
 use super::rotation::rotation_set;
-use super::tailer::{Checkpoint, FileTailer, Progress, StartAt, TimestampOf};
+use super::tailer::{BatchEnd, Checkpoint, LogTailer, StartAt, TimestampOf};
 
 /// Maximum number of entries in a batch, exceeded at most by those of one read.
 const BATCH_ENTRIES_MAX: usize = 1_000;
@@ -17,16 +17,16 @@ const BATCH_ENTRIES_MAX: usize = 1_000;
 const BATCH_BYTES_MAX: usize = 512 * 1024;
 
 /// Reader for one log.
-pub(super) struct ActiveReader {
-    pub(super) tailer: FileTailer,
+pub(super) struct OpenLog {
+    pub(super) tailer: LogTailer,
     pub(super) assembler: EntryAssembler,
 }
 
-impl ActiveReader {
+impl OpenLog {
     /// Opens a log at a checkpoint.
     pub(super) fn resume(path: &Path, format: LogFormat, checkpoint: &Checkpoint, now: Instant) -> Self {
         Self {
-            tailer: FileTailer::resume(path, timestamp_of(format), checkpoint),
+            tailer: LogTailer::resume(path, timestamp_of(format), checkpoint),
             assembler: EntryAssembler::new(format, &checkpoint.pending_lines, checkpoint.newest_ns, now),
         }
     }
@@ -34,13 +34,13 @@ impl ActiveReader {
     /// Opens a log that was never read.
     pub(super) fn start(path: &Path, format: LogFormat, start: StartAt, now: Instant) -> io::Result<Self> {
         Ok(Self {
-            tailer: FileTailer::start(path, timestamp_of(format), start)?,
+            tailer: LogTailer::start(path, timestamp_of(format), start)?,
             assembler: EntryAssembler::new(format, &[], 0, now),
         })
     }
 
     /// Reads lines until the end of the log or the size of a batch. The assembler then has the finished entries.
-    pub(super) fn read_batch(&mut self, buffer: &mut Vec<u8>, now: Instant) -> io::Result<Progress> {
+    pub(super) fn read_batch(&mut self, buffer: &mut Vec<u8>, now: Instant) -> io::Result<BatchEnd> {
         let Self { tailer, assembler } = self;
         let progress = tailer.read_batch(buffer, &mut |line| {
             assembler.push_line(&line, now);
@@ -51,7 +51,7 @@ impl ActiveReader {
                 ControlFlow::Continue(())
             }
         })?;
-        if progress == Progress::ReachedEof {
+        if progress == BatchEnd::ReachedEof {
             assembler.flush(now);
         }
         Ok(progress)

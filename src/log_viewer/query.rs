@@ -11,7 +11,7 @@ use super::entry_id;
 use super::glob::glob_match;
 use super::log_entry::{COLUMNS, LogEntry};
 use super::search::Search;
-use super::segments::{Segment, StoredBatch, segments};
+use super::segments::{BatchRange, Segment, segments};
 use crate::error::Result;
 use crate::records::log_level::Level;
 
@@ -43,7 +43,7 @@ impl Filter {
 
 /// IDs of the entries that match a filter.
 #[derive(Debug, Default)]
-pub(super) struct Matches {
+pub(super) struct MatchingIds {
     /// The newest first, at most as many as requested.
     pub(super) ids: Vec<i64>,
     /// Number of all matching entries.
@@ -54,7 +54,7 @@ pub(super) struct Matches {
 
 /// A filter applied to one snapshot of the database: with the row IDs of the containers, and the segments that can contain
 /// matches.
-pub(super) struct Query<'c> {
+pub(super) struct BoundFilter<'c> {
     connection: &'c Connection,
     containers: BTreeMap<i64, Container>,
     /// SQL condition for the container and the level of an entry.
@@ -80,7 +80,7 @@ struct SelectStatement<'s> {
     limit: i64,
 }
 
-impl<'c> Query<'c> {
+impl<'c> BoundFilter<'c> {
     /// Prepares a query. The connection must be in a transaction.
     pub(super) fn new(connection: &'c Connection, filter: &'c Filter) -> Result<Self> {
         let containers = containers(connection)?;
@@ -111,11 +111,11 @@ impl<'c> Query<'c> {
     }
 
     /// Finds the newest `count` matching entries, and counts all of them.
-    pub(super) fn newest(&self, count: usize) -> Result<Matches> {
+    pub(super) fn newest(&self, count: usize) -> Result<MatchingIds> {
         if !self.filter.search.patterns.is_empty() {
             return self.scan(count);
         }
-        let mut matches = Matches::default();
+        let mut matches = MatchingIds::default();
         for segment in &self.segments {
             let in_segment = self.count(segment)?;
             matches.total += in_segment;
@@ -228,8 +228,8 @@ impl<'c> Query<'c> {
 
     /// Finds the newest `count` matches where texts have to be matched against patterns: reads them, the newest first,
     /// until [`SCAN_TIMEOUT`].
-    fn scan(&self, count: usize) -> Result<Matches> {
-        let mut matches = Matches::default();
+    fn scan(&self, count: usize) -> Result<MatchingIds> {
+        let mut matches = MatchingIds::default();
         let deadline = Instant::now() + SCAN_TIMEOUT;
         let complete = self.for_each_match(deadline, |id| {
             matches.total += 1;
@@ -337,7 +337,7 @@ impl<'c> Query<'c> {
     }
 
     /// Reads the matching entries of a batch that have a higher sequence number than `seq`, in the order of ingestion.
-    pub(super) fn entries_in_batch(&self, batch: &StoredBatch, seq: i64) -> Result<Vec<LogEntry>> {
+    pub(super) fn entries_in_batch(&self, batch: &BatchRange, seq: i64) -> Result<Vec<LogEntry>> {
         let mut entries = Vec::new();
         let Some(segment) = self.segments.iter().find(|segment| segment.index == batch.segment) else {
             return Ok(entries);
@@ -385,7 +385,7 @@ impl<'c> Query<'c> {
 #[cfg(test)]
 mod tests {
     use super::super::SCHEMA;
-    use super::super::config::Limits;
+    use super::super::config::RetentionLimits;
     use super::super::segments::SegmentRing;
     use super::*;
     use crate::records::log_record::{LogRecord, StdStream};
@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn entries_since_a_sequence_number_have_any_id() {
         let readers = crate::db::in_memory(SCHEMA, |transaction| {
-            let limits = Limits { entries: 1_000, bytes: 0, age: Duration::ZERO };
+            let limits = RetentionLimits { entries: 1_000, bytes: 0, age: Duration::ZERO };
             let records = [1_800_000_000_000_000_000, 1_500_000_000_000_000_000].map(|time_ns| LogRecord {
                 time_ns,
                 stream: StdStream::Stdout,
@@ -406,7 +406,7 @@ mod tests {
             Ok(())
         });
         let (reader, filter) = (readers.acquire().unwrap(), Filter::all());
-        let (entries, read_up_to) = Query::new(&reader, &filter).unwrap().entries_since(0, 10).unwrap();
+        let (entries, read_up_to) = BoundFilter::new(&reader, &filter).unwrap().entries_since(0, 10).unwrap();
         assert_eq!(entries.iter().map(|entry| entry.ingest_seq).collect::<Vec<_>>(), [1, 2]);
         assert!(entries[0].id > 0 && entries[1].id < 0 && read_up_to.is_none(), "{entries:?}");
     }

@@ -76,7 +76,7 @@ impl FileFingerprint {
 
 /// One file of a rotation set, including the active one.
 #[derive(Debug, Clone)]
-pub(super) struct RotatedFile {
+pub(super) struct LogFile {
     pub(super) fingerprint: FileFingerprint,
     pub(super) inode: Inode,
     /// Whether the file is compressed with gzip.
@@ -88,7 +88,7 @@ pub(super) struct RotatedFile {
     bytes: u64,
 }
 
-impl RotatedFile {
+impl LogFile {
     /// Reads the first line, up to the length that a fingerprint covers.
     pub(super) fn first_line(&self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
@@ -135,7 +135,7 @@ impl RotatedFile {
 ///
 /// # Errors
 /// Returns an error if a file cannot be read, and [`rotation_in_progress`] if files are rotated during every attempt.
-pub(super) fn rotation_set(path: &Path) -> io::Result<Vec<RotatedFile>> {
+pub(super) fn rotation_set(path: &Path) -> io::Result<Vec<LogFile>> {
     for _ in 0..ATTEMPTS_MAX {
         if let Some(files) = try_rotation_set(path)? {
             return Ok(files);
@@ -150,8 +150,8 @@ pub(super) fn rotation_in_progress() -> io::Error {
 }
 
 /// Reads the rotation set once; `None` if a file was moved meanwhile.
-fn try_rotation_set(path: &Path) -> io::Result<Option<Vec<RotatedFile>>> {
-    let mut files: Vec<RotatedFile> = Vec::new();
+fn try_rotation_set(path: &Path) -> io::Result<Option<Vec<LogFile>>> {
+    let mut files: Vec<LogFile> = Vec::new();
     for candidate in stable_candidates(path)? {
         let active = candidate.path == path;
         let file = match candidate.into_file(active) {
@@ -191,7 +191,7 @@ struct RotationCandidate {
 
 impl RotationCandidate {
     /// Reads the fingerprint. Returns `None` if the file has no complete line, or its compressed content is corrupt.
-    fn into_file(self, active: bool) -> io::Result<Option<RotatedFile>> {
+    fn into_file(self, active: bool) -> io::Result<Option<LogFile>> {
         let Self { path, inode, compressed } = self;
         let file = File::open(&path)?;
         let metadata = file.metadata()?;
@@ -201,7 +201,7 @@ impl RotationCandidate {
         let bytes = metadata.len();
         match FileFingerprint::read(open_content(file, compressed)) {
             Ok(fingerprint) => {
-                Ok(fingerprint.map(|fingerprint| RotatedFile { fingerprint, inode, compressed, active, path, bytes }))
+                Ok(fingerprint.map(|fingerprint| LogFile { fingerprint, inode, compressed, active, path, bytes }))
             }
             Err(why) if compressed && is_corrupt(&why) => {
                 log::debug!("log-ingester: failed to decompress {}: {why}; ignoring the file", path.display());
@@ -235,14 +235,14 @@ fn list_candidates(path: &Path) -> io::Result<Vec<RotationCandidate>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Ok(Vec::new());
     };
-    let mut candidates: Vec<(RotationOrder, RotationCandidate)> = Vec::new();
+    let mut candidates: Vec<(NewestFirst, RotationCandidate)> = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let file_name = entry.file_name();
         let Some(suffix) = file_name.to_str().and_then(|file| file.strip_prefix(name)) else { continue };
         let (suffix, compressed) = suffix.strip_suffix(".gz").map_or((suffix, false), |suffix| (suffix, true));
-        let order = RotationOrder::from_suffix(suffix);
-        let Some(order) = order.filter(|order| !(compressed && *order == RotationOrder::Active)) else { continue };
+        let order = NewestFirst::from_suffix(suffix);
+        let Some(order) = order.filter(|order| !(compressed && *order == NewestFirst::Active)) else { continue };
         // A file that no longer exists was rotated after the folder was read.
         let Ok(file) = std::fs::metadata(entry.path()) else { continue };
         if file.is_file() {
@@ -258,13 +258,13 @@ fn list_candidates(path: &Path) -> io::Result<Vec<RotationCandidate>> {
 
 /// Position of a file in its rotation set by its name, the newest first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum RotationOrder {
+enum NewestFirst {
     Active,
     Number(u32),
     Date(std::cmp::Reverse<String>),
 }
 
-impl RotationOrder {
+impl NewestFirst {
     /// Parses the part of a file name after the name of the log; `None` if it is no suffix of a rotated file.
     fn from_suffix(suffix: &str) -> Option<Self> {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
@@ -303,8 +303,8 @@ pub(super) enum ReadOutcome {
 
 impl LogReader {
     /// Opens a file at an uncompressed offset. Returns `None` if another file has its path now, or it was truncated.
-    pub(super) fn open(file: &RotatedFile, offset: u64) -> io::Result<Option<Self>> {
-        let RotatedFile { inode, fingerprint, compressed, .. } = *file;
+    pub(super) fn open(file: &LogFile, offset: u64) -> io::Result<Option<Self>> {
+        let LogFile { inode, fingerprint, compressed, .. } = *file;
         let file = match File::open(&file.path) {
             Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
             file => file?,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::{CachedStatement, Connection};
 
-use super::config::Limits;
+use super::config::RetentionLimits;
 use super::parse::ansi;
 use super::{counter_names, entry_id};
 use crate::db::{counter, set_counter};
@@ -44,7 +44,7 @@ pub(super) struct Segment {
 
 /// Location of entries that were stored together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct StoredBatch {
+pub(super) struct BatchRange {
     pub(super) segment: u8,
     pub(super) first_id: i64,
     pub(super) last_id: i64,
@@ -76,7 +76,7 @@ pub(super) fn segments(connection: &Connection) -> Result<Vec<Segment>> {
 /// The ring within one transaction. Keeps the properties of the segments in memory; [`SegmentRing::save`] writes them.
 pub(super) struct SegmentRing<'t> {
     transaction: &'t Connection,
-    limits: Limits,
+    limits: RetentionLimits,
     segments: Vec<Segment>,
     /// Ingest sequence number of the entry stored last.
     last_seq: i64,
@@ -92,7 +92,7 @@ impl<'t> SegmentRing<'t> {
     ///
     /// # Errors
     /// Returns an error if the database cannot be read or has another number of segments.
-    pub(super) fn open(transaction: &'t Connection, limits: Limits) -> Result<Self> {
+    pub(super) fn open(transaction: &'t Connection, limits: RetentionLimits) -> Result<Self> {
         let segments = segments(transaction)?;
         if segments.len() != usize::from(SEGMENTS) {
             let count = segments.len();
@@ -118,7 +118,7 @@ impl<'t> SegmentRing<'t> {
         container: i64,
         mut records: Vec<LogRecord>,
         last_ids: &mut [i64; 2],
-    ) -> Result<Vec<StoredBatch>> {
+    ) -> Result<Vec<BatchRange>> {
         let mut batches = Vec::new();
         while !records.is_empty() {
             let index = self.writable_segment()?;
@@ -187,7 +187,7 @@ impl<'t> SegmentRing<'t> {
         container: i64,
         records: &[LogRecord],
         last_ids: &mut [i64; 2],
-    ) -> Result<StoredBatch> {
+    ) -> Result<BatchRange> {
         let first_seq = self.last_seq + 1;
         let mut rows: Vec<(i64, i64, &LogRecord)> = Vec::with_capacity(records.len());
         for record in records {
@@ -225,7 +225,7 @@ impl<'t> SegmentRing<'t> {
         segment.bytes += bytes;
         segment.last_seq = self.last_seq;
         self.pending_ticks.clear();
-        Ok(StoredBatch { segment: index, first_id, last_id, first_seq, last_seq: self.last_seq })
+        Ok(BatchRange { segment: index, first_id, last_id, first_seq, last_seq: self.last_seq })
     }
 
     /// Returns the ID for the time and level of a record. If its tick is used, or not after the last entry of the same

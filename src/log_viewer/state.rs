@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
-use super::config::Limits;
+use super::config::RetentionLimits;
 use super::store;
 use super::tail_broadcast::TailBroadcast;
 use crate::clock::Timestamp;
@@ -17,10 +17,10 @@ use crate::service::{Core, ServiceState, Stat, StatsCache};
 /// The log viewer.
 pub(super) struct LogViewer {
     pub(super) core: Core,
-    pub(super) limits: Limits,
+    pub(super) limits: RetentionLimits,
     pub(super) broadcast: Arc<TailBroadcast>,
     /// Status of the logs at the last scan.
-    source_status: Mutex<Arc<SourceStatus>>,
+    source_status: Mutex<Arc<SourceStatuses>>,
     /// Number of open live tails.
     pub(super) open_tails: Arc<AtomicUsize>,
     /// Number of running exports.
@@ -32,7 +32,7 @@ pub(super) struct LogViewer {
 
 /// Status of all logs.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SourceStatus {
+pub(super) struct SourceStatuses {
     /// Existing logs by key, with the reason for those that cannot be read.
     pub(super) sources: BTreeMap<String, Option<String>>,
     /// One sentence for each folder that cannot be read.
@@ -40,7 +40,12 @@ pub(super) struct SourceStatus {
 }
 
 impl LogViewer {
-    pub(super) fn new(core: Core, limits: Limits, broadcast: Arc<TailBroadcast>, exporter: Arc<Exporter>) -> Self {
+    pub(super) fn new(
+        core: Core,
+        limits: RetentionLimits,
+        broadcast: Arc<TailBroadcast>,
+        exporter: Arc<Exporter>,
+    ) -> Self {
         Self {
             core,
             limits,
@@ -54,11 +59,11 @@ impl LogViewer {
     }
 
     /// Returns the status of the logs at the last scan.
-    pub(super) fn source_status(&self) -> Arc<SourceStatus> {
+    pub(super) fn source_status(&self) -> Arc<SourceStatuses> {
         Arc::clone(&self.source_status.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn set_source_status(&self, status: SourceStatus) {
+    pub(super) fn set_source_status(&self, status: SourceStatuses) {
         *self.source_status.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
     }
 

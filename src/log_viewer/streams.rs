@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::config::Limits;
+use super::config::RetentionLimits;
 use super::log_entry::LogEntry;
-use super::query::{Filter, Query};
+use super::query::{BoundFilter, Filter};
 use super::state::LogViewer;
 use super::tail_broadcast::{TailBroadcast, TailUpdate};
 use super::{api, store};
@@ -181,7 +181,7 @@ impl LiveTail {
                     let mut entries = Vec::new();
                     let mut seq = self.seq;
                     for batch in batches {
-                        entries.extend(Query::new(&snapshot, &self.filter)?.entries_in_batch(batch, self.seq)?);
+                        entries.extend(BoundFilter::new(&snapshot, &self.filter)?.entries_in_batch(batch, self.seq)?);
                         seq = batch.last_seq;
                         if entries.len() >= BATCH_ENTRIES_MAX {
                             break;
@@ -190,7 +190,7 @@ impl LiveTail {
                     (entries, seq)
                 }
                 TailUpdate::Behind(last_seq) => {
-                    let query = Query::new(&snapshot, &self.filter)?;
+                    let query = BoundFilter::new(&snapshot, &self.filter)?;
                     let (entries, read_up_to) = query.entries_since(self.seq, BATCH_ENTRIES_MAX)?;
                     // The snapshot can be newer than the update.
                     let last = entries.last().map_or(0, |last| last.ingest_seq);
@@ -243,7 +243,7 @@ struct ExportStream {
 }
 
 impl ExportStream {
-    fn new(viewer: &LogViewer, request: &Request, limits: Limits) -> Result<Self> {
+    fn new(viewer: &LogViewer, request: &Request, limits: RetentionLimits) -> Result<Self> {
         let format = match request.query("format") {
             None | Some("ndjson") => ExportFormat::Ndjson,
             Some("text") => ExportFormat::Text,
@@ -265,7 +265,7 @@ impl ExportStream {
             let read = || -> Result<(Vec<LogEntry>, Option<i64>)> {
                 let reader = self.readers.acquire()?;
                 let snapshot = reader.unchecked_transaction()?;
-                Query::new(&snapshot, &self.filter)?.page_from(id, BATCH_ENTRIES_MAX)
+                BoundFilter::new(&snapshot, &self.filter)?.page_from(id, BATCH_ENTRIES_MAX)
             };
             let (entries, further) = read().map_err(|why| io::Error::other(why.to_string()))?;
             let lines: String = entries.iter().map(|entry| self.format_line(entry)).collect();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::segments::StoredBatch;
+use super::segments::BatchRange;
 
 /// Maximum number of batches that are remembered.
 const BATCHES_MAX: usize = 1_024;
@@ -20,7 +20,7 @@ pub(super) struct TailBroadcast {
 #[derive(Debug, Default)]
 struct RecentBatches {
     /// The oldest first.
-    batches: VecDeque<StoredBatch>,
+    batches: VecDeque<BatchRange>,
     last_seq: i64,
 }
 
@@ -30,7 +30,7 @@ pub(super) enum TailUpdate {
     /// No entry was stored before the timeout.
     TimedOut,
     /// Batches that contain all entries after the number, in the order of ingestion.
-    Batches(Vec<StoredBatch>),
+    Batches(Vec<BatchRange>),
     /// Some of the batches are no longer remembered. The value is the sequence number of the newest entry.
     Behind(i64),
 }
@@ -42,7 +42,7 @@ impl TailBroadcast {
     }
 
     /// Adds stored batches and wakes all waiting readers.
-    pub(super) fn publish(&self, batches: &[StoredBatch]) {
+    pub(super) fn publish(&self, batches: &[BatchRange]) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         for batch in batches {
             if recent.batches.len() == BATCHES_MAX {
@@ -81,8 +81,8 @@ impl TailBroadcast {
 mod tests {
     use super::*;
 
-    fn batch(first_seq: i64, last_seq: i64) -> StoredBatch {
-        StoredBatch { segment: 0, first_id: 0, last_id: 0, first_seq, last_seq }
+    fn batch(first_seq: i64, last_seq: i64) -> BatchRange {
+        BatchRange { segment: 0, first_id: 0, last_id: 0, first_seq, last_seq }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::rotation::{
-    FileFingerprint, Inode, LogReader, ReadOutcome, RotatedFile, is_corrupt, rotation_in_progress, rotation_set,
+    FileFingerprint, Inode, LogFile, LogReader, ReadOutcome, is_corrupt, rotation_in_progress, rotation_set,
 };
 
 /// Maximum length of a line in the file, in bytes; longer ones are truncated. Docker's lines contain at most 16 KiB of
@@ -61,9 +61,9 @@ pub(super) struct RawLine<'a> {
     pub(super) truncated_bytes: u64,
 }
 
-/// Progress of [`FileTailer::read_batch`].
+/// Progress of [`LogTailer::read_batch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum BatchEnd {
     /// All complete lines were read.
     ReachedEof,
     /// There can be more lines.
@@ -74,7 +74,7 @@ pub(super) enum Progress {
 pub(super) type TimestampOf = fn(&[u8]) -> Option<i64>;
 
 /// Tailer for the rotation set of one log.
-pub(super) struct FileTailer {
+pub(super) struct LogTailer {
     path: PathBuf,
     timestamp_of: TimestampOf,
     /// End of the last emitted line; `None` until a file was opened.
@@ -99,7 +99,7 @@ pub(super) struct FileTailer {
     missed_rotations: u64,
 }
 
-impl FileTailer {
+impl LogTailer {
     /// Creates a tailer for the log at `path` that continues at a checkpoint.
     pub(super) fn resume(path: &Path, timestamp_of: TimestampOf, checkpoint: &Checkpoint) -> Self {
         Self {
@@ -171,19 +171,19 @@ impl FileTailer {
         &mut self,
         buffer: &mut Vec<u8>,
         emit: &mut impl FnMut(RawLine<'_>) -> ControlFlow<()>,
-    ) -> io::Result<Progress> {
+    ) -> io::Result<BatchEnd> {
         buffer.resize(READ_BYTES, 0);
         loop {
             let Some(reader) = &mut self.reader else {
                 if self.open_current()? {
                     continue;
                 }
-                return Ok(Progress::ReachedEof);
+                return Ok(BatchEnd::ReachedEof);
             };
             match reader.read(buffer) {
                 Ok(ReadOutcome::Bytes(read)) => {
                     if self.split_lines(&buffer[..read], emit).is_break() {
-                        return Ok(Progress::More);
+                        return Ok(BatchEnd::More);
                     }
                 }
                 Ok(ReadOutcome::Truncated) => {
@@ -194,7 +194,7 @@ impl FileTailer {
                     let is_active =
                         !reader.compressed() && Inode::at(&self.path)?.is_none_or(|active| active == reader.inode());
                     if is_active || !self.advance_to_next_file(emit)? {
-                        return Ok(Progress::ReachedEof);
+                        return Ok(BatchEnd::ReachedEof);
                     }
                 }
                 Err(why) if reader.compressed() && is_corrupt(&why) => {
@@ -206,7 +206,7 @@ impl FileTailer {
                         self.missed_rotations += 1;
                     }
                     if !self.advance_to_next_file(emit)? {
-                        return Ok(Progress::ReachedEof);
+                        return Ok(BatchEnd::ReachedEof);
                     }
                 }
                 Err(why) => return Err(why),
@@ -259,7 +259,7 @@ impl FileTailer {
     }
 
     /// Returns the index of the file at the position.
-    fn locate_current(&self, files: &[RotatedFile]) -> io::Result<Option<usize>> {
+    fn locate_current(&self, files: &[LogFile]) -> io::Result<Option<usize>> {
         let Some(position) = self.position else { return Ok(None) };
         let mut current = None;
         for (index, file) in files.iter().enumerate() {
@@ -280,7 +280,7 @@ impl FileTailer {
 
     /// Returns the index of the oldest file that is not known to be consumed, when the file at the position is gone. Adds
     /// the consumed files to `consumed`, because files can be removed in any order.
-    fn next_unread(&mut self, files: &[RotatedFile]) -> io::Result<Option<usize>> {
+    fn next_unread(&mut self, files: &[LogFile]) -> io::Result<Option<usize>> {
         let mut unread = files.len();
         let newest_consumed = files.iter().position(|file| self.consumed.contains(&file.fingerprint));
         match (newest_consumed, self.newest_ns) {
@@ -306,13 +306,13 @@ impl FileTailer {
 
     /// Returns whether lines before a file can be missing, when the file at the position is gone. The oldest files are
     /// deleted first, so no line is missing if a consumed file is left.
-    fn is_rotation_missed(&self, files: &[RotatedFile], index: usize) -> bool {
+    fn is_rotation_missed(&self, files: &[LogFile], index: usize) -> bool {
         self.position.is_some() && index > 0 && index + 1 == files.len()
     }
 
     /// Returns the timestamp of a file's first line, or the time of its last change if lines have no timestamps. In
     /// nanoseconds since 1970.
-    fn start_ns(&self, file: &RotatedFile) -> io::Result<i64> {
+    fn start_ns(&self, file: &LogFile) -> io::Result<i64> {
         if let Some(timestamp_ns) = (self.timestamp_of)(&file.first_line()?) {
             return Ok(timestamp_ns);
         }
@@ -321,7 +321,7 @@ impl FileTailer {
     }
 
     /// Switches to the first of `files`. The others are the files before it, the newest first.
-    fn switch_to(&mut self, reader: LogReader, files: &[RotatedFile], offset: u64) {
+    fn switch_to(&mut self, reader: LogReader, files: &[LogFile], offset: u64) {
         let Some((file, older)) = files.split_first() else { return };
         let previous = self.position.map(|position| position.file);
         let previous = previous.filter(|previous| *previous != file.fingerprint && previous.bytes > 0);

@@ -9,7 +9,7 @@ use super::*;
 /// A log in a temporary folder, and its tailer.
 struct Log {
     folder: PathBuf,
-    tailer: FileTailer,
+    tailer: LogTailer,
     lines: Vec<String>,
 }
 
@@ -25,7 +25,7 @@ impl Log {
         for (suffix, content) in files {
             write(folder.join(format!("a.log{suffix}")), content).unwrap();
         }
-        let tailer = FileTailer::start(&folder.join("a.log"), timestamp_of, start).unwrap();
+        let tailer = LogTailer::start(&folder.join("a.log"), timestamp_of, start).unwrap();
         Self { folder, tailer, lines: Vec::new() }
     }
 
@@ -59,7 +59,7 @@ impl Log {
             lines.push(String::from_utf8_lossy(line.bytes).into_owned());
             ControlFlow::Continue(())
         });
-        assert_eq!(progress.unwrap(), Progress::ReachedEof);
+        assert_eq!(progress.unwrap(), BatchEnd::ReachedEof);
         std::mem::take(&mut self.lines)
     }
 
@@ -70,7 +70,7 @@ impl Log {
     }
 
     fn resume(&mut self, checkpoint: &Checkpoint) {
-        self.tailer = FileTailer::resume(&self.path(""), timestamp_of, checkpoint);
+        self.tailer = LogTailer::resume(&self.path(""), timestamp_of, checkpoint);
     }
 }
 

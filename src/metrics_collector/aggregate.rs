@@ -7,12 +7,12 @@ use crate::records::point::MetricKind;
 
 /// Parts of an aggregate that only some metrics have.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct AggregateKind {
+pub(super) struct AggregateParts {
     sketch: bool,
     vital: Option<&'static WebVital>,
 }
 
-impl AggregateKind {
+impl AggregateParts {
     /// Returns the parts for a metric: histograms have a sketch, Web Vitals also have rating counts.
     pub(super) fn for_metric(kind: Option<MetricKind>, metric: &str) -> Self {
         let sketch = kind == Some(MetricKind::Histogram);
@@ -47,7 +47,7 @@ pub(super) struct Aggregate {
 
 impl Aggregate {
     /// Creates the aggregate of a single point; `at` is in ms since 1970.
-    pub(super) fn from_point(value: f64, at: i64, kind: AggregateKind) -> Self {
+    pub(super) fn from_point(value: f64, at: i64, kind: AggregateParts) -> Self {
         let mut aggregate = Self {
             count: 0,
             sum: 0.0,
@@ -64,7 +64,7 @@ impl Aggregate {
     }
 
     /// Adds a point; `at` is in ms since 1970.
-    pub(super) fn add(&mut self, value: f64, at: i64, kind: AggregateKind) {
+    pub(super) fn add(&mut self, value: f64, at: i64, kind: AggregateParts) {
         if let Some(sketch) = &mut self.sketch {
             sketch.add(value);
         }
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     fn imported() -> Aggregate {
-        let point = Aggregate::from_point(10.0, 0, AggregateKind::default());
+        let point = Aggregate::from_point(10.0, 0, AggregateParts::default());
         let imported_percentiles = Some(Box::new([10.0, 25.0, 29.0]));
         Aggregate { count: 9, sum: 90.0, min: 1.0, max: 30.0, imported_percentiles, ..point }
     }
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn imported_percentiles_are_lost_in_a_merge() {
         assert_eq!(imported().percentiles(), [Some(10.0), Some(25.0), Some(29.0)]);
-        let kind = AggregateKind::for_metric(Some(MetricKind::Histogram), "web_vitals_lcp");
+        let kind = AggregateParts::for_metric(Some(MetricKind::Histogram), "web_vitals_lcp");
         let (mut first, mut second) = (imported(), Aggregate::from_point(500.0, 1, kind));
         first.merge(&second);
         second.merge(&imported());
@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn sum_stays_finite() {
-        let mut aggregate = Aggregate::from_point(f64::MAX, 0, AggregateKind::default());
-        aggregate.add(f64::MAX, 1, AggregateKind::default());
-        aggregate.merge(&Aggregate::from_point(f64::MIN, 2, AggregateKind::default()));
-        aggregate.add(f64::MIN, 3, AggregateKind::default());
+        let mut aggregate = Aggregate::from_point(f64::MAX, 0, AggregateParts::default());
+        aggregate.add(f64::MAX, 1, AggregateParts::default());
+        aggregate.merge(&Aggregate::from_point(f64::MIN, 2, AggregateParts::default()));
+        aggregate.add(f64::MIN, 3, AggregateParts::default());
         assert!(aggregate.sum.is_finite());
     }
 }

@@ -32,14 +32,14 @@ impl MetricKey {
 
 /// Rows of a metric in the rollup tables.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct MetricRollup {
+pub(super) struct MetricRollupRows {
     /// Value of the column `series_id`. Negative, so it is not the id of a series.
     pub(super) id: i64,
     /// First hour in which the rows contain every point. Earlier hours may be incomplete.
     from_hour: i64,
 }
 
-impl MetricRollup {
+impl MetricRollupRows {
     fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
         Ok(Self { id: row.get(first)?, from_hour: row.get(first + 1)? })
     }
@@ -53,7 +53,7 @@ impl MetricRollup {
 /// Splits a range of buckets into those to read per series and those to read from the metric rollup.
 pub(super) fn split_range(
     buckets: &Range<i64>,
-    rollup: Option<MetricRollup>,
+    rollup: Option<MetricRollupRows>,
     resolution: Resolution,
 ) -> [Range<i64>; 2] {
     let from = rollup.map_or(buckets.end, |rollup| rollup.first_bucket(resolution).clamp(buckets.start, buckets.end));
@@ -61,24 +61,24 @@ pub(super) fn split_range(
 }
 
 /// Returns the metric rollups of all metrics with a name.
-pub(super) fn with_name(connection: &Connection, name: &str) -> Result<HashMap<MetricKey, MetricRollup>> {
+pub(super) fn with_name(connection: &Connection, name: &str) -> Result<HashMap<MetricKey, MetricRollupRows>> {
     read(connection, "name = ?1", [name])
 }
 
 /// Returns all metric rollups.
-pub(super) fn all(connection: &Connection) -> Result<HashMap<MetricKey, MetricRollup>> {
+pub(super) fn all(connection: &Connection) -> Result<HashMap<MetricKey, MetricRollupRows>> {
     read(connection, "TRUE", [])
 }
 
 /// Returns no metric rollups if they lack points, which is the case after a version without metric rollups has rolled
 /// up points, until the next rollup.
-fn read(connection: &Connection, condition: &str, params: impl Params) -> Result<HashMap<MetricKey, MetricRollup>> {
+fn read(connection: &Connection, condition: &str, params: impl Params) -> Result<HashMap<MetricKey, MetricRollupRows>> {
     if counter(connection, "whole_up_to")? != counter(connection, "rolled_up")? {
         return Ok(HashMap::new());
     }
     let sql = format!("SELECT name, type, project, -id, from_hour FROM metrics WHERE {condition}");
     let mut read = connection.prepare_cached(&sql)?;
-    let rollups = read.query_map(params, |row| Ok((MetricKey::read(row, 0)?, MetricRollup::read(row, 3)?)))?;
+    let rollups = read.query_map(params, |row| Ok((MetricKey::read(row, 0)?, MetricRollupRows::read(row, 3)?)))?;
     Ok(rollups.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -87,7 +87,7 @@ fn read(connection: &Connection, condition: &str, params: impl Params) -> Result
 pub(super) struct PendingMetricRollups {
     /// Indices in `rollups`; `None` for metrics with a single series.
     indices: HashMap<MetricKey, Option<usize>>,
-    rollups: Vec<(MetricRollup, BTreeMap<i64, Aggregate>)>,
+    rollups: Vec<(MetricRollupRows, BTreeMap<i64, Aggregate>)>,
 }
 
 impl PendingMetricRollups {
@@ -138,7 +138,7 @@ impl PendingMetricRollups {
 
 /// Returns the metric rollup of a metric. Creates it if the metric has a second series. A new one starts with the hour
 /// after the last row of any of its series: every later rollup adds to it, so it contains every point of that hour.
-fn get_or_create(transaction: &Connection, metric: &MetricKey) -> Result<Option<MetricRollup>> {
+fn get_or_create(transaction: &Connection, metric: &MetricKey) -> Result<Option<MetricRollupRows>> {
     const OF_METRIC: &str = "WHERE name = ?1 AND type = ?2 AND project = ?3";
     let find = format!("SELECT -id, from_hour FROM metrics {OF_METRIC}");
     let second_series = format!("SELECT 1 FROM series {OF_METRIC} LIMIT 1 OFFSET 1");
@@ -150,7 +150,7 @@ fn get_or_create(transaction: &Connection, metric: &MetricKey) -> Result<Option<
          )) FROM series {OF_METRIC} RETURNING -id, from_hour"
     );
     let key = (&metric.name, &metric.kind, &metric.project);
-    let rollup = |row: &Row<'_>| MetricRollup::read(row, 0);
+    let rollup = |row: &Row<'_>| MetricRollupRows::read(row, 0);
     let found = transaction.prepare_cached(&find)?.query_row(key, rollup).optional()?;
     if found.is_some() || !transaction.prepare_cached(&second_series)?.exists(key)? {
         return Ok(found);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::aggregate::{Aggregate, AggregateKind};
+use super::aggregate::{Aggregate, AggregateParts};
 use super::resolution::{MS_PER_HOUR, MS_PER_MINUTE, Resolution};
 use super::rollup_reader::{RollupReader, merge_into};
 use crate::clock::Timestamp;
@@ -28,7 +28,7 @@ pub(super) struct Release {
 }
 
 /// Series of the gauge.
-struct ReleaseSeries {
+struct ReleaseInfoSeries {
     project: String,
     release: String,
     created_at: i64,
@@ -45,7 +45,7 @@ pub(super) fn read(
 ) -> Result<Vec<Release>> {
     let snapshot = connection.unchecked_transaction()?;
     let series = release_series(&snapshot, project)?;
-    let kind_of = |id: i64| series.contains_key(&id).then(AggregateKind::default);
+    let kind_of = |id: i64| series.contains_key(&id).then(AggregateParts::default);
     // Reads all stored hours: the first release in the range is only a change compared to the hour before it.
     let hours = RollupReader::open(&snapshot, i64::MIN, Resolution::Hour, kind_of)?;
     let minutes = RollupReader::open(&snapshot, i64::MIN, Resolution::Minute, kind_of)?;
@@ -53,7 +53,7 @@ pub(super) fn read(
     for (id, release) in &series {
         let mut by_hour = BTreeMap::new();
         let all = i64::MIN..i64::MAX;
-        hours.for_each_row(*id, AggregateKind::default(), &all, |hour, aggregate| {
+        hours.for_each_row(*id, AggregateParts::default(), &all, |hour, aggregate| {
             merge_into(&mut by_hour, hour, aggregate);
         })?;
         for (hour, aggregate) in hours.not_rolled_up(*id, &all) {
@@ -79,13 +79,13 @@ pub(super) fn read(
     Ok(found)
 }
 
-fn release_series(connection: &Connection, project: Option<&str>) -> Result<HashMap<i64, ReleaseSeries>> {
+fn release_series(connection: &Connection, project: Option<&str>) -> Result<HashMap<i64, ReleaseInfoSeries>> {
     let mut read = connection.prepare_cached(
         "SELECT id, project, json_extract(labels, '$.' || ?3), created_at FROM series
              WHERE name = ?1 AND (?2 IS NULL OR project = ?2) AND json_extract(labels, '$.' || ?3) IS NOT NULL",
     )?;
     let series = read.query_map((METRIC, project, LABEL), |row| {
-        Ok((row.get(0)?, ReleaseSeries { project: row.get(1)?, release: row.get(2)?, created_at: row.get(3)? }))
+        Ok((row.get(0)?, ReleaseInfoSeries { project: row.get(1)?, release: row.get(2)?, created_at: row.get(3)? }))
     })?;
     Ok(series.collect::<rusqlite::Result<_>>()?)
 }
@@ -95,7 +95,7 @@ fn release_series(connection: &Connection, project: Option<&str>) -> Result<Hash
 fn first_report(
     minutes: &RollupReader<'_>,
     id: i64,
-    series: &ReleaseSeries,
+    series: &ReleaseInfoSeries,
     hour: i64,
     aggregate: &Aggregate,
 ) -> Result<Timestamp> {
@@ -105,7 +105,7 @@ fn first_report(
     let first_minute = |hour: i64| hour * MS_PER_HOUR / MS_PER_MINUTE;
     let range = first_minute(hour)..first_minute(hour + 1);
     let mut first = minutes.not_rolled_up(id, &range).next().map(|(minute, _)| minute);
-    minutes.for_each_row(id, AggregateKind::default(), &range, |minute, _| {
+    minutes.for_each_row(id, AggregateParts::default(), &range, |minute, _| {
         first = Some(first.map_or(minute, |known| known.min(minute)));
     })?;
     let (start, width) =

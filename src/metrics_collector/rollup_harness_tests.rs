@@ -10,10 +10,10 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::SCHEMA;
-use super::aggregate::{Aggregate, AggregateKind};
+use super::aggregate::{Aggregate, AggregateParts};
 use super::cardinality::CardinalityLimits;
 use super::commands::{AddPoints, DeleteExpired, RollUp};
-use super::metric_rollup::{self, MetricKey, MetricRollup};
+use super::metric_rollup::{self, MetricKey, MetricRollupRows};
 use super::point_decoder::PointDecoder;
 use super::resolution::Resolution;
 use super::rollup_oracle_tests::{
@@ -69,7 +69,7 @@ impl Command for RollUpV1 {
         let mut rows = read.query([])?;
         while let Some(row) = rows.next()? {
             let (name, kind, at): (String, String, i64) = (row.get(2)?, row.get(3)?, row.get(4)?);
-            let kind = AggregateKind::for_metric(MetricKind::from_name(&kind), &name);
+            let kind = AggregateParts::for_metric(MetricKind::from_name(&kind), &name);
             let aggregate = Aggregate::from_point(row.get(5)?, at, kind);
             for resolution in [Resolution::Minute, Resolution::Hour] {
                 let mut upsert = UpsertStmt::prepare(transaction, resolution)?;
@@ -153,7 +153,7 @@ impl TestCollector {
         self.run(&Step::Send(sent.collect()));
     }
 
-    pub(super) fn metric_rollups(&self) -> HashMap<MetricKey, MetricRollup> {
+    pub(super) fn metric_rollups(&self) -> HashMap<MetricKey, MetricRollupRows> {
         metric_rollup::all(&self.database().readers.acquire().unwrap()).unwrap()
     }
 

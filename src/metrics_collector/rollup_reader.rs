@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rusqlite::Connection;
 
-use super::aggregate::{Aggregate, AggregateKind};
+use super::aggregate::{Aggregate, AggregateParts};
 use super::resolution::Resolution;
 use super::rollup_tables::{AGGREGATE_COLUMNS, NUMBER_COLUMNS, read_aggregate, read_numbers};
 use crate::db::counter;
@@ -26,7 +26,7 @@ impl<'c> RollupReader<'c> {
         connection: &'c Connection,
         first: i64,
         resolution: Resolution,
-        kind_of: impl Fn(i64) -> Option<AggregateKind>,
+        kind_of: impl Fn(i64) -> Option<AggregateParts>,
     ) -> Result<Self> {
         let mut not_rolled_up: BTreeMap<(i64, i64), Aggregate> = BTreeMap::new();
         let mut read = connection.prepare_cached("SELECT series_id, at, value FROM points WHERE id > ?1")?;
@@ -64,7 +64,7 @@ impl<'c> RollupReader<'c> {
     pub(super) fn for_each_row(
         &self,
         id: i64,
-        kind: AggregateKind,
+        kind: AggregateParts,
         buckets: &Range<i64>,
         mut visit: impl FnMut(i64, Aggregate),
     ) -> Result<()> {

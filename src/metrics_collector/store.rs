@@ -7,8 +7,8 @@ use std::ops::Range;
 use rusqlite::{Connection, Row};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use super::aggregate::{Aggregate, AggregateKind};
-use super::metric_rollup::{self, MetricKey, MetricRollup};
+use super::aggregate::{Aggregate, AggregateParts};
+use super::metric_rollup::{self, MetricKey, MetricRollupRows};
 use super::resolution::Resolution;
 use super::rollup_reader::{RollupReader, merge_into};
 use crate::clock::Timestamp;
@@ -113,7 +113,7 @@ pub(super) struct Group {
 struct MatchingSeries {
     kind: Option<MetricKind>,
     group: String,
-    rollup: Option<MetricRollup>,
+    rollup: Option<MetricRollupRows>,
 }
 
 /// Returns the matching series by id. The fixed order keeps sums and last values the same in every response: another
@@ -149,9 +149,9 @@ pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Buc
     let matching = matching_series(&snapshot, query)?;
     let aggregate_kind = |kind| {
         if query.fields.has_percentiles() {
-            AggregateKind::for_metric(kind, &query.name)
+            AggregateParts::for_metric(kind, &query.name)
         } else {
-            AggregateKind::default()
+            AggregateParts::default()
         }
     };
     let kind_of = |id: i64| matching.get(&id).map(|series| aggregate_kind(series.kind));

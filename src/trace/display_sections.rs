@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::frame::ParsedFrame;
+use super::frame::FrameExtent;
 use super::languages::LANGUAGES;
 use super::scan::starts_with_any;
 
@@ -11,9 +11,9 @@ const SECTIONS_MAX: usize = 500;
 
 /// Adjacent lines of a trace that have the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Section {
+pub struct LineRun {
     /// Kind of the lines.
-    pub kind: SectionKind,
+    pub kind: RunKind,
     /// Index of the first line in the trace, from 0.
     pub first_line: usize,
     /// Number of lines, at least 1.
@@ -25,7 +25,7 @@ pub struct Section {
 /// The kind of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SectionKind {
+pub enum RunKind {
     /// Frames of the program itself.
     InApp,
     /// Frames of libraries and of the runtime.
@@ -36,22 +36,22 @@ pub enum SectionKind {
 
 /// Divides a trace into at most 500 sections. They cover all its lines in order, except empty lines at the
 /// end. An empty trace has none.
-pub fn sections(trace: &str) -> Vec<Section> {
+pub fn sections(trace: &str) -> Vec<LineRun> {
     let trace = trace.trim_end_matches('\n');
-    let mut sections: Vec<Section> = Vec::new();
+    let mut sections: Vec<LineRun> = Vec::new();
     let mut rest = (!trace.is_empty()).then_some(trace);
-    let (mut at, mut kind) = (0, SectionKind::Text);
+    let (mut at, mut kind) = (0, RunKind::Text);
     while let Some(text) = rest {
         let (line, following) = text.split_once('\n').unwrap_or((text, ""));
         let parsed = parse_frame(line, following);
         match &parsed {
-            Some(ParsedFrame { frame, .. }) if frame.in_app => kind = SectionKind::InApp,
+            Some(FrameExtent { frame, .. }) if frame.in_app => kind = RunKind::InApp,
             // The message must stay visible when library frames are folded.
-            Some(ParsedFrame { states_error: true, .. }) => kind = SectionKind::Text,
-            Some(_) => kind = SectionKind::Library,
+            Some(FrameExtent { states_error: true, .. }) => kind = RunKind::Text,
+            Some(_) => kind = RunKind::Library,
             // Other indented lines belong to the frame above: source lines, marks, values of variables.
             None if line.starts_with(char::is_whitespace) && !is_cause(line) => {}
-            None => kind = SectionKind::Text,
+            None => kind = RunKind::Text,
         }
         let (lines, frames) = parsed.map_or((1, 0), |parsed| (parsed.lines, 1));
         let is_full = sections.len() + 1 == SECTIONS_MAX;
@@ -62,10 +62,10 @@ pub fn sections(trace: &str) -> Vec<Section> {
             }
             _ if is_full => {
                 let lines = text.split('\n').count();
-                sections.push(Section { kind: SectionKind::Text, first_line: at, lines, frames: 0 });
+                sections.push(LineRun { kind: RunKind::Text, first_line: at, lines, frames: 0 });
                 break;
             }
-            _ => sections.push(Section { kind, first_line: at, lines, frames }),
+            _ => sections.push(LineRun { kind, first_line: at, lines, frames }),
         }
         at += lines;
         rest = after_lines(text, lines);
@@ -74,7 +74,7 @@ pub fn sections(trace: &str) -> Vec<Section> {
 }
 
 /// Parses the frame that starts at `line` in the first language that recognizes it.
-fn parse_frame<'t>(line: &'t str, following: &'t str) -> Option<ParsedFrame<'t>> {
+fn parse_frame<'t>(line: &'t str, following: &'t str) -> Option<FrameExtent<'t>> {
     if line.trim_ascii().is_empty() {
         return None;
     }
@@ -102,11 +102,11 @@ mod tests {
     /// The sections of a trace in short: kind, number of lines and, in parentheses, of frames.
     fn outline(trace: &str) -> String {
         let kind = |kind| match kind {
-            SectionKind::InApp => "app",
-            SectionKind::Library => "library",
-            SectionKind::Text => "text",
+            RunKind::InApp => "app",
+            RunKind::Library => "library",
+            RunKind::Text => "text",
         };
-        let outline = sections(trace).into_iter().map(|Section { kind: of, lines, frames, .. }| match frames {
+        let outline = sections(trace).into_iter().map(|LineRun { kind: of, lines, frames, .. }| match frames {
             0 => format!("{} {lines}", kind(of)),
             _ => format!("{} {lines} ({frames})", kind(of)),
         });
@@ -177,7 +177,7 @@ mod tests {
         let trace = "f@https://shop.example/a.js:1:2\nboom\n".repeat(1_000);
         let sections = sections(&trace);
         assert_eq!(sections.len(), SECTIONS_MAX);
-        let expected = Section { kind: SectionKind::Text, first_line: 499, lines: 1_501, frames: 0 };
+        let expected = LineRun { kind: RunKind::Text, first_line: 499, lines: 1_501, frames: 0 };
         assert_eq!(sections.last(), Some(&expected));
     }
 

@@ -5,7 +5,7 @@
 //! innermost of all counts.
 
 use super::languages::LANGUAGES;
-use super::location::Location;
+use super::location_notation::Location;
 
 /// Returns where an error was raised, for a text in which the original's rules find nothing.
 pub fn extended_location(traceback: &str) -> Option<Location<'_>> {

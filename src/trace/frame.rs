@@ -30,7 +30,7 @@ pub struct ContextLine<'t> {
 
 /// A frame and its extent in the trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParsedFrame<'t> {
+pub struct FrameExtent<'t> {
     /// The frame itself.
     pub frame: Frame<'t>,
     /// Lines of the trace that the frame covers, at least 1.
@@ -39,7 +39,7 @@ pub struct ParsedFrame<'t> {
     pub states_error: bool,
 }
 
-impl<'t> ParsedFrame<'t> {
+impl<'t> FrameExtent<'t> {
     /// Wraps a frame that covers `lines` lines and states no error.
     pub(super) fn new(frame: Frame<'t>, lines: usize) -> Self {
         Self { frame, lines, states_error: false }

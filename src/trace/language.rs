@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::frame::{Frame, ParsedFrame};
-use super::location::Location;
+use super::frame::{Frame, FrameExtent};
+use super::location_notation::Location;
 use super::scan::contains_path;
 
 /// The rules for the stack traces of one language. [`Language::NONE`] supplies a default for each rule that a language
@@ -14,7 +14,7 @@ pub struct Language {
     /// Order in which a trace lists its frames.
     pub order: FrameOrder,
     /// Parser for the frame that starts at a line. The second argument is the text after that line.
-    pub frame: for<'t> fn(&'t str, &'t str) -> Option<ParsedFrame<'t>>,
+    pub frame: for<'t> fn(&'t str, &'t str) -> Option<FrameExtent<'t>>,
     /// Writer for a frame in the language's own notation, with a final newline. The index counts from 0 in the order
     /// of the trace.
     pub write_frame: fn(&mut String, usize, &Frame<'_>),
@@ -43,7 +43,7 @@ impl Language {
     };
 
     /// Parses the frame that starts at `line`. `following` is the text after the line.
-    pub fn parse_frame<'t>(&self, line: &'t str, following: &'t str) -> Option<ParsedFrame<'t>> {
+    pub fn parse_frame<'t>(&self, line: &'t str, following: &'t str) -> Option<FrameExtent<'t>> {
         let mut parsed = (self.frame)(line, following)?;
         parsed.frame.in_app &= !self.library.contains(&parsed.frame);
         Some(parsed)
@@ -134,7 +134,7 @@ pub struct Multiline {
     /// Lines of level error or higher that start a trace.
     pub start_at_error: fn(&str) -> Option<TracePhase>,
     /// Whether an unindented line belongs to the trace.
-    pub continues: fn(&mut TracePhase, &Candidate<'_>) -> bool,
+    pub continues: fn(&mut TracePhase, &CandidateLine<'_>) -> bool,
     /// Indented lines that are part of a trace, without their indentation.
     pub indented: LineRule,
     /// Unindented lines that always belong to the entry before them.
@@ -191,7 +191,7 @@ pub struct LogLine {
 
 /// An unindented line that may continue a trace.
 #[derive(Clone, Copy)]
-pub struct Candidate<'l> {
+pub struct CandidateLine<'l> {
     /// The line without its newline.
     pub line: &'l str,
     /// The lines of the entry so far.
@@ -200,7 +200,7 @@ pub struct Candidate<'l> {
     pub classify: fn(&str) -> LogLine,
 }
 
-impl Candidate<'_> {
+impl CandidateLine<'_> {
     /// Returns whether the line starts a record.
     pub(super) fn starts_record(&self) -> bool {
         (self.classify)(self.line).starts_record

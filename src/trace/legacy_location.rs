@@ -2,7 +2,7 @@
 //!
 //! They determine the groups of every existing installation, so they must not change, not even where they misfire.
 
-use super::location::{Location, file_line_column};
+use super::location_notation::{Location, file_line_column};
 use super::scan::leading_number;
 
 /// Whitespace around a frame.

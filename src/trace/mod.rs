@@ -11,29 +11,29 @@
 //!
 //! All functions are pure and take time linear in the length of the text, whatever it contains.
 
+mod display_sections;
 mod extended_location;
 mod frame;
 mod language;
 mod languages;
 mod legacy_location;
-mod location;
+mod location_notation;
 mod multiline;
 mod render;
 mod scan;
-mod sections;
 
 #[cfg(test)]
 mod corpus_tests;
 #[cfg(test)]
 pub(crate) mod test_strategies;
 
+pub use display_sections::{LineRun, RunKind, sections};
 pub use extended_location::extended_location;
 pub use frame::{ContextLine, Frame};
-pub use language::{Candidate, Language, LogLine};
+pub use language::{CandidateLine, Language, LogLine};
 pub use languages::{LANGUAGES, javascript};
 pub use legacy_location::legacy_location;
-pub use location::Location;
+pub use location_notation::Location;
 pub use multiline::{OpenTrace, is_continuation_only};
 pub use render::render;
 pub use scan::class_name;
-pub use sections::{Section, SectionKind, sections};

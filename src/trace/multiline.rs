@@ -1,7 +1,11 @@
 //! The state of a trace that is read line by line from a log.
 
-use super::language::{Candidate, Language, LineRule, LogLine, TracePhase};
+use super::language::{CandidateLine, Language, LineRule, LogLine, TracePhase};
 use super::languages::LANGUAGES;
+
+/// The language whose continuation lines also belong to an unidentified trace: the first line of an Elixir crash is often
+/// only recognized as an error.
+static FALLBACK: &Language = &super::languages::ELIXIR;
 
 /// A trace whose first lines have been read.
 #[derive(Debug, Clone, Copy)]
@@ -78,8 +82,9 @@ impl OpenTrace {
     }
 
     /// Returns whether an unindented line belongs to the trace, and advances the trace if so.
-    pub fn continues(&mut self, candidate: &Candidate<'_>) -> bool {
-        self.language.is_some_and(|language| (language.multiline.continues)(&mut self.phase, candidate))
+    pub fn continues(&mut self, candidate: &CandidateLine<'_>) -> bool {
+        let language = self.language.unwrap_or(FALLBACK);
+        (language.multiline.continues)(&mut self.phase, candidate)
     }
 }
 
@@ -161,7 +166,7 @@ mod tests {
         let log = |line: &str| LogLine { starts_record: line.starts_with("2026-"), ..LogLine::default() };
         let Some(mut trace) = OpenTrace::start(lines[0], log(lines[0])) else { return 0 };
         let belongs = |line: &&&str| {
-            let candidate = Candidate { line, entry: lines[0], classify: log };
+            let candidate = CandidateLine { line, entry: lines[0], classify: log };
             line.starts_with([' ', '\t']) || trace.continues(&candidate) || is_continuation_only(line)
         };
         1 + lines[1..].iter().take_while(belongs).count()

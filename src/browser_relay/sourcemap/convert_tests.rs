@@ -9,7 +9,7 @@ use sourcemap::{DecodedMap, SourceMapBuilder};
 
 use super::convert::{MapStats, convert};
 use super::layout::{BLOCK_BYTES, BlockKind};
-use super::lookup::{FunctionName, Lookup, OriginalPosition, look_up};
+use super::lookup::{FunctionName, LookupResult, OriginalPosition, look_up};
 use crate::error::{Error, Result};
 
 /// The blocks of a converted map by kind and key.
@@ -30,7 +30,7 @@ impl StoredMap {
         Ok(Self { blocks, stats })
     }
 
-    pub(super) fn look_up(&self, line: u32, column: u32) -> Lookup {
+    pub(super) fn look_up(&self, line: u32, column: u32) -> LookupResult {
         let find_block = |kind: BlockKind, key| {
             let block = self.blocks[kind.number() as usize].range(..=key).next_back();
             Ok(block.map(|(key, bytes)| (*key, bytes.clone())))
@@ -40,7 +40,7 @@ impl StoredMap {
 
     fn original(&self, line: u32, column: u32) -> Option<OriginalPosition> {
         match self.look_up(line, column) {
-            Lookup::Resolved(original) => Some(original),
+            LookupResult::Resolved(original) => Some(original),
             _ => None,
         }
     }
@@ -233,21 +233,21 @@ fn additions_of_bundlers_are_accepted() {
     let bare = original("{\"mappings\":\"AAAA,IACE\",\"sources\":[\"a.js\"],\"version\":3}");
     assert_eq!((bare.name, bare.function, bare.context), (None, FunctionName::Unknown, vec![]));
     let without_source = StoredMap::convert(b"{\"mappings\":\"AAAA,IACE\",\"sources\":[null],\"version\":3}").unwrap();
-    assert_eq!(without_source.look_up(1, 1), Lookup::Generated);
+    assert_eq!(without_source.look_up(1, 1), LookupResult::Generated);
 }
 
 #[test]
 fn generated_code_and_missing_mappings_are_distinguished() {
     let map = "{\"version\":3,\"sources\":[\"a.js\"],\"mappings\":\"CAAA,E;;A\"}";
     let stored = StoredMap::convert(map.as_bytes()).unwrap();
-    assert_eq!(stored.look_up(1, 1), Lookup::NoMapping, "before the first mapping");
-    assert!(matches!(stored.look_up(1, 2), Lookup::Resolved(_)));
-    assert!(matches!(stored.look_up(1, 3), Lookup::Resolved(_)));
-    assert_eq!(stored.look_up(1, 4), Lookup::Generated, "segment of one number");
-    assert_eq!(stored.look_up(2, 1), Lookup::NoMapping, "mappings of the previous line do not apply");
-    assert_eq!(stored.look_up(3, u32::MAX), Lookup::Generated);
-    assert_eq!(stored.look_up(0, 0), Lookup::NoMapping);
-    assert_eq!(stored.look_up(u32::MAX, u32::MAX), Lookup::NoMapping);
+    assert_eq!(stored.look_up(1, 1), LookupResult::NoMapping, "before the first mapping");
+    assert!(matches!(stored.look_up(1, 2), LookupResult::Resolved(_)));
+    assert!(matches!(stored.look_up(1, 3), LookupResult::Resolved(_)));
+    assert_eq!(stored.look_up(1, 4), LookupResult::Generated, "segment of one number");
+    assert_eq!(stored.look_up(2, 1), LookupResult::NoMapping, "mappings of the previous line do not apply");
+    assert_eq!(stored.look_up(3, u32::MAX), LookupResult::Generated);
+    assert_eq!(stored.look_up(0, 0), LookupResult::NoMapping);
+    assert_eq!(stored.look_up(u32::MAX, u32::MAX), LookupResult::NoMapping);
 }
 
 #[test]

@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use super::convert_tests::StoredMap;
-use super::lookup::Lookup;
+use super::lookup::LookupResult;
 use super::stack;
 
 fn folder(name: &str) -> PathBuf {
@@ -38,11 +38,11 @@ fn lookups_equal_those_of_trace_mapping() {
         for row in std::fs::read_to_string(&file).unwrap().lines() {
             let cells: Vec<&str> = row.split('\t').collect();
             let actual = match map.look_up(cells[0].parse().unwrap(), cells[1].parse().unwrap()) {
-                Lookup::Resolved(original) => {
+                LookupResult::Resolved(original) => {
                     let name = original.name.unwrap_or("-".into());
                     [original.source, original.line.to_string(), original.column.to_string(), name]
                 }
-                Lookup::Generated | Lookup::NoMapping => ["-", "0", "0", "-"].map(str::to_owned),
+                LookupResult::Generated | LookupResult::NoMapping => ["-", "0", "0", "-"].map(str::to_owned),
             };
             assert_eq!(actual[..], cells[2..], "{name} {row}");
             positions += 1;
@@ -64,7 +64,7 @@ fn symbolicated_stacks_equal_the_expected_files() {
                 stacks += 1;
                 let message = stack.lines().next().unwrap().split_once(": ").unwrap().1;
                 let resolve = |url: &str, line, column| match map.look_up(line, column) {
-                    Lookup::Resolved(original) if url.ends_with("/app.js") => Some(original),
+                    LookupResult::Resolved(original) if url.ends_with("/app.js") => Some(original),
                     _ => None,
                 };
                 stack::symbolicate_stack(stack, message, resolve).stack

@@ -6,7 +6,7 @@ use sourcemap::DecodedMap;
 
 use super::convert::{MapStats, convert};
 use super::layout::{BLOCK_BYTES, BlockKind};
-use super::lookup::{FunctionName, Lookup, OriginalPosition, SourceLine, look_up};
+use super::lookup::{FunctionName, LookupResult, OriginalPosition, SourceLine, look_up};
 use super::source_chunks::{SourceChunk, SourceChunkWriter};
 use super::source_urls::normalize_source_url;
 use super::url_match::best_match;
@@ -25,7 +25,7 @@ impl Blocks {
         assert!(self.0.insert((kind.number(), key), bytes.to_vec()).is_none(), "{kind:?} {key} twice");
     }
 
-    fn look_up(&self, line: u32, column: u32) -> Lookup {
+    fn look_up(&self, line: u32, column: u32) -> LookupResult {
         let find_block = |kind: BlockKind, key| {
             let block = self.0.range((kind.number(), i64::MIN)..=(kind.number(), key)).next_back();
             Ok(block.map(|((_, key), bytes)| (*key, bytes.clone())))
@@ -69,7 +69,7 @@ fn check_map(map: &[u8]) {
     assert!(bytes <= 16 * map.len() + 1_024, "{bytes} bytes of {}", map.len());
     assert_eq!(convert_to_blocks(map), Ok((stats, Blocks(blocks.0.clone()))));
     for (line, column) in [(1, 1), (1, 80), (2, 1), (7, 7), (u32::MAX, u32::MAX), (0, 0)] {
-        if let Lookup::Resolved(original) = blocks.look_up(line, column) {
+        if let LookupResult::Resolved(original) = blocks.look_up(line, column) {
             assert!(!original.source.is_empty() && original.context.len() <= 3);
         }
     }
@@ -84,7 +84,7 @@ fn check_map(map: &[u8]) {
         }
         let (Some(line), Some(column)) = (position.0.checked_add(1), position.1.checked_add(1)) else { continue };
         let actual = match blocks.look_up(line, column) {
-            Lookup::Resolved(original) => Some((original.line - 1, original.column - 1)),
+            LookupResult::Resolved(original) => Some((original.line - 1, original.column - 1)),
             _ => None,
         };
         let has_source = token.has_source() && token.get_source().is_some_and(|source| !source.is_empty());

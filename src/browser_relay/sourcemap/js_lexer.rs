@@ -24,7 +24,7 @@ pub(super) enum Token<'a> {
 
 /// Position of a token in its line. Columns start at 0 and count UTF-16 code units.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Span {
+pub(super) struct TokenColumns {
     pub(super) column: u32,
     pub(super) end_column: u32,
     /// Whether the token is the first of its line.
@@ -83,7 +83,7 @@ const STATEMENT_KEYWORDS: [&str; 8] = ["function", "class", "export", "import", 
 impl Lexer {
     /// Reads a line, or a part of one that starts at column `start`, and calls `sink` for each token. Before a line,
     /// check [`Lexer::is_top_level`].
-    pub(super) fn read<'a>(&mut self, part: &'a str, start: u32, mut sink: impl FnMut(Token<'a>, Span)) {
+    pub(super) fn read<'a>(&mut self, part: &'a str, start: u32, mut sink: impl FnMut(Token<'a>, TokenColumns)) {
         let mut cursor =
             Cursor { text: part, bytes: part.as_bytes(), at: 0, counted: 0, column: start, unterminated: Vec::new() };
         let mut is_first_in_line = start == 0;
@@ -104,7 +104,7 @@ impl Lexer {
             let column = cursor.column();
             let Some(token) = self.read_token(&mut cursor) else { continue };
             debug_assert!(cursor.at > from);
-            sink(token, Span { column, end_column: cursor.column(), is_first_in_line });
+            sink(token, TokenColumns { column, end_column: cursor.column(), is_first_in_line });
             is_first_in_line = false;
         }
     }
@@ -124,7 +124,7 @@ impl Lexer {
         *self = Self::default();
     }
 
-    fn read_template<'a>(&mut self, cursor: &mut Cursor<'a>, sink: &mut impl FnMut(Token<'a>, Span)) {
+    fn read_template<'a>(&mut self, cursor: &mut Cursor<'a>, sink: &mut impl FnMut(Token<'a>, TokenColumns)) {
         let rest = &cursor.bytes[cursor.at..];
         let Some(at) = memchr::memchr3(b'`', b'\\', b'$', rest) else {
             cursor.at = cursor.bytes.len();
@@ -136,13 +136,13 @@ impl Lexer {
                 self.braces.pop();
                 self.previous = PrevToken::Operand;
                 let column = cursor.column();
-                sink(Token::Value, Span { column, end_column: column, is_first_in_line: false });
+                sink(Token::Value, TokenColumns { column, end_column: column, is_first_in_line: false });
             }
             b'$' if rest.get(at + 1) == Some(&b'{') => {
                 cursor.at += 1;
                 self.open(b'$');
                 let column = cursor.column();
-                sink(Token::Open(b'$'), Span { column, end_column: column, is_first_in_line: false });
+                sink(Token::Open(b'$'), TokenColumns { column, end_column: column, is_first_in_line: false });
             }
             b'\\' => cursor.at = (cursor.at + 1).min(cursor.bytes.len()),
             _ => {}

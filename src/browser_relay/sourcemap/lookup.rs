@@ -49,7 +49,7 @@ pub(in crate::browser_relay) struct SourceLine {
 
 /// The result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::browser_relay) enum Lookup {
+pub(in crate::browser_relay) enum LookupResult {
     Resolved(OriginalPosition),
     /// The bundler generated the code at this position; it has no source.
     Generated,
@@ -68,23 +68,23 @@ pub(in crate::browser_relay) fn look_up(
     line: u32,
     column: u32,
     mut find_block: impl FnMut(BlockKind, i64) -> Result<Option<(i64, Vec<u8>)>>,
-) -> Result<Lookup> {
+) -> Result<LookupResult> {
     let (Some(line), Some(column)) = (line.checked_sub(1), column.checked_sub(1)) else {
-        return Ok(Lookup::NoMapping);
+        return Ok(LookupResult::NoMapping);
     };
     let block = find_block(BlockKind::Mappings, mapping_key(line, column))?;
     let Some(mapping) = block.and_then(|(_, block)| find_mapping(&block, line, column)) else {
-        return Ok(Lookup::NoMapping);
+        return Ok(LookupResult::NoMapping);
     };
     if mapping.source == NO_INDEX {
-        return Ok(Lookup::Generated);
+        return Ok(LookupResult::Generated);
     }
     let mut find_string = |kind, index| -> Result<Option<String>> {
         let block = find_block(kind, i64::from(index))?;
         let string = block.and_then(|(first, block)| read_string(&block, first, index));
         Ok(string.filter(|string| !string.is_empty()))
     };
-    let Some(source) = find_string(BlockKind::SourceUrls, mapping.source)? else { return Ok(Lookup::Generated) };
+    let Some(source) = find_string(BlockKind::SourceUrls, mapping.source)? else { return Ok(LookupResult::Generated) };
     let name = if mapping.name == NO_INDEX { None } else { find_string(BlockKind::Names, mapping.name)? };
     let mut original = OriginalPosition {
         source,
@@ -100,7 +100,7 @@ pub(in crate::browser_relay) fn look_up(
     if let Some(chunk) = block.and_then(|(key, block)| SourceChunk::read(key, &block)) {
         original.add_context(&chunk);
     }
-    Ok(Lookup::Resolved(original))
+    Ok(LookupResult::Resolved(original))
 }
 
 impl OriginalPosition {

@@ -12,7 +12,7 @@
 //! Nearly every map contains the original source, in which functions have their names. The scanner reads it once, during
 //! the upload, as far as words and brackets describe functions.
 
-use super::js_lexer::{Lexer, Span, Token};
+use super::js_lexer::{Lexer, Token, TokenColumns};
 use super::open_bracket::{EXPRESSION, MODULE, NextBraceIs, OpenBracket, Scope, truncate_name};
 
 /// Maximum open brackets that are tracked.
@@ -115,7 +115,7 @@ impl ScopeScanner {
         }
     }
 
-    fn process(&mut self, token: Token<'_>, span: Span, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
+    fn process(&mut self, token: Token<'_>, span: TokenColumns, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
         if let NextBraceIs::ArrowBody(name) = &mut self.top().next_brace {
             let scope = Some(Scope::Function(name.take()));
             self.top().next_brace = NextBraceIs::NoBody;
@@ -173,7 +173,7 @@ impl ScopeScanner {
     }
 
     /// Whether a token starts a statement or a class member.
-    fn starts_statement(&mut self, token: Token<'_>, span: Span) -> bool {
+    fn starts_statement(&mut self, token: Token<'_>, span: TokenColumns) -> bool {
         let can_start = match token {
             Token::Word(word) => !CONTINUING_KEYWORDS.contains(&word),
             Token::Operator(operator) => operator == b'@',
@@ -246,7 +246,12 @@ impl ScopeScanner {
         self.word.push_str(truncate_name(word));
     }
 
-    fn process_operator(&mut self, operator: u8, span: Span, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
+    fn process_operator(
+        &mut self,
+        operator: u8,
+        span: TokenColumns,
+        changed: &mut impl FnMut(u32, EnclosingFunction<'_>),
+    ) {
         let target: Option<Box<str>> = match self.previous {
             PrevToken::Word | PrevToken::Quoted if b"=<:".contains(&operator) => Some(self.word.as_str().into()),
             _ => None,
@@ -291,7 +296,7 @@ impl ScopeScanner {
         }
     }
 
-    fn process_open(&mut self, bracket: u8, span: Span, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
+    fn process_open(&mut self, bracket: u8, span: TokenColumns, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
         let previous = self.previous;
         self.top().expects_declared_name = false;
         if bracket == b'(' {
@@ -345,7 +350,7 @@ impl ScopeScanner {
         top.target.as_deref().map(|name| top.qualify(name))
     }
 
-    fn process_close(&mut self, bracket: u8, span: Span, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
+    fn process_close(&mut self, bracket: u8, span: TokenColumns, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
         let is_match = |open: &OpenBracket| match bracket {
             b'}' => matches!(open.bracket, b'{' | b'$'),
             b')' => open.bracket == b'(',

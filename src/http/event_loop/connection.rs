@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Exhausted, Reservation};
-use super::handle::ResponseWriter;
+use super::handle::UnsentResponse;
 use crate::error::Error;
 use crate::http::middleware::admission::{Admission, AdmittedRequest};
 use crate::http::protocol::body::{BodyReader, BodyStorage};
@@ -71,7 +71,7 @@ pub(in crate::http) enum Phase {
     /// A responder exists for the current request.
     Busy,
     /// The socket has not accepted the whole response yet.
-    Sending { writer: ResponseWriter, after: AfterResponse },
+    Sending { writer: UnsentResponse, after: AfterResponse },
     /// Rejected; further input is discarded.
     Lingering { bytes_left: usize },
 }
@@ -377,7 +377,7 @@ impl Connection {
         if after == AfterResponse::Linger {
             self.drop_request();
         }
-        let mut writer = ResponseWriter::new(response, after == AfterResponse::Keep, head_only);
+        let mut writer = UnsentResponse::new(response, after == AfterResponse::Keep, head_only);
         match writer.write(&self.socket) {
             Ok(true) => self.on_response_sent(after, cx),
             Ok(false) => Some(self.start_sending(writer, after, cx)),
@@ -396,7 +396,7 @@ impl Connection {
     /// Keeps the part of a response that the socket has not accepted.
     pub(in crate::http) fn start_sending(
         &mut self,
-        writer: ResponseWriter,
+        writer: UnsentResponse,
         after: AfterResponse,
         cx: &LoopContext,
     ) -> NextStep {

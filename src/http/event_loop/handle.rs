@@ -30,7 +30,7 @@ pub(in crate::http) struct LoopHandle {
 pub(in crate::http) struct Completion {
     pub(in crate::http) key: u64,
     /// The rest of the response that the socket has not accepted yet.
-    pub(in crate::http) unsent: Option<ResponseWriter>,
+    pub(in crate::http) unsent: Option<UnsentResponse>,
     pub(in crate::http) keep_alive: bool,
 }
 
@@ -44,13 +44,13 @@ impl LoopHandle {
 
 /// A serialized response and the number of its bytes that have been sent.
 #[derive(Debug)]
-pub(in crate::http) struct ResponseWriter {
+pub(in crate::http) struct UnsentResponse {
     head: Vec<u8>,
     body: Vec<u8>,
     sent: usize,
 }
 
-impl ResponseWriter {
+impl UnsentResponse {
     pub(in crate::http) fn new(response: Response, keep_alive: bool, head_only: bool) -> Self {
         let head = write_head(&response, Timestamp::now(), BodyFraming::Length, keep_alive);
         let body = if head_only { Vec::new() } else { response.into_body() };

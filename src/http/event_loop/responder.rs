@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::event::epoll;
 
 use super::budget::Reservation;
-use super::handle::{Completion, LoopHandle, ResponseWriter};
+use super::handle::{Completion, LoopHandle, UnsentResponse};
 use super::stream::ResponseStream;
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -74,7 +74,7 @@ impl Responder {
             Some(cors) => cors.apply(response),
             None => response,
         };
-        let mut writer = ResponseWriter::new(response, self.keep_alive, self.head_only);
+        let mut writer = UnsentResponse::new(response, self.keep_alive, self.head_only);
         let (unsent, keep_alive) = match writer.write(&self.socket) {
             Ok(true) => (None, self.keep_alive),
             Ok(false) => (Some(writer), self.keep_alive),

@@ -17,7 +17,7 @@ use super::sessions::{Digest, Sessions, is_same_origin};
 use crate::error::{Error, Result};
 use crate::http::protocol::head::{Framing, Head};
 use crate::http::response::Response;
-use crate::http::stats::Rejections;
+use crate::http::stats::RateLimitRejections;
 
 const API_KEY_REQUIRED: Error =
     Error::Unauthorized("A valid API key is required in X-API-Key or Authorization: Bearer");
@@ -74,7 +74,7 @@ pub(in crate::http) struct Admission {
     anonymous: Arc<Principal>,
     /// By the index that [`Keys::authenticate`] returns.
     principals: Vec<Arc<Principal>>,
-    rejections: Arc<Rejections>,
+    rejections: Arc<RateLimitRejections>,
 }
 
 /// A request that may send its body.
@@ -98,7 +98,7 @@ impl Admission {
     pub(in crate::http) fn new(
         settings: AdmissionSettings,
         specs: Arc<[RouteSpec]>,
-        rejections: Arc<Rejections>,
+        rejections: Arc<RateLimitRejections>,
     ) -> Self {
         Self {
             address_rate: RateLimit::new(settings.rate_per_address),

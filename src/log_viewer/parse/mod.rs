@@ -11,12 +11,12 @@ pub(super) mod level;
 pub(super) mod partial_lines;
 
 mod access_log;
+mod ambiguous_level_names;
 #[cfg(test)]
 mod corpus_tests;
 #[cfg(test)]
 mod entry_joiner_tests;
 mod first_line;
-mod level_names;
 #[cfg(test)]
 mod level_tests;
 mod multiline;

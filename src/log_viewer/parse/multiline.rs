@@ -17,7 +17,7 @@
 use super::first_line::{self, FirstLine};
 use super::timestamps;
 use crate::records::log_level::Level;
-use crate::trace::{Candidate, LogLine, OpenTrace, is_continuation_only};
+use crate::trace::{CandidateLine, LogLine, OpenTrace, is_continuation_only};
 
 /// The properties of an entry's lines so far that decide which lines may follow.
 #[derive(Debug, Clone, Copy)]
@@ -108,7 +108,7 @@ impl MultilineState {
 
     fn continues_unindented(&mut self, line: &str, first_byte: u8, entry: &str) -> bool {
         if let Some(trace) = &mut self.trace
-            && trace.continues(&Candidate { line, entry, classify })
+            && trace.continues(&CandidateLine { line, entry, classify })
         {
             return true;
         }

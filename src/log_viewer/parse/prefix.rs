@@ -5,7 +5,7 @@
 //! to a prefix, and accepts a level name only if all words before it can. It never reads a word of the message as a
 //! level: a prefix ends at the second ordinary word, or at the first if there is no timestamp before it.
 
-use super::level_names::is_unambiguous;
+use super::ambiguous_level_names::is_unambiguous;
 use super::{access_log, structured, timestamps};
 use crate::records::log_level::Level;
 

@@ -51,9 +51,9 @@ enum Member {
     Other,
 }
 
-struct MemberName;
+struct MemberNameVisitor;
 
-impl<'de> DeserializeSeed<'de> for MemberName {
+impl<'de> DeserializeSeed<'de> for MemberNameVisitor {
     type Value = Member;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Member, D::Error> {
@@ -61,7 +61,7 @@ impl<'de> DeserializeSeed<'de> for MemberName {
     }
 }
 
-impl Visitor<'_> for MemberName {
+impl Visitor<'_> for MemberNameVisitor {
     type Value = Member;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,7 +105,7 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { members, is_nested } = self;
-        while let Some(member) = map.next_key_seed(MemberName)? {
+        while let Some(member) = map.next_key_seed(MemberNameVisitor)? {
             let level = match member {
                 Member::Level => map.next_value::<MemberValue>()?.level(),
                 Member::PythonLevel => map.next_value::<MemberValue>()?.number.and_then(python_level),
@@ -189,8 +189,8 @@ impl MemberValue {
 
 impl<'de> Deserialize<'de> for MemberValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SkippedValue;
-        impl<'de> Visitor<'de> for SkippedValue {
+        struct MemberValueVisitor;
+        impl<'de> Visitor<'de> for MemberValueVisitor {
             type Value = MemberValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -231,7 +231,7 @@ impl<'de> Deserialize<'de> for MemberValue {
                 Ok(MemberValue::default())
             }
         }
-        deserializer.deserialize_any(SkippedValue)
+        deserializer.deserialize_any(MemberValueVisitor)
     }
 }
 

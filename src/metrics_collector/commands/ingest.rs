@@ -20,7 +20,7 @@ const INSERT_POINT: &str = "INSERT INTO points (series_id, at, value, dropped) V
 
 /// Point whose series is identified by its hash.
 #[derive(Debug, Clone)]
-struct ResolvedPoint {
+struct HashedPoint {
     series: SeriesHash,
     /// Corrected time, in ms since 1970.
     at: i64,
@@ -31,7 +31,7 @@ struct ResolvedPoint {
 
 /// Stores a batch of points.
 pub(in super::super) struct AddPoints {
-    points: Vec<ResolvedPoint>,
+    points: Vec<HashedPoint>,
     /// Request body, which is decoded again if a series is not in the cache. That is rare, so decoding twice costs less
     /// than copying the names and labels of every point.
     body: Arc<Vec<u8>>,
@@ -69,7 +69,7 @@ impl AddPoints {
                 at => at.unwrap_or(now),
             };
             let series = decoder.hasher.hash(&point, &mut buffer);
-            points.push(ResolvedPoint { series, at: at.ms(), value: point.value(), dropped });
+            points.push(HashedPoint { series, at: at.ms(), value: point.value(), dropped });
         }
         Ok(Self { points, body, decoder: Arc::clone(decoder), corrected, now, failed_writes })
     }

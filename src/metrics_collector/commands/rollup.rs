@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 
-use super::super::aggregate::{Aggregate, AggregateKind};
+use super::super::aggregate::{Aggregate, AggregateParts};
 use super::super::metric_rollup::{MetricKey, PendingMetricRollups};
 use super::super::resolution::Resolution;
 use super::super::rollup_tables::RollupWriter;
@@ -77,7 +77,7 @@ impl Command for RollUp {
 /// Series with points in the current rollup.
 struct DirtySeries {
     kind: MetricKind,
-    aggregate_kind: AggregateKind,
+    aggregate_kind: AggregateParts,
     totals: RunningTotals,
     /// Index of its metric in the pending metric rollups, if the metric has one.
     metric_rollup: Option<usize>,
@@ -101,7 +101,7 @@ impl DirtySeries {
         let metric = find.query_row([id], |row| MetricKey::read(row, 0)).optional()?;
         let kind = metric.as_ref().and_then(|metric| MetricKind::from_name(&metric.kind)).unwrap_or(MetricKind::Gauge);
         let aggregate_kind =
-            metric.as_ref().map(|metric| AggregateKind::for_metric(Some(kind), &metric.name)).unwrap_or_default();
+            metric.as_ref().map(|metric| AggregateParts::for_metric(Some(kind), &metric.name)).unwrap_or_default();
         let metric_rollup = metric.map(|metric| metric_rollups.index_of(transaction, metric)).transpose()?.flatten();
         let totals = RunningTotals::load_without_sketch(transaction, TotalsTable::RolledUp, id)?;
         Ok(Self { kind, aggregate_kind, totals, metric_rollup, minutes: Vec::with_capacity(1) })

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use rusqlite::{CachedStatement, Connection, Row};
 
-use super::super::aggregate::{Aggregate, AggregateKind};
+use super::super::aggregate::{Aggregate, AggregateParts};
 use super::super::cardinality::OVERFLOW_LABELS;
-use super::super::metric_rollup::{self, MetricKey, MetricRollup};
+use super::super::metric_rollup::{self, MetricKey, MetricRollupRows};
 use super::super::rollup_reader::{RollupReader, merge_into};
 use super::super::web_vitals::{WEB_VITAL_COUNT, WEB_VITALS, WebVital, normalize_path};
 use crate::error::Result;
@@ -21,7 +21,7 @@ pub(super) struct Series {
     /// Only for Web Vitals that browsers report.
     browser_vital: Option<BrowserVital>,
     /// Rollup of its metric, if it can be read instead of the series.
-    rollup: Option<MetricRollup>,
+    rollup: Option<MetricRollupRows>,
 }
 
 /// Web Vital and page of a series.
@@ -36,9 +36,9 @@ struct BrowserVital {
 impl Series {
     /// Returns the parts of aggregates that the statistics need: ratings for Web Vitals, only counts and sums for other
     /// series.
-    pub(super) fn aggregate_kind(&self) -> AggregateKind {
+    pub(super) fn aggregate_kind(&self) -> AggregateParts {
         let vital = self.browser_vital.as_ref().map(|browser_vital| browser_vital.vital);
-        vital.map(|vital| AggregateKind::for_metric(Some(MetricKind::Histogram), vital.metric)).unwrap_or_default()
+        vital.map(|vital| AggregateParts::for_metric(Some(MetricKind::Histogram), vital.metric)).unwrap_or_default()
     }
 }
 
@@ -114,7 +114,7 @@ pub(super) type PerVital = [Option<Aggregate>; WEB_VITAL_COUNT];
 
 /// Web Vitals of one bucket.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct VitalsBucket {
+pub(super) struct VitalsP75 {
     /// 75th percentile of each Web Vital.
     pub(super) p75: [Option<f64>; WEB_VITAL_COUNT],
     /// Number of points of all Web Vitals.
@@ -129,7 +129,7 @@ pub(super) struct RangeStats {
     pub(super) vitals: PerVital,
     /// Aggregates by page, for each Web Vital.
     pub(super) by_page: [BTreeMap<String, Aggregate>; WEB_VITAL_COUNT],
-    pub(super) by_bucket: BTreeMap<i64, VitalsBucket>,
+    pub(super) by_bucket: BTreeMap<i64, VitalsP75>,
 }
 
 impl RangeStats {
@@ -199,7 +199,7 @@ impl RangeStats {
             .into_iter()
             .map(|(bucket, vitals)| {
                 let count = vitals.iter().flatten().map(|aggregate| aggregate.count).sum();
-                (bucket, VitalsBucket { p75: p75(&vitals), count })
+                (bucket, VitalsP75 { p75: p75(&vitals), count })
             })
             .collect();
     }

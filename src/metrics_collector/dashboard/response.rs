@@ -105,7 +105,7 @@ impl Dashboard {
             total_datapoints: stats.metrics.values().map(|metric| metric.count).sum(),
             distinct_metrics: stats.metrics.len(),
         };
-        let vitals_bucket = |(bucket, vitals): (i64, range_stats::VitalsBucket)| VitalsBucket {
+        let vitals_bucket = |(bucket, vitals): (i64, range_stats::VitalsP75)| VitalsBucket {
             bucket: Timestamp::from_ms(bucket.saturating_mul(resolution.ms())),
             p75: vitals.p75.into(),
             count: vitals.count,

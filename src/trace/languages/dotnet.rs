@@ -3,9 +3,9 @@
 //! Frames are indented, the innermost first; an inner exception and its frames come before the outer exception's frames.
 
 use super::at_frames::is_at_frame;
-use crate::trace::frame::{Frame, ParsedFrame};
+use crate::trace::frame::{Frame, FrameExtent};
 use crate::trace::language::{Language, Library, LineRule, LocationRule, Multiline, TracePhase};
-use crate::trace::location::{Location, file_line};
+use crate::trace::location_notation::{Location, file_line};
 use crate::trace::scan::{is_number, lines, starts_with_any};
 
 /// The rules for this language.
@@ -50,7 +50,7 @@ fn location(line: &str) -> Option<Location<'_>> {
 }
 
 /// Parses `at Shop.Pay.Charge(Order o) in /src/Pay.cs:line 12`, with or without a location.
-fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
+fn frame<'t>(line: &'t str, _following: &'t str) -> Option<FrameExtent<'t>> {
     let (call, _arguments) = line.trim_start().strip_prefix("at ")?.split_once('(')?;
     let (module, function) = call.trim_end().rsplit_once('.')?;
     if module.contains(' ') || function.is_empty() || function.contains([' ', ':', '/']) {
@@ -60,7 +60,7 @@ fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
     if let Some(location) = location(line) {
         (frame.file, frame.line) = (Some(location.file), location.line_number());
     }
-    Some(ParsedFrame::new(frame, 1))
+    Some(FrameExtent::new(frame, 1))
 }
 
 fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {

@@ -2,9 +2,9 @@
 //!
 //! Frames are indented, the innermost first, most with the name and version of their application.
 
-use crate::trace::frame::{Frame, ParsedFrame};
+use crate::trace::frame::{Frame, FrameExtent};
 use crate::trace::language::{Language, Library, LineRule, LocationRule, Multiline, TracePhase};
-use crate::trace::location::{Location, file_line, first_in_app};
+use crate::trace::location_notation::{Location, file_line, first_in_app};
 use crate::trace::scan::{lines, starts_with_any};
 
 /// Beginning of the line that names an exception.
@@ -14,7 +14,7 @@ const CRASH: &str = "** (";
 const RUNTIME: [&str; 4] = ["elixir", "stdlib", "kernel", "erts"];
 
 /// The rules for this language.
-pub(super) static ELIXIR: Language = Language {
+pub(in crate::trace) static ELIXIR: Language = Language {
     name: "Elixir",
     frame,
     write_frame,
@@ -59,7 +59,7 @@ fn parse(line: &str) -> Option<(Location<'_>, &str, &str)> {
     is_source.then_some((location, application.split(' ').next().unwrap_or(application), function))
 }
 
-fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
+fn frame<'t>(line: &'t str, _following: &'t str) -> Option<FrameExtent<'t>> {
     let (location, application, function) = parse(line)?;
     let frame = Frame {
         file: Some(location.file),
@@ -69,7 +69,7 @@ fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
         in_app: true,
         ..Frame::default()
     };
-    Some(ParsedFrame::new(frame, 1))
+    Some(FrameExtent::new(frame, 1))
 }
 
 fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {

@@ -2,9 +2,9 @@
 //!
 //! A frame takes two lines: the function, and below it the location. The innermost frame comes first.
 
-use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
-use crate::trace::location::Location;
+use crate::trace::frame::{Frame, FrameExtent};
+use crate::trace::language::{CandidateLine, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
+use crate::trace::location_notation::Location;
 use crate::trace::scan::{LOWERCASE, first_line, leading_number, lines, starts_with_any};
 
 /// Lines of a panic's message that may come before its stack.
@@ -104,7 +104,7 @@ fn location(line: &str) -> Option<Location<'_>> {
 }
 
 /// Parses the two lines of a frame, or a location without a function.
-fn frame<'t>(line: &'t str, following: &'t str) -> Option<ParsedFrame<'t>> {
+fn frame<'t>(line: &'t str, following: &'t str) -> Option<FrameExtent<'t>> {
     let (location, function, lines) = match location(line) {
         Some(location) => (location, None, 1),
         None => {
@@ -128,7 +128,7 @@ fn frame<'t>(line: &'t str, following: &'t str) -> Option<ParsedFrame<'t>> {
             None => (None, Some(function)),
         };
     }
-    Some(ParsedFrame::new(frame, lines))
+    Some(FrameExtent::new(frame, lines))
 }
 
 fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {
@@ -144,7 +144,7 @@ fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {
     text.push_str(&format!("\t{file}:{line}\n"));
 }
 
-fn continues(phase: &mut TracePhase, candidate: &Candidate<'_>) -> bool {
+fn continues(phase: &mut TracePhase, candidate: &CandidateLine<'_>) -> bool {
     let line = candidate.line;
     if is_goroutine(line) {
         *phase = TracePhase::Frames;

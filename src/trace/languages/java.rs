@@ -3,9 +3,9 @@
 //! Frames are indented, the innermost first; causes follow the trace that they caused.
 
 use super::at_frames::is_at_frame;
-use crate::trace::frame::{Frame, ParsedFrame};
+use crate::trace::frame::{Frame, FrameExtent};
 use crate::trace::language::{Language, Library, LineRule, Multiline, TracePhase};
-use crate::trace::location::file_line;
+use crate::trace::location_notation::file_line;
 use crate::trace::scan::{CLASS_START, class_name, starts_with_any};
 
 /// Extensions of source files, by which a frame without a line number is recognized.
@@ -64,7 +64,7 @@ pub(super) static JAVA: Language = Language {
 
 /// Parses `at java.base/java.util.AbstractList.forEach(AbstractList.java:720)`. Logback's packaging data
 /// (`~[shop.jar:1.0]`) may follow.
-fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
+fn frame<'t>(line: &'t str, _following: &'t str) -> Option<FrameExtent<'t>> {
     let (call, rest) = line.trim_start().strip_prefix("at ")?.split_once('(')?;
     let (source, rest) = rest.split_once(')')?;
     // Before the class come the names of its loader and of its module.
@@ -79,7 +79,7 @@ fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
         None if source == "Native Method" || source == "Unknown Source" => {}
         None => return None,
     }
-    Some(ParsedFrame::new(frame, 1))
+    Some(FrameExtent::new(frame, 1))
 }
 
 fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {

@@ -6,9 +6,9 @@
 //! columns count from 1.
 
 use super::at_frames::is_at_frame;
-use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Candidate, Language, Library, LineRule, Multiline, TracePhase};
-use crate::trace::location::file_line_column;
+use crate::trace::frame::{Frame, FrameExtent};
+use crate::trace::language::{CandidateLine, Language, Library, LineRule, Multiline, TracePhase};
+use crate::trace::location_notation::file_line_column;
 use crate::trace::scan::{is_number, starts_with_any};
 
 /// Extensions of the files that Node.js names in the first line of a crash.
@@ -161,25 +161,25 @@ fn parse_position(place: &str) -> Option<(&str, u32, u32)> {
 }
 
 /// Parses any frame. Those without a file are the engine's own code.
-fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
+fn frame<'t>(line: &'t str, _following: &'t str) -> Option<FrameExtent<'t>> {
     let line = line.trim_end();
     let name = |function: &'t str| Some(function).filter(|function| !function.is_empty());
     if let Some(StackLine { function, url, line, column, .. }) = StackLine::parse(line) {
         let (file, line, column) = (Some(url), Some(line), Some(column));
         let frame = Frame { file, line, column, function: name(function), in_app: true, ..Frame::default() };
-        return Some(ParsedFrame::new(frame, 1));
+        return Some(FrameExtent::new(frame, 1));
     }
     if let Some(function) = line.strip_suffix("@[native code]") {
-        return Some(ParsedFrame::new(Frame { function: name(function), ..Frame::default() }, 1));
+        return Some(FrameExtent::new(Frame { function: name(function), ..Frame::default() }, 1));
     }
     let (function, place) = split_call(without_keywords(line.trim_start().strip_prefix("at ")?));
     let mut frame = Frame { function: name(function), ..Frame::default() };
     if place == "native" || starts_with_any(place, &["<anonymous>", "eval at ", "index "]) {
-        return Some(ParsedFrame::new(frame, 1));
+        return Some(FrameExtent::new(frame, 1));
     }
     let location = file_line_column(place).filter(|_| !function.is_empty() || place.contains("://"))?;
     (frame.file, frame.line, frame.in_app) = (Some(location.file), location.line_number(), true);
-    Some(ParsedFrame::new(frame, 1))
+    Some(FrameExtent::new(frame, 1))
 }
 
 fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {
@@ -196,7 +196,7 @@ fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {
     text.push('\n');
 }
 
-fn continues(phase: &mut TracePhase, candidate: &Candidate<'_>) -> bool {
+fn continues(phase: &mut TracePhase, candidate: &CandidateLine<'_>) -> bool {
     let line = candidate.line;
     if starts_with_any(line, &["Node.js v", "(Use `node --trace", "Thrown at:"]) {
         *phase = TracePhase::Frames;

@@ -13,6 +13,8 @@ mod rust;
 
 use super::language::Language;
 
+pub(in crate::trace) use elixir::ELIXIR;
+
 /// All languages. Where several have a rule for the same text, the first decides; the order of existing entries must not
 /// change, because the locations in stored fingerprints depend on it.
 pub static LANGUAGES: &[&Language] = &[
@@ -24,5 +26,5 @@ pub static LANGUAGES: &[&Language] = &[
     &ruby::RUBY,
     &php::PHP,
     &dotnet::DOTNET,
-    &elixir::ELIXIR,
+    &ELIXIR,
 ];

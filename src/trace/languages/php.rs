@@ -2,9 +2,9 @@
 //!
 //! The exception's message names the place of the throw; the frames below are its callers, the innermost first.
 
-use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
-use crate::trace::location::{Location, file_line, first_in_app};
+use crate::trace::frame::{Frame, FrameExtent};
+use crate::trace::language::{CandidateLine, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
+use crate::trace::location_notation::{Location, file_line, first_in_app};
 use crate::trace::scan::{is_number, leading_number, lines, starts_with_any};
 
 /// Lines between an exception and its frames.
@@ -31,7 +31,7 @@ pub(super) static PHP: Language = Language {
         start: LineRule { first_bytes: b"#S[", phase: |line, _| is_trace_line(line).then_some(TracePhase::Frames) },
         start_at_colon: |line| line.ends_with("Stack trace:").then_some(TracePhase::Frames),
         start_at_error: |line| line.contains("PHP Fatal error:").then_some(TracePhase::Frames),
-        continues: |_, candidate: &Candidate<'_>| {
+        continues: |_, candidate: &CandidateLine<'_>| {
             let line = candidate.line;
             line.starts_with("\"}") || starts_with_any(line, &CAUSES) || is_trace_line(line)
         },
@@ -93,7 +93,7 @@ fn location_and_call(line: &str) -> Option<(Location<'_>, &str)> {
 }
 
 /// Parses `#0 /app/buy.php(7): Shop\Cart->total(17)` or `#0 [internal function]: array_map()`.
-fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
+fn frame<'t>(line: &'t str, _following: &'t str) -> Option<FrameExtent<'t>> {
     let (location, call) = match location_and_call(line) {
         Some((location, call)) => (Some(location), call),
         None => {
@@ -112,7 +112,7 @@ fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
         in_app: location.is_some(),
         ..Frame::default()
     };
-    Some(ParsedFrame::new(frame, 1))
+    Some(FrameExtent::new(frame, 1))
 }
 
 fn write_frame(text: &mut String, index: usize, frame: &Frame<'_>) {

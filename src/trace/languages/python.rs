@@ -2,8 +2,8 @@
 //!
 //! The innermost frame comes last. The line that names the exception ends the traceback.
 
-use crate::trace::frame::{ContextLine, Frame, ParsedFrame};
-use crate::trace::language::{Candidate, FrameOrder, Language, Library, LineRule, Multiline, TracePhase};
+use crate::trace::frame::{ContextLine, Frame, FrameExtent};
+use crate::trace::language::{CandidateLine, FrameOrder, Language, Library, LineRule, Multiline, TracePhase};
 use crate::trace::scan::{class_name, first_line, leading_number, starts_with_any};
 
 const HEADER: &str = "Traceback (most recent call last):";
@@ -58,7 +58,7 @@ pub(super) static PYTHON: Language = Language {
 };
 
 /// Parses `File "/app/pay.py", line 42, in charge`, with the source line and its marks if they follow.
-fn frame<'t>(line: &'t str, following: &'t str) -> Option<ParsedFrame<'t>> {
+fn frame<'t>(line: &'t str, following: &'t str) -> Option<FrameExtent<'t>> {
     let (indent, inner) = unindent(line);
     let (file, rest) = inner.strip_prefix("File \"")?.split_once("\", line ")?;
     let (number, rest) = leading_number(rest)?;
@@ -77,7 +77,7 @@ fn frame<'t>(line: &'t str, following: &'t str) -> Option<ParsedFrame<'t>> {
         let is_marked = !marks.is_empty() && marks.bytes().all(|byte| b"^~ ".contains(&byte));
         lines += 1 + usize::from(is_marked);
     }
-    Some(ParsedFrame::new(frame, lines))
+    Some(FrameExtent::new(frame, lines))
 }
 
 /// Splits a line into the width of its indentation and the rest. The `|` of exception groups belongs to the indentation.
@@ -101,7 +101,7 @@ fn write_frame(text: &mut String, _index: usize, frame: &Frame<'_>) {
     }
 }
 
-fn continues(phase: &mut TracePhase, candidate: &Candidate<'_>) -> bool {
+fn continues(phase: &mut TracePhase, candidate: &CandidateLine<'_>) -> bool {
     let line = candidate.line;
     match phase {
         TracePhase::Ended | TracePhase::Details if starts_with_any(line, &CAUSES) => {

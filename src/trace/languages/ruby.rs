@@ -2,9 +2,9 @@
 //!
 //! The innermost frame comes first, in a trace of the interpreter on the line of the message.
 
-use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
-use crate::trace::location::{Location, file_line, first_in_app};
+use crate::trace::frame::{Frame, FrameExtent};
+use crate::trace::language::{CandidateLine, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
+use crate::trace::location_notation::{Location, file_line, first_in_app};
 use crate::trace::scan::{ANY_BYTE, class_name, first_line, lines};
 
 /// The rules for this language.
@@ -62,7 +62,7 @@ fn location_and_method(line: &str) -> Option<(Location<'_>, &str)> {
 }
 
 /// Parses a line that may also state the error: `/app/pay.rb:12:in 'Pay#charge': no funds (Declined)`.
-fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
+fn frame<'t>(line: &'t str, _following: &'t str) -> Option<FrameExtent<'t>> {
     let (location, method) = location_and_method(line)?;
     let (function, message) = method[1..].split_once('\'')?;
     if !message.is_empty() && !message.starts_with(':') {
@@ -75,7 +75,7 @@ fn frame<'t>(line: &'t str, _following: &'t str) -> Option<ParsedFrame<'t>> {
         in_app: true,
         ..Frame::default()
     };
-    Some(ParsedFrame { frame, lines: 1, states_error: !message.is_empty() })
+    Some(FrameExtent { frame, lines: 1, states_error: !message.is_empty() })
 }
 
 fn write_frame(text: &mut String, index: usize, frame: &Frame<'_>) {
@@ -84,7 +84,7 @@ fn write_frame(text: &mut String, index: usize, frame: &Frame<'_>) {
     text.push_str(&format!("{from}{file}:{line}:in '{}'\n", frame.function.unwrap_or("unknown")));
 }
 
-fn continues(_phase: &mut TracePhase, candidate: &Candidate<'_>) -> bool {
+fn continues(_phase: &mut TracePhase, candidate: &CandidateLine<'_>) -> bool {
     let line = candidate.line;
     is_frame(line) || is_exception(line) || has_tag_of(line, candidate.entry)
 }

@@ -3,9 +3,9 @@
 //! A frame of a backtrace is a numbered function, and below it the location if debug information is present. The
 //! innermost frame comes first.
 
-use crate::trace::frame::{Frame, ParsedFrame};
-use crate::trace::language::{Candidate, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
-use crate::trace::location::{Location, file_line_column};
+use crate::trace::frame::{Frame, FrameExtent};
+use crate::trace::language::{CandidateLine, Language, Library, LineRule, LocationRule, Multiline, TracePhase};
+use crate::trace::location_notation::{Location, file_line_column};
 use crate::trace::scan::{first_line, leading_number, lines, starts_with_any};
 
 /// The rules for this language.
@@ -70,7 +70,7 @@ fn locate(traceback: &str) -> Option<Location<'_>> {
 
 /// Parses `3: shop::pay::charge` and, if it follows, `at src/pay.rs:88:31`. Full backtraces have an address before the
 /// function.
-fn frame<'t>(line: &'t str, following: &'t str) -> Option<ParsedFrame<'t>> {
+fn frame<'t>(line: &'t str, following: &'t str) -> Option<FrameExtent<'t>> {
     let (_index, function) = leading_number(line.trim_start())?;
     let function = function.strip_prefix(": ").filter(|_| line.starts_with(' '))?.trim();
     let function =
@@ -89,7 +89,7 @@ fn frame<'t>(line: &'t str, following: &'t str) -> Option<ParsedFrame<'t>> {
     if let Some((file, line, column)) = location {
         (frame.file, frame.line, frame.column) = (Some(file), Some(line), Some(column));
     }
-    Some(ParsedFrame::new(frame, 1 + usize::from(location.is_some())))
+    Some(FrameExtent::new(frame, 1 + usize::from(location.is_some())))
 }
 
 fn write_frame(text: &mut String, index: usize, frame: &Frame<'_>) {
@@ -100,7 +100,7 @@ fn write_frame(text: &mut String, index: usize, frame: &Frame<'_>) {
     }
 }
 
-fn continues(phase: &mut TracePhase, candidate: &Candidate<'_>) -> bool {
+fn continues(phase: &mut TracePhase, candidate: &CandidateLine<'_>) -> bool {
     let is_message = phase.consume_message_line() && !candidate.starts_record();
     is_message || starts_with_any(candidate.line, &["note: ", "stack backtrace:"])
 }
