@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use super::rolled_back_alerts::MoveRolledBackAlerts;
 use super::{SCHEMA, alerts};
 use crate::alerting;
 use crate::db::{Command, Database, Schema, Settings, Synchronous, open};
@@ -99,8 +100,16 @@ fn programs_of_schema_1_can_use_a_migrated_database() {
     write_and_close(
         &dir.open(V1),
         "INSERT INTO alerts (kind, created_at, state) VALUES ('test', 60, 'waiting');
-         UPDATE totals SET value = value + 1 WHERE name = 'alerts_held'",
+         UPDATE totals SET value = value + 1 WHERE name = 'alerts_held';
+         UPDATE totals SET value = 59 WHERE name = 'alerts_held_since'",
     );
     let database = dir.open(SCHEMA);
-    assert!(alerting::history(&database.readers.acquire().unwrap()).unwrap().is_empty());
+    for _ in 0..2 {
+        database.writer.run(MoveRolledBackAlerts).unwrap();
+        let reader = database.readers.acquire().unwrap();
+        assert_eq!(alerting::history(&reader).unwrap().len(), 1);
+        assert_eq!(alerting::suppressed_count(&reader).unwrap(), 1);
+        let since: i64 = reader.query_row("SELECT since FROM alert_digest", [], |row| row.get(0)).unwrap();
+        assert_eq!(since, 59);
+    }
 }

@@ -13,11 +13,14 @@ mod import_original;
 #[cfg(test)]
 mod migration_tests;
 mod retention;
+mod rolled_back_alerts;
 mod search;
 mod state;
 mod store;
 
 use std::sync::Arc;
+
+use rolled_back_alerts::MoveRolledBackAlerts;
 
 use crate::alerting;
 use crate::db::{Migration, Schema};
@@ -75,6 +78,8 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-error-tracker", SCHEMA, retention::evict_oldest)?;
     let Config { retention, groups_max, alerts, notifier, exporter } = config;
+    let moved = database.writer.run(MoveRolledBackAlerts);
+    moved.map_err(|error| StartError::Start(format!("failed to move the alerts of an older version: {error}")))?;
     let reset = exporter.reset_if_disabled(&database.writer);
     reset.map_err(|error| StartError::Start(format!("failed to reset the export: {error}")))?;
     let exporter = Arc::new(exporter);
