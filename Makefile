@@ -1,8 +1,9 @@
 # Build, test, measure, install and release. `make help` lists the targets; CI runs the same ones.
 
 SERVICES := browser-relay error-tracker log-viewer metrics-collector
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
-RELEASE_DIR := target/$(HOST)/release
+# Evaluated only where it is used, because `sudo make install` usually has no rustc in its PATH.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+RELEASE_DIR = target/$(HOST)/release
 # Link statically, so that a binary runs without shared libraries. Builds pass --target, because without it these flags
 # would also apply to proc macros, which must be dynamic libraries.
 STATIC_FLAGS := RUSTFLAGS='-C target-feature=+crt-static'
@@ -75,7 +76,10 @@ smoke: ## Run the end-to-end smoke test against the services that `make run` sta
 	@[ -s .run/api-key ] || { echo "smoke test failed: .run/api-key not found; start the services first: make run" >&2; exit 1; }
 	@API_KEY=$$(cat .run/api-key) deploy/smoke-test.sh
 
-install: all ## Install the binaries and scripts as $(PREFIX)/bin/monlight-*, with systemd units
+install: ## Install the binaries that `make` built and the scripts as $(PREFIX)/bin/monlight-*, with systemd units
+	@for service in $(SERVICES); do \
+		[ -x $$service ] || { echo "install failed: ./$$service not found; run make first" >&2; exit 1; }; \
+	done
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for service in $(SERVICES); do \
 		install -m 755 $$service $(DESTDIR)$(PREFIX)/bin/monlight-$$service && \

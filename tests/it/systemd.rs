@@ -17,14 +17,19 @@ fn install() -> Option<TempDir> {
         return None;
     }
     let prefix = TempDir::new();
-    // --old-file=all installs the existing binaries instead of building them.
-    let make = Command::new("make")
-        .args(["--old-file=all", "install", &format!("PREFIX={}", prefix.path().display())])
-        .current_dir(root)
-        .output()
-        .unwrap();
-    assert!(make.status.success(), "{}", String::from_utf8_lossy(&make.stderr));
+    let output = make_install(root, &prefix);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(prefix)
+}
+
+/// Runs `make install` in a checkout, with the `PATH` that `sudo` sets by default, in which rustup's `rustc` is missing.
+fn make_install(checkout: &Path, prefix: &TempDir) -> Output {
+    Command::new("make")
+        .args(["install", &format!("PREFIX={}", prefix.path().display())])
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir(checkout)
+        .output()
+        .unwrap()
 }
 
 /// Runs `systemd-analyze`. Skips the test and returns `None` if it cannot be run.
@@ -61,6 +66,16 @@ fn installed_services_run_and_their_units_are_valid_and_confined() {
         eprintln!("{}", report.lines().last().unwrap_or_default());
         assert!(security.status.success(), "{report}");
     }
+}
+
+#[test]
+fn install_without_binaries_fails_and_builds_nothing() {
+    let (checkout, prefix) = (TempDir::new(), TempDir::new());
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile"), checkout.path().join("Makefile")).unwrap();
+    let output = make_install(checkout.path(), &prefix);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("browser-relay not found; run make first"), "{stderr}");
+    assert_eq!(std::fs::read_dir(prefix.path()).unwrap().count(), 0);
 }
 
 #[test]
