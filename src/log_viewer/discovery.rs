@@ -139,7 +139,7 @@ pub(super) fn describe_io_error(path: &Path, why: &std::io::Error) -> String {
     match why.kind() {
         ErrorKind::NotFound => format!("{path} not found: mount it, or set LOG_SOURCES"),
         ErrorKind::PermissionDenied => {
-            format!("cannot read {path}: permission denied; run as root or with the capability DAC_READ_SEARCH")
+            format!("cannot read {path}: permission denied; run as root or with the capability CAP_DAC_READ_SEARCH")
         }
         _ => format!("cannot read {path}: {why}"),
     }

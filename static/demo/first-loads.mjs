@@ -1,5 +1,5 @@
 // Measures the first load of each view with the default amount of demo data. Prints the Markdown table for
-// docs/interfaces.md.
+// docs/web-ui.md.
 import { browser } from "../tests/harness.mjs";
 import { DEFAULT_SIZE } from "./fill.mjs";
 import { startDemoServices } from "./fixtures.mjs";
@@ -47,7 +47,7 @@ try {
     await signedIn.context().close();
     const medianOf = (field) => median(loads.map((load) => load[field]));
     const kilobytes = Math.round(medianOf("bytes") / 1000);
-    console.log(`| ${view.name} | ${medianOf("requests")} | ${kilobytes} | ${Math.round(medianOf("usableMs"))} |`);
+    console.log(`| ${view.title} | ${medianOf("requests")} | ${kilobytes} | ${Math.round(medianOf("usableMs"))} |`);
   }
   const { lines, groups, days } = DEFAULT_SIZE;
   console.log(`\n${lines} lines, ${groups} groups, ${days} days; median of ${ROUNDS} loads with an empty cache`);

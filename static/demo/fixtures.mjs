@@ -30,8 +30,8 @@ export async function freePorts(count) {
 
 /**
  * Starts the three services that have a web UI and fills them with demo data. The returned `views` list every view of
- * the web UIs: its name, its service, its path in the service, its URL, and a selector that matches when the view is
- * usable.
+ * the web UIs: its name, its title, its service, its path in the service, its URL, and a selector that matches when the
+ * view is usable.
  *
  * @param {Partial<typeof DEFAULT_SIZE>} [size]
  * @param {{ links?: (name: string, url: string) => string, env?: Record<string, string> }} [options] `links` returns
@@ -68,25 +68,39 @@ export async function startDemoServices(size, { links = (_name, url) => url, env
   const browserErrors = await tracker.ask("GET", "/api/errors?search=Cannot+read+properties&limit=1");
   const { logs } = await viewer.ask("GET", "/api/logs?search=payment&limit=1");
   const views = [
-    ["errors", tracker, ``, ".groups li"],
-    ["error", tracker, `?id=${errors[0].id}`, ".trace"],
-    ["error-in-a-browser", tracker, `?id=${browserErrors.errors[0].id}`, ".trace"],
-    ["errors-search", tracker, `?search=timeout&resolved=all&sort=count`, ".groups li"],
-    ["alerts", tracker, `?alerts=1`, "tbody tr"],
-    ["logs", viewer, ``, ".lines .row:not(.waits)"],
-    ["logs-search", viewer, `?search=payment&level=${encodeURIComponent(">=WARNING")}`, ".lines .row:not(.waits)"],
-    ["logs-line", viewer, `?line=${logs[0].id}`, ".lines .row:not(.waits)"],
-    ["metrics", collector, ``, ".chart canvas"],
-    ["metrics-month", collector, `?period=30d`, ".chart canvas"],
+    ["errors", "List of errors", tracker, ``, ".groups li"],
+    ["error", "Error", tracker, `?id=${errors[0].id}`, ".trace"],
+    ["error-in-a-browser", "Error in a browser", tracker, `?id=${browserErrors.errors[0].id}`, ".trace"],
+    ["errors-search", "Error search", tracker, `?search=timeout&resolved=all&sort=count`, ".groups li"],
+    ["alerts", "Alerts", tracker, `?alerts=1`, "tbody tr"],
+    ["logs", "Logs", viewer, ``, ".lines .row:not(.waits)"],
+    [
+      "logs-search",
+      "Log search",
+      viewer,
+      `?search=payment&level=${encodeURIComponent(">=WARNING")}`,
+      ".lines .row:not(.waits)",
+    ],
+    ["logs-line", "Log entry with context", viewer, `?line=${logs[0].id}`, ".lines .row:not(.waits)"],
+    ["metrics", "Metrics of 24 hours", collector, ``, ".chart canvas"],
+    ["metrics-month", "Metrics of 30 days", collector, `?period=30d`, ".chart canvas"],
     [
       "explore",
+      "Metric explorer",
       collector,
       `?view=explore&metric=http_request_duration_seconds&type=histogram&group_by=endpoint`,
       ".chart canvas",
     ],
-    ["vitals", collector, `?view=vitals&period=7d`, ".chart canvas"],
-    ["top", collector, `?view=top`, ".figures"],
-  ].map(([name, { url, name: service }, path, ready]) => ({ name, service, path, url: `${url}/${path}`, ready }));
+    ["vitals", "Web Vitals", collector, `?view=vitals&period=7d`, ".chart canvas"],
+    ["top", "Top metrics", collector, `?view=top`, ".figures"],
+  ].map(([name, title, { url, name: service }, path, ready]) => ({
+    name,
+    title,
+    service,
+    path,
+    url: `${url}/${path}`,
+    ready,
+  }));
   const stop = async () => {
     await Promise.all([tracker.stop(), viewer.stop(), collector.stop()]);
     webhook.close();

@@ -346,7 +346,7 @@ function NoErrors({ projects }: { projects: string[] }): JSX.Element {
   const url = new URL(".", location.href).href.replace(/\/$/, "");
   return (
     <EmptyState title="No errors yet">
-      <p>Report a first error from Python (pip install monlight):</p>
+      <p>Report a first error from Python (pip install ./sdk/python in Monlight's repository):</p>
       <pre>{`from monlight import ErrorClient
 client = ErrorClient("${url}", "the API key", project="shop")
 client.capture_exception(ValueError("a first error"))`}</pre>

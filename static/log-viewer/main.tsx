@@ -324,7 +324,7 @@ function NoLogs({ containers }: { containers: Containers | undefined }): JSX.Ele
 LOG_FILES=web=/var/log/nginx/access.log,api=/srv/api/api.log`}</pre>
         <p>
           Docker's folder belongs to root: run the log viewer as root or with the capability{" "}
-          <code>DAC_READ_SEARCH</code>. <code>CONTAINERS</code> must be empty or match the containers' names.
+          <code>CAP_DAC_READ_SEARCH</code>. <code>CONTAINERS</code> must be empty or match the containers' names.
         </p>
       </EmptyState>
     );

@@ -286,7 +286,7 @@ export function NoMetrics(): JSX.Element {
   return (
     <div class="card">
       <EmptyState title="No metrics yet">
-        <p>Send a first point from Python (pip install monlight):</p>
+        <p>Send a first point from Python (pip install ./sdk/python in Monlight's repository):</p>
         <pre>{`from monlight import MetricsClient
 metrics = MetricsClient("${serviceUrl()}", "the API key", project="shop")
 metrics.counter("orders_total"); metrics.flush()`}</pre>

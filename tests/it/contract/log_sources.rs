@@ -64,7 +64,7 @@ fn unreadable_source_is_reported_until_it_is_readable() {
     let containers = data_dir.path().join("containers");
     set_locked(&containers, true);
     let viewer = Setup::log_viewer().data_dir(&data_dir).wrapped_by(&WITHOUT_DAC_OVERRIDE).start();
-    let reason = "permission denied; run as root or with the capability DAC_READ_SEARCH";
+    let reason = "permission denied; run as root or with the capability CAP_DAC_READ_SEARCH";
     assert_eventually_eq(&vec![format!("cannot read containers: {reason}")], || warnings(&viewer));
     set_locked(&containers, false);
     assert_eventually_eq(&Vec::<String>::new(), || warnings(&viewer));
