@@ -1,6 +1,6 @@
 //! Outbox: stores the reports that an upstream cannot accept now, and delivers them later.
 //!
-//! A report is delivered at least once, always with the same idempotency key, so the upstream stores it exactly once. The
+//! A report is delivered at least once, always with the same idempotency key, so the upstream does not count it twice. The
 //! oldest report is delivered first. A rate-limited client does not delay the reports of others.
 
 use std::collections::HashSet;
@@ -92,8 +92,8 @@ impl Outbox {
         let wakeup = self.wakeups[request.kind as usize].0.clone();
         let enqueue = EnqueueOutbox { request, bytes_max: self.bytes_max, now: Timestamp::now() };
         self.writer.submit(enqueue, move |outcome| {
-            // Wakes the job also after a failed write, because only the job finds out whether the upstream is up again.
-            // If the channel is full, a wakeup is already pending.
+            // Also wakes the job if the write failed, because only the job detects that the upstream has recovered. If the
+            // channel is full, a wakeup is already pending.
             let _ = wakeup.try_send(());
             responder.send(match outcome {
                 Ok(()) => Response::new(202, "application/json", br#"{"status":"queued"}"#.to_vec()),

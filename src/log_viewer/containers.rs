@@ -1,4 +1,4 @@
-//! Containers that the database knows.
+//! Containers and text files in the database, with their names and metadata.
 
 use std::collections::BTreeMap;
 

@@ -316,7 +316,7 @@ impl LogReader {
             let reader = Self { content: Content::Plain(file), inode, fingerprint, offset };
             return Ok(reader.is_same_file()?.then_some(reader));
         }
-        // Nobody writes to a compressed file, so it needs no further check.
+        // A compressed file is never appended to, so it needs no further check.
         let mut content = MultiGzDecoder::new(BufReader::with_capacity(DECOMPRESS_BUFFER_BYTES, file));
         match io::copy(&mut content.by_ref().take(offset), &mut io::sink()) {
             Err(why) if !is_corrupt(&why) => return Err(why),

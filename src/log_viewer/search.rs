@@ -7,14 +7,14 @@ use super::parse::ansi;
 use crate::error::{Error, Result};
 
 /// Limits for queries in FTS5 syntax: longer ones, or those with more prefix terms (`*`), could keep SQLite busy.
-const FTS_CHARS_MAX: usize = 256;
+const FTS_BYTES_MAX: usize = 256;
 const FTS_PREFIXES_MAX: usize = 8;
 /// Minimum length of a part of a term that the index is queried for, in characters. Shorter parts match too many entries.
 const INDEXED_PART_CHARS_MIN: usize = 3;
 /// Maximum number of terms in a plain search. Further terms are ignored.
 const TERMS_MAX: usize = 16;
 const REGEX_BYTES_MAX: usize = 1_000;
-/// Maximum memory of a compiled regular expression, in bytes. Its cache while searching may take the same again.
+/// Maximum memory of a compiled regular expression, in bytes. Its cache during a search has the same limit.
 const REGEX_MEMORY_BYTES_MAX: usize = 1 << 20;
 
 /// A search that is ready to run. The default matches every entry.
@@ -88,7 +88,7 @@ fn compile(pattern: &str) -> Result<Regex> {
 
 /// Returns whether FTS5 accepts the terms as a query. It parses them against an empty index, so no entry is read.
 fn is_valid_fts(connection: &Connection, terms: &str) -> bool {
-    if terms.len() > FTS_CHARS_MAX || terms.matches('*').count() > FTS_PREFIXES_MAX {
+    if terms.len() > FTS_BYTES_MAX || terms.matches('*').count() > FTS_PREFIXES_MAX {
         return false;
     }
     let query = connection.prepare_cached("SELECT rowid FROM search_syntax WHERE search_syntax MATCH ?1");

@@ -283,8 +283,8 @@ impl<'t> SegmentRing<'t> {
         self.save()
     }
 
-    /// Shrinks a segment that exceeds the limits by itself: moves its newest entries, at most half of the limit, to the
-    /// next segment, and clears it.
+    /// Shrinks a segment that alone exceeds the limits: moves its newest entries, at most half of the limit, to the next
+    /// segment, and clears it.
     fn shrink(&mut self, segment: &Segment) -> Result<()> {
         let (from, to) = (segment.index, (segment.index + 1) % SEGMENTS);
         self.clear(to)?;

@@ -33,7 +33,7 @@ mod tests {
             ("panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n\t/app/main.go:12 +0x1d", Some("/app/main.go:12")),
             ("goroutine 1 [running]:\r\nmain.main()\r\n\tC:/shop/main.go:12 +0x1d\r\n", Some("C:/shop/main.go:12")),
             ("main.f(...)\n\t/app/inlined.go:3\nmain.main()\n\t/app/main.go:12 +0x1d", Some("/app/inlined.go:3")),
-            ("main.f\n    /app/my shop/tabs as blanks.go:3", Some("/app/my shop/tabs as blanks.go:3")),
+            ("main.f\n    /app/my shop/indented by spaces.go:3", Some("/app/my shop/indented by spaces.go:3")),
             (
                 "goroutine 7 [running]:\nruntime/debug.Stack()\n\t/go/src/runtime/debug/stack.go:24 +0x5e\n\
                  main.recovered()\n\t/app/recovered.go:8 +0x1d\npanic({0x1, 0x2})\n\t/go/src/runtime/panic.go:785 +0x132\n\

@@ -142,7 +142,7 @@ fn failed_backup_and_restore_report_the_cause_and_leave_no_files() {
     let middle = bytes.len() / 2;
     bytes[middle..middle + 8_192].fill(0xA5);
     std::fs::write(at("damaged.db"), &bytes).unwrap();
-    std::fs::write(at("text.db"), "no database at all, but long enough to be looked at").unwrap();
+    std::fs::write(at("text.db"), "not a database, but long enough to be read as one").unwrap();
     std::fs::write(at("empty.db"), "").unwrap();
     rusqlite::Connection::open(at("other.db")).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     for (arguments, code, message) in [

@@ -31,7 +31,7 @@ const CHUNK_BYTES: usize = 8 * 1024;
 const LINE_BYTES_MAX: usize = 2_000;
 /// Maximum bytes of a line that are scanned at once.
 const SEGMENT_BYTES: usize = 16 * 1024;
-/// Maximum size of an uncompressed chunk: its text, a last line with its neighbor, names and changes.
+/// Maximum size of an uncompressed chunk in bytes: its lines, the line before and after them, names and changes.
 const UNCOMPRESSED_BYTES_MAX: usize = 1024 * 1024;
 /// Maximum changes in a chunk. Handwritten code has hundreds.
 const CHANGES_MAX: usize = 5_000;

@@ -37,7 +37,7 @@ pub(in crate::http) struct Completion {
 impl LoopHandle {
     /// Wakes the event loop from `epoll_wait`.
     pub(in crate::http) fn wake(&self) {
-        // The counter cannot overflow in practice, and a full one wakes the event loop just as well.
+        // The write fails only if the counter of the eventfd is full, and then the event loop is already being woken.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 }

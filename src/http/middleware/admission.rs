@@ -66,7 +66,7 @@ pub(in crate::http) struct Admission {
     has_cors_routes: bool,
     address_rate: RateLimit<IpAddr>,
     key_rate: RateLimit<usize>,
-    /// Counts requests with invalid public keys, apart from valid ones, so that strangers cannot use up a project's rate.
+    /// Counts requests with invalid public keys separately, so that they do not use up the rate of a project.
     invalid_key_rate: RateLimit<IpAddr>,
     public_key_address_rate: RateLimit<(i64, IpAddr)>,
     public_key_rate: RateLimit<i64>,

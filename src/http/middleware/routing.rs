@@ -29,7 +29,8 @@ pub enum CorsPolicy {
 /// The size limit of a route's request body, and the place where it is stored while it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLimit {
-    /// No body: routes that only read are open to strangers, whose bytes must not occupy memory.
+    /// No body. Used by routes that only read, because clients without a key can call some of them and must not occupy
+    /// memory.
     NoBody,
     /// `MAX_BODY_SIZE` bytes, in memory.
     MaxBodySize,

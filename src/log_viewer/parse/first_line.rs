@@ -5,7 +5,7 @@ use super::{access_log, structured};
 use crate::records::log_level::Level;
 use crate::trace::class_name;
 
-/// Properties of one line, taken by itself.
+/// Properties of a line that do not depend on other lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct FirstLine {
     pub(super) level: Option<Level>,

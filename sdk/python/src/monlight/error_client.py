@@ -26,8 +26,8 @@ NAME_CHARS_MAX = 100
 class ErrorClient:
     """Reports exceptions to the error tracker from a background thread.
 
-    Each report counts exactly once, even if the tracker is unreachable for a while. No method raises an exception, and
-    only `flush` waits for the network. The queue holds at most 1,000 reports and 8 MB. When the process exits, pending
+    No report is counted twice, even if the tracker is unreachable for a while. No method raises an exception, and only
+    `flush` waits for the network. The queue holds at most 1,000 reports and 8 MB. When the process exits, pending
     reports are sent for at most five seconds.
 
     Args:
