@@ -44,9 +44,9 @@ Speed, size and resource use of Monlight. One command, `make bench`, takes all m
 with something measured in the same run, in alternating turns. A *ceiling* does the minimum of the work: the same server
 with a handler that does nothing, raw SQLite inserts of the same rows, or only the parsing of the same JSON. A *peer* is
 another program that processes the same data. A column `of <ceiling>` shows which share of the ceiling's work per
-CPU-second is reached: 0.50 means that an item costs twice the CPU time that it costs the ceiling; 1.00 is out of reach.
-Higher rates and ratios are better; lower times, memory and bytes are better. Each figure is the median of several
-rounds.
+CPU-second is reached: 0.50 means that an item costs twice the CPU time that it costs the ceiling; 1.00 equals the
+ceiling. Higher rates and ratios are better; lower times, memory and bytes are better. Each figure is the median of
+several rounds.
 
 Other machines have other rates but similar ratios. `make bench-compare` compares the most recent measurements with the
 committed ones and reports every ratio that is more than 20 % worse. `make bench ONLY=error_tracker` measures one part;
