@@ -16,7 +16,7 @@ use crate::prometheus::free_port;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Code blocks that this test skips: the start of each block, and where it is tested instead.
-const TESTED_ELSEWHERE: [(&str, &str); 22] = [
+const TESTED_ELSEWHERE: [(&str, &str); 24] = [
     ("make run\n", "printed_commands_of_the_run_script_work"),
     ("make test\n", "runs this test"),
     ("make demo-data\n", "static/tests/prefix.test.mjs, which fills the services with the same data"),
@@ -33,6 +33,8 @@ const TESTED_ELSEWHERE: [(&str, &str); 22] = [
     ("ERRORS_URL=https://monitoring.example.com", "proxies.rs"),
     ("sudo deploy/backup.sh --compose --to", "compose.rs"),
     ("docker compose stop\n", "compose.rs"),
+    ("docker compose run --rm --no-deps error-tracker --restore", "backup.rs, without Docker"),
+    ("sudo DATABASE_PATH=/var/lib/monlight-error-tracker/", "backup.rs, in another folder"),
     ("sudo monlight-backup --to", "backup_script.rs, as deploy/backup.sh"),
     ("sudo systemctl enable --now monlight-backup", "systemd.rs, which checks that the unit is valid"),
     ("sudo systemctl stop monlight-error-tracker", "backup_script.rs, without systemd"),
