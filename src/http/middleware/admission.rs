@@ -23,7 +23,7 @@ const API_KEY_REQUIRED: Error =
     Error::Unauthorized("A valid API key is required in X-API-Key or Authorization: Bearer");
 const PUBLIC_KEY_REQUIRED: Error = Error::Unauthorized("A valid public key is required in X-Monlight-Key or ?key=");
 
-/// Requests per minute of one session of the web UI, in addition to those of its address.
+/// Maximum requests per minute of one session of the web UI. They do not count for the rate of their address.
 const SESSION_RATE_PER_MIN: u32 = 600;
 
 /// Settings of admission control.
