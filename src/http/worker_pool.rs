@@ -13,8 +13,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use super::event_loop::budget::{Budget, Reservation};
-use super::event_loop::connection::LoopContext;
 use super::event_loop::handle::LoopHandle;
+use super::event_loop::loop_context::LoopContext;
 use super::event_loop::responder::Responder;
 use super::event_loop::{ConnectionLimits, EventLoop, Queues, Task};
 use super::middleware::admission::{Admission, AdmissionSettings};

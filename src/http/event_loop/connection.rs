@@ -3,18 +3,17 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, TcpStream};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Exhausted, Reservation};
 use super::handle::UnsentResponse;
+use super::loop_context::LoopContext;
+use super::pending_request::PendingRequest;
 use crate::error::Error;
-use crate::http::middleware::admission::{Admission, AdmittedRequest};
-use crate::http::protocol::body::{BodyReader, BodyStorage};
+use crate::http::protocol::body::BodyReader;
 use crate::http::protocol::head::{Framing, Head, find_head_end};
 use crate::http::response::Response;
-use crate::http::stats::Stats;
 
 /// Maximum time from a request's first byte, or from the start of the connection, to the end of the head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,16 +34,6 @@ const READ_BYTES_MIN: usize = 4 * 1024;
 const BYTES_PER_TURN: usize = 64 * 1024;
 /// Maximum number of empty lines before a request line that are ignored (RFC 9112, section 2.2).
 const EMPTY_LINES_MAX: usize = 4;
-
-/// The state of the event loop that connections use.
-pub(in crate::http) struct LoopContext {
-    pub(in crate::http) admission: Admission,
-    pub(in crate::http) budget: Budget,
-    pub(in crate::http) stats: Arc<Stats>,
-    pub(in crate::http) spool_dir: PathBuf,
-    pub(in crate::http) now: Instant,
-    pub(in crate::http) stopping: bool,
-}
 
 /// A connection of the event loop.
 pub(in crate::http) struct Connection {
@@ -74,13 +63,6 @@ pub(in crate::http) enum Phase {
     Sending { writer: UnsentResponse, after: AfterResponse },
     /// Rejected; further input is discarded.
     Lingering { bytes_left: usize },
-}
-
-/// A request whose head was admitted.
-pub(in crate::http) struct PendingRequest {
-    pub(in crate::http) head: Head,
-    pub(in crate::http) admitted: AdmittedRequest,
-    body: BodyReader,
 }
 
 /// The step after a response has been sent.
@@ -453,12 +435,5 @@ impl Connection {
             Phase::Busy | Phase::Sending { .. } | Phase::Lingering { .. } => return NextStep::Close,
         };
         self.reject(Error::Timeout(part).into(), cx)
-    }
-}
-
-impl PendingRequest {
-    /// Returns the parts of the request.
-    pub(in crate::http) fn into_parts(self) -> (Head, AdmittedRequest, BodyStorage) {
-        (self.head, self.admitted, self.body.into_storage())
     }
 }

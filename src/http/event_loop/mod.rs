@@ -8,6 +8,8 @@
 pub(in crate::http) mod budget;
 pub(in crate::http) mod connection;
 pub(in crate::http) mod handle;
+pub(in crate::http) mod loop_context;
+pub(in crate::http) mod pending_request;
 pub(in crate::http) mod responder;
 pub(in crate::http) mod slab;
 pub(in crate::http) mod stream;
@@ -24,8 +26,10 @@ use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{Timespec, epoll};
 use rustix::net::{SocketAddrAny, SocketFlags};
 
-use connection::{AfterResponse, Connection, LoopContext, NextStep, PendingRequest};
+use connection::{AfterResponse, Connection, NextStep};
 use handle::{Completion, LoopHandle};
+use loop_context::LoopContext;
+use pending_request::PendingRequest;
 use responder::Responder;
 use slab::Slab;
 

@@ -1,0 +1,19 @@
+//! State of the event loop that its connections share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::budget::Budget;
+use crate::http::middleware::admission::Admission;
+use crate::http::stats::Stats;
+
+/// The state of the event loop that connections use.
+pub(in crate::http) struct LoopContext {
+    pub(in crate::http) admission: Admission,
+    pub(in crate::http) budget: Budget,
+    pub(in crate::http) stats: Arc<Stats>,
+    pub(in crate::http) spool_dir: PathBuf,
+    pub(in crate::http) now: Instant,
+    pub(in crate::http) stopping: bool,
+}
