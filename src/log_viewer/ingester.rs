@@ -1,6 +1,6 @@
 //! Ingester: the background job that follows all logs and stores their entries.
 //!
-//! It polls the logs in turn and reads a bounded batch of each, so that a busy log does not delay the others. A batch and
+//! The job polls the logs in turn and reads a bounded batch of each, so that a busy log does not delay the others. A batch and
 //! the checkpoint after it are stored in one transaction. If a batch cannot be stored, the log is read again from its last
 //! checkpoint.
 
