@@ -9,7 +9,7 @@ use super::scan::starts_with_any;
 /// Maximum number of sections. The last of them covers the rest of a longer trace as text.
 const SECTIONS_MAX: usize = 500;
 
-/// Adjacent lines of a trace that have the same kind.
+/// A section: adjacent lines of a trace that have the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LineRun {
     /// Kind of the lines.
