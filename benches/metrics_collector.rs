@@ -161,7 +161,7 @@ impl Database {
 
     /// Waits until the collector has rolled up all points.
     fn wait_for_rollup(&self) {
-        self.wait_for_zero("SELECT max(id) - (SELECT value FROM totals WHERE name = 'rolled_up') FROM points");
+        self.wait_for_zero("SELECT max(id) - (SELECT value FROM counters WHERE name = 'rolled_up') FROM points");
     }
 
     /// Waits until the query returns 0.

@@ -30,10 +30,53 @@ stop_services() {
 trap stop_services INT TERM
 trap 'stop_services; wait' EXIT
 
-# Starts service $1 on port $2 with the database .run/$3.db. Its log goes to a file that the log viewer follows.
+# Starts service $1 on port $2 with the database .run/$3.db, and waits until it responds. Its log goes to a file that the
+# log viewer follows. A database of a development version before 1.0 is moved aside, and a new one is created.
 start_service() {
+    launch "$@"
+    if ! wait_until_ready "$@"; then
+        move_database_aside "$3"
+        launch "$@"
+        wait_until_ready "$@" || stop_after_failure "$1" "$2"
+    fi
+    pids="$pids $pid"
+}
+launch() {
     DATABASE_PATH=.run/$3.db PORT=$2 "./$1" 2>>".run/$1.log" &
-    pids="$pids $!"
+    pid=$!
+}
+# Polls service $1 on port $2 every 0.1 s until it responds. Returns 1 if it has exited because of its database's version.
+# After 100 attempts, or if it has exited for another reason, prints the end of its log and exits.
+wait_until_ready() {
+    tries=0
+    until PORT=$2 "./$1" --healthcheck 2>/dev/null; do
+        if ! kill -0 $pid 2>/dev/null; then
+            status=0
+            wait $pid || status=$?
+            [ $status != 3 ] || return 1
+            stop_after_failure "$1" "$2"
+        fi
+        tries=$((tries + 1))
+        [ $tries -lt 100 ] || stop_after_failure "$1" "$2"
+        sleep 0.1
+    done
+}
+stop_after_failure() {
+    echo "failed to start: $1 does not respond on port $2; stopping all services. Last lines of .run/$1.log:" >&2
+    tail -n 3 ".run/$1.log" >&2
+    pids="$pids $pid"
+    exit 1
+}
+move_database_aside() {
+    for suffix in '' -wal -shm; do
+        [ ! -e ".run/$1.db$suffix" ] || mv ".run/$1.db$suffix" ".run/$1.db.before-1.0$suffix"
+    done
+    echo "moved .run/$1.db to .run/$1.db.before-1.0: a development version before 1.0 created it; starting with an empty database" >&2
+}
+all_running() {
+    for pid in $pids; do
+        kill -0 "$pid" 2>/dev/null || return 1
+    done
 }
 export API_KEY_FILE=.run/api-key
 # The relay forwards the address of each page, so that rate limits apply to pages and not to the relay.
@@ -56,30 +99,6 @@ export LOG_FILES="${LOG_FILES#,}"
 # Container logs written by `make demo-data`.
 [ ! -d .run/containers ] || export LOG_SOURCES="${LOG_SOURCES:-/var/lib/docker/containers},.run/containers"
 start_service log-viewer "$logs_port" logs
-
-# Polls service $1 on port $2 every 0.1 s until it responds. After 100 attempts, or when a service has exited, prints
-# the end of its log and exits.
-wait_until_ready() {
-    tries=0
-    until PORT=$2 "./$1" --healthcheck 2>/dev/null; do
-        tries=$((tries + 1))
-        if ! all_running || [ $tries -ge 100 ]; then
-            echo "failed to start: $1 does not respond on port $2; stopping all services. Last lines of .run/$1.log:" >&2
-            tail -n 3 ".run/$1.log" >&2
-            exit 1
-        fi
-        sleep 0.1
-    done
-}
-all_running() {
-    for pid in $pids; do
-        kill -0 "$pid" 2>/dev/null || return 1
-    done
-}
-wait_until_ready error-tracker "$errors_port"
-wait_until_ready log-viewer "$logs_port"
-wait_until_ready metrics-collector "$metrics_port"
-wait_until_ready browser-relay "$relay_port"
 
 cat <<END
 

@@ -5,7 +5,7 @@
 //! subject and above the hourly limit; alerts above the limit are combined into at most one digest per hour. Every
 //! alert stays in the history with its result.
 //!
-//! A service adds [`MIGRATION`] to its schema, and implements [`AlertSource`], which renders the messages. This module
+//! A service creates the tables with [`create_tables`], and implements [`AlertSource`], which renders the messages. This module
 //! knows neither the tables of a service nor how its subjects are displayed.
 
 mod alert;
@@ -22,8 +22,14 @@ pub use sender::{AlertSource, DigestContent, job};
 pub use settings::{AlertSettings, variables};
 pub use store::{HistoryEntry, history, suppressed_count};
 
-use crate::db::Migration;
+use rusqlite::Connection;
 
-/// Creates the tables of the alert queue. Programs without alerting ignore new tables, hence `oldest_reader: 1`.
-pub const MIGRATION: Migration =
-    Migration { sql: include_str!("../../sql/alerting/0001_alerts.sql"), oldest_reader: 1 };
+use crate::error::Result;
+
+/// Creates the tables of the alert queue, as part of the schema of a service that raises alerts.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn create_tables(connection: &Connection) -> Result<()> {
+    Ok(connection.execute_batch(include_str!("../../sql/alerting/0100_schema.sql"))?)
+}

@@ -6,16 +6,16 @@ use super::alert::{AlertKind, AlertState, AlertSubject, NewAlert};
 use super::commands::{FinishAlert, RecordDigest, queue};
 use super::settings::AlertSettings;
 use super::store::{self, PendingDigest};
-use super::{MIGRATION, history, suppressed_count};
+use super::{create_tables, history, suppressed_count};
 use crate::clock::Timestamp;
 use crate::db::{Command as _, Schema, in_memory};
 use crate::error::Result;
 
 const GROUP: AlertSubject = AlertSubject::ErrorGroup(7);
 
-/// Runs `test` on the tables of [`MIGRATION`] alone, as in a service that has no others.
+/// Runs `test` on the tables of [`create_tables`] alone, as in a service that has no others.
 fn with_tables(test: impl FnOnce(&Connection) -> Result<()>) {
-    in_memory(Schema { application_id: 1, migrations: &[MIGRATION], import: None }, test);
+    in_memory(Schema { application_id: 1, create: create_tables, migrations: &[], import: None }, test);
 }
 
 fn settings() -> AlertSettings {

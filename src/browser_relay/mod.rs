@@ -26,7 +26,7 @@ mod upstream;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::db::{self, Migration, Schema};
+use crate::db::{self, Schema};
 use crate::env::Env;
 use crate::error::Error;
 use crate::http::{
@@ -53,9 +53,14 @@ pub const SERVICE: Service = Service {
 const SCHEMA: Schema = Schema {
     // "MLBR"
     application_id: 0x4D4C_4252,
-    migrations: &[Migration { sql: include_str!("../../sql/browser-relay/0001_relay.sql"), oldest_reader: 1 }],
+    create: create_tables,
+    migrations: &[],
     import: Some(import_original::IMPORT),
 };
+
+fn create_tables(connection: &rusqlite::Connection) -> crate::error::Result<()> {
+    Ok(connection.execute_batch(include_str!("../../sql/browser-relay/0100_schema.sql"))?)
+}
 
 /// Browser SDK, so that a page needs one script tag and no third party.
 const SDK: Asset = service::embed_asset!(

@@ -1,4 +1,4 @@
-//! Named counters, in the table `totals` of every service's schema. They replace counting rows.
+//! Named counters, in the table `counters`. They replace counting rows.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::error::Result;
 /// # Errors
 /// Fails if the counter does not exist or the database cannot be read.
 pub fn counter(connection: &Connection, name: &str) -> Result<i64> {
-    let mut select = connection.prepare_cached("SELECT value FROM totals WHERE name = ?1")?;
+    let mut select = connection.prepare_cached("SELECT value FROM counters WHERE name = ?1")?;
     Ok(select.query_row([name], |row| row.get(0))?)
 }
 
@@ -20,7 +20,7 @@ pub fn counter(connection: &Connection, name: &str) -> Result<i64> {
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn counters(connection: &Connection) -> Result<HashMap<String, i64>> {
-    let mut select = connection.prepare_cached("SELECT name, value FROM totals")?;
+    let mut select = connection.prepare_cached("SELECT name, value FROM counters")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -30,7 +30,7 @@ pub fn counters(connection: &Connection) -> Result<HashMap<String, i64>> {
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn add_to_counter(transaction: &Connection, name: &str, change: i64) -> Result<()> {
-    let mut update = transaction.prepare_cached("UPDATE totals SET value = value + ?2 WHERE name = ?1")?;
+    let mut update = transaction.prepare_cached("UPDATE counters SET value = value + ?2 WHERE name = ?1")?;
     update.execute((name, change))?;
     Ok(())
 }
@@ -40,7 +40,7 @@ pub fn add_to_counter(transaction: &Connection, name: &str, change: i64) -> Resu
 /// # Errors
 /// Fails if the database cannot be written.
 pub fn set_counter(transaction: &Connection, name: &str, value: i64) -> Result<()> {
-    let mut update = transaction.prepare_cached("UPDATE totals SET value = ?2 WHERE name = ?1")?;
+    let mut update = transaction.prepare_cached("UPDATE counters SET value = ?2 WHERE name = ?1")?;
     update.execute((name, value))?;
     Ok(())
 }

@@ -5,20 +5,6 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::writer::Command;
 use crate::error::Result;
 
-/// Creates the table of the cursor. It has one row, or none while forwarding is off.
-pub(super) fn prepare(connection: &Connection) -> Result<()> {
-    connection.execute_batch(
-        "CREATE TABLE IF NOT EXISTS _exported (
-             id INTEGER PRIMARY KEY CHECK (id = 1),
-             mark INTEGER NOT NULL,     -- the id of the last forwarded record
-             sent INTEGER NOT NULL,     -- records accepted, rejected, and deleted before they were forwarded
-             refused INTEGER NOT NULL,
-             missed INTEGER NOT NULL
-         )",
-    )?;
-    Ok(())
-}
-
 /// The progress of forwarding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExportProgress {
@@ -37,7 +23,7 @@ pub struct ExportProgress {
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn export_progress(connection: &Connection) -> Result<ExportProgress> {
-    let mut read = connection.prepare_cached("SELECT mark, sent, refused, missed FROM _exported")?;
+    let mut read = connection.prepare_cached("SELECT last_id, accepted, rejected, missed FROM export_cursor")?;
     let row = read.query_row([], |row| {
         Ok(ExportProgress { position: row.get(0)?, sent: row.get(1)?, refused: row.get(2)?, missed: row.get(3)? })
     });
@@ -55,9 +41,9 @@ impl Command for RecordExport {
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         match self.progress {
-            None => transaction.execute("DELETE FROM _exported", [])?,
+            None => transaction.execute("DELETE FROM export_cursor", [])?,
             Some(ExportProgress { position, sent, refused, missed }) => transaction.execute(
-                "INSERT OR REPLACE INTO _exported (id, mark, sent, refused, missed) VALUES (1, ?1, ?2, ?3, ?4)",
+                "INSERT OR REPLACE INTO export_cursor (id, last_id, accepted, rejected, missed) VALUES (1, ?1, ?2, ?3, ?4)",
                 (position, sent, refused, missed),
             )?,
         };

@@ -12,21 +12,6 @@ use crate::error::{Error, Result};
 /// Maximum number of stored keys. Beyond it, the oldest are deleted early.
 const KEYS_MAX: u32 = 200_000;
 
-/// Creates the table of keys.
-pub(super) fn prepare(connection: &Connection) -> Result<()> {
-    connection.execute_batch(
-        "CREATE TABLE IF NOT EXISTS _idempotency (
-             principal TEXT NOT NULL,
-             key TEXT NOT NULL,
-             answered_at INTEGER NOT NULL, -- ms since 1970
-             answer TEXT NOT NULL,
-             PRIMARY KEY (principal, key)
-         ) WITHOUT ROWID;
-         CREATE INDEX IF NOT EXISTS _idempotency_age ON _idempotency (answered_at);",
-    )?;
-    Ok(())
-}
-
 /// A command with its optional idempotency key.
 pub struct Idempotent<C> {
     /// The name of the API key, so that clients do not share idempotency keys.
@@ -49,7 +34,7 @@ where
     fn apply(self, transaction: &Connection) -> Result<C::Output> {
         let Some(key) = self.key else { return self.command.apply(transaction) };
         let mut select =
-            transaction.prepare_cached("SELECT answer FROM _idempotency WHERE principal = ?1 AND key = ?2")?;
+            transaction.prepare_cached("SELECT result FROM idempotency_keys WHERE principal = ?1 AND key = ?2")?;
         let first: Option<String> = select.query_row((&self.principal, &key), |row| row.get(0)).optional()?;
         if let Some(first) = first {
             return serde_json::from_str(&first)
@@ -58,8 +43,9 @@ where
         let output = self.command.apply(transaction)?;
         let text = serde_json::to_string(&output)
             .map_err(|why| Error::Internal(format!("failed to serialize a result: {why}")))?;
-        let mut insert = transaction
-            .prepare_cached("INSERT INTO _idempotency (principal, key, answered_at, answer) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO idempotency_keys (principal, key, created_at_ms, result) VALUES (?1, ?2, ?3, ?4)",
+        )?;
         insert.execute((&self.principal, &key, self.now.ms(), text))?;
         Ok(output)
     }
@@ -75,10 +61,11 @@ impl Command for ExpireIdempotencyKeys {
     type Output = usize;
 
     fn apply(self, transaction: &Connection) -> Result<usize> {
-        let expired = transaction.execute("DELETE FROM _idempotency WHERE answered_at < ?1", [self.before.ms()])?;
+        let expired =
+            transaction.execute("DELETE FROM idempotency_keys WHERE created_at_ms < ?1", [self.before.ms()])?;
         let surplus = transaction.execute(
-            "DELETE FROM _idempotency WHERE answered_at <=
-                 (SELECT answered_at FROM _idempotency ORDER BY answered_at DESC LIMIT 1 OFFSET ?1)",
+            "DELETE FROM idempotency_keys WHERE created_at_ms <=
+                 (SELECT created_at_ms FROM idempotency_keys ORDER BY created_at_ms DESC LIMIT 1 OFFSET ?1)",
             [KEYS_MAX],
         )?;
         Ok(expired + surplus)

@@ -1,19 +1,26 @@
-//! Schema migrations.
+//! Schema versions and migrations.
 //!
-//! `_meta` holds `schema_version`, the length of the list of migrations, and `oldest_reader`, the schema version of the
-//! oldest program that can still use the file. Migrations only expand, so an older program usually can, and an upgrade can be
-//! rolled back without restoring a backup.
+//! Schema 1.0 has version 100, and each migration after it adds 1. `_meta` holds `schema_version` and `oldest_reader`, the
+//! schema version of the oldest program that can still use the file. Migrations only expand, so an older program usually
+//! can, and an upgrade can be rolled back without restoring a backup.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{Error, Result};
+
+/// Version of schema 1.0. Development versions before it counted from 1; their files are rejected.
+const VERSION_1_0: u32 = 100;
+/// The tables of every service.
+const COMMON_TABLES: &str = include_str!("../../sql/common/0100_schema.sql");
 
 /// The schema of a service's database.
 #[derive(Debug, Clone, Copy)]
 pub struct Schema {
     /// `PRAGMA application_id`, which identifies our files.
     pub application_id: i32,
-    /// All migrations, in order.
+    /// Creates the service's tables of schema 1.0 in an empty database, which has the tables of every service already.
+    pub create: fn(&Connection) -> Result<()>,
+    /// The changes since schema 1.0, in order.
     pub migrations: &'static [Migration],
     /// The import of a database of the original.
     pub import: Option<OriginalImport>,
@@ -39,6 +46,28 @@ pub struct OriginalImport {
     pub convert: fn(&Connection) -> Result<()>,
 }
 
+/// A file that this program must not change.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// A development version before schema 1.0 created it.
+    DevelopmentVersion(String),
+    /// A newer Monlight changed it, it belongs to another program, or SQLite cannot read it.
+    Other(String),
+}
+
+impl From<rusqlite::Error> for Unusable {
+    fn from(why: rusqlite::Error) -> Self {
+        Self::Other(why.to_string())
+    }
+}
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::DevelopmentVersion(sentence) | Self::Other(sentence)) = self;
+        formatter.write_str(sentence)
+    }
+}
+
 /// The kind of a database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileKind {
@@ -53,15 +82,14 @@ pub(super) enum FileKind {
 impl Schema {
     fn version(&self) -> u32 {
         // A list of migrations is never that long.
-        u32::try_from(self.migrations.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.migrations.len()).map_or(u32::MAX, |migrations| VERSION_1_0 + migrations)
     }
 
     /// Returns the kind of a database file.
     ///
     /// # Errors
-    /// [`Error::Storage`] if this program must not change the file: a newer Monlight changed it, or it belongs to another
-    /// program.
-    pub(super) fn detect(&self, connection: &Connection) -> Result<FileKind> {
+    /// Returns why this program must not change the file.
+    pub(super) fn detect(&self, connection: &Connection) -> std::result::Result<FileKind, Unusable> {
         let application_id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if tables == 0 {
@@ -69,58 +97,74 @@ impl Schema {
         }
         let version = meta_number(connection, "schema_version")?;
         if application_id == self.application_id {
+            let version = version.unwrap_or(0);
+            if version < VERSION_1_0 {
+                return Err(Unusable::DevelopmentVersion(format!(
+                    "a development version of Monlight before 1.0 created it (schema {version}), and this version cannot \
+                     read it. Move it and its -wal and -shm files aside, and a new database is created at the next start"
+                )));
+            }
             let oldest = meta_number(connection, "oldest_reader")?.unwrap_or(0);
             if oldest > self.version() {
-                return Err(Error::Storage(format!(
+                return Err(Unusable::Other(format!(
                     "it was changed by a newer Monlight and requires schema {oldest} or later; this version has schema {}. \
                      Start the newer version again, or restore a backup from before the upgrade",
                     self.version()
                 )));
             }
-            return Ok(FileKind::Ours(version.unwrap_or(0)));
+            return Ok(FileKind::Ours(version));
         }
         match (application_id, version, self.import) {
             (0, Some(found), Some(import)) if found == import.version => Ok(FileKind::Original),
-            (0, Some(found), Some(import)) => Err(Error::Storage(format!(
+            (0, Some(found), Some(import)) => Err(Unusable::Other(format!(
                 "it has the original's schema {found}, and only schema {} can be imported; start the last version of the \
                  original on it once",
                 import.version
             ))),
-            _ => Err(Error::Storage("it is a database of another program".into())),
+            _ => Err(Unusable::Other("it is a database of another program".into())),
         }
     }
 
-    /// Migrates or imports a file to this schema, in one transaction.
+    /// Creates, migrates or imports the tables of this schema, in one transaction.
     ///
     /// # Errors
-    /// Fails if a statement fails; then the file is unchanged.
+    /// Fails if a statement fails, or if imported rows refer to missing ones; then the file is unchanged.
     pub(super) fn migrate(&self, connection: &mut Connection, kind: FileKind) -> Result<()> {
-        let applied = match kind {
+        let migrated_to = match kind {
             FileKind::Ours(version) if version >= self.version() => return Ok(()),
-            FileKind::Ours(version) => version,
-            FileKind::Empty | FileKind::Original => 0,
+            FileKind::Ours(version) => Some(version),
+            FileKind::Empty | FileKind::Original => None,
         };
+        // Otherwise dropping the original's tables would check or change the rows that refer to them. This statement has no
+        // effect inside a transaction.
+        connection.pragma_update(None, "foreign_keys", false)?;
         let transaction = connection.transaction()?;
-        if kind == FileKind::Original
-            && let Some(import) = self.import
-        {
-            for table in import.tables {
-                transaction.execute_batch(&format!("ALTER TABLE {table} RENAME TO original_{table}"))?;
-            }
+        let import = self.import.filter(|_| kind == FileKind::Original);
+        if import.is_some() {
+            transaction.execute_batch("DROP TABLE _meta")?;
         }
-        transaction.execute_batch("CREATE TABLE IF NOT EXISTS _meta (key TEXT PRIMARY KEY, value TEXT)")?;
+        for table in import.iter().flat_map(|import| import.tables) {
+            transaction.execute_batch(&format!("ALTER TABLE {table} RENAME TO original_{table}"))?;
+        }
+        if migrated_to.is_none() {
+            transaction.execute_batch(COMMON_TABLES)?;
+            (self.create)(&transaction)?;
+        }
+        let applied = migrated_to.map_or(0, |version| version - VERSION_1_0);
         for migration in self.migrations.iter().skip(applied as usize) {
             transaction.execute_batch(migration.sql)?;
         }
-        if kind == FileKind::Original
-            && let Some(import) = self.import
-        {
+        if let Some(import) = import {
             (import.convert)(&transaction)?;
             for table in import.tables {
                 transaction.execute_batch(&format!("DROP TABLE original_{table}"))?;
             }
         }
-        let oldest_reader = self.migrations.iter().map(|migration| migration.oldest_reader).max().unwrap_or(0);
+        if let Some(table) = dangling_reference(&transaction)? {
+            return Err(Error::Storage(format!("rows of its table {table} refer to missing rows")));
+        }
+        let oldest_readers = self.migrations.iter().map(|migration| migration.oldest_reader);
+        let oldest_reader = oldest_readers.fold(VERSION_1_0, u32::max);
         for (key, value) in [("schema_version", self.version()), ("oldest_reader", oldest_reader)] {
             let sql = "INSERT INTO _meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2";
             transaction.execute(sql, (key, value.to_string()))?;
@@ -131,7 +175,12 @@ impl Schema {
     }
 }
 
-fn meta_number(connection: &Connection, key: &str) -> Result<Option<u32>> {
+/// Returns a table with a row that refers to a missing row, if there is one.
+fn dangling_reference(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    connection.query_row("PRAGMA foreign_key_check", [], |row| row.get(0)).optional()
+}
+
+fn meta_number(connection: &Connection, key: &str) -> rusqlite::Result<Option<u32>> {
     let exists: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_meta')",
         [],

@@ -25,7 +25,7 @@ pub use idempotency::{ExpireIdempotencyKeys, Idempotent};
 pub use migrate::{Migration, OriginalImport, Schema};
 #[cfg(any(test, fuzzing))]
 pub(crate) use open::in_memory;
-pub use open::{Database, Settings, Synchronous, open};
+pub use open::{Database, OpenError, Settings, Synchronous, open};
 pub use reader_pool::{Reader, ReaderPool};
 pub use retention::{apply_retention, retention_job};
 pub use sessions::{CreateSession, DeleteSessions, Session, sessions};

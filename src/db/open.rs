@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::lock::{DatabaseLock, open_private};
-use super::migrate::{FileKind, Schema};
+use super::migrate::{FileKind, Schema, Unusable};
 use super::paths::{LOCK_TIMEOUT, sibling};
 use super::reader_pool::ReaderPool;
 use super::writer::{SizeLimit, Writer};
@@ -50,19 +50,40 @@ pub struct Database {
     pub readers: ReaderPool,
 }
 
+/// The reason why a database cannot be opened, in one sentence that names the file and what to do.
+#[derive(Debug)]
+pub enum OpenError {
+    /// A development version before schema 1.0 created the file.
+    DevelopmentVersion(String),
+    /// Any other reason.
+    Other(String),
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::DevelopmentVersion(sentence) | Self::Other(sentence)) = self;
+        formatter.write_str(sentence)
+    }
+}
+
 /// Opens a database, creates, migrates or imports it as needed, and starts its writer.
 ///
 /// # Errors
-/// Returns one sentence that names the file and what to do.
-pub fn open(settings: &Settings) -> std::result::Result<Database, String> {
+/// Returns why it cannot be opened.
+pub fn open(settings: &Settings) -> std::result::Result<Database, OpenError> {
     let path = &settings.path;
-    let named = |why: &dyn std::fmt::Display| format!("cannot open the database {}: {why}", path.display());
+    let sentence = |why: &dyn std::fmt::Display| format!("cannot open the database {}: {why}", path.display());
+    let named = |why: &dyn std::fmt::Display| OpenError::Other(sentence(why));
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|why| named(&why))?;
     }
     // Locked before SQLite opens the file, so that the lock is closed last.
     let lock = DatabaseLock::acquire(path).map_err(|why| named(&why))?;
-    let connection = writable(settings).map_err(|why| match why {
+    let (mut connection, kind) = detect(settings).map_err(|why| match why {
+        Unusable::DevelopmentVersion(_) => OpenError::DevelopmentVersion(sentence(&why)),
+        Unusable::Other(_) => named(&why),
+    })?;
+    prepare_writer(settings, &mut connection, kind).map_err(|why| match why {
         Error::Storage(why) | Error::Internal(why) => named(&why),
         other => named(&other),
     })?;
@@ -78,17 +99,24 @@ pub(crate) fn in_memory(schema: Schema, fill: impl FnOnce(&Connection) -> Result
     let filled = || {
         let mut connection = Connection::open_in_memory()?;
         schema.migrate(&mut connection, FileKind::Empty)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
         fill(&connection)?;
         Ok::<_, Error>(connection)
     };
     ReaderPool::new(vec![filled().expect("an in-memory database opens")], PathBuf::new())
 }
 
-fn writable(settings: &Settings) -> Result<Connection> {
+/// Opens the file for writing, creates it if it is missing, and returns its kind.
+fn detect(settings: &Settings) -> std::result::Result<(Connection, FileKind), Unusable> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(&settings.path, flags)?;
+    let connection = Connection::open_with_flags(&settings.path, flags)?;
     connection.busy_timeout(LOCK_TIMEOUT)?;
     let kind = settings.schema.detect(&connection)?;
+    Ok((connection, kind))
+}
+
+/// Sets the pragmas of the writer's connection, and creates, migrates or imports the tables.
+fn prepare_writer(settings: &Settings, connection: &mut Connection, kind: FileKind) -> Result<()> {
     if kind == FileKind::Empty {
         // Only an empty file can change this without a rewrite.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -108,9 +136,10 @@ fn writable(settings: &Settings) -> Result<Connection> {
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     if kind == FileKind::Original {
-        copy_before_import(&connection, &settings.path, &settings.schema)?;
+        copy_before_import(connection, &settings.path, &settings.schema)?;
     }
-    settings.schema.migrate(&mut connection, kind)?;
+    settings.schema.migrate(connection, kind)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
     let auto_vacuum: i32 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
     if auto_vacuum != INCREMENTAL {
         log::info!("db: rewriting {} once, so that it can shrink later", settings.path.display());
@@ -119,10 +148,7 @@ fn writable(settings: &Settings) -> Result<Connection> {
             log::warn!("db: rewriting failed: {why}; the database keeps its size, and the next start retries");
         }
     }
-    super::idempotency::prepare(&connection)?;
-    super::sessions::prepare(&connection)?;
-    super::export_cursor::prepare(&connection)?;
-    Ok(connection)
+    Ok(())
 }
 
 /// Copies a database of the original next to itself before it is imported. The copy appears only when it is complete.

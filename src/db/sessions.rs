@@ -9,18 +9,6 @@ use crate::error::Result;
 /// Maximum number of sessions. Beyond it, the session that expires first is deleted.
 const SESSIONS_MAX: u32 = 1_000;
 
-/// Creates the table of sessions.
-pub(super) fn prepare(connection: &Connection) -> Result<()> {
-    connection.execute_batch(
-        "CREATE TABLE IF NOT EXISTS _sessions (
-             token BLOB PRIMARY KEY, -- SHA-256
-             key BLOB NOT NULL,      -- SHA-256
-             until INTEGER NOT NULL  -- ms since 1970
-         ) WITHOUT ROWID",
-    )?;
-    Ok(())
-}
-
 /// A stored session.
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
@@ -37,7 +25,8 @@ pub struct Session {
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn sessions(connection: &Connection, now: Timestamp) -> Result<Vec<Session>> {
-    let mut read = connection.prepare("SELECT token, key, until FROM _sessions WHERE until > ?1")?;
+    let mut read =
+        connection.prepare("SELECT token_sha256, key_sha256, expires_at_ms FROM sessions WHERE expires_at_ms > ?1")?;
     let session = |row: &rusqlite::Row<'_>| {
         Ok(Session { token: row.get(0)?, key: row.get(1)?, until: Timestamp::from_ms(row.get(2)?) })
     };
@@ -57,11 +46,13 @@ impl Command for CreateSession {
 
     fn apply(self, transaction: &Connection) -> Result<Session> {
         let Session { token, key, until } = self.session;
-        transaction.execute("DELETE FROM _sessions WHERE until <= ?1", [self.now.ms()])?;
-        transaction
-            .execute("INSERT INTO _sessions (token, key, until) VALUES (?1, ?2, ?3)", (token, key, until.ms()))?;
+        transaction.execute("DELETE FROM sessions WHERE expires_at_ms <= ?1", [self.now.ms()])?;
         transaction.execute(
-            "DELETE FROM _sessions WHERE token IN (SELECT token FROM _sessions ORDER BY until DESC LIMIT -1 OFFSET ?1)",
+            "INSERT INTO sessions (token_sha256, key_sha256, expires_at_ms) VALUES (?1, ?2, ?3)",
+            (token, key, until.ms()),
+        )?;
+        transaction.execute(
+            "DELETE FROM sessions WHERE token_sha256 IN (SELECT token_sha256 FROM sessions ORDER BY expires_at_ms DESC LIMIT -1 OFFSET ?1)",
             [SESSIONS_MAX],
         )?;
         Ok(self.session)
@@ -78,6 +69,6 @@ impl Command for DeleteSessions {
     type Output = usize;
 
     fn apply(self, transaction: &Connection) -> Result<usize> {
-        Ok(transaction.execute("DELETE FROM _sessions WHERE ?1 IS NULL OR token = ?1", [self.token])?)
+        Ok(transaction.execute("DELETE FROM sessions WHERE ?1 IS NULL OR token_sha256 = ?1", [self.token])?)
     }
 }

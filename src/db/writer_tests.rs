@@ -1,11 +1,15 @@
 use std::path::PathBuf;
 
-use super::super::{Idempotent, Migration, OriginalImport, Schema, Settings, Synchronous, open};
+use super::super::{Idempotent, Migration, OpenError, OriginalImport, Schema, Settings, Synchronous, open};
 use super::*;
 use crate::clock::Timestamp;
 
-const MIGRATIONS: &[Migration] = &[Migration { sql: "CREATE TABLE t (n INTEGER PRIMARY KEY)", oldest_reader: 1 }];
-const SCHEMA: Schema = Schema { application_id: 0x4D4C_0001, migrations: MIGRATIONS, import: None };
+const SCHEMA: Schema = Schema {
+    application_id: 0x4D4C_0001,
+    create: |connection| Ok(connection.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)")?),
+    migrations: &[],
+    import: None,
+};
 
 /// A temporary folder of one test, removed when dropped.
 struct Folder(PathBuf);
@@ -85,20 +89,21 @@ fn idempotency_keys_survive_a_restart() {
 
 #[test]
 fn older_programs_open_a_file_down_to_its_oldest_reader() {
-    const SECOND: &[Migration] = &[MIGRATIONS[0], Migration { sql: "ALTER TABLE t ADD COLUMN m", oldest_reader: 1 }];
-    const THIRD: &[Migration] = &[SECOND[0], SECOND[1], Migration { sql: "CREATE TABLE u (n)", oldest_reader: 3 }];
+    const FIRST: &[Migration] = &[];
+    const SECOND: &[Migration] = &[Migration { sql: "ALTER TABLE t ADD COLUMN m", oldest_reader: 100 }];
+    const THIRD: &[Migration] = &[SECOND[0], Migration { sql: "CREATE TABLE u (n)", oldest_reader: 102 }];
     let folder = Folder::new("migrate");
     let opened = |migrations| {
         open(&folder.settings(Schema { migrations, ..SCHEMA })).map(|database| {
             assert!(database.writer.stop(Duration::from_secs(5)));
         })
     };
-    opened(MIGRATIONS).unwrap();
+    opened(FIRST).unwrap();
     opened(SECOND).unwrap();
-    opened(MIGRATIONS).expect("an older program can still use it");
+    opened(FIRST).expect("an older program can still use it");
     opened(SECOND).unwrap();
     opened(THIRD).unwrap();
-    let refusal = opened(SECOND).unwrap_err();
+    let refusal = opened(SECOND).unwrap_err().to_string();
     assert!(refusal.contains("newer Monlight") && refusal.contains("test.db"), "{refusal}");
 }
 
@@ -113,9 +118,10 @@ fn foreign_files_are_rejected_and_original_files_are_copied_before_import() {
     let settings = folder.settings(Schema { import: Some(IMPORT), ..SCHEMA });
     let foreign = Connection::open(&settings.path).unwrap();
     foreign.execute_batch("CREATE TABLE t (n)").unwrap();
-    assert!(open(&settings).err().unwrap().contains("another program"));
+    let refusal = || open(&settings).err().unwrap().to_string();
+    assert!(refusal().contains("another program"));
     foreign.execute_batch("CREATE TABLE _meta (key, value); INSERT INTO _meta VALUES ('schema_version', '3')").unwrap();
-    assert!(open(&settings).err().unwrap().contains("original's schema 3"));
+    assert!(refusal().contains("original's schema 3"));
     foreign.execute_batch("UPDATE _meta SET value = '4'; INSERT INTO t VALUES (7)").unwrap();
     drop(foreign);
     let database = open(&settings).unwrap();
@@ -124,6 +130,58 @@ fn foreign_files_are_rejected_and_original_files_are_copied_before_import() {
     let copy = Connection::open(folder.0.join("test.db.original-4")).unwrap();
     let kept: i64 = copy.query_row("SELECT n FROM t", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, 7);
+}
+
+#[test]
+fn files_of_development_versions_are_rejected_and_unchanged() {
+    let folder = Folder::new("development");
+    let settings = folder.settings(SCHEMA);
+    let old = Connection::open(&settings.path).unwrap();
+    old.execute_batch(
+        "CREATE TABLE t (n); INSERT INTO t VALUES (7); PRAGMA application_id = 0x4D4C0001;
+         CREATE TABLE _meta (key, value); INSERT INTO _meta VALUES ('schema_version', '99'), ('oldest_reader', '1')",
+    )
+    .unwrap();
+    drop(old);
+    let before = std::fs::read(&settings.path).unwrap();
+    let Err(OpenError::DevelopmentVersion(refusal)) = open(&settings) else { panic!("the file was opened") };
+    assert!(refusal.contains("before 1.0") && refusal.contains("test.db"), "{refusal}");
+    assert_eq!(std::fs::read(&settings.path).unwrap(), before);
+}
+
+#[test]
+fn imports_with_rows_that_refer_to_missing_ones_are_undone() {
+    let folder = Folder::new("dangling");
+    let import = OriginalImport {
+        version: 4,
+        tables: &["u"],
+        convert: |connection| Ok(connection.execute_batch("INSERT INTO r (n) SELECT n FROM original_u")?),
+    };
+    let create = |connection: &Connection| {
+        Ok(connection.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY); CREATE TABLE r (n REFERENCES t (n))")?)
+    };
+    let settings = folder.settings(Schema { create, import: Some(import), ..SCHEMA });
+    let original = Connection::open(&settings.path).unwrap();
+    original
+        .execute_batch(
+            "CREATE TABLE u (n); INSERT INTO u VALUES (7); CREATE TABLE _meta (key, value);
+             INSERT INTO _meta VALUES ('schema_version', '4')",
+        )
+        .unwrap();
+    let refusal = open(&settings).err().unwrap().to_string();
+    assert!(refusal.contains("table r"), "{refusal}");
+    assert_eq!(original.query_row("SELECT n FROM u", [], |row| row.get::<_, i64>(0)), Ok(7));
+}
+
+#[test]
+fn writer_enforces_references() {
+    let folder = Folder::new("references");
+    let create = |connection: &Connection| {
+        Ok(connection.execute_batch("CREATE TABLE p (n INTEGER PRIMARY KEY); CREATE TABLE t (n REFERENCES p (n))")?)
+    };
+    let database = open(&folder.settings(Schema { create, ..SCHEMA })).unwrap();
+    assert!(database.writer.run(Insert(1)).is_err());
+    assert_eq!(count(&database.readers), 0);
 }
 
 #[test]
@@ -155,7 +213,7 @@ fn size_limit_bounds_the_pages_in_use() {
         Ok(connection.execute("DELETE FROM f WHERE n IN (SELECT n FROM f ORDER BY n LIMIT 10)", [])? > 0)
     }
     let folder = Folder::new("limit");
-    let migrations = &[Migration { sql: "CREATE TABLE f (n INTEGER PRIMARY KEY, x)", oldest_reader: 1 }];
+    let migrations = &[Migration { sql: "CREATE TABLE f (n INTEGER PRIMARY KEY, x)", oldest_reader: 100 }];
     let limit = Some(SizeLimit { bytes_max: 1_000_000, evict });
     let database = open(&Settings { limit, ..folder.settings(Schema { migrations, ..SCHEMA }) }).unwrap();
     for n in 0..1_000 {

@@ -10,20 +10,15 @@ mod fingerprint;
 pub(crate) mod fuzz;
 mod grouping;
 mod import_original;
-#[cfg(test)]
-mod migration_tests;
 mod retention;
-mod rolled_back_alerts;
 mod search;
 mod state;
 mod store;
 
 use std::sync::Arc;
 
-use rolled_back_alerts::MoveRolledBackAlerts;
-
 use crate::alerting;
-use crate::db::{Migration, Schema};
+use crate::db::Schema;
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
 use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartError, StatsCache, WebUi};
@@ -42,13 +37,15 @@ pub const SERVICE: Service = Service {
 const SCHEMA: Schema = Schema {
     // "MLET"
     application_id: 0x4D4C_4554,
-    migrations: &[
-        Migration { sql: include_str!("../../sql/error-tracker/0001_errors.sql"), oldest_reader: 1 },
-        alerting::MIGRATION,
-        Migration { sql: include_str!("../../sql/error-tracker/0002_move_alerts.sql"), oldest_reader: 1 },
-    ],
+    create: create_tables,
+    migrations: &[],
     import: Some(import_original::IMPORT),
 };
+
+fn create_tables(connection: &rusqlite::Connection) -> crate::error::Result<()> {
+    alerting::create_tables(connection)?;
+    Ok(connection.execute_batch(include_str!("../../sql/error-tracker/0100_schema.sql"))?)
+}
 
 /// OpenAPI document.
 const OPENAPI: Asset = service::openapi_asset!("error-tracker");
@@ -78,8 +75,6 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-error-tracker", SCHEMA, retention::evict_oldest)?;
     let Config { retention, groups_max, alerts, notifier, exporter } = config;
-    let moved = database.writer.run(MoveRolledBackAlerts);
-    moved.map_err(|error| StartError::Start(format!("failed to move the alerts of an older version: {error}")))?;
     let reset = exporter.reset_if_disabled(&database.writer);
     reset.map_err(|error| StartError::Start(format!("failed to reset the export: {error}")))?;
     let exporter = Arc::new(exporter);

@@ -150,7 +150,7 @@ impl Command for ApplyRetention {
         SegmentRing::open(transaction, self.limits)?.enforce_limits(oldest_ns)?;
         let Some(existing) = self.existing else { return Ok(()) };
         let mut empty = transaction.prepare_cached(
-            "SELECT id FROM containers WHERE NOT EXISTS (SELECT 1 FROM counters WHERE container_id = containers.id)",
+            "SELECT id FROM containers WHERE NOT EXISTS (SELECT 1 FROM entry_counts WHERE container_id = containers.id)",
         )?;
         let empty: Vec<i64> = empty.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         for container in empty.into_iter().filter(|container| !existing.contains(container)) {

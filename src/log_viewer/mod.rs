@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use crate::client::{OutboundSettings, ProxyPolicy};
 use crate::clock::Timestamp;
-use crate::db::{Migration, Schema, counter};
+use crate::db::{Schema, counter};
 use crate::env::Env;
 use crate::forward::Exporter;
 use crate::http::{Access, Method, Request, Responder, Route, RouteSpec, Scope};
@@ -55,9 +55,14 @@ pub const SERVICE: Service = Service {
 const SCHEMA: Schema = Schema {
     // "MLLV"
     application_id: 0x4D4C_4C56,
-    migrations: &[Migration { sql: include_str!("../../sql/log-viewer/0001_logs.sql"), oldest_reader: 1 }],
+    create: create_tables,
+    migrations: &[],
     import: Some(import_original::IMPORT),
 };
+
+fn create_tables(connection: &rusqlite::Connection) -> crate::error::Result<()> {
+    Ok(connection.execute_batch(include_str!("../../sql/log-viewer/0100_schema.sql"))?)
+}
 
 /// OpenAPI document of the service.
 const OPENAPI: Asset = service::openapi_asset!("log-viewer");

@@ -209,7 +209,7 @@ impl<'c> BoundFilter<'c> {
 
     fn count_by_minute(&self, segment: u8, minutes: Range<i64>) -> Result<i64> {
         let mut count = self.connection.prepare_cached(&format!(
-            "SELECT coalesce(sum(entries), 0) FROM counters WHERE slot = ?1 AND minute >= ?2 AND minute < ?3 AND {}",
+            "SELECT coalesce(sum(entries), 0) FROM entry_counts WHERE slot = ?1 AND minute >= ?2 AND minute < ?3 AND {}",
             self.counter_condition
         ))?;
         Ok(count.query_row((segment, minutes.start, minutes.end), |row| row.get(0))?)
@@ -303,7 +303,7 @@ impl<'c> BoundFilter<'c> {
         }
         for segment in &self.segments {
             let mut read = self.connection.prepare_cached(&format!(
-                "SELECT minute, level, sum(entries) FROM counters
+                "SELECT minute, level, sum(entries) FROM entry_counts
                  WHERE slot = ?1 AND minute >= ?2 AND minute < ?3 AND {} GROUP BY minute, level",
                 self.counter_condition
             ))?;

@@ -23,7 +23,7 @@ pub(super) const SEGMENTS: u8 = 11;
 const OUT_OF_ORDER_TICKS_MAX: i64 = entry_id::TICKS_PER_MS * 1_000;
 
 const ADD_TO_MINUTE: &str =
-    "INSERT INTO counters (slot, minute, container_id, level, entries) VALUES (?1, ?2, ?3, ?4, ?5)
+    "INSERT INTO entry_counts (slot, minute, container_id, level, entries) VALUES (?1, ?2, ?3, ?4, ?5)
      ON CONFLICT DO UPDATE SET entries = entries + excluded.entries";
 
 /// Properties of a segment.
@@ -172,7 +172,7 @@ impl<'t> SegmentRing<'t> {
             for statement in [
                 format!("DELETE FROM segment_{index}"),
                 format!("INSERT INTO search_{index} (search_{index}) VALUES ('delete-all')"),
-                format!("DELETE FROM counters WHERE slot = {index}"),
+                format!("DELETE FROM entry_counts WHERE slot = {index}"),
             ] {
                 self.transaction.prepare_cached(&statement)?.execute([])?;
             }

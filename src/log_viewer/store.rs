@@ -105,7 +105,7 @@ pub(super) struct Stats {
 pub(super) fn stats(connection: &Connection) -> Result<Stats> {
     let mut stats = Stats::default();
     let mut read = connection
-        .prepare_cached("SELECT container_id, level, sum(entries) FROM counters GROUP BY container_id, level")?;
+        .prepare_cached("SELECT container_id, level, sum(entries) FROM entry_counts GROUP BY container_id, level")?;
     let mut rows = read.query([])?;
     while let Some(row) = rows.next()? {
         let level: u8 = row.get(1)?;

@@ -38,7 +38,7 @@ mod web_vitals;
 
 use std::sync::Arc;
 
-use crate::db::{Migration, Schema};
+use crate::db::Schema;
 use crate::env::Env;
 use crate::forward::DeliveryStatus;
 use crate::http::{Access, Route, Scope};
@@ -60,14 +60,14 @@ pub const SERVICE: Service = Service {
 const SCHEMA: Schema = Schema {
     // "MLMC"
     application_id: 0x4D4C_4D43,
-    migrations: &[
-        Migration { sql: include_str!("../../sql/metrics-collector/0001_metrics.sql"), oldest_reader: 1 },
-        Migration { sql: include_str!("../../sql/metrics-collector/0002_received.sql"), oldest_reader: 1 },
-        Migration { sql: include_str!("../../sql/metrics-collector/0003_wholes.sql"), oldest_reader: 1 },
-        Migration { sql: include_str!("../../sql/metrics-collector/0004_remote_write.sql"), oldest_reader: 1 },
-    ],
+    create: create_tables,
+    migrations: &[],
     import: Some(import_original::IMPORT),
 };
+
+fn create_tables(connection: &rusqlite::Connection) -> crate::error::Result<()> {
+    Ok(connection.execute_batch(include_str!("../../sql/metrics-collector/0100_schema.sql"))?)
+}
 
 /// OpenAPI document of this service.
 const OPENAPI: Asset = service::openapi_asset!("metrics-collector");

@@ -30,7 +30,7 @@ use crate::records::point::MetricKind;
 /// Maximum relative error of a percentile; see src/metrics_collector/sketch.rs.
 const RELATIVE_ERROR: f64 = 0.0109;
 /// Schema of a version without metric rollups.
-pub(super) const SCHEMA_V1: Schema = Schema { migrations: SCHEMA.migrations.split_at(2).0, ..SCHEMA };
+pub(super) const SCHEMA_V1: Schema = SCHEMA;
 
 /// Applies a command and then fails, as if the process had been killed before COMMIT.
 struct Killed<C>(C);
@@ -64,7 +64,7 @@ impl Command for RollUpV1 {
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let sql = "SELECT p.id, s.id, s.name, s.type, p.at, p.value FROM points p JOIN series s ON s.id = p.series_id
-             WHERE p.id > (SELECT value FROM totals WHERE name = 'rolled_up') ORDER BY p.id";
+             WHERE p.id > (SELECT value FROM counters WHERE name = 'rolled_up') ORDER BY p.id";
         let mut read = transaction.prepare(sql)?;
         let mut rows = read.query([])?;
         while let Some(row) = rows.next()? {

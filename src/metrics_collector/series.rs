@@ -230,7 +230,7 @@ fn insert(transaction: &Connection, metric: MetricRef<'_>, labels: &str, now: Ti
 
 /// Sets the counter `series` to the number of series.
 pub(super) fn recount(transaction: &Connection) -> Result<()> {
-    transaction.execute("UPDATE totals SET value = (SELECT count(*) FROM series) WHERE name = 'series'", [])?;
+    transaction.execute("UPDATE counters SET value = (SELECT count(*) FROM series) WHERE name = 'series'", [])?;
     Ok(())
 }
 

@@ -14,6 +14,8 @@ use crate::env::{Env, Variable};
 
 /// The exit code for invalid settings and arguments.
 const EXIT_USAGE: u8 = 2;
+/// The exit code for a database of a development version before schema 1.0, which deploy/run.sh then moves aside.
+const EXIT_DEVELOPMENT_DATABASE: u8 = 3;
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The description of a service's program.
@@ -76,6 +78,7 @@ fn run(service: &Service, variables: &[Variable]) -> ExitCode {
     let running = match (service.start)(Env::from_process_env(variables)) {
         Ok(running) => running,
         Err(StartError::Settings(errors)) => return print_stderr(&errors, EXIT_USAGE),
+        Err(StartError::DevelopmentDatabase(why)) => return print_stderr(&[why], EXIT_DEVELOPMENT_DATABASE),
         Err(StartError::Start(why)) => return print_stderr(&[why], 1),
     };
     log::info!("{} {} is ready", service.name, env!("CARGO_PKG_VERSION"));

@@ -153,7 +153,7 @@ impl CommonConfig {
     /// of the session cookie, and `evict` deletes data when the database exceeds `MAX_DB_MB`.
     ///
     /// # Errors
-    /// [`StartError::Start`] if the port or the database is not available.
+    /// Returns why the port or the database is not available.
     pub fn open(
         mut self,
         cookie: &'static str,
@@ -167,7 +167,7 @@ impl CommonConfig {
         let spool_dir =
             path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref()).to_owned();
         let settings = db::Settings { path, schema, synchronous: self.synchronous, readers: READERS, limit };
-        let database = db::open(&settings).map_err(StartError::Start)?;
+        let database = db::open(&settings)?;
         let sessions = Sessions::new(cookie, &self.admission.keys);
         let start_error = |why| StartError::Start(format!("cannot start: {why}"));
         let stored = database.readers.acquire().and_then(|reader| db::sessions(&reader, Timestamp::now()));

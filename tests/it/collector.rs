@@ -20,7 +20,7 @@ pub fn send_points(collector: &Service, points: &[Value]) {
 #[track_caller]
 pub fn wait_for_rollup(data_dir: &TempDir) {
     let database = rusqlite::Connection::open(data_dir.path().join("metrics.db")).unwrap();
-    let sql = "SELECT count(*) FROM points WHERE id > (SELECT value FROM totals WHERE name = 'rolled_up')";
+    let sql = "SELECT count(*) FROM points WHERE id > (SELECT value FROM counters WHERE name = 'rolled_up')";
     let not_rolled_up = || database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     wait_until(|| (not_rolled_up() == 0).then_some(())).expect("the rollup finishes");
 }

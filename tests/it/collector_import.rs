@@ -130,6 +130,6 @@ fn original_database_opens_in_place_and_keeps_its_values() {
 
 fn is_rolled_up(path: &Path) -> bool {
     let database = rusqlite::Connection::open(path).unwrap();
-    let sql = "SELECT value > 0 AND value = (SELECT max(id) FROM points) FROM totals WHERE name = 'rolled_up'";
+    let sql = "SELECT value > 0 AND value = (SELECT max(id) FROM points) FROM counters WHERE name = 'rolled_up'";
     database.query_row(sql, [], |row| row.get(0)).unwrap()
 }

@@ -213,7 +213,7 @@ fn only_records_deleted_after_the_first_export_count_as_missed() {
     tracker.kill();
     // Moves the export position back by seven records, of which only five are still stored, so that two count as missed.
     let database = rusqlite::Connection::open(data_dir.path().join("errors.db")).unwrap();
-    database.execute_batch("UPDATE _exported SET mark = mark - 7").unwrap();
+    database.execute_batch("UPDATE export_cursor SET last_id = last_id - 7").unwrap();
     drop(database);
     let tracker = start_with_export();
     wait_until(|| (health_number(&tracker, "export_sent") == 10).then_some(()))

@@ -61,7 +61,7 @@ impl DeleteExpired {
         let last_deletable = if cursor < 0 { newest } else { cursor.max(newest - UNSENT_POINTS_MAX) };
         let deleted = transaction.execute(
             "DELETE FROM points WHERE id IN (SELECT id FROM points
-                 WHERE id <= (SELECT value FROM totals WHERE name = 'rolled_up')
+                 WHERE id <= (SELECT value FROM counters WHERE name = 'rolled_up')
                      AND id < ?2 AND id <= ?3 AND at < ?1 ORDER BY id LIMIT ?4)",
             ((self.now - self.retention.points).ms(), newest, last_deletable, POINTS_BATCH_MAX),
         )?;

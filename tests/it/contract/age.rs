@@ -59,12 +59,13 @@ fn idempotency_keys_expire_after_a_day() {
     let day_ms = DAY_MINUTES * 60_000;
     let (yesterday, today) = (format!("{day_ms} + 60000"), format!("{day_ms} - 60000"));
     for (key, age_ms) in [("yesterday", yesterday), ("today", today)] {
-        let sql = format!("UPDATE _idempotency SET answered_at = answered_at - ({age_ms}) WHERE key = '{key}'");
+        let sql = format!("UPDATE idempotency_keys SET created_at_ms = created_at_ms - ({age_ms}) WHERE key = '{key}'");
         edit_database(data_dir.path(), &sql);
     }
     let service = start();
     let database = rusqlite::Connection::open(data_dir.path().join("errors.db")).unwrap();
-    let key_count = || database.query_row("SELECT count(*) FROM _idempotency", [], |row| row.get::<_, i64>(0)).unwrap();
+    let key_count =
+        || database.query_row("SELECT count(*) FROM idempotency_keys", [], |row| row.get::<_, i64>(0)).unwrap();
     assert!(wait_until(|| (key_count() == 1).then_some(())).is_some());
     service.send(&keyed("today")).expect(200).has(json!({ "count": 2 }));
     service.send(&keyed("yesterday")).expect(200).has(json!({ "count": 3 }));

@@ -74,7 +74,7 @@ fn collector_health_reports_received_points_and_last_rollup() {
     for (hours, received) in [(22, 5), (3, 0)] {
         let database = rusqlite::Connection::open(data_dir.path().join("metrics.db")).unwrap();
         database.execute("UPDATE received SET hour = hour - ?1", [hours]).unwrap();
-        database.execute("UPDATE totals SET value = 0 WHERE name = 'rolled_up_at'", []).unwrap();
+        database.execute("UPDATE counters SET value = 0 WHERE name = 'rolled_up_at'", []).unwrap();
         let service = Setup::metrics_collector().env("METRICS_OPEN", 1).data_dir(&data_dir).start();
         let at = wait_until(|| rolled_up_at(&service)).expect("the service rolls up after its start");
         assert!((before..=Timestamp::now().seconds()).contains(&at), "{at}");

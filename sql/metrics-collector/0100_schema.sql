@@ -11,7 +11,7 @@ CREATE TABLE series (
     UNIQUE (name, type, project, labels)
 );
 
--- Raw points. Those with an id up to totals.rolled_up are already in the rollup tables.
+-- Raw points. Those with an id up to the counter rolled_up are already in the rollup tables.
 CREATE TABLE points (
     id INTEGER PRIMARY KEY,
     series_id INTEGER NOT NULL,
@@ -69,11 +69,7 @@ CREATE TABLE cumulative (
     sketch BLOB
 );
 
-CREATE TABLE totals (
-    name TEXT PRIMARY KEY,
-    value INTEGER NOT NULL
-) WITHOUT ROWID;
-INSERT INTO totals (name, value) VALUES ('rolled_up', 0), ('rolled_up_at', 0), ('series', 0), ('overflowed', 0),
+INSERT INTO counters (name, value) VALUES ('rolled_up', 0), ('rolled_up_at', 0), ('series', 0), ('overflowed', 0),
     ('clock_corrected', 0);
 
 -- For manual queries: points and rollups with readable names and timestamps.
@@ -89,3 +85,42 @@ CREATE VIEW metrics_aggregated AS
     SELECT strftime('%Y-%m-%dT%H:%M:%SZ', h.bucket * 3600, 'unixepoch'), 'hour', s.name, s.labels, h.count, h.sum,
         h.min, h.max, h.sum / h.count, s.project
     FROM hours h JOIN series s ON s.id = h.series_id;
+
+-- Points received from clients in each hour of the last day, by time of arrival.
+CREATE TABLE received (
+    hour INTEGER PRIMARY KEY,
+    points INTEGER NOT NULL
+);
+
+-- Finds the overflow series, which receive the points over a cardinality limit.
+CREATE INDEX series_overflow ON series (name) WHERE labels = '{"overflow":"true"}';
+
+-- Metric rollups: aggregates over all series of a metric. A metric that has had more than one series has rows in the
+-- rollup tables with its negated id as series_id. They contain every point from from_hour on.
+CREATE TABLE metrics (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    type TEXT NOT NULL,
+    project TEXT NOT NULL,
+    from_hour INTEGER NOT NULL,
+    UNIQUE (name, type, project)
+);
+
+-- Id of the last point in the metric rollups. If it is not rolled_up, a version without metric rollups has run since.
+INSERT INTO counters (name, value) VALUES ('whole_up_to', -1);
+
+-- Running totals of each series as last sent by remote write.
+CREATE TABLE remote (
+    series_id INTEGER PRIMARY KEY,
+    count INTEGER NOT NULL,
+    sum REAL NOT NULL,                  -- this and the following columns: as in cumulative
+    last REAL NOT NULL,
+    last_at INTEGER NOT NULL,
+    sketch BLOB
+);
+
+-- remote_cursor: id of the last point sent; -1 if remote write is off. remote_claimed: id of the last point of the
+-- batch being sent. remote_claimed_at: when that batch was created. remote_at: timestamp of the samples sent last.
+-- remote_sent and remote_refused: number of samples sent, and of samples rejected permanently.
+INSERT INTO counters (name, value) VALUES ('remote_cursor', -1), ('remote_claimed', -1), ('remote_claimed_at', 0),
+    ('remote_at', 0), ('remote_sent', 0), ('remote_refused', 0);

@@ -20,11 +20,7 @@ CREATE TABLE outbox (
 );
 CREATE INDEX outbox_upstream ON outbox (upstream, id);
 
-CREATE TABLE totals (
-    name TEXT PRIMARY KEY,
-    value INTEGER NOT NULL
-) WITHOUT ROWID;
-INSERT INTO totals (name, value) VALUES ('outbox_waiting', 0), ('outbox_bytes', 0), ('outbox_dropped', 0),
+INSERT INTO counters (name, value) VALUES ('outbox_waiting', 0), ('outbox_bytes', 0), ('outbox_dropped', 0),
     ('outbox_refused', 0);
 
 -- Uploaded source maps. A new upload with the same project, release and file URL replaces the row.

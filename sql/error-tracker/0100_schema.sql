@@ -93,23 +93,5 @@ CREATE TABLE error_variants (
 CREATE INDEX error_variants_by_environment ON error_variants (environment_id, error_id);
 CREATE INDEX error_variants_by_release ON error_variants (release_id, error_id);
 
--- Counters whose values would be slow to compute with COUNT(*).
-CREATE TABLE totals (
-    name TEXT PRIMARY KEY,
-    value INTEGER NOT NULL
-) WITHOUT ROWID;
-INSERT INTO totals (name, value) VALUES ('unresolved', 0), ('resolved', 0), ('evicted', 0), ('stripped', 0),
-    ('alerts_held', 0), ('alerts_held_since', 0);
-
--- Alert history and queue. Waiting alerts survive a restart.
-CREATE TABLE alerts (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL,                 -- new, reopened, digest, test
-    error_id INTEGER,
-    created_at INTEGER NOT NULL,
-    state TEXT NOT NULL,                -- waiting, sent, failed, held (suppressed by the cool-down or the hourly limit)
-    finished_at INTEGER,
-    detail TEXT NOT NULL DEFAULT '[]'   -- JSON: result of each channel, or the reason for suppression
-);
-CREATE INDEX alerts_waiting ON alerts (id) WHERE state = 'waiting';
-CREATE INDEX alerts_by_error ON alerts (error_id, finished_at) WHERE state = 'sent';
+-- Counters.
+INSERT INTO counters (name, value) VALUES ('unresolved', 0), ('resolved', 0), ('evicted', 0), ('stripped', 0);

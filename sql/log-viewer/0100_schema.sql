@@ -43,7 +43,7 @@ INSERT INTO segments (slot, round, entries, bytes, first_id, last_id, last_arriv
     (10, 0, 0, 0, 0, 0, 0);
 
 -- Entry counts by segment, minute, source and level, for totals and histograms.
-CREATE TABLE counters (
+CREATE TABLE entry_counts (
     slot INTEGER NOT NULL,
     minute INTEGER NOT NULL,
     container_id INTEGER NOT NULL,
@@ -52,11 +52,7 @@ CREATE TABLE counters (
     PRIMARY KEY (slot, minute, container_id, level)
 ) WITHOUT ROWID;
 
-CREATE TABLE totals (
-    name TEXT PRIMARY KEY,
-    value INTEGER NOT NULL
-) WITHOUT ROWID;
-INSERT INTO totals (name, value) VALUES ('arrivals', 0), ('stored_at', 0), ('gaps', 0);
+INSERT INTO counters (name, value) VALUES ('arrivals', 0), ('stored_at', 0), ('gaps', 0);
 
 -- Log entries and their full-text indexes, one pair of tables for each segment.
 -- id = ticks * 5 + level. Ticks are units of 1/4096 ms since 2026 (UTC); if a tick is taken, the next free one is used.
