@@ -246,8 +246,22 @@ fn printed_commands_of_the_run_script_work() {
     for name in ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"] {
         symlink(binary(name), at(name)).unwrap();
     }
+    // A database of a development version before 1.0 is moved aside.
+    std::fs::create_dir(at(".run")).unwrap();
+    let old = rusqlite::Connection::open(at(".run/metrics.db")).unwrap();
+    old.execute_batch(
+        "PRAGMA application_id = 0x4D4C4D43; CREATE TABLE points (id INTEGER PRIMARY KEY); INSERT INTO points VALUES (7);
+         CREATE TABLE _meta (key, value); INSERT INTO _meta VALUES ('schema_version', '4'), ('oldest_reader', '1')",
+    )
+    .unwrap();
+    drop(old);
     let ports = ["PORT", "LOGS_PORT", "METRICS_PORT", "RELAY_PORT"].map(|name| (name, free_port().port().to_string()));
-    let child = Command::new("deploy/run.sh").current_dir(checkout.path()).envs(ports).stdout(Stdio::piped()).spawn();
+    let child = Command::new("deploy/run.sh")
+        .current_dir(checkout.path())
+        .envs(ports)
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(at("stderr")).unwrap())
+        .spawn();
     let mut script = RunScript(child.unwrap());
     let (sender, lines) = channel();
     let stdout = BufReader::new(script.0.stdout.take().unwrap());
@@ -269,4 +283,8 @@ fn printed_commands_of_the_run_script_work() {
     for part in ["first report", "cart is undefined", "orders_total", "\"stream\":\"stdout\"", "is ready"] {
         assert!(responses.contains(part), "{part:?} is missing in {responses}");
     }
+    let moved = rusqlite::Connection::open(at(".run/metrics.db.before-1.0")).unwrap();
+    assert_eq!(moved.query_row("SELECT id FROM points", [], |row| row.get(0)), Ok(7));
+    let stderr = std::fs::read_to_string(at("stderr")).unwrap();
+    assert!(stderr.contains("moved .run/metrics.db to .run/metrics.db.before-1.0"), "{stderr}");
 }
