@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Service, Setup, TEST_TIMEOUT, report, report_at, skip, wait_until};
-use crate::python::Listener;
+use crate::support::harness::{Service, Setup, TEST_TIMEOUT, report, report_at, skip, wait_until};
+use crate::support::python::Listener;
 
 /// HTTP server that responds to every request with 200 and records its head and body.
 struct WebhookServer {
@@ -129,7 +129,7 @@ fn error_storm_sends_capped_alerts_and_one_digest_and_stores_every_report() {
     let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", &webhook.url).env("ALERT_DIGEST_DELAY", 10).start();
     let mut client = tracker.connect();
     for line in 1..=GROUPS {
-        client.send(&crate::harness::Request::post("/api/errors", &report_at("boom", line))).expect(201);
+        client.send(&crate::support::harness::Request::post("/api/errors", &report_at("boom", line))).expect(201);
     }
     for _ in 0..ALERTS_MAX {
         assert_eq!(webhook.next_request().1["event"], "error.new");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::binary;
+use crate::support::harness::binary;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

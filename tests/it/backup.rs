@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::json;
 
-use crate::harness::{Request, Service, Setup, TempDir, report_at, wait_until};
+use crate::support::harness::{Request, Service, Setup, TempDir, report_at, wait_until};
 
 const CLIENTS: usize = 8;
 /// Minimum number of acknowledged reports before the backup starts.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::json;
 
-use crate::harness::{Client, Request, Service, Setup, TempDir, binary, report_at, root_or_skip, wait_until};
+use crate::support::harness::{Client, Request, Service, Setup, TempDir, binary, report_at, root_or_skip, wait_until};
 
 const CLIENTS: u32 = 6;
 /// Minimum number of acknowledged writes per client before the backup starts.

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{API_KEY, Request, Service, Setup, TempDir, skip, wait_until};
+use crate::support::harness::{API_KEY, Request, Service, Setup, TempDir, skip, wait_until};
 
 const BUNDLERS: [&str; 3] = ["esbuild", "vite", "webpack"];
 const CART: &str = include_str!("../browser/src/cart.js");

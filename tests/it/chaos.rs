@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::figures::{Figures, round_to};
-use crate::harness::{Setup, TempDir, root_or_skip, skip};
-use crate::peers;
-use crate::rng::Rng;
-use crate::stack::{ConfigureService, MemoryCgroup, RELAY, SERVICES, Stack, VIEWER};
+use crate::support::figures::{Figures, round_to};
+use crate::support::harness::{Setup, TempDir, root_or_skip, skip};
+use crate::support::peers;
+use crate::support::rng::Rng;
+use crate::support::stack::{ConfigureService, MemoryCgroup, RELAY, SERVICES, Stack, VIEWER};
 use faults::LoopDisk;
 use load::{Kind, Load};
 use watch::HealthMonitor;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Request, Service, Setup};
+use crate::support::harness::{Request, Service, Setup};
 
 const POINTS_PER_BATCH: usize = 1_000;
 

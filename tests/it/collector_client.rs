@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::collector::{assert_close, wait_for_rollup};
-use crate::harness::{Request, Service, Setup};
-use crate::python::Application;
+use crate::support::collector::{assert_close, wait_for_rollup};
+use crate::support::harness::{Request, Service, Setup};
+use crate::support::python::Application;
 
 /// Asserts that each query of the application's summary returns exactly the expected buckets.
 fn assert_buckets(collector: &Service, sent: &[Value]) {

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::collector::{assert_close, nearest_rank, send_points, wait_for_rollup};
-use crate::harness::{Response, Setup, TempDir, wait_until};
+use crate::support::collector::{assert_close, nearest_rank, send_points, wait_for_rollup};
+use crate::support::harness::{Response, Setup, TempDir, wait_until};
 
 const VITALS: [(&str, f64, f64); 5] = [
     ("lcp", 2_500.0, 4_000.0),
@@ -295,7 +295,7 @@ fn dashboard_aggregates_thirty_days_of_hourly_rollups() {
     let mut times_ms = Vec::new();
     for _ in 0..9 {
         let start = Instant::now();
-        let response = client.send(&crate::harness::Request::get("/api/dashboard?period=30d")).expect(200);
+        let response = client.send(&crate::support::harness::Request::get("/api/dashboard?period=30d")).expect(200);
         times_ms.push(start.elapsed().as_secs_f64() * 1_000.0);
         let body = response.json();
         assert_eq!(body["summary"]["total_datapoints"], points * hours);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::collector::wait_for_rollup;
-use crate::harness::{Request, Service, Setup, TempDir, wait_until};
+use crate::support::collector::wait_for_rollup;
+use crate::support::harness::{Request, Service, Setup, TempDir, wait_until};
 
 fn point(name: &str, kind: &str, value: f64) -> Value {
     json!({ "name": name, "type": kind, "value": value, "project": "shop", "labels": { "a.b": "x\"y" } })

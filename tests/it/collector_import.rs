@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Service, Setup, TempDir, wait_until};
+use crate::support::harness::{Service, Setup, TempDir, wait_until};
 
 /// Row of the original's table of aggregates.
 struct Aggregate {

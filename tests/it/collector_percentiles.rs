@@ -6,8 +6,8 @@ use std::time::Duration;
 use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
-use crate::collector::{RELATIVE_ERROR_MAX, assert_close, nearest_rank, send_points, wait_for_rollup};
-use crate::harness::{Service, Setup};
+use crate::support::collector::{RELATIVE_ERROR_MAX, assert_close, nearest_rank, send_points, wait_for_rollup};
+use crate::support::harness::{Service, Setup};
 
 const HOUR_MS: i64 = 3_600_000;
 const SLOW_MINUTE: i64 = 37;

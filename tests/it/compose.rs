@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::docker_engine::DockerDaemon;
-use crate::harness::{binary, root_or_skip, skip, wait_until};
 use crate::smoke::SmokeResult;
+use crate::support::docker_engine::DockerDaemon;
+use crate::support::harness::{binary, root_or_skip, skip, wait_until};
 
 const SERVICES: [&str; 4] = ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

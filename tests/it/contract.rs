@@ -40,7 +40,7 @@ use std::time::Duration;
 use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Request, Response, Service, report_at};
+use crate::support::harness::{Request, Response, Service, report_at};
 
 /// Test case: name, request, expected status and expected body. An object lists the members that matter; a string must
 /// be part of the `detail` of an error response; null accepts any body.

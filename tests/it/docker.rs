@@ -8,9 +8,11 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::docker_engine::{DockerDaemon, NETWORK_DISABLED, engine_command};
-use crate::harness::{Service, Setup, root_or_skip, wait_until};
-use crate::logs::{Entry, assert_eventually_eq, container_status, export_entries, message_lines, wait_for_entry_count};
+use crate::support::docker_engine::{DockerDaemon, NETWORK_DISABLED, engine_command};
+use crate::support::harness::{Service, Setup, root_or_skip, wait_until};
+use crate::support::logs::{
+    Entry, assert_eventually_eq, container_status, export_entries, message_lines, wait_for_entry_count,
+};
 
 const IMAGE: &str = "base:1";
 /// Reads numbers from stdin and writes that many numbered lines for each, until the end of stdin.

@@ -10,9 +10,9 @@ use std::sync::mpsc::channel;
 
 use serde_json::json;
 
-use crate::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TEST_TIMEOUT, TempDir, binary, send_signal, skip};
-use crate::logs::Container;
 use crate::prometheus::free_port;
+use crate::support::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TEST_TIMEOUT, TempDir, binary, send_signal, skip};
+use crate::support::logs::Container;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Code blocks that this test skips: the start of each block, and where it is tested instead.
@@ -143,9 +143,9 @@ impl TestEnv {
         ]);
         let logs = Setup::log_viewer().data_dir(&containers).env("DATABASE_PATH", at("data/logs.db").display()).start();
         let is_indexed = || (logs.get("/api/logs/stats").json()["total_logs"] == 2).then_some(());
-        crate::harness::wait_until(is_indexed).expect("the viewer has read both lines");
+        crate::support::harness::wait_until(is_indexed).expect("the viewer has read both lines");
         // Documents refer to an existing error group and metric.
-        errors.post("/api/errors", &crate::harness::report_at("boom", 1)).expect(201);
+        errors.post("/api/errors", &crate::support::harness::report_at("boom", 1)).expect(201);
         metrics.post("/api/metrics", &json!([{ "name": "orders_total", "type": "counter", "value": 1 }])).expect(202);
         Self { errors, logs, metrics, relay, checkout }
     }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Client, Request, Response, Service, Setup, TempDir, report_at, root_or_skip, wait_until};
+use crate::support::harness::{
+    Client, Request, Response, Service, Setup, TempDir, report_at, root_or_skip, wait_until,
+};
 
 const KILLS: usize = 20;
 const CLIENTS: u32 = 16;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Request, Service, Setup, TempDir, report_at, wait_until};
-use crate::logs::{Container, export_entries};
-use crate::peers;
 use crate::prometheus::free_port;
-use crate::receiver::receive_request;
+use crate::support::harness::{Client, Request, Service, Setup, TempDir, report_at, wait_until};
+use crate::support::logs::{Container, export_entries};
+use crate::support::peers;
+use crate::support::receiver::receive_request;
 
 const LINES: u32 = 20_000;
 /// Downtime of ClickHouse while lines are written.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Service, Setup};
+use crate::support::harness::{Service, Setup};
 
 const MEASURED: Duration = Duration::from_secs(4);
 /// Maximum wake-ups of a service. Polling the logs every two seconds and the rollups every second stays far below it;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Client, Request, Service, Setup, TempDir, report_at, send_signal, wait_until};
-use crate::peers::find_program;
+use crate::support::harness::{Client, Request, Service, Setup, TempDir, report_at, send_signal, wait_until};
+use crate::support::peers::find_program;
 
 const DATABASES: [(&str, &str); 4] = [
     ("monlight-error-tracker", "errors.db"),

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Service, Setup, TempDir, wait_until};
-use crate::logs::{Entry, assert_eventually_eq, container_status, export_entries, message_lines};
+use crate::support::harness::{Service, Setup, TempDir, wait_until};
+use crate::support::logs::{Entry, assert_eventually_eq, container_status, export_entries, message_lines};
 
 const DOCKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/docker");
 const ORIGINAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/original/logs.db");

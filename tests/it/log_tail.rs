@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Request, Service, Setup, TEST_TIMEOUT, TempDir, wait_until};
+use crate::support::harness::{Client, Request, Service, Setup, TEST_TIMEOUT, TempDir, wait_until};
 
 /// Maximum latency of a line on a busy machine. `make bench` measures the actual latency.
 const LATENCY_MAX: Duration = Duration::from_secs(2);

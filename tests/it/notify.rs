@@ -7,8 +7,8 @@ use monlight::env::Env;
 use monlight::notify::{ChannelResult, Fact, Message, Notifier, OLDER_CA_FILE, VARIABLES};
 use serde_json::Value;
 
-use crate::harness::skip;
-use crate::python::Listener;
+use crate::support::harness::skip;
+use crate::support::python::Listener;
 
 fn message(title: &str) -> Message {
     Message {

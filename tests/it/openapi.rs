@@ -9,9 +9,9 @@ use std::sync::Arc;
 use flate2::read::GzDecoder;
 use serde_json::json;
 
-use crate::harness::{API_KEY, PUBLIC_KEY, Request, Service, Setup, TempDir, report_at};
-use crate::logs::{Container, wait_for_entry_count};
-use crate::{python, receiver};
+use crate::support::harness::{API_KEY, PUBLIC_KEY, Request, Service, Setup, TempDir, report_at};
+use crate::support::logs::{Container, wait_for_entry_count};
+use crate::support::{python, receiver};
 
 const DOCUMENT_PATH: &str = "/openapi.json";
 /// Random requests per operation, in addition to the examples and the boundary values of every schema. `make schemathesis`

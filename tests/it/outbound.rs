@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Request, Service, Setup, report_at, wait_until};
-use crate::python::Listener;
-use crate::receiver::receive_request;
+use crate::support::harness::{Request, Service, Setup, report_at, wait_until};
+use crate::support::python::Listener;
+use crate::support::receiver::receive_request;
 
 /// A domain that never resolves (RFC 6761), so that only a proxy can reach its hosts.
 const STORE: &str = "store.example.invalid";

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Request, Service, Setup, TempDir, skip, wait_until};
+use crate::support::harness::{Client, Request, Service, Setup, TempDir, skip, wait_until};
 
 const READ_KEY: &str = "prometheus-key-0123456789";
 

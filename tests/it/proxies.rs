@@ -9,9 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::harness::{API_KEY, Service, Setup, TempDir, send_signal, skip, wait_until};
-use crate::peers::find_program;
 use crate::smoke::{SmokeResult, curl_or_skip, smoke_test};
+use crate::support::harness::{API_KEY, Service, Setup, TempDir, send_signal, skip, wait_until};
+use crate::support::peers::find_program;
 
 const ORIGIN: &str = "https://shop.example";
 /// Rate limit of the error tracker in requests per minute and address; more than the smoke test needs.

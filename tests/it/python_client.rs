@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Request, Service, Setup, wait_until};
-use crate::python::Application;
+use crate::support::harness::{Request, Service, Setup, wait_until};
+use crate::support::python::Application;
 
 fn raise_exception(application: &Application) {
     let request = Request::new("POST", "/checkout/7").header("X-Request-ID", "r-1").header("Cookie", "session=s3cret");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Client, Request, Service, Setup, TEST_TIMEOUT, wait_until};
+use crate::support::harness::{Client, Request, Service, Setup, TEST_TIMEOUT, wait_until};
 
 const CLIENTS: u32 = 16;
 /// Downtime of the tracker. `MONLIGHT_OUTAGE_S=30` tests the duration that the documentation guarantees.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::harness::{TempDir, skip};
+use crate::support::harness::{TempDir, skip};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Files that contain a version, and the script that sets it.

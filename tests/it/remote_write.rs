@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Service, Setup, TempDir, skip, wait_until};
 use crate::prometheus::{Prometheus, free_port};
-use crate::receiver::receive_request;
+use crate::support::harness::{Service, Setup, TempDir, skip, wait_until};
+use crate::support::receiver::receive_request;
 
 /// Duration of the load on the collector.
 const LOAD_DURATION: Duration = Duration::from_secs(44);

@@ -13,7 +13,7 @@ use monlight::http::{
     PublicKeySettings, Response, Route, RouteSpec, Scope, Server, Settings, TrustedProxies,
 };
 
-use crate::harness::{API_KEY, Client, Request, TempDir};
+use crate::support::harness::{API_KEY, Client, Request, TempDir};
 
 /// Repeated text of a long, compressible response.
 const REPEATED: &str = "the same again, ";
@@ -77,7 +77,7 @@ impl TestServer {
         Client::new(TcpStream::connect(self.server.address()).unwrap())
     }
 
-    fn send(&self, request: &Request) -> crate::harness::Response {
+    fn send(&self, request: &Request) -> crate::support::harness::Response {
         self.connect().send(request)
     }
 }

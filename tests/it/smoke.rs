@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TempDir, skip};
+use crate::support::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TempDir, skip};
 
 /// Origin that the relay allows.
 const ORIGIN: &str = "https://shop.example";

@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::browser::{chromium_or_skip, node};
-use crate::docker_log::ContainerLog;
-use crate::figures::{Figures, round_to};
-use crate::harness::{API_KEY, Client, PUBLIC_KEY, Request, Setup, TempDir, report_at, root_or_skip, skip, wait_until};
-use crate::python;
-use crate::stack::{COLLECTOR, MemoryCgroup, RELAY, SERVICES, Stack, TRACKER, VIEWER};
+use crate::support::docker_log::ContainerLog;
+use crate::support::figures::{Figures, round_to};
+use crate::support::harness::{
+    API_KEY, Client, PUBLIC_KEY, Request, Setup, TempDir, report_at, root_or_skip, skip, wait_until,
+};
+use crate::support::python;
+use crate::support::stack::{COLLECTOR, MemoryCgroup, RELAY, SERVICES, Stack, TRACKER, VIEWER};
 
 /// Duration without `MONLIGHT_SOAK_S`, in seconds.
 const DURATION_DEFAULT_S: u64 = 30;

@@ -14,8 +14,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use crate::harness::{Service, Setup, TempDir, send_signal, wait_until};
-use crate::rng::Rng;
+use crate::support::harness::{Service, Setup, TempDir, send_signal, wait_until};
+use crate::support::rng::Rng;
 
 const RUNS_DEFAULT: u64 = 20;
 const STEPS: u32 = 60;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::backup_script::{deploy_script, output_text};
-use crate::harness::{
+use crate::support::harness::{
     API_KEY, Client, PUBLIC_KEY, Request, Response, TempDir, binary, report_at, send_signal, skip, wait_until,
 };
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::docker_log::ContainerLog;
-use crate::harness::{Client, Request, report_at};
-use crate::stack::{COLLECTOR, RELAY, Stack, TRACKER, VIEWER};
+use crate::support::docker_log::ContainerLog;
+use crate::support::harness::{Client, Request, report_at};
+use crate::support::stack::{COLLECTOR, RELAY, Stack, TRACKER, VIEWER};
 
 /// Number of clients per kind of posted item.
 const CLIENTS: usize = 3;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{group_detail, minutes_ago, unique_report, unique_report_with, with_field};
-use crate::harness::{Service, Setup, TempDir, report_at, wait_until};
+use crate::support::harness::{Service, Setup, TempDir, report_at, wait_until};
 
 const DAY_MINUTES: u64 = 24 * 60;
 

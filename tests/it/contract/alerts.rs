@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 use super::{member_names, unique_report};
-use crate::harness::{Request, Setup, wait_until};
-use crate::receiver::receive_request;
+use crate::support::harness::{Request, Setup, wait_until};
+use crate::support::receiver::receive_request;
 
 #[test]
 fn test_alert_names_missing_settings() {

@@ -7,7 +7,7 @@ use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 
 use super::{Case, assert_cases, post_report_bytes, unique_report};
-use crate::harness::{Request, Setup};
+use crate::support::harness::{Request, Setup};
 
 const LIMIT: usize = 2_000;
 

@@ -7,8 +7,8 @@ use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Case, assert_cases, minutes_ago};
-use crate::collector::{assert_close, nearest_rank, send_points, wait_for_rollup};
-use crate::harness::{Request, Service, Setup};
+use crate::support::collector::{assert_close, nearest_rank, send_points, wait_for_rollup};
+use crate::support::harness::{Request, Service, Setup};
 
 /// Resolutions and the widths of their buckets, in milliseconds.
 pub(super) const RESOLUTIONS: [(&str, i64); 2] = [("minute", 60_000), ("hour", 3_600_000)];

@@ -7,8 +7,8 @@ use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
 use super::buckets::{RESOLUTIONS, bucket_start, query_buckets};
-use crate::collector::{assert_close, send_points, wait_for_rollup};
-use crate::harness::Setup;
+use crate::support::collector::{assert_close, send_points, wait_for_rollup};
+use crate::support::harness::Setup;
 
 const HOUR_S: i64 = 3_600;
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{post_report, unique_report};
-use crate::harness::{API_KEY, Request, Response, Service, Setup};
+use crate::support::harness::{API_KEY, Request, Response, Service, Setup};
 
 /// Sends bytes on a new connection and reads `count` responses. Returns them and whether the server then closed the
 /// connection without sending more.

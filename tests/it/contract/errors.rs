@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Case, assert_cases, post_report, post_report_bytes, unique_report};
-use crate::harness::{Client, Request, Response, Setup, wait_until};
+use crate::support::harness::{Client, Request, Response, Setup, wait_until};
 
 #[test]
 fn unknown_paths_return_404_and_require_a_key_under_api() {

@@ -8,7 +8,7 @@ use super::{
     Case, assert_cases, create_group, group_detail, member_names, post_report, unique_report, unique_report_with,
     with_field,
 };
-use crate::harness::{Request, Setup, report, report_at};
+use crate::support::harness::{Request, Setup, report, report_at};
 
 #[test]
 fn fingerprints_equal_the_original_monlight() {

@@ -1,6 +1,6 @@
 //! Security and caching headers of all responses.
 
-use crate::harness::{Request, Service, Setup};
+use crate::support::harness::{Request, Service, Setup};
 
 const PAGE_HEADERS: [(&str, &str); 6] = [
     ("x-content-type-options", "nosniff"),

@@ -4,7 +4,7 @@ use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Case, assert_cases, member_names, post_report, unique_report};
-use crate::harness::{Request, Service, Setup, wait_until};
+use crate::support::harness::{Request, Service, Setup, wait_until};
 
 #[test]
 fn health_requires_no_key_and_ignores_the_query() {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     Case, assert_cases, group_detail, post_report, post_report_bytes, unique_report, unique_report_with, with_field,
 };
-use crate::harness::{Request, Setup};
+use crate::support::harness::{Request, Setup};
 
 /// Returns a report with these raw members appended.
 fn report_with_members(members: &str) -> Request {

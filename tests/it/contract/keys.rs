@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Case, assert_cases, post_report, unique_report_with};
-use crate::harness::{API_KEY, Request, Setup};
+use crate::support::harness::{API_KEY, Request, Setup};
 
 const API_KEYS: &str = "app:ingest:app-key, eye:read:eye-key, ops:admin:ops-key, shop:ingest@shop:shop:key";
 

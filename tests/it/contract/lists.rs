@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Case, assert_cases, group_detail, minutes_ago, post_report, unique_report_with};
-use crate::harness::{Request, Service, Setup};
+use crate::support::harness::{Request, Service, Setup};
 
 /// Starts a tracker with five groups, created in the order of `last_seen`; `delta` has the earliest `first_seen`. The
 /// messages start with the names of the groups.

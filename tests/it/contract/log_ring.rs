@@ -7,8 +7,8 @@ use std::time::Duration;
 use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Service, Setup, TempDir, wait_until};
-use crate::logs::{Container, assert_eventually_eq, export_entries, wait_for_entry_count};
+use crate::support::harness::{Service, Setup, TempDir, wait_until};
+use crate::support::logs::{Container, assert_eventually_eq, export_entries, wait_for_entry_count};
 
 /// Returns the number of entries as reported by each endpoint.
 fn entry_counts(viewer: &Service) -> Vec<i64> {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Request, Service, Setup, TempDir};
-use crate::logs::{Container, percent_encode, wait_for_entry_count};
-use crate::rng::Rng;
+use crate::support::harness::{Client, Request, Service, Setup, TempDir};
+use crate::support::logs::{Container, percent_encode, wait_for_entry_count};
+use crate::support::rng::Rng;
 
 const RANDOM_SEARCHES: u64 = 10_000;
 /// Maximum duration of one search and of all random searches together.

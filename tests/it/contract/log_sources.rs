@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Service, Setup, TempDir, root_or_skip};
-use crate::logs::{
+use crate::support::harness::{Service, Setup, TempDir, root_or_skip};
+use crate::support::logs::{
     Container, assert_eventually_eq, container_status, export_entries, message_lines, wait_for_entry_count,
 };
 

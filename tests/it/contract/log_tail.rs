@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Service, Setup, TempDir, send_signal, wait_until};
-use crate::logs::{Container, Event, TailClient, wait_for_entry_count};
+use crate::support::harness::{Service, Setup, TempDir, send_signal, wait_until};
+use crate::support::logs::{Container, Event, TailClient, wait_for_entry_count};
 
 /// Maximum delay between writing a line and receiving it. Generous, because this is not a benchmark.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -52,7 +52,7 @@ fn new_entries_arrive_as_the_list_returns_them() {
     write_line(&db, "late");
     assert_eq!(tail.next_entry().message, "late");
     let listed = viewer.get("/api/logs?level=ERROR").expect(200).json();
-    assert_eq!(serde_json::from_value::<crate::logs::Entry>(listed["logs"][0].clone()).unwrap(), first);
+    assert_eq!(serde_json::from_value::<crate::support::logs::Entry>(listed["logs"][0].clone()).unwrap(), first);
 }
 
 #[test]

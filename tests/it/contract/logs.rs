@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Case, assert_cases, contains_subset, member_names};
-use crate::harness::{API_KEY, Request, Service, Setup, TempDir};
-use crate::logs::{
+use crate::support::harness::{API_KEY, Request, Service, Setup, TempDir};
+use crate::support::logs::{
     Container, assert_eventually_eq, export_entries, message_lines, percent_encode, wait_for_entry_count,
 };
 

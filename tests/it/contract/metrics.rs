@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{post_report, unique_report, unique_report_with};
-use crate::harness::{API_KEY, Request, Service, Setup};
+use crate::support::harness::{API_KEY, Request, Service, Setup};
 
 /// Returns the samples by name and labels. Asserts that every line is valid.
 fn samples(service: &Service) -> BTreeMap<String, f64> {

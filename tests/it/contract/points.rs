@@ -7,7 +7,7 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 
 use super::{Case, assert_cases, with_field, without_field};
-use crate::harness::{Request, Service, Setup};
+use crate::support::harness::{Request, Service, Setup};
 
 fn point() -> Value {
     json!({ "name": "orders_total", "type": "counter", "value": 1 })

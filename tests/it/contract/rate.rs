@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::{post_report, unique_report_with};
-use crate::harness::{Request, Response, Service, Setup};
+use crate::support::harness::{Request, Response, Service, Setup};
 
 /// Asserts a 429 response with a `Retry-After` header.
 #[track_caller]

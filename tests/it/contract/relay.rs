@@ -6,7 +6,7 @@ use std::io::Read as _;
 use serde_json::{Value, json};
 
 use super::{assert_cases, contains_subset};
-use crate::harness::{PUBLIC_KEY, Request, Response, Service, Setup};
+use crate::support::harness::{PUBLIC_KEY, Request, Response, Service, Setup};
 
 pub(super) const ERRORS: &str = "/api/browser/errors";
 pub(super) const METRICS: &str = "/api/browser/metrics";
@@ -127,7 +127,7 @@ fn reports_require_an_active_public_key() {
             ("an unknown key in the URL", key_in_url("ffffffffffffffffffffffffffffffff"), 401, Value::Null),
             (
                 "the admin key, which is not a public key",
-                without_key.clone().header("X-API-Key", crate::harness::API_KEY),
+                without_key.clone().header("X-API-Key", crate::support::harness::API_KEY),
                 401,
                 Value::Null,
             ),

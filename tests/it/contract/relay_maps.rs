@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::relay::{ERRORS, RelayEnv};
 use super::{assert_cases, contains_subset};
-use crate::harness::{Request, Service, Setup, TempDir, wait_until};
+use crate::support::harness::{Request, Service, Setup, TempDir, wait_until};
 
 const MAPS: &str = "/api/source-maps";
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::relay::{ERRORS, RelayEnv, browser_error};
-use crate::harness::{PUBLIC_KEY, Request, Service, Setup};
+use crate::support::harness::{PUBLIC_KEY, Request, Service, Setup};
 
 fn send_from(relay: &Service, address: [u8; 4], request: &Request) -> u16 {
     relay.connect_from(address).unwrap().send(request).status

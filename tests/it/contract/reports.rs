@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     Case, assert_cases, create_group, group_detail, post_report, unique_report, unique_report_with, without_field,
 };
-use crate::harness::{Request, Setup};
+use crate::support::harness::{Request, Setup};
 
 #[test]
 fn required_fields_are_validated() {

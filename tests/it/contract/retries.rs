@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Case, assert_cases, group_detail, post_report, unique_report, unique_report_with, without_field};
-use crate::harness::{Request, Response, Setup, TempDir};
+use crate::support::harness::{Request, Response, Setup, TempDir};
 
 /// Returns a request that sends a report with an idempotency key.
 fn with_key(report: &Value, key: &str) -> Request {

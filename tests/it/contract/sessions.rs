@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Case, assert_cases};
-use crate::harness::{API_KEY, Request, Service, Setup, TEST_TIMEOUT, TempDir, wait_until};
+use crate::support::harness::{API_KEY, Request, Service, Setup, TEST_TIMEOUT, TempDir, wait_until};
 
 const API_KEYS: &str = "app:ingest:app-key, eye:read:eye-key, ops:admin:ops-key";
 

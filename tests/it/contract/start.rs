@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::{post_report, unique_report_with};
-use crate::harness::{API_KEY, Request, Setup, TempDir};
+use crate::support::harness::{API_KEY, Request, Setup, TempDir};
 
 /// Settings in the order of `--help`, with the end of their rows.
 const VARIABLES: [(&str, &str); 42] = [

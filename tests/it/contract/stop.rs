@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{group_detail, post_report, unique_report, with_field};
-use crate::harness::{Request, Setup, TempDir, send_signal, wait_until};
+use crate::support::harness::{Request, Setup, TempDir, send_signal, wait_until};
 
 /// Maximum duration of a shutdown. Supervisors kill a process after a grace period.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{create_group, group_detail, minutes_ago, post_report, unique_report_with};
-use crate::harness::Setup;
+use crate::support::harness::Setup;
 
 #[test]
 fn timestamps_are_converted_to_utc_seconds() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Client, Request, Response, Service, Setup, TEST_TIMEOUT, report, report_at, wait_until};
+use crate::support::harness::{Client, Request, Response, Service, Setup, TEST_TIMEOUT, report, report_at, wait_until};
 
 /// Maximum latency of `/health` during an attack.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(100);

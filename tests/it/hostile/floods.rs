@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Client, Request, Setup, report_at, wait_until};
+use crate::support::harness::{Client, Request, Setup, report_at, wait_until};
 
 use super::attack::{
     Attack, attacker_address, connect_many, discard_input, is_closed, metric_value, write_nonblocking,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{API_KEY, Client, Request, report, wait_until};
+use crate::support::harness::{API_KEY, Client, Request, report, wait_until};
 
 use super::attack::{Attack, assert_rejected, attacker_address, connect_many, is_closed};
 

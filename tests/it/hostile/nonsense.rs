@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{API_KEY, Request, report, report_at};
+use crate::support::harness::{API_KEY, Request, report, report_at};
 
 use super::attack::{Attack, assert_rejected, attacker_address, connect_many};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{PUBLIC_KEY, Request, Service, Setup};
+use crate::support::harness::{PUBLIC_KEY, Request, Service, Setup};
 
 use super::attack::{Attack, attacker_address, connect_many, metric_value, write_until_closed};
 

@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use serde_json::json;
 
-use crate::harness::{API_KEY, Request, report, report_at};
+use crate::support::harness::{API_KEY, Request, report, report_at};
 
 use super::attack::{Attack, assert_rejected, attacker_address, connect_many, has_data, write_until_closed};
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Client, Request, Service, Setup, report};
+use crate::support::harness::{Client, Request, Service, Setup, report};
 
 use super::attack::{Attack, attacker_address, connect_many, has_data};
 

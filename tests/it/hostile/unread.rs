@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Client, Request, Service, report};
+use crate::support::harness::{Client, Request, Service, report};
 
 use super::attack::{Attack, attacker_address, discard_input, write_nonblocking};
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Client, Request, Service, Setup, TempDir};
+use crate::support::harness::{Client, Request, Service, Setup, TempDir};
 
 pub const SERVICES: [&str; 4] = ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"];
 pub const TRACKER: usize = 0;

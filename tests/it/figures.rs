@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{TempDir, skip};
+use crate::support::harness::{TempDir, skip};
 
 fn has_python() -> bool {
     Command::new("python3").arg("--version").output().is_ok()

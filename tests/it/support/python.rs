@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use serde_json::Value;
 
-use crate::harness::{API_KEY, Client, Request, Response, Service, TEST_TIMEOUT, skip};
+use crate::support::harness::{API_KEY, Client, Request, Response, Service, TEST_TIMEOUT, skip};
 
 /// Returns the interpreter that `MONLIGHT_TEST_PYTHON` names, with `tests/python/requirements.txt` installed; `make
 /// test` creates it. Skips the test and returns `None` if the variable is not set.

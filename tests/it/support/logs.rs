@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Request, Service, TempDir, wait_until};
+use crate::support::harness::{Client, Request, Service, TempDir, wait_until};
 
 /// Fake container: the folder, configuration and json-file log that Docker would write.
 pub struct Container {
