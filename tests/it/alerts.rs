@@ -1,57 +1,12 @@
 //! Alerts of the error tracker, received by test servers in place of an SMTP server, Postmark and a webhook.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
-use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
-use crate::support::harness::{Service, Setup, TEST_TIMEOUT, report, report_at, skip, wait_until};
+use crate::support::harness::{Service, Setup, free_address, report, report_at, skip, wait_until};
 use crate::support::python::Listener;
-
-/// HTTP server that responds to every request with 200 and records its head and body.
-struct WebhookServer {
-    url: String,
-    requests: Receiver<(String, Value)>,
-}
-
-impl WebhookServer {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let (sender, requests) = channel();
-        std::thread::spawn(move || {
-            for socket in listener.incoming() {
-                let mut socket = BufReader::new(socket.unwrap());
-                let (mut head, mut length) = (String::new(), 0);
-                loop {
-                    let start = head.len();
-                    socket.read_line(&mut head).unwrap();
-                    let line = head[start..].to_ascii_lowercase();
-                    if let Some(value) = line.strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap();
-                    }
-                    if line == "\r\n" {
-                        break;
-                    }
-                }
-                let mut body = vec![0; length];
-                socket.read_exact(&mut body).unwrap();
-                socket
-                    .get_mut()
-                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
-                    .unwrap();
-                // Fails if the test has ended and dropped the receiver.
-                let _ = sender.send((head, serde_json::from_slice(&body).unwrap()));
-            }
-        });
-        Self { url, requests }
-    }
-
-    fn next_request(&self) -> (String, Value) {
-        self.requests.recv_timeout(TEST_TIMEOUT).expect("the webhook receives an alert")
-    }
-}
+use crate::support::receiver::HttpReceiver;
 
 /// Polls the alert history until it satisfies `condition` and returns it, newest alert first.
 fn wait_for_history(tracker: &Service, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
@@ -64,9 +19,9 @@ fn wait_for_history(tracker: &Service, condition: impl Fn(&[Value]) -> bool) -> 
 
 #[test]
 fn new_and_reopened_groups_alert_and_repeats_do_not() {
-    let webhook = WebhookServer::start();
+    let webhook = HttpReceiver::start(&[]);
     let tracker = Setup::error_tracker()
-        .env("ALERT_WEBHOOK_URL", format!("{}/hook", webhook.url))
+        .env("ALERT_WEBHOOK_URL", format!("{}/hook", webhook.url()))
         .env("BASE_URL", "https://errors.example/")
         .env("ALERT_COOLDOWN", 0)
         .start();
@@ -103,13 +58,13 @@ fn new_and_reopened_groups_alert_and_repeats_do_not() {
     assert_eq!(kinds, ["test", "reopened", "new"]);
     assert_eq!(history[2]["detail"][0]["channel"], "webhook");
     assert!(tracker.log().iter().any(|line| line.contains("alert sent by webhook")));
-    assert!(webhook.requests.try_recv().is_err(), "more than three alerts were sent");
+    assert!(webhook.is_drained(), "more than three alerts were sent");
 }
 
 #[test]
 fn reopened_group_within_its_cooldown_is_suppressed() {
-    let webhook = WebhookServer::start();
-    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", &webhook.url).start();
+    let webhook = HttpReceiver::start(&[]);
+    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", webhook.url()).start();
     tracker.post("/api/errors", &report("boom")).expect(201);
     assert_eq!(webhook.next_request().1["event"], "error.new");
     tracker.post("/api/errors/1/resolve", &json!({})).expect(200);
@@ -117,16 +72,16 @@ fn reopened_group_within_its_cooldown_is_suppressed() {
     let history = wait_for_history(&tracker, |history| history.len() == 2 && history[0]["state"] != "waiting");
     assert_eq!(history[0]["state"], "held");
     assert_eq!(history[0]["detail"], json!(["error group 1 alerted less than ALERT_COOLDOWN seconds ago"]));
-    assert!(webhook.requests.try_recv().is_err());
+    assert!(webhook.is_drained());
 }
 
 #[test]
 fn error_storm_sends_capped_alerts_and_one_digest_and_stores_every_report() {
     const GROUPS: u32 = 1_000;
     const ALERTS_MAX: usize = 20;
-    let webhook = WebhookServer::start();
+    let webhook = HttpReceiver::start(&[]);
     // The delay must exceed the time that all reports need on a busy machine, so that one digest covers them.
-    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", &webhook.url).env("ALERT_DIGEST_DELAY", 10).start();
+    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", webhook.url()).env("ALERT_DIGEST_DELAY", 10).start();
     let mut client = tracker.connect();
     for line in 1..=GROUPS {
         client.send(&crate::support::harness::Request::post("/api/errors", &report_at("boom", line))).expect(201);
@@ -141,25 +96,25 @@ fn error_storm_sends_capped_alerts_and_one_digest_and_stores_every_report() {
     wait_for_history(&tracker, |history| history[0]["kind"] == "digest" && history[0]["state"] == "sent");
     tracker.get("/health").expect(200).has(json!({ "errors_unresolved": GROUPS, "alerts_held": 0 }));
     tracker.get("/api/errors").expect(200).has(json!({ "total": GROUPS }));
-    assert!(webhook.requests.try_recv().is_err(), "more than the capped alerts and one digest were sent");
+    assert!(webhook.is_drained(), "more than the capped alerts and one digest were sent");
 }
 
 #[test]
 fn pending_alert_survives_sigkill() {
-    let webhook = WebhookServer::start();
-    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let webhook = HttpReceiver::start(&[]);
+    let closed_port = free_address();
     let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", format!("http://{closed_port}/")).start();
     tracker.post("/api/errors", &report("boom")).expect(201);
     // The tracker is killed between two attempts to reach a webhook on a closed port.
     let data_dir = tracker.kill();
-    let tracker = Setup::error_tracker().data_dir(&data_dir).env("ALERT_WEBHOOK_URL", &webhook.url).start();
+    let tracker = Setup::error_tracker().data_dir(&data_dir).env("ALERT_WEBHOOK_URL", webhook.url()).start();
     assert_eq!(webhook.next_request().1["event"], "error.new");
     wait_for_history(&tracker, |history| history[0]["state"] == "sent");
 }
 
 #[test]
 fn failed_delivery_is_recorded_with_its_reason_and_without_the_url() {
-    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed_port = free_address();
     let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", format!("http://{closed_port}/secret-path")).start();
     tracker.post("/api/test-alert", &json!({})).expect(202);
     let history = wait_for_history(&tracker, |history| history[0]["state"] == "failed");
@@ -172,12 +127,12 @@ fn failed_delivery_is_recorded_with_its_reason_and_without_the_url() {
 
 #[test]
 fn postmark_delivers_mail() {
-    let webhook = WebhookServer::start();
+    let webhook = HttpReceiver::start(&[]);
     let tracker = Setup::error_tracker()
         .env("POSTMARK_API_TOKEN", "pm-token")
         .env("POSTMARK_FROM_EMAIL", "alerts@example.com")
         .env("ALERT_EMAILS", "a@example.com,b@example.com")
-        .env("POSTMARK_API_BASE", &webhook.url)
+        .env("POSTMARK_API_BASE", webhook.url())
         .start();
     tracker.post("/api/errors", &report("boom")).expect(201);
     let (head, mail) = webhook.next_request();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::json;
 
+use crate::support::databases::assert_intact;
 use crate::support::harness::{Request, Service, Setup, TempDir, report_at, wait_until};
 
 const CLIENTS: usize = 8;
@@ -23,10 +24,8 @@ fn path_str(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn assert_intact(path: &Path) {
-    let database = rusqlite::Connection::open(path).unwrap();
-    let result: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(result, "ok");
+fn assert_complete(path: &Path) {
+    assert_intact(path);
     assert!(!path.with_extension("db-wal").exists(), "the backup has a write-ahead log and is not a single file");
 }
 
@@ -66,7 +65,7 @@ fn backup_during_writes_contains_every_report_acknowledged_before() {
     clients.into_iter().for_each(|client| client.join().unwrap());
     assert_eq!(code, Some(0), "{output}");
     assert!(output.contains(" bytes of ") && output.ends_with("checked\n"), "{output}");
-    assert_intact(&copy);
+    assert_complete(&copy);
 
     let empty = Arc::new(TempDir::new());
     let (code, output) = run(Setup::error_tracker(), &empty, &["--restore", path_str(&copy)]);
@@ -91,7 +90,7 @@ fn every_service_can_be_backed_up_and_restored() {
         let copy = data_dir.path().join("copy.db");
         let (code, output) = run(setup(), &data_dir, &["--backup", path_str(&copy)]);
         assert_eq!(code, Some(0), "{output}");
-        assert_intact(&copy);
+        assert_complete(&copy);
         let (code, output) = run(setup(), &data_dir, &["--restore", path_str(&copy)]);
         assert_eq!(
             (code, output.contains("another process uses it; stop that process first")),

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::json;
 
+use crate::support::databases::assert_intact;
 use crate::support::harness::{Client, Request, Service, Setup, TempDir, binary, report_at, root_or_skip, wait_until};
+use crate::support::programs::{deploy_script, output_text};
+use crate::support::stack::{VIEWER, start_services};
 
 const CLIENTS: u32 = 6;
 /// Minimum number of acknowledged writes per client before the backup starts.
@@ -17,20 +20,6 @@ const WRITES_MIN: u64 = 40;
 const DATABASES: [&str; 4] = ["errors.db", "logs.db", "metrics.db", "browser-relay.db"];
 /// Size of a file system that has room for the first database but not for the second, as an option of `mount`.
 const SMALL_TMPFS: &str = "size=256k";
-
-/// Returns a command for a script of `deploy/` that inherits only `PATH` from the environment.
-pub fn deploy_script(name: &str, arguments: &[&str], env: &[(&str, &str)]) -> Command {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
-    let mut command = Command::new(script);
-    command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.envs(env.iter().copied());
-    command
-}
-
-/// Returns the stdout and stderr of a script.
-pub fn output_text(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
-}
 
 fn path_str(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -44,11 +33,11 @@ struct Stack {
 
 impl Stack {
     fn start_in(data_dir: &Arc<TempDir>) -> Self {
-        let errors = Setup::error_tracker().data_dir(data_dir).start();
-        let logs = Setup::log_viewer().env("LOG_FILES", "web=web.log").data_dir(data_dir).start();
-        let metrics = Setup::metrics_collector().data_dir(data_dir).start();
-        let relay = Setup::browser_relay(errors.address, metrics.address).data_dir(data_dir).start();
-        Self { services: [errors, logs, metrics, relay], data_dir: Arc::clone(data_dir) }
+        let services = start_services(|service, setup| {
+            let setup = if service == VIEWER { setup.env("LOG_FILES", "web=web.log") } else { setup };
+            setup.data_dir(data_dir)
+        });
+        Self { services, data_dir: Arc::clone(data_dir) }
     }
 
     fn start() -> Self {
@@ -87,11 +76,6 @@ fn list_folder(folder: &Path) -> Vec<String> {
 fn backup_path(output: &Output) -> PathBuf {
     assert!(output.status.success(), "{}", output_text(output));
     PathBuf::from(String::from_utf8_lossy(&output.stdout).lines().last().unwrap())
-}
-
-fn integrity_check(path: &Path) -> String {
-    let database = rusqlite::Connection::open(path).unwrap();
-    database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
 }
 
 /// Returns a write of one client: a report to its own group if the number is even, otherwise a point of its own series.
@@ -167,7 +151,7 @@ fn restored_backup_contains_every_write_acknowledged_before() {
     let output = run_backup_script(empty.path(), &["--restore", path_str(&copy)], &[]);
     assert!(output.status.success(), "{}", output_text(&output));
     for database in DATABASES {
-        assert_eq!(integrity_check(&empty.path().join(database)), "ok", "{database}");
+        assert_intact(&empty.path().join(database));
     }
     let restored = Stack::start_in(&empty);
     let [errors, logs, metrics, relay] = &restored.services;
@@ -306,7 +290,7 @@ fn failed_restore_changes_nothing() {
     let mut damaged = intact.clone();
     damaged[27] ^= 1;
     std::fs::write(&last, &damaged).unwrap();
-    assert_eq!(integrity_check(&last), "ok");
+    assert_intact(&last);
     assert_fails(&restore(data_dir.path(), &[]), "browser-relay.db: the file is missing or damaged");
     std::fs::remove_file(&last).unwrap();
     assert_fails(&restore(data_dir.path(), &[]), "browser-relay.db: the file is missing or damaged");

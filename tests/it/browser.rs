@@ -1,45 +1,18 @@
 //! End-to-end tests of the browser relay with real bundlers and Chromium: minified pages report errors, which reach the
 //! tracker symbolicated, and the browser enforces its own rules, such as CORS.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::harness::{API_KEY, Request, Service, Setup, TempDir, skip, wait_until};
+use crate::support::browser::{chromium_or_skip, node};
+use crate::support::harness::{API_KEY, Request, Service, Setup, TempDir, wait_until};
+use crate::support::programs::LineProgram;
 
 const BUNDLERS: [&str; 3] = ["esbuild", "vite", "webpack"];
 const CART: &str = include_str!("../browser/src/cart.js");
 const MAIN: &str = include_str!("../browser/src/main.js");
-
-fn browser_tests_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser")
-}
-
-/// Returns a command that runs a script of `tests/browser` with Node.js. Skips the test and returns `None` if the npm
-/// packages of `tests/browser/package-lock.json`, which `make test` installs, are missing.
-pub fn node(script: impl AsRef<Path>) -> Option<Command> {
-    if !browser_tests_dir().join("node_modules").exists() {
-        skip(
-            "tests/browser/node_modules is missing (run `npm ci` in tests/browser); the browser packages are not tested",
-        );
-        return None;
-    }
-    let mut command = Command::new("node");
-    command.arg(browser_tests_dir().join(script)).stderr(Stdio::inherit());
-    Some(command)
-}
-
-/// Returns the path of Chromium; skips the test and returns `None` if it is not in `PATH`.
-pub fn chromium_or_skip() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let chromium = std::env::split_paths(&path).map(|folder| folder.join("chromium")).find(|file| file.exists());
-    if chromium.is_none() {
-        skip("chromium is not in PATH; pages in a real browser are not tested");
-    }
-    chromium
-}
 
 /// Builds the test pages with every bundler and returns their folder.
 fn build_pages() -> Option<TempDir> {
@@ -49,11 +22,9 @@ fn build_pages() -> Option<TempDir> {
     Some(pages)
 }
 
-/// Chromium, and web servers that serve the pages from two origins.
+/// Chromium, and web servers that serve the pages from two origins. The script closes the browser at the end of its input.
 struct Browser {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
+    program: LineProgram,
     origins: [String; 2],
 }
 
@@ -61,32 +32,16 @@ impl Browser {
     fn start(pages: &TempDir) -> Option<Self> {
         let chromium = chromium_or_skip()?;
         let mut command = node("visit.mjs")?;
-        command.arg(pages.path()).arg(chromium).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
-        let mut browser = Self { child, stdin, stdout, origins: Default::default() };
-        browser.origins = serde_json::from_value(browser.read_json_line()).unwrap();
-        Some(browser)
-    }
-
-    fn read_json_line(&mut self) -> Value {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+        command.arg(pages.path()).arg(chromium);
+        let mut program = LineProgram::start(command);
+        let origins = serde_json::from_value(program.read_json_line()).unwrap();
+        Some(Self { program, origins })
     }
 
     /// Visits the pages and returns the observations of each.
     fn visit(&mut self, urls: &[String]) -> Vec<Value> {
-        writeln!(self.stdin.as_mut().unwrap(), "{}", json!(urls)).unwrap();
-        urls.iter().map(|_| self.read_json_line()).collect()
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // The script closes the browser and exits at the end of its input.
-        drop(self.stdin.take());
-        let _ = self.child.wait();
+        self.program.write_json_line(&json!(urls));
+        urls.iter().map(|_| self.program.read_json_line()).collect()
     }
 }
 

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::figures::{Figures, round_to};
-use crate::support::harness::{Setup, TempDir, root_or_skip, skip};
+use crate::support::harness::{SERVICES, Setup, TempDir, root_or_skip, skip};
 use crate::support::peers;
 use crate::support::rng::Rng;
-use crate::support::stack::{ConfigureService, MemoryCgroup, RELAY, SERVICES, Stack, VIEWER};
+use crate::support::stack::{ConfigureService, MemoryCgroup, RELAY, Stack, VIEWER};
 use faults::LoopDisk;
 use load::{Kind, Load};
 use watch::HealthMonitor;

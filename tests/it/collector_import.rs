@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::support::databases::copy_original;
 use crate::support::harness::{Service, Setup, TempDir, wait_until};
 
 /// Row of the original's table of aggregates.
@@ -37,10 +38,7 @@ fn read_aggregates(path: &Path) -> Vec<Aggregate> {
 /// Copies the fixture to `path`, moves its timestamps to the last hours, and adds a point that the original has not
 /// aggregated.
 fn copy_recent_fixture(path: &Path) {
-    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/original/metrics.db"), path).unwrap();
-    let mut permissions = std::fs::metadata(path).unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
-    std::fs::set_permissions(path, permissions).unwrap();
+    copy_original("metrics.db", path);
     rusqlite::Connection::open(path)
         .unwrap()
         .execute_batch(

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::smoke::SmokeResult;
+use crate::support::databases::assert_intact;
 use crate::support::docker_engine::DockerDaemon;
-use crate::support::harness::{binary, root_or_skip, skip, wait_until};
+use crate::support::harness::{SERVICES, binary, root_or_skip, skip, wait_until};
+use crate::support::programs::output_text;
+use crate::support::smoke_test::SmokeResult;
 
-const SERVICES: [&str; 4] = ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const IMAGE_BYTES_MAX: u64 = 10_000_000;
 const MEMORY_KIB_MAX: u64 = 30 * 1_024;
@@ -408,7 +409,7 @@ fn send_report(installation: &Installation, index: u64) {
 #[track_caller]
 fn run_with_exit_code(installation: &Installation, script: &str, code: i32) -> String {
     let output = installation.run(script);
-    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    let text = output_text(&output);
     assert_eq!(output.status.code(), Some(code), "{script}: {text}");
     eprintln!("{text}");
     text
@@ -423,9 +424,7 @@ fn compose_installation_can_be_backed_up_restored_and_upgraded() {
     let output = run_with_exit_code(&installation, "deploy/backup.sh --compose --to backups", 0);
     let backup = output.lines().last().unwrap().to_owned();
     for database in ["errors.db", "logs.db", "metrics.db", "browser-relay.db"] {
-        let copy = rusqlite::Connection::open(Path::new(&backup).join(database)).unwrap();
-        let result: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!(result, "ok", "{database}");
+        assert_intact(&Path::new(&backup).join(database));
     }
     assert_eq!(
         installation.docker.cli_stdout(&["ps", "--all", "--quiet"]).lines().count(),

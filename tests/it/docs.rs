@@ -10,9 +10,11 @@ use std::sync::mpsc::channel;
 
 use serde_json::json;
 
-use crate::prometheus::free_port;
-use crate::support::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TEST_TIMEOUT, TempDir, binary, send_signal, skip};
+use crate::support::harness::{
+    API_KEY, PUBLIC_KEY, SERVICES, Service, Setup, TEST_TIMEOUT, TempDir, binary, free_port, send_signal, skip,
+};
 use crate::support::logs::Container;
+use crate::support::programs::{is_installed, output_text};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Code blocks that this test skips: the start of each block, and where it is tested instead.
@@ -127,7 +129,7 @@ impl TestEnv {
         }
         std::fs::copy(Path::new(ROOT).join("tests/corpus/maps/esbuild.map"), at("dist/app.js.map")).unwrap();
         std::fs::write(at("dist/app.js"), "//# sourceMappingURL=app.js.map\n").unwrap();
-        for name in ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"] {
+        for name in SERVICES {
             let path = at(name);
             std::fs::write(&path, START_AND_STOP.replace("BINARY", &binary(name).display().to_string())).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -194,7 +196,7 @@ impl TestEnv {
         if output.status.success() {
             return Ok(());
         }
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let text = output_text(&output);
         Err(format!("{}: {}\n{}\n{text}", block.file, output.status, block.code))
     }
 }
@@ -202,7 +204,7 @@ impl TestEnv {
 #[test]
 fn documented_commands_work() {
     for program in ["curl", "openssl", "jq", "sqlite3", "node"] {
-        if !Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap().status.success() {
+        if !is_installed(program) {
             return skip(&format!("{program} is not installed; commands in the documentation are not tested"));
         }
     }
@@ -243,7 +245,7 @@ fn printed_commands_of_the_run_script_work() {
     let at = |name: &str| checkout.path().join(name);
     std::fs::create_dir(at("deploy")).unwrap();
     std::fs::copy(Path::new(ROOT).join("deploy/run.sh"), at("deploy/run.sh")).unwrap();
-    for name in ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"] {
+    for name in SERVICES {
         symlink(binary(name), at(name)).unwrap();
     }
     // A database of a development version before 1.0 is moved aside.
@@ -255,7 +257,7 @@ fn printed_commands_of_the_run_script_work() {
     )
     .unwrap();
     drop(old);
-    let ports = ["PORT", "LOGS_PORT", "METRICS_PORT", "RELAY_PORT"].map(|name| (name, free_port().port().to_string()));
+    let ports = ["PORT", "LOGS_PORT", "METRICS_PORT", "RELAY_PORT"].map(|name| (name, free_port().to_string()));
     let child = Command::new("deploy/run.sh")
         .current_dir(checkout.path())
         .envs(ports)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::support::databases::{assert_intact, copy_original};
 use crate::support::harness::{
     Client, Request, Response, Service, Setup, TempDir, report_at, root_or_skip, wait_until,
 };
@@ -223,12 +224,6 @@ fn send_until_disk_full(mut post: impl FnMut() -> Response) -> Response {
     rejection
 }
 
-fn assert_intact(path: &Path) {
-    let database = rusqlite::Connection::open(path).unwrap();
-    let result: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(result, "ok");
-}
-
 #[test]
 fn full_disk_is_reported_and_loses_no_acknowledged_report() {
     if !root_or_skip("mounting a small file system, to test a full disk,") {
@@ -312,9 +307,8 @@ fn full_disk_loses_no_acknowledged_point_and_counts_no_rejected_one() {
 #[test]
 fn original_database_opens_in_place_and_keeps_counting_its_groups() {
     let data_dir = Arc::new(TempDir::new());
-    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/original/errors.db");
     let path = data_dir.path().join("errors.db");
-    std::fs::copy(fixture, &path).unwrap();
+    copy_original("errors.db", &path);
     let before = read_original_groups(&path);
     let service = Setup::error_tracker().data_dir(&data_dir).start();
     let list = service.get("/api/errors?resolved=all&limit=200").expect(200).json();

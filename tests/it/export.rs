@@ -2,77 +2,39 @@
 //! while and the service is killed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::prometheus::free_port;
-use crate::support::harness::{Client, Request, Service, Setup, TempDir, report_at, wait_until};
+use crate::support::harness::{Client, Request, Service, Setup, TempDir, free_address, report_at, wait_until};
 use crate::support::logs::{Container, export_entries};
 use crate::support::peers;
-use crate::support::receiver::receive_request;
+use crate::support::receiver::HttpReceiver;
 
 const LINES: u32 = 20_000;
 /// Downtime of ClickHouse while lines are written.
 const DOWNTIME: Duration = Duration::from_secs(30);
 
-/// Returns a numeric member of `/health`.
-fn health_number(service: &Service, name: &str) -> i64 {
-    service.get("/health").json()[name].as_i64().unwrap_or_else(|| panic!("/health has no {name}"))
-}
-
 /// Waits until the service has sent all records.
 #[track_caller]
 fn wait_until_sent(service: &Service) {
     let all_sent =
-        || (health_number(service, "export_waiting") == 0 && health_number(service, "export_sent") > 0).then_some(());
+        || (service.health_number("export_waiting") == 0 && service.health_number("export_sent") > 0).then_some(());
     assert!(wait_until(all_sent).is_some(), "{}", service.get("/health").text());
 }
 
-/// HTTP server that records all requests in a background thread.
-struct Receiver {
-    address: SocketAddr,
-    /// Head and decompressed body of each request.
-    requests: Arc<Mutex<Vec<(String, String)>>>,
-}
-
-impl Receiver {
-    /// Responds to the first requests with the given statuses, and to all later ones with 204.
-    fn start(statuses: &'static [&'static str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, requests) = (listener.local_addr().unwrap(), Arc::default());
-        let recorded: Arc<Mutex<Vec<(String, String)>>> = Arc::clone(&requests);
-        std::thread::spawn(move || {
-            for (number, socket) in listener.incoming().enumerate() {
-                let status = statuses.get(number).copied().unwrap_or("204 No Content");
-                let (head, compressed) = receive_request(socket.unwrap(), status);
-                let mut body = String::new();
-                flate2::read::GzDecoder::new(compressed.as_slice()).read_to_string(&mut body).unwrap();
-                recorded.lock().unwrap().push((head, body));
-            }
-        });
-        Self { address, requests }
-    }
-
-    /// Returns the requests received so far.
-    fn requests(&self) -> Vec<(String, String)> {
-        self.requests.lock().unwrap().clone()
-    }
-
-    /// Returns the JSON objects in the lines of all bodies received so far.
-    fn objects(&self) -> Vec<Value> {
-        let requests = self.requests();
-        requests.iter().flat_map(|(_, body)| body.lines()).map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
+/// Returns the JSON objects in the lines of all bodies received so far.
+fn received_objects(receiver: &HttpReceiver) -> Vec<Value> {
+    let requests = receiver.requests();
+    requests.iter().flat_map(|(_, body)| body.lines()).map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
 fn entries_are_exported_as_json_lines_in_order_and_retried() {
-    let receiver = Receiver::start(&["503 Not now", "200 OK", "429 Slowly\r\nRetry-After: 1"]);
+    let receiver = HttpReceiver::start(&["503 Not now", "200 OK", "429 Slowly\r\nRetry-After: 1"]);
     let data_dir = Arc::new(TempDir::new());
     let (web, db) = (Container::new(&data_dir, "web"), Container::new(&data_dir, "db"));
     web.write_numbered_lines(0..600);
@@ -93,7 +55,7 @@ fn entries_are_exported_as_json_lines_in_order_and_retried() {
     // The first and the third request failed, so the same bodies were sent again.
     let bodies: Vec<String> = receiver.requests().into_iter().map(|(_, body)| body).collect();
     assert!(bodies[0] == bodies[1] && bodies[2] == bodies[3]);
-    let mut exported = receiver.objects();
+    let mut exported = received_objects(&receiver);
     exported.drain(..bodies[0].lines().count());
     let ids: BTreeSet<i64> = exported.iter().map(|entry| entry["id"].as_i64().unwrap()).collect();
     let expected: BTreeSet<i64> = export_entries(&viewer, "").iter().map(|entry| entry.id).collect();
@@ -112,13 +74,13 @@ fn entries_are_exported_as_json_lines_in_order_and_retried() {
         (0..600).map(|n| format!("line {n}")).collect::<Vec<_>>(),
         "the entries are not exported in order"
     );
-    assert_eq!(health_number(&viewer, "export_missed"), 0);
+    assert_eq!(viewer.health_number("export_missed"), 0);
     assert!(!viewer.log().concat().contains("s3cret"));
 }
 
 #[test]
 fn loki_receives_streams_by_container_and_level() {
-    let receiver = Receiver::start(&[]);
+    let receiver = HttpReceiver::start(&[]);
     let data_dir = Arc::new(TempDir::new());
     Container::new(&data_dir, "web").write_lines([
         ("2026-01-31T12:00:00.5Z", "stdout", "INFO one\n"),
@@ -134,7 +96,7 @@ fn loki_receives_streams_by_container_and_level() {
         .expect("the viewer has read all lines");
     wait_until_sent(&viewer);
     let mut values: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for push in receiver.objects() {
+    for push in received_objects(&receiver) {
         for stream in push["streams"].as_array().unwrap() {
             let labels = &stream["stream"];
             assert_eq!(labels["container"], "web");
@@ -151,7 +113,7 @@ fn loki_receives_streams_by_container_and_level() {
 
 #[test]
 fn reports_are_exported_with_their_groups_and_rejected_ones_are_counted() {
-    let receiver = Receiver::start(&["400 Bad Request"]);
+    let receiver = HttpReceiver::start(&["400 Bad Request"]);
     let data_dir = Arc::new(TempDir::new());
     let setup = || {
         let url = format!("http://{}/", receiver.address);
@@ -159,14 +121,14 @@ fn reports_are_exported_with_their_groups_and_rejected_ones_are_counted() {
     };
     let tracker = setup().start();
     tracker.post("/api/errors", &report_at("rejected", 1)).expect(201);
-    let is_rejected = || (health_number(&tracker, "export_refused") == 1).then_some(());
+    let is_rejected = || (tracker.health_number("export_refused") == 1).then_some(());
     wait_until(is_rejected).expect("the report is counted as rejected");
     let mut report = report_at("boom", 2);
     report["extra"] = json!({ "cart": [7] });
     report["release"] = json!("1.4.2");
     let id = tracker.post("/api/errors", &report).expect(201).id();
-    wait_until(|| (health_number(&tracker, "export_sent") == 1).then_some(())).expect("the second report is sent");
-    let exported = receiver.objects().pop().unwrap();
+    wait_until(|| (tracker.health_number("export_sent") == 1).then_some(())).expect("the second report is sent");
+    let exported = received_objects(&receiver).pop().unwrap();
     let group = tracker.get(&format!("/api/errors/{id}")).expect(200).json();
     for name in ["fingerprint", "project", "exception_type", "message", "location", "release", "traceback", "count"] {
         assert_eq!(exported[name], group[name], "{name}");
@@ -178,11 +140,11 @@ fn reports_are_exported_with_their_groups_and_rejected_ones_are_counted() {
     assert_eq!(without_export.get("/health").json().get("export_sent"), None);
     without_export.kill();
     let tracker = setup().env("EXPORT_FORMAT", "clickhouse").start();
-    wait_until(|| (health_number(&tracker, "export_sent") == 2).then_some(())).expect("both reports are sent");
+    wait_until(|| (tracker.health_number("export_sent") == 2).then_some(())).expect("both reports are sent");
     let last = receiver.requests().pop().unwrap();
     assert!(last.0.starts_with("POST /?query=INSERT%20INTO%20monlight_errors%20FORMAT%20JSONEachRow&"), "{}", last.0);
     assert_eq!(
-        receiver.objects().pop().unwrap()["extra"],
+        received_objects(&receiver).pop().unwrap()["extra"],
         r#"{"cart":[7]}"#,
         "ClickHouse needs the object as a string"
     );
@@ -196,7 +158,7 @@ fn reports_are_exported_with_their_groups_and_rejected_ones_are_counted() {
 
 #[test]
 fn only_records_deleted_after_the_first_export_count_as_missed() {
-    let receiver = Receiver::start(&[]);
+    let receiver = HttpReceiver::start(&[]);
     let tracker = Setup::error_tracker().start();
     for _ in 0..12 {
         tracker.post("/api/errors", &report_at("boom", 1));
@@ -207,18 +169,18 @@ fn only_records_deleted_after_the_first_export_count_as_missed() {
         Setup::error_tracker().data_dir(&data_dir).env("EXPORT_URL", url).start()
     };
     let tracker = start_with_export();
-    wait_until(|| (health_number(&tracker, "export_sent") == 5).then_some(()))
+    wait_until(|| (tracker.health_number("export_sent") == 5).then_some(()))
         .expect("the five stored occurrences are sent");
-    assert_eq!(health_number(&tracker, "export_missed"), 0);
+    assert_eq!(tracker.health_number("export_missed"), 0);
     tracker.kill();
     // Moves the export position back by seven records, of which only five are still stored, so that two count as missed.
     let database = rusqlite::Connection::open(data_dir.path().join("errors.db")).unwrap();
     database.execute_batch("UPDATE export_cursor SET last_id = last_id - 7").unwrap();
     drop(database);
     let tracker = start_with_export();
-    wait_until(|| (health_number(&tracker, "export_sent") == 10).then_some(()))
+    wait_until(|| (tracker.health_number("export_sent") == 10).then_some(()))
         .expect("the five remaining occurrences are sent");
-    assert_eq!(health_number(&tracker, "export_missed"), 2);
+    assert_eq!(tracker.health_number("export_missed"), 2);
 }
 
 /// ClickHouse server from the Debian package, killed on drop.
@@ -268,7 +230,7 @@ impl Drop for ClickHouse {
 
 #[test]
 fn clickhouse_receives_every_entry_despite_its_downtime_and_killed_viewers() {
-    let (clickhouse_dir, address, data_dir) = (TempDir::new(), free_port(), Arc::new(TempDir::new()));
+    let (clickhouse_dir, address, data_dir) = (TempDir::new(), free_address(), Arc::new(TempDir::new()));
     let Some(server) = ClickHouse::start(&clickhouse_dir, address) else { return };
     let table = "CREATE TABLE monlight_logs (id Int64, timestamp String, container String, stream String, level String, \
                  message String) ENGINE = MergeTree PARTITION BY tuple() ORDER BY id";
@@ -303,12 +265,12 @@ fn clickhouse_receives_every_entry_despite_its_downtime_and_killed_viewers() {
     let stored = || (viewer.get("/api/logs/stats").json()["total_logs"] == LINES).then_some(());
     wait_until(stored).expect("the viewer has read all lines");
     // With backoff, the next attempt may be a minute away, so this waits several times.
-    let all_sent = || wait_until(|| (health_number(&viewer, "export_waiting") == 0).then_some(()));
+    let all_sent = || wait_until(|| (viewer.health_number("export_waiting") == 0).then_some(()));
     assert!((0..4).any(|_| all_sent().is_some()), "{}", viewer.get("/health").text());
     assert_eq!(server.query("SELECT countDistinct(id) FROM monlight_logs").unwrap(), LINES.to_string());
     assert_eq!(server.query("SELECT countDistinct(message) FROM monlight_logs").unwrap(), LINES.to_string());
     let sum: i64 = export_entries(&viewer, "").iter().map(|entry| entry.id % 1_000_003).sum();
     let distinct = "SELECT sum(id % 1000003) FROM (SELECT DISTINCT id FROM monlight_logs)";
     assert_eq!(server.query(distinct).unwrap(), sum.to_string());
-    assert_eq!((health_number(&viewer, "export_missed"), health_number(&viewer, "export_refused")), (0, 0));
+    assert_eq!((viewer.health_number("export_missed"), viewer.health_number("export_refused")), (0, 0));
 }

@@ -6,10 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::harness::{TempDir, skip};
-
-fn has_python() -> bool {
-    Command::new("python3").arg("--version").output().is_ok()
-}
+use crate::support::programs::{is_installed, output_text};
 
 /// Returns a folder with the layout of a checkout and `benches/figures.py`, outside any Git repository.
 fn checkout() -> TempDir {
@@ -38,12 +35,12 @@ fn run_script(checkout: &TempDir, command: &str) -> (bool, String) {
     python.env("GIT_CEILING_DIRECTORIES", checkout.path().parent().unwrap());
     python.env("GIT_DIR", checkout.path().join("none"));
     let output = python.arg(checkout.path().join("benches/figures.py")).arg(command).output().unwrap();
-    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    (output.status.success(), output_text(&output))
 }
 
 #[test]
 fn compare_reports_ratios_that_are_a_fifth_worse_or_missing() {
-    if !has_python() {
+    if !is_installed("python3") {
         return skip("python3 is not installed");
     }
     let checkout = checkout();
@@ -67,7 +64,7 @@ fn compare_reports_ratios_that_are_a_fifth_worse_or_missing() {
 
 #[test]
 fn render_updates_measured_sections_and_keeps_the_others() {
-    if !has_python() {
+    if !is_installed("python3") {
         return skip("python3 is not installed");
     }
     let checkout = checkout();

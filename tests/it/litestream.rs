@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::harness::{Client, Request, Service, Setup, TempDir, report_at, send_signal, wait_until};
+use crate::support::databases::assert_intact;
+use crate::support::harness::{Client, Request, Service, TempDir, report_at, send_signal, wait_until};
 use crate::support::peers::find_program;
+use crate::support::stack::start_services;
 
 const DATABASES: [(&str, &str); 4] = [
     ("monlight-error-tracker", "errors.db"),
@@ -95,9 +97,7 @@ impl Replication {
                 .output()
                 .unwrap();
             assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stderr), self.log());
-            let connection = rusqlite::Connection::open(&restored).unwrap();
-            let result: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-            assert_eq!(result, "ok", "{database}");
+            assert_intact(&restored);
         }
         empty
     }
@@ -128,13 +128,8 @@ impl Drop for Litestream {
     }
 }
 
-/// Starts all four services with their databases in `data_dir`.
-fn start_services(data_dir: &Arc<TempDir>) -> [Service; 4] {
-    let errors = Setup::error_tracker().data_dir(data_dir).start();
-    let logs = Setup::log_viewer().data_dir(data_dir).start();
-    let metrics = Setup::metrics_collector().data_dir(data_dir).start();
-    let relay = Setup::browser_relay(errors.address, metrics.address).data_dir(data_dir).start();
-    [errors, logs, metrics, relay]
+fn start_services_in(data_dir: &Arc<TempDir>) -> [Service; 4] {
+    start_services(|_, setup| setup.data_dir(data_dir))
 }
 
 /// Clients that send one write after another and record the time of each acknowledgment.
@@ -201,7 +196,7 @@ fn count_stored(client: u32, [errors, _, metrics, _]: &[Service; 4]) -> usize {
 #[test]
 fn replicas_lack_at_most_seconds_after_sigkill_and_nothing_after_an_orderly_stop() {
     let Some(replication) = Replication::new() else { return };
-    let services = start_services(&replication.data_dir);
+    let services = start_services_in(&replication.data_dir);
     let litestream = replication.start_litestream();
     let load = Load::start(services[0].address, services[2].address, 1);
     // The load must last several times longer than the loss that is allowed.
@@ -213,7 +208,7 @@ fn replicas_lack_at_most_seconds_after_sigkill_and_nothing_after_an_orderly_stop
         service.kill();
     }
     let acknowledged = load.stop();
-    let restored = start_services(&replication.restore());
+    let restored = start_services_in(&replication.restore());
     for (client, times) in (1..).zip(&acknowledged) {
         let count = count_stored(client, &restored);
         let lost = times.get(count).map_or(Duration::ZERO, |first| killed.saturating_duration_since(*first));
@@ -230,7 +225,7 @@ fn replicas_lack_at_most_seconds_after_sigkill_and_nothing_after_an_orderly_stop
     eprintln!("the write-ahead log had {wal_bytes} bytes");
 
     // Second run with the killed databases and an orderly stop: the services stop first, so that nothing changes later.
-    let services = start_services(&replication.data_dir);
+    let services = start_services_in(&replication.data_dir);
     let litestream = replication.start_litestream();
     let load = Load::start(services[0].address, services[2].address, 101);
     std::thread::sleep(LOSS_MAX);
@@ -239,7 +234,7 @@ fn replicas_lack_at_most_seconds_after_sigkill_and_nothing_after_an_orderly_stop
         assert!(service.stop().0.success());
     }
     litestream.stop();
-    let restored = start_services(&replication.restore());
+    let restored = start_services_in(&replication.restore());
     for (client, times) in (101..).zip(&acknowledged) {
         assert_eq!(count_stored(client, &restored), times.len(), "client {client}: {}", replication.log());
     }

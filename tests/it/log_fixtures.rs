@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::support::databases::copy_original;
+use crate::support::docker_log::{json_file_line, log_name};
 use crate::support::harness::{Service, Setup, TempDir, wait_until};
 use crate::support::logs::{Entry, assert_eventually_eq, container_status, export_entries, message_lines};
 
 const DOCKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/docker");
-const ORIGINAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/original/logs.db");
 /// Tail buffer in bytes, larger than all log files together.
 const TAIL_BUFFER: u64 = 10_000_000;
 
@@ -139,7 +140,7 @@ impl Upgrade {
     fn new() -> Self {
         let data_dir = Arc::new(TempDir::new());
         let path = data_dir.path().join("logs.db");
-        copy(Path::new(ORIGINAL), &path);
+        copy_original("logs.db", &path);
         let upgrade = Self { data_dir, rows: Vec::new() };
         let database = upgrade.database();
         for (_, id) in containers() {
@@ -167,14 +168,14 @@ impl Upgrade {
     }
 
     fn log_path(&self, id: &str) -> PathBuf {
-        self.container_dir(id).join(format!("{id}-json.log"))
+        self.container_dir(id).join(log_name(id))
     }
 
     /// Appends a line with a timestamp after all existing lines.
     fn append_line(&self, id: &str, text: &str) {
-        let line = json!({ "log": format!("{text}\n"), "stream": "stdout", "time": "2026-11-22T04:00:00.5Z" });
+        let line = json_file_line("2026-11-22T04:00:00.5Z", "stdout", &format!("{text}\n"));
         let mut file = OpenOptions::new().create(true).append(true).open(self.log_path(id)).unwrap();
-        writeln!(file, "{line}").unwrap();
+        file.write_all(line.as_bytes()).unwrap();
     }
 
     /// Loads all rows of the original database, by container in the order of reading.

@@ -1,50 +1,24 @@
 //! Live tail of the log viewer: every reader receives each new entry once and in order, even after a reconnect.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::harness::{Client, Request, Service, Setup, TEST_TIMEOUT, TempDir, wait_until};
+use crate::support::logs::Container;
 
 /// Maximum latency of a line on a busy machine. `make bench` measures the actual latency.
 const LATENCY_MAX: Duration = Duration::from_secs(2);
 const BURST: usize = 5_000;
 
-/// Log file of a container.
-struct ContainerLog(File);
-
-impl ContainerLog {
-    fn create(data_dir: &TempDir, name: &str) -> Self {
-        let id = format!("{:0>64}", name.bytes().fold(String::new(), |id, byte| format!("{id}{byte:02x}")));
-        let container: PathBuf = data_dir.path().join("containers").join(&id);
-        std::fs::create_dir_all(&container).unwrap();
-        let config = json!({ "ID": id, "Name": format!("/{name}"), "LogPath": format!("/{id}/{id}-json.log") });
-        let path = container.join(format!("{id}-json.log"));
-        let log = Self(OpenOptions::new().create(true).append(true).open(path).unwrap());
-        std::fs::write(container.join("config.v2.json"), config.to_string()).unwrap();
-        log
-    }
-
-    /// Appends lines with a single write.
-    fn append(&mut self, lines: impl IntoIterator<Item = impl AsRef<str>>) {
-        let time = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339).unwrap();
-        let line = |line: &str| json!({ "log": format!("{line}\n"), "stream": "stdout", "time": time }).to_string();
-        let text: String = lines.into_iter().map(|text| line(text.as_ref()) + "\n").collect();
-        self.0.write_all(text.as_bytes()).unwrap();
-    }
-}
-
 /// Starts a viewer that reads one container and has stored its first line.
-fn start_viewer() -> (Service, ContainerLog) {
+fn start_viewer() -> (Service, Container) {
     let data_dir = Arc::new(TempDir::new());
-    let mut log = ContainerLog::create(&data_dir, "shop");
+    let log = Container::new(&data_dir, "shop");
     let viewer = Setup::log_viewer().data_dir(&data_dir).start();
-    log.append(["first"]);
+    log.write_now(["first"]);
     wait_for_stored(&viewer, 1);
     (viewer, log)
 }
@@ -141,11 +115,11 @@ impl TailReader {
 
 #[test]
 fn appended_line_arrives_immediately() {
-    let (viewer, mut log) = start_viewer();
+    let (viewer, log) = start_viewer();
     let mut reader = TailReader::open(&viewer, "");
     for number in 0..100 {
         let (text, start) = (format!("line {number}"), Instant::now());
-        log.append([&text]);
+        log.write_now([&text]);
         let entry = reader.next_entry().unwrap();
         assert!(start.elapsed() < LATENCY_MAX, "{text} took {:?}", start.elapsed());
         assert_eq!(entry["message"], text.as_str());
@@ -159,10 +133,10 @@ fn appended_line_arrives_immediately() {
 
 #[test]
 fn burst_arrives_completely_and_in_order() {
-    let (viewer, mut log) = start_viewer();
+    let (viewer, log) = start_viewer();
     let mut readers = [TailReader::open(&viewer, ""), TailReader::open(&viewer, "?container=sh*")];
     let lines = numbered_lines(0..BURST);
-    log.append(&lines);
+    log.write_now(&lines);
     for reader in &mut readers {
         assert_eq!(messages(&reader.read_entries(BURST)), lines);
     }
@@ -171,13 +145,13 @@ fn burst_arrives_completely_and_in_order() {
 #[test]
 fn reconnecting_reader_misses_and_repeats_no_entry() {
     for query in ["", "?search=burst", "?contains=of+a"] {
-        let (mut viewer, mut log) = start_viewer();
+        let (mut viewer, log) = start_viewer();
         let mut reader = TailReader::open(&viewer, query);
         let lines = numbered_lines(0..BURST);
         let lines_to_write = lines.clone();
         let writer = std::thread::spawn(move || {
             for chunk in lines_to_write.chunks(250) {
-                log.append(chunk);
+                log.write_now(chunk);
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
@@ -201,27 +175,27 @@ fn reconnecting_reader_misses_and_repeats_no_entry() {
 
 #[test]
 fn reader_that_connects_after_a_start_receives_only_new_entries() {
-    let (viewer, mut log) = start_viewer();
-    log.append(numbered_lines(0..1_000));
+    let (viewer, log) = start_viewer();
+    log.write_now(numbered_lines(0..1_000));
     wait_for_stored(&viewer, 1_001);
     let viewer = Setup::log_viewer().data_dir(&viewer.kill()).start();
     let mut reader = TailReader::open(&viewer, "");
-    log.append(["new"]);
+    log.write_now(["new"]);
     assert_eq!(messages(&reader.read_entries(1)), ["new"]);
 }
 
 #[test]
 fn slow_readers_are_disconnected_and_do_not_delay_others() {
     const LINES: usize = 20_000;
-    let (viewer, mut log) = start_viewer();
+    let (viewer, log) = start_viewer();
     let mut fast = TailReader::open(&viewer, "?search=last");
     let slow: Vec<TailReader> = (0..4).map(|_| TailReader::open(&viewer, "")).collect();
     let padding = "more than the socket buffers hold ".repeat(30);
     let start = Instant::now();
     for chunk in numbered_lines(0..LINES).chunks(500) {
-        log.append(chunk.iter().map(|line| format!("{line} {padding}")));
+        log.write_now(chunk.iter().map(|line| format!("{line} {padding}")));
     }
-    log.append(["the last"]);
+    log.write_now(["the last"]);
     assert_eq!(messages(&fast.read_entries(1)), ["the last"]);
     wait_for_stored(&viewer, LINES + 2);
     // Slow readers are disconnected after ten seconds. A shorter time shows that nothing has waited for them.
@@ -236,13 +210,13 @@ fn slow_readers_are_disconnected_and_do_not_delay_others() {
 
 #[test]
 fn at_most_five_readers_are_admitted() {
-    let (viewer, mut log) = start_viewer();
+    let (viewer, log) = start_viewer();
     let mut readers: Vec<TailReader> = (0..5).map(|_| TailReader::open(&viewer, "")).collect();
     viewer.get("/api/logs/tail").expect(503).has_detail("Too many live tails");
     readers.pop();
     let admitted = wait_until(|| Some(TailReader::connect(&viewer, "", None)).filter(|(status, _)| *status == 200));
     readers.push(admitted.expect("a new reader replaces one that has disconnected").1);
-    log.append(["for all"]);
+    log.write_now(["for all"]);
     for reader in &mut readers {
         assert_eq!(messages(&reader.read_entries(1)), ["for all"]);
     }
@@ -251,9 +225,9 @@ fn at_most_five_readers_are_admitted() {
 #[test]
 fn filters_apply_to_live_and_to_missed_entries() {
     let data_dir = Arc::new(TempDir::new());
-    let mut logs = ["shop-web", "shop-api", "mail"].map(|name| ContainerLog::create(&data_dir, name));
+    let mut logs = ["shop-web", "shop-api", "mail"].map(|name| Container::new(&data_dir, name));
     let viewer = Setup::log_viewer().data_dir(&data_dir).start();
-    logs[0].append(["first"]);
+    logs[0].write_now(["first"]);
     wait_for_stored(&viewer, 1);
     let first = viewer.get("/api/logs").expect(200).json()["logs"][0]["id"].to_string();
     let filters = [
@@ -267,7 +241,7 @@ fn filters_apply_to_live_and_to_missed_entries() {
     let mut live: Vec<TailReader> = filters[..5].iter().map(|(filter, _)| TailReader::open(&viewer, filter)).collect();
     for (log, name) in logs.iter_mut().zip(["shop-web", "shop-api", "mail"]) {
         // Waits until the lines of one container are stored before writing the next, so that the order is fixed.
-        log.append([format!("ERROR {name} order 10.0.0.1"), format!("INFO {name} order 10.0.0.2")]);
+        log.write_now([format!("ERROR {name} order 10.0.0.1"), format!("INFO {name} order 10.0.0.2")]);
         let path = format!("/api/logs?container={name}&search=order&limit=1");
         let stored = wait_until(|| (viewer.get(&path).expect(200).json()["total"] == json!(2)).then_some(()));
         assert!(stored.is_some(), "{name}: {:#?}", viewer.log());

@@ -2,7 +2,6 @@
 //! service's document.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -11,7 +10,10 @@ use serde_json::json;
 
 use crate::support::harness::{API_KEY, PUBLIC_KEY, Request, Service, Setup, TempDir, report_at};
 use crate::support::logs::{Container, wait_for_entry_count};
-use crate::support::{python, receiver};
+use crate::support::programs::output_text;
+use crate::support::python;
+use crate::support::receiver::HttpReceiver;
+use crate::support::stack::start_services;
 
 const DOCUMENT_PATH: &str = "/openapi.json";
 /// Random requests per operation, in addition to the examples and the boundary values of every schema. `make schemathesis`
@@ -44,7 +46,7 @@ fn assert_conforms(service: &Service, upstreams: &[&Service]) {
         // Schemathesis writes its cache to the working directory, which is deleted with the service.
         .current_dir(service.data_dir.path());
     let output = schemathesis.stdin(Stdio::null()).output().unwrap();
-    let report = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let report = output_text(&output);
     assert!(output.status.success(), "{report}");
     let count = report
         .lines()
@@ -61,11 +63,7 @@ fn assert_conforms(service: &Service, upstreams: &[&Service]) {
 
 #[test]
 fn every_service_serves_a_valid_document_without_a_key() {
-    let tracker = Setup::error_tracker().env("RATE_LIMIT", 1).start();
-    let viewer = Setup::log_viewer().env("RATE_LIMIT", 1).start();
-    let collector = Setup::metrics_collector().env("RATE_LIMIT", 1).start();
-    let relay = Setup::browser_relay(tracker.address, collector.address).env("RATE_LIMIT", 1).start();
-    for service in [&tracker, &viewer, &collector, &relay] {
+    for service in &start_services(|_, setup| setup.env("RATE_LIMIT", 1)) {
         let request = Request::get(DOCUMENT_PATH).without_header("X-API-Key");
         let plain = service.send(&request).expect(200);
         let compressed = service.send(&request.clone().header("Accept-Encoding", "gzip")).expect(200);
@@ -89,12 +87,8 @@ fn every_service_serves_a_valid_document_without_a_key() {
 
 #[test]
 fn error_tracker_conforms_to_its_document() {
-    let webhook = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", webhook.local_addr().unwrap());
-    std::thread::spawn(move || {
-        webhook.incoming().map_while(Result::ok).for_each(|socket| drop(receiver::receive_request(socket, "200 OK")));
-    });
-    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", url).start();
+    let webhook = HttpReceiver::start(&[]);
+    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", webhook.url()).start();
     for line in [1, 1, 2, 3] {
         tracker.post("/api/errors", &report_at("boom", line));
     }

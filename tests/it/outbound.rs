@@ -72,13 +72,9 @@ fn proxy_connection(mut client: TcpStream, server: SocketAddr, heads: &Sender<St
     let _ = client.shutdown(std::net::Shutdown::Both);
 }
 
-fn stat(service: &Service, name: &str) -> i64 {
-    service.get("/health").json()[name].as_i64().unwrap_or_else(|| panic!("no {name}"))
-}
-
 #[track_caller]
 fn wait_for_stat(service: &Service, name: &str) {
-    assert!(wait_until(|| (stat(service, name) > 0).then_some(())).is_some(), "{:#?}", service.log());
+    assert!(wait_until(|| (service.health_number(name) > 0).then_some(())).is_some(), "{:#?}", service.log());
 }
 
 fn post_point(collector: &Service) {

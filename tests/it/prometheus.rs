@@ -1,91 +1,14 @@
 //! A real Prometheus scrapes the metrics collector and computes the values that were sent.
 
-use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::harness::{Client, Request, Service, Setup, TempDir, skip, wait_until};
+use crate::support::harness::{Service, Setup, skip, wait_until};
+use crate::support::programs::output_text;
+use crate::support::prometheus::Prometheus;
 
 const READ_KEY: &str = "prometheus-key-0123456789";
-
-/// Running Prometheus, or another program with the same query API.
-pub struct Prometheus {
-    child: Child,
-    address: SocketAddr,
-    dir: Arc<TempDir>,
-}
-
-impl Prometheus {
-    /// Starts a Prometheus that scrapes `/metrics` and `/federate` of a collector every second; returns `None` if it is not
-    /// installed.
-    fn scraping(collector: &Service) -> Option<Self> {
-        let dir = Arc::new(TempDir::new());
-        let job = |name: &str, path: &str| {
-            json!({
-                "job_name": name,
-                "metrics_path": path,
-                "authorization": { "credentials": READ_KEY },
-                "static_configs": [{ "targets": [collector.address.to_string()] }],
-            })
-        };
-        // JSON is a subset of YAML.
-        let config = json!({
-            "global": { "scrape_interval": "1s", "scrape_timeout": "1s" },
-            "scrape_configs": [job("itself", "/metrics"), job("federate", "/federate")],
-        });
-        std::fs::write(dir.path().join("prometheus.yml"), config.to_string()).unwrap();
-        Self::start("prometheus", &["--config.file=prometheus.yml", "--storage.tsdb.path=data"], &dir, free_port())
-    }
-
-    /// Starts a program in a folder; returns `None` if it is not installed.
-    pub fn start(program: &str, arguments: &[&str], dir: &Arc<TempDir>, address: SocketAddr) -> Option<Self> {
-        let listen = if program == "prometheus" { "--web.listen-address" } else { "-httpListenAddr" };
-        let child = Command::new(program)
-            .args(arguments)
-            .arg(format!("{listen}={address}"))
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
-            .spawn()
-            .ok()?;
-        Some(Self { child, address, dir: Arc::clone(dir) })
-    }
-
-    fn get(&self, path: &str) -> Option<Value> {
-        let response = Client::new(TcpStream::connect(self.address).ok()?).send(&Request::get(path));
-        (response.status == 200).then(|| response.json()["data"].clone())
-    }
-
-    /// Evaluates a PromQL expression, now or at a Unix time. Returns the value of the first series; `None` without a result.
-    pub fn query_value(&self, expression: &str, at: Option<f64>) -> Option<f64> {
-        let mut path = "/api/v1/query?query=".to_owned();
-        expression.bytes().for_each(|byte| write!(path, "%{byte:02X}").unwrap());
-        if let Some(at) = at {
-            write!(path, "&time={at}").unwrap();
-        }
-        self.get(&path)?["result"][0]["value"][1].as_str()?.parse().ok()
-    }
-
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Returns a free loopback address. Linux does not assign the same port again soon, so it stays free for the caller.
-pub fn free_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
-}
 
 #[test]
 fn prometheus_computes_exact_increases_and_quantiles() {
@@ -97,7 +20,7 @@ fn prometheus_computes_exact_increases_and_quantiles() {
         collector.post("/api/metrics", &json!(batch)).expect(202);
     };
     send("sales.eur", "counter", &[0.0]);
-    let Some(prometheus) = Prometheus::scraping(&collector) else {
+    let Some(prometheus) = Prometheus::scraping(&collector, READ_KEY) else {
         return skip("prometheus is not installed; scraping by Prometheus is not tested");
     };
     let first = wait_until(|| prometheus.query_value("sales_eur", None));
@@ -152,7 +75,7 @@ fn assert_valid_exposition(collector: &Service) {
             .unwrap();
         std::io::Write::write_all(&mut promtool.stdin.take().unwrap(), text.as_bytes()).unwrap();
         let output = promtool.wait_with_output().unwrap();
-        let output = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let output = output_text(&output);
         assert!(!output.contains("error while linting"), "{path}: {output}");
     }
 }

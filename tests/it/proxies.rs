@@ -3,15 +3,15 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::smoke::{SmokeResult, curl_or_skip, smoke_test};
-use crate::support::harness::{API_KEY, Service, Setup, TempDir, send_signal, skip, wait_until};
+use crate::support::harness::{API_KEY, Service, TempDir, free_port, send_signal, skip, wait_until};
 use crate::support::peers::find_program;
+use crate::support::smoke_test::{SmokeResult, curl_or_skip, smoke_test};
+use crate::support::stack::{RELAY, TRACKER, VIEWER, start_services};
 
 const ORIGIN: &str = "https://shop.example";
 /// Rate limit of the error tracker in requests per minute and address; more than the smoke test needs.
@@ -34,16 +34,15 @@ impl Upstreams {
     fn start() -> Self {
         let folder = Arc::new(TempDir::new());
         std::fs::write(folder.path().join("app.log"), "started\n").unwrap();
-        let behind_proxy = |setup: Setup| setup.env("TRUSTED_PROXIES", "127.0.0.1");
-        let errors = behind_proxy(Setup::error_tracker()).env("RATE_LIMIT", ERRORS_RATE_LIMIT).start();
-        let logs = behind_proxy(Setup::log_viewer())
-            .env("LOG_FILES", format!("app={}", folder.path().join("app.log").display()))
-            .start();
-        let metrics = behind_proxy(Setup::metrics_collector()).start();
-        let relay = behind_proxy(Setup::browser_relay(errors.address, metrics.address))
-            .env("CORS_ORIGINS", ORIGIN)
-            .env("RATE_LIMIT", 300)
-            .start();
+        let [errors, logs, metrics, relay] = start_services(|service, setup| {
+            let setup = setup.env("TRUSTED_PROXIES", "127.0.0.1");
+            match service {
+                TRACKER => setup.env("RATE_LIMIT", ERRORS_RATE_LIMIT),
+                VIEWER => setup.env("LOG_FILES", format!("app={}", folder.path().join("app.log").display())),
+                RELAY => setup.env("CORS_ORIGINS", ORIGIN).env("RATE_LIMIT", 300),
+                _ => setup,
+            }
+        });
         Self { errors, logs, metrics, relay, folder }
     }
 
@@ -213,10 +212,6 @@ impl Drop for Proxy<'_> {
             let _ = self.child.wait();
         }
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]

@@ -72,10 +72,6 @@ fn post_until_stopped(load: &Load, relay: SocketAddr) {
     }
 }
 
-fn outbox_waiting(relay: &Service) -> i64 {
-    relay.get("/health").expect(200).json()["outbox_waiting"].as_i64().unwrap()
-}
-
 /// Returns how often the tracker has counted the report of each line.
 fn count_by_line(tracker: &Service) -> BTreeMap<u32, i64> {
     let database = rusqlite::Connection::open(tracker.data_dir.path().join("errors.db")).unwrap();
@@ -113,7 +109,7 @@ fn acknowledged_reports_arrive_exactly_once_after_kills_of_tracker_and_relay() {
     let relay = start_relay(relay.kill());
     load.wait_for_more(200, &[202]);
     std::thread::sleep(outage.saturating_sub(killed.elapsed()));
-    assert!(outbox_waiting(&relay) >= 600, "{}", outbox_waiting(&relay));
+    assert!(relay.health_number("outbox_waiting") >= 600, "{}", relay.health_number("outbox_waiting"));
     let tracker = Setup::error_tracker()
         .data_dir(&data_dir)
         .env("MAX_GROUPS", 1_000_000)
@@ -121,17 +117,17 @@ fn acknowledged_reports_arrive_exactly_once_after_kills_of_tracker_and_relay() {
         .start();
     // Kills the relay while it empties the outbox, when reports may be delivered but not removed yet.
     load.wait_for_more(50, &[200, 201]);
-    assert!(outbox_waiting(&relay) > 0, "the outbox is empty already");
+    assert!(relay.health_number("outbox_waiting") > 0, "the outbox is empty already");
     let relay = start_relay(relay.kill());
     load.wait_for_more(200, &[200, 201]);
     load.stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.join().unwrap();
     }
-    let (start, backlog) = (Instant::now(), outbox_waiting(&relay));
+    let (start, backlog) = (Instant::now(), relay.health_number("outbox_waiting"));
     let mut remaining = backlog;
     while remaining > 0 {
-        let fewer = wait_until(|| Some(outbox_waiting(&relay)).filter(|now| *now < remaining));
+        let fewer = wait_until(|| Some(relay.health_number("outbox_waiting")).filter(|now| *now < remaining));
         remaining = fewer.unwrap_or_else(|| panic!("the outbox still has {remaining} entries"));
     }
 
@@ -167,9 +163,9 @@ fn full_outbox_drops_the_oldest_entries_and_counts_them() {
     assert!((15..=20).contains(&dropped) && (900_000..=1_000_000).contains(&bytes), "{health}");
     let tracker = Setup::error_tracker().data_dir(&data_dir).env("PORT", tracker_address.port()).start();
     assert!(
-        wait_until(|| (outbox_waiting(&relay) == 0).then_some(())).is_some(),
+        wait_until(|| (relay.health_number("outbox_waiting") == 0).then_some(())).is_some(),
         "the outbox still has {} entries",
-        outbox_waiting(&relay)
+        relay.health_number("outbox_waiting")
     );
     let counts = count_by_line(&tracker);
     let oldest_kept = u32::try_from(dropped).unwrap() + 1;

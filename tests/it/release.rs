@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support::harness::{TempDir, skip};
+use crate::support::programs::{is_installed, output_text};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Files that contain a version, and the script that sets it.
@@ -30,12 +31,12 @@ fn run_release(checkout: &TempDir, arguments: &[&str]) -> (bool, String) {
     let output =
         Command::new("deploy/release.sh").args(arguments).envs(names).envs(mails).current_dir(checkout.path()).output();
     let output = output.unwrap();
-    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    (output.status.success(), output_text(&output))
 }
 
 #[test]
 fn release_creates_one_commit_and_a_tag() {
-    if Command::new("git").arg("--version").output().is_err() {
+    if !is_installed("git") {
         return skip("git is not installed; deploy/release.sh is not tested");
     }
     let checkout = TempDir::new();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::prometheus::{Prometheus, free_port};
-use crate::support::harness::{Service, Setup, TempDir, skip, wait_until};
+use crate::support::harness::{Service, Setup, TempDir, free_address, skip, wait_until};
+use crate::support::prometheus::Prometheus;
 use crate::support::receiver::receive_request;
 
 /// Duration of the load on the collector.
@@ -35,14 +35,9 @@ struct Acknowledged {
     last: f64,
 }
 
-/// Returns a numeric member of `/health`.
-fn health_number(collector: &Service, name: &str) -> i64 {
-    collector.get("/health").json()[name].as_i64().unwrap_or_else(|| panic!("/health has no {name}"))
-}
-
 /// Runs the load with a server program that accepts remote write at `path`, and asserts that it has stored every point.
 fn assert_receives_every_point(program: &str, arguments: &[&str], path: &str) {
-    let (server_dir, address, data_dir) = (Arc::new(TempDir::new()), free_port(), Arc::new(TempDir::new()));
+    let (server_dir, address, data_dir) = (Arc::new(TempDir::new()), free_address(), Arc::new(TempDir::new()));
     let start = || Prometheus::start(program, arguments, &server_dir, address);
     let Some(first) = start() else {
         return skip(&format!("{program} is not installed; remote write to it is not tested"));
@@ -69,12 +64,12 @@ fn assert_receives_every_point(program: &str, arguments: &[&str], path: &str) {
     }
     let server = server.expect("the server was restarted");
     let deadline = Instant::now() + ARRIVAL_TIMEOUT;
-    while health_number(&collector, "remote_write_waiting") > 0 {
+    while collector.health_number("remote_write_waiting") > 0 {
         assert!(Instant::now() < deadline, "{:#?} {}", collector.log(), server.log());
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(health_number(&collector, "remote_write_lag_seconds"), 0);
-    assert_eq!(health_number(&collector, "remote_write_refused"), 0, "{:#?}", collector.log());
+    assert_eq!(collector.health_number("remote_write_lag_seconds"), 0);
+    assert_eq!(collector.health_number("remote_write_refused"), 0, "{:#?}", collector.log());
     assert!(collector.log().iter().any(|line| line.contains("remote write recovered")), "{:#?}", collector.log());
     let value = |expression: &str| server.query_value(expression, None);
     let total =
@@ -157,15 +152,15 @@ fn failed_requests_are_repeated_unchanged_and_rejected_ones_are_skipped() {
             accepted.0
         );
     }
-    let sent = || Some(health_number(&collector, "remote_write_sent")).filter(|samples| *samples > 0);
+    let sent = || Some(collector.health_number("remote_write_sent")).filter(|samples| *samples > 0);
     // Two counters, a gauge, and a histogram with 31 buckets and three more samples.
     assert_eq!(wait_until(sent), Some(37));
     collector.post("/api/metrics", &json!([{ "name": "n", "type": "counter", "value": 1 }])).expect(202);
     receive_request(listener.accept().unwrap().0, "400 Bad Request");
-    let rejected = || Some(health_number(&collector, "remote_write_refused")).filter(|samples| *samples > 0);
+    let rejected = || Some(collector.health_number("remote_write_refused")).filter(|samples| *samples > 0);
     assert_eq!(wait_until(rejected), Some(1));
     assert_eq!(
-        (health_number(&collector, "remote_write_waiting"), health_number(&collector, "remote_write_sent")),
+        (collector.health_number("remote_write_waiting"), collector.health_number("remote_write_sent")),
         (0, 37)
     );
     let log = collector.log().concat();
@@ -174,10 +169,10 @@ fn failed_requests_are_repeated_unchanged_and_rejected_ones_are_skipped() {
 
 #[test]
 fn backlog_is_reported_and_discarded_when_remote_write_is_disabled() {
-    let collector = Setup::metrics_collector().env("REMOTE_WRITE_URL", format!("http://{}/", free_port())).start();
+    let collector = Setup::metrics_collector().env("REMOTE_WRITE_URL", format!("http://{}/", free_address())).start();
     post_batch(&collector, &mut Acknowledged::default());
     collector.wait_for_log("remote write failed, will retry: ").expect("the log contains the cause");
-    assert_eq!(health_number(&collector, "remote_write_waiting"), 4);
+    assert_eq!(collector.health_number("remote_write_waiting"), 4);
     // Without REMOTE_WRITE_URL, the collector discards the backlog.
     let data_dir = collector.kill();
     let without_remote_write = Setup::metrics_collector().data_dir(&data_dir).start();

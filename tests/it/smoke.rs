@@ -4,17 +4,17 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
 use serde_json::json;
 
-use crate::support::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TempDir, skip};
+use crate::support::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TempDir};
+use crate::support::smoke_test::{SmokeResult, curl_or_skip, smoke_test};
+use crate::support::stack::{RELAY, start_services};
 
 /// Origin that the relay allows.
 const ORIGIN: &str = "https://shop.example";
-/// Maximum duration of the smoke test.
-const DURATION_MAX: Duration = Duration::from_secs(60);
 /// Default rate limit, which the last check of the smoke test exhausts.
 const RELAY_RATE_LIMIT: u32 = 300;
 const PROXY_BUFFER_BYTES: usize = 16 * 1_024;
@@ -34,14 +34,11 @@ impl Stack {
     }
 
     /// Starts the services with a changed setup of the relay.
-    fn start_with(change: impl FnOnce(Setup) -> Setup) -> Self {
-        let errors = Setup::error_tracker().start();
-        let logs = Setup::log_viewer().start();
-        let metrics = Setup::metrics_collector().start();
-        let relay = Setup::browser_relay(errors.address, metrics.address)
-            .env("CORS_ORIGINS", ORIGIN)
-            .env("RATE_LIMIT", RELAY_RATE_LIMIT);
-        let relay = change(relay).start();
+    fn start_with(change: impl Fn(Setup) -> Setup) -> Self {
+        let [errors, logs, metrics, relay] = start_services(|service, setup| match service {
+            RELAY => change(setup.env("CORS_ORIGINS", ORIGIN).env("RATE_LIMIT", RELAY_RATE_LIMIT)),
+            _ => setup,
+        });
         let env = vec![
             ("ERRORS_URL", url(errors.address)),
             ("LOGS_URL", url(logs.address)),
@@ -82,67 +79,8 @@ impl Stack {
     }
 }
 
-/// Runs deploy/smoke-test.sh with the given arguments, and an environment of only `PATH` and `env`.
-pub fn smoke_test(arguments: &[&str], env: &[(&str, String)]) -> Output {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/smoke-test.sh");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let env = env.iter().map(|(name, value)| (*name, value));
-    Command::new(script).args(arguments).env_clear().env("PATH", path).envs(env).output().unwrap()
-}
-
 fn url(address: SocketAddr) -> String {
     format!("http://{address}")
-}
-
-/// Result of a smoke test.
-pub struct SmokeResult {
-    output: String,
-    passed: usize,
-    /// Names of the failed checks.
-    failed: Vec<String>,
-    code: Option<i32>,
-    pub duration: Duration,
-}
-
-impl SmokeResult {
-    /// Parses the output of the script and asserts that its last line has the correct numbers.
-    #[track_caller]
-    pub fn parse(output: &Output, duration: Duration) -> Self {
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        let failed: Vec<String> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("FAIL  ")?.split_once(": expected "))
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        let passed = text.lines().filter(|line| line.starts_with("ok    ")).count();
-        let last = format!("{passed} passed, {} failed", failed.len());
-        assert_eq!(text.lines().last(), Some(last.as_str()), "{text}");
-        Self { output: text, passed, failed, code: output.status.code(), duration }
-    }
-
-    /// Asserts that all checks passed, in time.
-    #[track_caller]
-    pub fn assert_success(&self) {
-        assert!(self.passed > 50, "{}", self.output);
-        assert_eq!((self.code, self.failed.len()), (Some(0), 0), "{}", self.output);
-        assert!(self.duration < DURATION_MAX, "the smoke test took {:?}", self.duration);
-    }
-
-    /// Asserts that exactly these checks failed.
-    #[track_caller]
-    fn assert_failed_checks(&self, failed: &[&str]) {
-        assert_eq!(self.failed, failed, "{}", self.output);
-        assert_eq!(self.code, Some(1), "{}", self.output);
-    }
-}
-
-/// Returns whether curl is installed; skips the test if it is not.
-pub fn curl_or_skip() -> bool {
-    let installed = Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !installed {
-        skip("curl is not installed; the smoke test is not tested");
-    }
-    installed
 }
 
 /// Function that changes the head of an HTTP message.
@@ -321,7 +259,7 @@ fn unreachable_upstreams_fail_only_the_checks_that_need_them() {
         .assert_failed_checks(&missing);
     let other = Setup::metrics_collector().start();
     let metrics = url(other.address);
-    Stack::start_with(|relay| relay.env("METRICS_COLLECTOR_URL", metrics))
+    Stack::start_with(|relay| relay.env("METRICS_COLLECTOR_URL", &metrics))
         .run_smoke_test()
         .assert_failed_checks(&["metrics: the browser metrics are visible"]);
 }

@@ -4,10 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -15,14 +13,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::browser::{chromium_or_skip, node};
+use crate::support::browser::{chromium_or_skip, node};
 use crate::support::docker_log::ContainerLog;
 use crate::support::figures::{Figures, round_to};
 use crate::support::harness::{
-    API_KEY, Client, PUBLIC_KEY, Request, Setup, TempDir, report_at, root_or_skip, skip, wait_until,
+    API_KEY, Client, PUBLIC_KEY, Request, SERVICES, Setup, TempDir, report_at, root_or_skip, skip, wait_until,
 };
+use crate::support::programs::LineProgram;
 use crate::support::python;
-use crate::support::stack::{COLLECTOR, MemoryCgroup, RELAY, SERVICES, Stack, TRACKER, VIEWER};
+use crate::support::stack::{COLLECTOR, MemoryCgroup, RELAY, Stack, TRACKER, VIEWER};
 
 /// Duration without `MONLIGHT_SOAK_S`, in seconds.
 const DURATION_DEFAULT_S: u64 = 30;
@@ -176,48 +175,9 @@ impl Workers {
     }
 }
 
-/// Program that uses the services until its stdin is closed, which happens on drop.
-struct LoadProgram {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl LoadProgram {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdout }
-    }
-
-    fn read_line(&mut self) -> String {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        line
-    }
-
-    fn write_json_line(&mut self, value: &Value) {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{value}").unwrap();
-    }
-
-    /// Stops the program and returns the summary that it prints.
-    #[track_caller]
-    fn stop_and_read_summary(mut self) -> Value {
-        drop(self.child.stdin.take());
-        let line = self.read_line();
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
-    }
-}
-
-impl Drop for LoadProgram {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
 /// Starts an application with the Python client of this repository (`repository_client`) or the published one. It sends
 /// `rate` reports per second for the project `name`. Returns `None` without Python.
-fn start_application(stack: &Stack, name: &str, rate: &str, repository_client: bool) -> Option<LoadProgram> {
+fn start_application(stack: &Stack, name: &str, rate: &str, repository_client: bool) -> Option<LineProgram> {
     let mut command = python::script_command("soaking_app.py")?;
     if repository_client {
         command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk/python/src"));
@@ -225,7 +185,7 @@ fn start_application(stack: &Stack, name: &str, rate: &str, repository_client: b
     }
     let url = |service: usize| format!("http://{}", stack.addresses[service]);
     command.args([&url(TRACKER), &url(COLLECTOR), API_KEY, name, rate]);
-    let mut application = LoadProgram::start(command);
+    let mut application = LineProgram::start(command);
     assert_eq!(application.read_line(), "started\n");
     Some(application)
 }
@@ -471,7 +431,7 @@ fn mixed_load_causes_no_growth_and_no_warnings_in_thirty_megabytes_each() {
         return skip("memory cgroups cannot be created; the soak test did not run");
     };
     let (Some(chromium), Some(mut browser)) = (chromium_or_skip(), node("soak.mjs")) else { return };
-    let mut browser = LoadProgram::start({
+    let mut browser = LineProgram::start({
         browser.arg(chromium);
         browser
     });

@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::harness::{TempDir, skip};
+use crate::support::harness::{SERVICES, TempDir, skip};
 
-const SERVICES: [&str; 4] = ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"];
 /// Maximum exposure of a unit, in tenths of the score of `systemd-analyze security`; scores below 20 are rated "OK".
 const EXPOSURE_TENTHS_MAX: u32 = 18;
 

@@ -14,6 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
+use crate::support::docker_log::{container_config, json_file_line, log_name};
 use crate::support::harness::{Service, Setup, TempDir, send_signal, wait_until};
 use crate::support::rng::Rng;
 
@@ -47,7 +48,7 @@ impl Container {
         let id =
             format!("{:016x}{:016x}{:016x}{:016x}", rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64());
         std::fs::create_dir(sources.join(&id)).unwrap();
-        let path = sources.join(&id).join(format!("{id}-json.log"));
+        let path = sources.join(&id).join(log_name(&id));
         let file = OpenOptions::new().create(true).append(true).open(path).unwrap();
         let container = Self {
             sources: sources.to_owned(),
@@ -71,14 +72,12 @@ impl Container {
 
     /// Returns the path of the log with a suffix, for example `.1.gz`.
     fn log_path(&self, suffix: &str) -> PathBuf {
-        self.dir().join(format!("{}-json.log{suffix}", self.id))
+        self.dir().join(log_name(&self.id) + suffix)
     }
 
     /// Writes the configuration like Docker, in two steps, so that a reader may find an incomplete file.
     fn write_config(&self, name: &str) {
-        let log_path = format!("/var/lib/docker/containers/{0}/{0}-json.log", self.id);
-        let config = json!({ "ID": self.id, "Name": format!("/{name}"), "LogPath": log_path, "Config": { "Image": "shop:1", "Labels": {} } });
-        let json = config.to_string();
+        let json = container_config(&self.id, name);
         let path = self.dir().join("config.v2.json");
         std::fs::write(&path, &json[..json.len() / 2]).unwrap();
         std::fs::write(&path, &json).unwrap();
@@ -147,8 +146,7 @@ impl Container {
     /// Writes one line of the json-file format, sometimes in two parts.
     fn write_json_line(&mut self, log: &str, stream: usize, time: &str, rng: &mut Rng) {
         let stream = ["stdout", "stderr"][stream];
-        let mut line = json!({ "log": log, "stream": stream, "time": time }).to_string();
-        line.push('\n');
+        let line = json_file_line(time, stream, log);
         if rng.one_in(30) {
             let (first, second) = line.as_bytes().split_at(rng.below(line.len()));
             self.file.write_all(first).unwrap();

@@ -2,7 +2,7 @@
 //! not work.
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::backup_script::{deploy_script, output_text};
 use crate::support::harness::{
-    API_KEY, Client, PUBLIC_KEY, Request, Response, TempDir, binary, report_at, send_signal, skip, wait_until,
+    API_KEY, Client, PUBLIC_KEY, Request, Response, TempDir, binary, free_port, report_at, send_signal, skip,
+    wait_until,
 };
+use crate::support::programs::{deploy_script, output_text};
 
 /// Services with their databases, in the order of the upgrade.
 const SERVICES: [(&str, &str); 4] = [
@@ -176,10 +177,6 @@ impl Drop for Installation {
 }
 
 /// Returns a free port. Linux does not assign it again soon, so it stays free for the caller.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// Returns shell commands that change the schema like a newer version. `oldest_reader` is the oldest schema version whose
 /// binaries can still read the database.
 fn migration_script(table: &str, oldest_reader: Option<i64>) -> String {

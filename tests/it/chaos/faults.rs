@@ -11,9 +11,9 @@ use std::time::Duration;
 use monlight::clock::Timestamp;
 
 use super::FaultRun;
-use crate::support::harness::{API_KEY, PUBLIC_KEY, Request, Service, TempDir, send_signal, wait_until};
+use crate::support::harness::{API_KEY, PUBLIC_KEY, Request, SERVICES, Service, TempDir, send_signal, wait_until};
 use crate::support::peers;
-use crate::support::stack::{COLLECTOR, RELAY, SERVICES, TRACKER, VIEWER};
+use crate::support::stack::{COLLECTOR, RELAY, TRACKER, VIEWER};
 
 /// Duration of a fault that lasts until it is removed.
 const FAULT_DURATION: Duration = Duration::from_secs(4);

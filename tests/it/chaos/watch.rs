@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::load::Attempt;
-use crate::support::stack::{SERVICES, Stack};
+use crate::support::harness::SERVICES;
+use crate::support::stack::Stack;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Maximum time in which a service may reject every request while its `/health` returns 200.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::relay::{ERRORS, RelayEnv};
 use super::{assert_cases, contains_subset};
+use crate::support::databases::copy_original;
 use crate::support::harness::{Request, Service, Setup, TempDir, wait_until};
 
 const MAPS: &str = "/api/source-maps";
@@ -309,7 +310,7 @@ fn interrupted_upload_is_discarded_at_start() {
 fn database_of_the_original_opens_with_its_keys_and_maps() {
     let data_dir = Arc::new(TempDir::new());
     let path = data_dir.path().join("browser-relay.db");
-    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/original/browser-relay.db"), &path).unwrap();
+    copy_original("browser-relay.db", &path);
     let original = rusqlite::Connection::open(&path).unwrap();
     let map: String = original.query_row("SELECT map_content FROM source_maps", [], |row| row.get(0)).unwrap();
     original

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::harness::{Service, TempDir, wait_until};
+use super::harness::{Service, TempDir, wait_until};
 
 /// Maximum relative error of a percentile that a sketch estimates.
 pub const RELATIVE_ERROR_MAX: f64 = 0.0109;

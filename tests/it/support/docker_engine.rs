@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::support::harness::{TempDir, send_signal, skip, wait_until};
+use super::harness::{TempDir, send_signal, skip, wait_until};
 
 /// Timeout of one command, as an argument of `timeout`.
 const COMMAND_SECONDS: &str = "120";

@@ -1,4 +1,4 @@
-//! Writer for a container log in Docker's json-file format, with Docker's rotation.
+//! Docker's json-file logs: configuration, lines, and a writer that rotates like Docker.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -6,6 +6,24 @@ use std::path::{Path, PathBuf};
 
 use monlight::clock::Timestamp;
 use serde_json::json;
+
+/// Returns `config.v2.json` of a container: the part that the log viewer reads.
+pub fn container_config(id: &str, name: &str) -> String {
+    let log_path = format!("/var/lib/docker/containers/{id}/{}", log_name(id));
+    let labels = json!({ "com.docker.compose.project": "shop" });
+    json!({ "ID": id, "Name": format!("/{name}"), "LogPath": log_path, "Config": { "Image": "shop:1", "Labels": labels } })
+        .to_string()
+}
+
+/// Returns the file name of a container's log.
+pub fn log_name(id: &str) -> String {
+    format!("{id}-json.log")
+}
+
+/// Returns a line of the json-file format. `text` includes its newline, unless it is a partial line.
+pub fn json_file_line(time: &str, stream: &str, text: &str) -> String {
+    json!({ "log": text, "stream": stream, "time": time }).to_string() + "\n"
+}
 
 /// Size at which the log is rotated, in bytes.
 const LOG_BYTES_MAX: u64 = 200_000;
@@ -26,10 +44,8 @@ impl ContainerLog {
         let id = format!("{:0<64}", name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>());
         let folder = containers_dir.join(&id);
         std::fs::create_dir(&folder).unwrap();
-        let log_path = format!("/var/lib/docker/containers/{id}/{id}-json.log");
-        let config = json!({ "ID": id, "Name": format!("/{name}"), "LogPath": log_path, "Config": { "Image": "shop:1", "Labels": {} } });
-        std::fs::write(folder.join("config.v2.json"), config.to_string()).unwrap();
-        let path = PathBuf::from(format!("{id}-json.log"));
+        std::fs::write(folder.join("config.v2.json"), container_config(&id, name)).unwrap();
+        let path = PathBuf::from(log_name(&id));
         let folder = File::open(folder).unwrap();
         let file = open_log(&folder, &path);
         Self { folder, path, file, bytes: 0 }
@@ -41,8 +57,7 @@ impl ContainerLog {
             self.rotate();
         }
         let time = Timestamp::now().to_string();
-        let mut line = json!({ "log": format!("{message}\n"), "stream": "stdout", "time": time }).to_string();
-        line.push('\n');
+        let line = json_file_line(&time, "stdout", &format!("{message}\n"));
         self.file.write_all(line.as_bytes()).unwrap();
         self.bytes += line.len() as u64;
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,12 +13,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::programs::output_text;
+
 /// Deadline for every wait and every socket operation of a test.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// API key with all scopes.
 pub const API_KEY: &str = "test-key-0123456789";
 /// Public key for browsers of the project `shop`.
 pub const PUBLIC_KEY: &str = "00112233445566778899aabbccddeeff";
+
+/// Names of the four services, which are also the names of their binaries.
+pub const SERVICES: [&str; 4] = ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"];
 
 /// Temporary folder, deleted on drop.
 pub struct TempDir(PathBuf);
@@ -166,7 +171,7 @@ impl Setup {
     /// Runs the service until it exits, for starts that must fail. Returns its exit code and its output.
     pub fn run_to_exit(&self) -> (Option<i32>, String) {
         let output = self.command().stdin(Stdio::null()).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        (output.status.code(), output_text(&output))
     }
 
     /// Starts the service, waits until it is ready, and reads its address from the log.
@@ -290,6 +295,12 @@ impl Service {
     pub fn send(&self, request: &Request) -> Response {
         self.connect().send(request)
     }
+
+    /// Returns a numeric member of `/health`.
+    #[track_caller]
+    pub fn health_number(&self, name: &str) -> i64 {
+        self.get("/health").json()[name].as_i64().unwrap_or_else(|| panic!("/health has no {name}"))
+    }
 }
 
 impl Drop for Service {
@@ -298,6 +309,15 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns a free loopback address. Linux does not assign the same port again soon, so it stays free for the caller.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+pub fn free_port() -> u16 {
+    free_address().port()
 }
 
 /// Returns whether the test runs as root; skips the test if it does not.

@@ -7,10 +7,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use monlight::clock::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::harness::{Client, Request, Service, TempDir, wait_until};
+use super::docker_log::{container_config, json_file_line, log_name};
+use super::harness::{Client, Request, Service, TempDir, wait_until};
 
 /// Fake container: the folder, configuration and json-file log that Docker would write.
 pub struct Container {
@@ -32,11 +34,7 @@ impl Container {
         let id = format!("{:08x}", NEXT.fetch_add(1, Ordering::Relaxed)).repeat(8);
         let container = Self { dir: data_dir.path().join("hidden").join(&id), id };
         std::fs::create_dir_all(&container.dir).unwrap();
-        let config = json!({
-            "ID": container.id, "Name": format!("/{name}"), "LogPath": container.log_path(),
-            "Config": { "Image": "shop:1", "Labels": { "com.docker.compose.project": "shop" } },
-        });
-        std::fs::write(container.dir.join("config.v2.json"), config.to_string()).unwrap();
+        std::fs::write(container.dir.join("config.v2.json"), container_config(&container.id, name)).unwrap();
         container
     }
 
@@ -59,13 +57,12 @@ impl Container {
 
     /// Returns the path of the current log file.
     pub fn log_path(&self) -> PathBuf {
-        self.dir.join(format!("{}-json.log", self.id))
+        self.dir.join(log_name(&self.id))
     }
 
     /// Appends lines, each given as (timestamp, stream, text). The text includes its newline.
     pub fn write_lines<'a>(&self, lines: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) {
-        let line = |(time, stream, log)| json!({ "log": log, "stream": stream, "time": time }).to_string() + "\n";
-        let lines: String = lines.into_iter().map(line).collect();
+        let lines: String = lines.into_iter().map(|(time, stream, text)| json_file_line(time, stream, text)).collect();
         self.append().write_all(lines.as_bytes()).unwrap();
     }
 
@@ -75,8 +72,16 @@ impl Container {
         for n in numbers {
             let (minute, second, ms) = (n / 60_000, n / 1_000 % 60, n % 1_000);
             let time = format!("2026-01-31T12:{minute:02}:{second:02}.{ms:03}Z");
-            writeln!(lines, "{}", json!({ "log": format!("line {n}\n"), "stream": "stdout", "time": time })).unwrap();
+            lines += &json_file_line(&time, "stdout", &format!("line {n}\n"));
         }
+        self.append().write_all(lines.as_bytes()).unwrap();
+    }
+
+    /// Appends stdout lines with the current time, in a single write.
+    pub fn write_now(&self, lines: impl IntoIterator<Item = impl AsRef<str>>) {
+        let time = Timestamp::now().to_string();
+        let line = |text: &str| json_file_line(&time, "stdout", &format!("{text}\n"));
+        let lines: String = lines.into_iter().map(|text| line(text.as_ref())).collect();
         self.append().write_all(lines.as_bytes()).unwrap();
     }
 

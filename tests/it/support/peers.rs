@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::harness::skip;
+use super::harness::skip;
 
 /// Returns the folder that `make peers` unpacks into, or an empty path if `MONLIGHT_TEST_PEERS` is not set.
 fn unpack_dir() -> PathBuf {

@@ -4,13 +4,14 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use serde_json::Value;
 
-use crate::support::harness::{API_KEY, Client, Request, Response, Service, TEST_TIMEOUT, skip};
+use super::harness::{API_KEY, Client, Request, Response, Service, TEST_TIMEOUT, skip};
+use super::programs::LineProgram;
 
 /// Returns the interpreter that `MONLIGHT_TEST_PYTHON` names, with `tests/python/requirements.txt` installed; `make
 /// test` creates it. Skips the test and returns `None` if the variable is not set.
@@ -43,8 +44,7 @@ pub fn module_command(name: &str) -> Option<Command> {
 
 /// Application of `tests/python` that sends data to a service; stopped on drop.
 pub struct Application {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
+    program: LineProgram,
     port: u16,
 }
 
@@ -53,29 +53,18 @@ impl Application {
     pub fn start(script: &str, service: &Service) -> Option<Self> {
         let mut command = script_command(script)?;
         command.arg(format!("http://{}", service.address)).arg(API_KEY);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let port = line.trim().parse().expect("the application prints its port");
-        Some(Self { child, stdout, port })
+        let mut program = LineProgram::start(command);
+        let port = program.read_line().trim().parse().expect("the application prints its port");
+        Some(Self { program, port })
     }
 
     pub fn send(&self, request: &Request) -> Response {
         Client::new(TcpStream::connect(("127.0.0.1", self.port)).unwrap()).send(request)
     }
 
-    /// Closes the application's stdin, which stops it, and returns the summary it prints.
-    pub fn stop_and_read_summary(mut self) -> Value {
-        drop(self.child.stdin.take());
-        serde_json::from_reader(&mut self.stdout).expect("the application prints a summary")
-    }
-}
-
-impl Drop for Application {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
+    /// Stops the application and returns the summary it prints.
+    pub fn stop_and_read_summary(self) -> Value {
+        self.program.stop_and_read_summary()
     }
 }
 

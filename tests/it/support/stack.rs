@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::harness::{Client, Request, Service, Setup, TempDir};
+use super::harness::{Client, Request, SERVICES, Service, Setup, TempDir};
 
-pub const SERVICES: [&str; 4] = ["error-tracker", "log-viewer", "metrics-collector", "browser-relay"];
 pub const TRACKER: usize = 0;
 pub const VIEWER: usize = 1;
 pub const COLLECTOR: usize = 2;
@@ -24,6 +23,17 @@ const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Adapts the setup of the service with the given index (`TRACKER`, `VIEWER`, `COLLECTOR` or `RELAY`).
 pub type ConfigureService = Box<dyn Fn(usize, Setup) -> Setup + Send + Sync>;
 
+/// Starts all four services and returns them in the order of `SERVICES`. `configure` adapts the setup of the service with
+/// the given index.
+pub fn start_services(mut configure: impl FnMut(usize, Setup) -> Setup) -> [Service; 4] {
+    let tracker = configure(TRACKER, Setup::error_tracker()).start();
+    let viewer = configure(VIEWER, Setup::log_viewer()).start();
+    let collector = configure(COLLECTOR, Setup::metrics_collector()).start();
+    let relay = configure(RELAY, Setup::browser_relay(tracker.address, collector.address)).start();
+    [tracker, viewer, collector, relay]
+}
+
+/// Services that can be killed and started again while other threads use them.
 pub struct Stack {
     /// Folder of the databases.
     pub data_dir: Arc<TempDir>,

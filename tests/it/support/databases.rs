@@ -1,0 +1,18 @@
+//! Database files: integrity checks, and databases of the original Monlight.
+
+use std::path::Path;
+
+/// Asserts that SQLite finds no corruption in a database.
+#[track_caller]
+pub fn assert_intact(path: &Path) {
+    let database = rusqlite::Connection::open(path).unwrap();
+    let result: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(result, "ok", "{}", path.display());
+}
+
+/// Copies a database of the original Monlight, for example `errors.db`, to `path` and makes the copy writable.
+pub fn copy_original(name: &str, path: &Path) {
+    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/original").join(name);
+    // Unlike `std::fs::copy`, this does not copy the permissions.
+    std::io::copy(&mut std::fs::File::open(original).unwrap(), &mut std::fs::File::create(path).unwrap()).unwrap();
+}
