@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_one_level_a_list_or_a_minimum() {
+    fn level_filter_is_one_level_a_list_or_a_minimum() {
         assert_eq!(parse_levels("error").unwrap(), [Level::Error]);
         assert_eq!(parse_levels("DEBUG, info").unwrap(), [Level::Debug, Level::Info]);
         assert_eq!(parse_levels(">=WARNING").unwrap(), [Level::Warning, Level::Error, Level::Critical]);

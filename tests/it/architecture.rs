@@ -63,7 +63,14 @@ const FILE_LINES_MAX: usize = 450;
 /// Minimum words of a function's doc comment. Shorter ones only repeat the name.
 const FUNCTION_DOC_WORDS_MIN: usize = 4;
 
-fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+/// The first words that names of tests must not start with: they stand where the subject belongs.
+const SUBJECTLESS_STARTS: [&str; 19] = [
+    "accepts", "checks", "detects", "expects", "finds", "handles", "keeps", "parses", "rates", "reads", "rejects",
+    "returns", "should", "shows", "strips", "what", "when", "who", "without",
+];
+
+/// Returns the files in a folder and its subfolders that have one of the extensions.
+fn files(folder: &str, extensions: &[&str]) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![Path::new(ROOT).join(folder)];
     while let Some(folder) = folders.pop() {
@@ -71,7 +78,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known)) {
                 let text = std::fs::read_to_string(&path).unwrap();
                 found.push((path.strip_prefix(ROOT).unwrap().to_owned(), text));
             }
@@ -79,6 +86,10 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     }
     assert!(!found.is_empty(), "{folder} has sources");
     found
+}
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    files(folder, &["rs"])
 }
 
 fn layer(module: &str) -> u32 {
@@ -394,6 +405,57 @@ fn doc_comment_rules_reject_riddles() {
         let comments = doc_comments(text);
         assert_eq!(comments.len(), 1, "{text}");
         assert_eq!(doc_comment_error(&comments[0]).is_none(), is_valid, "{text}");
+    }
+}
+
+/// Returns the names of the tests in a file: Rust functions with `#[test]`, Python functions that start with `test_`
+/// (without that prefix), and the titles of JavaScript tests.
+fn test_names(text: &str) -> Vec<&str> {
+    let end = |rest: &str| rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    let rust =
+        text.split("#[test]\n").skip(1).filter_map(|rest| rest.split_once("fn ")).map(|(_, rest)| &rest[..end(rest)]);
+    let lines = || text.lines().map(|line| line.trim_start().trim_start_matches("async "));
+    let python = lines().filter_map(|line| line.strip_prefix("def test_")).map(|rest| &rest[..end(rest)]);
+    let javascript = lines().filter_map(|line| line.strip_prefix("test(")?.get(1..)?.split(['"', '`']).next());
+    rust.chain(python).chain(javascript).collect()
+}
+
+fn has_subject(test_name: &str) -> bool {
+    let first_word = test_name.split(['_', ' ']).next().unwrap_or_default().to_lowercase();
+    test_name.contains(['_', ' ']) && !SUBJECTLESS_STARTS.contains(&first_word.as_str())
+}
+
+#[test]
+fn test_names_have_a_subject() {
+    let folders =
+        [("src", &["rs"][..]), ("tests/it", &["rs"]), ("sdk/python/tests", &["py"]), ("sdk/js/tests", &["ts"])];
+    for (folder, extensions) in folders.into_iter().chain([("static/tests", &["mjs", "ts"][..])]) {
+        let names: Vec<_> = files(folder, extensions)
+            .into_iter()
+            .flat_map(|(path, text)| {
+                test_names(&text).into_iter().map(|name| (path.clone(), name.to_owned())).collect::<Vec<_>>()
+            })
+            .collect();
+        assert!(names.len() > 20, "{folder}: only {} tests found", names.len());
+        for (path, name) in names {
+            assert!(has_subject(&name), "{}: the name {name:?} does not state who does what", path.display());
+        }
+    }
+}
+
+#[test]
+fn test_name_rule_rejects_names_without_a_subject() {
+    for (text, name, is_valid) in [
+        ("#[test]\n    fn lines_are_read() {}", "lines_are_read", true),
+        ("#[test]\nfn reads_lines() {}", "reads_lines", false),
+        ("#[test]\n#[ignore]\nfn lines() {}", "lines", false),
+        ("def test_line_is_read(path):", "line_is_read", true),
+        ("async def test_reads_a_line():", "reads_a_line", false),
+        ("test(\"without a line the page is empty\", async () => {", "without a line the page is empty", false),
+        ("  test(`${status} ends the stream`, () => {", "${status} ends the stream", true),
+    ] {
+        assert_eq!(test_names(text), [name], "{text}");
+        assert_eq!(has_subject(name), is_valid, "{text}");
     }
 }
 

@@ -107,7 +107,7 @@ fn the_message_does_not_change_even_if_it_looks_like_a_frame() {
 }
 
 #[test]
-fn without_content_a_function_gets_the_name_its_caller_uses() {
+fn function_without_content_gets_the_name_its_caller_uses() {
     let stack = "Error\n    at t (https://x/app.js:1:1)\n    at u (https://x/app.js:2:1)\n    at async v (https://x/app.js:3:1)\n\
                  \x20   at Array.map (<anonymous>)\n    at https://x/app.js:4:1\n    at w (https://x/app.js:5:1)";
     let expected = "Error\n    at called2 (src/cart.ts:1:1)\n    at u (src/cart.ts:2:1)\n    at async v (src/cart.ts:3:1)\n\
@@ -138,7 +138,7 @@ fn lookups_and_names_are_bounded() {
 
 proptest! {
     #[test]
-    fn without_maps_stacks_do_not_change(
+    fn stacks_without_maps_do_not_change(
         lines in prop::collection::vec(prop_oneof![
             "[ at@()a-z:0-9/.<>*\\r]{0,30}", "    at [a-z]{1,3} \\(https://x/app.js:[0-9]{1,3}:[0-9]{1,3}\\)", "\\PC{0,20}",
         ], 0..12),

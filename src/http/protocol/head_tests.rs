@@ -13,7 +13,7 @@ fn framing(fields: &str) -> Result<Framing, u16> {
 }
 
 #[test]
-fn a_find_head_ends_at_its_empty_line_and_not_before() {
+fn head_ends_at_its_empty_line_and_not_before() {
     let text = b"GET / HTTP/1.1\r\nHost: x\r\n\r\nrest";
     for cut in 0..27 {
         assert_eq!(find_head_end(&text[..cut], 0), Ok(None), "{cut}");

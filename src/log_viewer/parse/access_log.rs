@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_status_from_common_access_log_formats() {
+    fn status_is_read_from_common_access_log_formats() {
         for (line, expected) in [
             (r#"172.17.0.1 - - [31/Jan/2026:12:00:00 +0000] "GET /error HTTP/1.1" 200 12 "-" "curl/8.5.0""#, Some(200)),
             (r#"172.17.0.1 - - [31/Jan/2026:12:00:00 +0000] "\x16\x03\x01" 400 157 "-" "-""#, Some(400)),

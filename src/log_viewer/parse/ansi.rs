@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strips_control_sequences_and_overwritten_text() {
+    fn control_sequences_and_overwritten_text_are_removed() {
         for (text, shown) in [
             ("plain", "plain"),
             ("\u{1b}[31mred\u{1b}[0m", "red"),

@@ -186,7 +186,7 @@ fn an_overlong_trace_is_split_and_keeps_its_level() {
 }
 
 #[test]
-fn expects_more_within_traces_and_brackets() {
+fn joiner_expects_more_within_traces_and_brackets() {
     let mut joiner = EntryJoiner::new(StdStream::Stdout);
     for (line, more) in [
         ("INFO: x", false),

@@ -30,7 +30,7 @@ fn assert_no_level(lines: &[&str]) {
 }
 
 #[test]
-fn detects_level_names_in_prefixes() {
+fn level_names_in_prefixes_are_detected() {
     assert_level(&[
         (INFO, "INFO:     Started server process [1]"),
         (ERROR, "ERROR:    Exception in ASGI application"),
@@ -98,7 +98,7 @@ fn detects_level_names_in_prefixes() {
 }
 
 #[test]
-fn detects_levels_of_programs_with_own_formats() {
+fn levels_of_programs_with_own_formats_are_detected() {
     assert_level(&[
         (INFO, "I0131 12:00:00.000000       1 main.go:12] started"),
         (ERROR, "E0131 12:00:00.000000       1 leaderelection.go:330] error retrieving resource lock"),
@@ -143,7 +143,7 @@ fn detects_levels_of_programs_with_own_formats() {
 }
 
 #[test]
-fn rates_the_status_in_access_logs() {
+fn status_in_access_logs_determines_the_level() {
     assert_level(&[
         (INFO, "172.17.0.1 - - [31/Jan/2026:12:00:00 +0000] \"GET /error/page HTTP/1.1\" 200 12 \"-\" \"curl/8.5.0\""),
         (ERROR, "172.17.0.1 - - [31/Jan/2026:12:00:00 +0000] \"GET / HTTP/1.1\" 502 157 \"-\" \"-\" \"-\""),
@@ -157,7 +157,7 @@ fn rates_the_status_in_access_logs() {
 }
 
 #[test]
-fn detects_the_first_lines_of_crashes() {
+fn first_lines_of_crashes_are_detected() {
     assert_level(&[
         (ERROR, "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\nKeyError: 'x'"),
         (ERROR, "ValueError: bad"),

@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_level_of_json_objects() {
+    fn level_of_json_objects_is_read() {
         for (text, level) in [
             (r#"{"level":"info","ts":1769860800.1,"msg":"error"}"#, Some(Level::Info)),
             (r#"{"time":"x","level":"WARN","msg":"x"}"#, Some(Level::Warning)),
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_level_of_logfmt_pairs() {
+    fn level_of_logfmt_pairs_is_read() {
         for (text, level) in [
             (r#"time="2026-01-31T12:00:00Z" level=warning msg="level=error""#, Some(Level::Warning)),
             ("t=2026-01-31T12:00:00+0000 lvl=eror msg=x", Some(Level::Error)),

@@ -379,7 +379,7 @@ fn other_origins_are_rejected_without_cors_headers() {
 }
 
 #[test]
-fn without_cors_origins_any_page_may_report_but_not_read() {
+fn any_page_may_report_but_not_read_without_cors_origins() {
     let env = RelayEnv::start(|setup| setup);
     let response = env
         .relay

@@ -193,7 +193,7 @@ test("fetch: an unhandled failure is reported once, and the page still receives 
   assert.deepEqual(errors.map(({ type }) => type).sort(), ["ConsoleError", "NetworkError"]);
 });
 
-test("XHR: success, server error, abort and network error", { skip }, async () => {
+test("XHR: requests are counted by status, and failures are reported, aborts are not", { skip }, async () => {
   await open(
     "/xhr",
     `function request(method, url) {
