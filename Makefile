@@ -22,11 +22,10 @@ JS_SDK := sdk/js
 # The browser SDK's tests report to the binaries in MONLIGHT_BIN_DIR, or to a stub receiver if there are none.
 JS_SDK_RUN := cd $(JS_SDK) && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent
 PEERS_DIR := $(CURDIR)/target/peers
-# Cargo subcommands, installed once at pinned versions.
+# Cargo subcommands, installed once at pinned versions. cargo-deny runs for a second, so it is not worth optimizing.
 TOOLS_DIR := $(CURDIR)/target/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
-FUZZ_SECONDS ?= 600
 LITESTREAM_VERSION := 0.5.17
 # Parts of `make bench`, in the order in which they run. ONLY="stack peers" selects some of them.
 BENCHES := error_tracker log_viewer metrics_collector browser_relay stack soak chaos peers python js
@@ -35,16 +34,33 @@ PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy strac
 DOCKER_DIR := $(CURDIR)/target/docker
 # Directory for measured figures, one JSON file for each part.
 FIGURES_DIR := $(CURDIR)/target/figures
-# Duration of the soak test in seconds. CI runs it long enough to detect slow memory growth.
-SOAK_S ?= $(if $(CI),600,30)
+# Slow proofs. The target of each runs its long form, with the parameters below. `make test` runs the same code with the
+# parameters in SHORT_PROOFS, or, for the proofs that are part of another suite, with the defaults of their tests. Only long
+# forms write figures.
+PROOFS := torture schemathesis memory chaos soak fuzz
+TORTURE_RUNS ?= 200
+EXAMPLES ?= 500
+SEED ?= $(shell date +%s)
+LOAD_S ?= 60
+# Maximum injections of each fault.
+INJECTIONS ?= 16
+# A soak of less than 540 s does not check that memory stays constant, because caches are still filling.
+SOAK_S ?= 600
+FUZZ_SECONDS ?= 600
+SHORT_PROOFS := SOAK_S=90 INJECTIONS=1 FIGURES_DIR=
+# Parts of `make test`, in the order in which they run.
+TEST_PARTS := check deny all downloads rust-build rust hostile compose chaos soak python js interfaces
+# Suites that `make test-quick` leaves out, because they take long or measure time or memory.
+SLOW_SUITES := hostile compose chaos soak torture docker litestream remote_write upgrade durability relay_outbox idle \
+	export::clickhouse log_search::random
 CARGO_TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER_DIR) \
 	MONLIGHT_TEST_PEERS=$(PEERS_DIR) PATH="$$PATH:$(PEERS_DIR)/usr/bin:$(PEERS_DIR)/usr/sbin" cargo test --locked
 
 # Scripts that open the web interfaces start the binaries in MONLIGHT_BIN_DIR themselves.
 UI_NODE := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
-.PHONY: all run demo-data screenshots first-loads smoke install image memory test python pythons js interfaces torture schemathesis chaos soak check deny fuzz bench bench-compare peers-bench versions clean help \
-	build chromium tools peers docker measure $(BENCHES:%=measure-%)
+.PHONY: all run demo-data screenshots first-loads smoke install image memory test test-quick prove python pythons js interfaces torture \
+	schemathesis chaos soak check deny fuzz bench bench-compare peers-bench versions clean help downloads rust-build rust hostile compose build chromium tools peers docker measure $(BENCHES:%=measure-%)
 
 all: build ## Build the four services as static binaries in the repository root
 	@for service in $(SERVICES); do install -m 755 $(RELEASE_DIR)/$$service $$service; done
@@ -97,19 +113,63 @@ install: ## Install the binaries that `make` built and the scripts as $(PREFIX)/
 image: ## Build the Docker images and print their sizes; BINARIES=here uses the binaries that `make` built
 	@deploy/images.sh
 
-memory: all docker ## Run the images for a minute at their rate limits and check their memory use
-	MONLIGHT_LOAD_S=60 $(CARGO_TEST) --test it compose:: -- --nocapture
+# Prints at the end how long each part took.
+test: ## Install the test dependencies and run all checks and tests against the built binaries
+	@mkdir -p target && : >target/test-times; status=0; \
+	for part in $(TEST_PARTS); do \
+		start=$$(date +%s); \
+		$(MAKE) --no-print-directory $$part $(SHORT_PROOFS) || status=1; \
+		printf '%5d s  %s\n' $$(($$(date +%s) - start)) $$part >>target/test-times; \
+		[ $$status = 0 ] || { echo "make test failed in part: $$part" >&2; break; }; \
+	done; \
+	echo 'Time of each part:'; cat target/test-times; exit $$status
 
-test: check deny all $(PYTHON) $(BROWSER_MODULES) chromium tools peers docker ## Install the test dependencies and run all checks and tests against the built binaries
-	# Suites that measure time or memory run alone, so that the load of other tests does not affect the results.
+# Neither installs nor downloads anything but the locked packages of Cargo and npm. A missing program skips its tests, in CI
+# too.
+test-quick: $(WEB_UI) ## Check and test what needs no further downloads, with debug binaries; for contributors
+	@rm -f target/skipped
+	@! command -v shellcheck >/dev/null || shellcheck deploy/*.sh fuzz/run.sh .ci/run
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --lib
+	env -u CI MONLIGHT_SKIPPED=$(CURDIR)/target/skipped cargo test --locked --test it -- $(foreach suite,$(SLOW_SUITES),--skip $(suite)$(if $(findstring ::,$(suite)),,::))
+	$(JS_SDK_RUN) check
+	$(JS_SDK_RUN) test:unit
+	cd static && npm run --silent --if-present test:unit
+	@echo
+	@echo 'make test-quick passed. It left out, and make test runs:'
+	@echo '- release builds, cargo doc, cargo-deny, the Python SDK, the web UI and the browser SDK in Chromium'
+	@echo '- the suites $(SLOW_SUITES)'
+	@[ ! -s target/skipped ] || { echo '- tests that miss a program or a setting:'; sort -u target/skipped | sed 's/^/  SKIPPED: /'; }
+
+# Programs and packages for the tests, which are only in target/ or, as root, installed.
+downloads: $(PYTHON) $(BROWSER_MODULES) chromium tools peers docker
+
+rust-build: $(WEB_UI)
+	$(CARGO_TEST) --no-run
+
+# Suites that measure time or memory run alone, so that the load of other tests does not affect the results.
+rust: all downloads
 	$(CARGO_TEST) -- --skip hostile:: --skip compose:: --skip chaos:: --skip soak::
+
+hostile: all
 	$(CARGO_TEST) --test it hostile::
+
+compose: all docker
 	$(CARGO_TEST) --test it compose::
-	@$(MAKE) --no-print-directory chaos
-	@$(MAKE) --no-print-directory soak
-	@$(MAKE) --no-print-directory python
-	@$(MAKE) --no-print-directory js
-	@$(MAKE) --no-print-directory interfaces
+
+prove: ## Run the long forms of slow proofs, for example ONLY="torture soak"; without ONLY, list them
+ifeq ($(origin ONLY),file)
+	@echo 'Proofs (run some of them: make prove ONLY="torture soak"):'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / && index(" $(PROOFS) ", " " $$1 " ") { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+else
+	@for proof in $(ONLY); do \
+		case ' $(PROOFS) ' in \
+		*" $$proof "*) $(MAKE) --no-print-directory $$proof || exit 1 ;; \
+		*) echo "prove failed: '$$proof' is not one of: $(PROOFS)" >&2; exit 2 ;; \
+		esac; \
+	done
+endif
 
 python: all $(PYTHON) ## Check and test only the Python SDK
 	$(PYTHON_SDK_RUN) $(CURDIR)/$(PYTHON) -m ruff format --check .
@@ -144,19 +204,19 @@ pythons: all ## Test the Python SDK with each interpreter in PYTHONS and the new
 		( $(PYTHON_SDK_RUN) $$folder/bin/python -m pytest --quiet --numprocesses 3 ) || exit 1; \
 	done
 
-torture: all ## Run the log tailing torture test with 200 random schedules; `make test` uses 20
-	MONLIGHT_TORTURE_RUNS=200 $(CARGO_TEST) --test it torture -- --nocapture
+torture: all ## Run the log tailing torture test with TORTURE_RUNS random schedules (200; make test: 20)
+	MONLIGHT_TORTURE_RUNS=$(TORTURE_RUNS) $(CARGO_TEST) --test it torture:: -- --nocapture
 
-# `make test` sends 25 generated requests to each operation, with a fixed seed.
-EXAMPLES ?= 500
-SEED ?= $(shell date +%s)
-schemathesis: all $(PYTHON) ## Test the services with requests generated from their OpenAPI documents; EXAMPLES= sets how many, SEED= which
+schemathesis: all $(PYTHON) ## Send EXAMPLES generated requests to each operation with a random SEED (500; make test: 25, fixed seed)
 	MONLIGHT_EXAMPLES=$(EXAMPLES) MONLIGHT_SEED=$(SEED) $(CARGO_TEST) --test it openapi:: -- --nocapture --test-threads 1
 
-chaos: all peers ## Inject faults under load and check that no acknowledged write is lost; MONLIGHT_CHAOS= selects one fault
-	MONLIGHT_FIGURES=$(FIGURES_DIR) $(CARGO_TEST) --test it chaos:: -- --nocapture
+memory: all docker ## Run the images for LOAD_S seconds at their rate limits and check their memory use (60; make test: 10)
+	MONLIGHT_LOAD_S=$(LOAD_S) $(CARGO_TEST) --test it compose:: -- --nocapture
 
-soak: all $(PYTHON) $(BROWSER_MODULES) chromium ## Load all four services for SOAK_S seconds and check that their memory does not grow
+chaos: all peers ## Inject each fault up to INJECTIONS times under load; no acknowledged write is lost (16; make test: 1)
+	MONLIGHT_FIGURES=$(FIGURES_DIR) MONLIGHT_CHAOS_INJECTIONS=$(INJECTIONS) $(CARGO_TEST) --test it chaos:: -- --nocapture
+
+soak: all $(PYTHON) $(BROWSER_MODULES) chromium ## Load all four services for SOAK_S seconds; their memory does not grow (600; make test: 90)
 	MONLIGHT_FIGURES=$(FIGURES_DIR) MONLIGHT_SOAK_S=$(SOAK_S) $(CARGO_TEST) --test it soak:: -- --nocapture
 
 check: $(WEB_UI) ## Check formatting, lints and documentation; warnings are errors
@@ -173,11 +233,11 @@ deny: $(TOOLS_DIR)/bin/cargo-deny ## Check licenses, bans and sources of all cra
 	$(TOOLS_DIR)/bin/cargo-deny --offline --locked --log-level error check licenses bans sources
 	$(TOOLS_DIR)/bin/cargo-deny --offline --locked --log-level error --manifest-path fuzz/Cargo.toml --config deny.toml check licenses bans sources
 
-fuzz: $(TOOLS_DIR)/bin/cargo-fuzz $(WEB_UI) ## Fuzz every parser of untrusted input for FUZZ_SECONDS each, or only TARGETS; needs a nightly compiler
+fuzz: $(TOOLS_DIR)/bin/cargo-fuzz $(WEB_UI) ## Fuzz every parser of untrusted input, or TARGETS, for FUZZ_SECONDS each (600; make test: the corpus); needs nightly Rust
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz/run.sh $(TARGETS)
 
 $(TOOLS_DIR)/bin/cargo-deny:
-	cargo install --locked --quiet --root $(TOOLS_DIR) --version $(CARGO_DENY_VERSION) cargo-deny
+	cargo install --debug --no-default-features --locked --quiet --root $(TOOLS_DIR) --version $(CARGO_DENY_VERSION) cargo-deny
 
 $(TOOLS_DIR)/bin/cargo-fuzz:
 	cargo install --locked --quiet --root $(TOOLS_DIR) --version $(CARGO_FUZZ_VERSION) cargo-fuzz
@@ -203,12 +263,9 @@ measure-error_tracker measure-log_viewer measure-metrics_collector measure-brows
 measure-peers: target/peers/.prometheus target/peers/.victoria-metrics target/peers/.lnav target/peers/.bugsink
 	python3 benches/peers/main.py
 
-# The published figures always come from a soak of CI's length.
-measure-soak:
-	@$(MAKE) --no-print-directory soak SOAK_S=600
-
-measure-chaos:
-	@$(MAKE) --no-print-directory chaos
+# The published figures come from the long forms.
+measure-soak measure-chaos: measure-%:
+	@$(MAKE) --no-print-directory $*
 
 measure-python: $(PYTHON)
 	$(PYTHON_SDK_RUN) $(CURDIR)/$(PYTHON) bench/overhead.py $(CURDIR)/target/figures/python.json

@@ -24,7 +24,7 @@ use crate::support::python;
 use crate::support::stack::{COLLECTOR, MemoryCgroup, RELAY, Stack, TRACKER, VIEWER};
 
 /// Duration without `MONLIGHT_SOAK_S`, in seconds.
-const DURATION_DEFAULT_S: u64 = 30;
+const DURATION_DEFAULT_S: u64 = 90;
 /// Minimum duration in seconds for the check that memory does not grow: in a shorter run, caches are still filling.
 const GROWTH_CHECK_MIN_S: u64 = 540;
 /// Maximum ratio of the mean memory in the last third of the run to that in the second third.

@@ -45,9 +45,11 @@ impl Figures {
         self.tables.push(json!({ "title": title, "columns": columns, "rows": rows }));
     }
 
-    /// Writes `NAME.json` into the folder that `MONLIGHT_FIGURES` names; does nothing if the variable is not set.
+    /// Writes `NAME.json` into the folder that `MONLIGHT_FIGURES` names; does nothing if the variable is not set or
+    /// empty.
     pub fn save(&self) {
-        let Some(folder) = std::env::var_os("MONLIGHT_FIGURES") else { return };
+        let folder = std::env::var_os("MONLIGHT_FIGURES").filter(|folder| !folder.is_empty());
+        let Some(folder) = folder else { return };
         let Self { name, title, command, order, notes, summary, tables } = self;
         let all = json!({
             "name": name, "title": title, "command": command, "order": order, "notes": notes, "summary": summary,

@@ -329,9 +329,14 @@ pub fn root_or_skip(operation: &str) -> bool {
     root
 }
 
-/// Prints that a test is skipped and why. In CI, a skipped test fails.
+/// Prints that a test is skipped and why, and adds the reason to the file that `MONLIGHT_SKIPPED` names, from which
+/// `make test-quick` lists them at the end. In CI, a skipped test fails.
 pub fn skip(reason: &str) {
     eprintln!("\n*** SKIPPED: {reason} ***\n");
+    if let Some(path) = std::env::var_os("MONLIGHT_SKIPPED") {
+        let mut list = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        list.write_all(format!("{reason}\n").as_bytes()).unwrap();
+    }
     assert!(std::env::var_os("CI").is_none(), "tests must not be skipped in CI: {reason}");
 }
 
