@@ -150,7 +150,7 @@ impl Database {
 
     /// Inserts raw points in one transaction, like the backlog after an interruption of the rollup job.
     fn insert_points(&self, points: impl Iterator<Item = (i64, Timestamp, f64)>) {
-        let sql = "INSERT INTO points (series_id, at, value) VALUES (?1, ?2, ?3)";
+        let sql = "INSERT INTO points (series_id, at_ms, value) VALUES (?1, ?2, ?3)";
         self.0.execute_batch("BEGIN IMMEDIATE").expect("begin a transaction");
         let mut insert = self.0.prepare(sql).expect("prepare the insert");
         for (series, at, value) in points {
@@ -176,8 +176,10 @@ impl Database {
     /// Adds a row with the size on disk of a series' row in a table. The rows that aggregate all series of a metric are
     /// included in the size but not in the number of rows.
     fn add_row_size(&self, figures: &mut Figures, label: &str, table: &str) {
-        let bytes = self.query_number(&format!("SELECT sum(pgsize) FROM dbstat WHERE name = '{table}'")) as f64;
-        let rows = self.query_number(&format!("SELECT count(*) FROM {table} WHERE series_id > 0")) as f64;
+        let metric_table = table.replace("series_", "metric_");
+        let tables = format!("name IN ('{table}', '{metric_table}')");
+        let bytes = self.query_number(&format!("SELECT sum(pgsize) FROM dbstat WHERE {tables}")) as f64;
+        let rows = self.query_number(&format!("SELECT count(*) FROM {table}")) as f64;
         figures.add_row(label, &[(bytes / rows).into()]);
         figures.add_ratio(label, "two 8-byte numbers", 16.0 * rows / bytes);
     }
@@ -222,7 +224,7 @@ fn measure_rollup(figures: &mut Figures) {
 
 /// Measures a ceiling: reading the points after `last_id` without aggregating them.
 fn measure_select(database: &Database, last_id: i64) -> Measurement {
-    let sql = "SELECT id, series_id, at, value FROM points WHERE id > ?1 ORDER BY id";
+    let sql = "SELECT id, series_id, at_ms, value FROM points WHERE id > ?1 ORDER BY id";
     let mut select = database.0.prepare(sql).expect("prepare the query");
     measure_loop(Duration::ZERO, 1, |_| {
         let mut rows = select.query([last_id]).expect("start the query");
@@ -375,6 +377,6 @@ fn measure_month_queries(figures: &mut Figures) {
         ],
     );
     figures.begin_table("size on disk, rollups", &["bytes"]);
-    database.add_row_size(figures, "one minute of a series", "minutes");
-    database.add_row_size(figures, "one hour of a series", "hours");
+    database.add_row_size(figures, "one minute of a series", "series_minutes");
+    database.add_row_size(figures, "one hour of a series", "series_hours");
 }

@@ -55,5 +55,5 @@ pub(super) fn metric_warnings(connection: &Connection) -> Result<Vec<String>> {
 /// Returns a query over all overflow series. The labels are a literal, because SQLite uses the partial index on
 /// overflow series only if the condition matches literally.
 fn select_overflowed(columns: &str) -> String {
-    format!("SELECT {columns} FROM series WHERE labels = '{OVERFLOW_LABELS}'")
+    format!("SELECT {columns} FROM series s JOIN metrics m ON m.id = s.metric_id WHERE s.labels = '{OVERFLOW_LABELS}'")
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::aggregate::Aggregate;
 use super::resolution::Resolution;
-use super::rollup_tables::UpsertStmt;
-use super::series::{self, labels_json};
+use super::rollup_tables::{RollupOf, RollupTable, UpsertStmt};
+use super::series::{self, MetricRef, labels_json};
 use crate::clock::Timestamp;
 use crate::db::OriginalImport;
 use crate::error::Result;
@@ -60,7 +60,8 @@ fn convert_aggregates(connection: &Connection) -> Result<u64> {
         let kind = kind.unwrap_or_else(|| infer_kind(&original.name, &aggregate));
         let series = original.get_or_create(connection, kind)?;
         let merge = |resolution: Resolution, aggregate| {
-            UpsertStmt::prepare(connection, resolution)?.merge(series, resolution.bucket(at), aggregate)
+            let table = RollupTable::new(RollupOf::Series, resolution);
+            UpsertStmt::prepare(connection, table)?.merge(series, resolution.bucket(at), aggregate)
         };
         if row.get_ref(1)?.as_str() == Ok("hour") {
             merge(Resolution::Hour, aggregate)?;
@@ -110,7 +111,7 @@ fn convert_points(connection: &Connection) -> Result<u64> {
     let mut read = connection
         .prepare("SELECT timestamp, type, name, labels, project, value FROM original_metrics_raw ORDER BY id")?;
     let mut rows = read.query([])?;
-    let mut insert = connection.prepare("INSERT INTO points (series_id, at, value) VALUES (?1, ?2, ?3)")?;
+    let mut insert = connection.prepare("INSERT INTO points (series_id, at_ms, value) VALUES (?1, ?2, ?3)")?;
     let mut converted = 0;
     while let Some(row) = rows.next()? {
         let (time, kind, value): (String, String, f64) = (row.get(0)?, row.get(1)?, row.get(5)?);
@@ -156,15 +157,8 @@ impl OriginalSeries {
     /// sessions would be merged into one without percentiles.
     fn get_or_create(&self, connection: &Connection, kind: MetricKind) -> Result<i64> {
         let labels = convert_labels(self.labels.as_deref().unwrap_or_default());
-        let (project, now) = (self.project.as_deref().unwrap_or_default(), Timestamp::now().ms());
-        connection
-            .prepare_cached(
-                "INSERT OR IGNORE INTO series (name, type, project, labels, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute((&self.name, kind.as_str(), project, &labels, now))?;
-        let sql = "SELECT id FROM series WHERE name = ?1 AND type = ?2 AND project = ?3 AND labels = ?4";
-        let key = (&self.name, kind.as_str(), project, &labels);
-        Ok(connection.prepare_cached(sql)?.query_row(key, |row| row.get(0))?)
+        let project = self.project.as_deref().unwrap_or_default();
+        series::get_or_create(connection, MetricRef { name: &self.name, kind, project }, &labels, Timestamp::now())
     }
 }
 

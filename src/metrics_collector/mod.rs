@@ -124,11 +124,21 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::point::MetricKind;
 
     #[test]
     fn openapi_document_matches_the_routes() {
         let variables = config::variables();
         let web = WebUi::from_env(&mut Env::new(&variables, |_| None), SERVICE.name);
         service::assert_openapi_matches(&OPENAPI, UI, &routes(web, false));
+    }
+
+    #[test]
+    fn metric_types_equal_the_table() {
+        let readers = crate::db::in_memory(SCHEMA, |_| Ok(()));
+        let reader = readers.acquire().expect("an idle reader");
+        let mut read = reader.prepare("SELECT name FROM metric_types ORDER BY id").expect("a valid query");
+        let stored: Vec<String> = read.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(stored, MetricKind::ALL.map(MetricKind::as_str));
     }
 }

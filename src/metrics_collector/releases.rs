@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::aggregate::{Aggregate, AggregateParts};
 use super::resolution::{MS_PER_HOUR, MS_PER_MINUTE, Resolution};
 use super::rollup_reader::{RollupReader, merge_into};
+use super::rollup_tables::RollupOf;
 use crate::clock::Timestamp;
 use crate::error::Result;
 
@@ -53,7 +54,7 @@ pub(super) fn read(
     for (id, release) in &series {
         let mut by_hour = BTreeMap::new();
         let all = i64::MIN..i64::MAX;
-        hours.for_each_row(*id, AggregateParts::default(), &all, |hour, aggregate| {
+        hours.for_each_row((RollupOf::Series, *id), AggregateParts::default(), &all, |hour, aggregate| {
             merge_into(&mut by_hour, hour, aggregate);
         })?;
         for (hour, aggregate) in hours.not_rolled_up(*id, &all) {
@@ -81,7 +82,7 @@ pub(super) fn read(
 
 fn release_series(connection: &Connection, project: Option<&str>) -> Result<HashMap<i64, ReleaseInfoSeries>> {
     let mut read = connection.prepare_cached(
-        "SELECT id, project, json_extract(labels, '$.' || ?3), created_at FROM series
+        "SELECT id, project, json_extract(labels, '$.' || ?3), created_at_ms FROM series_keys
              WHERE name = ?1 AND (?2 IS NULL OR project = ?2) AND json_extract(labels, '$.' || ?3) IS NOT NULL",
     )?;
     let series = read.query_map((METRIC, project, LABEL), |row| {
@@ -105,7 +106,7 @@ fn first_report(
     let first_minute = |hour: i64| hour * MS_PER_HOUR / MS_PER_MINUTE;
     let range = first_minute(hour)..first_minute(hour + 1);
     let mut first = minutes.not_rolled_up(id, &range).next().map(|(minute, _)| minute);
-    minutes.for_each_row(id, AggregateParts::default(), &range, |minute, _| {
+    minutes.for_each_row((RollupOf::Series, id), AggregateParts::default(), &range, |minute, _| {
         first = Some(first.map_or(minute, |known| known.min(minute)));
     })?;
     let (start, width) =

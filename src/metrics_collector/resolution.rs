@@ -31,12 +31,4 @@ impl Resolution {
     pub(super) fn bucket(self, at_ms: i64) -> i64 {
         at_ms.div_euclid(self.ms())
     }
-
-    /// Returns the name of the rollup table.
-    pub(super) fn table(self) -> &'static str {
-        match self {
-            Self::Minute => "minutes",
-            Self::Hour => "hours",
-        }
-    }
 }

@@ -10,27 +10,24 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::SCHEMA;
-use super::aggregate::{Aggregate, AggregateParts};
+use super::aggregate::Aggregate;
 use super::cardinality::CardinalityLimits;
 use super::commands::{AddPoints, DeleteExpired, RollUp};
-use super::metric_rollup::{self, MetricKey, MetricRollupRows};
+use super::metric_rollup::MetricRollupRows;
 use super::point_decoder::PointDecoder;
 use super::resolution::Resolution;
 use super::rollup_oracle_tests::{
     HOUR, LABEL_SETS, METRICS, Oracle, PROJECTS, RETENTION, SERIES, START_MS, SentPoint, Step, add_to_table,
 };
-use super::rollup_tables::{AGGREGATE_COLUMNS, UpsertStmt, read_aggregate};
+use super::rollup_tables::{AGGREGATE_COLUMNS, RollupOf, RollupTable, read_aggregate};
 use super::sketch::Sketch;
 use super::store::{self, Fields, Query};
 use crate::clock::Timestamp;
-use crate::db::{Command, Database, Schema, Settings, Synchronous, counter, open, set_counter};
+use crate::db::{Command, Database, Settings, Synchronous, counter, open};
 use crate::error::{Error, Result};
-use crate::records::point::MetricKind;
 
 /// Maximum relative error of a percentile; see src/metrics_collector/sketch.rs.
 const RELATIVE_ERROR: f64 = 0.0109;
-/// Schema of a version without metric rollups.
-pub(super) const SCHEMA_V1: Schema = SCHEMA;
 
 /// Applies a command and then fails, as if the process had been killed before COMMIT.
 struct Killed<C>(C);
@@ -56,29 +53,12 @@ impl Command for Sql {
     }
 }
 
-/// Rollup of a version without metric rollups. Changes only the rollup tables.
-pub(super) struct RollUpV1;
-
-impl Command for RollUpV1 {
-    type Output = ();
-
-    fn apply(self, transaction: &Connection) -> Result<()> {
-        let sql = "SELECT p.id, s.id, s.name, s.type, p.at, p.value FROM points p JOIN series s ON s.id = p.series_id
-             WHERE p.id > (SELECT value FROM counters WHERE name = 'rolled_up') ORDER BY p.id";
-        let mut read = transaction.prepare(sql)?;
-        let mut rows = read.query([])?;
-        while let Some(row) = rows.next()? {
-            let (name, kind, at): (String, String, i64) = (row.get(2)?, row.get(3)?, row.get(4)?);
-            let kind = AggregateParts::for_metric(MetricKind::from_name(&kind), &name);
-            let aggregate = Aggregate::from_point(row.get(5)?, at, kind);
-            for resolution in [Resolution::Minute, Resolution::Hour] {
-                let mut upsert = UpsertStmt::prepare(transaction, resolution)?;
-                upsert.merge(row.get(1)?, resolution.bucket(at), aggregate.clone())?;
-            }
-            set_counter(transaction, "rolled_up", row.get(0)?)?;
-        }
-        Ok(())
-    }
+/// Rollups over all series of a metric.
+pub(super) struct MetricRollup {
+    pub(super) name: String,
+    kind: String,
+    project: String,
+    pub(super) rows: MetricRollupRows,
 }
 
 /// Collector's database with a clock that the test controls, and the oracle.
@@ -95,11 +75,11 @@ pub(super) struct TestCollector {
 }
 
 impl TestCollector {
-    pub(super) fn new(rollup_interval: Duration, schema: Schema) -> Self {
+    pub(super) fn new(rollup_interval: Duration) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("monlight-rollup-{}-{}.db", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
-        let (database, decoder) = start(&path, schema);
+        let (database, decoder) = start(&path);
         Self {
             path,
             database: Some(database),
@@ -116,26 +96,19 @@ impl TestCollector {
     }
 
     pub(super) fn restart(&mut self) {
-        self.restart_with(SCHEMA);
+        assert!(self.database.take().unwrap().writer.stop(Duration::from_secs(10)));
+        let (database, decoder) = start(&self.path);
+        (self.database, self.decoder) = (Some(database), decoder);
         // The rollup job runs at its start.
         self.roll_up();
     }
 
-    pub(super) fn restart_with(&mut self, schema: Schema) {
-        assert!(self.database.take().unwrap().writer.stop(Duration::from_secs(10)));
-        let (database, decoder) = start(&self.path, schema);
-        (self.database, self.decoder) = (Some(database), decoder);
-    }
-
-    fn run_v1(&mut self) {
-        self.restart_with(SCHEMA_V1);
-        self.roll_up_v1();
-        self.restart_with(SCHEMA);
-    }
-
-    pub(super) fn roll_up_v1(&mut self) {
-        self.database().writer.run(RollUpV1).unwrap();
+    /// Rolls up the points and leaves the database as after an import, which creates no metric rollups.
+    pub(super) fn roll_up_as_imported(&mut self) {
+        self.database().writer.run(RollUp { now: self.now }).unwrap();
         self.oracle.roll_up();
+        let sql = "UPDATE metrics SET rollup_from_h = NULL; DELETE FROM metric_minutes; DELETE FROM metric_hours";
+        self.database().writer.run(Sql(sql.into())).unwrap();
     }
 
     pub(super) fn roll_up(&mut self) {
@@ -153,8 +126,16 @@ impl TestCollector {
         self.run(&Step::Send(sent.collect()));
     }
 
-    pub(super) fn metric_rollups(&self) -> HashMap<MetricKey, MetricRollupRows> {
-        metric_rollup::all(&self.database().readers.acquire().unwrap()).unwrap()
+    pub(super) fn metric_rollups(&self) -> Vec<MetricRollup> {
+        let connection = self.database().readers.acquire().unwrap();
+        let sql = "SELECT m.name, t.name, m.project, m.id, m.rollup_from_h FROM metrics m
+                 JOIN metric_types t ON t.id = m.type_id WHERE m.rollup_from_h IS NOT NULL ORDER BY m.name";
+        let mut read = connection.prepare(sql).unwrap();
+        let rollup = |row: &rusqlite::Row<'_>| {
+            let rows = MetricRollupRows::read(row, 3)?.unwrap();
+            Ok(MetricRollup { name: row.get(0)?, kind: row.get(1)?, project: row.get(2)?, rows })
+        };
+        read.query_map([], rollup).unwrap().map(|rollup| rollup.unwrap()).collect()
     }
 
     pub(super) fn query_number(&self, sql: &str) -> i64 {
@@ -193,7 +174,6 @@ impl TestCollector {
                 self.restart();
             }
             Step::Restart => self.restart(),
-            Step::RunV1 => self.run_v1(),
             Step::Wait(ms) => {
                 self.now = Timestamp::from_ms(self.now.ms() + ms);
                 self.since_rollup += Duration::from_millis(ms.unsigned_abs());
@@ -252,20 +232,24 @@ impl TestCollector {
     /// Compares the tables with the oracle. All points must be rolled up. Every row must be expected, and every expected
     /// row must exist.
     pub(super) fn check_tables(&self) {
+        let rollups = self.metric_rollups();
         let connection = self.database().readers.acquire().unwrap();
         let series: HashMap<i64, usize> = self.series_indices(&connection);
-        let rollups = metric_rollup::all(&connection).unwrap();
         for resolution in [Resolution::Minute, Resolution::Hour] {
             let mut rows = read_rows(&connection, resolution);
             let table = self.oracle.table(resolution);
             for (id, index) in &series {
                 for ((_, bucket), points) in table.range((*index, i64::MIN)..(index + 1, i64::MIN)) {
-                    check_row(&rows.remove(&(*id, *bucket)).unwrap(), points, METRICS[index / LABEL_SETS].1);
+                    check_row(
+                        &rows.remove(&(RollupOf::Series, *id, *bucket)).unwrap(),
+                        points,
+                        METRICS[index / LABEL_SETS].1,
+                    );
                 }
             }
-            for (metric, rollup) in &rollups {
+            for metric in &rollups {
                 let mut expected: BTreeMap<i64, Vec<(i64, f64)>> = BTreeMap::new();
-                let first = rollup.first_bucket(resolution);
+                let first = metric.rows.first_bucket(resolution);
                 for ((index, bucket), points) in table.iter().filter(|((_, bucket), _)| *bucket >= first) {
                     let (name, project) = (METRICS[index / LABEL_SETS].0, PROJECTS[index % LABEL_SETS]);
                     if name == metric.name && project == metric.project {
@@ -273,10 +257,14 @@ impl TestCollector {
                     }
                 }
                 for (bucket, points) in expected {
-                    check_row(&rows.remove(&(rollup.id, bucket)).unwrap(), &points, &metric.kind);
+                    check_row(
+                        &rows.remove(&(RollupOf::Metric, metric.rows.metric_id, bucket)).unwrap(),
+                        &points,
+                        &metric.kind,
+                    );
                 }
             }
-            assert_eq!(rows, BTreeMap::new(), "unexpected rows in {}", resolution.table());
+            assert_eq!(rows, BTreeMap::new(), "unexpected rows by {}", resolution.as_str());
         }
         let stored: (i64, f64) = connection
             .query_row("SELECT count(*), coalesce(sum(value), 0.0) FROM points", [], |row| {
@@ -291,7 +279,7 @@ impl TestCollector {
 
     /// Returns the index of each series by its id.
     fn series_indices(&self, connection: &Connection) -> HashMap<i64, usize> {
-        let mut read = connection.prepare("SELECT id, name, labels FROM series").unwrap();
+        let mut read = connection.prepare("SELECT id, name, labels FROM series_keys").unwrap();
         let row = |row: &rusqlite::Row<'_>| {
             let (name, labels): (String, String) = (row.get(1)?, row.get(2)?);
             let metric = METRICS.iter().position(|(known, _)| *known == name).unwrap();
@@ -314,20 +302,24 @@ impl Drop for TestCollector {
     }
 }
 
-fn start(path: &Path, schema: Schema) -> (Database, Arc<PointDecoder>) {
+fn start(path: &Path) -> (Database, Arc<PointDecoder>) {
     let synchronous = Synchronous::Normal;
-    let settings = Settings { path: path.to_owned(), schema, synchronous, readers: 1, limit: None };
+    let settings = Settings { path: path.to_owned(), schema: SCHEMA, synchronous, readers: 1, limit: None };
     let limits = CardinalityLimits { total: 1_000, per_metric: 1_000 };
     let decoder = PointDecoder::new(vec!["session_id".into()], limits, HOUR * 24);
     (open(&settings).unwrap(), Arc::new(decoder))
 }
 
-/// Returns all rows of a rollup table by series id and bucket.
-fn read_rows(connection: &Connection, resolution: Resolution) -> BTreeMap<(i64, i64), Aggregate> {
-    let sql = format!("SELECT series_id, bucket, {AGGREGATE_COLUMNS} FROM {}", resolution.table());
-    let mut read = connection.prepare(&sql).unwrap();
-    let row = |row: &rusqlite::Row<'_>| Ok(((row.get(0)?, row.get(1)?), read_aggregate(row, 2).unwrap()));
-    read.query_map([], row).unwrap().map(|row| row.unwrap()).collect()
+/// Returns all rows of a resolution by kind, id and bucket.
+fn read_rows(connection: &Connection, resolution: Resolution) -> BTreeMap<(RollupOf, i64, i64), Aggregate> {
+    let mut rows = BTreeMap::new();
+    for of in [RollupOf::Series, RollupOf::Metric] {
+        let RollupTable { name, id, bucket } = RollupTable::new(of, resolution);
+        let mut read = connection.prepare(&format!("SELECT {id}, {bucket}, {AGGREGATE_COLUMNS} FROM {name}")).unwrap();
+        let row = |row: &rusqlite::Row<'_>| Ok(((of, row.get(0)?, row.get(1)?), read_aggregate(row, 2).unwrap()));
+        rows.extend(read.query_map([], row).unwrap().map(|row| row.unwrap()));
+    }
+    rows
 }
 
 fn check_bucket(bucket: &serde_json::Value, kind: &str, points: &[(i64, f64)], query: &str) {

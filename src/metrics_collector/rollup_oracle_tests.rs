@@ -35,8 +35,6 @@ pub(super) enum Step {
     /// Runs a rollup, but the process is killed before COMMIT.
     RollUpAndDie,
     Restart,
-    /// Runs a version without metric rollups, which rolls up the points.
-    RunV1,
 }
 
 /// Index of the series, value, and offset of the point's timestamp from the clock in ms, if it has one.
@@ -69,7 +67,6 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => prop_oneof![Just(2 * DAY_MS), Just(40 * DAY_MS)].prop_map(Step::Wait),
         1 => Just(Step::RollUpAndDie),
         1 => Just(Step::Restart),
-        1 => Just(Step::RunV1),
     ]
 }
 

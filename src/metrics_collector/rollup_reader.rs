@@ -1,4 +1,4 @@
-//! Reader for one rollup table that also includes the points that are not rolled up yet.
+//! Reader for rollup tables of one resolution that also includes the points that are not rolled up yet.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,11 +7,11 @@ use rusqlite::Connection;
 
 use super::aggregate::{Aggregate, AggregateParts};
 use super::resolution::Resolution;
-use super::rollup_tables::{AGGREGATE_COLUMNS, NUMBER_COLUMNS, read_aggregate, read_numbers};
+use super::rollup_tables::{AGGREGATE_COLUMNS, NUMBER_COLUMNS, RollupOf, RollupTable, read_aggregate, read_numbers};
 use crate::db::counter;
 use crate::error::Result;
 
-/// Rows of one rollup table, and the aggregates of points that are in none of them yet.
+/// Rows of one resolution, and the aggregates of points that are in none of them yet.
 pub(super) struct RollupReader<'c> {
     connection: &'c Connection,
     resolution: Resolution,
@@ -29,7 +29,7 @@ impl<'c> RollupReader<'c> {
         kind_of: impl Fn(i64) -> Option<AggregateParts>,
     ) -> Result<Self> {
         let mut not_rolled_up: BTreeMap<(i64, i64), Aggregate> = BTreeMap::new();
-        let mut read = connection.prepare_cached("SELECT series_id, at, value FROM points WHERE id > ?1")?;
+        let mut read = connection.prepare_cached("SELECT series_id, at_ms, value FROM points WHERE id > ?1")?;
         let mut rows = read.query([counter(connection, "rolled_up")?])?;
         while let Some(row) = rows.next()? {
             let (series, at, value): (i64, i64, f64) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -60,10 +60,10 @@ impl<'c> RollupReader<'c> {
         self.resolution
     }
 
-    /// Passes the rows of one series or metric rollup in a range of buckets to `visit`.
+    /// Passes the rows of one series or metric in a range of buckets to `visit`.
     pub(super) fn for_each_row(
         &self,
-        id: i64,
+        (of, id): (RollupOf, i64),
         kind: AggregateParts,
         buckets: &Range<i64>,
         mut visit: impl FnMut(i64, Aggregate),
@@ -74,9 +74,9 @@ impl<'c> RollupReader<'c> {
         // Sketches that are not needed would take half of the time: a month of many series has many rows.
         let with_sketch = kind.has_sketch();
         let columns = if with_sketch { AGGREGATE_COLUMNS } else { NUMBER_COLUMNS };
+        let RollupTable { name, id: id_column, bucket } = RollupTable::new(of, self.resolution);
         let mut read = self.connection.prepare_cached(&format!(
-            "SELECT bucket, {columns} FROM {} WHERE series_id = ?1 AND bucket >= ?2 AND bucket < ?3",
-            self.resolution.table()
+            "SELECT {bucket}, {columns} FROM {name} WHERE {id_column} = ?1 AND {bucket} >= ?2 AND {bucket} < ?3"
         ))?;
         let mut rows = read.query((id, buckets.start, buckets.end))?;
         while let Some(row) = rows.next()? {

@@ -1,5 +1,4 @@
-//! Rows of the rollup tables `minutes` and `hours`: decoding and merging. A row belongs to a series, or to a metric
-//! rollup, whose id is negative.
+//! The four rollup tables, of series and of metrics by minute and by hour: decoding and merging of rows.
 
 use rusqlite::{CachedStatement, Connection, Row, params};
 
@@ -11,11 +10,43 @@ use crate::error::Result;
 
 const MINUTES_PER_HOUR: i64 = MS_PER_HOUR / MS_PER_MINUTE;
 
+/// Set of points that a row of a rollup table aggregates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum RollupOf {
+    /// The points of one series.
+    Series,
+    /// The points of all series of a metric.
+    Metric,
+}
+
+/// Names of a rollup table and of its primary key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RollupTable {
+    pub(super) name: &'static str,
+    /// Column with the id of the series or metric.
+    pub(super) id: &'static str,
+    /// Column with the number of the bucket.
+    pub(super) bucket: &'static str,
+}
+
+impl RollupTable {
+    /// Returns the table of a kind and resolution.
+    pub(super) fn new(of: RollupOf, resolution: Resolution) -> Self {
+        let (name, id, bucket) = match (of, resolution) {
+            (RollupOf::Series, Resolution::Minute) => ("series_minutes", "series_id", "at_min"),
+            (RollupOf::Series, Resolution::Hour) => ("series_hours", "series_id", "at_h"),
+            (RollupOf::Metric, Resolution::Minute) => ("metric_minutes", "metric_id", "at_min"),
+            (RollupOf::Metric, Resolution::Hour) => ("metric_hours", "metric_id", "at_h"),
+        };
+        Self { name, id, bucket }
+    }
+}
+
 /// Columns that [`read_numbers`] reads.
-pub(super) const NUMBER_COLUMNS: &str = "count, sum, min, max, last, last_at";
+pub(super) const NUMBER_COLUMNS: &str = "count, sum, min, max, last, last_at_ms";
 /// Columns that [`read_aggregate`] reads.
 pub(super) const AGGREGATE_COLUMNS: &str =
-    "count, sum, min, max, last, last_at, sketch, p50, p95, p99, good, needs_improvement, poor";
+    "count, sum, min, max, last, last_at_ms, sketch, p50, p95, p99, good, needs_improvement, poor";
 
 /// Decodes an aggregate from [`AGGREGATE_COLUMNS`], which begin at the column `first`. A corrupt sketch counts as none.
 pub(super) fn read_aggregate(row: &Row<'_>, first: usize) -> Result<Aggregate> {
@@ -52,7 +83,7 @@ pub(super) fn read_numbers(row: &Row<'_>, first: usize) -> Result<Aggregate> {
     })
 }
 
-/// Writer that merges aggregates of minutes into both rollup tables.
+/// Writer that merges aggregates of minutes into the tables of minutes and of hours.
 pub(super) struct RollupWriter<'c> {
     minutes: UpsertStmt<'c>,
     hours: UpsertStmt<'c>,
@@ -60,14 +91,14 @@ pub(super) struct RollupWriter<'c> {
 
 impl<'c> RollupWriter<'c> {
     /// Prepares the statements for both tables.
-    pub(super) fn new(transaction: &'c Connection) -> Result<Self> {
+    pub(super) fn new(transaction: &'c Connection, of: RollupOf) -> Result<Self> {
         Ok(Self {
-            minutes: UpsertStmt::prepare(transaction, Resolution::Minute)?,
-            hours: UpsertStmt::prepare(transaction, Resolution::Hour)?,
+            minutes: UpsertStmt::prepare(transaction, RollupTable::new(of, Resolution::Minute))?,
+            hours: UpsertStmt::prepare(transaction, RollupTable::new(of, Resolution::Hour))?,
         })
     }
 
-    /// Merges minutes of one series or metric rollup into both tables. The minutes must be in ascending order, so that
+    /// Merges minutes of one series or metric into both tables. The minutes must be in ascending order, so that
     /// each hour is written once.
     pub(super) fn merge(&mut self, id: i64, minutes: impl IntoIterator<Item = (i64, Aggregate)>) -> Result<()> {
         let mut current: Option<(i64, Aggregate)> = None;
@@ -98,11 +129,11 @@ pub(super) struct UpsertStmt<'c> {
 
 impl<'c> UpsertStmt<'c> {
     /// Prepares the statements for one table.
-    pub(super) fn prepare(transaction: &'c Connection, resolution: Resolution) -> Result<Self> {
-        let table = resolution.table();
-        let read = format!("SELECT {AGGREGATE_COLUMNS} FROM {table} WHERE series_id = ?1 AND bucket = ?2");
+    pub(super) fn prepare(transaction: &'c Connection, table: RollupTable) -> Result<Self> {
+        let RollupTable { name, id, bucket } = table;
+        let read = format!("SELECT {AGGREGATE_COLUMNS} FROM {name} WHERE {id} = ?1 AND {bucket} = ?2");
         let write = format!(
-            "INSERT OR REPLACE INTO {table} (series_id, bucket, {AGGREGATE_COLUMNS})
+            "INSERT OR REPLACE INTO {name} ({id}, {bucket}, {AGGREGATE_COLUMNS})
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
         );
         Ok(Self { read: transaction.prepare_cached(&read)?, write: transaction.prepare_cached(&write)? })

@@ -6,11 +6,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::SCHEMA;
 use super::commands::{AddPoints, RollUp};
 use super::dashboard::{self, ClosedHoursCache};
 use super::resolution::Resolution;
-use super::rollup_harness_tests::{SCHEMA_V1, Sql, TestCollector};
+use super::rollup_harness_tests::{Sql, TestCollector};
 use super::rollup_oracle_tests::{HOUR, METRICS, Step, step};
 
 proptest! {
@@ -21,7 +20,7 @@ proptest! {
         interval_s in prop_oneof![Just(1), Just(7), Just(60), Just(3_600)],
         steps in proptest::collection::vec(step(), 1..40),
     ) {
-        let mut collector = TestCollector::new(Duration::from_secs(interval_s), SCHEMA);
+        let mut collector = TestCollector::new(Duration::from_secs(interval_s));
         for step in &steps {
             collector.run(step);
             collector.check_queries();
@@ -37,16 +36,15 @@ proptest! {
 }
 
 #[test]
-fn rows_of_v1_are_read_per_series() {
-    let mut collector = TestCollector::new(HOUR, SCHEMA_V1);
+fn imported_rows_are_read_per_series() {
+    let mut collector = TestCollector::new(HOUR);
     for _ in 0..3 {
         collector.send_to_each_series();
-        collector.roll_up_v1();
+        collector.roll_up_as_imported();
         collector.now = collector.now + HOUR;
     }
     collector.now = collector.now - HOUR;
     collector.send_to_each_series();
-    collector.restart_with(SCHEMA);
     collector.check_queries();
     assert!(collector.metric_rollups().is_empty());
     collector.roll_up();
@@ -54,9 +52,9 @@ fn rows_of_v1_are_read_per_series() {
     collector.check_tables();
     let first_hour = collector.now.hour() + 1;
     let rollups = collector.metric_rollups();
-    let first_hours: Vec<i64> = rollups.values().map(|rollup| rollup.first_bucket(Resolution::Hour)).collect();
+    let first_hours: Vec<i64> = rollups.iter().map(|rollup| rollup.rows.first_bucket(Resolution::Hour)).collect();
     assert_eq!(first_hours, [first_hour; METRICS.len()], "the current hour has rows from before the metric rollups");
-    assert_eq!(collector.query_number("SELECT count(*) FROM hours WHERE series_id < 0"), 0);
+    assert_eq!(collector.query_number("SELECT count(*) FROM metric_hours"), 0);
 
     for _ in 0..2 {
         collector.now = collector.now + HOUR;
@@ -65,11 +63,11 @@ fn rows_of_v1_are_read_per_series() {
         collector.check_queries();
         collector.check_tables();
     }
-    assert_eq!(collector.query_number("SELECT count(*) FROM hours WHERE series_id < 0"), 2 * METRICS.len() as i64);
+    assert_eq!(collector.query_number("SELECT count(*) FROM metric_hours"), 2 * METRICS.len() as i64);
     // From this hour on, queries read only metric rollups, and before it only series.
     for sql in [
-        format!("DELETE FROM hours WHERE series_id > 0 AND bucket >= {first_hour}"),
-        format!("DELETE FROM minutes WHERE series_id > 0 AND bucket >= 60 * {first_hour}"),
+        format!("DELETE FROM series_hours WHERE at_h >= {first_hour}"),
+        format!("DELETE FROM series_minutes WHERE at_min >= 60 * {first_hour}"),
     ] {
         collector.database().writer.run(Sql(sql)).unwrap();
     }
@@ -80,17 +78,15 @@ fn rows_of_v1_are_read_per_series() {
 
 #[test]
 fn metric_rollup_exists_from_the_second_series_to_the_last() {
-    let mut collector = TestCollector::new(HOUR, SCHEMA);
+    let mut collector = TestCollector::new(HOUR);
     collector.run(&Step::Send(vec![(0, 5, None), (3, 5, None), (4, 5, None)]));
     collector.roll_up();
     let names = |collector: &TestCollector| {
-        let mut names: Vec<String> = collector.metric_rollups().into_keys().map(|metric| metric.name).collect();
-        names.sort_unstable();
-        names
+        collector.metric_rollups().into_iter().map(|rollup| rollup.name).collect::<Vec<_>>()
     };
     assert_eq!(names(&collector), ["sold"]);
     assert_eq!(
-        collector.query_number("SELECT from_hour FROM metrics"),
+        collector.query_number("SELECT rollup_from_h FROM metrics WHERE rollup_from_h IS NOT NULL"),
         0,
         "no point was rolled up before the metric rollup existed"
     );
@@ -113,7 +109,7 @@ fn metric_rollup_exists_from_the_second_series_to_the_last() {
 
 #[test]
 fn dashboard_does_not_change_with_a_rollup() {
-    let mut collector = TestCollector::new(HOUR, SCHEMA);
+    let mut collector = TestCollector::new(HOUR);
     let mut items = Vec::new();
     for (vital, labels) in [
         ("lcp", json!({ "source": "browser", "page": "/user/1" })),

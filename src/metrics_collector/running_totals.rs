@@ -24,8 +24,8 @@ pub(super) enum TotalsTable {
 impl TotalsTable {
     fn as_str(self) -> &'static str {
         match self {
-            Self::RolledUp => "cumulative",
-            Self::Remote => "remote",
+            Self::RolledUp => "series_totals",
+            Self::Remote => "series_totals_sent",
         }
     }
 }
@@ -74,7 +74,7 @@ impl RunningTotals {
 
     /// Loads the totals of a series without the sketch, which is large.
     pub(super) fn load_without_sketch(connection: &Connection, table: TotalsTable, series: i64) -> Result<Self> {
-        let sql = format!("SELECT count, sum, last, last_at, NULL FROM {} WHERE series_id = ?1", table.as_str());
+        let sql = format!("SELECT count, sum, last, last_at_ms, NULL FROM {} WHERE series_id = ?1", table.as_str());
         let mut read = connection.prepare_cached(&sql)?;
         let mut rows = read.query([series])?;
         Ok(rows.next()?.map(|row| Self::read(row, 0)).transpose()?.flatten().unwrap_or_default())
@@ -107,7 +107,7 @@ impl RunningTotals {
     /// Stores the totals of a series, replacing the previous ones.
     pub(super) fn store(&self, transaction: &Connection, table: TotalsTable, series: i64) -> Result<()> {
         let mut write = transaction.prepare_cached(&format!(
-            "INSERT OR REPLACE INTO {} (series_id, count, sum, last, last_at, sketch)
+            "INSERT OR REPLACE INTO {} (series_id, count, sum, last, last_at_ms, sketch)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             table.as_str()
         ))?;
@@ -124,8 +124,8 @@ pub(super) fn for_each_series(connection: &Connection, mut visit: impl FnMut(Ser
     let snapshot = connection.unchecked_transaction()?;
     let mut updated = totals_with_new_points(&snapshot)?;
     let mut read = snapshot.prepare_cached(
-        "SELECT s.id, s.type, s.name, s.project, s.labels, c.count, c.sum, c.last, c.last_at, c.sketch
-         FROM series s LEFT JOIN cumulative c ON c.series_id = s.id ORDER BY s.id",
+        "SELECT s.id, s.type, s.name, s.project, s.labels, c.count, c.sum, c.last, c.last_at_ms, c.sketch
+         FROM series_keys s LEFT JOIN series_totals c ON c.series_id = s.id ORDER BY s.id",
     )?;
     let mut rows = read.query([])?;
     while let Some(row) = rows.next()? {
@@ -145,7 +145,7 @@ pub(super) fn for_each_series(connection: &Connection, mut visit: impl FnMut(Ser
 fn totals_with_new_points(snapshot: &Connection) -> Result<HashMap<i64, RunningTotals>> {
     let mut series: HashMap<i64, RunningTotals> = HashMap::new();
     let mut read = snapshot.prepare_cached(
-        "SELECT p.series_id, s.type, p.value, p.at FROM points p JOIN series s ON s.id = p.series_id
+        "SELECT p.series_id, s.type, p.value, p.at_ms FROM points p JOIN series_keys s ON s.id = p.series_id
          WHERE p.id > ?1 ORDER BY p.id",
     )?;
     let mut rows = read.query([counter(snapshot, "rolled_up")?])?;

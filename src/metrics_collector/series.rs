@@ -179,12 +179,13 @@ impl SeriesCache {
     }
 }
 
-/// Properties that identify a metric, borrowed from a point.
+/// Borrowed properties that identify a metric.
 #[derive(Debug, Clone, Copy)]
-struct MetricRef<'a> {
-    name: &'a str,
-    kind: MetricKind,
-    project: &'a str,
+pub(super) struct MetricRef<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: MetricKind,
+    /// Empty if the metric has no project.
+    pub(super) project: &'a str,
 }
 
 impl<'a> From<&'a Point<'_>> for MetricRef<'a> {
@@ -193,17 +194,27 @@ impl<'a> From<&'a Point<'_>> for MetricRef<'a> {
     }
 }
 
+/// Finds or creates a series, regardless of the limits.
+pub(super) fn get_or_create(
+    transaction: &Connection,
+    metric: MetricRef<'_>,
+    labels: &str,
+    now: Timestamp,
+) -> Result<i64> {
+    find(transaction, metric, labels)?.map_or_else(|| insert(transaction, metric, labels, now), Ok)
+}
+
 fn find(transaction: &Connection, metric: MetricRef<'_>, labels: &str) -> Result<Option<i64>> {
     let mut find = transaction
-        .prepare_cached("SELECT id FROM series WHERE name = ?1 AND type = ?2 AND project = ?3 AND labels = ?4")?;
+        .prepare_cached("SELECT id FROM series_keys WHERE name = ?1 AND type = ?2 AND project = ?3 AND labels = ?4")?;
     let key = (metric.name, metric.kind.as_str(), metric.project, labels);
     Ok(find.query_row(key, |row| row.get(0)).optional()?)
 }
 
 /// Whether the metric has any series.
 fn exists(transaction: &Connection, metric: MetricRef<'_>) -> Result<bool> {
-    let mut find =
-        transaction.prepare_cached("SELECT 1 FROM series WHERE name = ?1 AND type = ?2 AND project = ?3 LIMIT 1")?;
+    let mut find = transaction
+        .prepare_cached("SELECT 1 FROM series_keys WHERE name = ?1 AND type = ?2 AND project = ?3 LIMIT 1")?;
     Ok(find.exists((metric.name, metric.kind.as_str(), metric.project))?)
 }
 
@@ -215,15 +226,25 @@ fn reached_limit(
     if counter(transaction, "series")? >= limits.total {
         return Ok(Some(ReachedLimit::Total));
     }
-    let mut count = transaction.prepare_cached("SELECT count(*) FROM series WHERE name = ?1")?;
+    let mut count = transaction.prepare_cached("SELECT count(*) FROM series_keys WHERE name = ?1")?;
     let series: i64 = count.query_row([metric.name], |row| row.get(0))?;
     Ok((series >= limits.per_metric).then_some(ReachedLimit::PerMetric))
 }
 
 fn insert(transaction: &Connection, metric: MetricRef<'_>, labels: &str, now: Timestamp) -> Result<i64> {
-    let mut insert = transaction
-        .prepare_cached("INSERT INTO series (name, type, project, labels, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    let id = insert.insert((metric.name, metric.kind.as_str(), metric.project, labels, now.ms()))?;
+    let key = (metric.name, metric.kind.as_str(), metric.project);
+    transaction
+        .prepare_cached(
+            "INSERT OR IGNORE INTO metrics (name, type_id, project)
+                 SELECT ?1, id, ?3 FROM metric_types WHERE name = ?2",
+        )?
+        .execute(key)?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO series (metric_id, labels, created_at_ms)
+             SELECT m.id, ?4, ?5 FROM metrics m JOIN metric_types t ON t.id = m.type_id
+             WHERE m.name = ?1 AND t.name = ?2 AND m.project = ?3",
+    )?;
+    let id = insert.insert((key.0, key.1, key.2, labels, now.ms()))?;
     add_to_counter(transaction, "series", 1)?;
     Ok(id)
 }

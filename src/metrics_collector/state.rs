@@ -50,7 +50,7 @@ impl Collector {
         let counter = |name: &str| counters.get(name).copied().unwrap_or(0);
         let received = "Points received in the current hour and the 23 hours before it.";
         let corrected = "Points whose timestamp was replaced by the time of arrival.";
-        let rolled_up_at = Some(counter("rolled_up_at")).filter(|ms| *ms > 0).map(Timestamp::from_ms);
+        let rolled_up_at = Some(counter("rolled_up_at_ms")).filter(|ms| *ms > 0).map(Timestamp::from_ms);
         let mut stats = vec![
             Stat::count("metrics_received_24h", received, store::points_received(reader, now)?),
             Stat::count("series", "Number of series.", counter("series")),
@@ -64,7 +64,7 @@ impl Collector {
             let lag = "Age of the last sent points while points wait for remote write, in seconds.";
             stats.extend([
                 Stat::count("remote_write_sent", "Samples sent by remote write.", counter("remote_sent")),
-                Stat::count("remote_write_refused", rejected, counter("remote_refused")),
+                Stat::count("remote_write_refused", rejected, counter("remote_rejected")),
                 Stat::count("remote_write_waiting", "Points that remote write has not sent yet.", waiting),
                 Stat::count("remote_write_lag_seconds", lag, lag_seconds),
             ]);

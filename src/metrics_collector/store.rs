@@ -8,9 +8,10 @@ use rusqlite::{Connection, Row};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::aggregate::{Aggregate, AggregateParts};
-use super::metric_rollup::{self, MetricKey, MetricRollupRows};
+use super::metric_rollup::{self, MetricRollupRows};
 use super::resolution::Resolution;
 use super::rollup_reader::{RollupReader, merge_into};
+use super::rollup_tables::RollupOf;
 use crate::clock::Timestamp;
 use crate::db::counter;
 use crate::error::{Error, Result};
@@ -120,16 +121,16 @@ struct MatchingSeries {
 /// order could round sums differently and pick another of two simultaneous last values.
 fn matching_series(connection: &Connection, query: &Query) -> Result<BTreeMap<i64, MatchingSeries>> {
     let is_unfiltered = query.labels.is_empty() && query.group_by.is_none();
-    let rollups = if is_unfiltered { metric_rollup::with_name(connection, &query.name)? } else { HashMap::new() };
     let mut read = connection.prepare_cached(
-        "SELECT id, labels, name, type, project FROM series WHERE name = ?1 AND (?2 IS NULL OR project = ?2)",
+        "SELECT id, labels, type, metric_id, rollup_from_h FROM series_keys
+             WHERE name = ?1 AND (?2 IS NULL OR project = ?2)",
     )?;
     let mut rows = read.query((&query.name, &query.project))?;
     let mut found = BTreeMap::new();
     while let Some(row) = rows.next()? {
-        let metric = MetricKey::read(row, 2)?;
-        let kind = MetricKind::from_name(&metric.kind);
-        let mut series = MatchingSeries { kind, group: String::new(), rollup: rollups.get(&metric).copied() };
+        let kind = MetricKind::from_name(row.get_ref(2)?.as_str().unwrap_or_default());
+        let rollup = if is_unfiltered { MetricRollupRows::read(row, 3)? } else { None };
+        let mut series = MatchingSeries { kind, group: String::new(), rollup };
         if !is_unfiltered {
             let labels: BTreeMap<String, String> =
                 serde_json::from_str(row.get_ref(1)?.as_str().unwrap_or("{}")).unwrap_or_default();
@@ -162,12 +163,14 @@ pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Buc
         let buckets = groups.entry(series.group.as_str()).or_default();
         let kind = aggregate_kind(series.kind);
         let [per_series, per_metric] = metric_rollup::split_range(&query.buckets, series.rollup, query.resolution);
-        if let Some(rollup) = series.rollup.filter(|rollup| rollups_read.insert(rollup.id)) {
-            reader.for_each_row(rollup.id, kind, &per_metric, |bucket, aggregate| {
+        if let Some(rollup) = series.rollup.filter(|rollup| rollups_read.insert(rollup.metric_id)) {
+            reader.for_each_row((RollupOf::Metric, rollup.metric_id), kind, &per_metric, |bucket, aggregate| {
                 merge_into(buckets, bucket, aggregate);
             })?;
         }
-        reader.for_each_row(*id, kind, &per_series, |bucket, aggregate| merge_into(buckets, bucket, aggregate))?;
+        reader.for_each_row((RollupOf::Series, *id), kind, &per_series, |bucket, aggregate| {
+            merge_into(buckets, bucket, aggregate);
+        })?;
         for (bucket, aggregate) in reader.not_rolled_up(*id, &query.buckets) {
             merge_into(buckets, bucket, aggregate.clone());
         }
@@ -230,7 +233,7 @@ pub(super) struct LabelValues {
 /// Returns names and types of the metrics of one project, or of all projects, in alphabetical order.
 pub(super) fn metrics(connection: &Connection, project: Option<&str>) -> Result<Vec<Metric>> {
     let mut read = connection.prepare_cached(
-        "SELECT DISTINCT name, type FROM series WHERE ?1 IS NULL OR project = ?1 ORDER BY name, type",
+        "SELECT DISTINCT name, type FROM series_keys WHERE ?1 IS NULL OR project = ?1 ORDER BY name, type",
     )?;
     let metric = |row: &Row<'_>| Ok(Metric { name: row.get(0)?, r#type: row.get(1)? });
     Ok(read.query_map([project], metric)?.collect::<rusqlite::Result<_>>()?)
@@ -239,7 +242,7 @@ pub(super) fn metrics(connection: &Connection, project: Option<&str>) -> Result<
 /// Returns the labels of a metric's series, in alphabetical order.
 pub(super) fn labels(connection: &Connection, name: &str, project: Option<&str>) -> Result<Vec<LabelValues>> {
     let mut read = connection.prepare_cached(
-        "SELECT DISTINCT label.key, label.value FROM series, json_each(series.labels) AS label
+        "SELECT DISTINCT label.key, label.value FROM series_keys AS series, json_each(series.labels) AS label
              WHERE name = ?1 AND (?2 IS NULL OR project = ?2) ORDER BY label.key, label.value",
     )?;
     let mut rows = read.query((name, project))?;
@@ -258,23 +261,25 @@ pub(super) fn labels(connection: &Connection, name: &str, project: Option<&str>)
 /// Returns the names of all projects, in alphabetical order.
 pub(super) fn projects(connection: &Connection) -> Result<Vec<String>> {
     let mut read =
-        connection.prepare_cached("SELECT DISTINCT project FROM series WHERE project <> '' ORDER BY project")?;
+        connection.prepare_cached("SELECT DISTINCT project FROM metrics WHERE project <> '' ORDER BY project")?;
     Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Returns the number of points received in the current hour and the 23 hours before it.
 pub(super) fn points_received(connection: &Connection, now: Timestamp) -> Result<i64> {
-    let mut read = connection.prepare_cached("SELECT coalesce(sum(points), 0) FROM received WHERE hour > ?1")?;
+    let mut read = connection.prepare_cached("SELECT coalesce(sum(points), 0) FROM points_received WHERE at_h > ?1")?;
     Ok(read.query_row([now.hour() - RECEIVED_HOURS], |row| row.get(0))?)
 }
 
 /// Returns the number of points that remote write has not sent yet, and the age of the last sent batch in seconds; 0 if
 /// no points wait.
 pub(super) fn remote_write_lag(connection: &Connection, now: Timestamp) -> Result<(i64, i64)> {
-    let cursor = counter(connection, "remote_cursor")?;
+    if counter(connection, "remote_on")? == 0 {
+        return Ok((0, 0));
+    }
     let newest: Option<i64> = connection.query_row("SELECT max(id) FROM points", [], |row| row.get(0))?;
-    let waiting = newest.filter(|_| cursor >= 0).map_or(0, |newest| newest - cursor);
-    let sent_at = Timestamp::from_ms(counter(connection, "remote_at")?);
+    let waiting = newest.unwrap_or_default() - counter(connection, "remote_cursor")?;
+    let sent_at = Timestamp::from_ms(counter(connection, "remote_sample_at_ms")?);
     let lag_s = now.saturating_since(sent_at).as_secs().cast_signed();
     Ok((waiting, if waiting > 0 { lag_s } else { 0 }))
 }

@@ -29,6 +29,9 @@ pub enum MetricKind {
 }
 
 impl MetricKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Counter, Self::Gauge, Self::Histogram];
+
     /// Returns the name that the API and the database use.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -42,7 +45,7 @@ impl MetricKind {
     /// Returns the kind with this name; `None` for an unknown name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Counter, Self::Gauge, Self::Histogram].into_iter().find(|kind| kind.as_str() == name)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 

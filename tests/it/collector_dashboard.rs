@@ -281,12 +281,15 @@ fn dashboard_aggregates_thirty_days_of_hourly_rollups() {
     wait_for_rollup(&collector.data_dir);
     let data_dir = collector.kill();
     let database = rusqlite::Connection::open(data_dir.path().join("metrics.db")).unwrap();
-    let columns = "count, sum, min, max, last, last_at, sketch, good, needs_improvement, poor";
+    let columns = "count, sum, min, max, last, last_at_ms, sketch, good, needs_improvement, poor";
     database
         .execute_batch(&format!(
             "WITH RECURSIVE back(hours) AS (SELECT 1 UNION ALL SELECT hours + 1 FROM back WHERE hours < {hours} - 1)
-             INSERT OR IGNORE INTO hours (series_id, bucket, {columns})
-             SELECT series_id, bucket - hours, {columns} FROM hours, back;"
+             INSERT OR IGNORE INTO series_hours (series_id, at_h, {columns})
+             SELECT series_id, at_h - hours, {columns} FROM series_hours, back;
+             WITH RECURSIVE back(hours) AS (SELECT 1 UNION ALL SELECT hours + 1 FROM back WHERE hours < {hours} - 1)
+             INSERT OR IGNORE INTO metric_hours (metric_id, at_h, {columns})
+             SELECT metric_id, at_h - hours, {columns} FROM metric_hours, back;"
         ))
         .unwrap();
     drop(database);

@@ -178,8 +178,8 @@ fn backlog_is_reported_and_discarded_when_remote_write_is_disabled() {
     let without_remote_write = Setup::metrics_collector().data_dir(&data_dir).start();
     assert_eq!(without_remote_write.get("/health").json().get("remote_write_waiting"), None);
     let database = rusqlite::Connection::open(data_dir.path().join("metrics.db")).unwrap();
-    let sql = "SELECT value FROM counters WHERE name = 'remote_cursor'";
-    assert_eq!(database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), -1);
+    let sql = "SELECT value FROM counters WHERE name = 'remote_on'";
+    assert_eq!(database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     let (code, output) = Setup::metrics_collector().env("REMOTE_WRITE_URL", "localhost:9090").run_to_exit();
     assert_eq!(
         (code, output.contains("REMOTE_WRITE_URL: must be an absolute http(s) URL")),

@@ -16,7 +16,7 @@ use crate::records::point::Point;
 
 /// Maximum time by which a client's clock may be ahead. Later timestamps are replaced by the time of arrival.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(600);
-const INSERT_POINT: &str = "INSERT INTO points (series_id, at, value, dropped) VALUES (?1, ?2, ?3, ?4)";
+const INSERT_POINT: &str = "INSERT INTO points (series_id, at_ms, value, dropped_labels) VALUES (?1, ?2, ?3, ?4)";
 
 /// Point whose series is identified by its hash.
 #[derive(Debug, Clone)]
@@ -89,8 +89,8 @@ impl AddPoints {
             let id = id.ok_or_else(|| Error::Internal("a point has no series".into()))?;
             insert.execute((id, point.at, point.value, &point.dropped))?;
         }
-        let sql = "INSERT INTO received (hour, points) VALUES (?1, ?2)
-             ON CONFLICT (hour) DO UPDATE SET points = points + excluded.points";
+        let sql = "INSERT INTO points_received (at_h, points) VALUES (?1, ?2)
+             ON CONFLICT (at_h) DO UPDATE SET points = points + excluded.points";
         transaction.prepare_cached(sql)?.execute((self.now.hour(), self.points.len() as i64))?;
         add_if_positive(transaction, "overflowed", overflowed)?;
         add_if_positive(transaction, "clock_corrected", self.corrected)

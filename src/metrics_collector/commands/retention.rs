@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use super::super::config::Retention;
 use super::super::point_decoder::PointDecoder;
 use super::super::resolution::Resolution;
+use super::super::rollup_tables::{RollupOf, RollupTable};
 use super::super::series;
 use super::super::store::RECEIVED_HOURS;
 use crate::clock::Timestamp;
@@ -34,16 +35,17 @@ impl Command for DeleteExpired {
         for (resolution, retention) in
             [(Resolution::Minute, self.retention.minutes), (Resolution::Hour, self.retention.hours)]
         {
-            let sql = format!(
-                "DELETE FROM {} WHERE bucket < ?1
-                     AND series_id IN (SELECT id FROM series UNION ALL SELECT -id FROM metrics)",
-                resolution.table()
-            );
-            transaction.execute(&sql, [resolution.bucket((self.now - retention).ms())])?;
+            let first = resolution.bucket((self.now - retention).ms());
+            for (of, owners) in [(RollupOf::Series, "series"), (RollupOf::Metric, "metrics")] {
+                // The list of ids lets SQLite find the expired rows of each in the primary key.
+                let RollupTable { name, id, bucket } = RollupTable::new(of, resolution);
+                let sql = format!("DELETE FROM {name} WHERE {bucket} < ?1 AND {id} IN (SELECT id FROM {owners})");
+                transaction.execute(&sql, [first])?;
+            }
         }
-        transaction.execute("DELETE FROM received WHERE hour <= ?1", [self.now.hour() - RECEIVED_HOURS])?;
+        transaction.execute("DELETE FROM points_received WHERE at_h <= ?1", [self.now.hour() - RECEIVED_HOURS])?;
         if self.delete_series(transaction)? > 0 {
-            delete_orphans(transaction)?;
+            delete_metrics(transaction)?;
             self.decoder.cache().clear();
             series::recount(transaction)?;
         }
@@ -57,17 +59,18 @@ impl DeleteExpired {
     /// never be rolled up.
     fn delete_points(&self, transaction: &Connection) -> Result<usize> {
         let newest: i64 = transaction.query_row("SELECT coalesce(max(id), 0) FROM points", [], |row| row.get(0))?;
+        let is_remote_on = counter(transaction, "remote_on")? != 0;
         let cursor = counter(transaction, "remote_cursor")?;
-        let last_deletable = if cursor < 0 { newest } else { cursor.max(newest - UNSENT_POINTS_MAX) };
+        let last_deletable = if is_remote_on { cursor.max(newest - UNSENT_POINTS_MAX) } else { newest };
         let deleted = transaction.execute(
             "DELETE FROM points WHERE id IN (SELECT id FROM points
                  WHERE id <= (SELECT value FROM counters WHERE name = 'rolled_up')
-                     AND id < ?2 AND id <= ?3 AND at < ?1 ORDER BY id LIMIT ?4)",
+                     AND id < ?2 AND id <= ?3 AND at_ms < ?1 ORDER BY id LIMIT ?4)",
             ((self.now - self.retention.points).ms(), newest, last_deletable, POINTS_BATCH_MAX),
         )?;
-        if deleted > 0 && cursor >= 0 && last_deletable > cursor {
+        if deleted > 0 && is_remote_on && last_deletable > cursor {
             // Unsent points are deleted, but the running totals contain them. Remote write starts again from the totals.
-            set_counter(transaction, "remote_cursor", -1)?;
+            set_counter(transaction, "remote_on", 0)?;
             log::warn!(
                 "remote write: more than {UNSENT_POINTS_MAX} points were not sent, and the oldest were deleted; sending \
                  continues with running totals"
@@ -76,32 +79,26 @@ impl DeleteExpired {
         Ok(deleted)
     }
 
-    /// Deletes series without points and rollup rows. Returns their number.
+    /// Deletes series without points and rollup rows, with their running totals. Returns the number of series.
     fn delete_series(&self, transaction: &Connection) -> Result<usize> {
         Ok(transaction.execute(
-            "DELETE FROM series WHERE created_at < ?1
-                 AND NOT EXISTS (SELECT 1 FROM hours WHERE series_id = series.id)
-                 AND NOT EXISTS (SELECT 1 FROM minutes WHERE series_id = series.id)
-                 AND NOT EXISTS (SELECT 1 FROM cumulative WHERE series_id = series.id AND last_at >= ?1)
+            "DELETE FROM series WHERE created_at_ms < ?1
+                 AND NOT EXISTS (SELECT 1 FROM series_hours WHERE series_id = series.id)
+                 AND NOT EXISTS (SELECT 1 FROM series_minutes WHERE series_id = series.id)
+                 AND NOT EXISTS (SELECT 1 FROM series_totals WHERE series_id = series.id AND last_at_ms >= ?1)
                  AND id NOT IN (SELECT series_id FROM points)",
             [(self.now - self.retention.minutes).ms()],
         )?)
     }
 }
 
-/// Deletes running totals of deleted series, and metrics without series and rollup rows. SQLite may reuse the id of a
-/// deleted series for a new one, which must start with zero totals.
-fn delete_orphans(transaction: &Connection) -> Result<()> {
-    for table in ["cumulative", "remote"] {
-        let sql = format!("DELETE FROM {table} WHERE series_id NOT IN (SELECT id FROM series)");
-        transaction.execute(&sql, [])?;
-    }
+/// Deletes metrics without series and rollup rows.
+fn delete_metrics(transaction: &Connection) -> Result<()> {
     transaction.execute(
         "DELETE FROM metrics
-         WHERE NOT EXISTS (SELECT 1 FROM series s
-                 WHERE s.name = metrics.name AND s.type = metrics.type AND s.project = metrics.project)
-             AND NOT EXISTS (SELECT 1 FROM hours WHERE series_id = -metrics.id)
-             AND NOT EXISTS (SELECT 1 FROM minutes WHERE series_id = -metrics.id)",
+         WHERE NOT EXISTS (SELECT 1 FROM series WHERE metric_id = metrics.id)
+             AND NOT EXISTS (SELECT 1 FROM metric_hours WHERE metric_id = metrics.id)
+             AND NOT EXISTS (SELECT 1 FROM metric_minutes WHERE metric_id = metrics.id)",
         [],
     )?;
     Ok(())
@@ -111,12 +108,18 @@ fn delete_orphans(transaction: &Connection) -> Result<()> {
 /// was deleted.
 pub(in super::super) fn evict_oldest(connection: &Connection) -> Result<bool> {
     for resolution in [Resolution::Minute, Resolution::Hour] {
-        let table = resolution.table();
-        let oldest: Option<i64> =
-            connection.query_row(&format!("SELECT min(bucket) FROM {table}"), [], |row| row.get(0))?;
-        if let Some(oldest) = oldest {
-            return Ok(connection.execute(&format!("DELETE FROM {table} WHERE bucket <= ?1 + 10"), [oldest])? > 0);
+        let tables = [RollupOf::Series, RollupOf::Metric].map(|of| RollupTable::new(of, resolution));
+        let mut oldest: Option<i64> = None;
+        for RollupTable { name, bucket, .. } in tables {
+            let sql = format!("SELECT min({bucket}) FROM {name}");
+            let first: Option<i64> = connection.query_row(&sql, [], |row| row.get(0))?;
+            oldest = oldest.into_iter().chain(first).min();
         }
+        let Some(oldest) = oldest else { continue };
+        for RollupTable { name, bucket, .. } in tables {
+            connection.execute(&format!("DELETE FROM {name} WHERE {bucket} <= ?1 + 10"), [oldest])?;
+        }
+        return Ok(true);
     }
     Ok(false)
 }

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row};
 
 use super::super::aggregate::{Aggregate, AggregateParts};
-use super::super::metric_rollup::{MetricKey, PendingMetricRollups};
+use super::super::metric_rollup::PendingMetricRollups;
 use super::super::resolution::Resolution;
-use super::super::rollup_tables::RollupWriter;
+use super::super::rollup_tables::{RollupOf, RollupWriter};
 use super::super::running_totals::{RunningTotals, TotalsTable};
 use crate::clock::Timestamp;
 use crate::db::{Command, counter, set_counter};
@@ -34,8 +34,8 @@ impl Command for RollUp {
     fn apply(self, transaction: &Connection) -> Result<bool> {
         let rolled_up = counter(transaction, "rolled_up")?;
         let mut read =
-            transaction.prepare_cached("SELECT id, series_id, at, value FROM points WHERE id > ?1 ORDER BY id")?;
-        let mut metric_rollups = PendingMetricRollups::start(transaction, rolled_up)?;
+            transaction.prepare_cached("SELECT id, series_id, at_ms, value FROM points WHERE id > ?1 ORDER BY id")?;
+        let mut metric_rollups = PendingMetricRollups::default();
         let mut find = DirtySeries::prepare(transaction)?;
         let mut rows = read.query([rolled_up])?;
         let (mut last, mut points, mut aggregates) = (rolled_up, 0, 0);
@@ -60,16 +60,15 @@ impl Command for RollUp {
         // In the order of the primary key, so that neighboring rows are written together.
         let mut ids: Vec<i64> = dirty.keys().copied().collect();
         ids.sort_unstable();
-        let mut writer = RollupWriter::new(transaction)?;
+        let mut writer = RollupWriter::new(transaction, RollupOf::Series)?;
         for id in ids {
             if let Some(series) = dirty.remove(&id) {
                 series.store(transaction, id, &mut writer, &mut metric_rollups)?;
             }
         }
-        metric_rollups.write(&mut writer)?;
-        for (name, value) in [("rolled_up", last), ("whole_up_to", last), ("rolled_up_at", self.now.ms())] {
-            set_counter(transaction, name, value)?;
-        }
+        metric_rollups.write(&mut RollupWriter::new(transaction, RollupOf::Metric)?)?;
+        set_counter(transaction, "rolled_up", last)?;
+        set_counter(transaction, "rolled_up_at_ms", self.now.ms())?;
         Ok(has_more)
     }
 }
@@ -88,7 +87,7 @@ struct DirtySeries {
 impl DirtySeries {
     /// Prepares the statement for [`Self::load`].
     fn prepare(transaction: &Connection) -> Result<CachedStatement<'_>> {
-        Ok(transaction.prepare_cached("SELECT name, type, project FROM series WHERE id = ?1")?)
+        Ok(transaction.prepare_cached("SELECT metric_id, name, type FROM series_keys WHERE id = ?1")?)
     }
 
     fn load(
@@ -98,11 +97,16 @@ impl DirtySeries {
         metric_rollups: &mut PendingMetricRollups,
     ) -> Result<Self> {
         // A series is deleted after its points, so it exists. If it were missing, rollups must not fail forever.
-        let metric = find.query_row([id], |row| MetricKey::read(row, 0)).optional()?;
-        let kind = metric.as_ref().and_then(|metric| MetricKind::from_name(&metric.kind)).unwrap_or(MetricKind::Gauge);
-        let aggregate_kind =
-            metric.as_ref().map(|metric| AggregateParts::for_metric(Some(kind), &metric.name)).unwrap_or_default();
-        let metric_rollup = metric.map(|metric| metric_rollups.index_of(transaction, metric)).transpose()?.flatten();
+        let metric = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let metric: Option<(i64, String, String)> = find.query_row([id], metric).optional()?;
+        let (kind, aggregate_kind, metric_rollup) = match metric {
+            None => (MetricKind::Gauge, AggregateParts::default(), None),
+            Some((metric_id, name, kind)) => {
+                let kind = MetricKind::from_name(&kind).unwrap_or(MetricKind::Gauge);
+                let index = metric_rollups.index_of(transaction, metric_id)?;
+                (kind, AggregateParts::for_metric(Some(kind), &name), index)
+            }
+        };
         let totals = RunningTotals::load_without_sketch(transaction, TotalsTable::RolledUp, id)?;
         Ok(Self { kind, aggregate_kind, totals, metric_rollup, minutes: Vec::with_capacity(1) })
     }

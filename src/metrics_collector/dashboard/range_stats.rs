@@ -7,8 +7,9 @@ use rusqlite::{CachedStatement, Connection, Row};
 
 use super::super::aggregate::{Aggregate, AggregateParts};
 use super::super::cardinality::OVERFLOW_LABELS;
-use super::super::metric_rollup::{self, MetricKey, MetricRollupRows};
+use super::super::metric_rollup::{self, MetricRollupRows};
 use super::super::rollup_reader::{RollupReader, merge_into};
+use super::super::rollup_tables::{RollupOf, RollupTable};
 use super::super::web_vitals::{WEB_VITAL_COUNT, WEB_VITALS, WebVital, normalize_path};
 use crate::error::Result;
 use crate::records::point::MetricKind;
@@ -44,27 +45,26 @@ impl Series {
 
 /// Returns all series of one project, or of all projects, sorted by id.
 pub(super) fn series(connection: &Connection, project: Option<&str>) -> Result<Vec<Series>> {
-    let rollups = metric_rollup::all(connection)?;
     let mut read = connection.prepare_cached(
-        "SELECT id, labels, name, type, project FROM series WHERE ?1 IS NULL OR project = ?1 ORDER BY id",
+        "SELECT id, labels, name, type, metric_id, rollup_from_h FROM series_keys
+             WHERE ?1 IS NULL OR project = ?1 ORDER BY id",
     )?;
     let mut rows = read.query([project])?;
     let (mut found, mut mixed) = (Vec::new(), HashSet::new());
     while let Some(row) = rows.next()? {
-        let metric = MetricKey::read(row, 2)?;
-        let rollup = rollups.get(&metric).copied();
-        let MetricKey { name, kind, .. } = metric;
+        let (name, kind): (String, String) = (row.get(2)?, row.get(3)?);
+        let rollup = MetricRollupRows::read(row, 4)?;
         let vital = WebVital::from_metric(&name).filter(|_| kind == MetricKind::Histogram.as_str());
         let browser_vital = match vital {
             Some(vital) => browser_vital(vital, row.get_ref(1)?.as_str().unwrap_or("{}")),
             None => None,
         };
         // This rollup also contains points that no browser reported.
-        mixed.extend(rollup.filter(|_| vital.is_some() && browser_vital.is_none()).map(|rollup| rollup.id));
+        mixed.extend(rollup.filter(|_| vital.is_some() && browser_vital.is_none()).map(|rollup| rollup.metric_id));
         found.push(Series { id: row.get(0)?, name, kind, browser_vital, rollup });
     }
     for series in &mut found {
-        series.rollup = series.rollup.filter(|rollup| !mixed.contains(&rollup.id));
+        series.rollup = series.rollup.filter(|rollup| !mixed.contains(&rollup.metric_id));
     }
     Ok(found)
 }
@@ -87,25 +87,35 @@ pub(super) struct CountSum {
     pub(super) sum: f64,
 }
 
-/// Prepared statement that adds up the rows of a rollup table.
-struct CountSumStmt<'c>(CachedStatement<'c>);
+/// Prepared statements that add up rows of the rollup tables.
+struct CountSumStmts<'c> {
+    series: CachedStatement<'c>,
+    metrics: CachedStatement<'c>,
+}
 
-impl<'c> CountSumStmt<'c> {
+impl<'c> CountSumStmts<'c> {
     fn prepare(connection: &'c Connection, reader: &RollupReader<'_>) -> Result<Self> {
-        Ok(Self(connection.prepare_cached(&format!(
-            "SELECT coalesce(sum(count), 0), coalesce(sum(sum), 0.0) FROM {} WHERE series_id = ?1
-                 AND bucket >= ?2 AND bucket < ?3",
-            reader.resolution().table()
-        ))?))
+        let prepare = |of| {
+            let RollupTable { name, id, bucket } = RollupTable::new(of, reader.resolution());
+            connection.prepare_cached(&format!(
+                "SELECT coalesce(sum(count), 0), coalesce(sum(sum), 0.0) FROM {name} WHERE {id} = ?1
+                     AND {bucket} >= ?2 AND {bucket} < ?3"
+            ))
+        };
+        Ok(Self { series: prepare(RollupOf::Series)?, metrics: prepare(RollupOf::Metric)? })
     }
 
-    /// Adds up the rows of a series or of a metric rollup in a range of buckets.
-    fn read(&mut self, id: i64, buckets: &Range<i64>) -> Result<CountSum> {
+    /// Adds up the rows of a series or of a metric in a range of buckets.
+    fn read(&mut self, (of, id): (RollupOf, i64), buckets: &Range<i64>) -> Result<CountSum> {
         if buckets.is_empty() {
             return Ok(CountSum::default());
         }
         let count_sum = |row: &Row<'_>| Ok(CountSum { count: row.get::<_, i64>(0)?.unsigned_abs(), sum: row.get(1)? });
-        Ok(self.0.query_row((id, buckets.start, buckets.end), count_sum)?)
+        let statement = match of {
+            RollupOf::Series => &mut self.series,
+            RollupOf::Metric => &mut self.metrics,
+        };
+        Ok(statement.query_row((id, buckets.start, buckets.end), count_sum)?)
     }
 }
 
@@ -142,19 +152,19 @@ impl RangeStats {
     ) -> Result<Self> {
         let mut stats = Self::default();
         let mut by_bucket: [BTreeMap<i64, Aggregate>; WEB_VITAL_COUNT] = Default::default();
-        let mut count_sums = CountSumStmt::prepare(connection, reader)?;
+        let mut count_sums = CountSumStmts::prepare(connection, reader)?;
         let mut rollups_read = HashSet::new();
         for series in series {
             let [per_series, per_metric] = metric_rollup::split_range(&buckets, series.rollup, reader.resolution());
-            let rollup = series.rollup.filter(|rollup| rollups_read.insert(rollup.id));
+            let rollup = series.rollup.filter(|rollup| rollups_read.insert(rollup.metric_id));
             let Some(browser_vital) = &series.browser_vital else {
                 let mut add = |added| stats.add_to_metric(&series.name, &series.kind, added);
                 for (_, Aggregate { count, sum, .. }) in reader.not_rolled_up(series.id, &buckets) {
                     add(CountSum { count: *count, sum: *sum });
                 }
-                add(count_sums.read(series.id, &per_series)?);
+                add(count_sums.read((RollupOf::Series, series.id), &per_series)?);
                 if let Some(rollup) = rollup {
-                    add(count_sums.read(rollup.id, &per_metric)?);
+                    add(count_sums.read((RollupOf::Metric, rollup.metric_id), &per_metric)?);
                 }
                 continue;
             };
@@ -164,18 +174,18 @@ impl RangeStats {
                 merge_total(&mut page_total, &aggregate);
                 merge_into(by_bucket, bucket, aggregate);
             };
-            reader.for_each_row(series.id, kind, &per_series, &mut add)?;
+            reader.for_each_row((RollupOf::Series, series.id), kind, &per_series, &mut add)?;
             for (bucket, aggregate) in reader.not_rolled_up(series.id, &buckets) {
                 add(bucket, aggregate.clone());
             }
             if let Some(rollup) = rollup {
-                reader.for_each_row(rollup.id, kind, &per_metric, |bucket, aggregate| {
+                reader.for_each_row((RollupOf::Metric, rollup.metric_id), kind, &per_metric, |bucket, aggregate| {
                     merge_into(by_bucket, bucket, aggregate);
                 })?;
             }
             // Metric rollups do not distinguish pages.
             let Some(page) = &browser_vital.page else { continue };
-            reader.for_each_row(series.id, kind, &per_metric, |_, aggregate| {
+            reader.for_each_row((RollupOf::Series, series.id), kind, &per_metric, |_, aggregate| {
                 merge_total(&mut page_total, &aggregate);
             })?;
             if let Some(aggregate) = page_total {

@@ -35,13 +35,14 @@ impl Batch {
     pub(super) fn next(connection: &Connection, is_due: bool) -> Result<Option<Self>> {
         let snapshot = connection.unchecked_transaction()?;
         let [cursor, claimed, claimed_at, previous_at] =
-            ["remote_cursor", "remote_claimed", "remote_claimed_at", "remote_at"].map(|name| counter(&snapshot, name));
+            ["remote_cursor", "remote_claimed", "remote_claimed_at_ms", "remote_sample_at_ms"]
+                .map(|name| counter(&snapshot, name));
         let (cursor, claimed) = (cursor?, claimed?);
         let is_claimed = claimed > cursor;
         let interval_ms = i64::try_from(SAMPLE_INTERVAL.as_millis()).unwrap_or(i64::MAX);
         let mut read = snapshot.prepare_cached(
-            "SELECT p.id, p.series_id, p.at, p.value, s.type, s.name, s.project, s.labels
-             FROM points p LEFT JOIN series s ON s.id = p.series_id WHERE p.id > ?1 AND p.id <= ?2 ORDER BY p.id",
+            "SELECT p.id, p.series_id, p.at_ms, p.value, s.type, s.name, s.project, s.labels
+             FROM points p LEFT JOIN series_keys s ON s.id = p.series_id WHERE p.id > ?1 AND p.id <= ?2 ORDER BY p.id",
         )?;
         let mut rows = read.query((cursor, if is_claimed { claimed } else { i64::MAX }))?;
         let (mut last, mut latest, mut ends_at, mut is_complete) = (cursor, i64::MIN, None, false);

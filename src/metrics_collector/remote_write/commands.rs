@@ -17,12 +17,8 @@ impl Command for ResetState {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        if counter(transaction, "remote_cursor")? >= 0 {
-            transaction.execute("DELETE FROM remote", [])?;
-            set_counter(transaction, "remote_cursor", -1)?;
-            set_counter(transaction, "remote_claimed", -1)?;
-        }
-        Ok(())
+        transaction.execute("DELETE FROM series_totals_sent", [])?;
+        set_counter(transaction, "remote_on", 0)
     }
 }
 
@@ -37,16 +33,17 @@ impl Command for StartFromNow {
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let rolled_up = counter(transaction, "rolled_up")?;
-        let at = self.now.ms().max(counter(transaction, "remote_at")?);
-        transaction.execute("DELETE FROM remote", [])?;
+        let at = self.now.ms().max(counter(transaction, "remote_sample_at_ms")?);
+        transaction.execute("DELETE FROM series_totals_sent", [])?;
         transaction.execute(
-            "INSERT INTO remote (series_id, count, sum, last, last_at, sketch)
-                 SELECT series_id, count, sum, last, last_at, sketch FROM cumulative",
+            "INSERT INTO series_totals_sent (series_id, count, sum, last, last_at_ms, sketch)
+                 SELECT series_id, count, sum, last, last_at_ms, sketch FROM series_totals",
             [],
         )?;
+        set_counter(transaction, "remote_on", 1)?;
         set_counter(transaction, "remote_cursor", rolled_up)?;
         set_counter(transaction, "remote_claimed", rolled_up)?;
-        set_counter(transaction, "remote_at", at)
+        set_counter(transaction, "remote_sample_at_ms", at)
     }
 }
 
@@ -62,7 +59,7 @@ impl Command for ClaimBatch {
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         set_counter(transaction, "remote_claimed", self.last)?;
-        set_counter(transaction, "remote_claimed_at", self.now.ms())
+        set_counter(transaction, "remote_claimed_at_ms", self.now.ms())
     }
 }
 
@@ -88,8 +85,8 @@ impl Command for CommitBatch {
             totals.store(transaction, TotalsTable::Remote, *series)?;
         }
         set_counter(transaction, "remote_cursor", self.last)?;
-        set_counter(transaction, "remote_at", self.at)?;
+        set_counter(transaction, "remote_sample_at_ms", self.at)?;
         add_to_counter(transaction, "remote_sent", self.sent)?;
-        add_to_counter(transaction, "remote_refused", self.rejected)
+        add_to_counter(transaction, "remote_rejected", self.rejected)
     }
 }

@@ -58,7 +58,7 @@ impl Sender {
         let writer = &collector.core.writer;
         while self.backoff.is_ready(Instant::now()) && !stop.stopping() {
             let reader = collector.core.readers.acquire()?;
-            if counter(&reader, "remote_cursor")? < 0 {
+            if counter(&reader, "remote_on")? == 0 {
                 drop(reader);
                 writer.run(StartFromNow { now: Timestamp::now() })?;
                 continue;

@@ -44,7 +44,7 @@ impl SeriesNames {
     /// Reads new series in the order of their ids, so that names stay the same after a restart.
     fn read_new(&mut self, connection: &Connection) -> Result<()> {
         let mut read = connection
-            .prepare_cached("SELECT id, type, name, project, labels FROM series WHERE id > ?1 ORDER BY id")?;
+            .prepare_cached("SELECT id, type, name, project, labels FROM series_keys WHERE id > ?1 ORDER BY id")?;
         let mut rows = read.query([self.last_read])?;
         while let Some(row) = rows.next()? {
             self.last_read = row.get(0)?;

@@ -91,9 +91,12 @@ fn period_accepts_any_duration_and_selects_the_resolution() {
     let database = rusqlite::Connection::open(data_dir.path().join("metrics.db")).unwrap();
     database
         .execute_batch(
-            "UPDATE hours SET bucket = bucket - 24 * (SELECT iif(name = 'three_days', 3, 20) FROM series WHERE id = series_id);
-             UPDATE OR IGNORE series SET name = 'n', labels = '{\"age\":\"' || name || '\"}';
-             DELETE FROM minutes;",
+            "UPDATE series_hours SET at_h = at_h - 24
+                 * (SELECT iif(name = 'three_days', 3, 20) FROM series_keys WHERE id = series_id);
+             UPDATE series SET labels = '{\"age\":\"' || name || '\"}', metric_id = (SELECT min(id) FROM metrics)
+                 FROM metrics WHERE metrics.id = series.metric_id AND metrics.name LIKE '%days';
+             UPDATE metrics SET name = 'n' WHERE id = (SELECT min(id) FROM metrics);
+             DELETE FROM series_minutes;",
         )
         .unwrap();
     drop(database);

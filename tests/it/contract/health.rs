@@ -73,8 +73,8 @@ fn collector_health_reports_received_points_and_last_rollup() {
     };
     for (hours, received) in [(22, 5), (3, 0)] {
         let database = rusqlite::Connection::open(data_dir.path().join("metrics.db")).unwrap();
-        database.execute("UPDATE received SET hour = hour - ?1", [hours]).unwrap();
-        database.execute("UPDATE counters SET value = 0 WHERE name = 'rolled_up_at'", []).unwrap();
+        database.execute("UPDATE points_received SET at_h = at_h - ?1", [hours]).unwrap();
+        database.execute("UPDATE counters SET value = 0 WHERE name = 'rolled_up_at_ms'", []).unwrap();
         let service = Setup::metrics_collector().env("METRICS_OPEN", 1).data_dir(&data_dir).start();
         let at = wait_until(|| rolled_up_at(&service)).expect("the service rolls up after its start");
         assert!((before..=Timestamp::now().seconds()).contains(&at), "{at}");
@@ -84,7 +84,7 @@ fn collector_health_reports_received_points_and_last_rollup() {
             assert!(metrics.contains(&format!("\nmonlight_{sample}\n")), "{sample} in {metrics}");
         }
         let hour_count =
-            || database.query_row("SELECT count(*) FROM received", [], |row| row.get::<_, i64>(0)).unwrap();
+            || database.query_row("SELECT count(*) FROM points_received", [], |row| row.get::<_, i64>(0)).unwrap();
         wait_until(|| (hour_count() == i64::from(received > 0)).then_some(()))
             .expect("counts older than 24 hours are deleted");
         data_dir = service.kill();
