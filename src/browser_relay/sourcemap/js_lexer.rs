@@ -41,6 +41,9 @@ pub(super) struct Lexer {
     /// Open braces: `{`, `$` for the `${` of a template, and a backtick for the template itself.
     braces: Vec<u8>,
     previous: PrevToken,
+    /// Whether the source starts with `<`, like a Vue component. It contains scripts.
+    is_markup: bool,
+    has_token: bool,
 }
 
 /// Kind of the previous token, which decides whether `/` starts a regular expression.
@@ -104,6 +107,9 @@ impl Lexer {
             let column = cursor.column();
             let Some(token) = self.read_token(&mut cursor) else { continue };
             debug_assert!(cursor.at > from);
+            if !self.has_token {
+                (self.has_token, self.is_markup) = (true, token == Token::Operator(b'<'));
+            }
             sink(token, TokenColumns { column, end_column: cursor.column(), is_first_in_line });
             is_first_in_line = false;
         }
@@ -114,14 +120,16 @@ impl Lexer {
     pub(super) fn is_top_level(&self, line: &str) -> bool {
         let first_word = line.split(|character: char| !character.is_ascii_alphabetic()).next().unwrap_or_default();
         let is_in_text = self.is_in_comment || self.braces.contains(&b'`');
-        !is_in_text && STATEMENT_KEYWORDS.contains(&first_word)
-            || line.starts_with("<script")
-            || line.starts_with("</script")
+        match line.strip_prefix("</").or_else(|| line.strip_prefix('<')) {
+            // In markup, an apostrophe or a backtick does not start text.
+            Some(tag) => tag.starts_with("script") && (self.is_markup || !is_in_text),
+            None => !is_in_text && STATEMENT_KEYWORDS.contains(&first_word) && !is_function_expression(line),
+        }
     }
 
     /// Closes everything that is open.
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self { is_markup: self.is_markup, has_token: self.has_token, ..Self::default() };
     }
 
     fn read_template<'a>(&mut self, cursor: &mut Cursor<'a>, sink: &mut impl FnMut(Token<'a>, TokenColumns)) {
@@ -260,6 +268,12 @@ impl Lexer {
         self.braces.push(brace);
         self.previous = PrevToken::Operator;
     }
+}
+
+/// Whether a line starts with a function without a name, which cannot be a statement.
+fn is_function_expression(line: &str) -> bool {
+    let rest = line.strip_prefix("function").unwrap_or_default();
+    rest.trim_start_matches([' ', '*']).starts_with('(')
 }
 
 fn is_word_byte(byte: u8) -> bool {

@@ -26,6 +26,7 @@ mod corpus_tests;
 mod first_pass;
 #[cfg(any(test, fuzzing))]
 pub(in crate::browser_relay) mod fuzz;
+mod js_keywords;
 mod js_lexer;
 mod json;
 #[cfg(test)]

@@ -12,8 +12,11 @@
 //! Nearly every map contains the original source, in which functions have their names. The scanner reads it once, during
 //! the upload, as far as words and brackets describe functions.
 
+use super::js_keywords::{CONTINUING_KEYWORDS, CONTROL_KEYWORDS, MODIFIERS, UNFINISHED_KEYWORDS};
 use super::js_lexer::{Lexer, Token, TokenColumns};
-use super::open_bracket::{EXPRESSION, MODULE, NextBraceIs, OpenBracket, Scope, truncate_name};
+use super::open_bracket::{
+    EXPRESSION, MODULE, NextBraceIs, OpenBracket, Scope, TypePart, mark_unindented_function, truncate_name,
+};
 
 /// Maximum open brackets that are tracked.
 const OPEN_BRACKETS_MAX: usize = 1_000;
@@ -36,10 +39,14 @@ pub(super) struct ScopeScanner {
     /// Open brackets, outermost first. The first one is the module.
     open: Vec<OpenBracket>,
     previous: PrevToken,
+    /// The token before `previous`.
+    before_previous: PrevToken,
     /// The last word or string, truncated.
     word: String,
     /// Number of lines so far.
     line: u32,
+    /// Line of the last token.
+    last_token_line: u32,
     /// Line and column of the last change of the enclosing function.
     last_change: (u32, u32),
 }
@@ -54,30 +61,16 @@ enum PrevToken {
     Operator(u8),
 }
 
-/// Keywords before parentheses or a block that are not methods.
-const CONTROL_KEYWORDS: [&str; 16] = [
-    "if", "for", "while", "switch", "catch", "with", "return", "typeof", "await", "yield", "throw", "new", "else",
-    "do", "async", "function",
-];
-/// Keywords after which a statement continues on the next line.
-const UNFINISHED_KEYWORDS: [&str; 18] = [
-    "const", "let", "var", "export", "default", "import", "from", "extends", "else", "function", "class", "async",
-    "static", "typeof", "new", "case", "return", "throw",
-];
-/// Keywords that continue the statement of the previous line.
-const CONTINUING_KEYWORDS: [&str; 7] = ["instanceof", "in", "of", "as", "satisfies", "extends", "implements"];
-/// Keywords before the name of a class member.
-const MODIFIERS: [&str; 10] =
-    ["static", "async", "get", "set", "public", "private", "protected", "readonly", "override", "accessor"];
-
 impl ScopeScanner {
     pub(super) fn new() -> Self {
         Self {
             lexer: Lexer::default(),
             open: vec![OpenBracket { bracket: MODULE, ..OpenBracket::default() }],
             previous: PrevToken::Operator(b';'),
+            before_previous: PrevToken::Operator(b';'),
             word: String::new(),
             line: 0,
+            last_token_line: 0,
             last_change: (0, 0),
         }
     }
@@ -88,19 +81,24 @@ impl ScopeScanner {
         let mut lexer = std::mem::take(&mut self.lexer);
         self.line += u32::from(start == 0);
         if start == 0 && lexer.is_top_level(part) {
-            lexer.reset();
-            self.close_all(0, &mut changed);
+            mark_unindented_function(&mut self.open, self.last_token_line);
+            if !self.top().is_in_unindented_function() {
+                lexer.reset();
+                let level = self.top().top_level;
+                self.close_all(level, 0, &mut changed);
+            }
         }
         lexer.read(part, start, |token, span| self.process(token, span, &mut changed));
         self.lexer = lexer;
     }
 
-    fn close_all(&mut self, column: u32, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
-        let was_in_function = self.enclosing_function() != EnclosingFunction::Module;
-        self.open.truncate(1);
-        self.end_statement();
+    /// Closes all brackets inside the bracket with index `level`.
+    fn close_all(&mut self, level: usize, column: u32, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
+        let closes_scope = self.top().scoped > level;
+        self.open.truncate(level + 1);
+        self.top().restart();
         self.previous = PrevToken::Operator(b';');
-        if was_in_function {
+        if closes_scope {
             self.report_change(column, changed);
         }
     }
@@ -129,13 +127,18 @@ impl ScopeScanner {
         let starts_statement = self.starts_statement(token, span);
         if starts_statement && span.is_first_in_line {
             self.end_expressions(span.column, changed);
-            if !matches!(self.top().bracket, b'(' | b'[') {
-                self.end_statement();
+            if !matches!(self.top().bracket, b'(' | b'[') && !self.top().is_attribute {
+                self.top().restart();
             }
         }
         if starts_statement || self.starts_expression() {
             self.top().expression_start = (self.line, span.column);
         }
+        if span.is_first_in_line && span.column == 0 && !matches!(token, Token::Close(_)) {
+            mark_unindented_function(&mut self.open, self.last_token_line);
+        }
+        self.last_token_line = self.line;
+        let before_previous = std::mem::replace(&mut self.before_previous, self.previous);
         self.previous = match token {
             Token::Word(word) => {
                 self.process_word(word, starts_statement);
@@ -152,17 +155,14 @@ impl ScopeScanner {
             }
             Token::Close(bracket) => {
                 self.process_close(bracket, span, changed);
-                PrevToken::Close(bracket)
+                // `a["name"]` is `a.name`.
+                match (before_previous, self.previous, bracket) {
+                    (PrevToken::Open, PrevToken::Quoted, b']') => PrevToken::Quoted,
+                    _ => PrevToken::Close(bracket),
+                }
             }
             Token::Arrow => {
-                // After the parameters of a function or a method, an arrow belongs to a type.
-                let is_type = matches!(
-                    self.top().next_brace,
-                    NextBraceIs::Function { has_parameters: true, .. } | NextBraceIs::MethodBody(_)
-                );
-                if !is_type {
-                    self.top().next_brace = NextBraceIs::ArrowBody(self.arrow_function_name());
-                }
+                self.top().expect_arrow_body();
                 PrevToken::Operator(b'>')
             }
             Token::Operator(operator) => {
@@ -180,11 +180,13 @@ impl ScopeScanner {
             _ => false,
         };
         can_start
+            && self.top().open_angles == 0
             && match self.previous {
                 PrevToken::Operator(b';') | PrevToken::Open => true,
                 PrevToken::Close(b'}') => span.is_first_in_line || self.top().bracket != b'(',
                 PrevToken::Word => span.is_first_in_line && !UNFINISHED_KEYWORDS.contains(&self.word.as_str()),
                 PrevToken::Quoted | PrevToken::Value | PrevToken::Close(_) => span.is_first_in_line,
+                PrevToken::Operator(b'>') => span.is_first_in_line && self.top().type_part != TypePart::NoType,
                 PrevToken::Operator(_) => false,
             }
     }
@@ -193,13 +195,23 @@ impl ScopeScanner {
     /// starts.
     fn starts_expression(&mut self) -> bool {
         let top = self.top();
-        let is_member = top.is_target_fixed && top.is_class();
+        let continues_member = top.is_target_fixed && top.is_class() || top.is_in_type();
         match self.previous {
-            PrevToken::Operator(_) => !is_member,
+            PrevToken::Operator(_) => !continues_member,
             PrevToken::Open => true,
             PrevToken::Word => {
                 UNFINISHED_KEYWORDS.contains(&&*self.word) && !matches!(&*self.word, "async" | "function" | "static")
             }
+            _ => false,
+        }
+    }
+
+    /// Whether `<` at this position starts type parameters or a JSX tag, because it cannot be an operator.
+    fn starts_operand(&self) -> bool {
+        match self.previous {
+            PrevToken::Open | PrevToken::Close(b'}') => true,
+            PrevToken::Operator(operator) => b"=?:&|>,".contains(&operator),
+            PrevToken::Word => matches!(&*self.word, "return" | "default"),
             _ => false,
         }
     }
@@ -211,9 +223,10 @@ impl ScopeScanner {
         let follows_export = previous == PrevToken::Word && self.word == "export";
         let follows_star = previous == PrevToken::Operator(b'*');
         let top = self.top();
-        let is_in_class = top.is_class();
+        let (is_in_class, is_in_type) = (top.is_class(), top.is_in_type());
         match (word, &mut top.next_brace) {
-            _ if previous == PrevToken::Operator(b'.') => {}
+            _ if previous == PrevToken::Operator(b'.') || is_in_type => {}
+            ("case", _) if starts_statement => top.open_conditionals += 1,
             ("function", _) => {
                 top.next_brace = NextBraceIs::Function { name: top.target.clone(), has_parameters: false };
             }
@@ -252,48 +265,44 @@ impl ScopeScanner {
         span: TokenColumns,
         changed: &mut impl FnMut(u32, EnclosingFunction<'_>),
     ) {
-        let target: Option<Box<str>> = match self.previous {
-            PrevToken::Word | PrevToken::Quoted if b"=<:".contains(&operator) => Some(self.word.as_str().into()),
-            _ => None,
-        };
         match operator {
             b';' => {
                 self.end_expressions(span.column, changed);
-                self.end_statement();
+                self.top().restart();
             }
             b',' if self.top().open_angles == 0 => {
                 self.end_expressions(span.column, changed);
-                let top = self.top();
-                (top.target, top.is_target_fixed, top.open_conditionals) = (None, false, 0);
-                top.expects_declared_name = top.is_declaration;
-                if matches!(top.next_brace, NextBraceIs::MethodBody(_)) {
-                    top.next_brace = NextBraceIs::NoBody;
-                }
+                self.top().end_item();
             }
-            b'=' if !self.top().is_target_fixed => self.top().target = target,
+            b'=' => {
+                let is_attribute = self.previous == PrevToken::Word && self.word == "class";
+                let (top, name) = self.top_and_name();
+                top.assign(name, is_attribute);
+            }
             b'?' => self.top().open_conditionals += 1,
             b'<' => {
-                let previous = self.previous;
-                let top = self.top();
-                top.generic_name = target;
-                let is_declared = matches!(top.next_brace, NextBraceIs::ClassBody(_) | NextBraceIs::Function { .. });
-                let is_generic = is_declared || matches!(previous, PrevToken::Operator(b'=') | PrevToken::Open);
-                top.open_angles += u32::from(is_generic);
+                let starts_operand = self.starts_operand();
+                let (top, name) = self.top_and_name();
+                top.open_angle(starts_operand, name);
             }
             b'>' => self.top().open_angles = self.top().open_angles.saturating_sub(1),
-            b':' => {
-                let top = self.top();
-                if top.open_conditionals > 0 {
-                    top.open_conditionals -= 1;
-                    if matches!(top.next_brace, NextBraceIs::MethodBody(_)) {
-                        top.next_brace = NextBraceIs::NoBody;
-                    }
-                } else if !top.is_target_fixed && target.is_some() && top.bracket == b'{' {
-                    top.target = target;
-                }
-            }
+            b':' => self.process_colon(span, changed),
             _ => {}
         }
+    }
+
+    fn process_colon(&mut self, span: TokenColumns, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
+        // In `a ? (b) => c : d`, the colon ends the body of the arrow function.
+        let mut innermost = self.open.iter().rev().take(UNCLOSED_BRACKETS_MAX);
+        let outer = innermost.position(|open| open.bracket != EXPRESSION || open.open_conditionals > 0);
+        let outer = outer.filter(|outer| self.open[self.open.len() - 1 - outer].open_conditionals > 0);
+        for _ in 0..outer.unwrap_or_default() {
+            self.pop(span.column, changed);
+        }
+        let is_optional = self.previous == PrevToken::Operator(b'?');
+        let follows_parameters = self.previous == PrevToken::Close(b')');
+        let (top, name) = self.top_and_name();
+        top.process_colon(name, is_optional, follows_parameters);
     }
 
     fn process_open(&mut self, bracket: u8, span: TokenColumns, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
@@ -304,22 +313,22 @@ impl ScopeScanner {
             return self.push(bracket, None, span.end_column, changed);
         }
         // Here a brace starts a type or the argument of a decorator, not a body.
-        let is_in_type =
-            matches!(previous, PrevToken::Operator(b':' | b'|' | b'&' | b'<' | b',')) || self.top().open_angles > 0;
-        let mut scope = None;
-        if bracket == b'{' && !is_in_type {
-            scope = match std::mem::take(&mut self.top().next_brace) {
-                NextBraceIs::Function { name, has_parameters: true } => Some(Scope::Function(name)),
-                NextBraceIs::ClassBody(name) => Some(Scope::Class(name)),
-                NextBraceIs::MethodBody(name) => Some(Scope::Function(name.map(|name| self.top().qualify(&name)))),
-                _ => None,
-            };
-        }
+        let is_in_type = matches!(previous, PrevToken::Operator(b':' | b'|' | b'&' | b'<' | b','))
+            || self.top().open_angles > 0
+            || self.top().type_part == TypePart::Annotation;
+        let is_body = bracket == b'{' && !is_in_type;
+        let scope = if is_body { self.top().take_body(previous == PrevToken::Close(b')')) } else { None };
         // In `onClick={() => …}`, a function inside the braces gets the name of the attribute.
-        let is_attribute = previous == PrevToken::Operator(b'=') && scope.is_none();
-        let target = if is_attribute { self.top().target.clone() } else { None };
+        let follows_equals = previous == PrevToken::Operator(b'=') && scope.is_none();
+        let is_attribute = follows_equals && self.top().open_angles > 0;
+        let target = match follows_equals {
+            true if is_attribute => Some(self.word.as_str().into()),
+            true => self.top().target.clone(),
+            false => None,
+        };
         self.push(bracket, scope, span.end_column, changed);
-        self.top().target = target;
+        let top = self.top();
+        (top.target, top.is_attribute) = (target, is_attribute);
     }
 
     /// Records at an opening parenthesis that the body of a function or method may follow.
@@ -327,12 +336,16 @@ impl ScopeScanner {
         let previous = self.previous;
         let word = matches!(previous, PrevToken::Word | PrevToken::Quoted).then(|| Box::from(self.word.as_str()));
         let top = self.top();
+        // A method can have the name of a keyword: `catch(handler) {`.
+        let is_member = top.is_class() && top.target == word;
         match &mut top.next_brace {
             NextBraceIs::Function { has_parameters, .. } => *has_parameters = true,
             NextBraceIs::ClassBody(_) => {}
             next_brace => {
                 *next_brace = match (previous, word) {
-                    (PrevToken::Word, Some(word)) if CONTROL_KEYWORDS.contains(&&*word) => NextBraceIs::NoBody,
+                    (PrevToken::Word, Some(word)) if !is_member && CONTROL_KEYWORDS.contains(&&*word) => {
+                        NextBraceIs::NoBody
+                    }
                     (PrevToken::Word | PrevToken::Quoted, word) => NextBraceIs::MethodBody(word),
                     (PrevToken::Close(b']'), _) => NextBraceIs::MethodBody(None),
                     (PrevToken::Operator(b'>'), _) if top.generic_name.is_some() => {
@@ -342,12 +355,6 @@ impl ScopeScanner {
                 }
             }
         }
-    }
-
-    /// Returns the name that an arrow function at this position gets.
-    fn arrow_function_name(&mut self) -> Option<Box<str>> {
-        let top = self.top();
-        top.target.as_deref().map(|name| top.qualify(name))
     }
 
     fn process_close(&mut self, bracket: u8, span: TokenColumns, changed: &mut impl FnMut(u32, EnclosingFunction<'_>)) {
@@ -374,10 +381,6 @@ impl ScopeScanner {
         }
     }
 
-    fn end_statement(&mut self) {
-        self.top().restart();
-    }
-
     fn push(
         &mut self,
         bracket: u8,
@@ -386,9 +389,9 @@ impl ScopeScanner {
         changed: &mut impl FnMut(u32, EnclosingFunction<'_>),
     ) {
         if self.open.len() == OPEN_BRACKETS_MAX {
-            self.close_all(column, changed);
+            self.close_all(0, column, changed);
         }
-        let OpenBracket { mut scoped, mut named, expression_start, .. } = *self.top();
+        let OpenBracket { mut scoped, mut named, expression_start, top_level, .. } = *self.top();
         if let Some(scope) = &scope {
             scoped = self.open.len();
             named = if scope.name().is_some() { scoped } else { named };
@@ -403,7 +406,15 @@ impl ScopeScanner {
             _ => column,
         };
         let has_scope = scope.is_some();
-        self.open.push(OpenBracket { bracket, scope, scoped, named, ..OpenBracket::default() });
+        self.open.push(OpenBracket {
+            bracket,
+            scope,
+            scoped,
+            named,
+            top_level,
+            opened_line: self.line,
+            ..OpenBracket::default()
+        });
         if has_scope {
             self.report_change(column, changed);
         }
@@ -418,6 +429,13 @@ impl ScopeScanner {
         if self.open.len() > 1 && self.open.pop().is_some_and(|closed| closed.scope.is_some()) {
             self.report_change(column, changed);
         }
+    }
+
+    /// Returns the innermost bracket, and the previous token if that is a word or a string.
+    fn top_and_name(&mut self) -> (&mut OpenBracket, Option<&str>) {
+        let name = matches!(self.previous, PrevToken::Word | PrevToken::Quoted).then_some(self.word.as_str());
+        let top = self.open.len() - 1;
+        (&mut self.open[top], name)
     }
 
     fn top(&mut self) -> &mut OpenBracket {

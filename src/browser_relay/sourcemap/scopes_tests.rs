@@ -105,6 +105,69 @@ fn types_are_not_functions() {
 }
 
 #[test]
+fn names_may_come_from_strings_keywords_and_the_last_assignment() {
+    for source in [
+        "calls[\"on-load\"] = async () => { /*on-load*/ };\nconst a = { ['b']() { /*b*/ }, [c]() { /*-*/ } };\n/**/",
+        "class A {\n  catch(a) { /*A.catch*/ }\n  get async() { /*A.async*/ }\n  static return(a) { /*A.return*/ }\n}\n/**/",
+        "const a = b.c = () => { /*c*/ };\nlet D = e.E = class { run() { /*E.run*/ } };\n/**/",
+    ] {
+        assert_markers(source);
+    }
+}
+
+#[test]
+fn functions_in_conditionals_and_cases_are_separate() {
+    for source in [
+        "const f = a\n  ? (b) => g(b)\n  : (c) => { /*f*/ };\n/**/",
+        "const f = (a) => a ? (b) => /*f/<*/ g(b) : /*f*/ (c ? d : e);\n/**/",
+        "function f() {\n  switch (a) {\n    case g(b):\n      return (c) => { /*f/<*/ };\n    case \"d\": return (e) => { /*f/<*/ };\n  }\n}",
+        "function f() {\n  return g(a)\n    ? { b: /*f*/ c() }\n    : d(a) || { e: /*f*/ c() };\n}\n/**/",
+    ] {
+        assert_markers(source);
+    }
+}
+
+#[test]
+fn type_parameters_and_annotations_end_before_the_function() {
+    for source in [
+        "export function load<\n  const A extends string = string,\n  B = A,\n>(a: A): Promise<Map<A, B>> {\n  /*load*/\n}\n/**/",
+        "class Cart {\n  load: Load<\n    A,\n    B\n  > = (a) => {\n    /*Cart.load*/\n  };\n  types!: Types<A>\n\
+         \x20 init = (n: number): Foo<A, B> => {\n    /*Cart.init*/\n  }\n  save?: Save<A, B> = () => { /*Cart.save*/ };\n}\n/**/",
+        "const f: (a: number) => Map<string, () => void> = (a) => {\n  /*f*/\n};\nconst g: Map<A, B> = () => { /*g*/ };\n/**/",
+        "export class Route<\n  in out A = {},\n>\n  extends Base<A>\n  implements\n    Core<A>\n{\n  constructor(a?: B<A>) {\n    /*Route*/\n  }\n}\n/**/",
+        "const f = () => {\n  return <A = B, C = Record<string, any>>(a?: A) => {\n    /*f/<*/\n  };\n};\n/**/",
+        "export function f(a: string, b = /*f*/ now()): string { /*f*/ }\n/**/",
+        "const isMatch = <A, B extends string>(\n  a: A,\n): a is Foo<A, B>['b'] => {\n  /*isMatch*/\n};\n/**/",
+        "class Cart {\n  find<A extends Map<B, C>, D>(a: A): D | { e: F } {\n    /*Cart.find*/\n  }\n}\n/**/",
+    ] {
+        assert_markers(source);
+    }
+}
+
+#[test]
+fn jsx_attributes_name_their_functions() {
+    for source in [
+        "function View() {\n  return (\n    <div>\n      {a && <b class=\"c\">{d}</b>}\n      <i class=\"e\">{/*View*/ f()}</i>\n    </div>\n  );\n}\n/**/",
+        "function View() {\n  return (\n    <A\n      b={1}\n      onCatch={\n        c\n          ? (error) => {\n              /*onCatch*/\n            }\n          : undefined\n      }\n    />\n  ); /*View*/\n}\n/**/",
+        "const view = <A onClick={() => { /*onClick*/ }} />;\n/**/",
+    ] {
+        assert_markers(source);
+    }
+}
+
+#[test]
+fn bodies_without_indentation_stay_open() {
+    for source in [
+        "(function (a) {\n'use strict';\nconst b = 1;\nfunction f() {\n  /*f*/\n}\nconst g = () => {\n  /*g*/\n};\n/*-*/\n})(this);\n/**/",
+        "load(\nfunction(a) {\nvar b = 1;\nvar c = 2; /*-*/\n});\n/**/",
+        "(function () {\nvar a;\nfunction f() {\n  g({ ( ;\n}\nfunction h() {\n  /*h*/\n}\n/*-*/\n})();",
+        "function f() {\n  const a = `\n<script>\n`;\n  /*f*/\n}\n/**/",
+    ] {
+        assert_markers(source);
+    }
+}
+
+#[test]
 fn brackets_in_strings_and_jsx_text_are_ignored() {
     for source in [
         "function f() {\n  const a = '}', b = \"\\\"}\", c = /[/}]\\/}/g; // }\n  /* } */\n  return `}${g({ a: `}` })}}`;\n  /*f*/\n}\n/**/"
