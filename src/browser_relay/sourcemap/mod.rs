@@ -33,6 +33,8 @@ mod json;
 mod json_tests;
 mod mappings;
 mod open_bracket;
+#[cfg(test)]
+mod scope_oracle_tests;
 mod scopes;
 #[cfg(test)]
 mod scopes_tests;
