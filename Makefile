@@ -69,7 +69,7 @@ all: build ## Build the four services as static binaries in the repository root
 build: $(WEB_UI)
 	$(STATIC_FLAGS) cargo build --release --locked --bins --target $(HOST)
 
-$(WEB_UI): $(JS_SDK)/dist/monlight.min.js static/node_modules/.package-lock.json $(shell find static -name node_modules -prune -o -name dist -prune -o -type f -print) $(wildcard openapi/*.json) Cargo.toml
+$(WEB_UI): $(JS_SDK)/dist/monlight.min.js static/node_modules/.package-lock.json $(shell find static -name node_modules -prune -o -name dist -prune -o -name generated -prune -o -type f -print) $(wildcard openapi/*.json) Cargo.toml
 	cd static && npm run --silent check && npm run --silent build
 
 static/node_modules/.package-lock.json: static/package.json static/package-lock.json
@@ -350,7 +350,7 @@ release-%:
 clean: ## Remove all build output, and the keys and data in .run
 	cargo clean
 	rm -f $(SERVICES)
-	rm -rf .run $(JS_SDK)/dist $(JS_SDK)/node_modules static/dist static/node_modules
+	rm -rf .run $(JS_SDK)/dist $(JS_SDK)/node_modules static/dist static/generated static/node_modules
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -8,7 +8,7 @@ const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
 const REFERENCE = /"#\/components\/([^/"]+)\/([^/"]+)"/g;
 
 const readText = (path) => readFile(join(ROOT, path), "utf8");
-const readPart = async (name) => JSON.parse(await readText(`openapi/${name}.json`));
+export const readPart = async (name) => JSON.parse(await readText(`openapi/${name}.json`));
 
 /** Merges objects recursively and concatenates lists. Throws an error if both parts define any other value. */
 function merge(one, other, path) {

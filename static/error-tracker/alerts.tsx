@@ -1,19 +1,30 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
-import { get, type Session, send } from "../shared/api.ts";
+import type { Alert, Alerts as AlertHistory } from "../generated/error-tracker.ts";
+import type { Session } from "../generated/sessions.ts";
+import { get, send } from "../shared/api.ts";
 import { useFetch } from "../shared/hooks.ts";
 import { EmptyState, ErrorMessage, Loading, Timestamp } from "../shared/ui.tsx";
-import type { Alert } from "./types.ts";
 
 const REFRESH_INTERVAL_MS = 5_000;
-const KINDS: Record<string, string> = { new: "New error", reopened: "Regression", digest: "Digest", test: "Test" };
-const STATES: Record<string, string> = { waiting: "Queued", sent: "Sent", failed: "Failed", held: "Suppressed" };
+const KINDS: Record<Alert["kind"], string> = {
+  new: "New error",
+  reopened: "Regression",
+  digest: "Digest",
+  test: "Test",
+};
+const STATES: Record<Alert["state"], string> = {
+  waiting: "Queued",
+  sent: "Sent",
+  failed: "Failed",
+  held: "Suppressed",
+};
 
 /** The history of alerts and a button that sends a test alert. */
 export function Alerts({ session }: { session: Session }): JSX.Element {
   const { value, error, reload } = useFetch(
     "alerts",
-    (signal) => get<{ alerts: Alert[]; channels: string[] }>("api/alerts", signal),
+    (signal) => get<AlertHistory>("api/alerts", signal),
     REFRESH_INTERVAL_MS,
   );
   const [testResult, setTestResult] = useState<{ message: string; isError: boolean }>();
@@ -70,7 +81,7 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
                       <Timestamp at={alert.created_at} />
                     </td>
                     <td>
-                      {KINDS[alert.kind] ?? alert.kind}
+                      {KINDS[alert.kind]}
                       {alert.error_id && (
                         <>
                           {" "}
@@ -83,7 +94,7 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
                       <span
                         class={`tag ${alert.state === "failed" ? "error" : alert.state === "sent" ? "resolved" : ""}`}
                       >
-                        {STATES[alert.state] ?? alert.state}
+                        {STATES[alert.state]}
                       </span>
                     </td>
                     <td>{describeDelivery(alert.detail)}</td>

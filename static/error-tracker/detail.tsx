@@ -1,10 +1,11 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
-import { get, type Session, send } from "../shared/api.ts";
+import type { ErrorGroupDetail, Occurrence, TraceSection } from "../generated/error-tracker.ts";
+import type { Session } from "../generated/sessions.ts";
+import { get, send } from "../shared/api.ts";
 import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
 import { formatAbsolute } from "../shared/time.ts";
 import { CopyButton, ErrorMessage, Loading, Sparkline, Timestamp } from "../shared/ui.tsx";
-import type { ErrorGroupDetail, Occurrence, TraceSection } from "./types.ts";
 
 /** Hours in the chart: one week. */
 const CHART_HOURS = 168;

@@ -1,6 +1,8 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { get, query, type Session, send } from "../shared/api.ts";
+import type { ErrorGroup, ErrorPage, Projects, Variants } from "../generated/error-tracker.ts";
+import type { Session } from "../generated/sessions.ts";
+import { get, query, send } from "../shared/api.ts";
 import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
 import {
   EmptyState,
@@ -12,7 +14,6 @@ import {
   Sparkline,
   Timestamp,
 } from "../shared/ui.tsx";
-import type { ErrorGroup, ErrorPage } from "./types.ts";
 
 const PAGE_SIZE = 50;
 /** Hours in the chart of each group. */
@@ -36,13 +37,6 @@ const FILTERS = [
 /** Filters with a drop-down list. */
 const SELECT_FILTERS = FILTERS.filter((name) => !["search", "since", "until", "session_id"].includes(name));
 
-/** Values that the drop-down lists offer. */
-interface FilterOptions {
-  projects: string[];
-  environments: string[];
-  releases: string[];
-}
-
 /** The list of error groups with its filters. */
 export function ErrorList({ session }: { session: Session }): JSX.Element {
   const [params, setParams] = useParams();
@@ -50,10 +44,10 @@ export function ErrorList({ session }: { session: Session }): JSX.Element {
   const filters = Object.fromEntries(FILTERS.map((name) => [name, params.get(name) ?? undefined]));
   const path = `api/errors${query({ ...filters, limit: PAGE_SIZE, offset, hours: CHART_HOURS })}`;
   const fetched = useFetch(path, (signal) => get<ErrorPage>(path, signal), REFRESH_INTERVAL_MS);
-  const options = useFetch("options", async (signal): Promise<FilterOptions> => {
+  const options = useFetch("options", async (signal): Promise<Projects & Variants> => {
     const [{ projects }, variants] = await Promise.all([
-      get<{ projects: string[] }>("api/projects", signal),
-      get<Omit<FilterOptions, "projects">>("api/variants", signal),
+      get<Projects>("api/projects", signal),
+      get<Variants>("api/variants", signal),
     ]);
     return { projects, ...variants };
   });

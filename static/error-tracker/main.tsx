@@ -1,6 +1,6 @@
 import "./style.css";
 import type { JSX } from "preact";
-import type { Session } from "../shared/api.ts";
+import type { Session } from "../generated/sessions.ts";
 import { useParams } from "../shared/hooks.ts";
 import { renderApp } from "../shared/shell.tsx";
 import { Alerts } from "./alerts.tsx";

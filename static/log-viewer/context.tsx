@@ -1,11 +1,12 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import type { EntryContext } from "../generated/log-viewer.ts";
 import { ApiError, get } from "../shared/api.ts";
 import { useFetch } from "../shared/hooks.ts";
 import { CopyButton, ErrorMessage, Loading } from "../shared/ui.tsx";
+import { type Filters, lineLink } from "./filters.ts";
 import type { Highlighter } from "./highlights.ts";
 import { Row } from "./row.tsx";
-import { type Entry, type Filters, lineLink } from "./types.ts";
 
 /** Lines on each side of the selected one, at first and after "Load older" or "Load newer". */
 const NEIGHBORS_INITIAL = 20;
@@ -27,7 +28,7 @@ export function ContextDialog(props: {
   const [limits, setLimits] = useState({ before: NEIGHBORS_INITIAL, after: NEIGHBORS_INITIAL });
   const [toggledIds, setToggledIds] = useState<ReadonlySet<number>>(new Set());
   const path = `api/logs/${id}/context?before=${limits.before}&after=${limits.after}`;
-  const { value, error, reload } = useFetch(path, (signal) => get<{ logs: Entry[] }>(path, signal));
+  const { value, error, reload } = useFetch(path, (signal) => get<EntryContext>(path, signal));
   const logs = value?.logs ?? [];
   const selected = logs.find((entry) => entry.id === id);
   useEffect(() => dialog.current?.showModal(), []);

@@ -1,6 +1,7 @@
 import type { JSX } from "preact";
+import type { Containers, Level, Stats } from "../generated/log-viewer.ts";
 import { Select } from "../shared/ui.tsx";
-import { type Containers, type Filters, LEVELS, type Level, parseLevels, type Stats } from "./types.ts";
+import { type Filters, LEVELS, parseLevels } from "./filters.ts";
 
 const PERIODS: [minutes: string, label: string][] = [
   ["15", "Last 15 minutes"],

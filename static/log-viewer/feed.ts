@@ -1,5 +1,6 @@
+import type { Entry, Page } from "../generated/log-viewer.ts";
 import { fetchStreamError, get, query } from "../shared/api.ts";
-import type { Entry, Filters, Page } from "./types.ts";
+import type { Filters } from "./filters.ts";
 
 /** Entries per request. */
 const PAGE_SIZE = 200;

@@ -1,10 +1,11 @@
 import type { JSX } from "preact";
 import { useRef, useState } from "preact/hooks";
+import type { Histogram } from "../generated/log-viewer.ts";
 import { ApiError, get, query } from "../shared/api.ts";
 import { useFetch } from "../shared/hooks.ts";
 import { formatAbsolute } from "../shared/time.ts";
 import { ErrorMessage } from "../shared/ui.tsx";
-import { type Filters, type Histogram, LEVELS } from "./types.ts";
+import { type Filters, LEVELS } from "./filters.ts";
 
 const REFRESH_INTERVAL_MS = 30_000;
 /** Height of the chart in SVG units. */

@@ -1,6 +1,7 @@
 import "./style.css";
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import type { Containers, Stats } from "../generated/log-viewer.ts";
 import { get, query } from "../shared/api.ts";
 import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
 import { renderApp } from "../shared/shell.tsx";
@@ -9,11 +10,11 @@ import { EmptyState, ErrorMessage, FilterPanel, Loading, SearchBox, Select } fro
 import { ContextDialog } from "./context.tsx";
 import { Facets } from "./facets.tsx";
 import { LogFeed } from "./feed.ts";
+import { FILTERS, type Filters, parseFilters } from "./filters.ts";
 import { type Highlighter, useHighlighter } from "./highlights.ts";
 import { HistogramChart } from "./histogram.tsx";
 import { LineList } from "./list.tsx";
 import { serveRegexRequests } from "./regex-worker.ts";
-import { type Containers, FILTERS, type Filters, parseFilters, type Stats } from "./types.ts";
 
 const REFRESH_INTERVAL_MS = 30_000;
 /** Key in local storage. */

@@ -1,5 +1,6 @@
 // Finds the matches of a search in a text, by the same rules as the service: src/log_viewer/search.rs and FTS5.
-import type { Filters, Page } from "./types.ts";
+import type { Page } from "../generated/log-viewer.ts";
+import type { Filters } from "./filters.ts";
 
 /** Start (inclusive) and end (exclusive) of a match in a text. */
 export type Match = readonly [start: number, end: number];

@@ -1,10 +1,11 @@
 import type { JSX } from "preact";
+import type { Entry } from "../generated/log-viewer.ts";
 import { formatAbsolute } from "../shared/time.ts";
 import { CopyButton } from "../shared/ui.tsx";
+import { type Filters, lineLink } from "./filters.ts";
 import { type Highlighter, useMatches } from "./highlights.ts";
 import type { Match } from "./matcher.ts";
 import { ColoredText, FormattedJson, findJson, stripSequences, toPlainText } from "./message.tsx";
-import { type Entry, type Filters, lineLink } from "./types.ts";
 
 /** Limits of a collapsed row. */
 const COLLAPSED_CHARS_MAX = 4_000;

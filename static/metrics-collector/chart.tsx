@@ -1,12 +1,12 @@
 import type { JSX } from "preact";
 import { useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
+import type { Release } from "../generated/metrics-collector.ts";
 import { formatValue, type Unit } from "./format.ts";
 import { MetricName } from "./metric-name.tsx";
 import { releaseLabel } from "./releases.tsx";
 import { bucketTimes, isolatedIndexes, latestValue, maxValue, type Values } from "./series.ts";
 import type { BucketRange, TimeRange } from "./time-range.ts";
-import type { Release } from "./types.ts";
 
 const HEIGHT_PX = 190;
 const AXIS_WIDTH_PX = 68;

@@ -1,5 +1,6 @@
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
+import type { Labels, Metric, Metrics, MetricType, Release } from "../generated/metrics-collector.ts";
 import { get, query } from "../shared/api.ts";
 import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
 import { EmptyState, ErrorMessage, Loading, SearchBox, Select } from "../shared/ui.tsx";
@@ -7,17 +8,30 @@ import { Chart, LINES_MAX, type Line } from "./chart.tsx";
 import { formatValue, type Unit, unitFromName } from "./format.ts";
 import { MetricName } from "./metric-name.tsx";
 import { NoMetrics } from "./overview.tsx";
-import { bucketRates, bucketsInRange, bucketValues, fetchBuckets, sumBuckets } from "./series.ts";
+import {
+  type BucketWith,
+  bucketRates,
+  bucketsInRange,
+  bucketValues,
+  fetchBuckets,
+  type Statistic,
+  sumBuckets,
+} from "./series.ts";
 import type { BucketRange, RangeSelection } from "./time-range.ts";
-import type { Bucket, Label, Metric, MetricType, Release } from "./types.ts";
 
 /** Maximum number of metrics in the list. */
 const LISTED_MAX = 300;
 /** Highest first, so that the lines of lower percentiles are drawn on top. */
 const PERCENTILES = ["p99", "p95", "p50"] as const;
 
+/** Statistics that the table of totals needs. */
+const TABLE_FIELDS = ["count", "sum", "min", "max"] as const;
+type TableBucket = BucketWith<(typeof TABLE_FIELDS)[number]>;
+/** Statistics that a chart can show. */
+type ChartStatistic = Statistic | "rate" | "percentiles";
+
 /** Statistics of each type of metric. The first one is the default. */
-const STATISTICS: Record<MetricType, [value: string, label: string][]> = {
+const STATISTICS: Record<MetricType, [value: ChartStatistic, label: string][]> = {
   counter: [
     ["rate", "Rate per second"],
     ["sum", "Sum per bucket"],
@@ -30,7 +44,7 @@ const STATISTICS: Record<MetricType, [value: string, label: string][]> = {
   ],
   histogram: [
     ["percentiles", "Percentiles"],
-    ...PERCENTILES.map((name): [string, string] => [name, name]),
+    ...PERCENTILES.map((name): [ChartStatistic, string] => [name, name]),
     ["avg", "Average"],
     ["min", "Min"],
     ["max", "Max"],
@@ -51,7 +65,7 @@ export function Explorer(props: {
   const [params, setParams] = useParams();
   const name = params.get("metric");
   const path = `api/metrics/names${query({ project })}`;
-  const names = useFetch(path, (signal) => get<{ metrics: Metric[] }>(path, signal), selection.intervalMs);
+  const names = useFetch(path, (signal) => get<Metrics>(path, signal), selection.intervalMs);
   const searchText = (params.get("search") ?? "").toLowerCase();
   const all = names.value?.metrics ?? [];
   const matching = all.filter((metric) => metric.name.toLowerCase().includes(searchText));
@@ -157,7 +171,7 @@ interface MetricSeries {
   range: BucketRange;
   resolution: string;
   /** Groups with the most points first. */
-  groups: { label: string; data: Bucket[] }[];
+  groups: { label: string; data: TableBucket[] }[];
 }
 
 /** The controls and the charts of one metric. */
@@ -173,21 +187,18 @@ function MetricView(props: {
   const labelFilters = parseLabels(params.get("labels") ?? "");
   const groupBy = params.get("group_by") ?? undefined;
   const options = STATISTICS[type].filter(([value]) => !groupBy || value !== "percentiles");
-  const defaultStatistic = type === "histogram" && groupBy ? "p95" : (options[0]?.[0] ?? "");
+  const defaultStatistic = type === "histogram" && groupBy ? "p95" : (options[0]?.[0] ?? "count");
   const requested = params.get("show");
   const statistic = options.find(([value]) => value === requested)?.[0] ?? defaultStatistic;
-  // The table of totals needs the first four fields.
   const chartFields = statistic === "percentiles" ? PERCENTILES : statistic === "rate" ? [] : [statistic];
-  const fields = [...new Set(["count", "sum", "min", "max", ...chartFields])].join(",");
-  const parameters = { name, project, labels: params.get("labels") ?? undefined, group_by: groupBy, fields };
+  const parameters = { name, project, labels: params.get("labels") ?? undefined, group_by: groupBy };
   const labelsPath = `api/metrics/labels${query({ name, project })}`;
-  const labels = useFetch(labelsPath, (signal) => get<{ labels: Label[] }>(labelsPath, signal));
+  const labels = useFetch(labelsPath, (signal) => get<Labels>(labelsPath, signal));
   const series = useFetch(
-    `${query(parameters)} ${selection.key}`,
+    `${query(parameters)} ${statistic} ${selection.key}`,
     async (signal): Promise<MetricSeries> => {
       const { range, query: rangeQuery } = selection.resolve();
-      const defined = Object.fromEntries(Object.entries(parameters).filter(([, value]) => value !== undefined));
-      const response = await fetchBuckets({ ...rangeQuery, name, ...defined }, signal);
+      const response = await fetchBuckets({ ...rangeQuery, ...parameters, fields: TABLE_FIELDS, chartFields }, signal);
       const groups = response.groups?.map(({ value, data }) => ({ label: value || "(none)", data })) ?? [
         { label: name, data: response.data },
       ];
@@ -264,7 +275,7 @@ function MetricCharts(props: {
   series: MetricSeries;
   name: string;
   type: MetricType;
-  statistic: string;
+  statistic: ChartStatistic;
   selection: RangeSelection;
   releases: Release[];
 }): JSX.Element {
@@ -280,11 +291,11 @@ function MetricCharts(props: {
     );
   }
   const isRate = statistic === "rate" || statistic === "count";
-  const statisticValues = (data: Bucket[]): Line["values"] => {
+  const statisticValues = (data: TableBucket[]): Line["values"] => {
     if (isRate) {
       return bucketRates(range, data, (bucket) => (statistic === "rate" ? bucket.sum : bucket.count));
     }
-    return bucketValues(range, data, (bucket) => bucket[statistic as "avg"]);
+    return bucketValues(range, data, (bucket) => bucket[statistic as Statistic]);
   };
   const first = groups[0]?.data ?? [];
   const lines =

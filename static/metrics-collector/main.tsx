@@ -1,6 +1,7 @@
 import "./style.css";
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
+import type { Health, Projects, Release } from "../generated/metrics-collector.ts";
 import { get, query } from "../shared/api.ts";
 import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
 import { renderApp } from "../shared/shell.tsx";
@@ -12,7 +13,6 @@ import { Releases } from "./releases.tsx";
 import { fetchReleases } from "./series.ts";
 import { PERIODS, type RangeSelection, useRangeSelection } from "./time-range.ts";
 import { TopMetrics } from "./top-metrics.tsx";
-import type { Health, Release } from "./types.ts";
 import { WebVitals } from "./vitals.tsx";
 
 const VIEWS: [view: string, title: string][] = [
@@ -30,7 +30,7 @@ function App(): JSX.Element {
   const selection = useRangeSelection();
   const project = params.get("project") ?? undefined;
   const view = VIEWS.find(([name]) => name === params.get("view")) ?? ["", "Overview"];
-  const { value: projects } = useFetch("projects", (signal) => get<{ projects: string[] }>("api/projects", signal));
+  const { value: projects } = useFetch("projects", (signal) => get<Projects>("api/projects", signal));
   const { value: health } = useFetch("health", (signal) => get<Health>("health", signal), HEALTH_INTERVAL_MS);
   const releases = useFetch(
     `${selection.key} ${project ?? ""}`,

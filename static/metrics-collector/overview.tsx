@@ -1,10 +1,12 @@
 import type { JSX } from "preact";
+import type { Metrics, Release } from "../generated/metrics-collector.ts";
 import { get } from "../shared/api.ts";
 import { useFetch } from "../shared/hooks.ts";
 import { EmptyState, ErrorMessage, Loading } from "../shared/ui.tsx";
 import { Chart, type Line } from "./chart.tsx";
 import { formatValue } from "./format.ts";
 import {
+  type BucketWith,
   bucketRates,
   bucketsInRange,
   bucketValues,
@@ -15,7 +17,6 @@ import {
   type Values,
 } from "./series.ts";
 import type { BucketRange, RangeSelection } from "./time-range.ts";
-import type { Bucket, Buckets, Metric, Release } from "./types.ts";
 
 /** Metrics of the Python package's middleware. */
 const REQUEST_COUNTER = "http_requests_total";
@@ -37,10 +38,10 @@ interface OverviewData {
   range: BucketRange;
   /** Whether a client has sent any metrics. */
   hasMetrics: boolean;
-  requests: Bucket[];
-  errors: Bucket[];
-  durations: Bucket[];
-  host: Record<(typeof HOST_METRICS)[number], Bucket[]>;
+  requests: BucketWith<"sum">[];
+  errors: BucketWith<"sum">[];
+  durations: BucketWith<"p50" | "p95" | "p99">[];
+  host: Record<(typeof HOST_METRICS)[number], BucketWith<"sum" | "avg">[]>;
 }
 
 /** HTTP requests of all applications or of one project, and the host of the collector. */
@@ -82,12 +83,11 @@ async function fetchOverview(
   const { range, query } = selection.resolve();
   const projectQuery = { ...query, ...(project ? { project } : {}) };
   const [{ metrics }, requests, durations, ...host] = await Promise.all([
-    get<{ metrics: Metric[] }>("api/metrics/names", signal),
-    fetchBuckets({ name: REQUEST_COUNTER, group_by: "status", fields: "sum", ...projectQuery }, signal),
-    fetchBuckets({ name: REQUEST_DURATION, fields: "p50,p95,p99", ...projectQuery }, signal),
-    ...HOST_METRICS.map((name) => fetchBuckets({ name, fields: "sum,avg", ...query }, signal)),
+    get<Metrics>("api/metrics/names", signal),
+    fetchBuckets({ name: REQUEST_COUNTER, group_by: "status", fields: ["sum"], ...projectQuery }, signal),
+    fetchBuckets({ name: REQUEST_DURATION, fields: ["p50", "p95", "p99"], ...projectQuery }, signal),
+    ...HOST_METRICS.map((name) => fetchBuckets({ name, fields: ["sum", "avg"], ...query }, signal)),
   ]);
-  const inRange = (response: Buckets | undefined): Bucket[] => bucketsInRange(range, response?.data ?? []);
   const groups = requests.groups ?? [];
   const failed = groups.filter(({ value }) => /^5\d\d$/.test(value));
   return {
@@ -95,14 +95,16 @@ async function fetchOverview(
     hasMetrics: metrics.some(({ name }) => !BUILT_IN.test(name)),
     requests: bucketsInRange(range, combineSums(groups)),
     errors: bucketsInRange(range, combineSums(failed)),
-    durations: inRange(durations),
-    host: Object.fromEntries(HOST_METRICS.map((name, index) => [name, inRange(host[index])])) as OverviewData["host"],
+    durations: bucketsInRange(range, durations.data),
+    host: Object.fromEntries(
+      HOST_METRICS.map((name, index) => [name, bucketsInRange(range, host[index]?.data ?? [])]),
+    ) as OverviewData["host"],
   };
 }
 
 /** Adds up the sums of several groups for each bucket. Other statistics cannot be added. */
-function combineSums(groups: { data: Bucket[] }[]): Bucket[] {
-  const sums = new Map<string, Bucket>();
+function combineSums(groups: { data: BucketWith<"sum">[] }[]): BucketWith<"sum">[] {
+  const sums = new Map<string, BucketWith<"sum">>();
   for (const bucket of groups.flatMap(({ data }) => data)) {
     const previous = sums.get(bucket.bucket);
     sums.set(bucket.bucket, previous ? { ...previous, sum: previous.sum + bucket.sum } : bucket);
@@ -110,7 +112,7 @@ function combineSums(groups: { data: Bucket[] }[]): Bucket[] {
   return [...sums.values()];
 }
 
-const sumOf = (bucket: Bucket): number => bucket.sum;
+const sumOf = (bucket: BucketWith<"sum">): number => bucket.sum;
 
 /** Rate, errors and latency of HTTP requests. */
 function RequestCharts(props: {

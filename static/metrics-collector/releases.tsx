@@ -1,5 +1,5 @@
 import type { JSX } from "preact";
-import type { Release } from "./types.ts";
+import type { Release } from "../generated/metrics-collector.ts";
 
 /** Above this number, earlier releases are collapsed. */
 const LISTED_MAX = 12;

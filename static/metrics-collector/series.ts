@@ -1,7 +1,7 @@
 // Fetches metrics and converts them to the values that a chart draws.
+import type { Bucket, Buckets, Dashboard, Release, Releases } from "../generated/metrics-collector.ts";
 import { get, query } from "../shared/api.ts";
 import type { BucketRange, RangeQuery } from "./time-range.ts";
-import type { Bucket, Buckets, Dashboard, Release } from "./types.ts";
 
 /** One value per bucket of a range. `null` ends the line; at `undefined`, the line continues to the next value. */
 export type Values = (number | null | undefined)[];
@@ -11,12 +11,33 @@ const GAP_MIN_BUCKETS = 5;
 /** The current bucket gets no rate before this time, because recent events may not have been reported yet. */
 const RATE_MIN_ELAPSED_S = 60;
 
-/** Fetches the buckets of a metric. `fields` restricts the numbers in each bucket. */
-export async function fetchBuckets(
-  parameters: RangeQuery & { name: string; project?: string; labels?: string; group_by?: string; fields?: string },
+/** A statistic of a bucket, as the parameter `fields` names it. */
+export type Statistic = Exclude<keyof Bucket, "bucket">;
+/** Statistics that a bucket has whenever they are requested. Only buckets of gauges have `last`. */
+type RequiredStatistic = Exclude<Statistic, "last">;
+/** A bucket of a response to a request for these statistics. */
+export type BucketWith<S extends RequiredStatistic> = Bucket & Required<Pick<Bucket, S>>;
+/** A response to a request for these statistics. */
+export type BucketsWith<S extends RequiredStatistic> = Omit<Buckets, "data" | "groups"> & {
+  data: BucketWith<S>[];
+  groups?: { value: string; data: BucketWith<S>[] }[];
+};
+
+/** Fetches the buckets of a metric with the statistics `fields` and, if the buckets have them, `chartFields`. */
+export async function fetchBuckets<S extends RequiredStatistic>(
+  request: RangeQuery & {
+    name: string;
+    project?: string;
+    labels?: string;
+    group_by?: string;
+    fields: readonly S[];
+    chartFields?: readonly Statistic[];
+  },
   signal: AbortSignal,
-): Promise<Buckets> {
-  return await get<Buckets>(`api/metrics${query(parameters)}`, signal);
+): Promise<BucketsWith<S>> {
+  const { fields, chartFields = [], ...parameters } = request;
+  const allFields = [...new Set<Statistic>([...fields, ...chartFields])].join(",");
+  return await get<BucketsWith<S>>(`api/metrics${query({ ...parameters, fields: allFields })}`, signal);
 }
 
 /** Fetches the dashboard: totals, top metrics and Web Vitals. */
@@ -34,10 +55,7 @@ export async function fetchReleases(
   project: string | undefined,
   signal: AbortSignal,
 ): Promise<Release[]> {
-  const { releases } = await get<{ releases: Release[] }>(
-    `api/metrics/releases${query({ ...range, project })}`,
-    signal,
-  );
+  const { releases } = await get<Releases>(`api/metrics/releases${query({ ...range, project })}`, signal);
   return releases;
 }
 
@@ -82,10 +100,14 @@ export function bucketValues<B extends { bucket: string }>(
  * Returns the rate per second of each bucket in a range. Missing buckets after the first one have the rate 0. The rate
  * of the current bucket is based on the time that has elapsed in it.
  */
-export function bucketRates(range: BucketRange, buckets: Bucket[], getValue: (bucket: Bucket) => number): Values {
+export function bucketRates<B extends { bucket: string }>(
+  range: BucketRange,
+  buckets: B[],
+  getValue: (bucket: B) => number,
+  now = Date.now() / 1000,
+): Values {
   const byTime = new Map(buckets.map((bucket) => [startTime(bucket), getValue(bucket)]));
   const first = Math.min(...byTime.keys());
-  const now = Date.now() / 1000;
   return bucketTimes(range).map((time) => {
     const elapsed = Math.min(range.step, now - time);
     return time < first || elapsed < RATE_MIN_ELAPSED_S ? null : (byTime.get(time) ?? 0) / elapsed;
@@ -93,7 +115,7 @@ export function bucketRates(range: BucketRange, buckets: Bucket[], getValue: (bu
 }
 
 /** Returns the sum of a value over all buckets. */
-export function sumBuckets(buckets: Bucket[], getValue: (bucket: Bucket) => number): number {
+export function sumBuckets<B>(buckets: B[], getValue: (bucket: B) => number): number {
   return buckets.reduce((sum, bucket) => sum + getValue(bucket), 0);
 }
 

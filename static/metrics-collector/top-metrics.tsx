@@ -1,4 +1,5 @@
 import type { JSX } from "preact";
+import type { Health } from "../generated/metrics-collector.ts";
 import { useFetch } from "../shared/hooks.ts";
 import { ErrorMessage, Loading, Timestamp } from "../shared/ui.tsx";
 import { formatValue, unitFromName } from "./format.ts";
@@ -6,7 +7,6 @@ import { MetricName } from "./metric-name.tsx";
 import { NoMetrics, Tile } from "./overview.tsx";
 import { fetchDashboard } from "./series.ts";
 import type { RangeSelection } from "./time-range.ts";
-import type { Health } from "./types.ts";
 
 /** The metrics with the most points, and the collector's totals. */
 export function TopMetrics(props: {

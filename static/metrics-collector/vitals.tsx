@@ -1,11 +1,14 @@
 import type { JSX } from "preact";
+import type { Rating, Release, VitalPercentiles, VitalSummary } from "../generated/metrics-collector.ts";
 import { useFetch } from "../shared/hooks.ts";
 import { EmptyState, ErrorMessage, Loading } from "../shared/ui.tsx";
 import { Chart } from "./chart.tsx";
 import { formatValue, type Unit } from "./format.ts";
 import { bucketsInRange, bucketValues, fetchDashboard } from "./series.ts";
 import type { RangeSelection } from "./time-range.ts";
-import { type Rating, type Release, VITALS, type VitalName, type VitalSummary } from "./types.ts";
+
+type VitalName = keyof VitalPercentiles;
+const VITALS = ["lcp", "inp", "cls", "fcp", "ttfb"] as const satisfies VitalName[];
 
 /** Titles, units and thresholds: up to `good` is good, above `poor` is poor (https://web.dev/articles/vitals). */
 const DEFINITIONS: Record<VitalName, { title: string; unit: Unit; good: number; poor: number }> = {

@@ -1,4 +1,5 @@
 // HTTP client for the service that served this page. Paths are relative, so that it works behind a path prefix.
+import type { Session } from "../generated/sessions.ts";
 
 /** A failed request. The message is a sentence that the UI can show. */
 export class ApiError extends Error {
@@ -9,22 +10,6 @@ export class ApiError extends Error {
   ) {
     super(message);
   }
-}
-
-/** Another service and its public URL. */
-export interface ServiceLink {
-  name: string;
-  url: string;
-}
-
-/** The signed-in user, as `GET /api/session` returns it. */
-export interface Session {
-  /** Name of the API key that signed in. */
-  name: string;
-  admin: boolean;
-  service: string;
-  version: string;
-  services: ServiceLink[];
 }
 
 const UNREACHABLE = "Cannot reach the service.";

@@ -1,6 +1,7 @@
 import { type ComponentChildren, type JSX, render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, getSession, type Session, send, setUnauthorizedHandler, signIn } from "./api.ts";
+import type { Session } from "../generated/sessions.ts";
+import { ApiError, getSession, send, setUnauthorizedHandler, signIn } from "./api.ts";
 import { useShortcuts } from "./hooks.ts";
 import { applyTheme, nextTheme, storedTheme } from "./themes.ts";
 import { ErrorMessage, Loading } from "./ui.tsx";
