@@ -4,8 +4,8 @@ import type { ErrorGroupDetail, Occurrence, TraceSection } from "../generated/er
 import type { Session } from "../generated/sessions.ts";
 import { get, send } from "../shared/api.ts";
 import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
-import { formatAbsolute } from "../shared/time.ts";
 import { CopyButton, ErrorMessage, Loading, Sparkline, Timestamp } from "../shared/ui.tsx";
+import { formatMarkdown, framesWithSource, plural, relatedLinks, sectionTexts } from "./trace.ts";
 
 /** Hours in the chart: one week. */
 const CHART_HOURS = 168;
@@ -35,7 +35,7 @@ export function ErrorDetail({ id, session }: { id: string; session: Session }): 
     return <Loading />;
   }
   // A release can have source maps for some of its pages only.
-  const symbolicated = value.occurrences.find(({ extra }) => Array.isArray(extra?.frames));
+  const symbolicated = value.occurrences.find(({ extra }) => Array.isArray(extra.frames));
   return (
     <article class="detail">
       <div class="bar">
@@ -43,7 +43,7 @@ export function ErrorDetail({ id, session }: { id: string; session: Session }): 
           ← All errors
         </button>
         <span class="grow" />
-        <CopyButton label="Copy as Markdown" text={() => formatMarkdown(value)} />
+        <CopyButton label="Copy as Markdown" text={() => formatMarkdown(value, location.href)} />
         {session.admin && !value.resolved && (
           <button type="button" class="primary" onClick={resolve}>
             Resolve
@@ -118,19 +118,7 @@ function Property({ name, children }: { name: string; children: ComponentChildre
 
 /** Links to the logs and metrics around a timestamp. */
 function RelatedLinks({ session, at }: { session: Session; at: string }): JSX.Element | null {
-  const minuteMs = 60_000;
-  const rangeAround = (beforeMs: number, afterMs: number): string => {
-    const time = Date.parse(at);
-    const format = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+/, "");
-    return new URLSearchParams({ since: format(time - beforeMs), until: format(time + afterMs) }).toString();
-  };
-  const links = [
-    { name: "log-viewer", title: "View logs", query: rangeAround(2 * minuteMs, minuteMs) },
-    { name: "metrics-collector", title: "View metrics", query: rangeAround(30 * minuteMs, 30 * minuteMs) },
-  ].flatMap(({ name, title, query }) => {
-    const url = session.services.find((service) => service.name === name)?.url;
-    return url ? [{ title, href: `${url.replace(/\/?$/, "/")}?${query}` }] : [];
-  });
+  const links = relatedLinks(session.services, at);
   return links.length === 0 ? null : (
     <Property name="Around last event">
       {links.map(({ title, href }, index) => (
@@ -147,55 +135,36 @@ function RelatedLinks({ session, at }: { session: Session; at: string }): JSX.El
 
 /** A stack trace with its library frames collapsed. */
 function StackTrace({ trace, sections }: { trace: string; sections: TraceSection[] }): JSX.Element {
-  const lines = trace.split("\n");
+  const texts = sectionTexts(trace, sections);
   return (
     <div class="trace" tabIndex={0} role="group" aria-label="Stack trace">
-      {sections.map((section) => {
-        const { kind, first_line: start } = section;
-        const text = lines.slice(start, start + section.lines).join("\n");
-        return kind === "library" ? (
-          <details key={start}>
-            <summary>{plural(section.frames, "library frame")}</summary>
-            <pre>{text}</pre>
+      {sections.map(({ kind, first_line, frames }, index) =>
+        kind === "library" ? (
+          <details key={first_line}>
+            <summary>{plural(frames, "library frame")}</summary>
+            <pre>{texts[index]}</pre>
           </details>
         ) : (
-          <pre key={start} class={kind === "in_app" ? "in-app" : kind}>
-            {text}
+          <pre key={first_line} class={kind === "in_app" ? "in-app" : kind}>
+            {texts[index]}
           </pre>
-        );
-      })}
+        ),
+      )}
     </div>
   );
 }
 
-const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`;
-
-/** A frame that the browser relay symbolicated, with the surrounding source lines. */
-interface SourceFrame {
-  function?: unknown;
-  file?: unknown;
-  line?: unknown;
-  context?: { line?: unknown; text?: unknown }[];
-}
-
 /** Source lines around each frame, for frames whose source map contains the source. */
-function SourceContext({ occurrence }: { occurrence: Occurrence }): JSX.Element | null {
-  const frames = occurrence.extra?.frames;
-  if (!Array.isArray(frames)) {
-    return null;
-  }
-  const framesWithContext = (frames as (SourceFrame | null)[]).filter(
-    (frame) => Array.isArray(frame?.context) && frame.context.length > 0,
-  );
+function SourceContext({ occurrence }: { occurrence: Occurrence }): JSX.Element {
   return (
     <div class="frames">
-      {framesWithContext.map((frame, index) => (
+      {framesWithSource(occurrence).map((frame, index) => (
         <div key={index}>
           <p class="muted">
-            {String(frame?.function ?? "")} {String(frame?.file ?? "")}:{String(frame?.line ?? "")}
+            {String(frame.function ?? "")} {String(frame.file ?? "")}:{String(frame.line ?? "")}
           </p>
           <pre>
-            {frame?.context?.map((source, index) => (
+            {frame.context.map((source, index) => (
               <span key={index} class={source?.line === frame.line ? "source current" : "source"}>
                 {String(source?.line ?? "").padStart(5)} {String(source?.text ?? "")}
               </span>
@@ -209,10 +178,10 @@ function SourceContext({ occurrence }: { occurrence: Occurrence }): JSX.Element 
 
 /** One event of the group. Shows its message and stack trace only where they differ from the group's. */
 function Event({ occurrence, group }: { occurrence: Occurrence; group: ErrorGroupDetail }): JSX.Element {
-  const { breadcrumbs, frames: _, ...extra } = occurrence.extra ?? {};
+  const { breadcrumbs, frames: _, ...extra } = occurrence.extra;
   const crumbs = breadcrumbs ?? (extra.context as { breadcrumbs?: unknown } | undefined)?.breadcrumbs;
   const formatJson = (value: unknown): string => JSON.stringify(value, null, 2);
-  const hasMembers = (value: object | null): value is object => value !== null && Object.keys(value).length > 0;
+  const hasMembers = (value: object): boolean => Object.keys(value).length > 0;
   return (
     <article>
       <h3>
@@ -280,21 +249,4 @@ function Breadcrumbs({ crumbs }: { crumbs: unknown[] }): JSX.Element {
       </ol>
     </details>
   );
-}
-
-/** Formats an error as Markdown, for issue trackers and chats. The fence is longer than any run of backticks inside. */
-function formatMarkdown(error: ErrorGroupDetail): string {
-  const fence = "`".repeat(Math.max(3, ...[...error.traceback.matchAll(/`+/g)].map(([ticks]) => ticks.length + 1)));
-  return [
-    `## ${error.exception_type}: ${error.message.split("\n", 1)[0]}`,
-    "",
-    `- Project ${error.project}, ${error.environment}${error.release ? `, release ${error.release}` : ""}`,
-    `- ${plural(error.count, "event")}, first seen ${formatAbsolute(error.first_seen)}, last seen ${formatAbsolute(error.last_seen)}`,
-    `- ${location.href}`,
-    "",
-    fence,
-    error.traceback.replace(/\n+$/, ""),
-    fence,
-    "",
-  ].join("\n");
 }

@@ -1,5 +1,6 @@
 import type { JSX } from "preact";
 import type { Containers, Level, Stats } from "../generated/log-viewer.ts";
+import { toLocalInput } from "../shared/time.ts";
 import { Select } from "../shared/ui.tsx";
 import { type Filters, LEVELS, parseLevels } from "./filters.ts";
 
@@ -11,12 +12,6 @@ const PERIODS: [minutes: string, label: string][] = [
   ["10080", "Last 7 days"],
 ];
 const MINUTE_MS = 60_000;
-
-/** Converts a timestamp to the value of a `datetime-local` field, in the user's time zone. */
-function toLocalInput(time: string | undefined): string {
-  const ms = Date.parse(time ?? "");
-  return Number.isNaN(ms) ? "" : new Date(ms - new Date(ms).getTimezoneOffset() * MINUTE_MS).toISOString().slice(0, 16);
-}
 
 /** The filters for time, level and container, with the number of stored lines for each value. */
 export function Facets(props: {

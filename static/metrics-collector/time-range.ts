@@ -1,6 +1,7 @@
 // The time range that a page shows. All times are in seconds since 1970.
 import { useMemo } from "preact/hooks";
 import { useParams } from "../shared/hooks.ts";
+import { toTimestamp } from "../shared/time.ts";
 
 export const PERIODS: [period: string, label: string][] = [
   ["1h", "Last hour"],
@@ -44,21 +45,38 @@ export interface RangeSelection {
 }
 
 /** Parses a period such as `24h`. Returns NaN if it is invalid. */
-function parsePeriod(period: string): number {
+export function parsePeriod(period: string): number {
   const [, number, unit] = /^(\d+)([smhd])$/.exec(period) ?? [];
   return Number(number) * (UNIT_SECONDS[unit ?? ""] ?? Number.NaN);
 }
 
 /** Reads the zoomed range from the URL. The default for `until` is now, for `since` one hour before `until`. */
-function parseZoom(params: URLSearchParams): TimeRange | undefined {
+export function parseZoom(params: URLSearchParams, now: number): TimeRange | undefined {
   const parse = (name: string): number => Date.parse(params.get(name) ?? "") / 1000;
   const [since, until] = [parse("since"), parse("until")];
   if (Number.isNaN(since) && Number.isNaN(until)) {
     return undefined;
   }
-  const to = Number.isNaN(until) ? Date.now() / 1000 : until;
+  const to = Number.isNaN(until) ? now : until;
   const from = Number.isNaN(since) ? to - 3600 : since;
   return from < to ? { from, to } : undefined;
+}
+
+/** Divides a range into buckets as the service does: minutes if it starts within the last 24 hours, otherwise hours. */
+export function toBucketRange(range: TimeRange, now: number): BucketRange {
+  const age = Math.max(60, Math.ceil((now - range.from) / 60) * 60);
+  return { ...range, step: age <= MINUTE_RESOLUTION_MAX_S ? 60 : 3600 };
+}
+
+/** Returns the URL parameters that zoom to a range, which is widened to at least two minutes. */
+export function zoomParams(range: TimeRange): { since: string; until: string } {
+  const middle = (range.from + range.to) / 2;
+  const half = Math.max(range.to - range.from, ZOOM_MIN_S) / 2;
+  return formatRange({ from: middle - half, to: middle + half });
+}
+
+function formatRange({ from, to }: TimeRange): { since: string; until: string } {
+  return { since: toTimestamp(from * 1000), until: toTimestamp(to * 1000) };
 }
 
 /** Returns the time range selected in the URL. */
@@ -68,26 +86,16 @@ export function useRangeSelection(): RangeSelection {
   const period = parsePeriod(requested) > 0 ? requested : PERIOD_DEFAULT;
   const key = `${period} ${params.get("since") ?? ""} ${params.get("until") ?? ""}`;
   return useMemo(() => {
-    const zoom = parseZoom(params);
-    const format = (seconds: number): string => new Date(seconds * 1000).toISOString().replace(/\.\d+/, "");
-    const query = zoom ? { since: format(zoom.from), until: format(zoom.to) } : { period };
+    const zoom = parseZoom(params, Date.now() / 1000);
+    const query = zoom ? formatRange(zoom) : { period };
     const resolve: RangeSelection["resolve"] = () => {
       const now = Date.now() / 1000;
-      const range = zoom ?? { from: now - parsePeriod(period), to: now };
-      const age = Math.max(60, Math.ceil((now - range.from) / 60) * 60);
-      return { range: { ...range, step: age <= MINUTE_RESOLUTION_MAX_S ? 60 : 3600 }, query };
+      return { range: toBucketRange(zoom ?? { from: now - parsePeriod(period), to: now }, now), query };
     };
     const setPeriod = (next: string): void =>
       setParams({ period: next === PERIOD_DEFAULT ? undefined : next, since: undefined, until: undefined });
-    const zoomTo = (range: TimeRange | undefined): void => {
-      if (!range) {
-        setParams({ since: undefined, until: undefined });
-        return;
-      }
-      const middle = (range.from + range.to) / 2;
-      const half = Math.max(range.to - range.from, ZOOM_MIN_S) / 2;
-      setParams({ since: format(middle - half), until: format(middle + half) });
-    };
+    const zoomTo = (range: TimeRange | undefined): void =>
+      setParams(range ? zoomParams(range) : { since: undefined, until: undefined });
     return { period, zoom, key, intervalMs: REFRESH_INTERVAL_MS, resolve, setPeriod, zoomTo };
   }, [key]);
 }

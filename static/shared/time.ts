@@ -1,3 +1,4 @@
+// Formats times.
 /** Units of relative times, longest first. */
 const UNITS: [seconds: number, name: Intl.RelativeTimeFormatUnit][] = [
   [31_536_000, "year"],
@@ -24,4 +25,15 @@ export function formatRelative(time: string, now = Date.now()): string {
 export function formatAbsolute(time: string): string {
   const ms = Date.parse(time);
   return Number.isNaN(ms) ? time : ABSOLUTE.format(ms);
+}
+
+/** Returns an RFC 3339 timestamp in UTC, in whole seconds. */
+export function toTimestamp(ms: number): string {
+  return new Date(ms).toISOString().replace(/\.\d+/, "");
+}
+
+/** Converts a timestamp to the value of a `datetime-local` field, in the user's time zone. */
+export function toLocalInput(time: string | undefined): string {
+  const ms = Date.parse(time ?? "");
+  return Number.isNaN(ms) ? "" : new Date(ms - new Date(ms).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
