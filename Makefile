@@ -184,7 +184,7 @@ js: all $(JS_SDK)/dist/monlight.min.js chromium ## Check, build and test only th
 	$(JS_SDK_RUN) size
 	$(JS_SDK_RUN) test:browser
 
-interfaces: all chromium target/peers/.nginx ## Test only the web interfaces, in Chromium
+interfaces: all chromium target/peers/.nginx ## Test only the web interfaces, in Node and in Chromium
 	cd static && MONLIGHT_BIN_DIR=$(CURDIR) npm run --silent test
 
 # The script that web pages load and the relay serves.
