@@ -9,8 +9,11 @@ export type Match = readonly [start: number, end: number];
 export const MATCHES_MAX = 1_000;
 /** The service ignores all further terms of a plain search. */
 const PLAIN_TERMS_MAX = 16;
-/** A word of FTS5's unicode61 tokenizer. Marks cannot start a word. */
-const WORD = /[\p{L}\p{N}\p{Co}][\p{L}\p{N}\p{Co}\p{M}]*/gu;
+/** Marks that FTS5's unicode61 tokenizer removes from a word. It treats all other marks as separators. */
+const MARKS = "\\u0300-\\u0304\\u0306-\\u030c\\u030f\\u0311\\u031b\\u0323-\\u0328\\u032d\\u032e\\u0330\\u0331";
+/** A word of that tokenizer, which knows Unicode 6.1. Marks cannot start a word. */
+const WORD = new RegExp(`[\\p{L}\\p{N}\\p{Co}][\\p{L}\\p{N}\\p{Co}${MARKS}]*`, "gu");
+const MARK = new RegExp(`[${MARKS}]`, "gu");
 /** A string, a bare word or an operator of FTS5's query syntax. */
 const TOKEN = /"((?:[^"]|"")*)"|[\w\u{80}-\u{10ffff}]+|[()+*^,:{}-]/gu;
 
@@ -84,7 +87,16 @@ function toRegex(substring: string): RegExp {
 
 /** Removes case and diacritics, as the full-text index does. */
 function normalize(word: string): string {
-  return word.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+  return Array.from(word.replace(MARK, ""), normalizeChar).join("");
+}
+
+function normalizeChar(char: string): string {
+  const [base = char, ...marks] = char.normalize("NFD");
+  // The index removes only single diacritics, and only from Latin letters.
+  const letter = marks.length === 1 && /[a-z]/i.test(base) ? base : char;
+  // Folds case: both forms of the Greek sigma become equal.
+  const folded = letter.toUpperCase().toLowerCase();
+  return [...folded].length === 1 ? folded : letter;
 }
 
 function splitWords(text: string): Word[] {
@@ -97,12 +109,18 @@ function splitWords(text: string): Word[] {
 
 /** Parses a search without FTS5 syntax. Terms with other characters than letters and digits match as substrings. */
 function parsePlainSearch(search: string): { query: Query; substrings: string[] } {
-  const terms = search.split(/[\s"]/u).slice(0, PLAIN_TERMS_MAX);
+  const terms = search.split(/[\p{White_Space}"]/u).slice(0, PLAIN_TERMS_MAX);
   const isWord = (term: string): boolean => /^[\p{Alphabetic}\p{N}]+$/u.test(term);
   return {
-    query: { kind: "and", operands: terms.filter(isWord).map((term) => phrase([term], true)) },
+    query: implicitAnd(terms.filter(isWord).map((term) => phrase([term], true))),
     substrings: terms.filter((term) => term !== "" && !isWord(term)),
   };
+}
+
+/** Combines adjacent terms. FTS5 ignores phrases without words among them; alone, such a phrase matches nothing. */
+function implicitAnd(operands: Query[]): Query {
+  const withWords = operands.filter((operand) => operand.kind !== "phrase" || operand.words.length > 0);
+  return { kind: "and", operands: withWords.length > 0 ? withWords : operands };
 }
 
 function phrase(parts: string[], isPrefix: boolean, isAtStart = false): Query {
@@ -114,8 +132,7 @@ function matchQuery(query: Query, words: Word[]): Match[] | undefined {
   switch (query.kind) {
     case "phrase": {
       const matches = matchPhrase(query, words);
-      // FTS5 ignores a phrase without letters and digits.
-      return matches.length > 0 || query.words.length === 0 ? matches : undefined;
+      return matches.length > 0 ? matches : undefined;
     }
     case "not":
       return matchQuery(query.excluded, words) ? undefined : matchQuery(query.included, words);
@@ -203,7 +220,7 @@ class QueryParser {
     while (this.#position < this.#tokens.length && !/^(?:AND|OR|NOT|[),])$/.test(this.#peek() ?? "")) {
       operands.push(this.#parseTerm());
     }
-    return { kind: "and", operands };
+    return implicitAnd(operands);
   }
 
   #parseTerm(): Query {

@@ -2,11 +2,18 @@
 import type { ComponentChildren, JSX } from "preact";
 import type { Match } from "./matcher.ts";
 
-// Terminal escape sequences. The first group contains the parameters of colors and styles (SGR). All other sequences are
-// dropped.
-const SEQUENCE =
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences start with a control character
-  /\u001b\[([\d;:]*)m|\u001b\[[0-?]*[ -/]*[@-~]|\u001b[\]PX^_][^\u0007\u001b]*(?:\u0007|\u001b\\)?|\u001b[ -/]*[0-~]/g;
+// Terminal control sequences, by the same rules as src/log_viewer/parse/ansi.rs. The first group contains the parameters
+// of colors and styles (SGR). All other sequences are dropped. A string such as a window title is only dropped if it ends
+// on the same line.
+const SEQUENCE = new RegExp(
+  [
+    "(?:\\u001b\\[|\\u009b)(?:([\\d;:]*)m|[0-?]*[ -/]*[@-~]?)",
+    "(?:\\u001b[\\]PX^_]|[\\u0090\\u0098\\u009d-\\u009f])" +
+      "(?:[^\\n\\u0007\\u001b\\u0080-\\u009f]*(?:\\u0007|\\u009c|\\u001b\\\\|(?=[\\u001b\\u0080-\\u009f])))?",
+    "\\u001b[ -/]*[0-~]?",
+  ].join("|"),
+  "g",
+);
 // Control characters, including those that hide or reorder text. They are shown as visible symbols.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression matches control characters
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;

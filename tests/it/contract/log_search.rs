@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::Value;
 
-use crate::support::harness::{Client, Request, Service, Setup, TempDir};
+use crate::support::harness::{Client, Request, Setup, TempDir};
 use crate::support::logs::{Container, percent_encode, wait_for_entry_count};
 use crate::support::rng::Rng;
 
@@ -16,118 +17,58 @@ const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 const MEMORY_KIB_MAX: u64 = 20_000;
 
-const LINES: [&str; 16] = [
-    "1 connection refused by 10.0.0.1",
-    "2 refused connection to 10.0.0.12",
-    "3 error: timeout after 10 s",
-    "4 error in debug mode",
-    "5 timeout",
-    "6 prefix and suffix",
-    "7 preparing foo-bar",
-    "8 foo bar",
-    "9 bar-foo foo_bar",
-    "10 written in C++ and C#",
-    "11 written in C",
-    "12 he said \"an open quote",
-    "13 path /var/log/app.log?x=1&y=[2]",
-    "14 Größe überschritten 支付 失败",
-    "15 \u{1b}[31merr\u{1b}[0mor with colors",
-    "16 NOT AND OR near",
-];
+/// Searches with the lines that match, which the tests of the page's highlighter also use.
+const CASES: &str = include_str!("../../fixtures/log-search.json");
 
-fn fixture() -> Service {
+/// Lines, each of which starts with its number, and searches in them.
+#[derive(Deserialize)]
+struct Fixture {
+    lines: Vec<String>,
+    cases: Vec<Case>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Case {
+    search: Option<String>,
+    contains: Option<String>,
+    regex: Option<String>,
+    /// Expected interpretation: `match` as FTS5 syntax, `plain` as plain words; `None` if there is no search.
+    mode: Option<String>,
+    /// Numbers of the matching lines.
+    lines: Vec<usize>,
+}
+
+impl Case {
+    fn path(&self) -> String {
+        let parameters = [("search", &self.search), ("contains", &self.contains), ("regex", &self.regex)];
+        let parameters = parameters.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        let query: Vec<String> = parameters.map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
+        format!("/api/logs?{}", query.join("&"))
+    }
+}
+
+#[test]
+fn searches_match_the_lines_of_the_shared_cases() {
+    let fixture: Fixture = serde_json::from_str(CASES).unwrap();
     let data_dir = Arc::new(TempDir::new());
-    let lines: Vec<String> = LINES.iter().map(|line| format!("{line}\n")).collect();
+    let lines: Vec<String> = fixture.lines.iter().map(|line| format!("{line}\n")).collect();
     Container::new(&data_dir, "web")
         .write_lines(lines.iter().map(|line| ("2026-01-31T12:00:00Z", "stdout", line.as_str())));
     let viewer = Setup::log_viewer().data_dir(&data_dir).start();
-    wait_for_entry_count(&viewer, "web", 16);
-    viewer
-}
+    wait_for_entry_count(&viewer, "web", lines.len() as u32);
 
-/// Returns the sorted numbers of the matching lines and the search mode (`match` or `plain`).
-fn search_lines(viewer: &Service, search: &str) -> (Vec<u32>, Option<String>) {
-    let response = viewer.get(&format!("/api/logs?search={}", percent_encode(search))).expect(200).json();
     let number = |entry: &Value| entry["message"].as_str().unwrap().split(' ').next().unwrap().parse().unwrap();
-    let mut numbers: Vec<u32> = response["logs"].as_array().unwrap().iter().map(number).collect();
-    numbers.sort_unstable();
-    assert_eq!(response["total"], numbers.len(), "{search}: {response}");
-    (numbers, response["search_mode"].as_str().map(str::to_owned))
-}
-
-#[test]
-fn search_falls_back_to_plain_words_if_syntax_is_invalid() {
-    let viewer = fixture();
-    let (syntax, plain) = (Some("match"), Some("plain"));
-    for (search, expected, mode) in [
-        ("", vec![], None),
-        ("refused", vec![1, 2], syntax),
-        ("REFUSED", vec![1, 2], syntax),
-        ("\"connection refused\"", vec![1], syntax),
-        ("connection refused", vec![1, 2], syntax),
-        ("error OR timeout", vec![3, 4, 5, 15], syntax),
-        ("error NOT debug", vec![3, 15], syntax),
-        ("error AND debug", vec![4], syntax),
-        ("(error OR connection) NOT debug", vec![1, 2, 3, 15], syntax),
-        ("pre*", vec![6, 7], syntax),
-        ("\"connection ref\" *", vec![1], syntax),
-        ("^error", vec![], syntax),
-        ("NEAR(error mode, 5)", vec![4], syntax),
-        ("message : timeout", vec![3, 5], syntax),
-        ("größe", vec![14], syntax),
-        ("GROSSE", vec![], syntax),
-        ("nowhere", vec![], syntax),
-        ("10.0.0.1", vec![1, 2], plain),
-        ("10.0.0.12", vec![2], plain),
-        ("10.0.0", vec![1, 2], plain),
-        ("foo-bar", vec![7], plain),
-        ("foo_bar", vec![7, 8, 9], syntax),
-        ("C++", vec![10], plain),
-        ("C#", vec![10], plain),
-        ("C", vec![10, 11], syntax),
-        ("\"an open quote", vec![12], plain),
-        ("an open\" quote", vec![12], plain),
-        ("quote\"", vec![12], plain),
-        ("/var/log", vec![13], plain),
-        ("app.log?x=1&y=[2]", vec![13], plain),
-        ("error: timeout", vec![3], plain),
-        ("nosuchcolumn : timeout", vec![], plain),
-        ("AND", vec![10, 16, 6], plain),
-        ("NOT error", vec![], plain),
-        ("error OR", vec![], plain),
-        ("(error", vec![], plain),
-        ("*", vec![], plain),
-        ("%", vec![], plain),
-        ("'", vec![], plain),
-        ("' OR 1=1 --", vec![], plain),
-        ("支付", vec![14], syntax),
-    ] {
-        let mut expected = expected;
-        expected.sort_unstable();
-        let (numbers, used_mode) = search_lines(&viewer, search);
-        if search.is_empty() {
-            assert_eq!((numbers.len(), used_mode), (16, None));
-        } else {
-            assert_eq!((numbers, used_mode.as_deref()), (expected, mode), "{search}");
+    let mut mismatches = Vec::new();
+    for case in &fixture.cases {
+        let response = viewer.get(&case.path()).expect(200).json();
+        let mut numbers: Vec<usize> = response["logs"].as_array().unwrap().iter().map(number).collect();
+        numbers.sort_unstable();
+        assert_eq!(response["total"], numbers.len(), "{case:?}: {response}");
+        if (&numbers, response["search_mode"].as_str()) != (&case.lines, case.mode.as_deref()) {
+            mismatches.push(format!("{case:?}: {numbers:?}, mode {}", response["search_mode"]));
         }
     }
-}
-
-#[test]
-fn contains_and_regex_filters_match_substrings() {
-    let viewer = fixture();
-    for (query, total) in [
-        ("contains=ONNECTIO", 2),
-        ("contains=%20", 16),
-        ("contains=error", 3),
-        ("contains=0.0.1&search=connection", 2),
-        ("contains=to&search=connection", 1),
-        ("regex=%5E%5Cd%20(error%7Ctimeout)", 1),
-        ("regex=C%5C%2B%2B", 1),
-    ] {
-        let expected = total + u64::from(query == "regex=%5E%5Cd%20(error%7Ctimeout)") * 2;
-        viewer.get(&format!("/api/logs?{query}")).expect(200).has(json!({ "total": expected }));
-    }
+    assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
 }
 
 /// Returns a random search: words, operators, Unicode characters and invalid UTF-8.
