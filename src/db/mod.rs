@@ -8,6 +8,7 @@ mod backup;
 mod counters;
 mod export_cursor;
 mod idempotency;
+mod litestream;
 mod lock;
 mod migrate;
 mod open;

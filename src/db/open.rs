@@ -133,6 +133,7 @@ fn prepare_writer(settings: &Settings, connection: &mut Connection, kind: FileKi
     ] {
         connection.pragma_update(None, pragma, value)?;
     }
+    super::litestream::prepare(connection)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     if kind == FileKind::Original {

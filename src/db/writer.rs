@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use rusqlite::Connection;
 
+use super::litestream::ReplicationCheck;
 use super::lock::DatabaseLock;
 use crate::background;
 use crate::error::{Error, Result};
@@ -138,7 +139,15 @@ impl Writer {
         let (queue, commands) = bounded(QUEUE_COMMANDS_MAX);
         let stats = Arc::new(WriterStats { batch_started_ms: AtomicI64::new(-1), ..WriterStats::default() });
         let started = Instant::now();
-        let worker = WriterThread { connection, _lock: lock, commands, limit, stats: Arc::clone(&stats), started };
+        let worker = WriterThread {
+            connection,
+            _lock: lock,
+            commands,
+            limit,
+            stats: Arc::clone(&stats),
+            started,
+            replication: ReplicationCheck::new(),
+        };
         let thread = background::spawn_critical("writer", move || worker.run())?;
         Ok(Self { queue, stats, started, thread: Arc::new(Mutex::new(Some(thread))) })
     }
@@ -227,6 +236,7 @@ struct WriterThread {
     limit: Option<SizeLimit>,
     stats: Arc<WriterStats>,
     started: Instant,
+    replication: ReplicationCheck,
 }
 
 impl WriterThread {
@@ -255,7 +265,10 @@ impl WriterThread {
     /// Applies `first` and the commands queued after it in one transaction. Returns whether the writer should stop.
     fn run_batch(&self, first: Box<dyn AnyCommand>) -> bool {
         let (mut jobs, mut stop) = (Vec::new(), false);
-        let mut committed = self.connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::from);
+        let mut committed = self.replication.run(&self.connection);
+        if committed.is_ok() {
+            committed = self.connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::from);
+        }
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
             if committed.is_ok() {

@@ -1,14 +1,15 @@
 //! Replication with Litestream and the shipped configuration: the data that its replicas contain after all processes are
-//! killed at once, and after an orderly stop.
+//! killed, after an orderly stop, and after changes that Litestream could not copy because it was not running.
 
 use std::fs::File;
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 
@@ -26,9 +27,17 @@ const DATABASES: [(&str, &str); 4] = [
 /// Maximum age of writes that a replica may lack: a second until Litestream polls, a second of `sync-interval`, and the
 /// time that the copy takes.
 const LOSS_MAX: Duration = Duration::from_secs(5);
-/// Time for which clients write before everything is killed; several times [`LOSS_MAX`].
-const WRITE_DURATION: Duration = Duration::from_secs(12);
+/// Time for which clients write before everything is killed; twice [`LOSS_MAX`].
+const WRITE_DURATION: Duration = Duration::from_secs(10);
 const CLIENTS: u32 = 3;
+/// Databases that clients write to.
+const WRITTEN_DATABASES: [&str; 2] = ["metrics.db", "errors.db"];
+/// Number of writes to a database that fill about half of its write-ahead log until the next checkpoint.
+const HALF_WAL_WRITES: usize = 40;
+/// Number of clients that take turns, so that most changed pages do not change again soon.
+const TURNS: usize = 60;
+/// Number of writes after which SQLite must have started to overwrite a write-ahead log.
+const WAL_WRITES_MAX: usize = 2_000;
 /// Maximum size of a write-ahead log under that load, in bytes.
 const WAL_BYTES_MAX: u64 = 200_000_000;
 /// Size of the message of a report, large enough for several checkpoints of 4 MB.
@@ -93,6 +102,7 @@ impl Replication {
                 .arg(self.config_path())
                 .arg("-o")
                 .arg(&restored)
+                .args(["-integrity-check", "full"])
                 .arg(self.data_dir.path().join(database))
                 .output()
                 .unwrap();
@@ -100,6 +110,45 @@ impl Replication {
             assert_intact(&restored);
         }
         empty
+    }
+
+    /// Checks the integrity of the databases themselves, without changing their write-ahead logs.
+    #[track_caller]
+    fn check_sources(&self) {
+        for (_, database) in DATABASES {
+            assert_intact(&self.data_dir.path().join(database));
+        }
+    }
+
+    /// Returns the salts of a write-ahead log, which change when SQLite starts to overwrite it.
+    fn wal_salts(&self, database: &str) -> Option<[u8; 8]> {
+        let mut header = [0; 24];
+        let mut wal = File::open(self.data_dir.path().join(format!("{database}-wal"))).unwrap();
+        // The log is empty after a checkpoint that truncates it.
+        wal.read_exact(&mut header).is_ok().then(|| header[16..].try_into().unwrap())
+    }
+
+    /// Waits until Litestream has made its first snapshots. It makes the next ones a day later, which repair a replica.
+    fn wait_for_snapshots(&self) {
+        let has_snapshot = |log: &str, database: &str| {
+            log.lines().any(|line| line.contains("snapshot complete") && line.contains(&format!("db={database}")))
+        };
+        let all = || WRITTEN_DATABASES.iter().all(|database| has_snapshot(&self.log(), database)).then_some(());
+        assert!(wait_until(all).is_some(), "Litestream makes no snapshots: {}", self.log());
+    }
+
+    /// Waits until Litestream has copied changes of the written databases since a time.
+    fn wait_for_copies(&self, since: SystemTime) {
+        let newest = |database: &str| {
+            let copies = self.data_dir.path().join(format!(".{database}-litestream/ltx/0"));
+            let copies = std::fs::read_dir(copies).into_iter().flatten();
+            let copies = copies.map(Result::unwrap).filter(|copy| copy.path().extension() == Some("ltx".as_ref()));
+            copies.map(|copy| copy.metadata().unwrap().modified().unwrap()).max()
+        };
+        for database in WRITTEN_DATABASES {
+            let copied = wait_until(|| newest(database).filter(|time| *time > since));
+            assert!(copied.is_some(), "Litestream does not copy {database}: {}", self.log());
+        }
     }
 }
 
@@ -199,7 +248,7 @@ fn replicas_lack_at_most_seconds_after_sigkill_and_nothing_after_an_orderly_stop
     let services = start_services_in(&replication.data_dir);
     let litestream = replication.start_litestream();
     let load = Load::start(services[0].address, services[2].address, 1);
-    // The load must last several times longer than the loss that is allowed.
+    // The load must last much longer than the loss that is allowed.
     std::thread::sleep(WRITE_DURATION);
     let wal_bytes = std::fs::metadata(replication.data_dir.path().join("errors.db-wal")).unwrap().len();
     litestream.kill();
@@ -208,6 +257,7 @@ fn replicas_lack_at_most_seconds_after_sigkill_and_nothing_after_an_orderly_stop
         service.kill();
     }
     let acknowledged = load.stop();
+    replication.check_sources();
     let restored = start_services_in(&replication.restore());
     for (client, times) in (1..).zip(&acknowledged) {
         let count = count_stored(client, &restored);
@@ -234,10 +284,107 @@ fn replicas_lack_at_most_seconds_after_sigkill_and_nothing_after_an_orderly_stop
         assert!(service.stop().0.success());
     }
     litestream.stop();
+    replication.check_sources();
     let restored = start_services_in(&replication.restore());
     for (client, times) in (101..).zip(&acknowledged) {
         assert_eq!(count_stored(client, &restored), times.len(), "client {client}: {}", replication.log());
     }
     let total: usize = acknowledged.iter().map(Vec::len).sum();
     eprintln!("{total} writes acknowledged, all of them restored after an orderly stop");
+}
+
+/// Clients that take turns in sending one write, and the numbers of acknowledged writes by client.
+struct Writers<'a> {
+    replication: &'a Replication,
+    counts: [usize; TURNS],
+}
+
+impl Writers<'_> {
+    /// Sends `count` writes to each database.
+    fn write(&mut self, services: &[Service; 4], count: usize) {
+        self.write_while(services, |_, sent| sent < count);
+    }
+
+    /// Sends writes to each database until SQLite overwrites its write-ahead log. Most of the old log remains behind the
+    /// new one, unless the service truncates it.
+    fn write_until_overwritten(&mut self, services: &[Service; 4]) {
+        let replication = self.replication;
+        let before = WRITTEN_DATABASES.map(|database| replication.wal_salts(database));
+        self.write_while(services, |index, sent| {
+            assert!(sent < WAL_WRITES_MAX, "{} is not overwritten", WRITTEN_DATABASES[index]);
+            let now = replication.wal_salts(WRITTEN_DATABASES[index]);
+            now.is_none() || now == before[index]
+        });
+    }
+
+    /// Sends writes to each database while `goes_on` returns true for its index and the number of writes sent.
+    fn write_while(&mut self, services: &[Service; 4], goes_on: impl Fn(usize, usize) -> bool) {
+        for (index, service) in [&services[2], &services[0]].into_iter().enumerate() {
+            let mut connection = Client::new(TcpStream::connect(service.address).unwrap());
+            let mut clients = (0..TURNS).filter(|client| sends_reports(*client as u32) == (index == 1)).cycle();
+            let mut sent = 0;
+            while goes_on(index, sent) {
+                let client = clients.next().unwrap();
+                connection.write(&write_request(client as u32).bytes());
+                let response = connection.try_read_response().unwrap();
+                assert!(response.status < 300, "{}", response.text());
+                self.counts[client] += 1;
+                sent += 1;
+            }
+        }
+    }
+
+    /// Stops the services and Litestream after them, and checks that everything is restored.
+    #[track_caller]
+    fn stop_and_check(&self, services: [Service; 4], litestream: Litestream) {
+        for service in services {
+            assert!(service.stop().0.success());
+        }
+        litestream.stop();
+        self.replication.check_sources();
+        let restored = start_services_in(&self.replication.restore());
+        for (client, count) in (0..).zip(self.counts) {
+            assert_eq!(count_stored(client, &restored), count, "client {client}: {}", self.replication.log());
+        }
+    }
+}
+
+#[test]
+fn replicas_are_complete_after_services_overwrote_a_log_while_litestream_was_stopped() {
+    let Some(replication) = Replication::new() else { return };
+    let mut writers = Writers { replication: &replication, counts: [0; TURNS] };
+    let services = start_services_in(&replication.data_dir);
+    let litestream = replication.start_litestream();
+    replication.wait_for_snapshots();
+    writers.write(&services, HALF_WAL_WRITES);
+    litestream.stop();
+    writers.write_until_overwritten(&services);
+    let restarted = SystemTime::now();
+    let litestream = replication.start_litestream();
+    replication.wait_for_copies(restarted);
+    writers.stop_and_check(services, litestream);
+}
+
+#[test]
+fn replicas_are_complete_after_all_processes_were_killed_and_services_started_first() {
+    let Some(replication) = Replication::new() else { return };
+    let mut writers = Writers { replication: &replication, counts: [0; TURNS] };
+    let services = start_services_in(&replication.data_dir);
+    let litestream = replication.start_litestream();
+    replication.wait_for_snapshots();
+    writers.write(&services, HALF_WAL_WRITES);
+    let written = SystemTime::now();
+    writers.write(&services, 1);
+    replication.wait_for_copies(written);
+    litestream.kill();
+    writers.write(&services, HALF_WAL_WRITES);
+    for service in services {
+        service.kill();
+    }
+    let services = start_services_in(&replication.data_dir);
+    writers.write_until_overwritten(&services);
+    let restarted = SystemTime::now();
+    let litestream = replication.start_litestream();
+    replication.wait_for_copies(restarted);
+    writers.stop_and_check(services, litestream);
 }
