@@ -176,7 +176,7 @@ impl IngestReport {
 
 /// Stores a report in full. Message and traceback are stored only if they differ from the group's.
 fn insert_occurrence(transaction: &Connection, id: i64, at: i64, report: &Report) -> Result<()> {
-    let (message, traceback) = match group_texts(transaction, id)? {
+    let (message, traceback) = match equals_group_texts(transaction, id, report)? {
         None => {
             insert_texts(transaction, id, &report.exception_type, &report.message, &report.traceback)?;
             // The row of the group has the message of its first report, which may differ if the size limit has deleted
@@ -187,9 +187,9 @@ fn insert_occurrence(transaction: &Connection, id: i64, at: i64, report: &Report
             let differs = first != list_message(&report.message);
             (differs.then_some(report.message.as_str()), None)
         }
-        Some((message, traceback)) => (
-            (message != report.message).then_some(report.message.as_str()),
-            (traceback != report.traceback).then_some(report.traceback.as_str()),
+        Some((equal_message, equal_traceback)) => (
+            (!equal_message).then_some(report.message.as_str()),
+            (!equal_traceback).then_some(report.traceback.as_str()),
         ),
     };
     let mut insert = transaction.prepare_cached(
@@ -249,13 +249,17 @@ fn find_group(transaction: &Connection, grouped: &GroupedReport) -> Result<Optio
     }
 }
 
-/// Returns the message and the traceback of a group; `None` if the size limit has deleted them.
-fn group_texts(transaction: &Connection, id: i64) -> Result<Option<(String, String)>> {
+/// Returns whether the message and whether the traceback of a report equal those of its group, which are compared without
+/// a copy; `None` if the size limit has deleted the group's texts.
+fn equals_group_texts(transaction: &Connection, id: i64, report: &Report) -> Result<Option<(bool, bool)>> {
     let mut read = transaction.prepare_cached(
         "SELECT coalesce(t.message, e.message), t.traceback
          FROM error_texts t JOIN errors e ON e.id = t.error_id WHERE t.error_id = ?1",
     )?;
-    Ok(read.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+    let equals = |row: &rusqlite::Row<'_>| {
+        Ok((row.get_ref(0)?.as_str()? == report.message, row.get_ref(1)?.as_str()? == report.traceback))
+    };
+    Ok(read.query_row([id], equals).optional()?)
 }
 
 /// Stores the message and the traceback of a group, and adds them to the full-text index.
