@@ -202,7 +202,7 @@ pub(in crate::http) fn write_head(
     let out = &mut head;
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {} {}\r\n", status.0, status.default_reason_phrase());
-    let _ = write!(out, "Date: {}\r\n", http_date(now));
+    write_date(out, now);
     let has_no_body = status.0 < 200 || status.0 == 204 || status.0 == 304;
     match framing {
         BodyFraming::Length if !has_no_body => {
@@ -223,13 +223,15 @@ pub(in crate::http) fn write_head(
     head
 }
 
-/// Formats a timestamp as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
-fn http_date(at: Timestamp) -> String {
+/// Appends the header `Date: Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
+fn write_date(out: &mut Vec<u8>, at: Timestamp) {
     const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let at = at.calendar();
-    format!(
-        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
+    // Writing to a Vec cannot fail.
+    let _ = write!(
+        out,
+        "Date: {}, {:02} {} {:04} {:02}:{:02}:{:02} GMT\r\n",
         DAYS[usize::from(at.weekday().number_days_from_monday())],
         at.day(),
         MONTHS[usize::from(u8::from(at.month())) - 1],
@@ -237,7 +239,7 @@ fn http_date(at: Timestamp) -> String {
         at.hour(),
         at.minute(),
         at.second()
-    )
+    );
 }
 
 #[cfg(test)]
