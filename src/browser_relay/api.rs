@@ -15,12 +15,19 @@ use crate::http::{Request, Responder, Response};
 use crate::json::JsonObject;
 use crate::random;
 
+/// Bytes by which a forwarded report usually exceeds the report of the page.
+const REPORT_OVERHEAD_BYTES: usize = 256;
+
 /// Handles `POST /api/browser/errors`: symbolicates and forwards the report of an error.
 pub(super) fn report_error(relay: &Relay, request: &Request, responder: Responder) {
     let body = || -> Result<Vec<u8>> {
         let mut report = TrackerReport::parse(request.body(), project(request))?;
         symbolicate(relay, &mut report);
-        serde_json::to_vec(&report).map_err(|why| Error::Internal(format!("cannot serialize a report: {why}")))
+        // Room for a report without symbolicated frames. A vector that grows takes the allocator's lock at every step.
+        let mut json = Vec::with_capacity(request.body().len() + REPORT_OVERHEAD_BYTES);
+        let written = serde_json::to_writer(&mut json, &report);
+        written.map_err(|why| Error::Internal(format!("cannot serialize a report: {why}")))?;
+        Ok(json)
     };
     forward(relay, UpstreamKind::Errors, request, body(), responder);
 }
