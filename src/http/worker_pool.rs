@@ -14,6 +14,7 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use super::event_loop::budget::{Budget, Reservation};
 use super::event_loop::handle::LoopHandle;
+use super::event_loop::input_buffer::InputBuffer;
 use super::event_loop::loop_context::LoopContext;
 use super::event_loop::responder::Responder;
 use super::event_loop::{ConnectionLimits, EventLoop, Queues, Task};
@@ -127,7 +128,8 @@ impl Server {
         let queues = Queues { ingest: start_workers("ingest")?, query: start_workers("query")? };
         let admission = Admission::new(settings.admission, specs, Arc::clone(&stats.rejections));
         let (now, budget) = (Instant::now(), Budget::default());
-        let cx = LoopContext { admission, budget, stats, spool_dir, now, stopping: false };
+        let input_buffer = InputBuffer::default();
+        let cx = LoopContext { admission, budget, stats, spool_dir, now, stopping: false, input_buffer };
         let limits = settings.connection_limits;
         let event_loop = EventLoop::new(bound.listener, Arc::clone(&handle), completed, queues, limits, cx);
         let run = move || {

@@ -194,16 +194,23 @@ impl Connection {
         }
     }
 
-    fn buffer(&mut self, bytes: &[u8], cx: &LoopContext) {
+    fn buffer(&mut self, bytes: &[u8], cx: &mut LoopContext) {
         if matches!(self.phase, Phase::Head) && self.input.is_empty() {
             self.started = cx.now;
             self.deadline = Some(cx.now + HEAD_TIMEOUT);
         }
+        cx.input_buffer.lend_to(&mut self.input);
         self.input.extend_from_slice(bytes);
     }
 
-    /// Advances until more bytes are needed or a response has been sent.
+    /// Advances until more bytes are needed or a response has been sent. Then the connection keeps only its unused input.
     pub(in crate::http) fn advance(&mut self, cx: &mut LoopContext) -> NextStep {
+        let next = self.advance_phases(cx);
+        cx.input_buffer.take_back(&mut self.input);
+        next
+    }
+
+    fn advance_phases(&mut self, cx: &mut LoopContext) -> NextStep {
         loop {
             let step = match self.phase {
                 Phase::Head => self.advance_head(cx),
@@ -215,12 +222,6 @@ impl Connection {
                 return next;
             }
         }
-    }
-
-    /// Removes consumed input and releases its memory, because the buffers of many connections would add up.
-    fn consume(&mut self, bytes: usize) {
-        self.input.drain(..bytes);
-        self.input.shrink_to(if self.input.is_empty() { 0 } else { READ_BYTES_MIN });
     }
 
     fn advance_head(&mut self, cx: &mut LoopContext) -> Option<NextStep> {
@@ -257,7 +258,7 @@ impl Connection {
 
     fn start_request(&mut self, end: usize, cx: &mut LoopContext) -> Option<NextStep> {
         let parsed = Head::parse(&self.input[..end]);
-        self.consume(end);
+        self.input.drain(..end);
         let checked = parsed.and_then(|head| Ok((head.framing()?, head.expects_continue()?, head)));
         let (framing, expects_continue, head) = match checked {
             Ok(checked) => checked,
@@ -302,7 +303,7 @@ impl Connection {
             Ok(used) => used,
             Err(trouble) => return Some(self.reject(trouble.into(), cx)),
         };
-        self.consume(used);
+        self.input.drain(..used);
         if let Some(next) = self.reserve_buffered(cx) {
             return Some(next);
         }

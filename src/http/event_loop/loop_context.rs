@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::budget::Budget;
+use super::input_buffer::InputBuffer;
 use crate::http::middleware::admission::Admission;
 use crate::http::stats::Stats;
 
@@ -16,4 +17,5 @@ pub(in crate::http) struct LoopContext {
     pub(in crate::http) spool_dir: PathBuf,
     pub(in crate::http) now: Instant,
     pub(in crate::http) stopping: bool,
+    pub(in crate::http) input_buffer: InputBuffer,
 }

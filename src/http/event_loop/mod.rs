@@ -8,6 +8,7 @@
 pub(in crate::http) mod budget;
 pub(in crate::http) mod connection;
 pub(in crate::http) mod handle;
+pub(in crate::http) mod input_buffer;
 pub(in crate::http) mod loop_context;
 pub(in crate::http) mod pending_request;
 pub(in crate::http) mod responder;
