@@ -14,6 +14,8 @@ mod import_original;
 mod lookup_cache;
 mod outbox;
 mod release_maps;
+#[cfg(test)]
+mod replan_tests;
 mod report;
 mod source_map_api;
 mod sourcemap;

@@ -14,6 +14,8 @@ mod migrate;
 mod open;
 mod paths;
 mod reader_pool;
+#[cfg(test)]
+mod replan_harness_tests;
 mod retention;
 mod sessions;
 mod vacuum;
@@ -28,6 +30,8 @@ pub use migrate::{Migration, OriginalImport, Schema};
 pub(crate) use open::in_memory;
 pub use open::{Database, OpenError, Settings, Synchronous, open};
 pub use reader_pool::{Reader, ReaderPool};
+#[cfg(test)]
+pub(crate) use replan_harness_tests::replanned_statements;
 pub use retention::{apply_retention, retention_job};
 pub use sessions::{CreateSession, DeleteSessions, Session, sessions};
 pub use vacuum::vacuum;

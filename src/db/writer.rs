@@ -140,6 +140,7 @@ impl Writer {
         let stats = Arc::new(WriterStats { batch_started_ms: AtomicI64::new(-1), ..WriterStats::default() });
         let started = Instant::now();
         let worker = WriterThread {
+            page_bytes: pragma_number(&connection, "page_size"),
             connection,
             _lock: lock,
             commands,
@@ -234,9 +235,17 @@ struct WriterThread {
     _lock: DatabaseLock,
     commands: Receiver<Message>,
     limit: Option<SizeLimit>,
+    /// Size of a page, which is the same for the life of a file.
+    page_bytes: u64,
     stats: Arc<WriterStats>,
     started: Instant,
     replication: ReplicationCheck,
+}
+
+/// Returns the value of a pragma; 0 if it cannot be read. The statement is not cached, because SQLite plans most pragmas
+/// again at each execution.
+fn pragma_number(connection: &Connection, pragma: &str) -> u64 {
+    connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_or(0, i64::unsigned_abs)
 }
 
 impl WriterThread {
@@ -363,15 +372,11 @@ impl WriterThread {
     }
 
     fn update_sizes(&self) -> u64 {
-        let number = |pragma: &str| -> u64 {
-            let statement = self.connection.prepare_cached(pragma);
-            statement.and_then(|mut read| read.query_row([], |row| row.get::<_, i64>(0))).map_or(0, i64::unsigned_abs)
-        };
-        let page_bytes = number("PRAGMA page_size");
-        let (pages, free) = (number("PRAGMA page_count"), number("PRAGMA freelist_count"));
-        let used = pages.saturating_sub(free) * page_bytes;
+        let number = |pragma| pragma_number(&self.connection, pragma);
+        let (pages, free) = (number("page_count"), number("freelist_count"));
+        let used = pages.saturating_sub(free) * self.page_bytes;
         self.stats.used_bytes.store(used, Ordering::Relaxed);
-        self.stats.file_bytes.store(pages * page_bytes, Ordering::Relaxed);
+        self.stats.file_bytes.store(pages * self.page_bytes, Ordering::Relaxed);
         used
     }
 

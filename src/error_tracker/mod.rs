@@ -10,6 +10,8 @@ mod fingerprint;
 pub(crate) mod fuzz;
 mod grouping;
 mod import_original;
+#[cfg(test)]
+mod replan_tests;
 mod retention;
 mod search;
 mod state;

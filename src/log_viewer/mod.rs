@@ -20,6 +20,8 @@ mod log_entry;
 mod open_log;
 mod parse;
 mod query;
+#[cfg(test)]
+mod replan_tests;
 mod retention;
 mod rotation;
 mod search;

@@ -18,6 +18,8 @@ mod point_json;
 mod prometheus_names;
 mod releases;
 mod remote_write;
+#[cfg(test)]
+mod replan_tests;
 mod resolution;
 #[cfg(test)]
 mod rollup_harness_tests;
