@@ -1,12 +1,11 @@
 //! Running totals of each series since its creation. Retention does not apply to them, so the counters exported to
 //! Prometheus never decrease.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, Row, params};
 
-use super::series::SeriesKey;
+use super::series::{IdMap, SeriesKey};
 use super::sketch::Sketch;
 use crate::db::counter;
 use crate::error::Result;
@@ -142,8 +141,8 @@ pub(super) fn for_each_series(connection: &Connection, mut visit: impl FnMut(Ser
 }
 
 /// Returns the totals of the series that have points which are not rolled up yet, with these points added.
-fn totals_with_new_points(snapshot: &Connection) -> Result<HashMap<i64, RunningTotals>> {
-    let mut series: HashMap<i64, RunningTotals> = HashMap::new();
+fn totals_with_new_points(snapshot: &Connection) -> Result<IdMap<i64, RunningTotals>> {
+    let mut series: IdMap<i64, RunningTotals> = IdMap::default();
     let mut read = snapshot.prepare_cached(
         "SELECT p.series_id, s.type, p.value, p.at_ms FROM points p JOIN series_keys s ON s.id = p.series_id
          WHERE p.id > ?1 ORDER BY p.id",

@@ -30,6 +30,10 @@ pub(super) struct SeriesKey {
 /// collisions.
 pub(super) type SeriesHash = u128;
 
+/// Hash map with keys that the collector generates itself: ids, or hashes with random keys. Clients cannot choose them, so
+/// a fast hash function is safe.
+pub(super) type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
 /// Hash function for series, with keys that are random in each process.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SeriesHasher(RandomState, RandomState);
@@ -62,9 +66,9 @@ impl SeriesHasher {
 /// Cache of series ids. Only commands on the writer thread change it, in the transaction that creates the series.
 #[derive(Debug, Default)]
 pub(super) struct SeriesCache {
-    ids: HashMap<SeriesHash, i64>,
+    ids: IdMap<SeriesHash, i64>,
     /// Ids of overflow series, by the hash of the metric.
-    overflow_ids: HashMap<SeriesHash, i64>,
+    overflow_ids: IdMap<SeriesHash, i64>,
     /// The writer's count of failed writes at the last check. A failed write rolls back the series it created, so the
     /// cache is invalid after one.
     failed_writes: u64,

@@ -1,6 +1,5 @@
 //! Commands that store points: batches from clients and the host's own metrics.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::super::point_decoder::PointDecoder;
-use super::super::series::{ResolvedSeries, SeriesCache, SeriesHash};
+use super::super::series::{IdMap, ResolvedSeries, SeriesCache, SeriesHash};
 use crate::clock::Timestamp;
 use crate::db::{Command, add_to_counter};
 use crate::error::{Error, Result};
@@ -75,7 +74,7 @@ impl AddPoints {
     }
 
     fn store(&self, transaction: &Connection, cache: &mut SeriesCache) -> Result<()> {
-        let mut overflow_ids = HashMap::new();
+        let mut overflow_ids = IdMap::default();
         if self.points.iter().any(|point| cache.get(point.series).is_none()) {
             self.resolve_series(transaction, cache, &mut overflow_ids)?;
         }
@@ -101,7 +100,7 @@ impl AddPoints {
         &self,
         transaction: &Connection,
         cache: &mut SeriesCache,
-        overflow_ids: &mut HashMap<SeriesHash, i64>,
+        overflow_ids: &mut IdMap<SeriesHash, i64>,
     ) -> Result<()> {
         let PointDecoder { hasher, limits, .. } = &*self.decoder;
         for ((point, _), resolved) in self.decoder.decode(&self.body)?.zip(&self.points) {

@@ -1,6 +1,5 @@
 //! Command that rolls up points into the tables of minutes and hours.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row};
@@ -10,6 +9,7 @@ use super::super::metric_rollup::PendingMetricRollups;
 use super::super::resolution::Resolution;
 use super::super::rollup_tables::{RollupOf, RollupWriter};
 use super::super::running_totals::{RunningTotals, TotalsTable};
+use super::super::series::IdMap;
 use crate::clock::Timestamp;
 use crate::db::{Command, counter, set_counter};
 use crate::error::Result;
@@ -39,7 +39,7 @@ impl Command for RollUp {
         let mut find = DirtySeries::prepare(transaction)?;
         let mut rows = read.query([rolled_up])?;
         let (mut last, mut points, mut aggregates) = (rolled_up, 0, 0);
-        let mut dirty: HashMap<i64, Box<DirtySeries>> = HashMap::new();
+        let mut dirty: IdMap<i64, Box<DirtySeries>> = IdMap::default();
         let mut has_more = false;
         while let Some(row) = rows.next()? {
             if points == POINTS_BATCH_MAX || aggregates >= AGGREGATES_BATCH_MAX {
