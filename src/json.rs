@@ -115,12 +115,48 @@ impl<'a> JsonObject<'a> {
 /// [`Error::Invalid`] if it is empty, is not UTF-8, is nested deeper than 64 levels, or contains a NUL or an unpaired
 /// surrogate in any string.
 pub fn checked_text(body: &[u8]) -> Result<&str> {
-    let text = std::str::from_utf8(body).map_err(|_| Error::Invalid("The body must be UTF-8".into()))?;
-    if text.trim_ascii().is_empty() {
-        return Err(Error::Invalid("The body is empty; expected JSON".into()));
+    let text = UncheckedText::new(body)?;
+    text.check()?;
+    Ok(text.0)
+}
+
+/// A body whose depth and escapes are not checked yet, for a decoder that finds out whether the check is needed.
+#[derive(Debug, Clone, Copy)]
+pub struct UncheckedText<'a>(&'a str);
+
+impl<'a> UncheckedText<'a> {
+    /// Returns a body as text.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is empty or is not UTF-8.
+    pub fn new(body: &'a [u8]) -> Result<Self> {
+        let text = std::str::from_utf8(body).map_err(|_| Error::Invalid("The body must be UTF-8".into()))?;
+        if text.trim_ascii().is_empty() {
+            return Err(Error::Invalid("The body is empty; expected JSON".into()));
+        }
+        Ok(Self(text))
     }
-    check(text, DEPTH_MAX)?;
-    Ok(text)
+
+    /// Returns the text, which may be nested to any depth.
+    #[must_use]
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// Whether the text contains an escape, which [`UncheckedText::check`] may reject.
+    #[must_use]
+    pub fn has_escapes(self) -> bool {
+        memchr::memchr(b'\\', self.0.as_bytes()).is_some()
+    }
+
+    /// Checks the depth and the escapes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the text is nested deeper than 64 levels, or contains a NUL or an unpaired surrogate in any
+    /// string.
+    pub fn check(self) -> Result<()> {
+        check(self.0, DEPTH_MAX)
+    }
 }
 
 /// Whether a JSON value is nested at most `levels` deep.
@@ -265,7 +301,7 @@ fn check(text: &str, depth_max: usize) -> Result<()> {
 
 /// Returns the position after the closing quote of the string that starts at `at`.
 fn string_end(bytes: &[u8], mut at: usize) -> Result<usize> {
-    while let Some(ahead) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))) {
+    while let Some(ahead) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         at += ahead + 1;
         if bytes[at - 1] == b'"' {
             return Ok(at);
@@ -298,126 +334,5 @@ fn unpaired_surrogate() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Generates the parts of JSON strings: plain text, and every kind of escape except NUL.
-    fn escapes() -> impl Strategy<Value = String> {
-        prop_oneof![
-            "[^\u{0}-\u{1f}\"\\\\]{1,4}",
-            "\\\\[bfnrt\"\\\\/]",
-            any::<char>().prop_filter("NUL is rejected", |c| *c != '\0').prop_map(|c| {
-                let mut units = [0; 2];
-                c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
-            }),
-        ]
-    }
-
-    fn rejection(body: &str) -> String {
-        JsonObject::parse(body.as_bytes()).map(|_| ()).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn members_are_parsed_by_name_and_type() {
-        let body = br#"{"a":"x\n\u00e9\ud83d\ude00","n":-12.5e3,"o":{"k":[1]},"t":"2026-01-31T12:00:00+01:00","z":null,"a2":"pl\u0061in"}"#;
-        let object = JsonObject::parse(body).unwrap();
-        assert_eq!(object.required_string("a", 1..=4).unwrap(), "x\né😀");
-        assert_eq!(object.string("a2").unwrap().unwrap(), "plain");
-        assert_eq!(object.string_or_number("n").unwrap().unwrap(), "-12.5e3");
-        assert_eq!(object.string_or_number("a").unwrap().unwrap(), "x\né😀");
-        assert_eq!(object.object("o").unwrap(), Some(r#"{"k":[1]}"#));
-        assert_eq!(object.timestamp("t").unwrap().unwrap().to_string(), "2026-01-31T11:00:00Z");
-        assert_eq!(object.string("z").unwrap(), None);
-        assert_eq!(object.string("missing").unwrap(), None);
-    }
-
-    #[test]
-    fn errors_name_the_field() {
-        let object = JsonObject::parse(br#"{"a":1,"o":[],"t":"now","long":"aaaa","empty":"","b":true}"#).unwrap();
-        for (found, expected) in [
-            (object.required_string("x", 1..=3).unwrap_err(), "Field 'x' is required"),
-            (object.required_string("long", 1..=3).unwrap_err(), "Field 'long' must be 1-3 characters"),
-            (object.required_string("empty", 1..=3).unwrap_err(), "Field 'empty' must be 1-3 characters"),
-            (object.string("a").unwrap_err(), "Field 'a' must be a string"),
-            (object.string_or_number("b").unwrap_err(), "Field 'b' must be a string or a number"),
-            (object.object("o").unwrap_err(), "Field 'o' must be an object"),
-            (object.timestamp("t").unwrap_err(), "Field 't' must be a time such as 2026-01-31T12:00:00Z"),
-        ] {
-            assert_eq!(found.to_string(), expected);
-        }
-    }
-
-    #[test]
-    fn anything_but_one_safe_object_is_rejected() {
-        for body in ["", "x", "{", "[1]", "\"a\"", "{} {}", "{\"a\":1,}", "{'a':1}", "{\"a\":\"\u{1}\"}", "nul"] {
-            assert!(JsonObject::parse(body.as_bytes()).is_err(), "{body:?}");
-        }
-        assert_eq!(
-            rejection(&format!("{}1{}", "{\"a\":[".repeat(40), "]}".repeat(40))),
-            "The body is nested deeper than 64 levels"
-        );
-        assert!(rejection(&"[".repeat(100_000)).contains("64"));
-        for half in [r#"{"a":"\ud800"}"#, r#"{"a":"\udc00"}"#, r#"{"a":{"b":"\ud83dx"}}"#, r#"{"a":"\ud83d\u0041"}"#] {
-            assert_eq!(rejection(half), "Strings must not contain unpaired surrogates (\\uD800–\\uDFFF)", "{half}");
-        }
-        assert_eq!(rejection(r#"{"x":{"\u0000":1}}"#), "Strings must not contain NUL (\\u0000)");
-        assert_eq!(JsonObject::parse(b"{\"a\":\"\xff\"}").unwrap_err().to_string(), "The body must be UTF-8");
-        let many: Vec<String> = (0..=MEMBERS_MAX).map(|n| format!("\"{n}\":0")).collect();
-        assert!(rejection(&format!("{{{}}}", many.join(","))).contains("1000 fields"));
-    }
-
-    #[test]
-    fn escaped_backslash_before_u_is_not_an_escape() {
-        assert!(JsonObject::parse(br#"{"a":"\\u0000 \\ud800"}"#).is_ok());
-    }
-
-    #[test]
-    fn whitespace_is_removed_only_between_tokens() {
-        for (json, expected) in [
-            ("{ }", "{}"),
-            ("{ \"a b\" :\r\n[ 1 ,\t2.50 , \" \\\" \" ] }", r#"{"a b":[1,2.50," \" "]}"#),
-            (r#"{"a\\" : " ", "b":null}"#, r#"{"a\\":" ","b":null}"#),
-        ] {
-            assert_eq!(compact(json), expected);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = JsonObject::parse(&body);
-        }
-
-        #[test]
-        fn strings_round_trip(text in "[^\u{0}]{0,60}", name in "[a-z]{1,8}") {
-            let body = serde_json::json!({ name.clone(): text.clone() }).to_string();
-            let object = JsonObject::parse(body.as_bytes()).unwrap();
-            prop_assert_eq!(object.string(&name).unwrap().unwrap(), text);
-        }
-
-        #[test]
-        fn strings_are_unescaped_as_serde_json_unescapes_them(parts in proptest::collection::vec(escapes(), 0..12)) {
-            let string = format!("\"{}\"", parts.concat());
-            let expected: String = serde_json::from_str(&string).unwrap();
-            let body = format!("{{\"a\":{string}}}");
-            prop_assert_eq!(JsonObject::parse(body.as_bytes()).unwrap().string("a").unwrap().unwrap(), expected);
-        }
-
-        #[test]
-        fn invalid_escapes_are_rejected_without_a_panic(escaped in "[\\\\u0-9a-fdDé\"n/x]{0,16}") {
-            let expected: Option<String> = serde_json::from_str(&format!("\"{escaped}\"")).ok();
-            if let Some(expected) = expected {
-                prop_assert_eq!(unescape(&escaped), Some(expected));
-            } else {
-                let _ = unescape(&escaped);
-            }
-        }
-
-        #[test]
-        fn json_like_text_never_panics(body in "[\\[\\]{}\"\\\\u0-9a-fdD:, ]{0,80}") {
-            let _ = JsonObject::parse(body.as_bytes());
-        }
-    }
-}
+#[path = "json_tests.rs"]
+mod tests;
