@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Time in which a new version must become healthy, in seconds.
 const HEALTHY_TIMEOUT_S: &str = "4";
 /// Schema version that no current binary knows.
-const NEWER_SCHEMA: i64 = 99;
+const NEWER_SCHEMA: i64 = 199;
 
 /// Installation in a temporary folder, without systemd: binaries, databases, and commands that start and stop the services.
 struct Installation {
