@@ -30,7 +30,7 @@ pub enum AlertState {
     Sent,
     /// Rejected by all channels, or not delivered in all attempts.
     Failed,
-    /// Not sent, for a `Suppression` reason; named `held` in the database and in the API.
+    /// Not sent, for a `Suppression` reason; named `held` in the API.
     Suppressed,
 }
 
@@ -66,7 +66,17 @@ pub(super) enum Suppression {
 impl AlertKind {
     const ALL: [Self; 4] = [Self::New, Self::Reopened, Self::Digest, Self::Test];
 
-    /// Returns the name in the database and in the API.
+    /// Returns the id in `alert_kinds`.
+    fn id(self) -> i64 {
+        match self {
+            Self::New => 1,
+            Self::Reopened => 2,
+            Self::Digest => 3,
+            Self::Test => 4,
+        }
+    }
+
+    /// Returns the name in the API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -81,7 +91,17 @@ impl AlertKind {
 impl AlertState {
     const ALL: [Self; 4] = [Self::Waiting, Self::Sent, Self::Failed, Self::Suppressed];
 
-    /// Returns the name in the database and in the API.
+    /// Returns the id in `alert_states`.
+    fn id(self) -> i64 {
+        match self {
+            Self::Waiting => 1,
+            Self::Sent => 2,
+            Self::Failed => 3,
+            Self::Suppressed => 4,
+        }
+    }
+
+    /// Returns the name in the API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -94,10 +114,13 @@ impl AlertState {
 }
 
 impl AlertSubject {
-    /// Returns the value of the column `subject_type`.
-    pub(super) fn type_name(self) -> &'static str {
+    /// Id of the type `error_group` in `alert_subject_types`.
+    const ERROR_GROUP: i64 = 1;
+
+    /// Returns the value of the column `subject_type_id`.
+    pub(super) fn type_id(self) -> i64 {
         match self {
-            Self::ErrorGroup(_) => "error_group",
+            Self::ErrorGroup(_) => Self::ERROR_GROUP,
         }
     }
 
@@ -108,12 +131,12 @@ impl AlertSubject {
         }
     }
 
-    /// Reads the columns `subject_type` and `subject_id`, which are the columns `first` and `first + 1` of `row`.
+    /// Reads the columns `subject_type_id` and `subject_id`, which are the columns `first` and `first + 1` of `row`.
     pub(super) fn from_row(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<Self>> {
-        match row.get_ref(first)? {
-            ValueRef::Null => Ok(None),
-            ValueRef::Text(b"error_group") => Ok(Some(Self::ErrorGroup(row.get(first + 1)?))),
-            other => Err(rusqlite::Error::InvalidColumnType(first, "subject_type".into(), other.data_type())),
+        match row.get(first)? {
+            None => Ok(None),
+            Some(Self::ERROR_GROUP) => Ok(Some(Self::ErrorGroup(row.get(first + 1)?))),
+            Some(unknown) => Err(rusqlite::Error::IntegralValueOutOfRange(first, unknown)),
         }
     }
 }
@@ -143,33 +166,33 @@ impl Suppression {
     }
 }
 
-/// Returns the value of `all` that has the name in `stored`.
-fn from_name<T: Copy>(stored: ValueRef<'_>, all: &[T], name: fn(T) -> &'static str) -> FromSqlResult<T> {
-    let stored = stored.as_str()?;
-    all.iter().copied().find(|value| name(*value) == stored).ok_or(FromSqlError::InvalidType)
+/// Returns the value of `all` that has the id in `stored`.
+fn from_id<T: Copy>(stored: ValueRef<'_>, all: &[T], id: fn(T) -> i64) -> FromSqlResult<T> {
+    let stored = stored.as_i64()?;
+    all.iter().copied().find(|value| id(*value) == stored).ok_or(FromSqlError::OutOfRange(stored))
 }
 
 impl FromSql for AlertKind {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        from_name(value, &Self::ALL, Self::name)
+        from_id(value, &Self::ALL, Self::id)
     }
 }
 
 impl FromSql for AlertState {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        from_name(value, &Self::ALL, Self::name)
+        from_id(value, &Self::ALL, Self::id)
     }
 }
 
 impl ToSql for AlertKind {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.name().into())
+        Ok(self.id().into())
     }
 }
 
 impl ToSql for AlertState {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.name().into())
+        Ok(self.id().into())
     }
 }
 
@@ -182,5 +205,32 @@ impl Serialize for AlertKind {
 impl Serialize for AlertState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::create_tables;
+    use super::*;
+    use crate::db::{Schema, assert_sound_schema, in_memory, table_of_names};
+
+    const SCHEMA: Schema = Schema { application_id: 1, create: create_tables, migrations: &[], import: None };
+
+    #[test]
+    fn tables_are_strict_and_references_are_indexed() {
+        assert_sound_schema(SCHEMA, &["alert_kinds"]);
+    }
+
+    #[test]
+    fn ids_agree_with_the_tables_of_names() {
+        in_memory(SCHEMA, |connection| {
+            let expected = AlertKind::ALL.map(|kind| (kind.id(), kind.name().to_owned()));
+            assert_eq!(table_of_names(connection, "alert_kinds")?, expected);
+            let expected = AlertState::ALL.map(|state| (state.id(), state.name().to_owned()));
+            assert_eq!(table_of_names(connection, "alert_states")?, expected);
+            let expected = [(AlertSubject::ERROR_GROUP, "error_group".to_owned())];
+            assert_eq!(table_of_names(connection, "alert_subject_types")?, expected);
+            Ok(())
+        });
     }
 }

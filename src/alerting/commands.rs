@@ -18,23 +18,23 @@ const WAITING_MAX: i64 = 100;
 /// # Errors
 /// Returns an error if a statement fails.
 pub fn queue(transaction: &Connection, alert: &NewAlert) -> Result<()> {
-    let mut count = transaction.prepare_cached("SELECT count(*) FROM alert_events WHERE state = 'waiting'")?;
-    let waiting: i64 = count.query_row([], |row| row.get(0))?;
+    let mut count = transaction.prepare_cached("SELECT count(*) FROM alert_events WHERE state_id = ?1")?;
+    let waiting: i64 = count.query_row([AlertState::Waiting], |row| row.get(0))?;
     if waiting >= WAITING_MAX {
         return count_for_digest(transaction, alert.created_at);
     }
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO alert_events (kind, subject_type, subject_id, created_at, state)
-         VALUES (?1, ?2, ?3, ?4, 'waiting')",
+        "INSERT INTO alert_events (kind_id, subject_type_id, subject_id, created_at_s, state_id)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    let (subject_type, subject_id) = (alert.subject.map(AlertSubject::type_name), alert.subject.map(AlertSubject::id));
-    insert.execute((alert.kind, subject_type, subject_id, alert.created_at.seconds()))?;
+    let (subject_type, subject_id) = (alert.subject.map(AlertSubject::type_id), alert.subject.map(AlertSubject::id));
+    insert.execute((alert.kind, subject_type, subject_id, alert.created_at.seconds(), AlertState::Waiting))?;
     Ok(())
 }
 
 fn count_for_digest(transaction: &Connection, now: Timestamp) -> Result<()> {
     let mut count = transaction.prepare_cached(
-        "UPDATE alert_digest SET since = iif(suppressed = 0, ?1, since), suppressed = suppressed + 1",
+        "UPDATE alert_digest SET since_s = iif(suppressed = 0, ?1, since_s), suppressed = suppressed + 1",
     )?;
     count.execute([now.seconds()])?;
     Ok(())
@@ -61,16 +61,17 @@ impl Command for FinishAlert {
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let mut finish = transaction
-            .prepare_cached("UPDATE alert_events SET state = ?2, detail = ?3, finished_at = ?4 WHERE id = ?1")?;
+            .prepare_cached("UPDATE alert_events SET state_id = ?2, detail = ?3, finished_at_s = ?4 WHERE id = ?1")?;
         finish.execute((self.id, self.state, &self.detail, self.now.seconds()))?;
         if self.in_digest {
             count_for_digest(transaction, self.now)?;
         }
         let mut delete = transaction.prepare_cached(
-            "DELETE FROM alert_events WHERE state <> 'waiting' AND id <= (SELECT max(id) FROM alert_events) - ?1
-                 AND NOT (state = 'sent' AND finished_at > ?2)",
+            "DELETE FROM alert_events WHERE state_id <> ?1 AND id <= (SELECT max(id) FROM alert_events) - ?2
+                 AND NOT (state_id = ?3 AND finished_at_s > ?4)",
         )?;
-        delete.execute((HISTORY_MAX, (self.now - self.keep_sent).seconds()))?;
+        let kept_since_s = (self.now - self.keep_sent).seconds();
+        delete.execute((AlertState::Waiting, HISTORY_MAX, AlertState::Sent, kept_since_s))?;
         Ok(())
     }
 }
@@ -92,12 +93,12 @@ impl Command for RecordDigest {
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         transaction.execute(
-            "INSERT INTO alert_events (kind, created_at, state, finished_at, detail) VALUES (?1, ?2, ?3, ?2, ?4)",
+            "INSERT INTO alert_events (kind_id, created_at_s, state_id, finished_at_s, detail) VALUES (?1, ?2, ?3, ?2, ?4)",
             (AlertKind::Digest, self.now.seconds(), self.state, &self.detail),
         )?;
         if self.state == AlertState::Sent {
             // More alerts may have been suppressed while the digest was being sent.
-            let sql = "UPDATE alert_digest SET suppressed = suppressed - ?1, since = ?2";
+            let sql = "UPDATE alert_digest SET suppressed = suppressed - ?1, since_s = ?2";
             transaction.execute(sql, (self.suppressed, self.now.seconds()))?;
         }
         Ok(())

@@ -25,12 +25,12 @@ pub(super) struct PendingAlert {
 /// Returns the oldest waiting alert.
 pub(super) fn next_waiting(reader: &Connection) -> Result<Option<PendingAlert>> {
     let mut read = reader.prepare_cached(
-        "SELECT id, kind, subject_type, subject_id FROM alert_events WHERE state = 'waiting' ORDER BY id LIMIT 1",
+        "SELECT id, kind_id, subject_type_id, subject_id FROM alert_events WHERE state_id = ?1 ORDER BY id LIMIT 1",
     )?;
     let pending = |row: &Row<'_>| {
         Ok(PendingAlert { id: row.get(0)?, kind: row.get(1)?, subject: AlertSubject::from_row(row, 2)? })
     };
-    Ok(read.query_row([], pending).optional()?)
+    Ok(read.query_row([AlertState::Waiting], pending).optional()?)
 }
 
 /// Whether an alert about `subject` was sent within the cool-down.
@@ -42,18 +42,20 @@ pub(super) fn is_cooling_down(
 ) -> Result<bool> {
     let mut read = reader.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM alert_events
-             WHERE subject_type = ?1 AND subject_id = ?2 AND state = 'sent' AND finished_at > ?3)",
+             WHERE subject_type_id = ?1 AND subject_id = ?2 AND state_id = ?3 AND finished_at_s > ?4)",
     )?;
-    let cooldown_start = (now - settings.cooldown).seconds();
-    Ok(read.query_row((subject.type_name(), subject.id(), cooldown_start), |row| row.get(0))?)
+    let cooldown_start_s = (now - settings.cooldown).seconds();
+    let parameters = (subject.type_id(), subject.id(), AlertState::Sent, cooldown_start_s);
+    Ok(read.query_row(parameters, |row| row.get(0))?)
 }
 
 /// Returns the number of alerts sent in the last 60 minutes, not counting digests and tests.
 pub(super) fn sent_in_last_hour(reader: &Connection, now: Timestamp) -> Result<i64> {
     let mut read = reader.prepare_cached(
-        "SELECT count(*) FROM alert_events WHERE state = 'sent' AND subject_type IS NOT NULL AND finished_at > ?1",
+        "SELECT count(*) FROM alert_events
+         WHERE state_id = ?1 AND finished_at_s > ?2 AND subject_type_id IS NOT NULL",
     )?;
-    Ok(read.query_row([(now - HOUR).seconds()], |row| row.get(0))?)
+    Ok(read.query_row((AlertState::Sent, (now - HOUR).seconds()), |row| row.get(0))?)
 }
 
 /// Alerts that the next digest reports.
@@ -72,7 +74,7 @@ pub(super) fn due_digest(
     now: Timestamp,
     settings: &AlertSettings,
 ) -> Result<Option<PendingDigest>> {
-    let mut read = reader.prepare_cached("SELECT suppressed, since FROM alert_digest")?;
+    let mut read = reader.prepare_cached("SELECT suppressed, since_s FROM alert_digest")?;
     let pending =
         |row: &Row<'_>| Ok(PendingDigest { suppressed: row.get(0)?, since: Timestamp::from_seconds(row.get(1)?) });
     let digest = read.query_row([], pending)?;
@@ -80,8 +82,8 @@ pub(super) fn due_digest(
         return Ok(None);
     }
     let mut last = reader
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM alert_events WHERE kind = 'digest' AND finished_at > ?1)")?;
-    let tried_in_last_hour: bool = last.query_row([(now - HOUR).seconds()], |row| row.get(0))?;
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM alert_events WHERE kind_id = ?1 AND finished_at_s > ?2)")?;
+    let tried_in_last_hour: bool = last.query_row((AlertKind::Digest, (now - HOUR).seconds()), |row| row.get(0))?;
     Ok((!tried_in_last_hour).then_some(digest))
 }
 
@@ -119,7 +121,7 @@ pub struct HistoryEntry {
 /// Returns an error if the database cannot be read.
 pub fn history(reader: &Connection) -> Result<Vec<HistoryEntry>> {
     let mut read = reader.prepare_cached(
-        "SELECT id, kind, subject_type, subject_id, created_at, state, finished_at, detail
+        "SELECT id, kind_id, subject_type_id, subject_id, created_at_s, state_id, finished_at_s, detail
          FROM alert_events ORDER BY id DESC LIMIT ?1",
     )?;
     Ok(read.query_map([HISTORY_MAX], history_entry)?.collect::<rusqlite::Result<_>>()?)

@@ -17,6 +17,8 @@ mod reader_pool;
 #[cfg(test)]
 mod replan_harness_tests;
 mod retention;
+#[cfg(test)]
+mod schema_checks;
 mod sessions;
 mod vacuum;
 mod writer;
@@ -33,6 +35,8 @@ pub use reader_pool::{Reader, ReaderPool};
 #[cfg(test)]
 pub(crate) use replan_harness_tests::replanned_statements;
 pub use retention::{apply_retention, retention_job};
+#[cfg(test)]
+pub(crate) use schema_checks::{assert_sound_schema, table_of_names};
 pub use sessions::{CreateSession, DeleteSessions, Session, sessions};
 pub use vacuum::vacuum;
 pub use writer::{Command, SizeLimit, Writer, WriterStats};
