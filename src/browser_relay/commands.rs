@@ -36,8 +36,8 @@ impl Command for CreateKey {
 
     fn apply(self, transaction: &Connection) -> Result<CreatedKey> {
         let Self { public_key, project, now } = self;
-        let mut insert =
-            transaction.prepare_cached("INSERT INTO dsn_keys (public_key, project, created_at) VALUES (?1, ?2, ?3)")?;
+        let mut insert = transaction
+            .prepare_cached("INSERT INTO dsn_keys (public_key, project, created_at_ms) VALUES (?1, ?2, ?3)")?;
         let id = insert.insert((&public_key, &project, now.ms()))?;
         Ok(CreatedKey { id, public_key, project, active: active_keys(transaction)? })
     }
@@ -70,8 +70,9 @@ impl Command for SeedKeys {
     type Output = Vec<PublicKey>;
 
     fn apply(self, transaction: &Connection) -> Result<Vec<PublicKey>> {
-        let mut insert = transaction
-            .prepare_cached("INSERT OR IGNORE INTO dsn_keys (public_key, project, created_at) VALUES (?1, ?2, ?3)")?;
+        let mut insert = transaction.prepare_cached(
+            "INSERT OR IGNORE INTO dsn_keys (public_key, project, created_at_ms) VALUES (?1, ?2, ?3)",
+        )?;
         let mut select = transaction.prepare_cached("SELECT project FROM dsn_keys WHERE public_key = ?1")?;
         for (key, project) in &self.keys {
             insert.execute((key, project, self.now.ms()))?;
@@ -101,10 +102,10 @@ impl Command for EnqueueOutbox {
     fn apply(self, transaction: &Connection) -> Result<()> {
         let OutboundRequest { kind, body, idempotency_key, client } = &self.request;
         let mut insert = transaction.prepare_cached(
-            "INSERT INTO outbox (upstream, idempotency_key, body, client, created_at)
+            "INSERT INTO outbox (upstream_id, idempotency_key, body, client, created_at_ms)
                  VALUES (?1, ?2, CAST(?3 AS TEXT), ?4, ?5)",
         )?;
-        insert.execute((kind.name(), idempotency_key, body, client.to_string(), self.now.ms()))?;
+        insert.execute((kind.id(), idempotency_key, body, client.to_string(), self.now.ms()))?;
         add_to_counter(transaction, "outbox_waiting", 1)?;
         add_to_counter(transaction, "outbox_bytes", body.len() as i64 + OUTBOX_ROW_BYTES)?;
         while counter(transaction, "outbox_bytes")? > self.bytes_max && drop_oldest_from_outbox(transaction)? {}
@@ -160,8 +161,7 @@ impl Command for StartUpload {
     type Output = i64;
 
     fn apply(self, transaction: &Connection) -> Result<i64> {
-        transaction.execute("INSERT INTO map_uploads DEFAULT VALUES", [])?;
-        Ok(transaction.last_insert_rowid())
+        Ok(transaction.prepare_cached("INSERT INTO map_contents DEFAULT VALUES")?.insert([])?)
     }
 }
 
@@ -203,9 +203,7 @@ impl Command for FinishUpload {
         if let Some(previous) = previous {
             delete_map(transaction, previous)?;
         }
-        insert_map(transaction, self.id, &self.fields, &self.stats, self.now, self.now)?;
-        transaction.execute("DELETE FROM map_uploads WHERE id = ?1", [self.id])?;
-        Ok(())
+        insert_map(transaction, self.id, &self.fields, &self.stats, self.now, self.now)
     }
 }
 
@@ -218,9 +216,7 @@ impl Command for DiscardUpload {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        delete_blocks(transaction, self.id)?;
-        transaction.execute("DELETE FROM map_uploads WHERE id = ?1", [self.id])?;
-        Ok(())
+        delete_upload(transaction, self.id)
     }
 }
 
@@ -231,8 +227,8 @@ impl Command for DiscardStaleUploads {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        transaction.execute("DELETE FROM map_blocks WHERE map_id IN (SELECT id FROM map_uploads)", [])?;
-        transaction.execute("DELETE FROM map_uploads", [])?;
+        // An earlier process left at most a few, because it converted one upload at a time.
+        transaction.execute("DELETE FROM map_contents WHERE id NOT IN (SELECT id FROM source_maps)", [])?;
         Ok(())
     }
 }
@@ -240,8 +236,8 @@ impl Command for DiscardStaleUploads {
 /// Inserts a block of a source map.
 pub(super) fn insert_block(transaction: &Connection, map: i64, kind: BlockKind, key: i64, bytes: &[u8]) -> Result<()> {
     let mut insert =
-        transaction.prepare_cached("INSERT INTO map_blocks (map_id, kind, key, bytes) VALUES (?1, ?2, ?3, ?4)")?;
-    insert.execute((map, kind.number(), key, bytes))?;
+        transaction.prepare_cached("INSERT INTO map_blocks (map_id, kind_id, key, data) VALUES (?1, ?2, ?3, ?4)")?;
+    insert.execute((map, kind.id(), key, bytes))?;
     Ok(())
 }
 
@@ -256,7 +252,7 @@ pub(super) fn insert_map(
 ) -> Result<()> {
     let UploadFields { project, release, file_url } = fields;
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO source_maps (id, project, release, file_url, file_name, uploaded_at, used_at, mappings)
+        "INSERT INTO source_maps (id, project, release, file_url, file_name, uploaded_at_ms, used_at_ms, mappings)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
     let file_name = url_match::uploaded_file_name(file_url);
@@ -279,16 +275,16 @@ impl Command for DeleteMap {
     }
 }
 
-/// Deletes a source map and its blocks. Returns `false` if it does not exist.
+/// Deletes a source map and its blocks. Returns `false` if it does not exist or is an upload in progress.
 fn delete_map(transaction: &Connection, id: i64) -> Result<bool> {
-    let deleted = transaction.prepare_cached("DELETE FROM source_maps WHERE id = ?1")?.execute([id])?;
-    delete_blocks(transaction, id)?;
-    Ok(deleted > 0)
+    let mut delete =
+        transaction.prepare_cached("DELETE FROM map_contents WHERE id = ?1 AND id IN (SELECT id FROM source_maps)")?;
+    Ok(delete.execute([id])? > 0)
 }
 
-/// Deletes the blocks of a source map.
-pub(super) fn delete_blocks(transaction: &Connection, map: i64) -> Result<()> {
-    transaction.prepare_cached("DELETE FROM map_blocks WHERE map_id = ?1")?.execute([map])?;
+/// Deletes an upload in progress and its blocks.
+pub(super) fn delete_upload(transaction: &Connection, id: i64) -> Result<()> {
+    transaction.prepare_cached("DELETE FROM map_contents WHERE id = ?1")?.execute([id])?;
     Ok(())
 }
 
@@ -303,7 +299,7 @@ impl Command for TouchMaps {
 
     fn apply(self, transaction: &Connection) -> Result<()> {
         let mut update =
-            transaction.prepare_cached("UPDATE source_maps SET used_at = max(used_at, ?2) WHERE id = ?1")?;
+            transaction.prepare_cached("UPDATE source_maps SET used_at_ms = max(used_at_ms, ?2) WHERE id = ?1")?;
         for map in &self.maps {
             update.execute((map, self.now.ms()))?;
         }
@@ -327,8 +323,8 @@ impl Command for DeleteExpiredMap {
 
 /// Deletes the least recently used source map if it was last used before `unused_since`. Returns `false` if there is none.
 fn delete_least_recently_used_map(transaction: &Connection, unused_since: Timestamp) -> Result<bool> {
-    let mut select =
-        transaction.prepare_cached("SELECT id FROM source_maps WHERE used_at < ?1 ORDER BY used_at, id LIMIT 1")?;
+    let mut select = transaction
+        .prepare_cached("SELECT id FROM source_maps WHERE used_at_ms < ?1 ORDER BY used_at_ms, id LIMIT 1")?;
     let id: Option<i64> = select.query_row([unused_since.ms()], |row| row.get(0)).optional()?;
     id.map_or(Ok(false), |id| delete_map(transaction, id))
 }

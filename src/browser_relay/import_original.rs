@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::commands::{delete_blocks, insert_block, insert_map};
+use super::commands::{delete_upload, insert_block, insert_map};
 use super::sourcemap::convert::convert;
 use super::sourcemap::upload_body::UploadFields;
 use crate::clock::Timestamp;
@@ -28,7 +28,7 @@ fn timestamp(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>> {
 fn import_keys(connection: &Connection) -> Result<usize> {
     let mut select = connection.prepare("SELECT id, public_key, project, created_at, active FROM original_dsn_keys")?;
     let mut insert = connection
-        .prepare("INSERT INTO dsn_keys (id, public_key, project, created_at, active) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        .prepare("INSERT INTO dsn_keys (id, public_key, project, created_at_ms, active) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     let mut rows = select.query([])?;
     let mut keys = 0;
     while let Some(row) = rows.next()? {
@@ -47,11 +47,13 @@ fn import_maps(connection: &Connection) -> Result<usize> {
     let mut select = connection.prepare("SELECT * FROM original_source_maps ORDER BY id")?;
     let mut rows = select.query([])?;
     let mut maps = 0;
+    let mut insert_content = connection.prepare("INSERT INTO map_contents (id) VALUES (?1)")?;
     while let Some(row) = rows.next()? {
         let id: i64 = row.get("id")?;
         let fields =
             UploadFields { project: row.get("project")?, release: row.get("release")?, file_url: row.get("file_url")? };
         let map = row.get_ref("map_content")?.as_bytes().unwrap_or_default();
+        insert_content.execute([id])?;
         match convert(|| Ok(map), |kind, key, bytes| insert_block(connection, id, kind, key, bytes)) {
             Ok(stats) => {
                 let uploaded_at = timestamp(row, "uploaded_at")?.unwrap_or(now);
@@ -59,7 +61,7 @@ fn import_maps(connection: &Connection) -> Result<usize> {
                 maps += 1;
             }
             Err(why @ Error::Invalid(_)) => {
-                delete_blocks(connection, id)?;
+                delete_upload(connection, id)?;
                 let UploadFields { project, release, file_url } = fields;
                 log::warn!(
                     "import: converting the source map of {file_url} (project {project}, release {release}) failed: \
@@ -69,10 +71,5 @@ fn import_maps(connection: &Connection) -> Result<usize> {
             Err(why) => return Err(why),
         }
     }
-    // Moves the AUTOINCREMENT sequence, so that new source maps get greater ids than the imported ones.
-    connection.execute_batch(
-        "INSERT INTO map_uploads (id) SELECT max(id) FROM original_source_maps HAVING count(*) > 0;
-         DELETE FROM map_uploads",
-    )?;
     Ok(maps)
 }

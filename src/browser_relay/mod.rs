@@ -17,6 +17,8 @@ mod release_maps;
 #[cfg(test)]
 mod replan_tests;
 mod report;
+#[cfg(test)]
+mod schema_tests;
 mod source_map_api;
 mod sourcemap;
 mod state;

@@ -32,7 +32,7 @@ pub(super) struct KeyEntry {
 /// Returns all public keys, oldest first.
 pub(super) fn list_keys(connection: &Connection) -> Result<Vec<KeyEntry>> {
     let mut select =
-        connection.prepare_cached("SELECT id, public_key, project, active, created_at FROM dsn_keys ORDER BY id")?;
+        connection.prepare_cached("SELECT id, public_key, project, active, created_at_ms FROM dsn_keys ORDER BY id")?;
     let key = |row: &Row<'_>| {
         Ok(KeyEntry {
             id: row.get(0)?,
@@ -55,7 +55,7 @@ pub(super) struct OutboxItem {
 /// Returns the oldest report for an upstream that has a greater id than `after`.
 pub(super) fn next_outbox_item(connection: &Connection, kind: UpstreamKind, after: i64) -> Result<Option<OutboxItem>> {
     let mut select = connection.prepare_cached(
-        "SELECT id, idempotency_key, CAST(body AS BLOB), client FROM outbox WHERE upstream = ?1 AND id > ?2
+        "SELECT id, idempotency_key, CAST(body AS BLOB), client FROM outbox WHERE upstream_id = ?1 AND id > ?2
              ORDER BY id LIMIT 1",
     )?;
     let item = |row: &Row<'_>| {
@@ -63,7 +63,7 @@ pub(super) fn next_outbox_item(connection: &Connection, kind: UpstreamKind, afte
         let request = OutboundRequest { kind, idempotency_key: row.get(1)?, body: row.get(2)?, client };
         Ok(OutboxItem { id: row.get(0)?, request })
     };
-    Ok(select.query_row((kind.name(), after), item).optional()?)
+    Ok(select.query_row((kind.id(), after), item).optional()?)
 }
 
 /// A source map that may belong to the file of a frame.
@@ -82,7 +82,7 @@ pub(super) fn maps_by_file_name(
     file_name: &str,
 ) -> Result<Vec<CandidateMap>> {
     let mut select = connection.prepare_cached(
-        "SELECT id, file_url, used_at FROM source_maps WHERE project = ?1 AND release = ?2 AND file_name = ?3
+        "SELECT id, file_url, used_at_ms FROM source_maps WHERE project = ?1 AND release = ?2 AND file_name = ?3
              ORDER BY id DESC",
     )?;
     let map = |row: &Row<'_>| {
@@ -99,9 +99,9 @@ pub(super) fn find_block(
     key: i64,
 ) -> Result<Option<(i64, Vec<u8>)>> {
     let mut select = connection.prepare_cached(
-        "SELECT key, bytes FROM map_blocks WHERE map_id = ?1 AND kind = ?2 AND key <= ?3 ORDER BY key DESC LIMIT 1",
+        "SELECT key, data FROM map_blocks WHERE map_id = ?1 AND kind_id = ?2 AND key <= ?3 ORDER BY key DESC LIMIT 1",
     )?;
-    Ok(select.query_row((map, kind.number(), key), |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+    Ok(select.query_row((map, kind.id(), key), |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
 /// A source map as the API lists it.
@@ -143,7 +143,7 @@ pub(super) fn list_maps(
     offset: i64,
 ) -> Result<Vec<SourceMap>> {
     let mut select = connection.prepare_cached(&format!(
-        "SELECT id, project, release, file_url, uploaded_at FROM source_maps WHERE {MAP_FILTER}
+        "SELECT id, project, release, file_url, uploaded_at_ms FROM source_maps WHERE {MAP_FILTER}
              ORDER BY id DESC LIMIT ?3 OFFSET ?4"
     ))?;
     let map = |row: &Row<'_>| {

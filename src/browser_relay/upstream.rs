@@ -27,15 +27,15 @@ pub(super) enum UpstreamKind {
 impl UpstreamKind {
     pub(super) const ALL: [Self; 2] = [Self::Errors, Self::Metrics];
 
-    /// Returns the name in the table `outbox`.
-    pub(super) fn name(self) -> &'static str {
+    /// Returns the id in the table `upstreams`, which must never change.
+    pub(super) fn id(self) -> i64 {
         match self {
-            Self::Errors => "errors",
-            Self::Metrics => "metrics",
+            Self::Errors => 1,
+            Self::Metrics => 2,
         }
     }
 
-    /// Returns the name of the service in messages.
+    /// Returns the name of the service in messages and in the table `upstreams`.
     pub(super) fn service(self) -> &'static str {
         match self {
             Self::Errors => "error tracker",

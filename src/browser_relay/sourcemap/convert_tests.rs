@@ -23,7 +23,7 @@ impl StoredMap {
         let mut blocks: [BTreeMap<i64, Vec<u8>>; 4] = Default::default();
         let sink = |kind: BlockKind, key, bytes: &[u8]| {
             assert!(bytes.len() <= BLOCK_BYTES || kind == BlockKind::SourceChunks, "{kind:?} of {} bytes", bytes.len());
-            assert!(blocks[kind.number() as usize].insert(key, bytes.to_vec()).is_none(), "{kind:?} {key} twice");
+            assert!(blocks[kind as usize].insert(key, bytes.to_vec()).is_none(), "{kind:?} {key} twice");
             Ok(())
         };
         let stats = convert(|| Ok(map), sink)?;
@@ -32,7 +32,7 @@ impl StoredMap {
 
     pub(super) fn look_up(&self, line: u32, column: u32) -> LookupResult {
         let find_block = |kind: BlockKind, key| {
-            let block = self.blocks[kind.number() as usize].range(..=key).next_back();
+            let block = self.blocks[kind as usize].range(..=key).next_back();
             Ok(block.map(|(key, bytes)| (*key, bytes.clone())))
         };
         look_up(line, column, find_block).unwrap()

@@ -22,12 +22,12 @@ struct Blocks(BTreeMap<(i64, i64), Vec<u8>>);
 impl Blocks {
     fn insert(&mut self, kind: BlockKind, key: i64, bytes: &[u8]) {
         assert!(bytes.len() <= BLOCK_BYTES || kind == BlockKind::SourceChunks, "{kind:?} of {} bytes", bytes.len());
-        assert!(self.0.insert((kind.number(), key), bytes.to_vec()).is_none(), "{kind:?} {key} twice");
+        assert!(self.0.insert((kind.id(), key), bytes.to_vec()).is_none(), "{kind:?} {key} twice");
     }
 
     fn look_up(&self, line: u32, column: u32) -> LookupResult {
         let find_block = |kind: BlockKind, key| {
-            let block = self.0.range((kind.number(), i64::MIN)..=(kind.number(), key)).next_back();
+            let block = self.0.range((kind.id(), i64::MIN)..=(kind.id(), key)).next_back();
             Ok(block.map(|((_, key), bytes)| (*key, bytes.clone())))
         };
         look_up(line, column, find_block).expect("finding a block in memory cannot fail")

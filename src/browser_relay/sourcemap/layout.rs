@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! kind              key                                  content
-//! 0 Mappings        generated line << 32 | column        mappings.rs
-//! 1 SourceUrls      index of the first URL               string_table.rs
-//! 2 Names           index of the first name              string_table.rs
-//! 3 SourceChunks    source index << 32 | first line      source_chunks.rs
+//! 1 Mappings        generated line << 32 | column        mappings.rs
+//! 2 SourceUrls      index of the first URL               string_table.rs
+//! 3 Names           index of the first name              string_table.rs
+//! 4 SourceChunks    source index << 32 | first line      source_chunks.rs
 //! ```
 //!
 //! The key of a block is that of its first item. The block that contains an item is therefore the one with the greatest
@@ -31,13 +31,13 @@ pub(in crate::browser_relay) enum BlockKind {
 }
 
 impl BlockKind {
-    /// Returns the number in the database, which must never change.
-    pub(in crate::browser_relay) fn number(self) -> i64 {
+    /// Returns the id in the table `map_block_kinds`, which must never change.
+    pub(in crate::browser_relay) fn id(self) -> i64 {
         match self {
-            Self::Mappings => 0,
-            Self::SourceUrls => 1,
-            Self::Names => 2,
-            Self::SourceChunks => 3,
+            Self::Mappings => 1,
+            Self::SourceUrls => 2,
+            Self::Names => 3,
+            Self::SourceChunks => 4,
         }
     }
 }

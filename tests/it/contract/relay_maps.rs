@@ -201,7 +201,7 @@ fn invalid_source_maps_are_rejected_with_a_reason() {
     );
     assert_eq!(list(relay, "")["total"], 0);
     let database = rusqlite::Connection::open(relay.data_dir.path().join("browser-relay.db")).unwrap();
-    for table in ["map_blocks", "map_uploads"] {
+    for table in ["map_blocks", "map_contents"] {
         let left: i64 = database.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
         assert_eq!(left, 0, "{table}");
     }
@@ -260,7 +260,7 @@ fn unused_source_maps_expire() {
     drop(relay);
     let age_by_nine_days = || {
         let database = rusqlite::Connection::open(data_dir.path().join("browser-relay.db")).unwrap();
-        database.execute("UPDATE source_maps SET used_at = used_at - 9 * 86400000", []).unwrap();
+        database.execute("UPDATE source_maps SET used_at_ms = used_at_ms - 9 * 86400000", []).unwrap();
     };
     let start = || {
         Setup::browser_relay(tracker.address, collector.address).data_dir(&data_dir).env("RETENTION_DAYS", 10).start()
@@ -270,8 +270,7 @@ fn unused_source_maps_expire() {
     relay.send(&report("1.0", "E: e\n    at a (https://x/used.js:1:1)")).expect(201);
     let use_is_recorded = || {
         let database = rusqlite::Connection::open(data_dir.path().join("browser-relay.db")).unwrap();
-        let sql =
-            "SELECT count(DISTINCT used_at) FROM source_maps WHERE used_at < uploaded_at OR file_url = '/used.js'";
+        let sql = "SELECT count(DISTINCT used_at_ms) FROM source_maps WHERE used_at_ms < uploaded_at_ms OR file_url = '/used.js'";
         database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() == 2
     };
     assert_eq!(wait_until(|| use_is_recorded().then_some(())), Some(()));
@@ -292,8 +291,8 @@ fn interrupted_upload_is_discarded_at_start() {
     relay.kill();
     database
         .execute_batch(
-            "INSERT INTO map_uploads (id) VALUES (7);
-             INSERT INTO map_blocks (map_id, kind, key, bytes) VALUES (7, 0, 0, x'00')",
+            "INSERT INTO map_contents (id) VALUES (7);
+             INSERT INTO map_blocks (map_id, kind_id, key, data) VALUES (7, 1, 0, x'00')",
         )
         .unwrap();
     let relay = Setup::browser_relay(tracker.address, collector.address).data_dir(&data_dir).start();
