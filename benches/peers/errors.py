@@ -124,7 +124,7 @@ def measure_error_tracker() -> Row:
         after, start = server.mb(), server.start_ms
     # Verifies that every acknowledged report was stored.
     with sqlite3.connect(folder / "data" / "errors.db") as database:
-        (stored,) = database.execute("SELECT sum(count) FROM errors").fetchone()
+        (stored,) = database.execute("SELECT sum(count) FROM error_groups").fetchone()
     if stored != REPORTS:
         raise RuntimeError(f"the error tracker stored {stored} of {REPORTS} acknowledged reports")
     rate, size = REPORTS / seconds, disk_bytes(folder / "data") / REPORTS

@@ -10,7 +10,7 @@ use super::store::{self, Detail, Filter, Sort};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
-use crate::records::report::{Report, level_from_name};
+use crate::records::report::{Report, ReportLevel};
 use crate::trace::{LineRun, sections};
 
 const LIMIT_DEFAULT: i64 = 50;
@@ -69,7 +69,7 @@ pub(super) fn filter(request: &Request) -> Result<Filter> {
             _ => Some(false),
         },
         source: string("source"),
-        level: string("level").map(|name| level_from_name(&name).map_or(name, str::to_owned)),
+        level: string("level").map(|name| ReportLevel::from_name(&name).map_or(name, |level| level.name().to_owned())),
         session_id: string("session_id"),
         since: request.query_time("since")?,
         until: request.query_time("until")?,

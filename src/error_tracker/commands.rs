@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 
+use super::enumerations::{FingerprintAlgorithm, level_id, source_id};
+use super::fingerprint::Fingerprint;
 use super::grouping::GroupedReport;
 use super::search::index_text;
 use crate::alerting::{self, AlertKind, AlertSubject, NewAlert};
@@ -20,10 +22,6 @@ pub(super) const OCCURRENCES_MAX: i64 = 5;
 const NAMES_MAX: i64 = 10_000;
 /// Length to which the message of a group is truncated in lists, in characters.
 const MESSAGE_CHARS_MAX: usize = 2_000;
-/// `error_fingerprints.algorithm` of fingerprints that equal the original's.
-pub(super) const ALGORITHM_V1: i64 = 1;
-/// `error_fingerprints.algorithm` of fingerprints with a location that the original does not find.
-const ALGORITHM_V2: i64 = 2;
 
 /// Adds a report to its group, or creates the group.
 pub(super) struct IngestReport {
@@ -48,17 +46,17 @@ pub(super) enum IngestResult {
     Reopened { id: i64, fingerprint: String, count: i64 },
 }
 
-/// Columns of a group that a report may change.
+/// The group of a report, before the report is added to it.
 struct Group {
     id: i64,
-    fingerprint: String,
+    fingerprint: Fingerprint,
     count: i64,
     resolved: bool,
-    first_seen: i64,
-    last_seen: i64,
-    environment: String,
-    release: Option<String>,
-    level: String,
+    /// Times in seconds since 1970.
+    first_seen_s: i64,
+    last_seen_s: i64,
+    /// Whether environment, release and level of the latest report equal those of this one.
+    has_same_context: bool,
 }
 
 impl Command for IngestReport {
@@ -112,29 +110,28 @@ impl IngestReport {
             evict_stalest_group(transaction, self.groups_max)?;
             add_to_counter(transaction, "unresolved", 1)?;
         }
-        let only_count_changes = (group.first_seen..=group.last_seen).contains(&at)
-            && !group.resolved
-            && group.environment == report.environment
-            && group.release == report.release
-            && group.level == report.level;
+        let only_count_changes =
+            (group.first_seen_s..=group.last_seen_s).contains(&at) && !group.resolved && group.has_same_context;
         if only_count_changes {
             // In a storm, nearly all reports within a second take this branch, which changes no index.
-            let mut update = transaction.prepare_cached("UPDATE errors SET count = ?2 WHERE id = ?1")?;
+            let mut update = transaction.prepare_cached("UPDATE error_groups SET count = ?2 WHERE id = ?1")?;
             update.execute((group.id, count))?;
         } else {
             let mut update = transaction.prepare_cached(
-                "UPDATE errors SET count = ?2, last_seen = max(last_seen, ?3), first_seen = min(first_seen, ?3),
-                     environment = ?4, release = ?5, level = ?6, source = ?7, resolved = 0, resolved_at = NULL
+                "UPDATE error_groups SET count = ?2, last_seen_s = max(last_seen_s, ?3),
+                     first_seen_s = min(first_seen_s, ?3), environment = ?4, release = ?5, level_id = ?6, source_id = ?7,
+                     resolved = 0, resolved_at_s = NULL
                  WHERE id = ?1",
             )?;
-            let (environment, release, source) = (&report.environment, &report.release, report.source());
-            update.execute(params![group.id, count, at, environment, release, report.level, source])?;
+            let (environment, release) = (&report.environment, &report.release);
+            let (level, source) = (level_id(report.level), source_id(report.source()));
+            update.execute(params![group.id, count, at, environment, release, level, source])?;
         }
         insert_occurrence(transaction, group.id, at, report)?;
         if count > OCCURRENCES_MAX {
             delete_older_occurrences(transaction, group.id)?;
         }
-        let (id, fingerprint) = (group.id, group.fingerprint.clone());
+        let (id, fingerprint) = (group.id, group.fingerprint.to_string());
         Ok(if group.resolved {
             IngestResult::Reopened { id, fingerprint, count }
         } else {
@@ -145,32 +142,32 @@ impl IngestReport {
     fn create_group(&self, transaction: &Connection, at: i64) -> Result<IngestResult> {
         evict_stalest_group(transaction, self.groups_max)?;
         let GroupedReport { report, fingerprint: hash, original_fingerprint, location } = &self.grouped;
-        let fingerprint = hash.to_string();
         let mut insert = transaction.prepare_cached(
-            "INSERT INTO errors (fingerprint, project, exception_type, message, location, environment, release, level,
-                 source, count, first_seen, last_seen)
+            "INSERT INTO error_groups (fingerprint, project, exception_type, message, location, environment, release,
+                 level_id, source_id, count, first_seen_s, last_seen_s)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?10)",
         )?;
         let id = insert.insert(params![
-            fingerprint,
+            hash.bytes(),
             report.project,
             report.exception_type,
             list_message(&report.message),
             location,
             report.environment,
             report.release,
-            report.level,
-            report.source(),
+            level_id(report.level),
+            source_id(report.source()),
             at
         ])?;
         let mut insert = transaction.prepare_cached(
-            "INSERT INTO error_fingerprints (project, algorithm, hash, error_id) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO error_fingerprints (project, algorithm_id, hash, group_id) VALUES (?1, ?2, ?3, ?4)",
         )?;
-        let algorithm = if original_fingerprint.is_some() { ALGORITHM_V2 } else { ALGORITHM_V1 };
-        insert.execute((&report.project, algorithm, hash.bytes(), id))?;
+        let is_extended = original_fingerprint.is_some();
+        let algorithm = if is_extended { FingerprintAlgorithm::Extended } else { FingerprintAlgorithm::Original };
+        insert.execute((&report.project, algorithm.id(), hash.bytes(), id))?;
         insert_occurrence(transaction, id, at, report)?;
         add_to_counter(transaction, "unresolved", 1)?;
-        Ok(IngestResult::Created { id, fingerprint })
+        Ok(IngestResult::Created { id, fingerprint: hash.to_string() })
     }
 }
 
@@ -182,7 +179,7 @@ fn insert_occurrence(transaction: &Connection, id: i64, at: i64, report: &Report
             // The row of the group has the message of its first report, which may differ if the size limit has deleted
             // the texts since.
             let first: String = transaction
-                .prepare_cached("SELECT message FROM errors WHERE id = ?1")?
+                .prepare_cached("SELECT message FROM error_groups WHERE id = ?1")?
                 .query_row([id], |row| row.get(0))?;
             let differs = first != list_message(&report.message);
             (differs.then_some(report.message.as_str()), None)
@@ -193,7 +190,7 @@ fn insert_occurrence(transaction: &Connection, id: i64, at: i64, report: &Report
         ),
     };
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO error_occurrences (error_id, timestamp, environment, release, level, request_url,
+        "INSERT INTO error_occurrences (group_id, occurred_at_s, environment, release, level_id, request_url,
              request_method, request_headers, user_id, session_id, extra, message, traceback)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
@@ -202,7 +199,7 @@ fn insert_occurrence(transaction: &Connection, id: i64, at: i64, report: &Report
         at,
         report.environment,
         report.release,
-        report.level,
+        level_id(report.level),
         report.request_url,
         report.request_method,
         report.request_headers,
@@ -219,32 +216,35 @@ fn insert_occurrence(transaction: &Connection, id: i64, at: i64, report: &Report
 /// original are not split.
 fn find_group(transaction: &Connection, grouped: &GroupedReport) -> Result<Option<Group>> {
     let mut lookup = transaction.prepare_cached(
-        "SELECT e.id, e.fingerprint, e.count, e.resolved, e.first_seen, e.last_seen, e.environment, e.release, e.level
-         FROM error_fingerprints f JOIN errors e ON e.id = f.error_id
-         WHERE f.project = ?1 AND f.algorithm = ?2 AND f.hash = ?3",
+        "SELECT g.id, g.fingerprint, g.count, g.resolved, g.first_seen_s, g.last_seen_s, g.environment, g.release,
+             g.level_id
+         FROM error_fingerprints f JOIN error_groups g ON g.id = f.group_id
+         WHERE f.project = ?1 AND f.algorithm_id = ?2 AND f.hash = ?3",
     )?;
-    let mut lookup = |algorithm: i64, hash: [u8; 16]| {
-        let group = |row: &rusqlite::Row<'_>| {
+    let report = &grouped.report;
+    let mut lookup = |algorithm: FingerprintAlgorithm, hash: [u8; 16]| {
+        let group = |row: &Row<'_>| {
             Ok(Group {
                 id: row.get(0)?,
-                fingerprint: row.get(1)?,
+                fingerprint: Fingerprint::from_bytes(row.get(1)?),
                 count: row.get(2)?,
                 resolved: row.get(3)?,
-                first_seen: row.get(4)?,
-                last_seen: row.get(5)?,
-                environment: row.get(6)?,
-                release: row.get(7)?,
-                level: row.get(8)?,
+                first_seen_s: row.get(4)?,
+                last_seen_s: row.get(5)?,
+                // Compared without a copy, because most reports of a group have the same context.
+                has_same_context: row.get_ref(6)?.as_str()? == report.environment
+                    && row.get_ref(7)?.as_str_or_null()? == report.release.as_deref()
+                    && row.get::<_, i64>(8)? == level_id(report.level),
             })
         };
-        lookup.query_row((&grouped.report.project, algorithm, hash), group).optional()
+        lookup.query_row((&report.project, algorithm.id(), hash), group).optional()
     };
     let original = grouped.original_fingerprint.unwrap_or(grouped.fingerprint);
-    if let Some(group) = lookup(ALGORITHM_V1, original.bytes())? {
+    if let Some(group) = lookup(FingerprintAlgorithm::Original, original.bytes())? {
         return Ok(Some(group));
     }
     match grouped.original_fingerprint {
-        Some(_) => Ok(lookup(ALGORITHM_V2, grouped.fingerprint.bytes())?),
+        Some(_) => Ok(lookup(FingerprintAlgorithm::Extended, grouped.fingerprint.bytes())?),
         None => Ok(None),
     }
 }
@@ -253,10 +253,10 @@ fn find_group(transaction: &Connection, grouped: &GroupedReport) -> Result<Optio
 /// a copy; `None` if the size limit has deleted the group's texts.
 fn equals_group_texts(transaction: &Connection, id: i64, report: &Report) -> Result<Option<(bool, bool)>> {
     let mut read = transaction.prepare_cached(
-        "SELECT coalesce(t.message, e.message), t.traceback
-         FROM error_texts t JOIN errors e ON e.id = t.error_id WHERE t.error_id = ?1",
+        "SELECT coalesce(t.message, g.message), t.traceback
+         FROM error_texts t JOIN error_groups g ON g.id = t.group_id WHERE t.group_id = ?1",
     )?;
-    let equals = |row: &rusqlite::Row<'_>| {
+    let equals = |row: &Row<'_>| {
         Ok((row.get_ref(0)?.as_str()? == report.message, row.get_ref(1)?.as_str()? == report.traceback))
     };
     Ok(read.query_row([id], equals).optional()?)
@@ -272,7 +272,7 @@ pub(super) fn insert_texts(
 ) -> Result<()> {
     let full_message = matches!(list_message(message), Cow::Owned(_)).then_some(message);
     let mut insert =
-        transaction.prepare_cached("INSERT INTO error_texts (error_id, message, traceback) VALUES (?1, ?2, ?3)")?;
+        transaction.prepare_cached("INSERT INTO error_texts (group_id, message, traceback) VALUES (?1, ?2, ?3)")?;
     insert.execute((id, full_message, traceback))?;
     let mut index = transaction.prepare_cached("INSERT INTO error_search (rowid, words) VALUES (?1, ?2)")?;
     index.execute((id, index_text(exception_type, message, traceback)))?;
@@ -286,8 +286,8 @@ pub(super) fn list_message(message: &str) -> Cow<'_, str> {
 
 fn delete_older_occurrences(transaction: &Connection, id: i64) -> Result<()> {
     let mut delete = transaction.prepare_cached(
-        "DELETE FROM error_occurrences WHERE error_id = ?1 AND id <=
-             (SELECT id FROM error_occurrences WHERE error_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        "DELETE FROM error_occurrences WHERE group_id = ?1 AND id <=
+             (SELECT id FROM error_occurrences WHERE group_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
     )?;
     delete.execute((id, OCCURRENCES_MAX))?;
     Ok(())
@@ -302,42 +302,43 @@ pub(super) fn increment_hourly(
     reports: i64,
 ) -> Result<()> {
     let mut update = transaction.prepare_cached(
-        "UPDATE error_series SET count = count + ?5
-         WHERE error_id = ?1 AND hour = ?2 AND environment_id = ?3 AND release_id = ?4",
+        "UPDATE hourly_counts SET count = count + ?5
+         WHERE group_id = ?1 AND environment_id = ?2 AND release_id = ?3 AND at_h = ?4",
     )?;
-    if update.execute((id, hour, environment, release, reports))? > 0 {
+    if update.execute((id, environment, release, hour, reports))? > 0 {
         return Ok(());
     }
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO error_series (error_id, hour, environment_id, release_id, count) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?;
-    insert.execute((id, hour, environment, release, reports))?;
     let mut upsert = transaction.prepare_cached(
-        "INSERT INTO error_variants (error_id, environment_id, release_id, last_hour) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT DO UPDATE SET last_hour = max(last_hour, ?4)",
+        "INSERT INTO error_variants (group_id, environment_id, release_id, last_seen_h) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET last_seen_h = max(last_seen_h, ?4)",
     )?;
     upsert.execute((id, environment, release, hour))?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO hourly_counts (group_id, environment_id, release_id, at_h, count) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    insert.execute((id, environment, release, hour, reports))?;
     Ok(())
 }
 
 /// Returns the id of an environment or release name, and stores a new name; returns 0, "(other)", if the table is full.
 pub(super) fn intern(transaction: &Connection, name: &str) -> Result<i64> {
-    let mut lookup = transaction.prepare_cached("SELECT id FROM names WHERE name = ?1")?;
+    let mut lookup = transaction.prepare_cached("SELECT id FROM variant_names WHERE name = ?1")?;
     if let Some(id) = lookup.query_row([name], |row| row.get(0)).optional()? {
         return Ok(id);
     }
-    let count: i64 = transaction.prepare_cached("SELECT count(*) FROM names")?.query_row([], |row| row.get(0))?;
+    let count: i64 =
+        transaction.prepare_cached("SELECT count(*) FROM variant_names")?.query_row([], |row| row.get(0))?;
     if count > NAMES_MAX {
         return Ok(0);
     }
-    Ok(transaction.prepare_cached("INSERT INTO names (name) VALUES (?1)")?.insert([name])?)
+    Ok(transaction.prepare_cached("INSERT INTO variant_names (name) VALUES (?1)")?.insert([name])?)
 }
 
 /// Deletes the unresolved groups with the oldest last report until there is room for one more.
 fn evict_stalest_group(transaction: &Connection, groups_max: i64) -> Result<()> {
     while counter(transaction, "unresolved")? >= groups_max {
-        let mut stalest =
-            transaction.prepare_cached("SELECT id FROM errors WHERE resolved = 0 ORDER BY last_seen, id LIMIT 1")?;
+        let mut stalest = transaction
+            .prepare_cached("SELECT id FROM error_groups WHERE resolved = 0 ORDER BY last_seen_s, id LIMIT 1")?;
         let Some(id) = stalest.query_row([], |row| row.get(0)).optional()? else { return Ok(()) };
         delete_group(transaction, id)?;
         add_to_counter(transaction, "unresolved", -1)?;
@@ -346,19 +347,10 @@ fn evict_stalest_group(transaction: &Connection, groups_max: i64) -> Result<()> 
     Ok(())
 }
 
-/// Deletes a group and everything that belongs to it. The caller updates the counters.
+/// Deletes a group and everything that refers to it. The caller updates the counters.
 pub(super) fn delete_group(transaction: &Connection, id: i64) -> Result<()> {
-    for sql in [
-        "DELETE FROM error_occurrences WHERE error_id = ?1",
-        "DELETE FROM error_texts WHERE error_id = ?1",
-        "DELETE FROM error_search WHERE rowid = ?1",
-        "DELETE FROM error_fingerprints WHERE error_id = ?1",
-        "DELETE FROM error_series WHERE error_id = ?1",
-        "DELETE FROM error_variants WHERE error_id = ?1",
-        "DELETE FROM errors WHERE id = ?1",
-    ] {
-        transaction.prepare_cached(sql)?.execute([id])?;
-    }
+    transaction.prepare_cached("DELETE FROM error_search WHERE rowid = ?1")?.execute([id])?;
+    transaction.prepare_cached("DELETE FROM error_groups WHERE id = ?1")?.execute([id])?;
     Ok(())
 }
 
@@ -381,13 +373,14 @@ impl Command for Resolve {
     type Output = Resolved;
 
     fn apply(self, transaction: &Connection) -> Result<Resolved> {
-        let mut resolve = transaction
-            .prepare_cached("UPDATE errors SET resolved = 1, resolved_at = ?2 WHERE id = ?1 AND resolved = 0")?;
+        let mut resolve = transaction.prepare_cached(
+            "UPDATE error_groups SET resolved = 1, resolved_at_s = ?2 WHERE id = ?1 AND resolved = 0",
+        )?;
         if resolve.execute((self.id, self.now.seconds()))? > 0 {
             add_to_counter(transaction, "unresolved", -1)?;
             add_to_counter(transaction, "resolved", 1)?;
         } else {
-            let mut exists = transaction.prepare_cached("SELECT EXISTS (SELECT 1 FROM errors WHERE id = ?1)")?;
+            let mut exists = transaction.prepare_cached("SELECT EXISTS (SELECT 1 FROM error_groups WHERE id = ?1)")?;
             if !exists.query_row([self.id], |row| row.get::<_, bool>(0))? {
                 return Err(Error::NotFound(format!("Error group {} not found", self.id)));
             }

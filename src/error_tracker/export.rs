@@ -8,6 +8,7 @@ use rusqlite::{Connection, Row};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::fingerprint::Fingerprint;
 use super::state::Tracker;
 use super::store::json_object;
 use crate::clock::Timestamp;
@@ -59,11 +60,13 @@ impl RecordSource for Tracker {
     fn records_after(&self, reader: &Connection, position: i64, format: Format) -> Result<RecordBatch<ExportedReport>> {
         let snapshot = reader.unchecked_transaction()?;
         let mut read = snapshot.prepare_cached(
-            "SELECT o.id, o.error_id, o.timestamp, e.fingerprint, e.project, e.exception_type,
-                 coalesce(o.message, t.message, e.message), e.location, o.environment, o.release, o.level, e.source,
-                 e.count, o.request_url, o.request_method, o.user_id, o.session_id, o.extra,
-                 coalesce(o.traceback, t.traceback, '')
-             FROM error_occurrences o JOIN errors e ON e.id = o.error_id LEFT JOIN error_texts t ON t.error_id = e.id
+            "SELECT o.id, o.group_id, o.occurred_at_s, g.fingerprint, g.project, g.exception_type,
+                 coalesce(o.message, t.message, g.message), g.location, o.environment, o.release,
+                 (SELECT name FROM error_levels WHERE id = o.level_id),
+                 (SELECT name FROM error_sources WHERE id = g.source_id), g.count, o.request_url, o.request_method,
+                 o.user_id, o.session_id, o.extra, coalesce(o.traceback, t.traceback, '')
+             FROM error_occurrences o JOIN error_groups g ON g.id = o.group_id
+                 LEFT JOIN error_texts t ON t.group_id = g.id
              WHERE o.id > ?1 ORDER BY o.id LIMIT ?2",
         )?;
         let report = |row: &Row<'_>| {
@@ -72,7 +75,7 @@ impl RecordSource for Tracker {
                 id: row.get(0)?,
                 error_id: row.get(1)?,
                 timestamp: Timestamp::from_seconds(row.get(2)?),
-                fingerprint: row.get(3)?,
+                fingerprint: Fingerprint::from_bytes(row.get(3)?).to_string(),
                 project: row.get(4)?,
                 exception_type: row.get(5)?,
                 message: row.get(6)?,

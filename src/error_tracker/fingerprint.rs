@@ -60,6 +60,11 @@ impl Fingerprint {
         self.0
     }
 
+    /// Creates a fingerprint from its stored bytes.
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// Returns the MD5 of the parts, joined by colons.
     fn from_parts(parts: &[&str]) -> Self {
         let mut md5 = md5::Context::new();

@@ -4,11 +4,13 @@
 use rusqlite::{Connection, Row, params};
 use serde_json::value::RawValue;
 
-use super::commands::{ALGORITHM_V1, increment_hourly, insert_texts, intern, list_message};
+use super::commands::{increment_hourly, insert_texts, intern, list_message};
+use super::enumerations::{FingerprintAlgorithm, level_id, source_id};
 use super::fingerprint::{Fingerprint, fingerprints};
 use crate::clock::Timestamp;
 use crate::db::{OriginalImport, add_to_counter};
 use crate::error::Result;
+use crate::records::report::{ReportLevel, ReportSource};
 
 /// Conversion of the original's last schema.
 pub(super) const IMPORT: OriginalImport =
@@ -16,7 +18,7 @@ pub(super) const IMPORT: OriginalImport =
 
 /// Environment and level of imported reports, because the original stores neither.
 const ENVIRONMENT: &str = "prod";
-const LEVEL: &str = "error";
+const LEVEL: ReportLevel = ReportLevel::Error;
 
 fn convert(connection: &Connection) -> Result<()> {
     // If two groups of the original have the same fingerprint, new reports are added to the one that is converted last:
@@ -43,10 +45,10 @@ fn convert(connection: &Connection) -> Result<()> {
     // Continues the original's ids, so that the id of a deleted group is not used again.
     connection.execute_batch(
         "UPDATE sqlite_sequence SET seq = max(seq, coalesce(
-             (SELECT seq FROM sqlite_sequence WHERE name = 'original_errors'), 0)) WHERE name = 'errors'",
+             (SELECT seq FROM sqlite_sequence WHERE name = 'original_errors'), 0)) WHERE name = 'error_groups'",
     )?;
     let (unresolved, resolved): (i64, i64) = connection.query_row(
-        "SELECT count(*) FILTER (WHERE NOT resolved), count(*) FILTER (WHERE resolved) FROM errors",
+        "SELECT count(*) FILTER (WHERE NOT resolved), count(*) FILTER (WHERE resolved) FROM error_groups",
         [],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
@@ -63,23 +65,24 @@ fn convert_group(connection: &Connection, row: &Row<'_>) -> Result<()> {
     let computed = fingerprints(&project, &exception_type, &traceback);
     let fingerprint = Fingerprint::from_hex(&hash).unwrap_or(computed.original.unwrap_or(computed.primary));
     let (count, resolved, from_browser): (i64, bool, bool) = (row.get(6)?, row.get(9)?, row.get(11)?);
-    let (first_seen, last_seen) = (seconds(row.get(7)?), seconds(row.get(8)?));
+    let first_seen = seconds(row.get(7)?);
+    let last_seen = seconds(row.get(8)?).max(first_seen);
     let resolved_at = row.get::<_, Option<String>>(10)?.map(|at| seconds(Some(at)));
     connection.execute(
-        "INSERT INTO errors (id, fingerprint, project, exception_type, message, location, environment, level, source,
-             count, first_seen, last_seen, resolved, resolved_at)
+        "INSERT INTO error_groups (id, fingerprint, project, exception_type, message, location, environment, level_id,
+             source_id, count, first_seen_s, last_seen_s, resolved, resolved_at_s)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         params![
             id,
-            fingerprint.to_string(),
+            fingerprint.bytes(),
             project,
             exception_type,
             list_message(&message),
             computed.location.map(|location| list_message(&location.to_string()).into_owned()),
             ENVIRONMENT,
-            LEVEL,
-            if from_browser { "browser" } else { "server" },
-            count,
+            level_id(LEVEL),
+            source_id(if from_browser { ReportSource::Browser } else { ReportSource::Server }),
+            count.max(1),
             first_seen,
             last_seen,
             resolved,
@@ -88,24 +91,24 @@ fn convert_group(connection: &Connection, row: &Row<'_>) -> Result<()> {
         ],
     )?;
     connection.execute(
-        "INSERT OR REPLACE INTO error_fingerprints (project, algorithm, hash, error_id) VALUES (?1, ?2, ?3, ?4)",
-        (project, ALGORITHM_V1, fingerprint.bytes(), id),
+        "INSERT OR REPLACE INTO error_fingerprints (project, algorithm_id, hash, group_id) VALUES (?1, ?2, ?3, ?4)",
+        (project, FingerprintAlgorithm::Original.id(), fingerprint.bytes(), id),
     )?;
     insert_texts(connection, id, &exception_type, &message, &traceback)
 }
 
 fn convert_occurrence(connection: &Connection, row: &Row<'_>) -> Result<()> {
-    let (id, error_id, at): (i64, i64, i64) = (row.get(0)?, row.get(1)?, seconds(row.get(2)?));
+    let (id, group_id, at): (i64, i64, i64) = (row.get(0)?, row.get(1)?, seconds(row.get(2)?));
     connection.execute(
-        "INSERT INTO error_occurrences (id, error_id, timestamp, environment, level, request_url, request_method,
+        "INSERT INTO error_occurrences (id, group_id, occurred_at_s, environment, level_id, request_url, request_method,
              request_headers, user_id, extra, traceback)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             id,
-            error_id,
+            group_id,
             at,
             ENVIRONMENT,
-            LEVEL,
+            level_id(LEVEL),
             row.get::<_, Option<String>>(3)?,
             row.get::<_, Option<String>>(4)?,
             json_object(row.get(5)?),
@@ -116,7 +119,7 @@ fn convert_occurrence(connection: &Connection, row: &Row<'_>) -> Result<()> {
     )?;
     // Only stored reports can be counted by hour. The count of the group includes the others.
     let names = (intern(connection, ENVIRONMENT)?, intern(connection, "")?);
-    increment_hourly(connection, error_id, at.div_euclid(3_600), names, 1)
+    increment_hourly(connection, group_id, at.div_euclid(3_600), names, 1)
 }
 
 /// Converts a time of the original, `2026-01-31T12:00:00Z`; an invalid one becomes the current time.

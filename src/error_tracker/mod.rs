@@ -4,6 +4,7 @@ mod alerts;
 mod api;
 mod commands;
 mod config;
+mod enumerations;
 mod export;
 mod fingerprint;
 #[cfg(any(test, fuzzing))]
@@ -13,6 +14,8 @@ mod import_original;
 #[cfg(test)]
 mod replan_tests;
 mod retention;
+#[cfg(test)]
+mod schema_tests;
 mod search;
 mod state;
 mod store;

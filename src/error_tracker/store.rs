@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::commands::OCCURRENCES_MAX;
+use super::fingerprint::Fingerprint;
 use super::search::{self, like_pattern};
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -100,13 +101,15 @@ pub(super) struct Page {
     offset: i64,
 }
 
-const COLUMNS: &str = "e.id, e.fingerprint, e.project, e.environment, e.exception_type, e.message, e.location, \
-                       e.release, e.level, e.source, e.count, e.first_seen, e.last_seen, e.resolved, e.resolved_at";
+const COLUMNS: &str = "g.id, g.fingerprint, g.project, g.environment, g.exception_type, g.message, g.location, \
+                       g.release, (SELECT name FROM error_levels WHERE id = g.level_id), \
+                       (SELECT name FROM error_sources WHERE id = g.source_id), g.count, g.first_seen_s, \
+                       g.last_seen_s, g.resolved, g.resolved_at_s";
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
     Ok(Summary {
         id: row.get(0)?,
-        fingerprint: row.get(1)?,
+        fingerprint: Fingerprint::from_bytes(row.get(1)?).to_string(),
         project: row.get(2)?,
         environment: row.get(3)?,
         exception_type: row.get(4)?,
@@ -132,7 +135,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter, limit: i64, offset:
     let Some(query) = search else { return page(&snapshot, &Condition::new(filter), filter.sort, limit, offset) };
     if let Some(terms) = search::parse(query) {
         let mut by_words = Condition::new(filter);
-        let sql = "e.id IN (SELECT rowid FROM error_search WHERE error_search MATCH ?)";
+        let sql = "g.id IN (SELECT rowid FROM error_search WHERE error_search MATCH ?)";
         by_words.and_unindexed(sql, [terms.fts.into()]);
         for substring in &terms.substrings {
             by_words.and_contains(substring);
@@ -151,41 +154,43 @@ pub(super) fn list(connection: &Connection, filter: &Filter, limit: i64, offset:
 struct Condition {
     sql: String,
     values: Vec<Value>,
-    /// Whether no index of `errors` covers the clause, so that every group must be checked.
+    /// Whether no index of `error_groups` covers the clause, so that every group must be checked.
     unindexed: bool,
 }
 
 impl Condition {
     fn new(filter: &Filter) -> Self {
         let mut condition = Self { sql: "1".into(), values: Vec::new(), unindexed: false };
-        let mut equal = |column: &str, value: &Option<String>| {
+        for (sql, value) in [
+            ("g.project = ?", &filter.project),
+            ("g.source_id = (SELECT id FROM error_sources WHERE name = ?)", &filter.source),
+            ("g.level_id = (SELECT id FROM error_levels WHERE name = ?)", &filter.level),
+        ] {
             if let Some(value) = value {
-                condition.and(&format!("{column} = ?"), [value.clone().into()]);
+                condition.and(sql, [value.clone().into()]);
             }
-        };
-        equal("e.project", &filter.project);
-        equal("e.source", &filter.source);
-        equal("e.level", &filter.level);
+        }
         for (column, name) in [("environment_id", &filter.environment), ("release_id", &filter.release)] {
             if let Some(name) = name {
                 let sql = format!(
-                    "e.id IN (SELECT error_id FROM error_variants WHERE {column} = (SELECT id FROM names WHERE name = ?))"
+                    "g.id IN (SELECT group_id FROM error_variants
+                         WHERE {column} = (SELECT id FROM variant_names WHERE name = ?))"
                 );
                 condition.and_unindexed(&sql, [name.clone().into()]);
             }
         }
         if let Some(session) = &filter.session_id {
-            let sql = "e.id IN (SELECT error_id FROM error_occurrences WHERE session_id = ?)";
+            let sql = "g.id IN (SELECT group_id FROM error_occurrences WHERE session_id = ?)";
             condition.and_unindexed(sql, [session.clone().into()]);
         }
         if let Some(resolved) = filter.resolved {
-            condition.and("e.resolved = ?", [resolved.into()]);
+            condition.and("g.resolved = ?", [resolved.into()]);
         }
         if let Some(since) = filter.since {
-            condition.and("e.last_seen >= ?", [since.seconds().into()]);
+            condition.and("g.last_seen_s >= ?", [since.seconds().into()]);
         }
         if let Some(until) = filter.until {
-            condition.and("e.first_seen <= ?", [until.seconds().into()]);
+            condition.and("g.first_seen_s <= ?", [until.seconds().into()]);
         }
         condition
     }
@@ -194,8 +199,8 @@ impl Condition {
     fn and_contains(&mut self, substring: &str) {
         let pattern = Value::from(like_pattern(substring));
         self.and_unindexed(
-            "(e.exception_type LIKE ? ESCAPE '\\' OR e.message LIKE ? ESCAPE '\\' OR EXISTS
-                 (SELECT 1 FROM error_texts t WHERE t.error_id = e.id
+            "(g.exception_type LIKE ? ESCAPE '\\' OR g.message LIKE ? ESCAPE '\\' OR EXISTS
+                 (SELECT 1 FROM error_texts t WHERE t.group_id = g.id
                       AND (t.traceback LIKE ? ESCAPE '\\' OR t.message LIKE ? ESCAPE '\\')))",
             [pattern.clone(), pattern.clone(), pattern.clone(), pattern],
         );
@@ -215,16 +220,16 @@ impl Condition {
 
 fn page(connection: &Connection, condition: &Condition, sort: Sort, limit: i64, offset: i64) -> Result<Page> {
     let order = match sort {
-        Sort::LastSeen => "e.last_seen DESC, e.id DESC",
-        Sort::FirstSeen => "e.first_seen DESC, e.id DESC",
-        Sort::Count => "e.count DESC, e.id DESC",
+        Sort::LastSeen => "g.last_seen_s DESC, g.id DESC",
+        Sort::FirstSeen => "g.first_seen_s DESC, g.id DESC",
+        Sort::Count => "g.count DESC, g.id DESC",
     };
     let (total, ids) = if condition.unindexed {
         scan_page(connection, condition, order, limit, offset)?
     } else {
         index_page(connection, condition, order, limit, offset)?
     };
-    let mut read = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM errors e WHERE e.id = ?1"))?;
+    let mut read = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM error_groups g WHERE g.id = ?1"))?;
     let errors = ids.iter().map(|id| read.query_row([id], summary)).collect::<rusqlite::Result<_>>()?;
     Ok(Page { errors, total, limit, offset })
 }
@@ -238,10 +243,10 @@ fn index_page(
     offset: i64,
 ) -> Result<(i64, Vec<i64>)> {
     let Condition { sql, values, .. } = condition;
-    let mut count = connection.prepare_cached(&format!("SELECT count(*) FROM errors e WHERE {sql}"))?;
+    let mut count = connection.prepare_cached(&format!("SELECT count(*) FROM error_groups g WHERE {sql}"))?;
     let total = count.query_row(params_from_iter(values), |row| row.get(0))?;
     let paged = values.iter().cloned().chain([limit.into(), offset.into()]);
-    let sql = format!("SELECT e.id FROM errors e WHERE {sql} ORDER BY {order} LIMIT ? OFFSET ?");
+    let sql = format!("SELECT g.id FROM error_groups g WHERE {sql} ORDER BY {order} LIMIT ? OFFSET ?");
     let mut page = connection.prepare_cached(&sql)?;
     let ids = page.query_map(params_from_iter(paged), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     Ok((total, ids))
@@ -257,7 +262,8 @@ fn scan_page(
     offset: i64,
 ) -> Result<(i64, Vec<i64>)> {
     let Condition { sql, values, .. } = condition;
-    let mut scan = connection.prepare_cached(&format!("SELECT e.id FROM errors e WHERE {sql} ORDER BY {order}"))?;
+    let mut scan =
+        connection.prepare_cached(&format!("SELECT g.id FROM error_groups g WHERE {sql} ORDER BY {order}"))?;
     let mut rows = scan.query(params_from_iter(values))?;
     let (mut total, mut ids) = (0, Vec::new());
     while let Some(row) = rows.next()? {
@@ -272,9 +278,9 @@ fn scan_page(
 /// Returns a group with its stored reports; `None` if the id is unknown.
 pub(super) fn detail(connection: &Connection, id: i64) -> Result<Option<Detail>> {
     let snapshot = connection.unchecked_transaction()?;
-    let mut read = snapshot.prepare_cached(&format!("SELECT {COLUMNS} FROM errors e WHERE e.id = ?1"))?;
+    let mut read = snapshot.prepare_cached(&format!("SELECT {COLUMNS} FROM error_groups g WHERE g.id = ?1"))?;
     let Some(mut summary) = read.query_row([id], summary).optional()? else { return Ok(None) };
-    let mut texts = snapshot.prepare_cached("SELECT message, traceback FROM error_texts WHERE error_id = ?1")?;
+    let mut texts = snapshot.prepare_cached("SELECT message, traceback FROM error_texts WHERE group_id = ?1")?;
     let texts: Option<(Option<String>, String)> =
         texts.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let (full_message, traceback) = texts.unwrap_or_default();
@@ -282,9 +288,9 @@ pub(super) fn detail(connection: &Connection, id: i64) -> Result<Option<Detail>>
         summary.message = message;
     }
     let mut read = snapshot.prepare_cached(
-        "SELECT id, timestamp, environment, release, level, message, request_url, request_method, request_headers,
-             user_id, session_id, extra, traceback
-         FROM error_occurrences WHERE error_id = ?1 ORDER BY id DESC LIMIT ?2",
+        "SELECT id, occurred_at_s, environment, release, (SELECT name FROM error_levels WHERE id = level_id), message,
+             request_url, request_method, request_headers, user_id, session_id, extra, traceback
+         FROM error_occurrences WHERE group_id = ?1 ORDER BY id DESC LIMIT ?2",
     )?;
     let occurrence = |row: &Row<'_>| {
         Ok(Occurrence {
@@ -315,8 +321,13 @@ pub(super) fn add_hourly_counts<'g>(
     now: Timestamp,
 ) -> Result<()> {
     let first = now.seconds().div_euclid(3_600) + 1 - hours;
-    let mut read = connection
-        .prepare_cached("SELECT hour, sum(count) FROM error_series WHERE error_id = ?1 AND hour >= ?2 GROUP BY hour")?;
+    // CROSS JOIN keeps this order of the tables: it seeks to the first hour of each variant, where the other order would read
+    // all hours of the group.
+    let mut read = connection.prepare_cached(
+        "SELECT c.at_h, sum(c.count)
+         FROM error_variants v CROSS JOIN hourly_counts c USING (group_id, environment_id, release_id)
+         WHERE v.group_id = ?1 AND v.last_seen_h >= ?2 AND c.at_h >= ?2 GROUP BY c.at_h",
+    )?;
     for group in groups {
         let mut counts = vec![0; usize::try_from(hours).unwrap_or_default()];
         let mut rows = read.query([group.id, first])?;
@@ -343,8 +354,8 @@ pub(super) fn environments_and_releases(connection: &Connection) -> Result<Facet
     let names = |column: &str| -> Result<Vec<String>> {
         // Looks up each name in an index of the variants, so the cost does not grow with the number of groups.
         let mut read = connection.prepare_cached(&format!(
-            "SELECT name FROM names WHERE name <> '' AND EXISTS (SELECT 1 FROM error_variants WHERE {column} = names.id)
-             ORDER BY name"
+            "SELECT name FROM variant_names
+             WHERE name <> '' AND EXISTS (SELECT 1 FROM error_variants WHERE {column} = variant_names.id) ORDER BY name"
         ))?;
         Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
     };
@@ -362,8 +373,9 @@ pub(super) fn projects(connection: &Connection) -> Result<Vec<String>> {
     // Jumps from each name to the next in the index, so the cost does not grow with the number of groups.
     let mut read = connection.prepare_cached(
         "WITH RECURSIVE p (name) AS (
-             SELECT min(project) FROM errors
-             UNION ALL SELECT (SELECT min(project) FROM errors WHERE project > p.name) FROM p WHERE p.name IS NOT NULL
+             SELECT min(project) FROM error_groups
+             UNION ALL
+             SELECT (SELECT min(project) FROM error_groups WHERE project > p.name) FROM p WHERE p.name IS NOT NULL
          ) SELECT name FROM p WHERE name IS NOT NULL",
     )?;
     Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
@@ -371,6 +383,6 @@ pub(super) fn projects(connection: &Connection) -> Result<Vec<String>> {
 
 /// Returns the project and the exception type of a group; `None` if the id is unknown.
 pub(super) fn project_and_type(connection: &Connection, id: i64) -> Result<Option<(String, String)>> {
-    let mut read = connection.prepare_cached("SELECT project, exception_type FROM errors WHERE id = ?1")?;
+    let mut read = connection.prepare_cached("SELECT project, exception_type FROM error_groups WHERE id = ?1")?;
     Ok(read.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }

@@ -19,10 +19,32 @@ pub const NAME_CHARS_MAX: usize = 200;
 pub const METHOD_CHARS_MAX: usize = 16;
 /// Value of `request_method` that marks a report from a web page.
 pub const BROWSER_METHOD: &str = "BROWSER";
-/// Level of a report that names none.
-const LEVEL_DEFAULT: &str = "error";
 /// Environment of a report that names none, as in the SDKs.
 const ENVIRONMENT_DEFAULT: &str = "prod";
+
+/// Severity of an error report, in ascending order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportLevel {
+    /// For debugging only.
+    Debug,
+    /// Normal operation.
+    Info,
+    /// Unexpected, but handled.
+    Warning,
+    /// An operation failed; the level of a report that names none.
+    Error,
+    /// The program or an important part of it failed.
+    Critical,
+}
+
+/// Program that sent an error report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportSource {
+    /// A server, or any other program that is not a web page.
+    Server,
+    /// A web page.
+    Browser,
+}
 
 /// An error report. The limits of the fields are those of the constants in this module; the lengths of `message`,
 /// `traceback`, `request_headers` and `extra` are limited only by the size of the request.
@@ -40,8 +62,8 @@ pub struct Report {
     pub environment: String,
     /// Version of the application; never empty.
     pub release: Option<String>,
-    /// `debug`, `info`, `warning`, `error` or `critical`.
-    pub level: &'static str,
+    /// Severity of the error.
+    pub level: ReportLevel,
     /// URL of the request that failed.
     pub request_url: Option<String>,
     /// HTTP method of the request that failed, or [`BROWSER_METHOD`].
@@ -91,29 +113,56 @@ impl Report {
         })
     }
 
-    /// Returns `browser` or `server`.
+    /// Returns whether a web page or another program sent the report.
     #[must_use]
-    pub fn source(&self) -> &'static str {
-        if self.request_method.as_deref() == Some(BROWSER_METHOD) { "browser" } else { "server" }
+    pub fn source(&self) -> ReportSource {
+        let from_browser = self.request_method.as_deref() == Some(BROWSER_METHOD);
+        if from_browser { ReportSource::Browser } else { ReportSource::Server }
     }
 }
 
-fn level(name: Option<&str>) -> Result<&'static str> {
-    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(LEVEL_DEFAULT) };
-    level_from_name(name).ok_or_else(|| Error::field("level", "must be debug, info, warning, error or critical"))
+impl ReportLevel {
+    /// All levels in ascending order.
+    pub const ALL: [Self; 5] = [Self::Debug, Self::Info, Self::Warning, Self::Error, Self::Critical];
+
+    /// Returns the name in the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// Returns the level with this name or alias, in upper, lower or mixed case: `warn`, `FATAL`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let is_named = |expected: &str| name.eq_ignore_ascii_case(expected);
+        let alias = is_named("warn").then_some(Self::Warning).or_else(|| is_named("fatal").then_some(Self::Critical));
+        alias.or_else(|| Self::ALL.into_iter().find(|level| is_named(level.name())))
+    }
 }
 
-/// Returns the level with this name or alias, in upper, lower or mixed case: `warn`, `FATAL`.
-#[must_use]
-pub fn level_from_name(name: &str) -> Option<&'static str> {
-    match name.to_ascii_lowercase().as_str() {
-        "debug" => Some("debug"),
-        "info" => Some("info"),
-        "warning" | "warn" => Some("warning"),
-        "error" => Some("error"),
-        "critical" | "fatal" => Some("critical"),
-        _ => None,
+impl ReportSource {
+    /// All sources.
+    pub const ALL: [Self; 2] = [Self::Server, Self::Browser];
+
+    /// Returns the name in the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Browser => "browser",
+        }
     }
+}
+
+fn level(name: Option<&str>) -> Result<ReportLevel> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(ReportLevel::Error) };
+    ReportLevel::from_name(name).ok_or_else(|| Error::field("level", "must be debug, info, warning, error or critical"))
 }
 
 fn session_id(extra: &str) -> Option<String> {
@@ -140,7 +189,8 @@ mod tests {
     #[test]
     fn optional_fields_have_defaults() {
         let report = parse(r#"{"project":"p","exception_type":"E","message":"","traceback":""}"#).unwrap();
-        assert_eq!((report.environment.as_str(), report.level, report.source()), ("prod", "error", "server"));
+        assert_eq!((report.environment.as_str(), report.level), ("prod", ReportLevel::Error));
+        assert_eq!(report.source(), ReportSource::Server);
         assert!(report.release.is_none() && report.extra.is_none() && report.timestamp.is_none());
     }
 

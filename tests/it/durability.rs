@@ -121,8 +121,8 @@ fn sigkill_loses_no_acknowledged_report_and_counts_no_retry_twice() {
     service.kill();
     assert_intact(&data_dir.path().join("errors.db"));
     let database = rusqlite::Connection::open(data_dir.path().join("errors.db")).unwrap();
-    let hourly: i64 = database.query_row("SELECT sum(count) FROM error_series", [], |row| row.get(0)).unwrap();
-    let total: i64 = database.query_row("SELECT sum(count) FROM errors", [], |row| row.get(0)).unwrap();
+    let hourly: i64 = database.query_row("SELECT sum(count) FROM hourly_counts", [], |row| row.get(0)).unwrap();
+    let total: i64 = database.query_row("SELECT sum(count) FROM error_groups", [], |row| row.get(0)).unwrap();
     assert_eq!(hourly, total, "the hourly series and the groups have different counts");
 }
 

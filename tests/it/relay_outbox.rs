@@ -75,7 +75,7 @@ fn post_until_stopped(load: &Load, relay: SocketAddr) {
 /// Returns how often the tracker has counted the report of each line.
 fn count_by_line(tracker: &Service) -> BTreeMap<u32, i64> {
     let database = rusqlite::Connection::open(tracker.data_dir.path().join("errors.db")).unwrap();
-    let mut statement = database.prepare("SELECT location, count FROM errors").unwrap();
+    let mut statement = database.prepare("SELECT location, count FROM error_groups").unwrap();
     let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).unwrap();
     rows.map(Result::unwrap)
         .map(|(location, count)| (location.rsplit(':').next().unwrap().parse().unwrap(), count))

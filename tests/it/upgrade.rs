@@ -307,7 +307,7 @@ fn count_stored(installation: &Installation, service: &str, client: u32) -> u64 
         return buckets["data"].as_array().unwrap().iter().map(|bucket| bucket["sum"].as_f64().unwrap() as u64).sum();
     }
     let file = if service == "browser-relay" { "app.js" } else { "/app/pay.py" };
-    let sql = "SELECT ifnull(sum(count), 0) FROM errors WHERE location LIKE ?1";
+    let sql = "SELECT ifnull(sum(count), 0) FROM error_groups WHERE location LIKE ?1";
     let count: i64 = installation
         .open_database("error-tracker")
         .query_row(sql, [format!("%{file}:{client}%")], |row| row.get(0))

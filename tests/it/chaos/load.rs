@@ -72,8 +72,10 @@ impl Kind {
     pub fn stored_counts(self, stack: &Stack) -> BTreeMap<u64, u64> {
         let (database, sql) = match self {
             // The number of a report is the line at which it was raised, so each report forms its own group.
-            Self::Report => ("errors.db", "SELECT location, count FROM errors WHERE exception_type = 'ValueError'"),
-            Self::BrowserReport => ("errors.db", "SELECT location, count FROM errors WHERE exception_type = 'E'"),
+            Self::Report => {
+                ("errors.db", "SELECT location, count FROM error_groups WHERE exception_type = 'ValueError'")
+            }
+            Self::BrowserReport => ("errors.db", "SELECT location, count FROM error_groups WHERE exception_type = 'E'"),
             Self::Point => ("metrics.db", "SELECT CAST(value AS INTEGER), 1 FROM metrics_raw WHERE name = 'direct'"),
             Self::BrowserPoint => {
                 ("metrics.db", "SELECT CAST(value AS INTEGER), 1 FROM metrics_raw WHERE name = 'page'")

@@ -35,7 +35,7 @@ fn resolved_groups_expire_after_retention_and_unresolved_groups_stay() {
         service.post(&format!("/api/errors/{id}/resolve"), &json!({})).expect(200);
     }
     service.stop();
-    edit_database(data_dir.path(), "UPDATE errors SET resolved_at = resolved_at - 3 * 86400 WHERE id = 1");
+    edit_database(data_dir.path(), "UPDATE error_groups SET resolved_at_s = resolved_at_s - 3 * 86400 WHERE id = 1");
     let service = start();
     assert!(wait_until(|| (group_count(&service, "resolved=all") == 2).then_some(())).is_some());
     service.get("/api/errors/1").expect(404);
