@@ -121,7 +121,7 @@ impl Database {
     /// Waits until the viewer has stored this number of entries.
     fn wait_for_entries(&self, entries: u64) {
         let deadline = Instant::now() + TIMEOUT;
-        while self.query_number("SELECT value FROM counters WHERE name = 'arrivals'") < entries {
+        while self.query_number("SELECT value FROM counters WHERE name = 'ingested'") < entries {
             assert!(Instant::now() < deadline, "the viewer did not store {entries} entries within {TIMEOUT:?}");
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -116,7 +116,7 @@ struct Logs {
 
 impl Logs {
     fn stored_entries(&self) -> u64 {
-        let sql = "SELECT value FROM counters WHERE name = 'arrivals'";
+        let sql = "SELECT value FROM counters WHERE name = 'ingested'";
         self.database.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number").unsigned_abs()
     }
 

@@ -1,113 +1,92 @@
--- Timestamps are nanoseconds since 1970 (UTC); minutes are minutes since 1970 (UTC).
+-- Times are since 1970 (UTC), in the unit of the column's suffix: _ns nanoseconds, _min minutes. They may be negative.
+-- Rows of the enumerations source_kinds, streams and levels are never deleted, so columns that refer to them have no index.
 
--- Log sources: Docker containers and the files in LOG_FILES.
-CREATE TABLE containers (
+CREATE TABLE source_kinds (
     id INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,           -- container id, or file: and the name in LOG_FILES
-    name TEXT NOT NULL,
-    image TEXT NOT NULL,                -- empty if unknown, like project and service
-    project TEXT NOT NULL,              -- of docker compose
-    service TEXT NOT NULL
-);
-CREATE INDEX containers_name ON containers (name);
+    name TEXT NOT NULL UNIQUE
+) STRICT;
+INSERT INTO source_kinds (id, name) VALUES (1, 'Docker container'), (2, 'text file');
 
--- Checkpoint of each source: the position up to which its log is stored.
-CREATE TABLE cursors (
-    container_id INTEGER PRIMARY KEY,
-    version INTEGER NOT NULL,           -- incremented by each change, so that batches are stored in order
-    file_bytes INTEGER NOT NULL,        -- current file: length of its first line; 0: identified by inode alone
-    file_hash INTEGER NOT NULL,         -- current file: hash of its first line
+CREATE TABLE streams (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE           -- as Docker and the API spell it
+) STRICT;
+INSERT INTO streams (id, name) VALUES (1, 'stdout'), (2, 'stderr');
+
+-- An id of a log entry has 8 places for its level, of which 0, 6 and 7 are free for levels below and above these.
+CREATE TABLE levels (
+    id INTEGER PRIMARY KEY CHECK (id BETWEEN 0 AND 7),
+    name TEXT NOT NULL UNIQUE           -- as in the API
+) STRICT;
+INSERT INTO levels (id, name) VALUES (1, 'DEBUG'), (2, 'INFO'), (3, 'WARNING'), (4, 'ERROR'), (5, 'CRITICAL');
+
+-- Everything that writes logs.
+CREATE TABLE sources (
+    id INTEGER PRIMARY KEY CHECK (id > 0),
+    kind_id INTEGER NOT NULL REFERENCES source_kinds (id),
+    host TEXT NOT NULL,                 -- host on which the source runs; empty: the host of the log viewer
+    key TEXT NOT NULL,                  -- id of the container, or 'file:' and the name in LOG_FILES
+    name TEXT NOT NULL,                 -- the API's container
+    image TEXT NOT NULL,                -- image of the container; empty if unknown, like project and service
+    project TEXT NOT NULL,              -- of Docker Compose
+    service TEXT NOT NULL,              -- of Docker Compose
+    UNIQUE (host, key)
+) STRICT;
+
+-- Checkpoint of each source: the position up to which its log is stored. It is written together with the entries.
+-- Hashes and the inode are 64-bit patterns, so they can be negative here.
+CREATE TABLE checkpoints (
+    source_id INTEGER PRIMARY KEY REFERENCES sources (id) ON DELETE CASCADE,
+    version INTEGER NOT NULL CHECK (version > 0),   -- incremented by each change, so that batches are stored in order
+    -- Current file: length and hash of its first line. With length 0 the inode alone identifies the file.
+    first_line_bytes INTEGER NOT NULL CHECK (first_line_bytes >= 0),
+    first_line_hash INTEGER NOT NULL,
     inode INTEGER NOT NULL,
-    offset INTEGER NOT NULL,            -- bytes of the current file that were read
-    before_bytes INTEGER NOT NULL,      -- previous file: length of its first line; 0 if none
-    before_hash INTEGER NOT NULL,
-    pending BLOB NOT NULL,              -- lines that were read but not stored, because their entry may continue
-    newest INTEGER NOT NULL,            -- latest timestamp read
-    out_id INTEGER NOT NULL,            -- id of the latest stdout entry
-    err_id INTEGER NOT NULL             -- id of the latest stderr entry
-);
+    offset_bytes INTEGER NOT NULL CHECK (offset_bytes >= 0),        -- bytes of the current file that were read
+    -- Previous file: length and hash of its first line; length 0 if there was none.
+    previous_first_line_bytes INTEGER NOT NULL CHECK (previous_first_line_bytes >= 0),
+    previous_first_line_hash INTEGER NOT NULL,
+    pending_lines BLOB NOT NULL,        -- lines that were read but not stored, because their entry may continue
+    newest_ns INTEGER NOT NULL,         -- latest time of a line
+    -- By stream: id of the last entry, 0 if there is none; and the latest time of an entry since the clock was set back.
+    stdout_last_id INTEGER NOT NULL CHECK (stdout_last_id >= 0),
+    stdout_newest_ns INTEGER NOT NULL,
+    stderr_last_id INTEGER NOT NULL CHECK (stderr_last_id >= 0),
+    stderr_newest_ns INTEGER NOT NULL
+) STRICT;
 
 -- Ring of segments. Entries are appended to the newest segment; when it is full, the oldest one is cleared and reused.
+-- The rows are never deleted. Each segment has the tables of 0100_segment.sql.
 CREATE TABLE segments (
-    slot INTEGER PRIMARY KEY,
-    round INTEGER NOT NULL,             -- generation: higher is newer; 0 if empty
-    entries INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,             -- total size of the messages
-    first_id INTEGER NOT NULL,
-    last_id INTEGER NOT NULL,
-    last_arrival INTEGER NOT NULL
-);
-INSERT INTO segments (slot, round, entries, bytes, first_id, last_id, last_arrival) VALUES
-    (0, 0, 0, 0, 0, 0, 0), (1, 0, 0, 0, 0, 0, 0), (2, 0, 0, 0, 0, 0, 0), (3, 0, 0, 0, 0, 0, 0), (4, 0, 0, 0, 0, 0, 0),
-    (5, 0, 0, 0, 0, 0, 0), (6, 0, 0, 0, 0, 0, 0), (7, 0, 0, 0, 0, 0, 0), (8, 0, 0, 0, 0, 0, 0), (9, 0, 0, 0, 0, 0, 0),
-    (10, 0, 0, 0, 0, 0, 0);
+    id INTEGER PRIMARY KEY,             -- suffix of the segment's tables
+    generation INTEGER NOT NULL DEFAULT 0 CHECK (generation >= 0),  -- higher is newer; 0 if empty
+    entries INTEGER NOT NULL DEFAULT 0 CHECK (entries >= 0),
+    message_bytes INTEGER NOT NULL DEFAULT 0 CHECK (message_bytes >= 0),
+    -- Bounds of the entries. All are 0 in an empty segment.
+    first_id INTEGER NOT NULL DEFAULT 0 CHECK (first_id >= 0),
+    last_id INTEGER NOT NULL DEFAULT 0 CHECK (last_id >= 0),
+    oldest_ns INTEGER NOT NULL DEFAULT 0,
+    newest_ns INTEGER NOT NULL DEFAULT 0,
+    last_ingest_seq INTEGER NOT NULL DEFAULT 0 CHECK (last_ingest_seq >= 0),
+    -- Maximum time by which the id of an entry is ahead of its time, rounded up.
+    id_lead_ms INTEGER NOT NULL DEFAULT 0 CHECK (id_lead_ms >= 0)
+) STRICT;
 
--- Entry counts by segment, minute, source and level, for totals and histograms.
+-- Entry counts by segment, minute of the entries' time, source and level, for totals and histograms. Those of a segment are
+-- deleted when it is cleared, not by a cascade, because its row stays.
 CREATE TABLE entry_counts (
-    slot INTEGER NOT NULL,
-    minute INTEGER NOT NULL,
-    container_id INTEGER NOT NULL,
-    level INTEGER NOT NULL,             -- 0 DEBUG to 4 CRITICAL
-    entries INTEGER NOT NULL,
-    PRIMARY KEY (slot, minute, container_id, level)
-) WITHOUT ROWID;
+    segment_id INTEGER NOT NULL REFERENCES segments (id),
+    at_min INTEGER NOT NULL,
+    source_id INTEGER NOT NULL REFERENCES sources (id),
+    level_id INTEGER NOT NULL REFERENCES levels (id),
+    entries INTEGER NOT NULL CHECK (entries > 0),
+    PRIMARY KEY (segment_id, at_min, source_id, level_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX entry_counts_by_source ON entry_counts (source_id);
 
-INSERT INTO counters (name, value) VALUES ('arrivals', 0), ('stored_at', 0), ('gaps', 0);
+-- ingested: number of entries that were ever stored. last_ingest_ms: time of the last stored batch, 0 if there was none.
+-- missed_rotations: number of times that rotated files were gone or damaged before they could be read.
+INSERT INTO counters (name, value) VALUES ('ingested', 0), ('last_ingest_ms', 0), ('missed_rotations', 0);
 
--- Log entries and their full-text indexes, one pair of tables for each segment.
--- id = ticks * 5 + level. Ticks are units of 1/4096 ms since 2026 (UTC); if a tick is taken, the next free one is used.
--- So ids are in order of time across all segments, and an id alone gives the minute and the level.
--- arrival is a sequence number in order of ingestion. stream is 0 for stdout, 1 for stderr.
--- The indexes store neither the messages nor column sizes. A segment is cleared as a whole, never row by row.
-CREATE TABLE segment_0 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
-CREATE VIRTUAL TABLE search_0 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_1 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
-CREATE VIRTUAL TABLE search_1 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_2 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
-CREATE VIRTUAL TABLE search_2 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_3 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
-CREATE VIRTUAL TABLE search_3 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_4 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
-CREATE VIRTUAL TABLE search_4 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_5 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
-CREATE VIRTUAL TABLE search_5 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_6 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
-CREATE VIRTUAL TABLE search_6 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_7 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
-CREATE VIRTUAL TABLE search_7 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_8 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
-CREATE VIRTUAL TABLE search_8 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_9 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
-CREATE VIRTUAL TABLE search_9 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-CREATE TABLE segment_10 (id INTEGER PRIMARY KEY, arrival INT, at INT, container_id INT, stream INT, message TEXT);
-CREATE VIRTUAL TABLE search_10 USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
--- Disable automerge: index parts are merged only when there are sixteen. FTS5's default, merging four at a time, writes
--- all data once more.
-INSERT INTO search_0 (search_0, rank) VALUES ('automerge', 0);
-INSERT INTO search_1 (search_1, rank) VALUES ('automerge', 0);
-INSERT INTO search_2 (search_2, rank) VALUES ('automerge', 0);
-INSERT INTO search_3 (search_3, rank) VALUES ('automerge', 0);
-INSERT INTO search_4 (search_4, rank) VALUES ('automerge', 0);
-INSERT INTO search_5 (search_5, rank) VALUES ('automerge', 0);
-INSERT INTO search_6 (search_6, rank) VALUES ('automerge', 0);
-INSERT INTO search_7 (search_7, rank) VALUES ('automerge', 0);
-INSERT INTO search_8 (search_8, rank) VALUES ('automerge', 0);
-INSERT INTO search_9 (search_9, rank) VALUES ('automerge', 0);
-INSERT INTO search_10 (search_10, rank) VALUES ('automerge', 0);
 -- Always empty. Used to check whether a query is valid FTS5 syntax.
 CREATE VIRTUAL TABLE search_syntax USING fts5 (message, content = '', columnsize = 0, tokenize = 'unicode61');
-
--- For manual queries: all entries with readable names and timestamps.
-CREATE VIEW log_entries AS
-    SELECT e.id, strftime('%Y-%m-%dT%H:%M:%S', e.at / 1000000000, 'unixepoch')
-            || printf('.%09dZ', e.at % 1000000000) AS timestamp,
-        c.name AS container, CASE e.stream WHEN 0 THEN 'stdout' ELSE 'stderr' END AS stream,
-        CASE (e.id % 5 + 5) % 5 WHEN 0 THEN 'DEBUG' WHEN 1 THEN 'INFO' WHEN 2 THEN 'WARNING' WHEN 3 THEN 'ERROR'
-            ELSE 'CRITICAL' END AS level,
-        e.message
-    FROM (
-        SELECT * FROM segment_0 UNION ALL SELECT * FROM segment_1 UNION ALL SELECT * FROM segment_2
-        UNION ALL SELECT * FROM segment_3 UNION ALL SELECT * FROM segment_4 UNION ALL SELECT * FROM segment_5
-        UNION ALL SELECT * FROM segment_6 UNION ALL SELECT * FROM segment_7 UNION ALL SELECT * FROM segment_8
-        UNION ALL SELECT * FROM segment_9 UNION ALL SELECT * FROM segment_10
-    ) e JOIN containers c ON c.id = e.container_id;

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::config::RetentionLimits;
-use super::containers::containers as stored_containers;
-use super::log_entry::LogEntry;
+use super::log_entry::{LogEntry, format_timestamp};
 use super::query::{BoundFilter, Filter};
 use super::search::Search;
+use super::sources::sources;
 use super::state::LogViewer;
-use super::{counter_names, entry_id, store};
+use super::{counter_names, store};
 use crate::clock::Timestamp;
 use crate::db::{Reader, counter};
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ const CONTEXT_MAX: i64 = 200;
 /// Maximum number of buckets in a histogram, unless the request chooses their size.
 const BUCKETS_MAX: i64 = 120;
 const NS_PER_MS: i64 = 1_000_000;
+const NS_PER_MINUTE: i64 = 60_000 * NS_PER_MS;
 
 /// Handles `GET /api/logs`.
 pub(super) fn list(viewer: &LogViewer, request: &Request) -> Result<Response> {
@@ -65,16 +66,15 @@ fn search_mode(search: &Search) -> Option<&'static str> {
 /// # Errors
 /// Returns [`Error::Invalid`], naming the parameter, if one is invalid.
 pub(super) fn filter(reader: &Reader<'_>, request: &Request, limits: RetentionLimits) -> Result<Filter> {
-    let ms = |timestamp: Option<Timestamp>, default| timestamp.map_or(default, Timestamp::ms);
-    let oldest_ms = if limits.age.is_zero() { 0 } else { (Timestamp::now() - limits.age).ms() };
-    let since_ms = ms(request.query_time("since")?, 0).max(oldest_ms);
+    let ns = |timestamp: Timestamp| timestamp.ms().saturating_mul(NS_PER_MS);
+    let since_ns = request.query_time("since")?.map_or(i64::MIN, ns).max(limits.oldest_ns(Timestamp::now()));
     // The last millisecond is included.
-    let until_ms = ms(request.query_time("until")?, i64::MAX / NS_PER_MS - 1);
+    let end_ns = request.query_time("until")?.map_or(i64::MAX, |until| ns(until).saturating_add(NS_PER_MS));
     Ok(Filter {
-        container: request.query("container").map(str::to_owned),
+        source: request.query("container").map(str::to_owned),
         levels: request.query("level").map(parse_levels).transpose()?.unwrap_or_default(),
-        first_id: entry_id::first_at(since_ms.saturating_mul(NS_PER_MS)),
-        end_id: entry_id::first_at(until_ms.saturating_add(1).saturating_mul(NS_PER_MS)),
+        times_ns: since_ns..end_ns,
+        end_id: i64::MAX,
         search: Search::parse(
             reader,
             request.query("search").or(request.query("q")),
@@ -110,8 +110,7 @@ pub(super) fn context(viewer: &LogViewer, request: &Request) -> Result<Response>
     }
     let side = |name| request.query_number(name, CONTEXT_DEFAULT, 0..=CONTEXT_MAX);
     let [before, after] = [side("before"), side("after")].map(|count| usize::try_from(count).unwrap_or(0));
-    // IDs of entries from before 2026 are negative.
-    let id = request.param("id").parse().map_err(|_| Error::NotFound("Not found: id must be an integer".into()))?;
+    let id = request.id("id")?;
     let reader = viewer.core.readers.acquire()?;
     let snapshot = reader.unchecked_transaction()?;
     Ok(Response::json(200, &Body { logs: store::context(&snapshot, id, before, after)? }))
@@ -154,8 +153,8 @@ pub(super) fn histogram(viewer: &LogViewer, request: &Request) -> Result<Respons
     let filter = filter(&reader, request, viewer.limits)?;
     let snapshot = reader.unchecked_transaction()?;
     let stats = store::stats(&snapshot)?;
-    let first = entry_id::minute(stats.oldest_id.unwrap_or(0).max(filter.first_id));
-    let last = entry_id::minute(stats.newest_id.unwrap_or(0).min(filter.end_id.saturating_sub(1)));
+    let first = stats.oldest_ns.unwrap_or(0).max(filter.times_ns.start).div_euclid(NS_PER_MINUTE);
+    let last = stats.newest_ns.unwrap_or(0).min(filter.times_ns.end.saturating_sub(1)).div_euclid(NS_PER_MINUTE);
     let bucket_minutes = request.query_number("bucket_minutes", default_bucket_minutes(last - first + 1), 1..=1_440);
     let (counts, partial) = BoundFilter::new(&snapshot, &filter)?.histogram(bucket_minutes)?;
     let bucket = |(minute, levels): (i64, [i64; 5])| Bucket {
@@ -199,11 +198,11 @@ pub(super) fn containers(viewer: &LogViewer, _: &Request) -> Result<Response> {
     }
     let reader = viewer.core.readers.acquire()?;
     let snapshot = reader.unchecked_transaction()?;
-    let (stats, rows) = (store::stats(&snapshot)?, stored_containers(&snapshot)?);
+    let (stats, rows) = (store::stats(&snapshot)?, sources(&snapshot)?);
     let source_status = viewer.source_status();
     let mut by_name: BTreeMap<String, Container> = BTreeMap::new();
     for (row_id, row) in rows {
-        let levels = stats.by_container.get(&row_id).copied().unwrap_or_default();
+        let levels = stats.by_source.get(&row_id).copied().unwrap_or_default();
         let status = source_status.sources.get(&row.key);
         let entries: i64 = levels.iter().sum();
         if entries == 0 && status.is_none() {
@@ -248,19 +247,18 @@ pub(super) fn stats(viewer: &LogViewer, _: &Request) -> Result<Response> {
     }
     let reader = viewer.core.readers.acquire()?;
     let snapshot = reader.unchecked_transaction()?;
-    let (stats, rows) = (store::stats(&snapshot)?, stored_containers(&snapshot)?);
+    let (stats, rows) = (store::stats(&snapshot)?, sources(&snapshot)?);
     let mut by_level = ByLevel::default();
     let mut by_container: BTreeMap<String, i64> = BTreeMap::new();
-    for (row_id, levels) in &stats.by_container {
+    for (row_id, levels) in &stats.by_source {
         by_level.add(*levels);
         let name = rows.get(row_id).map(|row| row.name.clone()).unwrap_or_default();
         *by_container.entry(name).or_default() += levels.iter().sum::<i64>();
     }
-    let timestamp = |id: Option<i64>| id.map(|id| store::timestamp_of(&snapshot, id)).transpose().map(Option::flatten);
     let body = Body {
         total_logs: by_container.values().sum(),
-        oldest_log: timestamp(stats.oldest_id)?,
-        newest_log: timestamp(stats.newest_id)?,
+        oldest_log: stats.oldest_ns.map(format_timestamp),
+        newest_log: stats.newest_ns.map(format_timestamp),
         by_level,
         by_container,
         gaps: counter(&snapshot, counter_names::MISSED_ROTATIONS)?,

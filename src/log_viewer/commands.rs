@@ -4,9 +4,12 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::config::RetentionLimits;
 use super::counter_names;
-use super::discovery::LogSource;
+use super::discovery::{LogFormat, LogSource};
+use super::enumerations::SourceKind;
 use super::rotation::FileFingerprint;
-use super::segments::{BatchRange, SegmentRing};
+use super::segment_ring::{SegmentRing, StreamPosition};
+use super::segments::BatchRange;
+use super::sources::{Source, upsert_source};
 use super::tailer::{Checkpoint, Position};
 use crate::clock::Timestamp;
 use crate::db::{Command, add_to_counter, set_counter};
@@ -21,8 +24,8 @@ pub(super) struct UpsertSource {
 /// A log that has a row.
 #[derive(Debug, Clone)]
 pub(super) struct StoredSource {
-    /// Row ID of the container.
-    pub(super) container: i64,
+    /// Row ID.
+    pub(super) id: i64,
     /// Position up to which the log is stored; `None` if nothing is stored.
     pub(super) checkpoint: Option<Checkpoint>,
     /// Version that the next [`AppendEntries`] must have.
@@ -33,23 +36,23 @@ impl Command for UpsertSource {
     type Output = StoredSource;
 
     fn apply(self, transaction: &Connection) -> Result<StoredSource> {
-        let LogSource { key, name, image, project, service, .. } = &self.source;
-        let container: i64 = transaction
-            .prepare_cached(
-                "INSERT INTO containers (key, name, image, project, service) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (key) DO UPDATE SET name = ?2, image = ?3, project = ?4, service = ?5 RETURNING id",
-            )?
-            .query_row((key, name, image, project, service), |row| row.get(0))?;
+        let LogSource { key, name, image, project, service, format, .. } = self.source;
+        let kind = match format {
+            LogFormat::Docker => SourceKind::DockerContainer,
+            LogFormat::Text => SourceKind::TextFile,
+        };
+        let id = upsert_source(transaction, kind, &Source { key, name, image, project, service })?;
         let mut read = transaction.prepare_cached(
-            "SELECT version, file_bytes, file_hash, inode, offset, before_bytes, before_hash, newest, pending
-             FROM cursors WHERE container_id = ?1",
+            "SELECT version, first_line_bytes, first_line_hash, inode, offset_bytes, previous_first_line_bytes,
+                 previous_first_line_hash, newest_ns, pending_lines
+             FROM checkpoints WHERE source_id = ?1",
         )?;
         let fingerprint = |row: &rusqlite::Row<'_>, column: usize| {
             let hash: i64 = row.get(column + 1)?;
             Ok::<_, rusqlite::Error>(FileFingerprint { bytes: row.get(column)?, hash: hash.cast_unsigned() })
         };
         let stored = read
-            .query_row([container], |row| {
+            .query_row([id], |row| {
                 let (inode, offset): (i64, i64) = (row.get(3)?, row.get(4)?);
                 let position = Position {
                     file: fingerprint(row, 1)?,
@@ -63,16 +66,16 @@ impl Command for UpsertSource {
             })
             .optional()?;
         Ok(match stored {
-            Some((version, checkpoint)) => StoredSource { container, checkpoint: Some(checkpoint), version },
-            None => StoredSource { container, checkpoint: None, version: 0 },
+            Some((version, checkpoint)) => StoredSource { id, checkpoint: Some(checkpoint), version },
+            None => StoredSource { id, checkpoint: None, version: 0 },
         })
     }
 }
 
 /// Stores entries of a log together with the checkpoint after them, so that no crash loses or duplicates a line.
 pub(super) struct AppendEntries {
-    /// Row ID of the container.
-    pub(super) container: i64,
+    /// Row ID of the source.
+    pub(super) source: i64,
     pub(super) records: Vec<LogRecord>,
     pub(super) checkpoint: Checkpoint,
     /// Number of earlier commands for this log. The command fails if one of them was not stored.
@@ -87,17 +90,23 @@ impl Command for AppendEntries {
     type Output = Vec<BatchRange>;
 
     fn apply(mut self, transaction: &Connection) -> Result<Vec<BatchRange>> {
-        let stored = transaction
-            .prepare_cached("SELECT version, out_id, err_id FROM cursors WHERE container_id = ?1")?
-            .query_row([self.container], |row| Ok((row.get(0)?, [row.get(1)?, row.get(2)?])))
+        let mut read = transaction.prepare_cached(
+            "SELECT version, stdout_last_id, stdout_newest_ns, stderr_last_id, stderr_newest_ns
+             FROM checkpoints WHERE source_id = ?1",
+        )?;
+        let position = |row: &rusqlite::Row<'_>, column: usize| {
+            Ok::<_, rusqlite::Error>(StreamPosition { last_id: row.get(column)?, newest_ns: row.get(column + 1)? })
+        };
+        let stored = read
+            .query_row([self.source], |row| Ok((row.get(0)?, [position(row, 1)?, position(row, 3)?])))
             .optional()?;
-        let (version, mut last_ids): (i64, [i64; 2]) = stored.unwrap_or_default();
+        let (version, mut positions): (i64, [StreamPosition; 2]) = stored.unwrap_or_default();
         if version != self.version {
             return Err(Error::Internal("an earlier batch of this log was not stored".into()));
         }
         let records = std::mem::take(&mut self.records);
-        let batches = SegmentRing::open(transaction, self.limits)?.append(self.container, records, &mut last_ids)?;
-        self.store_checkpoint(transaction, last_ids)?;
+        let batches = SegmentRing::open(transaction, self.limits)?.append(self.source, records, &mut positions)?;
+        self.store_checkpoint(transaction, positions)?;
         set_counter(transaction, counter_names::LAST_INGEST_MS, self.now.ms())?;
         let missed_rotations = i64::try_from(self.missed_rotations).unwrap_or(i64::MAX);
         add_to_counter(transaction, counter_names::MISSED_ROTATIONS, missed_rotations)?;
@@ -106,17 +115,18 @@ impl Command for AppendEntries {
 }
 
 impl AppendEntries {
-    fn store_checkpoint(&self, transaction: &Connection, last_ids: [i64; 2]) -> Result<()> {
+    fn store_checkpoint(&self, transaction: &Connection, [stdout, stderr]: [StreamPosition; 2]) -> Result<()> {
         let Checkpoint { position, previous_file, newest_ns, pending_lines } = &self.checkpoint;
         let previous_file = previous_file.unwrap_or_default();
         transaction
             .prepare_cached(
-                "INSERT OR REPLACE INTO cursors (container_id, version, file_bytes, file_hash, inode, offset,
-                     before_bytes, before_hash, pending, newest, out_id, err_id)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                "INSERT OR REPLACE INTO checkpoints (source_id, version, first_line_bytes, first_line_hash, inode,
+                     offset_bytes, previous_first_line_bytes, previous_first_line_hash, pending_lines, newest_ns,
+                     stdout_last_id, stdout_newest_ns, stderr_last_id, stderr_newest_ns)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?
             .execute(rusqlite::params![
-                self.container,
+                self.source,
                 self.version + 1,
                 position.file.bytes,
                 position.file.hash.cast_signed(),
@@ -126,17 +136,19 @@ impl AppendEntries {
                 previous_file.hash.cast_signed(),
                 pending_lines,
                 newest_ns,
-                last_ids[0],
-                last_ids[1],
+                stdout.last_id,
+                stdout.newest_ns,
+                stderr.last_id,
+                stderr.newest_ns,
             ])?;
         Ok(())
     }
 }
 
-/// Deletes entries beyond the limits, and removed containers that have no entries left.
+/// Deletes entries beyond the limits, and removed sources that have no entries left.
 pub(super) struct ApplyRetention {
     pub(super) limits: RetentionLimits,
-    /// Row IDs of the containers that exist; `None` if they are not known yet, so that no container is deleted.
+    /// Row IDs of the sources that exist; `None` if they are not known yet, so that no source is deleted.
     pub(super) existing: Option<Vec<i64>>,
     pub(super) now: Timestamp,
 }
@@ -145,18 +157,15 @@ impl Command for ApplyRetention {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        let age = self.limits.age;
-        let oldest_ns = if age.is_zero() { 0 } else { (self.now - age).ms().saturating_mul(1_000_000) };
+        let oldest_ns = self.limits.oldest_ns(self.now);
         SegmentRing::open(transaction, self.limits)?.enforce_limits(oldest_ns)?;
         let Some(existing) = self.existing else { return Ok(()) };
         let mut empty = transaction.prepare_cached(
-            "SELECT id FROM containers WHERE NOT EXISTS (SELECT 1 FROM entry_counts WHERE container_id = containers.id)",
+            "SELECT id FROM sources WHERE NOT EXISTS (SELECT 1 FROM entry_counts WHERE source_id = sources.id)",
         )?;
         let empty: Vec<i64> = empty.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        for container in empty.into_iter().filter(|container| !existing.contains(container)) {
-            for statement in ["DELETE FROM cursors WHERE container_id = ?1", "DELETE FROM containers WHERE id = ?1"] {
-                transaction.prepare_cached(statement)?.execute([container])?;
-            }
+        for source in empty.into_iter().filter(|source| !existing.contains(source)) {
+            transaction.prepare_cached("DELETE FROM sources WHERE id = ?1")?.execute([source])?;
         }
         Ok(())
     }
@@ -166,4 +175,44 @@ impl Command for ApplyRetention {
 pub(super) fn evict_oldest_segment(connection: &Connection) -> Result<bool> {
     let unlimited = RetentionLimits { entries: i64::MAX, bytes: 0, age: std::time::Duration::ZERO };
     SegmentRing::open(connection, unlimited)?.evict_oldest()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::SCHEMA;
+    use super::*;
+
+    #[test]
+    fn removed_sources_are_deleted_with_their_checkpoints() {
+        let limits = RetentionLimits { entries: 1_000, bytes: 0, age: Duration::ZERO };
+        let readers = crate::db::in_memory(SCHEMA, |transaction| {
+            for (key, format) in [("0123456789ab", LogFormat::Docker), ("file:app", LogFormat::Text)] {
+                let source = LogSource {
+                    key: key.into(),
+                    name: key.into(),
+                    image: String::new(),
+                    project: String::new(),
+                    service: String::new(),
+                    format,
+                    path: Err(String::new()),
+                };
+                let stored = UpsertSource { source }.apply(transaction)?;
+                let position = Position::default();
+                let checkpoint = Checkpoint { position, previous_file: None, newest_ns: 0, pending_lines: Vec::new() };
+                let (source, version, records) = (stored.id, stored.version, Vec::new());
+                let (missed_rotations, now) = (0, Timestamp::now());
+                AppendEntries { source, records, checkpoint, version, missed_rotations, limits, now }
+                    .apply(transaction)?;
+            }
+            let kinds = "SELECT group_concat(k.name) FROM sources s JOIN source_kinds k ON k.id = s.kind_id";
+            assert_eq!(transaction.query_row(kinds, [], |row| row.get(0)), Ok("Docker container,text file".to_owned()));
+            ApplyRetention { limits, existing: Some(vec![2]), now: Timestamp::now() }.apply(transaction)
+        });
+        let reader = readers.acquire().unwrap();
+        let count = |sql: &str| reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("SELECT sum(id) FROM sources"), 2);
+        assert_eq!(count("SELECT sum(source_id) FROM checkpoints"), 2);
+    }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client::{OutboundSettings, ProxyPolicy};
+use crate::clock::Timestamp;
 use crate::env::{Env, Variable};
 use crate::forward::Exporter;
 use crate::service::Defaults;
@@ -79,6 +80,13 @@ pub(super) struct RetentionLimits {
     /// Total size of the messages.
     pub(super) bytes: i64,
     pub(super) age: Duration,
+}
+
+impl RetentionLimits {
+    /// Returns the time of the oldest entry that is kept, in nanoseconds since 1970; `i64::MIN` if the age is unlimited.
+    pub(super) fn oldest_ns(&self, now: Timestamp) -> i64 {
+        if self.age.is_zero() { i64::MIN } else { (now - self.age).ms().saturating_mul(1_000_000) }
+    }
 }
 
 impl Config {

@@ -132,7 +132,7 @@ pub(crate) fn queries(data: &[u8]) {
     };
     assert!(matches.ids.len() as u64 <= limit && matches.ids.len() as i64 <= matches.total);
     for entry in query.entries(&matches.ids).expect("the database is readable") {
-        assert!((filter.first_id..filter.end_id).contains(&entry.id));
+        assert!(filter.times_ns.contains(&entry.time_ns) && entry.id < filter.end_id);
         let level = |level: &Level| level.name() == entry.level;
         assert!(filter.levels.is_empty() || filter.levels.iter().any(level));
         assert!(filter.search.matches(&entry.message));
@@ -165,7 +165,7 @@ fn database() -> ReaderPool {
                 format: LogFormat::Docker,
                 path: Err(String::new()),
             };
-            let container = UpsertSource { source }.apply(transaction)?.container;
+            let source = UpsertSource { source }.apply(transaction)?.id;
             let lines: Vec<String> = LOGS
                 .iter()
                 .enumerate()
@@ -183,7 +183,7 @@ fn database() -> ReaderPool {
             };
             let (records, now) = (assemble(LogFormat::Docker, &lines, None), Timestamp::now());
             let (version, missed_rotations) = (0, 0);
-            AppendEntries { container, records, checkpoint, version, missed_rotations, limits: LIMITS, now }
+            AppendEntries { source, records, checkpoint, version, missed_rotations, limits: LIMITS, now }
                 .apply(transaction)?;
         }
         Ok(())

@@ -7,8 +7,11 @@ use std::time::Duration;
 use rusqlite::{Connection, Row};
 
 use super::config::RetentionLimits;
+use super::enumerations::SourceKind;
 use super::parse::ansi;
-use super::segments::{SEGMENTS, SegmentRing};
+use super::segment_ring::{SegmentRing, StreamPosition};
+use super::segments::SEGMENTS;
+use super::sources::{Source, upsert_source};
 use crate::clock::Timestamp;
 use crate::db::OriginalImport;
 use crate::error::Result;
@@ -28,22 +31,22 @@ fn convert(connection: &Connection) -> Result<()> {
         "DROP TRIGGER IF EXISTS log_entries_ai; DROP TRIGGER IF EXISTS log_entries_ad;
          DROP TRIGGER IF EXISTS log_entries_au; DROP TABLE IF EXISTS log_entries_fts",
     )?;
-    let mut containers = Containers { connection, by_name: HashMap::new() };
-    containers.import_cursors()?;
-    let entries = convert_entries(connection, &mut containers)?;
-    let logs = containers.by_name.len();
+    let mut sources = Sources { connection, by_name: HashMap::new() };
+    sources.import_cursors()?;
+    let entries = convert_entries(connection, &mut sources)?;
+    let logs = sources.by_name.len();
     log::info!("log-viewer: imported {entries} entries of {logs} logs from the original database");
     Ok(())
 }
 
-/// Containers that were inserted so far.
-struct Containers<'c> {
+/// Sources that were inserted so far.
+struct Sources<'c> {
     connection: &'c Connection,
     /// Row IDs.
     by_name: HashMap<String, i64>,
 }
 
-impl Containers<'_> {
+impl Sources<'_> {
     /// Imports the read positions. The original identifies containers by name and files by inode. The key of a container
     /// is its ID, which is the name of the folder with its log.
     fn import_cursors(&mut self) -> Result<()> {
@@ -58,15 +61,16 @@ impl Containers<'_> {
                 (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
             let folder = Path::new(&path).parent().and_then(Path::file_name);
             let key = folder.map_or_else(|| imported_key(&name), |folder| folder.to_string_lossy().into_owned());
-            let container = self.insert(&key, &name)?;
+            let source = self.insert(&key, &name)?;
             let newest_ns = row.get::<_, Option<String>>(4)?.as_deref().and_then(Timestamp::parse);
             let newest_ns = newest_ns.map_or(0, |newest| newest.ms().saturating_mul(NS_PER_MS));
             // The fingerprint of the file is unknown, so the inode alone identifies it.
             self.connection.execute(
-                "INSERT OR IGNORE INTO cursors (container_id, version, file_bytes, file_hash, inode, offset,
-                     before_bytes, before_hash, pending, newest, out_id, err_id)
-                 VALUES (?1, 1, 0, 0, ?2, ?3, 0, 0, x'', ?4, 0, 0)",
-                (container, inode, position, newest_ns),
+                "INSERT OR IGNORE INTO checkpoints (source_id, version, first_line_bytes, first_line_hash, inode,
+                     offset_bytes, previous_first_line_bytes, previous_first_line_hash, pending_lines, newest_ns,
+                     stdout_last_id, stdout_newest_ns, stderr_last_id, stderr_newest_ns)
+                 VALUES (?1, 1, 0, 0, ?2, ?3, 0, 0, x'', ?4, 0, 0, 0, 0)",
+                (source, inode, position.max(0), newest_ns),
             )?;
         }
         Ok(())
@@ -74,20 +78,18 @@ impl Containers<'_> {
 
     fn get_or_insert(&mut self, name: &str) -> Result<i64> {
         match self.by_name.get(name) {
-            Some(container) => Ok(*container),
+            Some(source) => Ok(*source),
             None => self.insert(&imported_key(name), name),
         }
     }
 
     fn insert(&mut self, key: &str, name: &str) -> Result<i64> {
-        let container = self.connection.query_row(
-            "INSERT INTO containers (key, name, image, project, service) VALUES (?1, ?2, '', '', '')
-             ON CONFLICT (key) DO UPDATE SET name = ?2 RETURNING id",
-            (key, name),
-            |row| row.get(0),
-        )?;
-        self.by_name.insert(name.to_owned(), container);
-        Ok(container)
+        let (key, name) = (key.to_owned(), name.to_owned());
+        let (image, project, service) = (String::new(), String::new(), String::new());
+        let source = Source { key, name: name.clone(), image, project, service };
+        let id = upsert_source(self.connection, SourceKind::DockerContainer, &source)?;
+        self.by_name.insert(name, id);
+        Ok(id)
     }
 }
 
@@ -96,7 +98,7 @@ fn imported_key(name: &str) -> String {
     format!("original:{name}")
 }
 
-fn convert_entries(connection: &Connection, containers: &mut Containers<'_>) -> Result<u64> {
+fn convert_entries(connection: &Connection, sources: &mut Sources<'_>) -> Result<u64> {
     let count: i64 = connection.query_row("SELECT count(*) FROM original_log_entries", [], |row| row.get(0))?;
     // All entries are imported, whatever the limits are. The first run of retention deletes those beyond the limits.
     let limits = RetentionLimits { entries: (count + 1) * i64::from(SEGMENTS), bytes: 0, age: Duration::ZERO };
@@ -105,20 +107,21 @@ fn convert_entries(connection: &Connection, containers: &mut Containers<'_>) -> 
         "SELECT container, timestamp, stream, level, message FROM original_log_entries ORDER BY container, id",
     )?;
     let mut rows = read.query([])?;
-    let (mut batch, mut batch_container, mut last_ids, mut converted) = (Vec::new(), 0, [0; 2], 0);
+    let (mut batch, mut batch_source, mut converted) = (Vec::new(), 0, 0);
+    let mut positions = [StreamPosition::default(); 2];
     while let Some(row) = rows.next()? {
-        let container = containers.get_or_insert(row.get_ref(0)?.as_str().unwrap_or_default())?;
-        if container != batch_container || batch.len() == BATCH_ENTRIES_MAX {
-            ring.append(batch_container, std::mem::take(&mut batch), &mut last_ids)?;
-            if container != batch_container {
-                (batch_container, last_ids) = (container, [0; 2]);
+        let source = sources.get_or_insert(row.get_ref(0)?.as_str().unwrap_or_default())?;
+        if source != batch_source || batch.len() == BATCH_ENTRIES_MAX {
+            ring.append(batch_source, std::mem::take(&mut batch), &mut positions)?;
+            if source != batch_source {
+                (batch_source, positions) = (source, [StreamPosition::default(); 2]);
             }
         }
         let Some(record) = read_record(row)? else { continue };
         batch.push(record);
         converted += 1;
     }
-    ring.append(batch_container, batch, &mut last_ids)?;
+    ring.append(batch_source, batch, &mut positions)?;
     Ok(converted)
 }
 

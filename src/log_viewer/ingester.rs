@@ -48,8 +48,8 @@ pub(super) fn job(viewer: &Arc<LogViewer>, config: Config) -> Job {
 /// State of one log.
 struct SourceState {
     source: LogSource,
-    /// Row ID of the container.
-    container: i64,
+    /// Row ID of the source.
+    id: i64,
     /// Number of commands that were submitted to the writer for this log.
     version: i64,
     /// `None` if the log has to be opened.
@@ -197,7 +197,7 @@ impl Ingester {
             }
             None => {
                 let state = SourceState {
-                    container: stored.container,
+                    id: stored.id,
                     version: stored.version,
                     reader: None,
                     may_have_changed: true,
@@ -282,7 +282,7 @@ impl Ingester {
         let Some((position, previous_file)) = tailer.checkpoint() else { return };
         let (newest_ns, pending_lines) = (assembler.newest_ns(), assembler.pending_lines());
         let append = AppendEntries {
-            container: state.container,
+            source: state.id,
             records: assembler.take_finished(),
             checkpoint: Checkpoint { position, previous_file, newest_ns, pending_lines },
             version: state.version,
@@ -374,7 +374,7 @@ impl Ingester {
     /// Deletes expired entries, and vacuums the database if much of it is free.
     fn apply_retention(&mut self, stop: &StopToken) {
         self.retention_applied_at = Some(Instant::now());
-        let existing = Some(self.sources.values().map(|state| state.container).collect());
+        let existing = Some(self.sources.values().map(|state| state.id).collect());
         let retention = ApplyRetention { limits: self.limits, existing, now: Timestamp::now() };
         let result = retention::run(&self.viewer.core.writer, retention, stop);
         if let Err(why) = result {

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use rusqlite::Row;
 use serde::Serialize;
 
-use super::containers::Container;
 use super::entry_id;
+use super::enumerations::stream_from_number;
+use super::sources::Source;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::records::log_level::Level;
 use crate::records::log_record::StdStream;
 
 /// Columns that [`LogEntry::read`] reads from a segment's table with the alias `e`.
-pub(super) const COLUMNS: &str = "id, e.arrival, e.at, e.container_id, e.stream, e.message";
+pub(super) const COLUMNS: &str = "id, e.ingest_seq, e.at_ns, e.source_id, e.stream_id, e.message";
 
 /// One entry.
 #[derive(Debug, Clone, Serialize)]
@@ -34,18 +35,18 @@ pub(super) struct LogEntry {
 
 impl LogEntry {
     /// Reads an entry from a row of [`COLUMNS`].
-    pub(super) fn read(row: &Row<'_>, containers: &BTreeMap<i64, Container>) -> Result<Self> {
-        let container: i64 = row.get(3)?;
+    pub(super) fn read(row: &Row<'_>, sources: &BTreeMap<i64, Source>) -> Result<Self> {
+        let source: i64 = row.get(3)?;
         let (id, time_ns) = (row.get(0)?, row.get(2)?);
-        let stream = if row.get::<_, i64>(4)? == 0 { StdStream::Stdout } else { StdStream::Stderr };
+        let stream = stream_from_number(row.get(4)?).unwrap_or(StdStream::Stdout);
         Ok(Self {
             id,
             ingest_seq: row.get(1)?,
             timestamp: format_timestamp(time_ns),
             time_ns,
-            container: containers.get(&container).map(|container| container.name.clone()).unwrap_or_default(),
+            container: sources.get(&source).map(|source| source.name.clone()).unwrap_or_default(),
             stream: stream.name(),
-            level: Level::from_rank(entry_id::level_rank(id)).unwrap_or(Level::Info).name(),
+            level: entry_id::level(id).unwrap_or(Level::Info).name(),
             message: row.get(5)?,
         })
     }

@@ -4,11 +4,11 @@
 mod api;
 mod commands;
 mod config;
-mod containers;
 mod counter_names;
 mod discovery;
 mod entry_assembler;
 mod entry_id;
+mod enumerations;
 mod export;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -25,7 +25,9 @@ mod replan_tests;
 mod retention;
 mod rotation;
 mod search;
+mod segment_ring;
 mod segments;
+mod sources;
 mod state;
 mod store;
 mod streams;
@@ -33,6 +35,8 @@ mod tail_broadcast;
 mod tailer;
 
 use std::sync::Arc;
+
+use rusqlite::Connection;
 
 use crate::client::{OutboundSettings, ProxyPolicy};
 use crate::clock::Timestamp;
@@ -62,8 +66,9 @@ const SCHEMA: Schema = Schema {
     import: Some(import_original::IMPORT),
 };
 
-fn create_tables(connection: &rusqlite::Connection) -> crate::error::Result<()> {
-    Ok(connection.execute_batch(include_str!("../../sql/log-viewer/0100_schema.sql"))?)
+fn create_tables(connection: &Connection) -> crate::error::Result<()> {
+    connection.execute_batch(include_str!("../../sql/log-viewer/0100_schema.sql"))?;
+    segments::create_segments(connection)
 }
 
 /// OpenAPI document of the service.

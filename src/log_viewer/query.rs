@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Row};
 
-use super::containers::{Container, containers};
 use super::entry_id;
+use super::enumerations::{level_from_number, level_number};
 use super::glob::glob_match;
 use super::log_entry::{COLUMNS, LogEntry};
 use super::search::Search;
 use super::segments::{BatchRange, Segment, segments};
+use super::sources::{Source, sources};
 use crate::error::Result;
 use crate::records::log_level::Level;
 
@@ -19,16 +20,17 @@ use crate::records::log_level::Level;
 const SCAN_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Number of entries between two checks of the timeout.
 const ENTRIES_PER_TIME_CHECK: usize = 512;
+const NS_PER_MINUTE: i64 = 60_000_000_000;
 
 /// Conditions that an entry has to meet.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
-    /// A container's name, or a pattern with `*`.
-    pub(super) container: Option<String>,
+    /// A source's name, or a pattern with `*`.
+    pub(super) source: Option<String>,
     /// Accepted levels; empty = all.
     pub(super) levels: Vec<Level>,
-    /// Lower bound of the IDs, inclusive.
-    pub(super) first_id: i64,
+    /// Times of the entries, in nanoseconds since 1970.
+    pub(super) times_ns: Range<i64>,
     /// Upper bound of the IDs, exclusive.
     pub(super) end_id: i64,
     pub(super) search: Search,
@@ -37,7 +39,8 @@ pub(super) struct Filter {
 impl Filter {
     /// Returns a filter that accepts every entry.
     pub(super) fn all() -> Self {
-        Self { container: None, levels: Vec::new(), first_id: i64::MIN, end_id: i64::MAX, search: Search::default() }
+        let times_ns = i64::MIN..i64::MAX;
+        Self { source: None, levels: Vec::new(), times_ns, end_id: i64::MAX, search: Search::default() }
     }
 }
 
@@ -52,17 +55,16 @@ pub(super) struct MatchingIds {
     pub(super) partial: bool,
 }
 
-/// A filter applied to one snapshot of the database: with the row IDs of the containers, and the segments that can contain
-/// matches.
+/// A filter applied to one snapshot of the database: with the row IDs of the sources, and the segments that can contain matches.
 pub(super) struct BoundFilter<'c> {
     connection: &'c Connection,
-    containers: BTreeMap<i64, Container>,
-    /// SQL condition for the container and the level of an entry.
+    sources: BTreeMap<i64, Source>,
+    /// SQL condition for the source and the level of an entry.
     entry_condition: String,
-    /// The same for rows of the table `counters`.
+    /// The same for rows of the table `entry_counts`.
     counter_condition: String,
     filter: &'c Filter,
-    filters_container: bool,
+    filters_source: bool,
     /// The newest first.
     segments: Vec<Segment>,
 }
@@ -76,38 +78,37 @@ struct SelectStatement<'s> {
     /// Additional conditions and the order.
     suffix: &'s str,
     ids: Range<i64>,
-    /// Maximum number of rows; -1 = unlimited.
+    times_ns: Range<i64>,
+    /// Maximum number of rows; -1 = unlimited. If the rows of an index are read in several ranges, each has this limit.
     limit: i64,
 }
 
 impl<'c> BoundFilter<'c> {
     /// Prepares a query. The connection must be in a transaction.
     pub(super) fn new(connection: &'c Connection, filter: &'c Filter) -> Result<Self> {
-        let containers = containers(connection)?;
-        let container_ids: Option<Vec<i64>> = filter.container.as_deref().map(|pattern| {
-            containers.iter().filter(|(_, container)| glob_match(&container.name, pattern)).map(|(id, _)| *id).collect()
+        let sources = sources(connection)?;
+        let source_ids: Option<Vec<i64>> = filter.source.as_deref().map(|pattern| {
+            sources.iter().filter(|(_, source)| glob_match(&source.name, pattern)).map(|(id, _)| *id).collect()
         });
         let list = |numbers: Vec<String>| numbers.join(", ");
         let condition = |level: &str| {
             let mut condition = String::from("true");
-            if let Some(ids) = &container_ids {
+            if let Some(ids) = &source_ids {
                 let ids = list(ids.iter().map(ToString::to_string).collect());
-                condition.push_str(&format!(" AND container_id IN ({ids})"));
+                condition.push_str(&format!(" AND source_id IN ({ids})"));
             }
             if !filter.levels.is_empty() {
-                let ranks = list(filter.levels.iter().map(|level| level.rank().to_string()).collect());
-                condition.push_str(&format!(" AND {level} IN ({ranks})"));
+                let numbers = list(filter.levels.iter().map(|level| level_number(*level).to_string()).collect());
+                condition.push_str(&format!(" AND {level} IN ({numbers})"));
             }
             condition
         };
-        let (entry_condition, counter_condition) = (condition(entry_id::LEVEL_RANK_SQL), condition("level"));
-        let filters_container = container_ids.is_some();
+        let (entry_condition, counter_condition) = (condition(entry_id::LEVEL_SQL), condition("level_id"));
+        let filters_source = source_ids.is_some();
         let mut segments = segments(connection)?;
-        segments.retain(|segment| {
-            segment.entries > 0 && segment.last_id >= filter.first_id && segment.first_id < filter.end_id
-        });
+        segments.retain(|segment| segment.overlaps(&filter.times_ns) && segment.first_id < filter.end_id);
         segments.sort_unstable_by_key(|segment| std::cmp::Reverse(segment.last_id));
-        Ok(Self { connection, containers, entry_condition, counter_condition, filter, filters_container, segments })
+        Ok(Self { connection, sources, entry_condition, counter_condition, filter, filters_source, segments })
     }
 
     /// Finds the newest `count` matching entries, and counts all of them.
@@ -129,7 +130,8 @@ impl<'c> BoundFilter<'c> {
                 columns: "id",
                 needs_row: false,
                 suffix: "ORDER BY id DESC",
-                ids: self.filter.first_id..self.filter.end_id,
+                ids: 0..self.filter.end_id,
+                times_ns: self.filter.times_ns.clone(),
                 limit: count as i64,
             };
             self.query_segment(&select, |row| {
@@ -142,20 +144,35 @@ impl<'c> BoundFilter<'c> {
         Ok(matches)
     }
 
-    /// Returns the SQL for the entries of a segment that match the full-text query, which is bound as `?4`. The alias `e`
-    /// has all columns if `needs_row` is set or the container matters, and otherwise only `id`. Conditions on `id` then
-    /// apply to the index, which is ordered by it.
+    /// Returns the SQL for the entries of a segment that match the full-text query, which is bound as `?6`. The alias `e`
+    /// has all columns if `needs_row` is set, and otherwise only `id`. Conditions on `id` then apply to the index, which is
+    /// ordered by it.
     fn table_expression(&self, segment: &Segment, needs_row: bool) -> String {
         let index = segment.index;
         if self.filter.search.fts_query.is_none() {
             return format!("segment_{index} e");
         }
-        let found = format!("(SELECT rowid AS id FROM search_{index} WHERE search_{index} MATCH ?4)");
-        if needs_row || self.filters_container {
-            format!("{found} s JOIN segment_{index} e USING (id)")
-        } else {
-            format!("{found} e")
+        let found = format!("(SELECT rowid AS id FROM search_{index} WHERE search_{index} MATCH ?6)");
+        if needs_row { format!("{found} s JOIN segment_{index} e USING (id)") } else { format!("{found} e") }
+    }
+
+    /// Splits a SELECT into ranges of IDs, the highest first. Also returns whether entries of a range can be outside of the
+    /// period, so that their times have to be read.
+    fn id_ranges(&self, select: &SelectStatement<'_>) -> Vec<(Range<i64>, bool)> {
+        let SelectStatement { segment, needs_row, ids, times_ns, .. } = select;
+        if segment.is_within(times_ns) {
+            return vec![(ids.clone(), false)];
         }
+        let covering = segment.ids_covering(times_ns);
+        let ids = ids.start.max(covering.start)..ids.end.min(covering.end);
+        let within = segment.ids_within(times_ns);
+        let within = within.start.clamp(ids.start, ids.end.max(ids.start))..within.end.min(ids.end);
+        // If rows are read anyway, the condition costs nothing.
+        if *needs_row || self.filters_source || self.filter.search.fts_query.is_none() || within.is_empty() {
+            return vec![(ids, true)];
+        }
+        let ranges = [(within.end..ids.end, true), (within.clone(), false), (ids.start..within.start, true)];
+        ranges.into_iter().filter(|(ids, _)| !ids.is_empty()).collect()
     }
 
     /// Passes the rows of a segment to `visit` until it returns a value, and returns that value.
@@ -164,19 +181,23 @@ impl<'c> BoundFilter<'c> {
         select: &SelectStatement<'_>,
         mut visit: impl FnMut(&Row<'_>) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
-        let SelectStatement { segment, columns, needs_row, suffix, ids, limit } = select;
-        let mut read = self.connection.prepare_cached(&format!(
-            "SELECT {columns} FROM {} WHERE id >= ?1 AND id < ?2 AND {} {suffix} LIMIT ?3",
-            self.table_expression(segment, *needs_row),
-            self.entry_condition
-        ))?;
-        let mut rows = match &self.filter.search.fts_query {
-            Some(fts_query) => read.query((ids.start, ids.end, limit, fts_query))?,
-            None => read.query((ids.start, ids.end, limit))?,
-        };
-        while let Some(row) = rows.next()? {
-            if let Some(value) = visit(row)? {
-                return Ok(Some(value));
+        let SelectStatement { segment, columns, needs_row, suffix, times_ns, limit, .. } = select;
+        for (ids, checks_time) in self.id_ranges(select) {
+            let needs_row = *needs_row || self.filters_source || checks_time;
+            let time_condition = if checks_time { "e.at_ns >= ?4 AND e.at_ns < ?5" } else { "?4 < ?5" };
+            let mut read = self.connection.prepare_cached(&format!(
+                "SELECT {columns} FROM {} WHERE id >= ?1 AND id < ?2 AND {time_condition} AND {} {suffix} LIMIT ?3",
+                self.table_expression(segment, needs_row),
+                self.entry_condition
+            ))?;
+            let mut rows = match &self.filter.search.fts_query {
+                Some(query) => read.query((ids.start, ids.end, limit, times_ns.start, times_ns.end, query))?,
+                None => read.query((ids.start, ids.end, limit, times_ns.start, times_ns.end))?,
+            };
+            while let Some(row) = rows.next()? {
+                if let Some(value) = visit(row)? {
+                    return Ok(Some(value));
+                }
             }
         }
         Ok(None)
@@ -184,46 +205,52 @@ impl<'c> BoundFilter<'c> {
 
     /// Counts the matching entries of a segment, without the patterns.
     fn count(&self, segment: &Segment) -> Result<i64> {
-        let (first, end) = (self.filter.first_id.max(segment.first_id), self.filter.end_id.min(segment.last_id + 1));
+        let Filter { times_ns, end_id, .. } = self.filter;
         if self.filter.search.fts_query.is_some() {
-            if self.count_by_minute(segment.index, 0..i64::MAX)? == 0 {
+            if self.count_by_minute(segment.index, i64::MIN..i64::MAX)? == 0 {
                 return Ok(0);
             }
-            let (columns, suffix) = ("count(*)", "");
-            let select = SelectStatement { segment, columns, needs_row: false, suffix, ids: first..end, limit: -1 };
-            return Ok(self.query_segment(&select, |row| Ok(Some(row.get(0)?)))?.unwrap_or(0));
+            return self.count_rows(segment, 0..*end_id, times_ns.clone());
         }
-        // The table `counters` has the counts of whole minutes. Only the partial minutes at both ends are counted by row.
-        let starts_within_minute =
-            first > segment.first_id && entry_id::first_of_minute(entry_id::minute(first)) != first;
-        let first_minute = entry_id::minute(first) + i64::from(starts_within_minute);
-        let end_minute = entry_id::minute(end) + i64::from(end > segment.last_id);
-        if first_minute >= end_minute {
-            return self.count_rows(segment.index, first..end);
-        }
-        let whole_minutes = self.count_by_minute(segment.index, first_minute..end_minute)?;
-        let before = self.count_rows(segment.index, first..entry_id::first_of_minute(first_minute))?;
-        let after = self.count_rows(segment.index, entry_id::first_of_minute(end_minute).max(first)..end)?;
-        Ok(whole_minutes + before + after)
+        // The table `entry_counts` has the counts of whole minutes. Only partial minutes at both ends are counted by row, and
+        // entries with higher IDs than the filter accepts, which are few.
+        let start_ns = if segment.oldest_ns >= times_ns.start { i64::MIN } else { times_ns.start };
+        let end_ns = if segment.newest_ns < times_ns.end { i64::MAX } else { times_ns.end };
+        let first_minute = start_ns.div_euclid(NS_PER_MINUTE) + i64::from(start_ns.rem_euclid(NS_PER_MINUTE) > 0);
+        let end_minute = end_ns.div_euclid(NS_PER_MINUTE);
+        let in_period = if first_minute >= end_minute {
+            self.count_rows(segment, 0..i64::MAX, times_ns.clone())?
+        } else {
+            let (first_ns, last_ns) =
+                (first_minute.saturating_mul(NS_PER_MINUTE), end_minute.saturating_mul(NS_PER_MINUTE));
+            let whole_minutes = self.count_by_minute(segment.index, first_minute..end_minute)?;
+            let before = self.count_rows(segment, 0..i64::MAX, start_ns..first_ns)?;
+            whole_minutes + before + self.count_rows(segment, 0..i64::MAX, last_ns..end_ns)?
+        };
+        Ok(in_period - self.count_rows(segment, *end_id..i64::MAX, times_ns.clone())?)
     }
 
     fn count_by_minute(&self, segment: u8, minutes: Range<i64>) -> Result<i64> {
         let mut count = self.connection.prepare_cached(&format!(
-            "SELECT coalesce(sum(entries), 0) FROM entry_counts WHERE slot = ?1 AND minute >= ?2 AND minute < ?3 AND {}",
+            "SELECT coalesce(sum(entries), 0) FROM entry_counts
+             WHERE segment_id = ?1 AND at_min >= ?2 AND at_min < ?3 AND {}",
             self.counter_condition
         ))?;
         Ok(count.query_row((segment, minutes.start, minutes.end), |row| row.get(0))?)
     }
 
-    fn count_rows(&self, segment: u8, ids: Range<i64>) -> Result<i64> {
-        if ids.is_empty() {
+    fn count_rows(&self, segment: &Segment, ids: Range<i64>, times_ns: Range<i64>) -> Result<i64> {
+        if ids.start > segment.last_id || !segment.overlaps(&times_ns) || times_ns.is_empty() {
             return Ok(0);
         }
-        let mut count = self.connection.prepare_cached(&format!(
-            "SELECT count(*) FROM segment_{segment} WHERE id >= ?1 AND id < ?2 AND {}",
-            self.entry_condition
-        ))?;
-        Ok(count.query_row((ids.start, ids.end), |row| row.get(0))?)
+        let (columns, suffix) = ("count(*)", "");
+        let select = SelectStatement { segment, columns, needs_row: false, suffix, ids, times_ns, limit: -1 };
+        let mut count = 0;
+        self.query_segment(&select, |row| {
+            count += row.get::<_, i64>(0)?;
+            Ok(None::<()>)
+        })?;
+        Ok(count)
     }
 
     /// Finds the newest `count` matches where texts have to be matched against patterns: reads them, the newest first,
@@ -231,9 +258,10 @@ impl<'c> BoundFilter<'c> {
     fn scan(&self, count: usize) -> Result<MatchingIds> {
         let mut matches = MatchingIds::default();
         let deadline = Instant::now() + SCAN_TIMEOUT;
-        let complete = self.for_each_match(deadline, |id| {
+        let complete = self.for_each_match(deadline, |_, id, _| {
             matches.total += 1;
             matches.ids.push(id);
+            Ok(())
         })?;
         matches.partial = !complete;
         matches.ids.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
@@ -241,23 +269,27 @@ impl<'c> BoundFilter<'c> {
         Ok(matches)
     }
 
-    /// Passes the ID of every matching entry to `visit`, segment by segment. Returns whether all entries were read before
-    /// the deadline.
-    fn for_each_match(&self, deadline: Instant, mut visit: impl FnMut(i64)) -> Result<bool> {
+    /// Passes the segment, the ID and the time of every matching entry to `visit`, segment by segment. The time is `None`
+    /// if only the index was read. Returns whether all entries were read before the deadline.
+    fn for_each_match(
+        &self,
+        deadline: Instant,
+        mut visit: impl FnMut(&Segment, i64, Option<i64>) -> Result<()>,
+    ) -> Result<bool> {
         // Without patterns, the texts are not needed.
         let needs_row = !self.filter.search.patterns.is_empty();
-        let columns = if needs_row { "id, message" } else { "id, ''" };
+        let columns = if needs_row { "id, e.at_ns, e.message" } else { "id, NULL, ''" };
         let mut scanned = 0usize;
         for segment in &self.segments {
-            let ids = self.filter.first_id..self.filter.end_id;
-            let select = SelectStatement { segment, columns, needs_row, suffix: "ORDER BY id DESC", ids, limit: -1 };
+            let (ids, times_ns, suffix) = (0..self.filter.end_id, self.filter.times_ns.clone(), "ORDER BY id DESC");
+            let select = SelectStatement { segment, columns, needs_row, suffix, ids, times_ns, limit: -1 };
             let timed_out = self.query_segment(&select, |row| {
                 scanned += 1;
                 if scanned.is_multiple_of(ENTRIES_PER_TIME_CHECK) && Instant::now() > deadline {
                     return Ok(Some(()));
                 }
-                if self.filter.search.matches(row.get_ref(1)?.as_str().unwrap_or_default()) {
-                    visit(row.get(0)?);
+                if self.filter.search.matches(row.get_ref(2)?.as_str().unwrap_or_default()) {
+                    visit(segment, row.get(0)?, row.get(1)?)?;
                 }
                 Ok(None)
             })?;
@@ -277,7 +309,7 @@ impl<'c> BoundFilter<'c> {
                 let mut read = self.connection.prepare_cached(&sql)?;
                 let mut rows = read.query([id])?;
                 if let Some(row) = rows.next()? {
-                    entries.push(LogEntry::read(row, &self.containers)?);
+                    entries.push(LogEntry::read(row, &self.sources)?);
                     break;
                 }
             }
@@ -289,32 +321,49 @@ impl<'c> BoundFilter<'c> {
     /// multiple of `bucket_minutes`. Also returns whether the counts are partial, because the scan timed out.
     pub(super) fn histogram(&self, bucket_minutes: i64) -> Result<(BTreeMap<i64, [i64; 5]>, bool)> {
         let mut buckets: BTreeMap<i64, [i64; 5]> = BTreeMap::new();
-        let mut add = |minute: i64, level: u8, entries: i64| {
+        let mut add = |minute: i64, level: Option<Level>, entries: i64| {
             let bucket = minute.div_euclid(bucket_minutes) * bucket_minutes;
-            if let Some(count) = buckets.entry(bucket).or_default().get_mut(usize::from(level)) {
-                *count += entries;
+            if let Some(level) = level {
+                buckets.entry(bucket).or_default()[usize::from(level.rank())] += entries;
             }
         };
         if !self.filter.search.is_empty() {
             let deadline = Instant::now() + SCAN_TIMEOUT;
-            let complete =
-                self.for_each_match(deadline, |id| add(entry_id::minute(id), entry_id::level_rank(id), 1))?;
+            let complete = self.for_each_match(deadline, |segment, id, time_ns| {
+                let minute = match time_ns {
+                    Some(time_ns) => time_ns.div_euclid(NS_PER_MINUTE),
+                    None => self.minute_of(segment, id)?,
+                };
+                add(minute, entry_id::level(id), 1);
+                Ok(())
+            })?;
             return Ok((buckets, !complete));
         }
+        // The minutes at both ends count as a whole, because the resolution of a histogram is a minute.
+        let Range { start, end } = self.filter.times_ns;
+        let minutes = start.div_euclid(NS_PER_MINUTE)..end.saturating_sub(1).div_euclid(NS_PER_MINUTE) + 1;
         for segment in &self.segments {
             let mut read = self.connection.prepare_cached(&format!(
-                "SELECT minute, level, sum(entries) FROM entry_counts
-                 WHERE slot = ?1 AND minute >= ?2 AND minute < ?3 AND {} GROUP BY minute, level",
+                "SELECT at_min, level_id, sum(entries) FROM entry_counts
+                 WHERE segment_id = ?1 AND at_min >= ?2 AND at_min < ?3 AND {} GROUP BY at_min, level_id",
                 self.counter_condition
             ))?;
-            // The minutes at both ends count as a whole, because the resolution of a histogram is a minute.
-            let end = entry_id::minute(self.filter.end_id.saturating_sub(1)).saturating_add(1);
-            let mut rows = read.query((segment.index, entry_id::minute(self.filter.first_id), end))?;
+            let mut rows = read.query((segment.index, minutes.start, minutes.end))?;
             while let Some(row) = rows.next()? {
-                add(row.get(0)?, row.get(1)?, row.get(2)?);
+                add(row.get(0)?, level_from_number(row.get(1)?), row.get(2)?);
             }
         }
         Ok((buckets, false))
+    }
+
+    /// Returns the minute of an entry, counted since 1970. Reads the entry only if its ID can be of another minute.
+    fn minute_of(&self, segment: &Segment, id: i64) -> Result<i64> {
+        if let Some(minute) = entry_id::only_minute(id, segment.id_lead_ms) {
+            return Ok(minute);
+        }
+        let sql = format!("SELECT at_ns FROM segment_{} WHERE id = ?1", segment.index);
+        let time_ns: i64 = self.connection.prepare_cached(&sql)?.query_row([id], |row| row.get(0))?;
+        Ok(time_ns.div_euclid(NS_PER_MINUTE))
     }
 
     /// Reads the next page of matching entries, the oldest first, starting at an ID. Also returns the ID at which the next
@@ -322,11 +371,11 @@ impl<'c> BoundFilter<'c> {
     pub(super) fn page_from(&self, id: i64, count: usize) -> Result<(Vec<LogEntry>, Option<i64>)> {
         let mut by_id: BTreeMap<i64, LogEntry> = BTreeMap::new();
         for segment in self.segments.iter().filter(|segment| segment.last_id >= id) {
-            let (ids, limit) = (id..self.filter.end_id, count as i64);
-            let select =
-                SelectStatement { segment, columns: COLUMNS, needs_row: true, suffix: "ORDER BY id", ids, limit };
+            let (ids, times_ns) = (id..self.filter.end_id, self.filter.times_ns.clone());
+            let (columns, suffix, limit) = (COLUMNS, "ORDER BY id", count as i64);
+            let select = SelectStatement { segment, columns, needs_row: true, suffix, ids, times_ns, limit };
             self.query_segment(&select, |row| {
-                let entry = LogEntry::read(row, &self.containers)?;
+                let entry = LogEntry::read(row, &self.sources)?;
                 by_id.insert(entry.id, entry);
                 Ok(None::<()>)
             })?;
@@ -343,11 +392,12 @@ impl<'c> BoundFilter<'c> {
             return Ok(entries);
         };
         let seqs = batch.first_seq.max(seq + 1)..=batch.last_seq;
-        let ids = batch.first_id..batch.last_id + 1;
-        let select = SelectStatement { segment, columns: COLUMNS, needs_row: true, suffix: "", ids, limit: -1 };
+        let (ids, times_ns) = (batch.first_id..batch.last_id + 1, self.filter.times_ns.clone());
+        let (columns, suffix, limit) = (COLUMNS, "", -1);
+        let select = SelectStatement { segment, columns, needs_row: true, suffix, ids, times_ns, limit };
         self.query_segment(&select, |row| {
             if seqs.contains(&row.get(1)?) {
-                entries.push(LogEntry::read(row, &self.containers)?);
+                entries.push(LogEntry::read(row, &self.sources)?);
             }
             Ok(None::<()>)
         })?;
@@ -363,13 +413,13 @@ impl<'c> BoundFilter<'c> {
         let mut entries: Vec<LogEntry> = Vec::new();
         let mut segments: Vec<&Segment> = self.segments.iter().filter(|segment| segment.last_seq > seq).collect();
         segments.sort_unstable_by_key(|segment| segment.last_seq);
-        let suffix = &format!("AND e.arrival > {seq} ORDER BY e.arrival");
+        let suffix = &format!("AND e.ingest_seq > {seq} ORDER BY e.ingest_seq");
         for segment in segments {
             let limit = count.saturating_sub(entries.len()) as i64;
-            let ids = i64::MIN..i64::MAX;
-            let select = SelectStatement { segment, columns: COLUMNS, needs_row: true, suffix, ids, limit };
+            let (ids, times_ns) = (0..i64::MAX, self.filter.times_ns.clone());
+            let select = SelectStatement { segment, columns: COLUMNS, needs_row: true, suffix, ids, times_ns, limit };
             self.query_segment(&select, |row| {
-                entries.push(LogEntry::read(row, &self.containers)?);
+                entries.push(LogEntry::read(row, &self.sources)?);
                 Ok(None::<()>)
             })?;
             if entries.len() >= count {
@@ -383,31 +433,5 @@ impl<'c> BoundFilter<'c> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::SCHEMA;
-    use super::super::config::RetentionLimits;
-    use super::super::segments::SegmentRing;
-    use super::*;
-    use crate::records::log_record::{LogRecord, StdStream};
-
-    /// Entries from before 2026 have negative IDs.
-    #[test]
-    fn entries_since_a_sequence_number_have_any_id() {
-        let readers = crate::db::in_memory(SCHEMA, |transaction| {
-            let limits = RetentionLimits { entries: 1_000, bytes: 0, age: Duration::ZERO };
-            let records = [1_800_000_000_000_000_000, 1_500_000_000_000_000_000].map(|time_ns| LogRecord {
-                time_ns,
-                stream: StdStream::Stdout,
-                level: Level::Info,
-                message: time_ns.to_string(),
-                search_text: None,
-            });
-            SegmentRing::open(transaction, limits)?.append(1, records.to_vec(), &mut [0; 2])?;
-            Ok(())
-        });
-        let (reader, filter) = (readers.acquire().unwrap(), Filter::all());
-        let (entries, read_up_to) = BoundFilter::new(&reader, &filter).unwrap().entries_since(0, 10).unwrap();
-        assert_eq!(entries.iter().map(|entry| entry.ingest_seq).collect::<Vec<_>>(), [1, 2]);
-        assert!(entries[0].id > 0 && entries[1].id < 0 && read_up_to.is_none(), "{entries:?}");
-    }
-}
+#[path = "query_tests.rs"]
+mod tests;

@@ -38,14 +38,14 @@ fn store_and_read(database: &Database, round: i64) {
     };
     let checkpoint =
         Checkpoint { position: Position::default(), previous_file: None, newest_ns: 0, pending_lines: Vec::new() };
-    let (container, version) = (stored.container, stored.version);
+    let (source, version) = (stored.id, stored.version);
     let records = (0..10).map(record).collect();
-    let append = AppendEntries { container, records, checkpoint, version, missed_rotations: 0, limits: LIMITS, now };
+    let append = AppendEntries { source, records, checkpoint, version, missed_rotations: 0, limits: LIMITS, now };
     database.writer.run(append).unwrap();
-    database.writer.run(ApplyRetention { limits: LIMITS, existing: Some(vec![container]), now }).unwrap();
+    database.writer.run(ApplyRetention { limits: LIMITS, existing: Some(vec![source]), now }).unwrap();
 
     let reader = database.readers.acquire().unwrap();
-    let errors = Filter { container: Some("web".into()), levels: vec![Level::Error], ..Filter::all() };
+    let errors = Filter { source: Some("web".into()), levels: vec![Level::Error], ..Filter::all() };
     for filter in [Filter::all(), errors] {
         let query = BoundFilter::new(&reader, &filter).unwrap();
         let matches = query.newest(50).unwrap();

@@ -73,7 +73,7 @@ impl LogViewer {
         let missed = "Rotated files that were deleted or damaged before they were read.";
         let own = [
             Stat::count("logs_indexed", "Stored log entries.", counters.entries),
-            Stat::count("containers", "Logs that are followed or have entries.", counters.containers),
+            Stat::count("containers", "Logs that are followed or have entries.", counters.sources),
             Stat::count("gaps", missed, counters.missed_rotations),
             Stat::time("last_ingest", "Time when an entry was last stored.", last_ingest),
         ];

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use super::containers::containers;
 use super::counter_names;
-use super::log_entry::{COLUMNS, LogEntry, format_timestamp};
+use super::enumerations::level_from_number;
+use super::log_entry::{COLUMNS, LogEntry};
 use super::segments::{Segment, segments};
+use super::sources::sources;
 use crate::db::counter;
 use crate::error::{Error, Result};
 
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 pub(super) struct HealthCounters {
     /// Stored entries.
     pub(super) entries: i64,
-    pub(super) containers: i64,
+    pub(super) sources: i64,
     pub(super) missed_rotations: i64,
     /// Time of the last stored batch, in milliseconds since 1970; 0 if nothing was ever stored.
     pub(super) last_ingest_ms: i64,
@@ -26,20 +27,15 @@ pub(super) fn health_counters(connection: &Connection) -> Result<HealthCounters>
     let count = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
     Ok(HealthCounters {
         entries: count("SELECT sum(entries) FROM segments")?,
-        containers: count("SELECT count(*) FROM containers")?,
+        sources: count("SELECT count(*) FROM sources")?,
         missed_rotations: counter(connection, counter_names::MISSED_ROTATIONS)?,
         last_ingest_ms: counter(connection, counter_names::LAST_INGEST_MS)?,
     })
 }
 
-/// Returns the timestamp of an entry.
-pub(super) fn timestamp_of(connection: &Connection, id: i64) -> Result<Option<String>> {
-    Ok(column_of(connection, "at", id)?.map(format_timestamp))
-}
-
 /// Returns the ingest sequence number of an entry.
 pub(super) fn ingest_seq_of(connection: &Connection, id: i64) -> Result<Option<i64>> {
-    column_of(connection, "arrival", id)
+    column_of(connection, "ingest_seq", id)
 }
 
 /// Reads a column of an entry; `None` if the entry does not exist.
@@ -57,27 +53,27 @@ fn column_of(connection: &Connection, column: &str, id: i64) -> Result<Option<i6
     Ok(None)
 }
 
-/// Returns an entry, and the entries of the same container before and after it, in the order of time.
+/// Returns an entry, and the entries of the same source before and after it, in the order of IDs.
 ///
 /// # Errors
 /// Returns [`Error::NotFound`] if the entry does not exist.
 pub(super) fn context(connection: &Connection, id: i64, before: usize, after: usize) -> Result<Vec<LogEntry>> {
-    let container = column_of(connection, "container_id", id)?;
-    let container =
-        container.ok_or_else(|| Error::NotFound(format!("Log entry {id} not found; it may have been deleted")))?;
+    let source = column_of(connection, "source_id", id)?;
+    let source =
+        source.ok_or_else(|| Error::NotFound(format!("Log entry {id} not found; it may have been deleted")))?;
     let segments: Vec<Segment> = segments(connection)?.into_iter().filter(|segment| segment.entries > 0).collect();
-    let containers = containers(connection)?;
+    let sources = sources(connection)?;
     let side = |comparison: &str, order: &str, count: usize| -> Result<Vec<LogEntry>> {
         let mut entries = Vec::new();
         for segment in &segments {
             let mut read = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM segment_{} e WHERE id {comparison} ?1 AND container_id = ?2
+                "SELECT {COLUMNS} FROM segment_{} e WHERE id {comparison} ?1 AND source_id = ?2
                  ORDER BY id {order} LIMIT ?3",
                 segment.index
             ))?;
-            let mut rows = read.query((id, container, count as i64))?;
+            let mut rows = read.query((id, source, count as i64))?;
             while let Some(row) = rows.next()? {
-                entries.push(LogEntry::read(row, &containers)?);
+                entries.push(LogEntry::read(row, &sources)?);
             }
         }
         entries.sort_unstable_by_key(|entry| entry.id);
@@ -95,26 +91,29 @@ pub(super) fn context(connection: &Connection, id: i64, before: usize, after: us
 /// Counts of the stored entries.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
-    /// Number of entries by row ID of the container and rank of the level.
-    pub(super) by_container: HashMap<i64, [i64; 5]>,
-    pub(super) oldest_id: Option<i64>,
-    pub(super) newest_id: Option<i64>,
+    /// Number of entries by row ID of the source and rank of the level.
+    pub(super) by_source: HashMap<i64, [i64; 5]>,
+    /// Times of the oldest and of the newest entry, in nanoseconds since 1970; `None` if there are no entries.
+    pub(super) oldest_ns: Option<i64>,
+    pub(super) newest_ns: Option<i64>,
 }
 
-/// Counts the stored entries by container and level.
+/// Counts the stored entries by source and level.
 pub(super) fn stats(connection: &Connection) -> Result<Stats> {
     let mut stats = Stats::default();
-    let mut read = connection
-        .prepare_cached("SELECT container_id, level, sum(entries) FROM entry_counts GROUP BY container_id, level")?;
+    // SQLite would use the index on source_id, and seek every row.
+    let mut read = connection.prepare_cached(
+        "SELECT source_id, level_id, sum(entries) FROM entry_counts NOT INDEXED GROUP BY source_id, level_id",
+    )?;
     let mut rows = read.query([])?;
     while let Some(row) = rows.next()? {
-        let level: u8 = row.get(1)?;
-        if let Some(count) = stats.by_container.entry(row.get(0)?).or_default().get_mut(usize::from(level)) {
-            *count += row.get::<_, i64>(2)?;
+        let counts = stats.by_source.entry(row.get(0)?).or_default();
+        if let Some(level) = level_from_number(row.get(1)?) {
+            counts[usize::from(level.rank())] += row.get::<_, i64>(2)?;
         }
     }
     let used: Vec<Segment> = segments(connection)?.into_iter().filter(|segment| segment.entries > 0).collect();
-    stats.oldest_id = used.iter().map(|segment| segment.first_id).min();
-    stats.newest_id = used.iter().map(|segment| segment.last_id).max();
+    stats.oldest_ns = used.iter().map(|segment| segment.oldest_ns).min();
+    stats.newest_ns = used.iter().map(|segment| segment.newest_ns).max();
     Ok(stats)
 }

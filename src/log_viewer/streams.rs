@@ -257,7 +257,7 @@ impl ExportStream {
     /// Sends all matching entries, the oldest first. If the program stops, the response has no last chunk, so that the
     /// client can see that it is incomplete.
     fn run(self, stream: &mut ResponseStream) -> io::Result<StreamEnd> {
-        let mut next = Some(self.filter.first_id);
+        let mut next = Some(0);
         while let Some(id) = next {
             if stream.is_stopping() {
                 return Ok(StreamEnd::Aborted);

@@ -36,7 +36,7 @@ impl StdStream {
         }
     }
 
-    /// Returns the number that databases store: 0 for stdout, 1 for stderr.
+    /// Returns the index in arrays with a value for each stream: 0 for stdout, 1 for stderr.
     #[must_use]
     pub fn index(self) -> usize {
         match self {

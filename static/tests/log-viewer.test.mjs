@@ -547,6 +547,39 @@ test("a link to a line shows its context", { skip }, async () => {
   await deleted.getByText("Log line not found.").waitFor();
 });
 
+test("links to lines work for all years", { skip }, async (context) => {
+  const root = join(folder, "years");
+  const years = ["1969-12-31", "1970-01-01", "2039-06-01", "2109-05-01", "2110-01-01"];
+  const appendLines = createContainer("years", { root });
+  appendLines(
+    years.map((day) => `INFO line of ${day}`),
+    years.map((day) => Date.parse(`${day}T12:00:00Z`)),
+  );
+  const viewer = await service("log-viewer", { LOG_SOURCES: root });
+  context.after(viewer.stop);
+  await waitForEntries(viewer, years.length);
+  for (const day of years) {
+    const page = await visit(viewer.url);
+    await rows(page)
+      .filter({ hasText: `line of ${day}` })
+      .locator(".timestamp")
+      .click();
+    const selected = 'dialog [aria-current="true"]';
+    await page.locator(selected).getByText(`line of ${day}`).first().waitFor();
+    assert.match(page.url(), /line=\d+$/);
+    assert.ok(Number.isSafeInteger(Number(new URL(page.url()).searchParams.get("line"))));
+    const link = await visit(page.url());
+    await link.locator(selected).getByText(`line of ${day}`).first().waitFor();
+    await link.getByRole("button", { name: "All logs at this time" }).click();
+    await until(() => /\?since=.*&until=/.test(link.url()), "the period of the line");
+    await rows(link)
+      .filter({ hasText: `line of ${day}` })
+      .waitFor();
+    await link.close();
+    await page.close();
+  }
+});
+
 test("exports contain the filtered lines", { skip }, async () => {
   const page = await visit(`${viewer.url}/?container=web&level=ERROR&contains=5`);
   await waitForStatus(page, "lines");

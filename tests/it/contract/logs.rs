@@ -284,15 +284,15 @@ fn context_returns_neighbors_from_the_same_container() {
         messages["logs"].as_array().unwrap().iter().map(|entry| &entry["container"]).collect();
     assert_eq!(containers, ["db"; 3], "the context must be from one container");
     assert_eq!(messages["logs"][0]["message"], "DEBUG: beta: ready");
-    let cases: [Case; 3] = [
+    let cases: [Case; 4] = [
         ("unknown ID", Request::get("/api/logs/7/context"), 404, json!("Log entry 7 not found")),
         ("ID 0", Request::get("/api/logs/0/context"), 404, Value::Null),
+        ("negative ID", Request::get("/api/logs/-7/context"), 404, json!("must be a positive integer")),
         ("non-numeric ID", Request::get("/api/logs/x/context"), 404, Value::Null),
     ];
     assert_cases(&viewer, cases);
 }
 
-/// IDs are relative to the start of 2026, so entries before it have negative IDs.
 #[test]
 fn entries_before_2026_are_sorted_filtered_and_counted() {
     let data_dir = Arc::new(TempDir::new());
@@ -330,6 +330,49 @@ fn entries_before_2026_are_sorted_filtered_and_counted() {
             histogram["buckets"].as_array().unwrap().iter().map(|bucket| &bucket["count"]).collect();
         assert_eq!(counts, [2, 1], "{histogram}");
     }
+}
+
+/// Times that do not fit into IDs, and the first and last years of other limits.
+#[test]
+fn entries_of_all_years_have_safe_ids_and_are_found() {
+    const SAFE_INTEGER_MAX: i64 = (1 << 53) - 1;
+    let data_dir = Arc::new(TempDir::new());
+    let times = [
+        "1969-12-31T23:59:59.000000001Z",
+        "1970-01-01T00:00:00.000000000Z",
+        "2039-06-01T12:00:00.000000000Z",
+        "2109-05-01T12:00:00.000000000Z",
+        "2109-12-31T12:00:00.000000000Z",
+        "2200-01-01T00:00:00.000000000Z",
+    ];
+    let lines = times.map(|time| format!("line of {time}\n"));
+    let lines = times.iter().zip(&lines).map(|(time, line)| (*time, "stdout", line.as_str()));
+    Container::new(&data_dir, "clocks").write_lines(lines);
+    let viewer = Setup::log_viewer().data_dir(&data_dir).start();
+    wait_for_entry_count(&viewer, "clocks", 6);
+    let entries = export_entries(&viewer, "");
+    assert_eq!(entries.iter().map(|entry| entry.timestamp.as_str()).collect::<Vec<_>>(), times);
+    for entry in &entries {
+        assert!((1..=SAFE_INTEGER_MAX).contains(&entry.id), "{entry:?}");
+        let context = viewer.get(&format!("/api/logs/{}/context?before=0&after=0", entry.id)).expect(200).json();
+        assert_eq!(context["logs"][0]["message"], entry.message);
+        let (time, id) = (&entry.timestamp, entry.id);
+        let queries = [(format!("since={time}&until={time}"), 1)];
+        for (query, total) in queries {
+            let page = viewer.get(&format!("/api/logs?{query}")).expect(200).json();
+            assert_eq!((&page["total"], &page["logs"][0]["id"]), (&json!(total), &json!(id)), "{query}");
+        }
+    }
+    let stats = json!({ "oldest_log": times[0], "newest_log": times[5] });
+    viewer.get("/api/logs/stats").expect(200).has(stats);
+    let histogram = viewer.get("/api/logs/histogram?bucket_minutes=1440").expect(200).json();
+    let buckets = histogram["buckets"].as_array().unwrap();
+    let days: Vec<&str> = buckets.iter().map(|bucket| &bucket["bucket"].as_str().unwrap()[..10]).collect();
+    assert_eq!(days, times.map(|time| &time[..10]));
+    let view = rusqlite::Connection::open(data_dir.path().join("logs.db")).unwrap();
+    let mut read = view.prepare("SELECT timestamp FROM log_entries ORDER BY id").unwrap();
+    let in_view: Vec<String> = read.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(in_view, times);
 }
 
 #[test]
