@@ -43,7 +43,8 @@ pub(super) fn list(viewer: &LogViewer, request: &Request) -> Result<Response> {
     let limit = request.query_number("limit", LIMIT_DEFAULT, 1..=LIMIT_MAX);
     let offset = request.query_number("offset", 0, 0..=viewer.limits.entries);
     let reader = viewer.core.readers.acquire()?;
-    let filter = filter(&reader, request, viewer.limits)?;
+    let mut filter = filter(&reader, request, viewer.limits)?;
+    filter.end_id = request.query_number("max_id", i64::MAX, 0..=i64::MAX).saturating_add(1);
     let snapshot = reader.unchecked_transaction()?;
     let query = BoundFilter::new(&snapshot, &filter)?;
     let [start, end] = [offset, offset + limit].map(|count| usize::try_from(count).unwrap_or(usize::MAX));

@@ -4,6 +4,8 @@ import type { Filters } from "./filters.ts";
 
 /** Entries per request. */
 const PAGE_SIZE = 200;
+/** Number of entries of the base that are also in the head. */
+const HEAD_ENTRIES = 1;
 /** Pages kept in memory, so that memory use stays constant while the user scrolls. */
 const PAGES_MAX = 30;
 /** Above this number of entries, the head is truncated to one page. */
@@ -21,16 +23,15 @@ const TAIL_RETRY_SOON_MS = 1_000;
 /** State of the live tail. `off` if the filters set the end of the period. */
 export type TailState = "off" | "connecting" | "live" | "rejected";
 
-/** The end of the base and the number of its first entries that are also in the head. */
+/** The last entry of the head, which is the first one of the base. */
 interface Base {
-  until: string;
-  skip: number;
+  maxId: number;
 }
 
 /**
  * All log entries that match the filters, newest first, loaded on demand. The head contains the first page and the
- * entries of the live tail. The base behind it is loaded by pages up to a fixed time, so that new entries do not shift
- * the offsets of its pages.
+ * entries of the live tail. The base behind it is loaded by pages up to a fixed ID, so that new entries do not shift the
+ * offsets of its pages.
  */
 export class LogFeed {
   #head: Entry[] = [];
@@ -39,7 +40,7 @@ export class LogFeed {
   /** `undefined` until the first page of the base is needed. */
   #base: Base | undefined;
   #pages = new Map<number, Entry[]>();
-  /** Numbers of the pages that are being loaded; -1 while the base is being located. */
+  /** Numbers of the pages that are being loaded. */
   #loading = new Set<number>();
   /** New entries that are not shown yet because the feed is paused, newest first. */
   #pending: Entry[] = [];
@@ -110,7 +111,7 @@ export class LogFeed {
     if (baseIndex < 0) {
       return this.#head[index];
     }
-    const offset = baseIndex + (this.#base?.skip ?? 0);
+    const offset = baseIndex + HEAD_ENTRIES;
     return this.#base && this.#pages.get(Math.floor(offset / PAGE_SIZE))?.[offset % PAGE_SIZE];
   }
 
@@ -121,8 +122,10 @@ export class LogFeed {
       return;
     }
     try {
-      const base = this.#base ?? (await this.#locateBase());
-      const pageOf = (index: number): number => Math.floor((index - this.#head.length + (base?.skip ?? 0)) / PAGE_SIZE);
+      const oldest = this.#head.at(-1);
+      this.#base ??= oldest && { maxId: oldest.id };
+      const base = this.#base;
+      const pageOf = (index: number): number => Math.floor((index - this.#head.length + HEAD_ENTRIES) / PAGE_SIZE);
       for (let number = pageOf(from); base && number <= pageOf(to); number++) {
         await this.#loadPage(base, number);
       }
@@ -204,38 +207,13 @@ export class LogFeed {
     this.#pendingCount = 0;
   }
 
-  /** Finds the end of the base: up to the time of the head's last entry, there are this entry and all older ones. */
-  async #locateBase(): Promise<Base | undefined> {
-    const last = this.#head.at(-1);
-    if (!last) {
-      return undefined;
-    }
-    this.#loading.add(-1);
-    try {
-      // After the clock was set back, an entry can be stored up to a second later than its timestamp.
-      for (const marginMs of [0, 1_000]) {
-        const until = new Date(Date.parse(last.timestamp) + marginMs).toISOString();
-        const page = await this.#fetchPage({ until, limit: PAGE_SIZE, offset: 0 });
-        const skip = page.logs.findIndex(({ id }) => id === last.id) + 1;
-        if (skip > 0 || marginMs > 0) {
-          this.#base = { until, skip };
-          this.#storePage(0, page, this.#base);
-          break;
-        }
-      }
-    } finally {
-      this.#loading.delete(-1);
-    }
-    return this.#base;
-  }
-
   async #loadPage(base: Base, number: number): Promise<void> {
     if (this.#pages.has(number) || this.#loading.has(number)) {
       return;
     }
     this.#loading.add(number);
     try {
-      const page = await this.#fetchPage({ until: base.until, limit: PAGE_SIZE, offset: number * PAGE_SIZE });
+      const page = await this.#fetchPage({ max_id: base.maxId, limit: PAGE_SIZE, offset: number * PAGE_SIZE });
       this.#storePage(number, page, base);
     } finally {
       this.#loading.delete(number);
@@ -256,7 +234,7 @@ export class LogFeed {
     this.isPartial ||= page.partial ?? false;
     // The count can change: retention deletes the oldest entries, and a search that times out counts only a part.
     const end = page.logs.length < PAGE_SIZE ? number * PAGE_SIZE + page.logs.length : page.total;
-    this.#baseCount = Math.max(0, end - base.skip);
+    this.#baseCount = Math.max(0, end - HEAD_ENTRIES);
     this.#scheduleRender();
   }
 

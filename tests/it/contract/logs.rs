@@ -352,12 +352,12 @@ fn entries_of_all_years_have_safe_ids_and_are_found() {
     wait_for_entry_count(&viewer, "clocks", 6);
     let entries = export_entries(&viewer, "");
     assert_eq!(entries.iter().map(|entry| entry.timestamp.as_str()).collect::<Vec<_>>(), times);
-    for entry in &entries {
+    for (index, entry) in entries.iter().enumerate() {
         assert!((1..=SAFE_INTEGER_MAX).contains(&entry.id), "{entry:?}");
         let context = viewer.get(&format!("/api/logs/{}/context?before=0&after=0", entry.id)).expect(200).json();
         assert_eq!(context["logs"][0]["message"], entry.message);
         let (time, id) = (&entry.timestamp, entry.id);
-        let queries = [(format!("since={time}&until={time}"), 1)];
+        let queries = [(format!("since={time}&until={time}"), 1), (format!("max_id={id}&limit=1"), index + 1)];
         for (query, total) in queries {
             let page = viewer.get(&format!("/api/logs?{query}")).expect(200).json();
             assert_eq!((&page["total"], &page["logs"][0]["id"]), (&json!(total), &json!(id)), "{query}");
