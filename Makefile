@@ -59,7 +59,7 @@ CARGO_TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON
 # Scripts that open the web interfaces start the binaries in MONLIGHT_BIN_DIR themselves.
 UI_NODE := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
-.PHONY: all run demo-data screenshots first-loads smoke install image memory test test-quick prove python pythons js interfaces torture \
+.PHONY: all run demo-data screenshots first-loads schema smoke install image memory test test-quick prove python pythons js interfaces torture \
 	schemathesis chaos soak check deny fuzz bench bench-compare peers-bench versions clean help downloads rust-build rust hostile compose build chromium tools peers docker measure $(BENCHES:%=measure-%)
 
 all: build ## Build the four services as static binaries in the repository root
@@ -87,6 +87,9 @@ screenshots: all chromium ## Save screenshots of every view in target/screenshot
 
 first-loads: all chromium ## Measure the first page load of each view with a month of sample data
 	$(UI_NODE) demo/first-loads.mjs
+
+schema: ## Draw docs/schema.md from the SQL files; a test checks that it is up to date
+	MONLIGHT_WRITE_SCHEMA=1 cargo test --locked --test it schema::
 
 smoke: ## Run the end-to-end smoke test against the services that `make run` started
 	@[ -s .run/api-key ] || { echo "smoke test failed: .run/api-key not found; start the services first: make run" >&2; exit 1; }

@@ -2,6 +2,7 @@
 
 -- Tables of names: the values of enumerations. A later migration may add a row, but rows never change and are never
 -- deleted.
+
 CREATE TABLE alert_kinds (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE

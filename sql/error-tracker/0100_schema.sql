@@ -3,6 +3,7 @@
 
 -- Tables of names: the values of enumerations. A later migration may add a row, but rows never change and are never
 -- deleted; therefore the columns that refer to them have no index.
+
 CREATE TABLE error_levels (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE

@@ -17,8 +17,6 @@ mod reader_pool;
 #[cfg(test)]
 mod replan_harness_tests;
 mod retention;
-#[cfg(test)]
-mod schema_checks;
 mod sessions;
 mod vacuum;
 mod writer;
@@ -30,13 +28,13 @@ pub use idempotency::{ExpireIdempotencyKeys, Idempotent};
 pub use migrate::{Migration, OriginalImport, Schema};
 #[cfg(any(test, fuzzing))]
 pub(crate) use open::in_memory;
+#[cfg(test)]
+pub(crate) use open::table_of_names;
 pub use open::{Database, OpenError, Settings, Synchronous, open};
 pub use reader_pool::{Reader, ReaderPool};
 #[cfg(test)]
 pub(crate) use replan_harness_tests::replanned_statements;
 pub use retention::{apply_retention, retention_job};
-#[cfg(test)]
-pub(crate) use schema_checks::{assert_sound_schema, table_of_names};
 pub use sessions::{CreateSession, DeleteSessions, Session, sessions};
 pub use vacuum::vacuum;
 pub use writer::{Command, SizeLimit, Writer, WriterStats};

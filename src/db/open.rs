@@ -108,6 +108,13 @@ pub(crate) fn in_memory(schema: Schema, fill: impl FnOnce(&Connection) -> Result
     ReaderPool::new(vec![filled().expect("an in-memory database opens")], PathBuf::new())
 }
 
+/// Returns the rows of a table of names in ascending order of their ids, for tests of enumerations.
+#[cfg(test)]
+pub(crate) fn table_of_names(connection: &Connection, table: &str) -> Result<Vec<(i64, String)>> {
+    let mut select = connection.prepare(&format!("SELECT id, name FROM {table} ORDER BY id"))?;
+    Ok(select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Opens the file for writing, creates it if it is missing, and returns its kind.
 fn detect(settings: &Settings) -> std::result::Result<(Connection, FileKind), Unusable> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

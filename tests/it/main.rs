@@ -38,6 +38,7 @@ mod python_client;
 mod relay_outbox;
 mod release;
 mod remote_write;
+mod schema;
 mod server;
 mod smoke;
 mod soak;

@@ -411,7 +411,7 @@ fn rollback_restores_the_backup_if_the_old_version_cannot_read_the_database() {
         1,
         &[
             "the old version cannot read the database: ",
-            "changed by a newer Monlight and requires schema 99 or later",
+            "changed by a newer Monlight and requires schema 199 or later",
             "error-tracker      rolled back with the backup restored, unavailable for ",
             "log-viewer         not touched",
         ],
