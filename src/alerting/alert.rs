@@ -64,7 +64,7 @@ pub(super) enum Suppression {
 }
 
 impl AlertKind {
-    const ALL: [Self; 4] = [Self::New, Self::Reopened, Self::Digest, Self::Test];
+    pub(super) const ALL: [Self; 4] = [Self::New, Self::Reopened, Self::Digest, Self::Test];
 
     /// Returns the id in `alert_kinds`.
     fn id(self) -> i64 {
@@ -89,7 +89,7 @@ impl AlertKind {
 }
 
 impl AlertState {
-    const ALL: [Self; 4] = [Self::Waiting, Self::Sent, Self::Failed, Self::Suppressed];
+    pub(super) const ALL: [Self; 4] = [Self::Waiting, Self::Sent, Self::Failed, Self::Suppressed];
 
     /// Returns the id in `alert_states`.
     fn id(self) -> i64 {
@@ -115,7 +115,7 @@ impl AlertState {
 
 impl AlertSubject {
     /// Id of the type `error_group` in `alert_subject_types`.
-    const ERROR_GROUP: i64 = 1;
+    pub(super) const ERROR_GROUP: i64 = 1;
 
     /// Returns the value of the column `subject_type_id`.
     pub(super) fn type_id(self) -> i64 {

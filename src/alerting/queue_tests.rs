@@ -105,3 +105,20 @@ fn history_keeps_100_alerts_and_those_that_limits_need() {
         Ok(())
     });
 }
+
+#[test]
+fn alerts_of_a_later_version_are_skipped() {
+    with_tables(|connection| {
+        connection.execute_batch(
+            "INSERT INTO alert_kinds VALUES (99, 'later');
+             INSERT INTO alert_subject_types VALUES (99, 'later');
+             INSERT INTO alert_events (kind_id, created_at_s, state_id) VALUES (99, 1, 1);
+             INSERT INTO alert_events (kind_id, subject_type_id, subject_id, created_at_s, state_id)
+                 VALUES (1, 99, 1, 1, 1);",
+        )?;
+        queue(connection, &new_alert(GROUP, 2))?;
+        let waiting = store::next_waiting(connection)?.map(|alert| alert.kind);
+        assert_eq!((waiting, history(connection)?.len()), (Some(AlertKind::New), 1));
+        Ok(())
+    });
+}

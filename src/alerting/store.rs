@@ -15,6 +15,17 @@ use crate::error::Result;
 pub(super) const HISTORY_MAX: i64 = 100;
 const HOUR: Duration = Duration::from_secs(3_600);
 
+/// Returns the SQL condition for alerts that this version understands. After a rollback, the queue and the history can have
+/// alerts of a later version; they wait for it.
+fn is_known() -> String {
+    format!(
+        "kind_id <= {} AND state_id <= {} AND ifnull(subject_type_id, 0) <= {}",
+        AlertKind::ALL.len(),
+        AlertState::ALL.len(),
+        AlertSubject::ERROR_GROUP
+    )
+}
+
 /// An alert in the queue.
 pub(super) struct PendingAlert {
     pub(super) id: i64,
@@ -22,11 +33,12 @@ pub(super) struct PendingAlert {
     pub(super) subject: Option<AlertSubject>,
 }
 
-/// Returns the oldest waiting alert.
+/// Returns the oldest waiting alert that this version understands.
 pub(super) fn next_waiting(reader: &Connection) -> Result<Option<PendingAlert>> {
-    let mut read = reader.prepare_cached(
-        "SELECT id, kind_id, subject_type_id, subject_id FROM alert_events WHERE state_id = ?1 ORDER BY id LIMIT 1",
-    )?;
+    let mut read = reader.prepare_cached(&format!(
+        "SELECT id, kind_id, subject_type_id, subject_id FROM alert_events WHERE state_id = ?1 AND {} ORDER BY id LIMIT 1",
+        is_known()
+    ))?;
     let pending = |row: &Row<'_>| {
         Ok(PendingAlert { id: row.get(0)?, kind: row.get(1)?, subject: AlertSubject::from_row(row, 2)? })
     };
@@ -115,15 +127,16 @@ pub struct HistoryEntry {
     pub detail: Box<RawValue>,
 }
 
-/// Returns the last 100 alerts, newest first.
+/// Returns the last 100 alerts that this version understands, newest first.
 ///
 /// # Errors
 /// Returns an error if the database cannot be read.
 pub fn history(reader: &Connection) -> Result<Vec<HistoryEntry>> {
-    let mut read = reader.prepare_cached(
+    let mut read = reader.prepare_cached(&format!(
         "SELECT id, kind_id, subject_type_id, subject_id, created_at_s, state_id, finished_at_s, detail
-         FROM alert_events ORDER BY id DESC LIMIT ?1",
-    )?;
+         FROM alert_events WHERE {} ORDER BY id DESC LIMIT ?1",
+        is_known()
+    ))?;
     Ok(read.query_map([HISTORY_MAX], history_entry)?.collect::<rusqlite::Result<_>>()?)
 }
 
