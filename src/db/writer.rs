@@ -183,7 +183,7 @@ impl Writer {
 
     /// Returns the counters of the writer.
     #[must_use]
-    pub fn stats(&self) -> &WriterStats {
+    pub fn stats(&self) -> &Arc<WriterStats> {
         &self.stats
     }
 

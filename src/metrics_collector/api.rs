@@ -1,6 +1,5 @@
 //! Request handlers. Each parses the request, makes one call and responds.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -23,9 +22,9 @@ const BUCKETS_MINUTES_MAX: Duration = Duration::from_secs(86_400);
 
 /// Handles `POST /api/metrics`: stores a batch of points.
 pub(super) fn add_points(collector: &Collector, request: &Request) -> Result<AddPoints> {
-    let failed_writes = collector.core.writer.stats().failed_writes.load(Ordering::Relaxed);
+    let writer_stats = collector.core.writer.stats();
     let check_project = |project: &str| request.principal().check_project(project);
-    AddPoints::decode(&collector.decoder, request.shared_body(), Timestamp::now(), failed_writes, check_project)
+    AddPoints::decode(&collector.decoder, request.shared_body(), Timestamp::now(), writer_stats, check_project)
 }
 
 impl From<Accepted> for Response {

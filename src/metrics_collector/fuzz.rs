@@ -71,7 +71,9 @@ fn encode(point: &Point<'_>) -> serde_json::Value {
 
 fn add(connection: &Connection, body: &[u8], now: Timestamp) -> Result<(), Error> {
     let decoder = PointDecoder::new(vec!["session_id".into()], LIMITS, Duration::from_secs(86_400));
-    AddPoints::decode(&Arc::new(decoder), Arc::new(body.to_vec()), now, 0, |_| Ok(()))?.apply(connection).map(|_| ())
+    AddPoints::decode(&Arc::new(decoder), Arc::new(body.to_vec()), now, &Arc::default(), |_| Ok(()))?
+        .apply(connection)
+        .map(|_| ())
 }
 
 /// Checks that every query returns a result or is rejected as invalid.

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::commands::AddHostPoints;
@@ -32,9 +31,9 @@ pub(super) fn job(collector: &Arc<Collector>) -> Job {
         let points = measure(collector.core.readers.path(), &mut previous);
         let writer = &collector.core.writer;
         let decoder = Arc::clone(&collector.decoder);
-        let failed_writes = writer.stats().failed_writes.load(Ordering::Relaxed);
+        let writer_stats = Arc::clone(writer.stats());
         // Only logged at debug level: the writer itself logs a warning when the database cannot be written.
-        if let Err(error) = writer.run(AddHostPoints { points, decoder, now: Timestamp::now(), failed_writes }) {
+        if let Err(error) = writer.run(AddHostPoints { points, decoder, now: Timestamp::now(), writer_stats }) {
             log::debug!("host metrics: failed to store a sample: {error}; next sample in {} s", INTERVAL.as_secs());
         }
     });

@@ -25,7 +25,7 @@ fn send_and_read(database: &Database, decoder: &Arc<PointDecoder>, round: i64) {
         )
     });
     let body = serde_json::Value::from_iter(points).to_string().into_bytes();
-    let command = AddPoints::decode(decoder, Arc::new(body), now, 0, |_| Ok(())).unwrap();
+    let command = AddPoints::decode(decoder, Arc::new(body), now, &Arc::default(), |_| Ok(())).unwrap();
     database.writer.run(command).unwrap();
     while database.writer.run(RollUp { now }).unwrap() {}
 

@@ -156,9 +156,8 @@ impl TestCollector {
     pub(super) fn run(&mut self, step: &Step) {
         let writer = self.database().writer.clone();
         let add = |collector: &Self, sent: &[SentPoint]| {
-            let failed_writes = writer.stats().failed_writes.load(Ordering::Relaxed);
             let body = Arc::new(collector.body(sent));
-            AddPoints::decode(&collector.decoder, body, collector.now, failed_writes, |_| Ok(())).unwrap()
+            AddPoints::decode(&collector.decoder, body, collector.now, writer.stats(), |_| Ok(())).unwrap()
         };
         match step {
             Step::Send(sent) => {

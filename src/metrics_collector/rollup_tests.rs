@@ -1,6 +1,7 @@
 //! Tests of rollups, retention and queries: random batches, late points, kills, restarts and clock changes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -141,7 +142,7 @@ fn dashboard_does_not_change_with_a_rollup() {
     for _ in 0..2 {
         collector.send_to_each_series();
         let body = Arc::new(json!(items).to_string().into_bytes());
-        let add = AddPoints::decode(&collector.decoder, body, collector.now, 0, |_| Ok(())).unwrap();
+        let add = AddPoints::decode(&collector.decoder, body, collector.now, &Arc::default(), |_| Ok(())).unwrap();
         collector.database().writer.run(add).unwrap();
         let before = dashboards(&collector);
         assert_eq!(before[0]["web_vitals"]["by_page"].as_array().unwrap().len(), 2, "{before:?}");
@@ -149,4 +150,36 @@ fn dashboard_does_not_change_with_a_rollup() {
         assert_eq!(dashboards(&collector), before);
     }
     assert_eq!(collector.metric_rollups().len(), METRICS.len() + 3);
+}
+
+#[test]
+fn point_of_a_missing_series_does_not_stop_the_rollup() {
+    let mut collector = TestCollector::new(HOUR);
+    let at_ms = collector.now.ms();
+    let sql = format!("INSERT INTO points (series_id, at_ms, value) VALUES (77, {at_ms}, 1.0)");
+    collector.database().writer.run(Sql(sql)).unwrap();
+    collector.send_to_each_series();
+    collector.roll_up();
+    let waiting = "SELECT max(id) - (SELECT value FROM counters WHERE name = 'rolled_up') FROM points";
+    assert_eq!(collector.query_number(waiting), 0);
+    collector.check_queries();
+}
+
+#[test]
+fn failed_commit_removes_its_series_from_the_cache_of_requests_decoded_before() {
+    let collector = TestCollector::new(HOUR);
+    let writer = &collector.database().writer;
+    let add = || {
+        let body = Arc::new(json!([{ "name": "n", "type": "counter", "value": 1 }]).to_string().into_bytes());
+        AddPoints::decode(&collector.decoder, body, collector.now, writer.stats(), |_| Ok(())).unwrap()
+    };
+    let decoded_before = add();
+    writer.run(add()).unwrap();
+    // As after a failed COMMIT: the series is gone, and the writer has counted a failure.
+    let rollback = "DELETE FROM points; DELETE FROM series; DELETE FROM metrics";
+    writer.run(Sql(rollback.into())).unwrap();
+    writer.stats().failed_writes.fetch_add(1, Ordering::Relaxed);
+    writer.run(decoded_before).unwrap();
+    let orphans = "SELECT count(*) FROM points WHERE series_id NOT IN (SELECT id FROM series)";
+    assert_eq!((collector.query_number(orphans), collector.query_number("SELECT count(*) FROM series")), (0, 1));
 }

@@ -278,7 +278,8 @@ pub(super) fn remote_write_lag(connection: &Connection, now: Timestamp) -> Resul
         return Ok((0, 0));
     }
     let newest: Option<i64> = connection.query_row("SELECT max(id) FROM points", [], |row| row.get(0))?;
-    let waiting = newest.unwrap_or_default() - counter(connection, "remote_cursor")?;
+    let cursor = counter(connection, "remote_cursor")?;
+    let waiting = newest.map_or(0, |newest| newest - cursor);
     let sent_at = Timestamp::from_ms(counter(connection, "remote_sample_at_ms")?);
     let lag_s = now.saturating_since(sent_at).as_secs().cast_signed();
     Ok((waiting, if waiting > 0 { lag_s } else { 0 }))

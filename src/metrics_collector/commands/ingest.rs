@@ -1,6 +1,7 @@
 //! Commands that store points: batches from clients and the host's own metrics.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::point_decoder::PointDecoder;
 use super::super::series::{IdMap, ResolvedSeries, SeriesCache, SeriesHash};
 use crate::clock::Timestamp;
-use crate::db::{Command, add_to_counter};
+use crate::db::{Command, WriterStats, add_to_counter};
 use crate::error::{Error, Result};
 use crate::records::point::Point;
 
@@ -38,13 +39,12 @@ pub(in super::super) struct AddPoints {
     /// Number of points whose timestamp was replaced.
     corrected: i64,
     now: Timestamp,
-    /// The writer's count of failed writes.
-    failed_writes: u64,
+    writer_stats: Arc<WriterStats>,
 }
 
 impl AddPoints {
-    /// Decodes a body. `check_project` decides whether the client may report for a point's project; `failed_writes` is
-    /// the writer's count.
+    /// Decodes a body. `check_project` decides whether the client may report for a point's project; `writer_stats` is of
+    /// the writer that runs the command.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the body is malformed, and the error of `check_project`.
@@ -52,7 +52,7 @@ impl AddPoints {
         decoder: &Arc<PointDecoder>,
         body: Arc<Vec<u8>>,
         now: Timestamp,
-        failed_writes: u64,
+        writer_stats: &Arc<WriterStats>,
         check_project: impl Fn(&str) -> Result<()>,
     ) -> Result<Self> {
         let (mut corrected, mut buffer) = (0, Vec::new());
@@ -70,7 +70,7 @@ impl AddPoints {
             let series = decoder.hasher.hash(&point, &mut buffer);
             points.push(HashedPoint { series, at: at.ms(), value: point.value(), dropped });
         }
-        Ok(Self { points, body, decoder: Arc::clone(decoder), corrected, now, failed_writes })
+        Ok(Self { points, body, decoder: Arc::clone(decoder), corrected, now, writer_stats: Arc::clone(writer_stats) })
     }
 
     fn store(&self, transaction: &Connection, cache: &mut SeriesCache) -> Result<()> {
@@ -128,7 +128,7 @@ impl Command for AddPoints {
     type Output = Accepted;
 
     fn apply(self, transaction: &Connection) -> Result<Accepted> {
-        with_cache(&self.decoder, self.failed_writes, |cache| self.store(transaction, cache))?;
+        with_cache(&self.decoder, &self.writer_stats, |cache| self.store(transaction, cache))?;
         Ok(Accepted { status: "accepted".into(), count: self.points.len() })
     }
 }
@@ -139,15 +139,15 @@ pub(in super::super) struct AddHostPoints {
     pub(in super::super) decoder: Arc<PointDecoder>,
     /// Time of the measurement.
     pub(in super::super) now: Timestamp,
-    /// The writer's count of failed writes.
-    pub(in super::super) failed_writes: u64,
+    /// Statistics of the writer that runs the command.
+    pub(in super::super) writer_stats: Arc<WriterStats>,
 }
 
 impl Command for AddHostPoints {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        with_cache(&self.decoder, self.failed_writes, |cache| self.store(transaction, cache))
+        with_cache(&self.decoder, &self.writer_stats, |cache| self.store(transaction, cache))
     }
 }
 
@@ -179,14 +179,15 @@ fn add_if_positive(transaction: &Connection, name: &str, points: i64) -> Result<
 }
 
 /// Runs `store` with the locked series cache. Clears the cache before if writes have failed since its last use, and
-/// after if `store` fails, because the series it created are then rolled back.
+/// after if `store` fails, because the series it created are then rolled back. The count of failed writes is read here,
+/// and not when a request is decoded: a write can fail in between.
 fn with_cache(
     decoder: &PointDecoder,
-    failed_writes: u64,
+    writer_stats: &WriterStats,
     store: impl FnOnce(&mut SeriesCache) -> Result<()>,
 ) -> Result<()> {
     let mut cache = decoder.cache();
-    cache.invalidate_if_changed(failed_writes);
+    cache.invalidate_if_changed(writer_stats.failed_writes.load(Ordering::Relaxed));
     let stored = store(&mut cache);
     if stored.is_err() {
         cache.clear();

@@ -38,8 +38,8 @@ impl Command for RollUp {
         let mut metric_rollups = PendingMetricRollups::default();
         let mut find = DirtySeries::prepare(transaction)?;
         let mut rows = read.query([rolled_up])?;
-        let (mut last, mut points, mut aggregates) = (rolled_up, 0, 0);
-        let mut dirty: IdMap<i64, Box<DirtySeries>> = IdMap::default();
+        let (mut last, mut points, mut aggregates, mut orphans) = (rolled_up, 0, 0, 0);
+        let mut dirty: IdMap<i64, Option<Box<DirtySeries>>> = IdMap::default();
         let mut has_more = false;
         while let Some(row) = rows.next()? {
             if points == POINTS_BATCH_MAX || aggregates >= AGGREGATES_BATCH_MAX {
@@ -51,18 +51,24 @@ impl Command for RollUp {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(vacant) => {
                     let series = DirtySeries::load(&mut find, transaction, *vacant.key(), &mut metric_rollups)?;
-                    vacant.insert(Box::new(series))
+                    vacant.insert(series.map(Box::new))
                 }
             };
-            aggregates += usize::from(series.add(row.get(3)?, row.get(2)?));
+            match series {
+                Some(series) => aggregates += usize::from(series.add(row.get(3)?, row.get(2)?)),
+                None => orphans += 1,
+            }
         }
         drop(rows);
+        if orphans > 0 {
+            log::warn!("rollup: {orphans} points refer to a missing series; they are left out");
+        }
         // In the order of the primary key, so that neighboring rows are written together.
         let mut ids: Vec<i64> = dirty.keys().copied().collect();
         ids.sort_unstable();
         let mut writer = RollupWriter::new(transaction, RollupOf::Series)?;
         for id in ids {
-            if let Some(series) = dirty.remove(&id) {
+            if let Some(Some(series)) = dirty.remove(&id) {
                 series.store(transaction, id, &mut writer, &mut metric_rollups)?;
             }
         }
@@ -90,25 +96,22 @@ impl DirtySeries {
         Ok(transaction.prepare_cached("SELECT metric_id, name, type FROM series_keys WHERE id = ?1")?)
     }
 
+    /// Loads a series. Returns `None` if it does not exist. A series is deleted after its points, so it should exist; if
+    /// it were missing, rollups must not fail forever.
     fn load(
         find: &mut CachedStatement<'_>,
         transaction: &Connection,
         id: i64,
         metric_rollups: &mut PendingMetricRollups,
-    ) -> Result<Self> {
-        // A series is deleted after its points, so it exists. If it were missing, rollups must not fail forever.
+    ) -> Result<Option<Self>> {
         let metric = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         let metric: Option<(i64, String, String)> = find.query_row([id], metric).optional()?;
-        let (kind, aggregate_kind, metric_rollup) = match metric {
-            None => (MetricKind::Gauge, AggregateParts::default(), None),
-            Some((metric_id, name, kind)) => {
-                let kind = MetricKind::from_name(&kind).unwrap_or(MetricKind::Gauge);
-                let index = metric_rollups.index_of(transaction, metric_id)?;
-                (kind, AggregateParts::for_metric(Some(kind), &name), index)
-            }
-        };
+        let Some((metric_id, name, kind)) = metric else { return Ok(None) };
+        let kind = MetricKind::from_name(&kind).unwrap_or(MetricKind::Gauge);
+        let aggregate_kind = AggregateParts::for_metric(Some(kind), &name);
+        let metric_rollup = metric_rollups.index_of(transaction, metric_id)?;
         let totals = RunningTotals::load_without_sketch(transaction, TotalsTable::RolledUp, id)?;
-        Ok(Self { kind, aggregate_kind, totals, metric_rollup, minutes: Vec::with_capacity(1) })
+        Ok(Some(Self { kind, aggregate_kind, totals, metric_rollup, minutes: Vec::with_capacity(1) }))
     }
 
     /// Adds a point. Returns whether it is the first of its minute.
