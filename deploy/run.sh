@@ -68,10 +68,12 @@ stop_after_failure() {
     exit 1
 }
 move_database_aside() {
+    aside=.run/$1.db.before-1.0
+    while [ -e "$aside" ]; do aside=$aside.again; done
     for suffix in '' -wal -shm; do
-        [ ! -e ".run/$1.db$suffix" ] || mv ".run/$1.db$suffix" ".run/$1.db.before-1.0$suffix"
+        [ ! -e ".run/$1.db$suffix" ] || mv ".run/$1.db$suffix" "$aside$suffix"
     done
-    echo "moved .run/$1.db to .run/$1.db.before-1.0: a development version before 1.0 created it; starting with an empty database" >&2
+    echo "moved .run/$1.db to $aside: a development version before 1.0 created it; starting with an empty database" >&2
 }
 all_running() {
     for pid in $pids; do
