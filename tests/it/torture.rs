@@ -27,6 +27,14 @@ const FILE_BYTES_MAX: usize = 10_000;
 /// Number of rotated files that are kept; the oldest is deleted by the next rotation.
 const ROTATED_MAX: usize = 4;
 
+/// Writes the configuration like Docker, in two steps, so that a reader may find an incomplete file.
+fn write_config(folder: &Path, id: &str, name: &str) {
+    let json = container_config(id, name);
+    let path = folder.join("config.v2.json");
+    std::fs::write(&path, &json[..json.len() / 2]).unwrap();
+    std::fs::write(&path, &json).unwrap();
+}
+
 /// Container with its log files, and all lines that it has written, by stream.
 struct Container {
     sources: PathBuf,
@@ -48,9 +56,12 @@ impl Container {
         let id =
             format!("{:016x}{:016x}{:016x}{:016x}", rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64());
         std::fs::create_dir(sources.join(&id)).unwrap();
+        // Docker writes the configuration when it creates a container, and the log when it starts it. A log without a
+        // configuration belongs to a container without a name.
+        write_config(&sources.join(&id), &id, name);
         let path = sources.join(&id).join(log_name(&id));
         let file = OpenOptions::new().create(true).append(true).open(path).unwrap();
-        let container = Self {
+        Self {
             sources: sources.to_owned(),
             name: name.to_owned(),
             id,
@@ -61,9 +72,7 @@ impl Container {
             compress: rng.one_in(2),
             written: [Vec::new(), Vec::new()],
             lines: 0,
-        };
-        container.write_config(name);
-        container
+        }
     }
 
     fn dir(&self) -> PathBuf {
@@ -73,14 +82,6 @@ impl Container {
     /// Returns the path of the log with a suffix, for example `.1.gz`.
     fn log_path(&self, suffix: &str) -> PathBuf {
         self.dir().join(log_name(&self.id) + suffix)
-    }
-
-    /// Writes the configuration like Docker, in two steps, so that a reader may find an incomplete file.
-    fn write_config(&self, name: &str) {
-        let json = container_config(&self.id, name);
-        let path = self.dir().join("config.v2.json");
-        std::fs::write(&path, &json[..json.len() / 2]).unwrap();
-        std::fs::write(&path, &json).unwrap();
     }
 
     fn reopen(&mut self) {
@@ -344,7 +345,7 @@ impl TortureRun {
                 let new = Container::create(&old.sources, &old.name, &mut self.rng);
                 self.removed.push(std::mem::replace(&mut self.containers[index], new));
             }
-            9 => container.write_config(&container.name),
+            9 => write_config(&container.dir(), &container.id, &container.name),
             10 => {
                 std::thread::sleep(Duration::from_millis(self.rng.below(150) as u64));
             }
