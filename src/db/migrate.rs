@@ -161,7 +161,10 @@ impl Schema {
             }
         }
         if let Some(table) = dangling_reference(&transaction)? {
-            return Err(Error::Storage(format!("rows of its table {table} refer to missing rows")));
+            return Err(Error::Storage(format!(
+                "rows of its table {table} refer to missing rows. PRAGMA foreign_key_check lists them; delete them, or \
+                 restore a backup"
+            )));
         }
         let oldest_readers = self.migrations.iter().map(|migration| migration.oldest_reader);
         let oldest_reader = oldest_readers.fold(VERSION_1_0, u32::max);
