@@ -306,7 +306,17 @@ export class LogFeed {
   }
 
   #prepend(entries: Entry[]): void {
-    this.#head = [...entries, ...this.#head].sort((a, b) => b.id - a.id);
+    const oldest = this.#head.at(-1);
+    const isBehindHead = ({ id }: Entry): boolean => this.#baseCount > 0 && oldest !== undefined && id < oldest.id;
+    this.#head = [...entries.filter((entry) => !isBehindHead(entry)), ...this.#head].sort((a, b) => b.id - a.id);
+    const lateCount = entries.filter(isBehindHead).length;
+    if (lateCount > 0) {
+      // Entries that arrived late are on a page of the base. The pages are loaded again, because their offsets change.
+      this.#baseCount += lateCount;
+      this.#base = undefined;
+      this.#pages.clear();
+      this.generation += 1;
+    }
     if (this.#head.length > HEAD_MAX) {
       this.#reset(this.#head.slice(0, PAGE_SIZE), this.count);
     }

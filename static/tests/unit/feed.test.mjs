@@ -34,12 +34,14 @@ function respond(url) {
   const parameters = new URL(url, "http://service/").searchParams;
   const [since, until] = ["since", "until"].map((name) => parameters.get(name) && Date.parse(parameters.get(name)));
   const offset = Number(parameters.get("offset") ?? 0);
-  const all = Array.from({ length: service.count }, (_, index) => entry(service.count - index)).filter(
-    ({ timestamp }) => {
+  const maxId = Number(parameters.get("max_id") ?? Number.MAX_SAFE_INTEGER);
+  const stored = Array.from({ length: service.count }, (_, index) => entry(service.count - index));
+  const all = [...stored, ...(service.late ?? [])]
+    .sort((a, b) => b.id - a.id)
+    .filter(({ id, timestamp }) => {
       const time = Date.parse(timestamp);
-      return (since === null || time >= since) && (until === null || time <= until);
-    },
-  );
+      return (since === null || time >= since) && (until === null || time <= until) && id <= maxId;
+    });
   return { logs: all.slice(offset, offset + Number(parameters.get("limit"))), total: all.length };
 }
 
@@ -122,11 +124,22 @@ describe("the feed of log lines", () => {
     assert.equal(feed.count, 1_000);
   });
 
-  test("the base ends at the head's last entry, also if others have the same time", async () => {
+  test("the base starts with the head's last entry", async () => {
     const feed = await openFeed(400);
     await feed.loadRange(200, 201);
-    assert.deepEqual(queryOf(service.requests[1]), { until: entry(201).timestamp, limit: "200", offset: "0" });
+    assert.deepEqual(queryOf(service.requests[1]), { max_id: "201", limit: "200", offset: "0" });
     assert.deepEqual(idsAt(feed, [199, 200, 399]), [201, 200, undefined]);
+  });
+
+  test("an entry that arrives late is on the page of its time", async () => {
+    const feed = await openFeed(600);
+    await feed.loadRange(200, 599);
+    service.late = [entry(350.5)];
+    service.sources[0].emit("log", entry(350.5));
+    await render();
+    assert.deepEqual([feed.headCount, feed.count], [200, 601]);
+    await feed.loadRange(200, 600);
+    assert.deepEqual(idsAt(feed, [199, 200, 249, 250, 251, 600]), [401, 400, 351, 350.5, 350, 1]);
   });
 
   test("only the most recent pages stay in memory", async () => {
