@@ -11,9 +11,9 @@ pub struct ExportProgress {
     /// The id of the last forwarded record.
     pub position: i64,
     /// Records that the other system accepted.
-    pub sent: i64,
+    pub accepted: i64,
     /// Records that the other system rejected.
-    pub refused: i64,
+    pub rejected: i64,
     /// Records that were deleted before they could be forwarded.
     pub missed: i64,
 }
@@ -25,7 +25,7 @@ pub struct ExportProgress {
 pub fn export_progress(connection: &Connection) -> Result<ExportProgress> {
     let mut read = connection.prepare_cached("SELECT last_id, accepted, rejected, missed FROM export_cursor")?;
     let row = read.query_row([], |row| {
-        Ok(ExportProgress { position: row.get(0)?, sent: row.get(1)?, refused: row.get(2)?, missed: row.get(3)? })
+        Ok(ExportProgress { position: row.get(0)?, accepted: row.get(1)?, rejected: row.get(2)?, missed: row.get(3)? })
     });
     Ok(row.optional()?.unwrap_or_default())
 }
@@ -42,9 +42,9 @@ impl Command for RecordExport {
     fn apply(self, transaction: &Connection) -> Result<()> {
         match self.progress {
             None => transaction.execute("DELETE FROM export_cursor", [])?,
-            Some(ExportProgress { position, sent, refused, missed }) => transaction.execute(
+            Some(ExportProgress { position, accepted, rejected, missed }) => transaction.execute(
                 "INSERT OR REPLACE INTO export_cursor (id, last_id, accepted, rejected, missed) VALUES (1, ?1, ?2, ?3, ?4)",
-                (position, sent, refused, missed),
+                (position, accepted, rejected, missed),
             )?,
         };
         Ok(())

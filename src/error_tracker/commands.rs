@@ -173,7 +173,7 @@ impl IngestReport {
 
 /// Stores a report in full. Message and traceback are stored only if they differ from the group's.
 fn insert_occurrence(transaction: &Connection, id: i64, at: i64, report: &Report) -> Result<()> {
-    let (message, traceback) = match equals_group_texts(transaction, id, report)? {
+    let (message, traceback) = match compare_with_group_texts(transaction, id, report)? {
         None => {
             insert_texts(transaction, id, &report.exception_type, &report.message, &report.traceback)?;
             // The row of the group has the message of its first report, which may differ if the size limit has deleted
@@ -251,7 +251,7 @@ fn find_group(transaction: &Connection, grouped: &GroupedReport) -> Result<Optio
 
 /// Returns whether the message and whether the traceback of a report equal those of its group, which are compared without
 /// a copy; `None` if the size limit has deleted the group's texts.
-fn equals_group_texts(transaction: &Connection, id: i64, report: &Report) -> Result<Option<(bool, bool)>> {
+fn compare_with_group_texts(transaction: &Connection, id: i64, report: &Report) -> Result<Option<(bool, bool)>> {
     let mut read = transaction.prepare_cached(
         "SELECT coalesce(t.message, g.message), t.traceback
          FROM error_texts t JOIN error_groups g ON g.id = t.group_id WHERE t.group_id = ?1",

@@ -144,10 +144,10 @@ impl Exporter {
             let mut next = ExportProgress { position: batch.last_id, missed: progress.missed + missed, ..progress };
             if !batch.records.is_empty() {
                 match sink.post(&self.format.headers(), &self.format.body(&batch.records)?) {
-                    Delivery::Accepted => next.sent += count,
+                    Delivery::Accepted => next.accepted += count,
                     Delivery::Rejected { reason } => {
                         log::warn!("export: the server rejected {count} records, skipping them: {reason}");
-                        next.refused += count;
+                        next.rejected += count;
                     }
                     Delivery::Retry { after, reason } => {
                         backoff.record_failure(Instant::now(), after);
@@ -171,12 +171,12 @@ impl Exporter {
         if self.sink.is_none() {
             return Ok(Vec::new());
         }
-        let ExportProgress { position, sent, refused, missed } = export_progress(reader)?;
+        let ExportProgress { position, accepted, rejected, missed } = export_progress(reader)?;
         let waiting = (latest_id - position).max(0);
         let lag_seconds = if waiting > 0 { self.status.lag_seconds() } else { 0 };
         Ok([
-            ("export_sent", "Records that the export server has accepted.", sent),
-            ("export_refused", "Records that the export server has rejected.", refused),
+            ("export_sent", "Records that the export server has accepted.", accepted),
+            ("export_refused", "Records that the export server has rejected.", rejected),
             ("export_missed", "Records deleted before they were exported.", missed),
             ("export_waiting", "Records that are not exported yet.", waiting),
             ("export_lag_seconds", "Seconds since all records were exported.", lag_seconds),

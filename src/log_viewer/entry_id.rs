@@ -36,7 +36,7 @@ pub(super) fn tick_at(time_ns: i64) -> i64 {
 
 /// Returns the minutes since 1970 of the times that an entry with this ID can have, if it is at most `lead_ms` ahead of the
 /// entry's time; `None` if there are several.
-pub(super) fn only_minute(id: i64, lead_ms: i64) -> Option<i64> {
+pub(super) fn exact_minute(id: i64, lead_ms: i64) -> Option<i64> {
     const MS_PER_MINUTE: i64 = 60_000;
     let latest_ms = tick(id) / TICKS_PER_MS;
     let earliest_ms = latest_ms - lead_ms;
@@ -109,10 +109,10 @@ mod tests {
     fn an_id_tells_the_minute_unless_its_lead_reaches_another_one() {
         let id = |timestamp: &str| from_tick(tick_at(ns(timestamp)), Level::Info);
         let minute = ns("2026-01-31T12:00:00Z") / NS_PER_MS / 60_000;
-        assert_eq!(only_minute(id("2026-01-31T12:00:02Z"), 0), Some(minute));
-        assert_eq!(only_minute(id("2026-01-31T12:00:02Z"), 2_000), Some(minute));
-        assert_eq!(only_minute(id("2026-01-31T12:00:02Z"), 2_001), None);
-        assert_eq!(only_minute(id("1960-01-01T00:00:00Z"), 0), None);
-        assert_eq!(only_minute(id("2200-01-01T00:00:00Z"), 0), None);
+        assert_eq!(exact_minute(id("2026-01-31T12:00:02Z"), 0), Some(minute));
+        assert_eq!(exact_minute(id("2026-01-31T12:00:02Z"), 2_000), Some(minute));
+        assert_eq!(exact_minute(id("2026-01-31T12:00:02Z"), 2_001), None);
+        assert_eq!(exact_minute(id("1960-01-01T00:00:00Z"), 0), None);
+        assert_eq!(exact_minute(id("2200-01-01T00:00:00Z"), 0), None);
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::aggregate::Aggregate;
 use super::resolution::Resolution;
-use super::rollup_tables::{RollupOf, RollupTable, UpsertStmt};
+use super::rollup_tables::{RollupScope, RollupTable, UpsertStmt};
 use super::series::{self, MetricRef, labels_json};
 use crate::clock::Timestamp;
 use crate::db::OriginalImport;
@@ -60,7 +60,7 @@ fn convert_aggregates(connection: &Connection) -> Result<u64> {
         let kind = kind.unwrap_or_else(|| infer_kind(&original.name, &aggregate));
         let series = original.get_or_create(connection, kind)?;
         let merge = |resolution: Resolution, aggregate| {
-            let table = RollupTable::new(RollupOf::Series, resolution);
+            let table = RollupTable::new(RollupScope::Series, resolution);
             UpsertStmt::prepare(connection, table)?.merge(series, resolution.bucket(at), aggregate)
         };
         if row.get_ref(1)?.as_str() == Ok("hour") {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::aggregate::{Aggregate, AggregateParts};
 use super::resolution::{MS_PER_HOUR, MS_PER_MINUTE, Resolution};
 use super::rollup_reader::{RollupReader, merge_into};
-use super::rollup_tables::RollupOf;
+use super::rollup_tables::RollupScope;
 use crate::clock::Timestamp;
 use crate::error::Result;
 
@@ -54,7 +54,7 @@ pub(super) fn read(
     for (id, release) in &series {
         let mut by_hour = BTreeMap::new();
         let all = i64::MIN..i64::MAX;
-        hours.for_each_row((RollupOf::Series, *id), AggregateParts::default(), &all, |hour, aggregate| {
+        hours.for_each_row((RollupScope::Series, *id), AggregateParts::default(), &all, |hour, aggregate| {
             merge_into(&mut by_hour, hour, aggregate);
         })?;
         for (hour, aggregate) in hours.not_rolled_up(*id, &all) {
@@ -106,7 +106,7 @@ fn first_report(
     let first_minute = |hour: i64| hour * MS_PER_HOUR / MS_PER_MINUTE;
     let range = first_minute(hour)..first_minute(hour + 1);
     let mut first = minutes.not_rolled_up(id, &range).next().map(|(minute, _)| minute);
-    minutes.for_each_row((RollupOf::Series, id), AggregateParts::default(), &range, |minute, _| {
+    minutes.for_each_row((RollupScope::Series, id), AggregateParts::default(), &range, |minute, _| {
         first = Some(first.map_or(minute, |known| known.min(minute)));
     })?;
     let (start, width) =

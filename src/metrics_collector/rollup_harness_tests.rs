@@ -19,7 +19,7 @@ use super::resolution::Resolution;
 use super::rollup_oracle_tests::{
     HOUR, LABEL_SETS, METRICS, Oracle, PROJECTS, RETENTION, SERIES, START_MS, SentPoint, Step, add_to_table,
 };
-use super::rollup_tables::{AGGREGATE_COLUMNS, RollupOf, RollupTable, read_aggregate};
+use super::rollup_tables::{AGGREGATE_COLUMNS, RollupScope, RollupTable, read_aggregate};
 use super::sketch::Sketch;
 use super::store::{self, Fields, Query};
 use crate::clock::Timestamp;
@@ -240,7 +240,7 @@ impl TestCollector {
             for (id, index) in &series {
                 for ((_, bucket), points) in table.range((*index, i64::MIN)..(index + 1, i64::MIN)) {
                     check_row(
-                        &rows.remove(&(RollupOf::Series, *id, *bucket)).unwrap(),
+                        &rows.remove(&(RollupScope::Series, *id, *bucket)).unwrap(),
                         points,
                         METRICS[index / LABEL_SETS].1,
                     );
@@ -257,7 +257,7 @@ impl TestCollector {
                 }
                 for (bucket, points) in expected {
                     check_row(
-                        &rows.remove(&(RollupOf::Metric, metric.rows.metric_id, bucket)).unwrap(),
+                        &rows.remove(&(RollupScope::Metric, metric.rows.metric_id, bucket)).unwrap(),
                         &points,
                         &metric.kind,
                     );
@@ -310,12 +310,12 @@ fn start(path: &Path) -> (Database, Arc<PointDecoder>) {
 }
 
 /// Returns all rows of a resolution by kind, id and bucket.
-fn read_rows(connection: &Connection, resolution: Resolution) -> BTreeMap<(RollupOf, i64, i64), Aggregate> {
+fn read_rows(connection: &Connection, resolution: Resolution) -> BTreeMap<(RollupScope, i64, i64), Aggregate> {
     let mut rows = BTreeMap::new();
-    for of in [RollupOf::Series, RollupOf::Metric] {
-        let RollupTable { name, id, bucket } = RollupTable::new(of, resolution);
+    for scope in [RollupScope::Series, RollupScope::Metric] {
+        let RollupTable { name, id, bucket } = RollupTable::new(scope, resolution);
         let mut read = connection.prepare(&format!("SELECT {id}, {bucket}, {AGGREGATE_COLUMNS} FROM {name}")).unwrap();
-        let row = |row: &rusqlite::Row<'_>| Ok(((of, row.get(0)?, row.get(1)?), read_aggregate(row, 2).unwrap()));
+        let row = |row: &rusqlite::Row<'_>| Ok(((scope, row.get(0)?, row.get(1)?), read_aggregate(row, 2).unwrap()));
         rows.extend(read.query_map([], row).unwrap().map(|row| row.unwrap()));
     }
     rows

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::aggregate::{Aggregate, AggregateParts};
 use super::resolution::Resolution;
-use super::rollup_tables::{AGGREGATE_COLUMNS, NUMBER_COLUMNS, RollupOf, RollupTable, read_aggregate, read_numbers};
+use super::rollup_tables::{AGGREGATE_COLUMNS, NUMBER_COLUMNS, RollupScope, RollupTable, read_aggregate, read_numbers};
 use crate::db::counter;
 use crate::error::Result;
 
@@ -63,7 +63,7 @@ impl<'c> RollupReader<'c> {
     /// Passes the rows of one series or metric in a range of buckets to `visit`.
     pub(super) fn for_each_row(
         &self,
-        (of, id): (RollupOf, i64),
+        (scope, id): (RollupScope, i64),
         kind: AggregateParts,
         buckets: &Range<i64>,
         mut visit: impl FnMut(i64, Aggregate),
@@ -74,7 +74,7 @@ impl<'c> RollupReader<'c> {
         // Sketches that are not needed would take half of the time: a month of many series has many rows.
         let with_sketch = kind.has_sketch();
         let columns = if with_sketch { AGGREGATE_COLUMNS } else { NUMBER_COLUMNS };
-        let RollupTable { name, id: id_column, bucket } = RollupTable::new(of, self.resolution);
+        let RollupTable { name, id: id_column, bucket } = RollupTable::new(scope, self.resolution);
         let mut read = self.connection.prepare_cached(&format!(
             "SELECT {bucket}, {columns} FROM {name} WHERE {id_column} = ?1 AND {bucket} >= ?2 AND {bucket} < ?3"
         ))?;

@@ -12,7 +12,7 @@ const MINUTES_PER_HOUR: i64 = MS_PER_HOUR / MS_PER_MINUTE;
 
 /// Set of points that a row of a rollup table aggregates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum RollupOf {
+pub(super) enum RollupScope {
     /// The points of one series.
     Series,
     /// The points of all series of a metric.
@@ -31,12 +31,12 @@ pub(super) struct RollupTable {
 
 impl RollupTable {
     /// Returns the table of a kind and resolution.
-    pub(super) fn new(of: RollupOf, resolution: Resolution) -> Self {
-        let (name, id, bucket) = match (of, resolution) {
-            (RollupOf::Series, Resolution::Minute) => ("series_minutes", "series_id", "at_min"),
-            (RollupOf::Series, Resolution::Hour) => ("series_hours", "series_id", "at_h"),
-            (RollupOf::Metric, Resolution::Minute) => ("metric_minutes", "metric_id", "at_min"),
-            (RollupOf::Metric, Resolution::Hour) => ("metric_hours", "metric_id", "at_h"),
+    pub(super) fn new(scope: RollupScope, resolution: Resolution) -> Self {
+        let (name, id, bucket) = match (scope, resolution) {
+            (RollupScope::Series, Resolution::Minute) => ("series_minutes", "series_id", "at_min"),
+            (RollupScope::Series, Resolution::Hour) => ("series_hours", "series_id", "at_h"),
+            (RollupScope::Metric, Resolution::Minute) => ("metric_minutes", "metric_id", "at_min"),
+            (RollupScope::Metric, Resolution::Hour) => ("metric_hours", "metric_id", "at_h"),
         };
         Self { name, id, bucket }
     }
@@ -91,10 +91,10 @@ pub(super) struct RollupWriter<'c> {
 
 impl<'c> RollupWriter<'c> {
     /// Prepares the statements for both tables.
-    pub(super) fn new(transaction: &'c Connection, of: RollupOf) -> Result<Self> {
+    pub(super) fn new(transaction: &'c Connection, scope: RollupScope) -> Result<Self> {
         Ok(Self {
-            minutes: UpsertStmt::prepare(transaction, RollupTable::new(of, Resolution::Minute))?,
-            hours: UpsertStmt::prepare(transaction, RollupTable::new(of, Resolution::Hour))?,
+            minutes: UpsertStmt::prepare(transaction, RollupTable::new(scope, Resolution::Minute))?,
+            hours: UpsertStmt::prepare(transaction, RollupTable::new(scope, Resolution::Hour))?,
         })
     }
 

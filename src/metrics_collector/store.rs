@@ -11,7 +11,7 @@ use super::aggregate::{Aggregate, AggregateParts};
 use super::metric_rollup::{self, MetricRollupRows};
 use super::resolution::Resolution;
 use super::rollup_reader::{RollupReader, merge_into};
-use super::rollup_tables::RollupOf;
+use super::rollup_tables::RollupScope;
 use crate::clock::Timestamp;
 use crate::db::counter;
 use crate::error::{Error, Result};
@@ -164,11 +164,11 @@ pub(super) fn buckets(connection: &Connection, query: &Query) -> Result<(Vec<Buc
         let kind = aggregate_kind(series.kind);
         let [per_series, per_metric] = metric_rollup::split_range(&query.buckets, series.rollup, query.resolution);
         if let Some(rollup) = series.rollup.filter(|rollup| rollups_read.insert(rollup.metric_id)) {
-            reader.for_each_row((RollupOf::Metric, rollup.metric_id), kind, &per_metric, |bucket, aggregate| {
+            reader.for_each_row((RollupScope::Metric, rollup.metric_id), kind, &per_metric, |bucket, aggregate| {
                 merge_into(buckets, bucket, aggregate);
             })?;
         }
-        reader.for_each_row((RollupOf::Series, *id), kind, &per_series, |bucket, aggregate| {
+        reader.for_each_row((RollupScope::Series, *id), kind, &per_series, |bucket, aggregate| {
             merge_into(buckets, bucket, aggregate);
         })?;
         for (bucket, aggregate) in reader.not_rolled_up(*id, &query.buckets) {

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::super::config::Retention;
 use super::super::point_decoder::PointDecoder;
 use super::super::resolution::Resolution;
-use super::super::rollup_tables::{RollupOf, RollupTable};
+use super::super::rollup_tables::{RollupScope, RollupTable};
 use super::super::series;
 use super::super::store::RECEIVED_HOURS;
 use crate::clock::Timestamp;
@@ -36,9 +36,9 @@ impl Command for DeleteExpired {
             [(Resolution::Minute, self.retention.minutes), (Resolution::Hour, self.retention.hours)]
         {
             let first = resolution.bucket((self.now - retention).ms());
-            for (of, owners) in [(RollupOf::Series, "series"), (RollupOf::Metric, "metrics")] {
+            for (scope, owners) in [(RollupScope::Series, "series"), (RollupScope::Metric, "metrics")] {
                 // The list of ids lets SQLite find the expired rows of each in the primary key.
-                let RollupTable { name, id, bucket } = RollupTable::new(of, resolution);
+                let RollupTable { name, id, bucket } = RollupTable::new(scope, resolution);
                 let sql = format!("DELETE FROM {name} WHERE {bucket} < ?1 AND {id} IN (SELECT id FROM {owners})");
                 transaction.execute(&sql, [first])?;
             }
@@ -108,7 +108,7 @@ fn delete_metrics(transaction: &Connection) -> Result<()> {
 /// was deleted.
 pub(in super::super) fn evict_oldest(connection: &Connection) -> Result<bool> {
     for resolution in [Resolution::Minute, Resolution::Hour] {
-        let tables = [RollupOf::Series, RollupOf::Metric].map(|of| RollupTable::new(of, resolution));
+        let tables = [RollupScope::Series, RollupScope::Metric].map(|scope| RollupTable::new(scope, resolution));
         let mut oldest: Option<i64> = None;
         for RollupTable { name, bucket, .. } in tables {
             let sql = format!("SELECT min({bucket}) FROM {name}");

@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row};
 use super::super::aggregate::{Aggregate, AggregateParts};
 use super::super::metric_rollup::PendingMetricRollups;
 use super::super::resolution::Resolution;
-use super::super::rollup_tables::{RollupOf, RollupWriter};
+use super::super::rollup_tables::{RollupScope, RollupWriter};
 use super::super::running_totals::{RunningTotals, TotalsTable};
 use super::super::series::IdMap;
 use crate::clock::Timestamp;
@@ -66,13 +66,13 @@ impl Command for RollUp {
         // In the order of the primary key, so that neighboring rows are written together.
         let mut ids: Vec<i64> = dirty.keys().copied().collect();
         ids.sort_unstable();
-        let mut writer = RollupWriter::new(transaction, RollupOf::Series)?;
+        let mut writer = RollupWriter::new(transaction, RollupScope::Series)?;
         for id in ids {
             if let Some(Some(series)) = dirty.remove(&id) {
                 series.store(transaction, id, &mut writer, &mut metric_rollups)?;
             }
         }
-        metric_rollups.write(&mut RollupWriter::new(transaction, RollupOf::Metric)?)?;
+        metric_rollups.write(&mut RollupWriter::new(transaction, RollupScope::Metric)?)?;
         set_counter(transaction, "rolled_up", last)?;
         set_counter(transaction, "rolled_up_at_ms", self.now.ms())?;
         Ok(has_more)

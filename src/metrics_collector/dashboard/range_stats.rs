@@ -9,7 +9,7 @@ use super::super::aggregate::{Aggregate, AggregateParts};
 use super::super::cardinality::OVERFLOW_LABELS;
 use super::super::metric_rollup::{self, MetricRollupRows};
 use super::super::rollup_reader::{RollupReader, merge_into};
-use super::super::rollup_tables::{RollupOf, RollupTable};
+use super::super::rollup_tables::{RollupScope, RollupTable};
 use super::super::web_vitals::{WEB_VITAL_COUNT, WEB_VITALS, WebVital, normalize_path};
 use crate::error::Result;
 use crate::records::point::MetricKind;
@@ -95,25 +95,25 @@ struct CountSumStmts<'c> {
 
 impl<'c> CountSumStmts<'c> {
     fn prepare(connection: &'c Connection, reader: &RollupReader<'_>) -> Result<Self> {
-        let prepare = |of| {
-            let RollupTable { name, id, bucket } = RollupTable::new(of, reader.resolution());
+        let prepare = |scope| {
+            let RollupTable { name, id, bucket } = RollupTable::new(scope, reader.resolution());
             connection.prepare_cached(&format!(
                 "SELECT coalesce(sum(count), 0), coalesce(sum(sum), 0.0) FROM {name} WHERE {id} = ?1
                      AND {bucket} >= ?2 AND {bucket} < ?3"
             ))
         };
-        Ok(Self { series: prepare(RollupOf::Series)?, metrics: prepare(RollupOf::Metric)? })
+        Ok(Self { series: prepare(RollupScope::Series)?, metrics: prepare(RollupScope::Metric)? })
     }
 
     /// Adds up the rows of a series or of a metric in a range of buckets.
-    fn read(&mut self, (of, id): (RollupOf, i64), buckets: &Range<i64>) -> Result<CountSum> {
+    fn read(&mut self, (scope, id): (RollupScope, i64), buckets: &Range<i64>) -> Result<CountSum> {
         if buckets.is_empty() {
             return Ok(CountSum::default());
         }
         let count_sum = |row: &Row<'_>| Ok(CountSum { count: row.get::<_, i64>(0)?.unsigned_abs(), sum: row.get(1)? });
-        let statement = match of {
-            RollupOf::Series => &mut self.series,
-            RollupOf::Metric => &mut self.metrics,
+        let statement = match scope {
+            RollupScope::Series => &mut self.series,
+            RollupScope::Metric => &mut self.metrics,
         };
         Ok(statement.query_row((id, buckets.start, buckets.end), count_sum)?)
     }
@@ -162,9 +162,9 @@ impl RangeStats {
                 for (_, Aggregate { count, sum, .. }) in reader.not_rolled_up(series.id, &buckets) {
                     add(CountSum { count: *count, sum: *sum });
                 }
-                add(count_sums.read((RollupOf::Series, series.id), &per_series)?);
+                add(count_sums.read((RollupScope::Series, series.id), &per_series)?);
                 if let Some(rollup) = rollup {
-                    add(count_sums.read((RollupOf::Metric, rollup.metric_id), &per_metric)?);
+                    add(count_sums.read((RollupScope::Metric, rollup.metric_id), &per_metric)?);
                 }
                 continue;
             };
@@ -174,18 +174,23 @@ impl RangeStats {
                 merge_total(&mut page_total, &aggregate);
                 merge_into(by_bucket, bucket, aggregate);
             };
-            reader.for_each_row((RollupOf::Series, series.id), kind, &per_series, &mut add)?;
+            reader.for_each_row((RollupScope::Series, series.id), kind, &per_series, &mut add)?;
             for (bucket, aggregate) in reader.not_rolled_up(series.id, &buckets) {
                 add(bucket, aggregate.clone());
             }
             if let Some(rollup) = rollup {
-                reader.for_each_row((RollupOf::Metric, rollup.metric_id), kind, &per_metric, |bucket, aggregate| {
-                    merge_into(by_bucket, bucket, aggregate);
-                })?;
+                reader.for_each_row(
+                    (RollupScope::Metric, rollup.metric_id),
+                    kind,
+                    &per_metric,
+                    |bucket, aggregate| {
+                        merge_into(by_bucket, bucket, aggregate);
+                    },
+                )?;
             }
             // Metric rollups do not distinguish pages.
             let Some(page) = &browser_vital.page else { continue };
-            reader.for_each_row((RollupOf::Series, series.id), kind, &per_metric, |_, aggregate| {
+            reader.for_each_row((RollupScope::Series, series.id), kind, &per_metric, |_, aggregate| {
                 merge_total(&mut page_total, &aggregate);
             })?;
             if let Some(aggregate) = page_total {
