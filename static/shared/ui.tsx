@@ -167,8 +167,13 @@ export function FilterPanel(props: {
     isWide.addEventListener("change", onChange);
     return () => isWide.removeEventListener("change", onChange);
   }, [isWide]);
+  const onToggle = (details: HTMLDetailsElement): void => {
+    // The event arrives later than the click. If the window has become wide in between, the summary is hidden.
+    details.open ||= isWide.matches;
+    setOpen(details.open);
+  };
   return (
-    <details class="filters" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
+    <details class="filters" open={isOpen} onToggle={(event) => onToggle(event.currentTarget)}>
       <summary>{props.activeCount > 0 ? `Filters (${props.activeCount})` : "Filters"}</summary>
       {props.children}
     </details>

@@ -277,6 +277,10 @@ test("on a phone the filters are collapsed", { skip }, async () => {
   await page.setViewportSize({ width: 1280, height: 800 });
   await page.getByLabel("Level").waitFor();
   assert.equal(await page.locator(".filters > summary").isVisible(), false);
+  await page.locator("details.filters").evaluate((details) => {
+    details.open = false;
+  });
+  await page.getByLabel("Level").waitFor();
 });
 
 test("the empty list of alerts explains the configuration", { skip }, async () => {
