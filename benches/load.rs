@@ -289,6 +289,8 @@ pub fn measure_loop(time: Duration, items_per_step: usize, mut step: impl FnMut(
 }
 
 fn current_thread_cpu_time() -> Duration {
+    // The kernel updates the time of a running thread only at its next tick or when it schedules.
+    std::thread::yield_now();
     thread_cpu_time(Path::new("/proc/thread-self"))
 }
 
