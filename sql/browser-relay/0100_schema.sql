@@ -1,3 +1,4 @@
+-- Public keys, waiting requests and source maps of the browser relay.
 -- Times are milliseconds since 1970 (UTC).
 
 -- Public keys that web pages send. Rows are deactivated and never deleted, so that an id always refers to the same key.

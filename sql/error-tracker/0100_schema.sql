@@ -1,3 +1,4 @@
+-- Error groups, their reports, counts and fingerprints.
 -- Times end in the unit: _s is seconds and _h is hours since 1970 (UTC). A client may report a time before 1970, which is
 -- negative. Lengths are in characters.
 

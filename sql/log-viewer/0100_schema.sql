@@ -1,3 +1,4 @@
+-- Sources of logs, their checkpoints, and the entries in a ring of segments.
 -- Times are since 1970 (UTC), in the unit of the column's suffix: _ns nanoseconds, _min minutes. They may be negative.
 -- Rows of the enumerations source_kinds, streams and levels are never deleted, so columns that refer to them have no index.
 

@@ -1,3 +1,4 @@
+-- Metrics, their series and points, rollups and running totals.
 -- Names of columns end in the unit of their values: _ms, _min and _h count milliseconds, minutes and hours since 1970
 -- (UTC). Rows of metric_types are never deleted, so references to them need no index.
 
