@@ -22,6 +22,19 @@ pub fn replace_control_chars(value: &str) -> String {
     value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Escapes control characters as in Rust strings, so that a line break in untrusted text cannot forge a log line.
+#[must_use]
+pub fn escape_controls(value: &str) -> Cow<'_, str> {
+    if !value.chars().any(is_unprintable) {
+        return Cow::Borrowed(value);
+    }
+    let mut escaped = String::with_capacity(value.len() + 16);
+    for c in value.chars() {
+        if is_unprintable(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+    }
+    Cow::Owned(escaped)
+}
+
 /// Returns `value` as one line of at most `units_max`: line breaks, control characters and runs of whitespace become
 /// one space each. A longer line is truncated and ends with "…".
 #[must_use]

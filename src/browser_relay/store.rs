@@ -10,12 +10,15 @@ use super::upstream::{OutboundRequest, UpstreamKind};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::http::PublicKey;
+use crate::records::key_kind::KeyKind;
 
 /// Returns the active public keys.
 pub(super) fn active_keys(connection: &Connection) -> Result<Vec<PublicKey>> {
     let mut select =
         connection.prepare_cached("SELECT id, public_key, project FROM dsn_keys WHERE active ORDER BY id")?;
-    let key = |row: &Row<'_>| Ok(PublicKey { id: row.get(0)?, key: row.get(1)?, project: row.get(2)? });
+    let key = |row: &Row<'_>| {
+        Ok(PublicKey { id: row.get(0)?, key: row.get(1)?, project: row.get(2)?, kind: KeyKind::Browser })
+    };
     Ok(select.query_map([], key)?.collect::<rusqlite::Result<_>>()?)
 }
 

@@ -8,6 +8,7 @@ use crate::alerting;
 use crate::db::counters;
 use crate::error::Result;
 use crate::forward::{Exporter, RecordSource as _};
+use crate::records::warning::Warning;
 use crate::service::{Core, ServiceState, Stat, StatsCache};
 
 /// State of the service.
@@ -54,7 +55,7 @@ impl ServiceState for Tracker {
         self.stats_cache.refresh(&self.core.readers, |reader| self.read_stats(reader))
     }
 
-    fn warnings(&self) -> Vec<String> {
+    fn warnings(&self) -> Vec<Warning> {
         self.exporter.warning().into_iter().collect()
     }
 }

@@ -16,6 +16,7 @@ use crate::client::{Backoff, Delivery, OutboundSettings};
 use crate::db::{ExportProgress, ReaderPool, RecordExport, Writer, export_progress};
 use crate::env::{Env, Variable};
 use crate::error::Result;
+use crate::records::warning::Warning;
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -187,7 +188,7 @@ impl Exporter {
 
     /// Returns a warning for `/health` if the export has failed for a while.
     #[must_use]
-    pub fn warning(&self) -> Option<String> {
+    pub fn warning(&self) -> Option<Warning> {
         self.status.warning()
     }
 }

@@ -3,6 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::records::warning::Warning;
+use crate::text::escape_controls;
+
 /// Time for which deliveries must fail until `/health` warns.
 const WARN_AFTER: Duration = Duration::from_secs(60);
 
@@ -44,7 +47,7 @@ impl DeliveryStatus {
         match &mut self.state().failure {
             Some(failure) => failure.last_error = reason,
             none => {
-                log::warn!("{} failed, will retry: {reason}", self.name);
+                log::warn!("{} failed, will retry: {}", self.name, escape_controls(&reason));
                 *none = Some(Outage { since: Instant::now(), last_error: reason });
             }
         }
@@ -70,10 +73,11 @@ impl DeliveryStatus {
 
     /// Returns a warning for `/health` after a minute of failed attempts.
     #[must_use]
-    pub fn warning(&self) -> Option<String> {
+    pub fn warning(&self) -> Option<Warning> {
         let state = self.state();
         let failure = state.failure.as_ref().filter(|failure| failure.since.elapsed() > WARN_AFTER)?;
         let seconds = failure.since.elapsed().as_secs();
-        Some(format!("{} has failed for {seconds} s, will retry: {}", self.name, failure.last_error))
+        let message = format!("{} has failed for {seconds} s, will retry: {}", self.name, failure.last_error);
+        Some(Warning::new("delivery_failing", seconds, &message))
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Only this folder uses tiny_http, httparse and epoll.
 
+mod body_source;
 mod event_loop;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -18,6 +19,7 @@ mod route;
 mod stats;
 mod worker_pool;
 
+pub use body_source::{BodySource, ItemWriter, JsonArray, PART_BYTES};
 pub use event_loop::ConnectionLimits;
 pub use event_loop::responder::Responder;
 pub use event_loop::stream::ResponseStream;

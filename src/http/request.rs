@@ -10,6 +10,7 @@ use super::middleware::sessions::{Digest, Sessions};
 use super::protocol::head::Head;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
+use crate::records::key_kind::{KEY_KIND_HEADER, KeyKind};
 
 /// Maximum length of an idempotency key, in characters.
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 64;
@@ -135,6 +136,16 @@ impl Request {
     #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// Returns the kind of the key that the telemetry in this request was sent with. A service that forwards telemetry of a
+    /// browser key says so in [`KEY_KIND_HEADER`].
+    #[must_use]
+    pub fn key_kind(&self) -> KeyKind {
+        match self.header(KEY_KIND_HEADER) {
+            Some(kind) if kind.eq_ignore_ascii_case(KeyKind::Browser.name().as_bytes()) => KeyKind::Browser,
+            _ => self.principal.kind(),
+        }
     }
 
     /// Returns the client's address, behind trusted proxies.

@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 use serde::Serialize;
 use tiny_http::StatusCode;
 
+use super::body_source::BodySource;
 use super::protocol::body::BodyError;
 use super::protocol::error::ProtocolError;
 use crate::clock::Timestamp;
@@ -52,6 +53,19 @@ impl Response {
         match serde_json::to_vec(body) {
             Ok(bytes) => Self::new(status, "application/json", bytes),
             Err(why) => Self::from(Error::Internal(format!("failed to serialize a response: {why}"))),
+        }
+    }
+
+    /// Creates a response whose body is produced part by part, at the pace of the client.
+    #[must_use]
+    pub fn streamed(status: u16, content_type: &'static str, mut source: impl BodySource + 'static) -> Self {
+        let mut body = Vec::new();
+        loop {
+            match source.write_part(&mut body) {
+                Ok(true) => {}
+                Ok(false) => return Self::new(status, content_type, body),
+                Err(why) => return Self::from(why),
+            }
         }
     }
 

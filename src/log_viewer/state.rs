@@ -12,6 +12,7 @@ use super::tail_broadcast::TailBroadcast;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::forward::{Exporter, RecordSource as _};
+use crate::records::warning::Warning;
 use crate::service::{Core, ServiceState, Stat, StatsCache};
 
 /// The log viewer.
@@ -91,7 +92,9 @@ impl ServiceState for LogViewer {
         self.stats_cache.refresh(&self.core.readers, |reader| self.read_stats(reader))
     }
 
-    fn warnings(&self) -> Vec<String> {
-        self.source_status().errors.iter().cloned().chain(self.exporter.warning()).collect()
+    fn warnings(&self) -> Vec<Warning> {
+        let source_status = self.source_status();
+        let unreadable = source_status.errors.iter().map(|why| Warning::new("source_unreadable", 1, why));
+        unreadable.chain(self.exporter.warning()).collect()
     }
 }

@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use crate::db::counter;
 use crate::error::Result;
+use crate::records::warning::Warning;
 
 /// Labels of the overflow series, which receives the points of series beyond a limit.
 pub(super) const OVERFLOW_LABELS: &str = r#"{"overflow":"true"}"#;
@@ -19,21 +20,23 @@ pub(super) struct CardinalityLimits {
     pub(super) per_metric: i64,
 }
 
-/// Returns a sentence per setting whose limit was reached. `/health` needs no key, so the sentences name no metric.
-pub(super) fn warnings(connection: &Connection, limits: CardinalityLimits) -> Result<Vec<String>> {
+/// Returns a warning per setting whose limit was reached.
+pub(super) fn warnings(connection: &Connection, limits: CardinalityLimits) -> Result<Vec<Warning>> {
     let mut warnings = Vec::new();
-    if counter(connection, "series")? >= limits.total {
-        warnings.push(
-            "MAX_SERIES is reached: points of further series are added to overflow series (label overflow=true)".into(),
-        );
+    let series = counter(connection, "series")?;
+    if series >= limits.total {
+        let message =
+            "MAX_SERIES is reached: points of further series are added to overflow series (label overflow=true)";
+        warnings.push(Warning::new("max_series", series.unsigned_abs(), message));
     }
     let mut count = connection.prepare_cached(&select_overflowed("count(DISTINCT name)"))?;
     let metrics: i64 = count.query_row([], |row| row.get(0))?;
     if metrics > 0 {
-        warnings.push(format!(
+        let message = format!(
             "MAX_SERIES_PER_METRIC or MAX_SERIES was reached by {metrics} {}; the dashboard lists them by name",
             if metrics == 1 { "metric" } else { "metrics" }
-        ));
+        );
+        warnings.push(Warning::new("series_folded", metrics.unsigned_abs(), &message));
     }
     Ok(warnings)
 }

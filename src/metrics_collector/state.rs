@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::db::counters;
 use crate::error::Result;
 use crate::forward::DeliveryStatus;
+use crate::records::warning::Warning;
 use crate::service::{Core, ServiceState, Stat, StatsCache};
 
 /// State that handlers and jobs share.
@@ -36,7 +37,7 @@ impl ServiceState for Collector {
         self.stats.refresh(&self.core.readers, |reader| self.read_stats(reader))
     }
 
-    fn warnings(&self) -> Vec<String> {
+    fn warnings(&self) -> Vec<Warning> {
         let reader = self.core.readers.try_acquire();
         let warnings = reader.and_then(|reader| cardinality::warnings(&reader, self.decoder.limits).ok());
         warnings.unwrap_or_default().into_iter().chain(self.remote.warning()).collect()

@@ -1,6 +1,8 @@
 //! Values that services and wire formats exchange.
 
+pub mod key_kind;
 pub mod log_level;
 pub mod log_record;
 pub mod point;
 pub mod report;
+pub mod warning;

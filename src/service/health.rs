@@ -11,13 +11,14 @@ use super::state::ServiceState;
 use super::stats::StatValue;
 use crate::error::Result;
 use crate::http::{Access, LATENCY_BUCKETS_S, Request, Response, Route, Scope};
+use crate::records::warning::Warning;
 
 /// Returns the routes of every service. `openapi` is its OpenAPI document.
 #[must_use]
 pub fn common_routes<S: ServiceState>(metrics_open: bool, openapi: &'static Asset) -> Vec<Route<S>> {
     let metrics_access = if metrics_open { Access::Open } else { Access::Key(Scope::Read) };
     vec![
-        Route::get("/health", Access::Open, health),
+        Route::get("/health", Access::OptionalKey, health),
         Route::get("/metrics", metrics_access, metrics),
         asset_route(openapi),
     ]
@@ -29,7 +30,7 @@ struct Health<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
+    warnings: Vec<WarningEntry<'a>>,
     version: &'a str,
     uptime_seconds: u64,
     #[serde(flatten)]
@@ -38,14 +39,32 @@ struct Health<'a> {
     rate_limited: u64,
 }
 
-fn health<S: ServiceState>(state: &S, _: &Request) -> Result<Response> {
+/// A warning as a reader may see it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum WarningEntry<'a> {
+    /// For readers with a key.
+    Full(&'a Warning),
+    /// For everybody: without causes, which can name projects, hosts and paths.
+    Public { code: &'static str, count: u64 },
+}
+
+impl<'a> WarningEntry<'a> {
+    fn new(warning: &'a Warning, can_read: bool) -> Self {
+        if can_read { Self::Full(warning) } else { Self::Public { code: warning.code, count: warning.count } }
+    }
+}
+
+fn health<S: ServiceState>(state: &S, request: &Request) -> Result<Response> {
+    let can_read = request.principal().is_authenticated() && request.principal().allows(Scope::Read);
+    let warnings = state.warnings();
     let core = state.core();
     let job_error = core.jobs_failed.load(Ordering::Relaxed).then(|| "a background job has stopped".to_owned());
     let reason = core.writer.last_error().or(job_error);
     let body = Health {
         status: if reason.is_some() { "degraded" } else { "ok" },
         reason: reason.as_deref(),
-        warnings: state.warnings(),
+        warnings: warnings.iter().map(|warning| WarningEntry::new(warning, can_read)).collect(),
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: core.started.elapsed().as_secs(),
         stats: state.stats().iter().map(|stat| (stat.name, stat.value)).collect(),

@@ -132,7 +132,7 @@ impl Document {
 
 fn security(access: Access, sessions: bool) -> BTreeSet<String> {
     let schemes: &[&str] = match access {
-        Access::Open => &[],
+        Access::Open | Access::OptionalKey => &[],
         Access::Key(_) => &["key", "bearer"],
         Access::KeyInQuery(_) => &["key", "bearer", "keyInUrl"],
         Access::PublicKey => &["publicKey", "publicKeyInUrl"],
@@ -143,7 +143,7 @@ fn security(access: Access, sessions: bool) -> BTreeSet<String> {
 
 fn scope(access: Access) -> Option<&'static str> {
     match access {
-        Access::Open | Access::PublicKey => None,
+        Access::Open | Access::OptionalKey | Access::PublicKey => None,
         Access::Key(scope) | Access::KeyInQuery(scope) => Some(match scope {
             Scope::Ingest => "ingest",
             Scope::Read => "read",
@@ -154,7 +154,8 @@ fn scope(access: Access) -> Option<&'static str> {
 
 /// Returns error statuses, each with whether the document of a route must contain it.
 fn error_statuses(spec: &RouteSpec, has_id: bool) -> Vec<(&'static str, bool)> {
-    let (needs_key, has_body) = (spec.access != Access::Open, spec.body_limit != BodyLimit::NoBody);
+    let (needs_key, has_body) =
+        (!matches!(spec.access, Access::Open | Access::OptionalKey), spec.body_limit != BodyLimit::NoBody);
     let mut statuses = vec![
         ("401", needs_key),
         ("403", needs_key),

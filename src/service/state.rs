@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::stats::Stat;
 use crate::db::{ReaderPool, Writer};
 use crate::http::{Sessions, Stats};
+use crate::records::warning::Warning;
 
 /// The state of a service, as the common routes need it.
 pub trait ServiceState: Send + Sync + 'static {
@@ -14,8 +15,8 @@ pub trait ServiceState: Send + Sync + 'static {
     fn core(&self) -> &Core;
     /// Returns a few statistics that are cheap to read, for `/health` and `/metrics`.
     fn stats(&self) -> Vec<Stat>;
-    /// Returns sentences for `/health` about conditions that need attention although the service works. They are public.
-    fn warnings(&self) -> Vec<String> {
+    /// Returns the problems that need attention although the service works, for `/health`.
+    fn warnings(&self) -> Vec<Warning> {
         Vec::new()
     }
 }

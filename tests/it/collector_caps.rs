@@ -59,7 +59,7 @@ fn unbounded_label_sets_are_counted_in_bounded_memory() {
         "one series per label set up to the limit, and one overflow series per metric"
     );
     assert_eq!(health["points_overflowed"], 2 * (LABEL_SETS - 20_000));
-    assert!(health["warnings"][0].as_str().unwrap().starts_with("MAX_SERIES is reached"), "{health}");
+    assert_eq!(health["warnings"][0]["code"], "max_series", "{health}");
     assert_eq!(count_log_lines(&collector, "MAX_SERIES"), 1, "{:#?}", collector.log());
 }
 
@@ -73,8 +73,10 @@ fn metric_over_its_series_limit_is_named_only_to_authenticated_readers() {
     assert_totals(&collector, &["visits".to_owned()], 6_000.0, 6_000);
     let health = collector.get("/health").expect(200).json();
     assert_eq!((&health["series"], &health["points_overflowed"]), (&json!(2_001), &json!(2_000)));
-    let warning = health["warnings"][0].as_str().unwrap();
-    assert!(warning.starts_with("MAX_SERIES_PER_METRIC") && !warning.contains("visits"), "{warning}");
+    let warning = &health["warnings"][0];
+    assert!(warning["message"].as_str().unwrap().starts_with("MAX_SERIES_PER_METRIC"), "{warning}");
+    let public = collector.connect().send(&Request::get("/health").without_header("X-API-Key")).expect(200).json();
+    assert_eq!(public["warnings"], json!([{ "code": "series_folded", "count": 1 }]), "causes need a key");
     let dashboard = collector.get("/api/dashboard").expect(200).json();
     assert!(dashboard["warnings"][0].as_str().unwrap().starts_with("visits has more series"), "{dashboard}");
     assert_eq!(
@@ -99,7 +101,7 @@ fn metrics_beyond_the_series_limit_share_an_overflow_series() {
     assert_eq!(summary["total_datapoints"], 3_100);
     let health = collector.get("/health").expect(200).json();
     assert_eq!((&health["series"], &health["points_overflowed"]), (&json!(52), &json!(3_050)));
-    assert!(health["warnings"][0].as_str().unwrap().starts_with("MAX_SERIES is reached"), "{health}");
+    assert_eq!(health["warnings"][0]["code"], "max_series", "{health}");
     assert_eq!(count_log_lines(&collector, "MAX_SERIES is reached"), 1, "{:#?}", collector.log());
 }
 

@@ -207,7 +207,7 @@ impl Admission {
             head_only: *head.method() == Method::Head,
             idempotency: spec.idempotency,
             cors: None,
-            reads_database: spec.method == Method::Get && access != Some(Access::Open),
+            reads_database: spec.method == Method::Get && !matches!(access, Some(Access::Open | Access::OptionalKey)),
         })
     }
 
@@ -222,6 +222,7 @@ impl Admission {
     ) -> Result<Arc<Principal>> {
         let in_query = match access {
             Some(Access::Open) => return Ok(Arc::clone(&self.anonymous)),
+            Some(Access::OptionalKey) => return Ok(self.authenticate_optional(head)),
             Some(Access::PublicKey) => return self.authenticate_public_key(head, client, now),
             Some(Access::KeyInQuery(_)) => true,
             Some(Access::Key(_)) | None => false,
@@ -234,6 +235,13 @@ impl Admission {
             return Err(self.rejections.record(project, retry_after_s));
         }
         if needs_key { self.authenticate_key(head, in_query, now) } else { Ok(Arc::clone(&self.anonymous)) }
+    }
+
+    /// Returns the principal of a valid key or session, or the anonymous one. An invalid key is not an error, because such
+    /// routes work without. They are exempt from rate limits, so the handler must be cheap.
+    fn authenticate_optional(&self, head: &Head) -> Arc<Principal> {
+        let index = self.session(head).map(|(_, index)| index).or_else(|| self.key_index(head, false));
+        Arc::clone(index.map_or(&self.anonymous, |index| &self.principals[index]))
     }
 
     fn admit_session(&mut self, head: &Head, session: Digest, index: usize, now: Instant) -> Result<Arc<Principal>> {

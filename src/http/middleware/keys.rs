@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::env::Secret;
 use crate::error::{Error, Result};
+use crate::records::key_kind::KeyKind;
 
 /// The permission that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub struct Principal {
     /// `None` allows everything.
     scope: Option<Scope>,
     project: Option<String>,
+    kind: KeyKind,
 }
 
 /// An API key and its holder.
@@ -39,12 +41,24 @@ impl Principal {
     /// Returns the principal of routes that need no key.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { name: String::new(), scope: None, project: None }
+        Self { name: String::new(), scope: None, project: None, kind: KeyKind::Server }
     }
 
     /// Returns the principal of a project's public key.
-    pub(in crate::http) fn public_key(id: i64, project: &str) -> Self {
-        Self { name: format!("dsn-key-{id}"), scope: Some(Scope::Ingest), project: Some(project.to_owned()) }
+    pub(in crate::http) fn public_key(id: i64, project: &str, kind: KeyKind) -> Self {
+        Self { name: format!("dsn-key-{id}"), scope: Some(Scope::Ingest), project: Some(project.to_owned()), kind }
+    }
+
+    /// Returns the kind of the key.
+    #[must_use]
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// Whether a key authenticated the holder, as opposed to a route that needs none.
+    #[must_use]
+    pub fn is_authenticated(&self) -> bool {
+        !self.name.is_empty()
     }
 
     /// Returns the project that this key is limited to.
@@ -89,7 +103,7 @@ impl Keys {
     /// # Errors
     /// Returns one sentence for each malformed item. The sentences contain no keys.
     pub fn new(main: Secret, named: &[String]) -> std::result::Result<Self, Vec<String>> {
-        let principal = Principal { name: "API_KEY".into(), scope: None, project: None };
+        let principal = Principal { name: "API_KEY".into(), scope: None, project: None, kind: KeyKind::Server };
         let mut keys = vec![KeyEntry { secret: main, principal }];
         let mut errors = Vec::new();
         for (index, item) in named.iter().enumerate() {
@@ -136,7 +150,7 @@ fn parse_named(item: &str) -> std::result::Result<KeyEntry, &'static str> {
         None if scope == "admin" => (Scope::Admin, None),
         _ => return Err(SYNTAX),
     };
-    let principal = Principal { name: name.to_owned(), scope: Some(scope), project };
+    let principal = Principal { name: name.to_owned(), scope: Some(scope), project, kind: KeyKind::Server };
     Ok(KeyEntry { secret: Secret::new(key), principal })
 }
 

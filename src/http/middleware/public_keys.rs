@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use subtle::ConstantTimeEq as _;
 
 use super::keys::Principal;
+use crate::records::key_kind::KeyKind;
 
 /// An active public key.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct PublicKey {
     pub key: String,
     /// The project whose telemetry it may send.
     pub project: String,
+    /// The kind of the key.
+    pub kind: KeyKind,
 }
 
 type KeyEntry = (PublicKey, Arc<Principal>);
@@ -27,7 +30,7 @@ impl PublicKeys {
     /// Replaces the list of active keys.
     pub fn replace(&self, keys: Vec<PublicKey>) {
         let entries = keys.into_iter().map(|key| {
-            let principal = Principal::public_key(key.id, &key.project);
+            let principal = Principal::public_key(key.id, &key.project, key.kind);
             (key, Arc::new(principal))
         });
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = entries.collect();
@@ -55,7 +58,7 @@ mod tests {
     fn key_authenticates_its_project_while_it_is_active() {
         let keys = PublicKeys::default();
         assert!(keys.authenticate("").is_none());
-        keys.replace(vec![PublicKey { id: 7, key: "a1".into(), project: "shop".into() }]);
+        keys.replace(vec![PublicKey { id: 7, key: "a1".into(), project: "shop".into(), kind: KeyKind::Browser }]);
         let (id, principal) = keys.authenticate("a1").unwrap();
         assert_eq!((id, principal.project()), (7, Some("shop")));
         assert!(

@@ -9,6 +9,9 @@ use super::keys::Scope;
 pub enum Access {
     /// No key; exempt from rate limits.
     Open,
+    /// No key, like [`Access::Open`]; a request with a valid API key or session is authenticated all the same, and the
+    /// handler can tell it more.
+    OptionalKey,
     /// An API key with this scope, or a session of the web UI.
     Key(Scope),
     /// Like [`Access::Key`], but the key may also be in the query (`?api_key=`), for clients that cannot set headers.
@@ -104,7 +107,7 @@ impl Access {
     /// Returns the scope that the key must grant, if the route requires an API key.
     pub(in crate::http) fn scope(self) -> Option<Scope> {
         match self {
-            Self::Open | Self::PublicKey => None,
+            Self::Open | Self::OptionalKey | Self::PublicKey => None,
             Self::Key(scope) | Self::KeyInQuery(scope) => Some(scope),
         }
     }

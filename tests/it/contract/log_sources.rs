@@ -34,11 +34,11 @@ fn set_locked(path: &Path, locked: bool) {
 fn warnings(viewer: &Service) -> Vec<String> {
     let health = viewer.get("/health").expect(200).has(json!({ "status": "ok" })).json();
     let listed = viewer.get("/api/logs/containers").expect(200).json();
-    let strings = |list: &Value| -> Vec<String> {
-        list.as_array().into_iter().flatten().map(|item| item.as_str().unwrap().to_owned()).collect()
+    let strings = |list: &Value, text: fn(&Value) -> &Value| -> Vec<String> {
+        list.as_array().into_iter().flatten().map(|item| text(item).as_str().unwrap().to_owned()).collect()
     };
-    let warnings = strings(&health["warnings"]);
-    if warnings == strings(&listed["troubles"]) { warnings } else { Vec::new() }
+    let warnings = strings(&health["warnings"], |warning| &warning["message"]);
+    if warnings == strings(&listed["troubles"], |trouble| trouble) { warnings } else { Vec::new() }
 }
 
 #[test]
