@@ -28,6 +28,7 @@ pub mod http;
 // Layer 4: outbound data.
 pub mod forward;
 pub mod notify;
+pub mod quota;
 
 // Layer 5: alerts of every service.
 pub mod alerting;

@@ -30,7 +30,7 @@ mod upstream;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::db::{self, Schema};
+use crate::db::{self, Migration, Schema};
 use crate::env::Env;
 use crate::error::Error;
 use crate::http::{
@@ -58,8 +58,17 @@ const SCHEMA: Schema = Schema {
     // "MLBR"
     application_id: 0x4D4C_4252,
     create: create_tables,
-    migrations: &[],
+    migrations: &[ISOLATION],
     import: Some(import_original::IMPORT),
+};
+
+/// Quotas, and what isolates projects from each other.
+const ISOLATION: Migration = Migration {
+    sql: concat!(
+        include_str!("../../sql/common/0101_quota.sql"),
+        include_str!("../../sql/browser-relay/0101_isolation.sql")
+    ),
+    oldest_reader: 100,
 };
 
 fn create_tables(connection: &rusqlite::Connection) -> crate::error::Result<()> {

@@ -23,7 +23,7 @@ mod store;
 use std::sync::Arc;
 
 use crate::alerting;
-use crate::db::Schema;
+use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
 use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartError, StatsCache, WebUi};
@@ -43,8 +43,18 @@ const SCHEMA: Schema = Schema {
     // "MLET"
     application_id: 0x4D4C_4554,
     create: create_tables,
-    migrations: &[],
+    migrations: &[ISOLATION],
     import: Some(import_original::IMPORT),
+};
+
+/// Quotas, and what isolates projects from each other.
+const ISOLATION: Migration = Migration {
+    sql: concat!(
+        include_str!("../../sql/common/0101_quota.sql"),
+        include_str!("../../sql/error-tracker/0101_isolation.sql"),
+        include_str!("../../sql/alerting/0101_isolation.sql")
+    ),
+    oldest_reader: 100,
 };
 
 fn create_tables(connection: &rusqlite::Connection) -> crate::error::Result<()> {

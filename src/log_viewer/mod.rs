@@ -40,7 +40,7 @@ use rusqlite::Connection;
 
 use crate::client::{OutboundSettings, ProxyPolicy};
 use crate::clock::Timestamp;
-use crate::db::{Schema, counter};
+use crate::db::{Migration, Schema, counter};
 use crate::env::Env;
 use crate::forward::Exporter;
 use crate::http::{Access, Method, Request, Responder, Route, RouteSpec, Scope};
@@ -62,8 +62,17 @@ const SCHEMA: Schema = Schema {
     // "MLLV"
     application_id: 0x4D4C_4C56,
     create: create_tables,
-    migrations: &[],
+    migrations: &[ISOLATION],
     import: Some(import_original::IMPORT),
+};
+
+/// Quotas, and what isolates projects from each other.
+const ISOLATION: Migration = Migration {
+    sql: concat!(
+        include_str!("../../sql/common/0101_quota.sql"),
+        include_str!("../../sql/log-viewer/0101_isolation.sql")
+    ),
+    oldest_reader: 100,
 };
 
 fn create_tables(connection: &Connection) -> crate::error::Result<()> {

@@ -40,7 +40,7 @@ mod web_vitals;
 
 use std::sync::Arc;
 
-use crate::db::Schema;
+use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::forward::DeliveryStatus;
 use crate::http::{Access, Route, Scope};
@@ -63,8 +63,17 @@ const SCHEMA: Schema = Schema {
     // "MLMC"
     application_id: 0x4D4C_4D43,
     create: create_tables,
-    migrations: &[],
+    migrations: &[ISOLATION],
     import: Some(import_original::IMPORT),
+};
+
+/// Quotas, and what isolates projects from each other.
+const ISOLATION: Migration = Migration {
+    sql: concat!(
+        include_str!("../../sql/common/0101_quota.sql"),
+        include_str!("../../sql/metrics-collector/0101_isolation.sql")
+    ),
+    oldest_reader: 100,
 };
 
 fn create_tables(connection: &rusqlite::Connection) -> crate::error::Result<()> {

@@ -23,6 +23,21 @@ impl KeyKind {
         }
     }
 
+    /// Returns the id in the table `key_kinds`, which never changes.
+    #[must_use]
+    pub fn id(self) -> i64 {
+        match self {
+            Self::Server => 1,
+            Self::Browser => 2,
+        }
+    }
+
+    /// Returns the kind with this id. An unknown id, of a later version, has the smaller rights.
+    #[must_use]
+    pub fn from_id(id: i64) -> Self {
+        if id == Self::Server.id() { Self::Server } else { Self::Browser }
+    }
+
     /// Returns the kind with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

@@ -7,10 +7,13 @@ use serde::Serialize;
 
 use super::assets::{Asset, asset_route};
 use super::prometheus::{PrometheusText, escape_label};
+use super::quota::quota;
 use super::state::ServiceState;
 use super::stats::StatValue;
+use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::http::{Access, LATENCY_BUCKETS_S, Request, Response, Route, Scope};
+use crate::quota::rejection_warnings;
 use crate::records::warning::Warning;
 
 /// Returns the routes of every service. `openapi` is its OpenAPI document.
@@ -20,6 +23,7 @@ pub fn common_routes<S: ServiceState>(metrics_open: bool, openapi: &'static Asse
     vec![
         Route::get("/health", Access::OptionalKey, health),
         Route::get("/metrics", metrics_access, metrics),
+        Route::get("/api/quota", Access::Key(Scope::Read), quota),
         asset_route(openapi),
     ]
 }
@@ -49,6 +53,25 @@ enum WarningEntry<'a> {
     Public { code: &'static str, count: u64 },
 }
 
+/// Returns the warnings about quotas; none while no connection is idle, because a health check never waits for queries.
+fn quota_warnings<S: ServiceState>(state: &S) -> Vec<Warning> {
+    let Some(reader) = state.core().readers.try_acquire() else { return Vec::new() };
+    let warnings = |store| rejection_warnings(&reader, &store, Timestamp::now()).unwrap_or_default();
+    state.stores().into_iter().flat_map(warnings).collect()
+}
+
+/// Adds up the counts of warnings with the same code. Their number could tell how many projects there are.
+fn combine_by_code(warnings: Vec<Warning>) -> Vec<Warning> {
+    let mut combined: Vec<Warning> = Vec::new();
+    for warning in warnings {
+        match combined.iter_mut().find(|other| other.code == warning.code) {
+            Some(other) => other.count += warning.count,
+            None => combined.push(warning),
+        }
+    }
+    combined
+}
+
 impl<'a> WarningEntry<'a> {
     fn new(warning: &'a Warning, can_read: bool) -> Self {
         if can_read { Self::Full(warning) } else { Self::Public { code: warning.code, count: warning.count } }
@@ -57,7 +80,9 @@ impl<'a> WarningEntry<'a> {
 
 fn health<S: ServiceState>(state: &S, request: &Request) -> Result<Response> {
     let can_read = request.principal().is_authenticated() && request.principal().allows(Scope::Read);
-    let warnings = state.warnings();
+    let mut warnings = state.warnings();
+    warnings.extend(quota_warnings(state));
+    let warnings = if can_read { warnings } else { combine_by_code(warnings) };
     let core = state.core();
     let job_error = core.jobs_failed.load(Ordering::Relaxed).then(|| "a background job has stopped".to_owned());
     let reason = core.writer.last_error().or(job_error);

@@ -11,6 +11,7 @@ mod lifecycle;
 #[cfg(test)]
 mod openapi_tests;
 mod prometheus;
+mod quota;
 mod start_error;
 mod state;
 mod stats;

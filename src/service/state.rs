@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::stats::Stat;
 use crate::db::{ReaderPool, Writer};
 use crate::http::{Sessions, Stats};
+use crate::quota::Store;
 use crate::records::warning::Warning;
 
 /// The state of a service, as the common routes need it.
@@ -15,6 +16,10 @@ pub trait ServiceState: Send + Sync + 'static {
     fn core(&self) -> &Core;
     /// Returns a few statistics that are cheap to read, for `/health` and `/metrics`.
     fn stats(&self) -> Vec<Stat>;
+    /// Returns the stores that a quota bounds.
+    fn stores(&self) -> Vec<Store> {
+        Vec::new()
+    }
     /// Returns the problems that need attention although the service works, for `/health`.
     fn warnings(&self) -> Vec<Warning> {
         Vec::new()

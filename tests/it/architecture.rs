@@ -18,7 +18,7 @@ const SERVICES: [(&str, &str, &str); 4] = [
 ];
 
 /// The layer of each module of the library. A module uses only modules of lower layers.
-const LAYERS: [(&str, u32); 24] = [
+const LAYERS: [(&str, u32); 25] = [
     ("clock", 0),
     ("error", 0),
     ("ip_network", 0),
@@ -35,6 +35,7 @@ const LAYERS: [(&str, u32); 24] = [
     ("http", 3),
     ("forward", 4),
     ("notify", 4),
+    ("quota", 4),
     ("alerting", 5),
     ("service", 6),
     ("browser_relay", 7),

@@ -1,0 +1,1 @@
+-- Fair shares of alerts between projects, and the retries of each channel.

@@ -1,0 +1,1 @@
+-- Quotas of the stores of this service, and what isolates its projects from each other.
