@@ -9,7 +9,7 @@ use super::http_client::{RequestError, Response};
 pub enum Delivery {
     /// The server accepted the request.
     Accepted,
-    /// The same request may succeed later.
+    /// The server did not decide about the request, so it is to be repeated later.
     Retry {
         /// The delay that the server asks for in `Retry-After`.
         after: Option<Duration>,
@@ -24,18 +24,18 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    /// Classifies a response by its status: 2xx is accepted; 408, 429, 5xx and the statuses in `also_retry` are to be
-    /// retried; every other status, redirects included, is a rejection.
+    /// Classifies a response by its status: 2xx is accepted; 400, 413 and 422 are rejections of this request. Every other
+    /// status is to be retried, because a wrong key, path or proxy can cause it, which someone corrects later.
     #[must_use]
-    pub fn from_response(response: &Response, also_retry: &[u16]) -> Self {
+    pub fn from_response(response: &Response) -> Self {
         if response.is_success() {
             return Self::Accepted;
         }
         let reason = response.failure(&response.excerpt());
-        if response.is_transient() || also_retry.contains(&response.status) {
-            Self::Retry { after: response.retry_after, reason }
-        } else {
+        if response.is_final() {
             Self::Rejected { reason }
+        } else {
+            Self::Retry { after: response.retry_after, reason }
         }
     }
 
@@ -43,6 +43,16 @@ impl Delivery {
     #[must_use]
     pub fn retry(reason: impl Into<String>) -> Self {
         Self::Retry { after: None, reason: reason.into() }
+    }
+
+    /// Adds the server's name in front of the reason.
+    #[must_use]
+    pub fn at(self, peer: &str) -> Self {
+        match self {
+            Self::Accepted => Self::Accepted,
+            Self::Retry { after, reason } => Self::Retry { after, reason: format!("{peer}: {reason}") },
+            Self::Rejected { reason } => Self::Rejected { reason: format!("{peer}: {reason}") },
+        }
     }
 
     /// Creates a final rejection for `reason`.
@@ -54,6 +64,6 @@ impl Delivery {
 
 impl From<RequestError> for Delivery {
     fn from(error: RequestError) -> Self {
-        if error.is_temporary { Self::retry(error.reason) } else { Self::rejected(error.reason) }
+        Self::retry(error.reason)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use ureq::http::{HeaderName, HeaderValue, Uri};
 
 /// Rule for URL settings, as an error message states it; an example follows.
@@ -32,8 +34,10 @@ impl Endpoint {
         let mut secrets = Vec::new();
         if let Some((userinfo, _)) = url.authority()?.as_str().rsplit_once('@') {
             secrets.push(userinfo.to_owned());
-            let password = userinfo.split_once(':').map(|(_, password)| password);
-            secrets.extend(password.filter(|password| password.len() >= SECRET_PART_MIN_BYTES).map(str::to_owned));
+            // Servers repeat the credentials as they received them, or decoded. The user name can be a token.
+            secrets.push(BASE64_STANDARD.encode(userinfo));
+            let parts = userinfo.split(':').filter(|part| part.len() >= SECRET_PART_MIN_BYTES);
+            secrets.extend(parts.map(str::to_owned));
         }
         if let Some(query) = url.query() {
             let is_secret = |name: &str| {

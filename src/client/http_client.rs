@@ -11,6 +11,7 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpCon
 use ureq::{Agent, Error, Proxy, ProxyProtocol};
 
 use super::absolute_form::{AbsoluteFormConnector, Rewrite};
+use super::early_response::EarlyResponseConnector;
 use super::endpoint::Endpoint;
 use super::redact::Redactor;
 use super::resolver::CachingResolver;
@@ -67,8 +68,6 @@ pub struct Response {
 pub struct RequestError {
     /// The host and the failure, in one line without secrets.
     pub reason: String,
-    /// Whether the same request may succeed within seconds. A TLS failure lasts until someone changes a certificate.
-    pub is_temporary: bool,
 }
 
 impl HttpClient {
@@ -117,22 +116,25 @@ impl HttpClient {
     }
 
     fn request_error(&self, error: &Error) -> RequestError {
-        let (what, is_temporary) = match error {
+        let what = match error {
             error if is_tls(error) => {
                 let why = error.to_string();
                 let hint =
                     if why.contains("UnknownIssuer") { " (CA_FILE can name the root that it needs)" } else { "" };
-                (format!("TLS failed: {why}{hint}"), false)
+                format!("TLS failed: {why}{hint}")
             }
-            Error::Timeout(limit) => (format!("timed out ({limit})"), true),
-            Error::Io(why) => (why.to_string(), true),
-            Error::HostNotFound | Error::ConnectionFailed | Error::ConnectProxyFailed(_) | Error::Protocol(_) => {
-                (error.to_string(), true)
-            }
-            error => (error.to_string(), false),
+            Error::Timeout(limit) => format!("timed out ({limit})"),
+            Error::Io(why) => why.to_string(),
+            error => error.to_string(),
         };
         let reason = self.redactor.redact(&format!("{}: {what}", self.peer));
-        RequestError { reason: text::one_line(&reason, EXCERPT_MAX_UNITS), is_temporary }
+        RequestError { reason: text::one_line(&reason, EXCERPT_MAX_UNITS) }
+    }
+
+    /// Returns the host of the endpoint, and of the proxy if there is one.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        &self.peer
     }
 }
 
@@ -188,6 +190,7 @@ fn new_agent(endpoint: &Endpoint, settings: ClientSettings, roots: Arc<TrustedRo
     let connector =
         ().chain(ConnectProxyConnector::default())
             .chain(TcpConnector::default())
+            .chain(EarlyResponseConnector)
             .chain(TlsConnector { roots })
             .chain(AbsoluteFormConnector { rewrite });
     Agent::with_parts(config, connector, CachingResolver::new(absolute_form.map(|proxy| proxy.uri().clone())))
@@ -198,6 +201,12 @@ impl Response {
     #[must_use]
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+
+    /// Whether the server rejects this request for good: 400, 413 or 422.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self.status, 400 | 413 | 422)
     }
 
     /// Whether the status says that the same request may succeed later: 408, 429 or 5xx.

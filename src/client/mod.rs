@@ -7,6 +7,7 @@
 mod absolute_form;
 mod backoff;
 mod delivery;
+mod early_response;
 mod endpoint;
 mod headers;
 mod http_client;

@@ -15,9 +15,6 @@ const CLIENT_SETTINGS: ClientSettings = ClientSettings {
     // A response is only read for one line of reason.
     response_bytes_max: 4 * 1024,
 };
-/// Rejections that end when the operator corrects a key, a path or the credentials of a proxy. The records are still
-/// valid then, so they wait.
-const ALSO_RETRY: [u16; 4] = [401, 403, 404, 407];
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
@@ -56,8 +53,8 @@ impl HttpSink {
     #[must_use]
     pub fn post(&self, headers: &[(&str, &str)], body: &[u8]) -> Delivery {
         match self.client.post(headers, body) {
-            Ok(response) => Delivery::from_response(&response, &ALSO_RETRY),
-            Err(error) => Delivery::retry(error.reason),
+            Ok(response) => Delivery::from_response(&response).at(self.client.peer()),
+            Err(error) => error.into(),
         }
     }
 }
@@ -97,17 +94,24 @@ mod tests {
     }
 
     #[test]
-    fn rejections_that_an_operator_can_end_are_retried() {
-        let retry = |reason: &str| Delivery::retry(reason);
+    fn responses_that_an_operator_can_change_are_retried() {
+        let retry = |reason: &str| Delivery::retry(format!("127.0.0.1: {reason}"));
+        let rejected = |reason: &str| Delivery::rejected(format!("127.0.0.1: {reason}"));
         for (response, delivery) in [
             ("204 No Content\r\n\r\n", Delivery::Accepted),
             ("401 Unauthorized\r\n\r\nno Bearer s3cret", retry("HTTP 401: no ***")),
             ("403 Forbidden\r\n\r\n", retry("HTTP 403")),
             ("404 Not Found\r\n\r\n", retry("HTTP 404")),
+            ("301 Moved\r\n\r\n", retry("HTTP 301: redirects are not followed")),
+            ("308 Moved\r\n\r\n", retry("HTTP 308: redirects are not followed")),
+            ("405 No\r\n\r\n", retry("HTTP 405")),
+            ("411 No\r\n\r\n", retry("HTTP 411")),
+            ("415 No\r\n\r\n", retry("HTTP 415")),
             ("407 Proxy Authentication Required\r\n\r\n", retry("HTTP 407")),
             ("502 Bad Gateway\r\n\r\n", retry("HTTP 502")),
-            ("400 Bad Request\r\n\r\nline 1", Delivery::rejected("HTTP 400: line 1")),
-            ("413 Too Large\r\n\r\n", Delivery::rejected("HTTP 413")),
+            ("400 Bad Request\r\n\r\nline 1", rejected("HTTP 400: line 1")),
+            ("413 Too Large\r\n\r\n", rejected("HTTP 413")),
+            ("422 No\r\n\r\n", rejected("HTTP 422")),
         ] {
             let (address, requests) = http(Vec::leak(vec![response]));
             let url = format!("http://{address}/in");

@@ -92,7 +92,7 @@ impl Channel for Webhook {
         };
         let headers = [("Content-Type", "application/json"), ("Accept", "application/json")];
         match self.client.post(&headers, body.to_string().as_bytes()) {
-            Ok(response) => Delivery::from_response(&response, &[]),
+            Ok(response) => Delivery::from_response(&response),
             Err(error) => error.into(),
         }
     }
