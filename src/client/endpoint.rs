@@ -1,9 +1,11 @@
 //! The URL that a client posts to, with its headers and secrets.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use percent_encoding::percent_decode_str;
 use ureq::http::{HeaderName, HeaderValue, Uri};
 
 /// Rule for URL settings, as an error message states it; an example follows.
@@ -34,7 +36,7 @@ impl Endpoint {
         let mut secrets = Vec::new();
         if let Some((userinfo, _)) = url.authority()?.as_str().rsplit_once('@') {
             secrets.push(userinfo.to_owned());
-            // Servers repeat the credentials as they received them, or decoded. The user name can be a token.
+            // The credentials are sent as a header, and the user name can be a token.
             secrets.push(BASE64_STANDARD.encode(userinfo));
             let parts = userinfo.split(':').filter(|part| part.len() >= SECRET_PART_MIN_BYTES);
             secrets.extend(parts.map(str::to_owned));
@@ -49,6 +51,10 @@ impl Endpoint {
             secrets.extend(parameters.filter(is_redacted).map(|(_, value)| value.to_owned()));
             secrets.push(query.to_owned());
         }
+        // Servers repeat a part of the URL as they received it, or decoded.
+        let decoded = secrets.iter().filter_map(|secret| percent_decode_str(secret).decode_utf8().ok());
+        let decoded: Vec<String> = decoded.map(Cow::into_owned).collect();
+        secrets.extend(decoded);
         Some(Self { url, headers: Vec::new(), secrets })
     }
 
@@ -130,6 +136,9 @@ mod tests {
     #[test]
     fn secrets_of_urls_and_headers_are_known() {
         let headers = parse_header_list("Authorization: Bearer b3arer\nX-Scope-OrgID: 7").unwrap();
+        let endpoint = Endpoint::parse("https://t0ken%2B7:x@store.example/in?key=a%20b%20c").unwrap();
+        let redacted = Redactor::new(endpoint.secrets).redact("t0ken%2B7, t0ken+7, a b c, Basic dDBrZW4lMkI3Ong=");
+        assert_eq!(redacted, "***, ***, ***, Basic ***");
         let endpoint = Endpoint::parse("https://me:p4ss@store.example/in?token=t0ken&_msg_field=message").unwrap();
         let endpoint = endpoint.with_headers(headers).with_secret_header("x-api-key", "k3y").unwrap();
         assert_eq!(format!("{endpoint:?}"), "Endpoint(\"store.example\")");

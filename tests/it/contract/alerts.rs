@@ -35,7 +35,7 @@ fn alert_history_shows_state_and_deliveries() {
     service.send(&Request::new("POST", "/api/test-alert")).expect(202).has(json!({ "status": "queued" }));
     let id = service.post("/api/errors", &unique_report()).expect(201).id();
     // The webhook accepts the first alert and rejects the second permanently.
-    let posted = ["204 No Content", "410 Gone"].map(|status| {
+    let posted = ["204 No Content", "400 Bad Request"].map(|status| {
         let (_, body) = receive_request(listener.accept().unwrap().0, status);
         String::from_utf8(body).unwrap()
     });
