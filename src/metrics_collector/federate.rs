@@ -4,9 +4,9 @@
 //! bytes, a histogram 34 lines. With the default `MAX_SERIES`, 20,000 counters are 2 MB and 20,000 histograms 60 MB
 //! before compression, and a few megabytes with gzip, which Prometheus requests.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use super::prometheus_names::{BOUND_EXPONENTS, label_pairs, metric_name, unique_name};
+use super::prometheus_names::{BOUND_EXPONENTS, UsedNames, label_pairs, metric_name};
 use super::running_totals::{self, RunningTotals};
 use super::series::SeriesKey;
 use super::state::Collector;
@@ -80,10 +80,10 @@ impl Metrics {
     /// # Errors
     /// [`Error::Busy`] if the response exceeds [`RESPONSE_BYTES_MAX`].
     fn write(&self, output: &mut PrometheusText, since: i64) -> Result<()> {
-        let mut used = HashSet::new();
+        let mut used = UsedNames::default();
         // Histograms first, because their names with suffixes must not belong to another metric.
         for ((kind, name), metric) in self.0.iter().rev() {
-            let name = unique_name(&mut used, name, *kind);
+            let name = used.add_unique(name, *kind);
             let mut live = metric.samples.iter().filter(|(_, sample)| sample.last_at >= since).peekable();
             if live.peek().is_some() {
                 output.describe(&name, kind.as_str(), &format!("{} as sent by clients.", metric.original_name));

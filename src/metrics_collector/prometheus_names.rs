@@ -1,6 +1,7 @@
 //! Metric names, labels and histogram bounds in the form that Prometheus accepts.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
 use std::ops::RangeInclusive;
 
 use super::series::SeriesKey;
@@ -10,15 +11,28 @@ use crate::records::point::MetricKind;
 /// the counts are exact.
 pub(super) const BOUND_EXPONENTS: RangeInclusive<i32> = -10..=20;
 
-/// Returns the name, with the kind appended if a metric of another kind already has it. Adds the result to `used`.
-pub(super) fn unique_name(used: &mut HashSet<String>, name: &str, kind: MetricKind) -> String {
-    let suffixes: &[&str] = if kind == MetricKind::Histogram { &["", "_bucket", "_sum", "_count"] } else { &[""] };
-    let mut name = name.to_owned();
-    while suffixes.iter().any(|suffix| used.contains(&format!("{name}{suffix}"))) {
-        name = format!("{name}_{}", kind.as_str());
+/// Hashes of the metric names that are used. The names themselves would need megabytes.
+#[derive(Debug, Default)]
+pub(super) struct UsedNames(HashSet<u64>);
+
+impl UsedNames {
+    /// Returns the name, with the kind appended if a metric of another kind already has it. Adds the result.
+    pub(super) fn add_unique(&mut self, name: &str, kind: MetricKind) -> String {
+        let suffixes: &[&str] = if kind == MetricKind::Histogram { &["", "_bucket", "_sum", "_count"] } else { &[""] };
+        let hashes =
+            |name: &str| suffixes.iter().map(|suffix| stable_hash(format!("{name}{suffix}"))).collect::<Vec<_>>();
+        let mut name = name.to_owned();
+        while hashes(&name).iter().any(|hash| self.0.contains(hash)) {
+            name = format!("{name}_{}", kind.as_str());
+        }
+        self.0.extend(hashes(&name));
+        name
     }
-    used.extend(suffixes.iter().map(|suffix| format!("{name}{suffix}")));
-    name
+}
+
+/// Returns a hash that is the same in every process.
+pub(super) fn stable_hash(value: impl Hash) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
 }
 
 /// Returns a metric name in which `_` replaces the characters that Prometheus does not allow.

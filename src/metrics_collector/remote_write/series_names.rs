@@ -1,11 +1,10 @@
 //! Unique names of series on the remote write server.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::Connection;
 
-use super::super::prometheus_names::{label_pairs, metric_name, unique_name};
+use super::super::prometheus_names::{UsedNames, label_pairs, metric_name, stable_hash};
 use super::super::series::SeriesKey;
 use crate::error::Result;
 use crate::records::point::MetricKind;
@@ -14,9 +13,9 @@ use crate::records::point::MetricKind;
 /// equal, the later one gets the label `series` with its id.
 #[derive(Debug, Default)]
 pub(super) struct SeriesNames {
-    /// Unique metric names, by kind and valid Prometheus name.
-    metrics: HashMap<(MetricKind, String), String>,
-    used: HashSet<String>,
+    /// Unique metric names, by the hash of the kind and the valid Prometheus name; `None` if the name is the latter.
+    metrics: HashMap<u64, Option<String>>,
+    used: UsedNames,
     /// Id of the first series with a name and labels, by their hash.
     first: HashMap<u64, i64>,
     /// Id of the last series that was read.
@@ -35,8 +34,9 @@ impl SeriesNames {
         if id > self.last_read {
             self.read_new(connection)?;
         }
-        let key = (series.kind, metric_name(&series.name));
-        let name = self.metrics.get(&key).cloned().unwrap_or(key.1);
+        let name = metric_name(&series.name);
+        let unique = self.metrics.get(&metric_hash(series.kind, &name)).cloned().flatten();
+        let name = unique.unwrap_or(name);
         let is_first = self.first.get(&hash(&name, series)).is_none_or(|first| *first == id);
         Ok((name, (!is_first).then(|| with_series_label(series, id))))
     }
@@ -50,12 +50,13 @@ impl SeriesNames {
             self.last_read = row.get(0)?;
             let Some(kind) = MetricKind::from_name(row.get_ref(1)?.as_str().unwrap_or_default()) else { continue };
             let series = SeriesKey { kind, name: row.get(2)?, project: row.get(3)?, labels: row.get(4)? };
-            let key = (kind, metric_name(&series.name));
-            if !self.metrics.contains_key(&key) {
-                let name = unique_name(&mut self.used, &key.1, kind);
-                self.metrics.insert(key.clone(), name);
-            }
-            self.first.entry(hash(&self.metrics[&key], &series)).or_insert(self.last_read);
+            let name = metric_name(&series.name);
+            let unique = self
+                .metrics
+                .entry(metric_hash(kind, &name))
+                .or_insert_with(|| Some(self.used.add_unique(&name, kind)).filter(|unique| *unique != name));
+            let hash = hash(unique.as_deref().unwrap_or(&name), &series);
+            self.first.entry(hash).or_insert(self.last_read);
         }
         Ok(())
     }
@@ -69,5 +70,10 @@ fn with_series_label(series: &SeriesKey, id: i64) -> SeriesKey {
 
 /// Returns a hash of the name and labels by which the remote server identifies a series.
 fn hash(name: &str, series: &SeriesKey) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one((name, label_pairs(series)))
+    stable_hash((name, label_pairs(series)))
+}
+
+/// Returns a hash of a metric's kind and name.
+fn metric_hash(kind: MetricKind, name: &str) -> u64 {
+    stable_hash((kind.as_str(), name))
 }
