@@ -1,1 +1,7 @@
 -- Quotas of the stores of this service, and what isolates its projects from each other.
+
+-- Records before the position of export_cursor that were not forwarded yet, because the other system fails with them. They
+-- are retried apart from the others and skipped after a few attempts. The record itself may have been deleted meanwhile.
+CREATE TABLE export_held (
+    record_id INTEGER PRIMARY KEY       -- id of the record, as in export_cursor.last_id
+) STRICT;

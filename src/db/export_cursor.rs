@@ -6,7 +6,7 @@ use super::writer::Command;
 use crate::error::Result;
 
 /// The progress of forwarding.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExportProgress {
     /// The id of the last forwarded record.
     pub position: i64,
@@ -16,6 +16,8 @@ pub struct ExportProgress {
     pub rejected: i64,
     /// Records that were deleted before they could be forwarded.
     pub missed: i64,
+    /// The ids of records up to the position that were not forwarded yet, because the other system fails with them.
+    pub held: Vec<i64>,
 }
 
 /// Returns the stored progress, or zeros while forwarding is off.
@@ -25,9 +27,13 @@ pub struct ExportProgress {
 pub fn export_progress(connection: &Connection) -> Result<ExportProgress> {
     let mut read = connection.prepare_cached("SELECT last_id, accepted, rejected, missed FROM export_cursor")?;
     let row = read.query_row([], |row| {
-        Ok(ExportProgress { position: row.get(0)?, accepted: row.get(1)?, rejected: row.get(2)?, missed: row.get(3)? })
+        let (position, accepted, rejected, missed) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        Ok(ExportProgress { position, accepted, rejected, missed, held: Vec::new() })
     });
-    Ok(row.optional()?.unwrap_or_default())
+    let Some(progress) = row.optional()? else { return Ok(ExportProgress::default()) };
+    let mut read = connection.prepare_cached("SELECT record_id FROM export_held ORDER BY record_id")?;
+    let held = read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(ExportProgress { held, ..progress })
 }
 
 /// Stores the progress of forwarding, or deletes it when forwarding is turned off.
@@ -40,12 +46,19 @@ impl Command for RecordExport {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
+        transaction.execute("DELETE FROM export_held", [])?;
         match self.progress {
             None => transaction.execute("DELETE FROM export_cursor", [])?,
-            Some(ExportProgress { position, accepted, rejected, missed }) => transaction.execute(
-                "INSERT OR REPLACE INTO export_cursor (id, last_id, accepted, rejected, missed) VALUES (1, ?1, ?2, ?3, ?4)",
-                (position, accepted, rejected, missed),
-            )?,
+            Some(ExportProgress { position, accepted, rejected, missed, held }) => {
+                for id in held {
+                    transaction.execute("INSERT INTO export_held (record_id) VALUES (?1)", [id])?;
+                }
+                transaction.execute(
+                    "INSERT OR REPLACE INTO export_cursor (id, last_id, accepted, rejected, missed)
+                     VALUES (1, ?1, ?2, ?3, ?4)",
+                    (position, accepted, rejected, missed),
+                )?
+            }
         };
         Ok(())
     }

@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -13,10 +14,7 @@ use super::state::Tracker;
 use super::store::json_object;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::forward::{Format, Record, RecordBatch, RecordSource};
-
-/// Maximum number of reports per request. One report can have a few hundred kilobytes.
-const REPORT_BATCH_MAX: usize = 50;
+use crate::forward::{Format, PendingRecord, Record, RecordSource};
 
 /// A stored report with the fields of its group.
 #[derive(Debug, Serialize)]
@@ -57,9 +55,22 @@ enum Extra {
 impl RecordSource for Tracker {
     type Record = ExportedReport;
 
-    fn records_after(&self, reader: &Connection, position: i64, format: Format) -> Result<RecordBatch<ExportedReport>> {
-        let snapshot = reader.unchecked_transaction()?;
-        let mut read = snapshot.prepare_cached(
+    type Key = ();
+
+    fn pending(&self, reader: &Connection, position: i64, count: usize) -> Result<Vec<PendingRecord<()>>> {
+        let mut read = reader.prepare_cached("SELECT id FROM error_occurrences WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+        let pending = read.query_map((position, count as i64), |row| Ok(PendingRecord { id: row.get(0)?, key: () }))?;
+        Ok(pending.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn read(
+        &self,
+        reader: &Connection,
+        keys: &[PendingRecord<()>],
+        format: Format,
+        visit: &mut dyn FnMut(Option<ExportedReport>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let mut read = reader.prepare_cached(
             "SELECT o.id, o.group_id, o.occurred_at_s, g.fingerprint, g.project, g.exception_type,
                  coalesce(o.message, t.message, g.message), g.location, o.environment, o.release,
                  (SELECT name FROM error_levels WHERE id = o.level_id),
@@ -67,7 +78,7 @@ impl RecordSource for Tracker {
                  o.user_id, o.session_id, o.extra, coalesce(o.traceback, t.traceback, '')
              FROM error_occurrences o JOIN error_groups g ON g.id = o.group_id
                  LEFT JOIN error_texts t ON t.group_id = g.id
-             WHERE o.id > ?1 ORDER BY o.id LIMIT ?2",
+             WHERE o.id = ?1",
         )?;
         let report = |row: &Row<'_>| {
             let extra = json_object(row.get(17)?);
@@ -97,10 +108,12 @@ impl RecordSource for Tracker {
                 traceback: row.get(18)?,
             })
         };
-        let records: Vec<ExportedReport> =
-            read.query_map((position, REPORT_BATCH_MAX as i64), report)?.collect::<rusqlite::Result<_>>()?;
-        let last_id = records.last().map_or(position, |last| last.id);
-        Ok(RecordBatch { records, last_id })
+        for record in keys {
+            if visit(read.query_row([record.id], report).optional()?)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn latest_id(&self, reader: &Connection) -> Result<i64> {

@@ -56,6 +56,6 @@ impl ServiceState for Tracker {
     }
 
     fn warnings(&self) -> Vec<Warning> {
-        self.exporter.warning().into_iter().collect()
+        self.exporter.warnings()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -58,16 +58,47 @@ impl Format {
     /// Returns [`Error::Internal`] if a record cannot be serialized.
     pub fn body<R: Record>(self, records: &[R]) -> Result<Vec<u8>> {
         let mut body = GzEncoder::new(Vec::new(), Compression::fast());
-        let failed = |why: &dyn std::fmt::Display| Error::Internal(format!("cannot serialize a record: {why}"));
+        self.write(records, &mut body)?;
+        body.finish().map_err(|why| not_serialized(&why))
+    }
+
+    /// Returns the size of a record in a body before compression.
+    ///
+    /// # Errors
+    /// Returns [`Error::Internal`] if the record cannot be serialized.
+    pub fn encoded_bytes<R: Record>(self, record: &R) -> Result<usize> {
+        let mut counter = ByteCounter(0);
+        self.write(std::slice::from_ref(record), &mut counter)?;
+        Ok(counter.0)
+    }
+
+    fn write<R: Record>(self, records: &[R], mut body: impl Write) -> Result<()> {
         if self == Self::Loki {
-            serde_json::to_writer(&mut body, &streams(records)?).map_err(|why| failed(&why))?;
-        } else {
-            for record in records {
-                serde_json::to_writer(&mut body, record).map_err(|why| failed(&why))?;
-                body.write_all(b"\n").map_err(|why| failed(&why))?;
-            }
+            return serde_json::to_writer(body, &streams(records)?).map_err(|why| not_serialized(&why));
         }
-        body.finish().map_err(|why| failed(&why))
+        for record in records {
+            serde_json::to_writer(&mut body, record).map_err(|why| not_serialized(&why))?;
+            body.write_all(b"\n").map_err(|why| not_serialized(&why))?;
+        }
+        Ok(())
+    }
+}
+
+fn not_serialized(why: &dyn std::fmt::Display) -> Error {
+    Error::Internal(format!("cannot serialize a record: {why}"))
+}
+
+/// Counts the bytes written to it.
+struct ByteCounter(usize);
+
+impl Write for ByteCounter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

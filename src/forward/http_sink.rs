@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use crate::client::{
-    Backoff, ClientSettings, Delivery, Endpoint, HEADER_LIST_RULE, HttpClient, OutboundSettings, URL_RULE,
-    parse_header_list,
+    ClientSettings, Delivery, Endpoint, HEADER_LIST_RULE, HttpClient, OutboundSettings, URL_RULE, parse_header_list,
 };
 use crate::env::Env;
 
@@ -15,9 +14,6 @@ const CLIENT_SETTINGS: ClientSettings = ClientSettings {
     // A response is only read for one line of reason.
     response_bytes_max: 4 * 1024,
 };
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
-
 /// The URL of a store, with the headers of each request.
 #[derive(Debug)]
 pub struct HttpSink {
@@ -57,12 +53,6 @@ impl HttpSink {
             Err(error) => error.into(),
         }
     }
-}
-
-/// Creates the backoff of a sink: from 1 s up to 60 s.
-#[must_use]
-pub fn new_backoff() -> Backoff {
-    Backoff::new(BACKOFF_MIN, BACKOFF_MAX)
 }
 
 /// Returns `url` with the query that inserts lines into a table of ClickHouse.

@@ -6,9 +6,11 @@
 mod exporter;
 mod format;
 mod http_sink;
+mod pacing;
 mod status;
 
-pub use exporter::{ExportStat, Exporter, RecordBatch, RecordSource};
+pub use exporter::{ExportStat, Exporter, PendingRecord, RecordSource};
 pub use format::{Format, Record};
-pub use http_sink::{HttpSink, new_backoff};
+pub use http_sink::HttpSink;
+pub use pacing::{AfterFailure, Pacing, REQUEST_BYTES_MAX, SuspectRecord};
 pub use status::DeliveryStatus;

@@ -2,29 +2,73 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use rusqlite::Connection;
 
 use super::counter_names;
-use super::log_entry::LogEntry;
-use super::query::{BoundFilter, Filter};
+use super::log_entry::{COLUMNS, LogEntry};
+use super::segments::segments;
+use super::sources::sources;
 use super::state::LogViewer;
 use crate::db::counter;
 use crate::error::Result;
-use crate::forward::{Format, Record, RecordBatch, RecordSource};
+use crate::forward::{Format, PendingRecord, Record, RecordSource};
 
-/// Maximum number of entries in a batch. An entry can have a megabyte.
-const BATCH_ENTRIES_MAX: usize = 200;
+/// Place of an entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EntryKey {
+    segment: u8,
+    id: i64,
+}
 
 impl RecordSource for LogViewer {
     type Record = LogEntry;
+    type Key = EntryKey;
 
-    fn records_after(&self, reader: &Connection, position: i64, _: Format) -> Result<RecordBatch<LogEntry>> {
-        let snapshot = reader.unchecked_transaction()?;
-        let (records, _) = BoundFilter::new(&snapshot, &Filter::all())?.entries_since(position, BATCH_ENTRIES_MAX)?;
-        // Without entries, those up to the newest were deleted before they were forwarded.
-        let last_id = records.last().map_or_else(|| self.latest_id(&snapshot), |last| Ok(last.ingest_seq))?;
-        Ok(RecordBatch { records, last_id })
+    fn pending(&self, reader: &Connection, position: i64, count: usize) -> Result<Vec<PendingRecord<EntryKey>>> {
+        let mut segments = segments(reader)?;
+        segments.retain(|segment| segment.entries > 0 && segment.last_seq > position);
+        segments.sort_unstable_by_key(|segment| segment.last_seq);
+        let mut pending = Vec::new();
+        for segment in segments.iter().map(|segment| segment.index) {
+            // Without the messages, because SQLite sorts the rows in memory.
+            let mut read = reader.prepare_cached(&format!(
+                "SELECT ingest_seq, id FROM segment_{segment} WHERE ingest_seq > ?1 ORDER BY ingest_seq LIMIT ?2"
+            ))?;
+            let limit = count.saturating_sub(pending.len()) as i64;
+            let found = read.query_map((position, limit), |row| {
+                Ok(PendingRecord { id: row.get(0)?, key: EntryKey { segment, id: row.get(1)? } })
+            })?;
+            for record in found {
+                pending.push(record?);
+            }
+            if pending.len() >= count {
+                break;
+            }
+        }
+        Ok(pending)
+    }
+
+    fn read(
+        &self,
+        reader: &Connection,
+        keys: &[PendingRecord<EntryKey>],
+        _: Format,
+        visit: &mut dyn FnMut(Option<LogEntry>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let sources = sources(reader)?;
+        for PendingRecord { id: ingest_seq, key: EntryKey { segment, id } } in keys {
+            // A segment that was cleared may have another entry with this id.
+            let mut read = reader.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM segment_{segment} e WHERE id = ?1 AND e.ingest_seq = ?2"
+            ))?;
+            let entry = read.query_and_then((id, ingest_seq), |row| LogEntry::read(row, &sources))?.next();
+            if visit(entry.transpose()?)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn latest_id(&self, reader: &Connection) -> Result<i64> {

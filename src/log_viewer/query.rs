@@ -36,6 +36,7 @@ pub(super) struct Filter {
     pub(super) search: Search,
 }
 
+#[cfg(test)]
 impl Filter {
     /// Returns a filter that accepts every entry.
     pub(super) fn all() -> Self {

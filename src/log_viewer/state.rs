@@ -95,6 +95,6 @@ impl ServiceState for LogViewer {
     fn warnings(&self) -> Vec<Warning> {
         let source_status = self.source_status();
         let unreadable = source_status.errors.iter().map(|why| Warning::new("source_unreadable", 1, why));
-        unreadable.chain(self.exporter.warning()).collect()
+        unreadable.chain(self.exporter.warnings()).collect()
     }
 }

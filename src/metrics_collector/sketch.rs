@@ -60,6 +60,11 @@ impl Sketch {
         }
     }
 
+    /// Returns the size of the buckets in memory.
+    pub(super) fn heap_bytes(&self) -> usize {
+        (self.positive.len() + self.negative.len()) * size_of::<(i32, u64)>()
+    }
+
     /// Returns the number of values.
     pub(super) fn count(&self) -> u64 {
         let sum = |buckets: &Buckets| buckets.iter().map(|(_, count)| count).sum::<u64>();

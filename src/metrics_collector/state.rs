@@ -40,7 +40,7 @@ impl ServiceState for Collector {
     fn warnings(&self) -> Vec<Warning> {
         let reader = self.core.readers.try_acquire();
         let warnings = reader.and_then(|reader| cardinality::warnings(&reader, self.decoder.limits).ok());
-        warnings.unwrap_or_default().into_iter().chain(self.remote.warning()).collect()
+        warnings.unwrap_or_default().into_iter().chain(self.remote.warnings()).collect()
     }
 }
 

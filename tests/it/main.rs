@@ -19,6 +19,7 @@ mod collector_import;
 mod collector_percentiles;
 mod compose;
 mod contract;
+mod deliveries;
 mod docker;
 mod docs;
 mod durability;

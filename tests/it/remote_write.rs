@@ -164,7 +164,10 @@ fn failed_requests_are_repeated_unchanged_and_rejected_ones_are_skipped() {
         (0, 37)
     );
     let log = collector.log().concat();
-    assert!(log.contains("the server rejected 1 samples, skipping them: 127.0.0.1: HTTP 400") && !log.contains("s3cret"), "{log}");
+    assert!(
+        log.contains("the server rejected 1 samples, skipping them: 127.0.0.1: HTTP 400") && !log.contains("s3cret"),
+        "{log}"
+    );
 }
 
 #[test]

@@ -16,6 +16,10 @@ use crate::records::point::MetricKind;
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 /// Maximum number of points in a batch.
 const POINTS_BATCH_MAX: usize = 5_000;
+/// Size of the series in memory that completes a batch.
+const SERIES_BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// Size of a series in memory without its strings and its distribution.
+const SERIES_BYTES: usize = 256;
 
 /// Points that are sent together, added to the running totals of all points sent before.
 pub(super) struct Batch {
@@ -46,11 +50,11 @@ impl Batch {
         )?;
         let mut rows = read.query((cursor, if is_claimed { claimed } else { i64::MAX }))?;
         let (mut last, mut latest, mut ends_at, mut is_complete) = (cursor, i64::MIN, None, false);
-        let (mut series, mut points) = (BTreeMap::new(), 0);
+        let (mut series, mut points, mut bytes) = (BTreeMap::new(), 0, 0);
         while let Some(row) = rows.next()? {
             let (id, at): (i64, i64) = (row.get(0)?, row.get(2)?);
             let ends_at = *ends_at.get_or_insert(at.saturating_add(interval_ms));
-            if !is_claimed && (points == POINTS_BATCH_MAX || at > ends_at) {
+            if !is_claimed && (points == POINTS_BATCH_MAX || bytes >= SERIES_BATCH_BYTES || at > ends_at) {
                 is_complete = true;
                 break;
             }
@@ -62,7 +66,10 @@ impl Batch {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(first) => {
                     let key = SeriesKey { kind, name: row.get(5)?, project: row.get(6)?, labels: row.get(7)? };
-                    first.insert((key, RunningTotals::load(&snapshot, TotalsTable::Remote, series_id)?))
+                    let totals = RunningTotals::load(&snapshot, TotalsTable::Remote, series_id)?;
+                    let strings = key.name.len() + key.project.len() + key.labels.len();
+                    bytes += SERIES_BYTES + strings + totals.sketch.heap_bytes();
+                    first.insert((key, totals))
                 }
             };
             totals.add(kind, value, at);

@@ -32,6 +32,22 @@ impl WriteRequest {
         self.samples
     }
 
+    /// Returns the size before compression.
+    pub(super) fn bytes(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Returns the current end, for [`Self::truncate`].
+    pub(super) fn mark(&self) -> (usize, usize) {
+        (self.series.len(), self.samples)
+    }
+
+    /// Removes everything that was added after `mark`.
+    pub(super) fn truncate(&mut self, mark: (usize, usize)) {
+        self.series.truncate(mark.0);
+        self.samples = mark.1;
+    }
+
     /// Adds the samples of a series: one for a counter or gauge; buckets, sum and count for a histogram. `at` is in ms
     /// since 1970.
     pub(super) fn add(&mut self, name: &str, series: &SeriesKey, totals: &RunningTotals, at: i64) {

@@ -10,7 +10,21 @@ use serde_json::Value;
 use super::harness::wait_until;
 
 /// Reads one request, responds with `status` and an empty body, and returns the head and the body of the request.
-pub fn receive_request(socket: TcpStream, status: &str) -> (String, Vec<u8>) {
+pub fn receive_request(mut socket: TcpStream, status: &str) -> (String, Vec<u8>) {
+    let request = read_request(&socket);
+    write_response(&mut socket, status, "");
+    request
+}
+
+/// Responds with `status`, which can have further headers after a line break.
+fn write_response(socket: &mut TcpStream, status: &str, body: &str) {
+    let length = body.len();
+    // The client may be gone.
+    let _ = write!(socket, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+}
+
+/// Reads one request and returns its head and its body.
+pub fn read_request(socket: &TcpStream) -> (String, Vec<u8>) {
     let mut socket = BufReader::new(socket);
     let (mut head, mut length) = (String::new(), 0);
     while !head.ends_with("\r\n\r\n") {
@@ -22,8 +36,21 @@ pub fn receive_request(socket: TcpStream, status: &str) -> (String, Vec<u8>) {
     }
     let mut body = vec![0; length];
     socket.read_exact(&mut body).unwrap();
-    write!(socket.get_mut(), "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
     (head, body)
+}
+
+/// Decompresses a body as its head says.
+fn decompress(head: &str, body: Vec<u8>) -> Vec<u8> {
+    let head = head.to_lowercase();
+    if head.contains("\r\ncontent-encoding: gzip\r\n") {
+        let mut decompressed = Vec::new();
+        flate2::read::GzDecoder::new(body.as_slice()).read_to_end(&mut decompressed).unwrap();
+        decompressed
+    } else if head.contains("\r\ncontent-encoding: snappy\r\n") {
+        snap::raw::Decoder::new().decompress_vec(&body).unwrap()
+    } else {
+        body
+    }
 }
 
 /// Head and decompressed body of each request.
@@ -40,18 +67,22 @@ pub struct HttpReceiver {
 impl HttpReceiver {
     /// Responds to the first requests with the given statuses, and to all later ones with 204.
     pub fn start(statuses: &'static [&'static str]) -> Self {
+        let mut statuses = statuses.iter();
+        Self::respond_with(move |_| (statuses.next().copied().unwrap_or("204 No Content"), String::new()))
+    }
+
+    /// Responds with the status and the body that `respond` returns for the decompressed body of a request.
+    pub fn respond_with(mut respond: impl FnMut(&[u8]) -> (&'static str, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, requests) = (listener.local_addr().unwrap(), Arc::default());
         let recorded: Arc<Mutex<Requests>> = Arc::clone(&requests);
         std::thread::spawn(move || {
-            for (number, socket) in listener.incoming().map_while(Result::ok).enumerate() {
-                let status = statuses.get(number).copied().unwrap_or("204 No Content");
-                let (head, mut body) = receive_request(socket, status);
-                if head.to_lowercase().contains("\r\ncontent-encoding: gzip\r\n") {
-                    let compressed = std::mem::take(&mut body);
-                    flate2::read::GzDecoder::new(compressed.as_slice()).read_to_end(&mut body).unwrap();
-                }
+            for mut socket in listener.incoming().map_while(Result::ok) {
+                let (head, body) = read_request(&socket);
+                let body = decompress(&head, body);
+                let (status, response) = respond(&body);
                 recorded.lock().unwrap().push((head, body));
+                write_response(&mut socket, status, &response);
             }
         });
         Self { address, requests, read_count: AtomicUsize::new(0) }
