@@ -45,15 +45,28 @@ export function plural(count: number, noun: string): string {
 }
 
 /**
+ * Escapes the characters that Markdown, its HTML and its extensions give a meaning, and breaks URLs and mentions, because a
+ * client can send any text. Zero-width spaces keep what cannot be escaped from becoming a link.
+ */
+function escapeMarkdown(text: string): string {
+  return text
+    .replace(/[\p{Cc}\u2028\u2029]+/gu, " ")
+    .replace(/[\\`*_[\]<>#|~&$]/g, "\\$&")
+    .replace(/:(?=\/\/)|@|(?<=\bwww)\./gi, "$&\u200b");
+}
+
+/**
  * Formats an error as Markdown, for issue trackers and chats. `url` is the address of the page. The fence is longer than
  * any run of backticks inside.
  */
 export function formatMarkdown(error: ErrorGroupDetail, url: string): string {
   const fence = "`".repeat(Math.max(3, ...[...error.traceback.matchAll(/`+/g)].map(([ticks]) => ticks.length + 1)));
   return [
-    `## ${error.exception_type}: ${error.message.split("\n", 1)[0]}`,
+    `## ${escapeMarkdown(error.exception_type)}: ${escapeMarkdown(error.message.split("\n", 1)[0] ?? "")}`,
     "",
-    `- Project ${error.project}, ${error.environment}${error.release ? `, release ${error.release}` : ""}`,
+    `- Project ${escapeMarkdown(error.project)}, ${escapeMarkdown(error.environment)}${
+      error.release ? `, release ${escapeMarkdown(error.release)}` : ""
+    }`,
     `- ${plural(error.count, "event")}, first seen ${formatAbsolute(error.first_seen)}, last seen ${formatAbsolute(error.last_seen)}`,
     `- ${url}`,
     "",

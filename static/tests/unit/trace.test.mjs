@@ -78,6 +78,13 @@ test("the Markdown fence is longer than the backticks in the trace", () => {
       "",
     ].join("\n"),
   );
+  const hostile = "<img src=x> [a](javascript:b) `*_ @all http://evil.example www.evil.example # |";
+  const escaped =
+    "\\<img src=x\\> \\[a\\](javascript:b) \\`\\*\\_ @\u200ball http:\u200b//evil.example www.\u200bevil.example \\# \\|";
+  const heading = formatMarkdown({ ...error, exception_type: hostile, message: hostile }, "").split("\n")[0];
+  assert.equal(heading, `## ${escaped}: ${escaped}`);
+  const names = { project: hostile, environment: hostile, release: hostile };
+  assert.match(formatMarkdown({ ...error, ...names }, ""), /\n- Project \\<img/);
   const plain = formatMarkdown({ ...error, message: "", release: null, traceback: "" }, "");
   assert.match(plain, /^## ValueError: \n\n- Project shop, prod\n[\s\S]*\n```\n\n```\n$/);
 });
