@@ -69,6 +69,17 @@ impl StopToken {
         }
     }
 
+    /// Waits up to `duration` for a message or until the service stops. Returns `false` if it is stopping.
+    #[must_use]
+    pub fn wait_up_to(&self, duration: Duration, messages: &Receiver<()>) -> bool {
+        crossbeam_channel::select! {
+            recv(self.stop) -> _ => false,
+            // Nobody is left to send a message, so only the time counts.
+            recv(messages) -> message => message.is_ok() || self.sleep(duration),
+            default(duration) => true,
+        }
+    }
+
     /// Returns a pipe that reaches end of file when the service stops, for jobs that wait with `poll`.
     #[must_use]
     pub fn stop_fd(&self) -> &PipeReader {

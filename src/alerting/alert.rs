@@ -7,6 +7,8 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRe
 use serde::{Serialize, Serializer};
 
 use crate::clock::Timestamp;
+use crate::quota::Reason;
+use crate::records::key_kind::KeyKind;
 
 /// Event that an alert reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,14 +26,16 @@ pub enum AlertKind {
 /// Progress of an alert from the queue to its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlertState {
-    /// In the queue.
+    /// In the queue, not checked against the limits yet.
     Waiting,
-    /// Delivered by at least one channel.
+    /// Delivered by all channels.
     Sent,
-    /// Rejected by all channels, or not delivered in all attempts.
+    /// Not delivered by at least one channel, which rejected it or was unavailable for too long.
     Failed,
     /// Not sent, for a `Suppression` reason; named `held` in the API.
     Suppressed,
+    /// Within the limits, and in the queue of at least one channel; named `waiting` in the API.
+    Sending,
 }
 
 /// Object that an alert is about, with its id in the database of the service. The cool-down counts per subject.
@@ -43,13 +47,26 @@ pub enum AlertSubject {
 
 /// An alert to be queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NewAlert {
+pub struct NewAlert<'a> {
     /// Event to report.
     pub kind: AlertKind,
-    /// Object of the event; `None` for a test. An alert without a subject has no cool-down and no hourly limit.
-    pub subject: Option<AlertSubject>,
+    /// Object of the event.
+    pub subject: AlertSubject,
+    /// Project and key that caused the event.
+    pub origin: Origin<'a>,
     /// Time of the event.
     pub created_at: Timestamp,
+}
+
+/// Cause of an alert, which decides about its share of the queue and of the hourly limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// Project of the subject.
+    pub project: &'a str,
+    /// Kind of the key that reported the event.
+    pub key_kind: KeyKind,
+    /// Whether the report is critical.
+    pub is_critical: bool,
 }
 
 /// Reason why an alert is not sent.
@@ -59,8 +76,10 @@ pub(super) enum Suppression {
     SubjectDeleted,
     /// An alert about the same subject was sent within the cool-down.
     CoolDown,
-    /// The hourly limit is reached.
-    HourlyLimit,
+    /// The project has used its share of the hourly limit. The next digest lists the alert.
+    HourlyLimit(Reason),
+    /// A critical alert of the same project took its place. The next digest lists the alert.
+    Displaced,
 }
 
 impl AlertKind {
@@ -89,7 +108,7 @@ impl AlertKind {
 }
 
 impl AlertState {
-    pub(super) const ALL: [Self; 4] = [Self::Waiting, Self::Sent, Self::Failed, Self::Suppressed];
+    pub(super) const ALL: [Self; 5] = [Self::Waiting, Self::Sent, Self::Failed, Self::Suppressed, Self::Sending];
 
     /// Returns the id in `alert_states`.
     fn id(self) -> i64 {
@@ -98,6 +117,7 @@ impl AlertState {
             Self::Sent => 2,
             Self::Failed => 3,
             Self::Suppressed => 4,
+            Self::Sending => 5,
         }
     }
 
@@ -105,7 +125,7 @@ impl AlertState {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Waiting => "waiting",
+            Self::Waiting | Self::Sending => "waiting",
             Self::Sent => "sent",
             Self::Failed => "failed",
             Self::Suppressed => "held",
@@ -133,10 +153,15 @@ impl AlertSubject {
 
     /// Reads the columns `subject_type_id` and `subject_id`, which are the columns `first` and `first + 1` of `row`.
     pub(super) fn from_row(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<Self>> {
-        match row.get(first)? {
-            None => Ok(None),
-            Some(Self::ERROR_GROUP) => Ok(Some(Self::ErrorGroup(row.get(first + 1)?))),
-            Some(unknown) => Err(rusqlite::Error::IntegralValueOutOfRange(first, unknown)),
+        let type_id: Option<i64> = row.get(first)?;
+        type_id.map(|type_id| Self::from_columns(type_id, row.get(first + 1)?, first)).transpose()
+    }
+
+    /// Converts the values of `subject_type_id`, which is the column `index`, and `subject_id`.
+    pub(super) fn from_columns(type_id: i64, id: i64, index: usize) -> rusqlite::Result<Self> {
+        match type_id {
+            Self::ERROR_GROUP => Ok(Self::ErrorGroup(id)),
+            unknown => Err(rusqlite::Error::IntegralValueOutOfRange(index, unknown)),
         }
     }
 }
@@ -151,17 +176,15 @@ impl fmt::Display for AlertSubject {
 }
 
 impl Suppression {
-    /// Whether the next digest includes the alert.
-    pub(super) fn is_in_digest(self) -> bool {
-        self == Self::HourlyLimit
-    }
-
     /// Describes the reason for the history and the log.
     pub(super) fn describe(self, subject: AlertSubject) -> String {
         match self {
             Self::SubjectDeleted => format!("{subject} no longer exists"),
             Self::CoolDown => format!("{subject} alerted less than ALERT_COOLDOWN seconds ago"),
-            Self::HourlyLimit => "ALERT_MAX_PER_HOUR is reached; included in the next digest".to_owned(),
+            Self::HourlyLimit(reason) => {
+                format!("ALERT_MAX_PER_HOUR: {}; listed in the next digest", reason.explanation())
+            }
+            Self::Displaced => "a critical alert took its place; listed in the next digest".to_owned(),
         }
     }
 }
@@ -210,18 +233,19 @@ impl Serialize for AlertState {
 
 #[cfg(test)]
 mod tests {
-    use super::super::create_tables;
+    use super::super::queue_tests::SCHEMA;
     use super::*;
-    use crate::db::{Schema, in_memory, table_of_names};
-
-    const SCHEMA: Schema = Schema { application_id: 1, create: create_tables, migrations: &[], import: None };
+    use crate::db::{in_memory, table_of_names};
 
     #[test]
     fn ids_agree_with_the_tables_of_names() {
         in_memory(SCHEMA, |connection| {
             let expected = AlertKind::ALL.map(|kind| (kind.id(), kind.name().to_owned()));
             assert_eq!(table_of_names(connection, "alert_kinds")?, expected);
-            let expected = AlertState::ALL.map(|state| (state.id(), state.name().to_owned()));
+            let expected = AlertState::ALL.map(|state| {
+                let name = if state == AlertState::Sending { "sending" } else { state.name() };
+                (state.id(), name.to_owned())
+            });
             assert_eq!(table_of_names(connection, "alert_states")?, expected);
             let expected = [(AlertSubject::ERROR_GROUP, "error_group".to_owned())];
             assert_eq!(table_of_names(connection, "alert_subject_types")?, expected);

@@ -1,106 +1,224 @@
-//! Writes to the alert tables: queueing, results and digests.
+//! Writes to the alert tables: queueing, the decision about the limits, and digests.
 
 use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::alert::{AlertKind, AlertState, AlertSubject, NewAlert};
-use super::store::HISTORY_MAX;
+use super::alert::{AlertKind, AlertState, AlertSubject, NewAlert, Origin, Suppression};
+use super::held::{hold, move_into_digest};
+use super::limits::{ONE_ALERT, QUEUE, WAITING_TESTS_MAX, hourly_store};
+use super::results::finish_history;
+use super::store::{self, PendingAlert};
 use crate::clock::Timestamp;
 use crate::db::Command;
 use crate::error::Result;
+use crate::quota::{Holder, Reason, check, record_rejection};
+use crate::records::key_kind::KeyKind;
 
-/// Maximum number of waiting alerts; further alerts are counted for the digest instead.
-const WAITING_MAX: i64 = 100;
+const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Queues an alert in the caller's transaction, or counts it for the next digest if 100 alerts are already waiting.
+/// Queues an alert in the caller's transaction, or holds it for the next digest if the project's share of the queue is used.
 ///
 /// # Errors
 /// Returns an error if a statement fails.
-pub fn queue(transaction: &Connection, alert: &NewAlert) -> Result<()> {
-    let mut count = transaction.prepare_cached("SELECT count(*) FROM alert_events WHERE state_id = ?1")?;
-    let waiting: i64 = count.query_row([AlertState::Waiting], |row| row.get(0))?;
-    if waiting >= WAITING_MAX {
-        return count_for_digest(transaction, alert.created_at);
+pub fn queue(transaction: &Connection, alert: &NewAlert<'_>) -> Result<()> {
+    let NewAlert { kind, subject, origin, created_at } = *alert;
+    let holder = Holder { project: origin.project, kind: origin.key_kind };
+    if let Some(reason) = check(transaction, &QUEUE, holder, ONE_ALERT)?
+        && !displace_other(transaction, origin, &[AlertState::Waiting, AlertState::Sending], created_at)?
+    {
+        record_rejection(transaction, &QUEUE, origin.project, reason, 1, created_at)?;
+        return hold(transaction, subject, origin, created_at);
     }
+    let id = insert_event(transaction, kind, Some(subject), AlertState::Waiting, created_at)?;
+    let mut insert = transaction
+        .prepare_cached("INSERT INTO alert_queue (alert_id, project, key_kind_id, critical) VALUES (?1, ?2, ?3, ?4)")?;
+    insert.execute((id, origin.project, origin.key_kind.id(), origin.is_critical))?;
+    Ok(())
+}
+
+/// Queues a test alert in the caller's transaction, unless ten are waiting, which test the channels as well. It has no
+/// cool-down and no hourly limit.
+///
+/// # Errors
+/// Returns an error if a statement fails.
+pub fn queue_test(transaction: &Connection, created_at: Timestamp) -> Result<()> {
+    let mut count = transaction.prepare_cached(
+        "SELECT (SELECT count(*) FROM alert_events WHERE state_id = ?1 AND kind_id = ?3)
+              + (SELECT count(*) FROM alert_events WHERE state_id = ?2 AND kind_id = ?3)",
+    )?;
+    let states = (AlertState::Waiting, AlertState::Sending, AlertKind::Test);
+    let waiting: i64 = count.query_row(states, |row| row.get(0))?;
+    if waiting >= WAITING_TESTS_MAX {
+        return Ok(());
+    }
+    insert_event(transaction, AlertKind::Test, None, AlertState::Waiting, created_at)?;
+    Ok(())
+}
+
+fn insert_event(
+    transaction: &Connection,
+    kind: AlertKind,
+    subject: Option<AlertSubject>,
+    state: AlertState,
+    created_at: Timestamp,
+) -> Result<i64> {
     let mut insert = transaction.prepare_cached(
         "INSERT INTO alert_events (kind_id, subject_type_id, subject_id, created_at_s, state_id)
          VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    let (subject_type, subject_id) = (alert.subject.map(AlertSubject::type_id), alert.subject.map(AlertSubject::id));
-    insert.execute((alert.kind, subject_type, subject_id, alert.created_at.seconds(), AlertState::Waiting))?;
-    Ok(())
+    let (subject_type, subject_id) = (subject.map(AlertSubject::type_id), subject.map(AlertSubject::id));
+    Ok(insert.insert((kind, subject_type, subject_id, created_at.seconds(), state))?)
 }
 
-fn count_for_digest(transaction: &Connection, now: Timestamp) -> Result<()> {
-    let mut count = transaction.prepare_cached(
-        "UPDATE alert_digest SET since_s = iif(suppressed = 0, ?1, since_s), suppressed = suppressed + 1",
+fn insert_deliveries(transaction: &Connection, id: i64, channels: &[i64], now: Timestamp) -> Result<()> {
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO alert_deliveries (alert_id, channel_id, state_id, attempts, queued_at_s, next_attempt_at_s)
+         VALUES (?1, ?2, ?3, 0, ?4, ?4)",
     )?;
-    count.execute([now.seconds()])?;
+    for channel in channels {
+        insert.execute((id, channel, AlertState::Waiting, now.seconds()))?;
+    }
     Ok(())
 }
 
-/// Stores the result of an alert, and deletes what is older than the history.
-pub(super) struct FinishAlert {
-    /// Id of the alert.
-    pub(super) id: i64,
-    /// Final state.
-    pub(super) state: AlertState,
-    /// Result of each channel, or the reason for suppression: a JSON array.
-    pub(super) detail: String,
-    /// Time of the result.
+/// Moves a waiting alert into the queues of the channels if its project has not used its share of the hourly limit.
+/// Otherwise holds it for the digest.
+pub(super) struct Admit {
+    /// The alert.
+    pub(super) alert: PendingAlert,
+    /// Ids of the channels.
+    pub(super) channels: Vec<i64>,
+    /// Maximum number of alerts in any 60 minutes.
+    pub(super) per_hour_max: i64,
+    /// Time of the decision.
     pub(super) now: Timestamp,
-    /// Whether the next digest includes the alert.
-    pub(super) in_digest: bool,
-    /// Time for which sent alerts are kept even beyond the history, for the cool-down and the hourly limit.
+    /// Time for which sent alerts are kept even beyond the history.
     pub(super) keep_sent: Duration,
 }
 
-impl Command for FinishAlert {
-    type Output = ();
+impl Command for Admit {
+    type Output = Option<Suppression>;
 
-    fn apply(self, transaction: &Connection) -> Result<()> {
-        let mut finish = transaction
-            .prepare_cached("UPDATE alert_events SET state_id = ?2, detail = ?3, finished_at_s = ?4 WHERE id = ?1")?;
-        finish.execute((self.id, self.state, &self.detail, self.now.seconds()))?;
-        if self.in_digest {
-            count_for_digest(transaction, self.now)?;
+    fn apply(self, transaction: &Connection) -> Result<Option<Suppression>> {
+        let Self { alert, channels, per_hour_max, now, keep_sent } = self;
+        if let Some(subject) = alert.subject {
+            delete_old_admissions(transaction, now)?;
+            let store = hourly_store(per_hour_max);
+            let holder = Holder { project: &alert.project, kind: alert.key_kind };
+            if let Some(reason) = check(transaction, &store, holder, ONE_ALERT)?
+                && !is_first(transaction, holder, reason)?
+            {
+                // An alert that nobody has received gives up its part of the hour.
+                if !displace_other(transaction, alert.origin(), &[AlertState::Sending], now)? {
+                    record_rejection(transaction, &store, &alert.project, reason, 1, now)?;
+                    let suppression = Suppression::HourlyLimit(reason);
+                    Suppress { alert, subject, reason: suppression, now, keep_sent }.apply(transaction)?;
+                    return Ok(Some(suppression));
+                }
+            } else {
+                let mut insert = transaction.prepare_cached(
+                    "INSERT INTO alert_admissions (project, key_kind_id, admitted_at_s) VALUES (?1, ?2, ?3)",
+                )?;
+                insert.execute((&alert.project, alert.key_kind.id(), now.seconds()))?;
+            }
         }
-        let mut delete = transaction.prepare_cached(
-            "DELETE FROM alert_events WHERE state_id <> ?1 AND id <= (SELECT max(id) FROM alert_events) - ?2
-                 AND NOT (state_id = ?3 AND finished_at_s > ?4)",
-        )?;
-        let kept_since_s = (self.now - self.keep_sent).seconds();
-        delete.execute((AlertState::Waiting, HISTORY_MAX, AlertState::Sent, kept_since_s))?;
-        Ok(())
+        let mut update = transaction.prepare_cached("UPDATE alert_events SET state_id = ?2 WHERE id = ?1")?;
+        update.execute((alert.id, AlertState::Sending))?;
+        insert_deliveries(transaction, alert.id, &channels, now)?;
+        Ok(None)
     }
 }
 
-/// Adds a digest to the history. After a failed one, the suppressed alerts stay counted for the next.
-pub(super) struct RecordDigest {
-    /// Number of suppressed alerts that the digest reported.
-    pub(super) suppressed: i64,
-    /// Final state.
-    pub(super) state: AlertState,
-    /// Result of each channel: a JSON array.
-    pub(super) detail: String,
-    /// Time of the result.
+/// Makes room for a critical alert of a server: holds the least important alert of the same project that is in one of `states`
+/// and that no channel has tried to send. Returns `false` if there is none, or if `origin` is no such alert.
+fn displace_other(transaction: &Connection, origin: Origin<'_>, states: &[AlertState], now: Timestamp) -> Result<bool> {
+    if !origin.is_critical || origin.key_kind != KeyKind::Server {
+        return Ok(false);
+    }
+    let Some(other) = store::displaceable(transaction, origin.project, states)? else { return Ok(false) };
+    let Some(subject) = other.subject else { return Ok(false) };
+    transaction.prepare_cached("DELETE FROM alert_deliveries WHERE alert_id = ?1")?.execute([other.id])?;
+    // The history is trimmed when the critical alert ends.
+    Suppress { alert: other, subject, reason: Suppression::Displaced, now, keep_sent: Duration::MAX }
+        .apply(transaction)?;
+    Ok(true)
+}
+
+/// Whether this is the first alert in an hour by server keys of a project, which a small limit must not exclude: half of a
+/// limit of 1 is 0.
+fn is_first(transaction: &Connection, holder: Holder<'_>, reason: Reason) -> Result<bool> {
+    if holder.kind != KeyKind::Server || reason != Reason::ProjectShare {
+        return Ok(false);
+    }
+    let mut admitted =
+        transaction.prepare_cached("SELECT EXISTS (SELECT 1 FROM alert_admissions WHERE project = ?1)")?;
+    Ok(!admitted.query_row([holder.project], |row| row.get::<_, bool>(0))?)
+}
+
+/// Deletes admissions that no longer count: older than an hour, or ahead of now because of a wrong clock.
+fn delete_old_admissions(transaction: &Connection, now: Timestamp) -> Result<()> {
+    let mut delete =
+        transaction.prepare_cached("DELETE FROM alert_admissions WHERE admitted_at_s NOT BETWEEN ?1 AND ?2")?;
+    delete.execute(((now - HOUR).seconds() + 1, now.seconds()))?;
+    Ok(())
+}
+
+/// Deletes admissions of past hours, so that `/api/quota` shows what counts now.
+pub(super) struct ExpireAdmissions {
+    /// The current time.
     pub(super) now: Timestamp,
 }
 
-impl Command for RecordDigest {
+impl Command for ExpireAdmissions {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        transaction.execute(
-            "INSERT INTO alert_events (kind_id, created_at_s, state_id, finished_at_s, detail) VALUES (?1, ?2, ?3, ?2, ?4)",
-            (AlertKind::Digest, self.now.seconds(), self.state, &self.detail),
-        )?;
-        if self.state == AlertState::Sent {
-            // More alerts may have been suppressed while the digest was being sent.
-            let sql = "UPDATE alert_digest SET suppressed = suppressed - ?1, since_s = ?2";
-            transaction.execute(sql, (self.suppressed, self.now.seconds()))?;
+        delete_old_admissions(transaction, self.now)
+    }
+}
+
+/// Finishes a waiting alert that is not sent.
+pub(super) struct Suppress {
+    /// The alert.
+    pub(super) alert: PendingAlert,
+    /// Its subject.
+    pub(super) subject: AlertSubject,
+    /// Reason, which decides whether the next digest lists the alert.
+    pub(super) reason: Suppression,
+    /// Time of the decision.
+    pub(super) now: Timestamp,
+    /// Time for which sent alerts are kept even beyond the history.
+    pub(super) keep_sent: Duration,
+}
+
+impl Command for Suppress {
+    type Output = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        let Self { alert, subject, reason, now, keep_sent } = self;
+        let detail = serde_json::json!([reason.describe(subject)]).to_string();
+        if let Suppression::HourlyLimit(_) | Suppression::Displaced = reason {
+            hold(transaction, subject, alert.origin(), now)?;
         }
-        Ok(())
+        finish_history(transaction, alert.id, AlertState::Suppressed, &detail, now, keep_sent)
+    }
+}
+
+/// Queues a digest of all held alerts.
+pub(super) struct QueueDigest {
+    /// Ids of the channels.
+    pub(super) channels: Vec<i64>,
+    /// The current time.
+    pub(super) now: Timestamp,
+}
+
+impl Command for QueueDigest {
+    type Output = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        let id = insert_event(transaction, AlertKind::Digest, None, AlertState::Sending, self.now)?;
+        move_into_digest(transaction, id, self.now)?;
+        insert_deliveries(transaction, id, &self.channels, self.now)
     }
 }

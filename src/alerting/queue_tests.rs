@@ -2,20 +2,46 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::alert::{AlertKind, AlertState, AlertSubject, NewAlert};
-use super::commands::{FinishAlert, RecordDigest, queue};
+use super::alert::{AlertKind, AlertState, AlertSubject, NewAlert, Origin, Suppression};
+use super::commands::{Admit, QueueDigest, queue, queue_test};
+use super::held::read_digest;
+use super::results::{Outcome, RecordOutcome};
 use super::settings::AlertSettings;
-use super::store::{self, PendingDigest};
-use super::{create_tables, history, suppressed_count};
+use super::store::{self, DueDelivery};
+use super::{create_tables, history, suppressed_count, warnings};
 use crate::clock::Timestamp;
-use crate::db::{Command as _, Schema, in_memory};
+use crate::db::{Command as _, Migration, Schema, in_memory};
 use crate::error::Result;
+use crate::quota::Reason;
+use crate::records::key_kind::KeyKind;
 
-const GROUP: AlertSubject = AlertSubject::ErrorGroup(7);
+/// Schema of a service that has no tables but those of alerts.
+pub(super) const SCHEMA: Schema = Schema {
+    application_id: 1,
+    create: create_tables,
+    migrations: &[Migration {
+        sql: concat!(
+            include_str!("../../sql/common/0101_quota.sql"),
+            include_str!("../../sql/alerting/0101_isolation.sql")
+        ),
+        oldest_reader: 100,
+    }],
+    import: None,
+};
 
-/// Runs `test` on the tables of [`create_tables`] alone, as in a service that has no others.
-fn with_tables(test: impl FnOnce(&Connection) -> Result<()>) {
-    in_memory(Schema { application_id: 1, create: create_tables, migrations: &[], import: None }, test);
+pub(super) const SMTP: i64 = 2;
+pub(super) const WEBHOOK: i64 = 3;
+pub(super) const SHOP: Origin<'_> = Origin { project: "shop", key_kind: KeyKind::Server, is_critical: false };
+const PAGE: Origin<'_> = Origin { project: "shop", key_kind: KeyKind::Browser, is_critical: true };
+const CRITICAL: Origin<'_> = Origin { project: "payments", key_kind: KeyKind::Server, is_critical: true };
+pub(super) const DAY_S: i64 = 86_400;
+
+pub(super) fn with_tables(test: impl FnOnce(&Connection) -> Result<()>) {
+    in_memory(SCHEMA, test);
+}
+
+pub(super) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(seconds)
 }
 
 fn settings() -> AlertSettings {
@@ -27,25 +53,207 @@ fn settings() -> AlertSettings {
     }
 }
 
-fn new_alert(subject: AlertSubject, seconds: i64) -> NewAlert {
-    NewAlert { kind: AlertKind::New, subject: Some(subject), created_at: Timestamp::from_seconds(seconds) }
+pub(super) fn raise(connection: &Connection, group: i64, origin: Origin<'_>, seconds: i64) -> Result<()> {
+    let subject = AlertSubject::ErrorGroup(group);
+    queue(connection, &NewAlert { kind: AlertKind::New, subject, origin, created_at: at(seconds) })
 }
 
-fn finish(id: i64, state: AlertState, seconds: i64, in_digest: bool) -> FinishAlert {
-    let now = Timestamp::from_seconds(seconds);
-    FinishAlert { id, state, detail: "[]".into(), now, in_digest, keep_sent: Duration::from_secs(3_600) }
+/// Decides about all waiting alerts with a limit per hour. Returns the groups of those that are sent.
+pub(super) fn admit_all(connection: &Connection, per_hour_max: i64, seconds: i64) -> Result<Vec<i64>> {
+    let mut admitted = Vec::new();
+    while let Some(alert) = store::next_waiting(connection)? {
+        let subject = alert.subject;
+        let channels = vec![SMTP, WEBHOOK];
+        let admit = Admit { alert, channels, per_hour_max, now: at(seconds), keep_sent: Duration::from_secs(3_600) };
+        if admit.apply(connection)?.is_none() {
+            admitted.extend(subject.map(AlertSubject::id));
+        }
+    }
+    Ok(admitted)
+}
+
+pub(super) fn record(
+    connection: &Connection,
+    alert_id: i64,
+    channel_id: i64,
+    outcome: Outcome,
+    seconds: i64,
+) -> Result<()> {
+    let attempt = 1 + next_attempts(connection, alert_id, channel_id);
+    record_attempt(connection, (alert_id, channel_id), attempt, outcome, seconds)
+}
+
+fn record_attempt(
+    connection: &Connection,
+    (alert_id, channel_id): (i64, i64),
+    attempt: u32,
+    outcome: Outcome,
+    seconds: i64,
+) -> Result<()> {
+    let (now, keep_sent) = (at(seconds), Duration::from_secs(3_600));
+    RecordOutcome { alert_id, channel_id, attempt, outcome, has_recovered: false, now, keep_sent }.apply(connection)
+}
+
+fn next_attempts(connection: &Connection, alert_id: i64, channel_id: i64) -> u32 {
+    let sql = "SELECT attempts FROM alert_deliveries WHERE alert_id = ?1 AND channel_id = ?2";
+    connection.query_row(sql, [alert_id, channel_id], |row| row.get(0)).unwrap()
+}
+
+pub(super) fn retry() -> Outcome {
+    Outcome::Retry { reason: "timed out".into(), after: None }
+}
+
+pub(super) fn rejected() -> Outcome {
+    Outcome::Failed { reason: "HTTP 422".into() }
+}
+
+pub(super) fn next(connection: &Connection, channel_id: i64, seconds: i64) -> Option<DueDelivery> {
+    store::next_delivery(connection, channel_id, i64::MAX, at(seconds)).unwrap()
+}
+
+pub(super) fn state_of(connection: &Connection, id: i64) -> AlertState {
+    history(connection).unwrap().into_iter().find(|entry| entry.id == id).unwrap().state
 }
 
 #[test]
-fn a_full_queue_counts_alerts_for_the_digest() {
+fn browsers_use_a_quarter_of_the_hour_and_servers_get_through() {
     with_tables(|connection| {
-        for n in 0..103 {
-            queue(connection, &new_alert(AlertSubject::ErrorGroup(n), 1_000 + n))?;
+        for group in 1..=20 {
+            raise(connection, group, PAGE, 1_000)?;
         }
-        assert_eq!((history(connection)?.len(), suppressed_count(connection)?), (100, 3));
-        assert_eq!(store::next_waiting(connection)?.unwrap().subject, Some(AlertSubject::ErrorGroup(0)));
-        let digest = store::due_digest(connection, Timestamp::from_seconds(1_160), &settings())?;
-        assert_eq!(digest, Some(PendingDigest { suppressed: 3, since: Timestamp::from_seconds(1_100) }));
+        assert_eq!(admit_all(connection, 20, 1_000)?, [1, 2, 3, 4, 5]);
+        assert_eq!(suppressed_count(connection)?, 15);
+        raise(connection, 100, CRITICAL, 1_001)?;
+        assert_eq!(admit_all(connection, 20, 1_001)?, [100]);
+        // The own servers of the project, which is no longer alone, use the rest of its half.
+        for group in 201..=220 {
+            raise(connection, group, SHOP, 1_002)?;
+        }
+        assert_eq!(admit_all(connection, 20, 1_002)?, [201, 202, 203, 204, 205]);
+        Ok(())
+    });
+}
+
+#[test]
+fn critical_alerts_of_servers_pass_others_and_those_of_browsers_do_not() {
+    with_tables(|connection| {
+        raise(connection, 1, PAGE, 1_000)?;
+        raise(connection, 2, SHOP, 1_000)?;
+        raise(connection, 3, CRITICAL, 1_000)?;
+        assert_eq!(admit_all(connection, 20, 1_000)?, [3, 2, 1]);
+        let order: Vec<i64> = (0..3)
+            .map(|_| {
+                let due = next(connection, SMTP, 1_000).unwrap();
+                record(connection, due.alert_id, SMTP, Outcome::Sent, 1_000).unwrap();
+                due.subject.unwrap().id()
+            })
+            .collect();
+        assert_eq!(order, [3, 2, 1]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lonely_project_uses_all_but_the_reserve() {
+    for (per_hour_max, expected) in [(20, 18), (10, 9), (1, 1)] {
+        with_tables(|connection| {
+            for group in 1..=30 {
+                raise(connection, group, SHOP, 1_000)?;
+            }
+            assert_eq!(admit_all(connection, per_hour_max, 1_000)?.len(), expected, "{per_hour_max}");
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn critical_alerts_of_servers_take_the_place_of_others_that_nobody_has_received() {
+    with_tables(|connection| {
+        for group in 1..=30 {
+            raise(connection, group, SHOP, 1_000)?;
+        }
+        assert_eq!(admit_all(connection, 20, 1_000)?.len(), 18);
+        let critical = Origin { is_critical: true, ..SHOP };
+        raise(connection, 100, critical, 1_001)?;
+        assert_eq!(admit_all(connection, 20, 1_001)?, [100]);
+        assert_eq!((state_of(connection, 18), state_of(connection, 17)), (AlertState::Suppressed, AlertState::Sending));
+        let admissions: i64 = connection.query_row("SELECT count(*) FROM alert_admissions", [], |row| row.get(0))?;
+        assert_eq!((admissions, suppressed_count(connection)?), (18, 13));
+        // The result of an attempt that was under way changes nothing.
+        record_attempt(connection, (18, SMTP), 1, Outcome::Sent, 1_002)?;
+        assert_eq!(state_of(connection, 18), AlertState::Suppressed);
+        // A critical report of a page takes nobody's place.
+        raise(connection, 101, PAGE, 1_001)?;
+        assert_eq!(admit_all(connection, 20, 1_001)?, [0_i64; 0]);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_hour_later_the_shares_are_free_again() {
+    with_tables(|connection| {
+        for seconds in [1_000, 4_599, 4_600] {
+            for group in 1..=10 {
+                raise(connection, seconds + group, PAGE, seconds)?;
+            }
+            let expected = if seconds == 4_599 { 0 } else { 5 };
+            assert_eq!(admit_all(connection, 20, seconds)?.len(), expected, "{seconds}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_full_queue_holds_the_alerts_of_the_project_that_fills_it() {
+    with_tables(|connection| {
+        for group in 1..=60 {
+            raise(connection, group, PAGE, 1_000)?;
+        }
+        raise(connection, 100, CRITICAL, 1_001)?;
+        assert_eq!((history(connection)?.len(), suppressed_count(connection)?), (26, 35));
+        assert_eq!(store::next_waiting(connection)?.unwrap().subject, Some(AlertSubject::ErrorGroup(100)));
+        let warnings = crate::quota::rejection_warnings(connection, &settings().stores()[0], at(1_002))?;
+        assert_eq!(
+            (warnings[0].code, warnings[0].count, warnings[0].project.as_deref()),
+            ("alerts_held", 35, Some("shop"))
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn digests_list_the_held_alerts_by_id_and_the_most_important_first() {
+    with_tables(|connection| {
+        for group in 1..=300 {
+            raise(connection, group, PAGE, 1_000)?;
+            admit_all(connection, 1, 1_000)?;
+        }
+        raise(connection, 999, CRITICAL, 1_100)?;
+        assert_eq!(admit_all(connection, 0, 1_100)?, [0_i64; 0]);
+        QueueDigest { channels: vec![SMTP], now: at(1_200) }.apply(connection)?;
+        let due = next(connection, SMTP, 1_200).unwrap();
+        let digest = read_digest(connection, due.alert_id)?.unwrap();
+        let ids: Vec<i64> = digest.listed.iter().map(|held| held.subject.id()).collect();
+        assert_eq!((due.kind, digest.alerts, digest.since), (AlertKind::Digest, 301, at(1_000)));
+        assert_eq!(ids, std::iter::once(999).chain(1..=300).collect::<Vec<_>>());
+        assert_eq!(suppressed_count(connection)?, 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_full_list_loses_subjects_of_the_largest_project() {
+    with_tables(|connection| {
+        raise(connection, 1, CRITICAL, 1_000)?;
+        admit_all(connection, 0, 1_000)?;
+        for group in 2..=700 {
+            raise(connection, group, PAGE, 1_000)?;
+            admit_all(connection, 0, 1_000)?;
+        }
+        QueueDigest { channels: vec![SMTP], now: at(1_200) }.apply(connection)?;
+        let digest = read_digest(connection, next(connection, SMTP, 1_200).unwrap().alert_id)?.unwrap();
+        assert_eq!((digest.alerts, digest.listed.len()), (700, 500));
+        assert_eq!(digest.listed[0].subject.id(), 1);
         Ok(())
     });
 }
@@ -53,13 +261,19 @@ fn a_full_queue_counts_alerts_for_the_digest() {
 #[test]
 fn cool_down_counts_per_subject() {
     with_tables(|connection| {
-        queue(connection, &new_alert(GROUP, 1_000))?;
-        finish(1, AlertState::Sent, 1_001, false).apply(connection)?;
-        let is_cooling_down = |subject, seconds| {
-            store::is_cooling_down(connection, subject, Timestamp::from_seconds(seconds), &settings()).unwrap()
+        raise(connection, 7, SHOP, 1_000)?;
+        admit_all(connection, 20, 1_000)?;
+        let is_cooling_down = |group, seconds| {
+            store::is_cooling_down(connection, AlertSubject::ErrorGroup(group), at(seconds), &settings()).unwrap()
         };
-        assert!(is_cooling_down(GROUP, 1_600) && !is_cooling_down(GROUP, 1_601));
-        assert!(!is_cooling_down(AlertSubject::ErrorGroup(8), 1_001));
+        assert!(is_cooling_down(7, 99_000), "the alert is still being sent");
+        for channel in [SMTP, WEBHOOK] {
+            record(connection, 1, channel, Outcome::Sent, 1_001)?;
+        }
+        assert!(is_cooling_down(7, 1_600) && !is_cooling_down(7, 1_601));
+        assert!(!is_cooling_down(8, 1_001));
+        let none = AlertSettings { cooldown: Duration::ZERO, ..settings() };
+        assert!(!store::is_cooling_down(connection, AlertSubject::ErrorGroup(7), at(1_001), &none)?);
         Ok(())
     });
 }
@@ -67,26 +281,42 @@ fn cool_down_counts_per_subject() {
 #[test]
 fn digests_wait_for_the_delay_and_are_at_least_an_hour_apart() {
     with_tables(|connection| {
-        let due = |seconds| {
-            let digest = store::due_digest(connection, Timestamp::from_seconds(seconds), &settings()).unwrap();
-            digest.map(|digest| digest.suppressed)
-        };
-        let suppress = |id, seconds| {
-            queue(connection, &new_alert(GROUP, seconds))?;
-            finish(id, AlertState::Suppressed, seconds, true).apply(connection)
-        };
-        let record = |state, suppressed, seconds| {
-            let now = Timestamp::from_seconds(seconds);
-            RecordDigest { suppressed, state, detail: "[]".into(), now }.apply(connection)
-        };
-        suppress(1, 1_000)?;
-        assert_eq!((due(1_059), due(1_060)), (None, Some(1)));
-        suppress(2, 1_100)?;
-        record(AlertState::Failed, 1, 1_101)?;
-        assert_eq!((due(4_701 - 1), due(4_701)), (None, Some(2)), "a failed digest leaves its alerts for the next");
-        suppress(4, 4_702)?;
-        record(AlertState::Sent, 2, 4_703)?;
-        assert_eq!(suppressed_count(connection)?, 1, "the alert that was suppressed meanwhile");
+        let due = |seconds| store::is_digest_due(connection, at(seconds), &settings()).unwrap();
+        raise(connection, 1, SHOP, 1_000)?;
+        admit_all(connection, 0, 1_000)?;
+        assert_eq!((due(1_059), due(1_060)), (false, true));
+        QueueDigest { channels: vec![SMTP], now: at(1_060) }.apply(connection)?;
+        raise(connection, 2, SHOP, 1_100)?;
+        admit_all(connection, 0, 1_100)?;
+        assert_eq!((due(1_200), due(4_659), due(4_660)), (false, false, true));
+        Ok(())
+    });
+}
+
+#[test]
+fn times_ahead_of_now_mute_nothing() {
+    with_tables(|connection| {
+        let year_s = 365 * DAY_S;
+        raise(connection, 7, PAGE, year_s)?;
+        admit_all(connection, 20, year_s)?;
+        for channel in [SMTP, WEBHOOK] {
+            record(connection, 1, channel, Outcome::Sent, year_s)?;
+        }
+        raise(connection, 8, SHOP, year_s)?;
+        admit_all(connection, 0, year_s)?;
+        QueueDigest { channels: vec![WEBHOOK], now: at(year_s) }.apply(connection)?;
+        raise(connection, 9, SHOP, year_s)?;
+        admit_all(connection, 0, year_s)?;
+        // The clock is right again.
+        assert!(!store::is_cooling_down(connection, AlertSubject::ErrorGroup(7), at(1_000), &settings())?);
+        assert!(store::has_expired_admissions(connection, at(1_000))?);
+        assert!(store::is_digest_due(connection, at(1_000), &settings())?);
+        assert!(next(connection, WEBHOOK, 1_000).is_some(), "the digest is due");
+        for group in 11..=15 {
+            raise(connection, group, PAGE, 1_000)?;
+        }
+        assert_eq!(admit_all(connection, 20, 1_000)?.len(), 5);
+        assert_eq!(warnings(connection, at(1_000))?, []);
         Ok(())
     });
 }
@@ -94,13 +324,17 @@ fn digests_wait_for_the_delay_and_are_at_least_an_hour_apart() {
 #[test]
 fn history_keeps_100_alerts_and_those_that_limits_need() {
     with_tables(|connection| {
-        for id in 1..=150 {
-            queue(connection, &new_alert(AlertSubject::ErrorGroup(id), 10_000))?;
-            let state = if id <= 2 { AlertState::Sent } else { AlertState::Failed };
-            finish(id, state, if id == 1 { 5_000 } else { 10_000 }, false).apply(connection)?;
+        for group in 1..=150 {
+            raise(connection, group, SHOP, 10_000)?;
+            admit_all(connection, 1_000, 10_000)?;
+            let seconds = if group == 1 { 5_000 } else { 10_000 };
+            for channel in [SMTP, WEBHOOK] {
+                let outcome = if group <= 2 { Outcome::Sent } else { rejected() };
+                record(connection, group, channel, outcome, seconds)?;
+            }
         }
         let stored: i64 = connection.query_row("SELECT count(*) FROM alert_events", [], |row| row.get(0))?;
-        assert_eq!((history(connection)?.len(), stored), (100, 101), "alert 2 was sent within the last hour");
+        assert_eq!((history(connection)?.len(), stored), (100, 149), "alert 1 was sent more than an hour ago");
         assert_eq!(history(connection)?[0].id, 150);
         Ok(())
     });
@@ -116,9 +350,41 @@ fn alerts_of_a_later_version_are_skipped() {
              INSERT INTO alert_events (kind_id, subject_type_id, subject_id, created_at_s, state_id)
                  VALUES (1, 99, 1, 1, 1);",
         )?;
-        queue(connection, &new_alert(GROUP, 2))?;
+        raise(connection, 7, SHOP, 2)?;
         let waiting = store::next_waiting(connection)?.map(|alert| alert.kind);
         assert_eq!((waiting, history(connection)?.len()), (Some(AlertKind::New), 1));
         Ok(())
     });
+}
+
+#[test]
+fn alerts_of_an_older_version_have_no_origin() {
+    with_tables(|connection| {
+        connection.execute_batch(
+            "INSERT INTO alert_events (kind_id, subject_type_id, subject_id, created_at_s, state_id) VALUES (1, 1, 5, 1, 1)",
+        )?;
+        assert_eq!(admit_all(connection, 20, 1_000)?, [5]);
+        Ok(())
+    });
+}
+
+#[test]
+fn few_test_alerts_wait_and_none_is_limited() {
+    with_tables(|connection| {
+        for _ in 0..10 {
+            queue_test(connection, at(1_000))?;
+        }
+        queue_test(connection, at(1_000))?;
+        admit_all(connection, 0, 1_000)?;
+        assert_eq!(next(connection, SMTP, 1_000).map(|due| due.kind), Some(AlertKind::Test));
+        queue_test(connection, at(1_000))?;
+        assert_eq!(history(connection)?.len(), 10, "ten are still being sent");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_reason_names_the_share() {
+    let text = Suppression::HourlyLimit(Reason::BrowserShare).describe(AlertSubject::ErrorGroup(1));
+    assert!(text.starts_with("ALERT_MAX_PER_HOUR: the browser keys of one project may use 25 %"), "{text}");
 }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use super::limits::{QUEUE, hourly_store};
 use crate::env::{Env, Variable};
+use crate::quota::Store;
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Limits on alerts, and the URL that their messages link to.
 #[derive(Debug, Clone)]
@@ -30,7 +34,7 @@ pub fn variables(base_url_default: &'static str) -> [Variable; 4] {
         Variable::plain(
             "ALERT_MAX_PER_HOUR",
             "20",
-            "Maximum alerts per hour, 1-1000; the rest are combined into one digest",
+            "Maximum alerts per hour, shared by the projects, 1-1000; the rest are listed in one digest",
         ),
         Variable::plain(
             "ALERT_DIGEST_DELAY",
@@ -41,6 +45,17 @@ pub fn variables(base_url_default: &'static str) -> [Variable; 4] {
 }
 
 impl AlertSettings {
+    /// Returns the time for which sent alerts are kept even beyond the history, because the limits need them.
+    pub(super) fn keep_sent(&self) -> Duration {
+        self.cooldown.max(HOUR)
+    }
+
+    /// Returns the stores that the quotas of alerts bound.
+    #[must_use]
+    pub fn stores(&self) -> [Store; 2] {
+        [QUEUE, hourly_store(self.per_hour_max)]
+    }
+
     /// Reads the settings; records invalid values in `env`.
     pub fn from_env(env: &mut Env<'_>) -> Self {
         let base_url = env.string("BASE_URL").unwrap_or_default();

@@ -4,17 +4,18 @@ use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::digest::digest_content;
 use super::state::Tracker;
-use super::store::{self, Detail, Filter, Sort, Summary};
-use crate::alerting::{self, AlertKind, AlertSource, AlertState, AlertSubject, DigestContent};
+use super::store::{self, Detail};
+use crate::alerting::{
+    self, AlertKind, AlertSource, AlertState, AlertSubject, ChannelDelivery, DigestContent, HeldAlert,
+};
 use crate::clock::Timestamp;
 use crate::db::{ReaderPool, Writer};
 use crate::error::Result;
 use crate::notify::{Fact, Message};
 use crate::text::{replace_control_chars, truncate_chars};
 
-/// Maximum number of groups that a digest lists.
-const DIGEST_GROUPS_MAX: i64 = 10;
 const TITLE_CHARS_MAX: usize = 120;
 
 impl AlertSource for Tracker {
@@ -37,14 +38,13 @@ impl AlertSource for Tracker {
         Ok(store::detail(reader, id)?.map(|detail| message(detail, kind, base_url)))
     }
 
-    fn summarize(&self, reader: &Connection, since: Timestamp) -> Result<DigestContent> {
-        let filter = Filter { since: Some(since), sort: Sort::Count, ..Filter::default() };
-        let page = store::list(reader, &filter, DIGEST_GROUPS_MAX, 0)?;
-        let groups: Vec<String> = page.errors.iter().map(digest_line).collect();
-        Ok(DigestContent {
-            facts: vec![Fact { key: "groups", label: "Groups seen since", value: page.total.to_string() }],
-            excerpt: format!("Groups with the most reports:\n{}", groups.join("\n")),
-        })
+    fn exists(&self, reader: &Connection, subject: AlertSubject) -> Result<bool> {
+        let AlertSubject::ErrorGroup(id) = subject;
+        Ok(store::project_and_type(reader, id)?.is_some())
+    }
+
+    fn summarize(&self, reader: &Connection, held: &[HeldAlert]) -> Result<DigestContent> {
+        digest_content(reader, held)
     }
 }
 
@@ -76,12 +76,6 @@ fn message(detail: Detail, kind: AlertKind, base_url: &str) -> Message {
     }
 }
 
-fn digest_line(group: &Summary) -> String {
-    let message = replace_control_chars(&group.message);
-    let message = truncate_chars(&message, TITLE_CHARS_MAX);
-    format!("{:>8}  {}  {}: {message}", group.count, group.project, group.exception_type)
-}
-
 /// An alert with its result, as the API returns it.
 #[derive(Debug, Serialize)]
 pub(super) struct AlertEntry {
@@ -95,6 +89,7 @@ pub(super) struct AlertEntry {
     state: AlertState,
     finished_at: Option<Timestamp>,
     detail: Box<RawValue>,
+    deliveries: Vec<ChannelDelivery>,
 }
 
 /// Returns the last 100 alerts, newest first.
@@ -114,6 +109,7 @@ pub(super) fn history(reader: &Connection) -> Result<Vec<AlertEntry>> {
             state: entry.state,
             finished_at: entry.finished_at,
             detail: entry.detail,
+            deliveries: entry.deliveries,
         })
     };
     alerting::history(&snapshot)?.into_iter().map(entry).collect()

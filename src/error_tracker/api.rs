@@ -10,7 +10,8 @@ use super::store::{self, Detail, Filter, Sort};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
-use crate::records::report::{Report, ReportLevel};
+use crate::records::key_kind::KeyKind;
+use crate::records::report::{Report, ReportLevel, ReportSource};
 use crate::trace::{LineRun, sections};
 
 const LIMIT_DEFAULT: i64 = 50;
@@ -22,8 +23,11 @@ const HOURS_MAX: i64 = 168;
 pub(super) fn ingest(tracker: &Tracker, request: &Request) -> Result<IngestReport> {
     let report = Report::from_json(request.body())?;
     request.principal().check_project(&report.project)?;
+    // A relay of an older version does not name the kind of the key, but marks the reports of pages.
+    let is_from_page = report.source() == ReportSource::Browser;
     Ok(IngestReport {
         grouped: GroupedReport::new(report),
+        key_kind: if is_from_page { KeyKind::Browser } else { request.key_kind() },
         now: Timestamp::now(),
         groups_max: tracker.groups_max,
         alerts_enabled: !tracker.channels.is_empty(),

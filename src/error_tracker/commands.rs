@@ -9,11 +9,12 @@ use super::enumerations::{FingerprintAlgorithm, level_id, source_id};
 use super::fingerprint::Fingerprint;
 use super::grouping::GroupedReport;
 use super::search::index_text;
-use crate::alerting::{self, AlertKind, AlertSubject, NewAlert};
+use crate::alerting::{self, AlertKind, AlertSubject, NewAlert, Origin};
 use crate::clock::Timestamp;
 use crate::db::{Command, add_to_counter, counter};
 use crate::error::{Error, Result};
-use crate::records::report::Report;
+use crate::records::key_kind::KeyKind;
+use crate::records::report::{Report, ReportLevel};
 use crate::text::truncate_chars;
 
 /// Maximum number of reports of each group that are stored in full.
@@ -26,6 +27,8 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 /// Adds a report to its group, or creates the group.
 pub(super) struct IngestReport {
     pub(super) grouped: GroupedReport,
+    /// Kind of the key that the report was sent with.
+    pub(super) key_kind: KeyKind,
     /// Time of arrival.
     pub(super) now: Timestamp,
     /// Maximum number of unresolved groups.
@@ -75,8 +78,10 @@ impl Command for IngestReport {
         let release = intern(transaction, report.release.as_deref().unwrap_or_default())?;
         increment_hourly(transaction, id, at.div_euclid(3_600), (environment, release), 1)?;
         if let Some(kind) = result.alert_kind().filter(|_| self.alerts_enabled) {
-            let subject = Some(AlertSubject::ErrorGroup(id));
-            alerting::queue(transaction, &NewAlert { kind, subject, created_at: self.now })?;
+            let is_critical = report.level == ReportLevel::Critical;
+            let origin = Origin { project: &report.project, key_kind: self.key_kind, is_critical };
+            let subject = AlertSubject::ErrorGroup(id);
+            alerting::queue(transaction, &NewAlert { kind, subject, origin, created_at: self.now })?;
         }
         Ok(result)
     }
@@ -405,8 +410,7 @@ impl Command for QueueTestAlert {
     type Output = TestAlertQueued;
 
     fn apply(self, transaction: &Connection) -> Result<TestAlertQueued> {
-        let alert = NewAlert { kind: AlertKind::Test, subject: None, created_at: self.now };
-        alerting::queue(transaction, &alert)?;
+        alerting::queue_test(transaction, self.now)?;
         Ok(TestAlertQueued { status: "queued" })
     }
 }

@@ -11,6 +11,7 @@ use crate::db::{Command as _, ReaderPool};
 use crate::error::Error;
 use crate::http::fuzz::request;
 use crate::json;
+use crate::records::key_kind::KeyKind;
 use crate::records::report::Report;
 
 /// Checks whether the tracker accepts a body as a report.
@@ -96,7 +97,8 @@ fn stored() -> ReaderPool {
                 "traceback": format!("  File \"/app/{exception_type}.py\", line 4, in pay"), "release": "1.0",
                 "extra": {"session_id": "s1"}, "timestamp": "2026-01-31T12:00:00Z"});
             let grouped = GroupedReport::new(Report::from_json(body.to_string().as_bytes())?);
-            IngestReport { grouped, now, groups_max: 100, alerts_enabled: false }.apply(transaction)?;
+            IngestReport { grouped, key_kind: KeyKind::Server, now, groups_max: 100, alerts_enabled: false }
+                .apply(transaction)?;
         }
         Ok(())
     })

@@ -4,6 +4,7 @@ mod alerts;
 mod api;
 mod commands;
 mod config;
+mod digest;
 mod enumerations;
 mod export;
 mod fingerprint;
@@ -97,14 +98,15 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
         log::warn!("{sentence}");
     }
     let (channels, alerts_missing) = (notifier.channels(), notifier.missing());
+    let alert_stores = alerts.stores();
     let state = |core| {
         let stats_cache = StatsCache::default();
-        Tracker { core, groups_max, channels, alerts_missing, exporter, stats_cache }
+        Tracker { core, groups_max, channels, alerts_missing, alert_stores, exporter, stats_cache }
     };
     service::serve(bound, settings, database, routes, state, |tracker| {
         let mut jobs = vec![retention::job(tracker, retention)];
         if !tracker.channels.is_empty() {
-            jobs.push(alerting::job(Arc::clone(tracker), notifier, alerts));
+            jobs.extend(alerting::jobs(tracker, notifier, alerts));
         }
         let (writer, readers) = (tracker.core.writer.clone(), tracker.core.readers.clone());
         jobs.extend(tracker.exporter.job(Arc::clone(tracker), writer, readers));

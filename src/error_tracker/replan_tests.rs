@@ -4,6 +4,7 @@ use super::store::{self, Filter};
 use super::{SCHEMA, alerts};
 use crate::clock::Timestamp;
 use crate::db::{Database, Idempotent, replanned_statements};
+use crate::records::key_kind::KeyKind;
 use crate::records::report::Report;
 
 const START_MS: i64 = 1_769_860_800_000;
@@ -22,7 +23,7 @@ fn report_and_read(database: &Database, round: i64) {
             "traceback": "  File \"/app/cart.py\", line 4, in pay", "release": release, "user_id": round.to_string(),
             "extra": {"session_id": "s1"}});
         let grouped = GroupedReport::new(Report::from_json(body.to_string().as_bytes()).unwrap());
-        let command = IngestReport { grouped, now, groups_max: 100, alerts_enabled: true };
+        let command = IngestReport { grouped, key_kind: KeyKind::Server, now, groups_max: 100, alerts_enabled: true };
         let key = Some(format!("{round}-{number}"));
         let result = database.writer.run(Idempotent { principal: "default".into(), key, now, command }).unwrap();
         last_id = result.id();

@@ -7,6 +7,7 @@ use super::retention::ExpireGroups;
 use crate::clock::Timestamp;
 use crate::db::{Command as _, counter, in_memory};
 use crate::error::Result;
+use crate::records::key_kind::KeyKind;
 use crate::records::report::Report;
 
 const HOUR_S: i64 = 3_600;
@@ -14,7 +15,7 @@ const HOUR_S: i64 = 3_600;
 fn ingest(connection: &Connection, report: &serde_json::Value, now_s: i64) -> Result<IngestResult> {
     let grouped = GroupedReport::new(Report::from_json(report.to_string().as_bytes())?);
     let now = Timestamp::from_seconds(now_s);
-    IngestReport { grouped, now, groups_max: 100, alerts_enabled: false }.apply(connection)
+    IngestReport { grouped, key_kind: KeyKind::Server, now, groups_max: 100, alerts_enabled: false }.apply(connection)
 }
 
 fn report(release: &str) -> serde_json::Value {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use crate::alerting;
+use crate::clock::Timestamp;
 use crate::db::counters;
 use crate::error::Result;
 use crate::forward::{Exporter, RecordSource as _};
+use crate::quota::Store;
 use crate::records::warning::Warning;
 use crate::service::{Core, ServiceState, Stat, StatsCache};
 
@@ -20,6 +22,8 @@ pub(super) struct Tracker {
     pub(super) channels: Vec<&'static str>,
     /// Variables that must be set before alerts can be sent, as a sentence; `None` if a channel is configured.
     pub(super) alerts_missing: Option<String>,
+    /// Quotas of alerts.
+    pub(super) alert_stores: [Store; 2],
     /// Forwarding of reports to another store.
     pub(super) exporter: Arc<Exporter>,
     pub(super) stats_cache: StatsCache,
@@ -55,7 +59,14 @@ impl ServiceState for Tracker {
         self.stats_cache.refresh(&self.core.readers, |reader| self.read_stats(reader))
     }
 
+    fn stores(&self) -> Vec<Store> {
+        self.alert_stores.to_vec()
+    }
+
     fn warnings(&self) -> Vec<Warning> {
-        self.exporter.warnings()
+        // Without an idle connection there are no warnings about alerts, because a health check never waits for queries.
+        let reader = self.core.readers.try_acquire();
+        let alerts = reader.and_then(|reader| alerting::warnings(&reader, Timestamp::now()).ok());
+        self.exporter.warnings().into_iter().chain(alerts.unwrap_or_default()).collect()
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn html(message: &Message) -> String {
 
 /// Renders the email with its headers and both bodies.
 pub(super) fn mime(prepared: &OutgoingMessage, from: &Mailbox, to: &[Mailbox]) -> Vec<u8> {
-    let message = &prepared.message;
+    let message = &prepared.defanged;
     let date = UNIX_EPOCH + Duration::from_millis(u64::try_from(prepared.created_at.ms()).unwrap_or(0));
     let builder = lettre::Message::builder()
         .from(from.clone())
@@ -125,7 +125,7 @@ fn escape_html(value: &str) -> String {
 mod tests {
     use std::slice::from_ref;
 
-    use super::super::tests::message;
+    use super::super::tests::{message, prepared};
     use super::*;
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
         #[test]
         fn any_title_becomes_one_valid_header(title in "(?s).{0,300}") {
             let from: Mailbox = "errors@example.com".parse().unwrap();
-            let mail = String::from_utf8(mime(&OutgoingMessage::new(&message(&title)), &from, from_ref(&from))).unwrap();
+            let mail = String::from_utf8(mime(&prepared(&message(&title)), &from, from_ref(&from))).unwrap();
             let head = mail.split_once("\r\n\r\n").unwrap().0.replace("\r\n ", " ");
             let names: Vec<&str> = head.split("\r\n").map(|line| line.split_once(": ").unwrap().0).collect();
             let expected = ["From", "Subject", "Date", "Message-ID", "Auto-Submitted", "To", "MIME-Version", "Content-Type"];

@@ -1,7 +1,6 @@
 //! The message that channels send.
 
-use std::hash::{BuildHasher as _, RandomState};
-
+use super::defang::defang_urls;
 use crate::clock::Timestamp;
 use crate::text;
 
@@ -38,19 +37,42 @@ pub struct Fact {
     pub value: String,
 }
 
-/// A message within its limits. All attempts share its id and time, so that a server can recognize a duplicate.
+/// Identity of a message. All attempts share it, so that a server can recognize a duplicate.
+#[derive(Debug, Clone)]
+pub struct MessageId {
+    /// A unique id of ASCII letters, digits, dots and hyphens.
+    pub id: String,
+    /// Time of the event.
+    pub created_at: Timestamp,
+}
+
+/// A message within its limits.
 pub(super) struct OutgoingMessage {
     pub(super) message: Message,
+    /// The same message without URLs of strangers, for channels whose programs turn URLs into links.
+    pub(super) defanged: Message,
     pub(super) id: String,
     pub(super) created_at: Timestamp,
 }
 
 impl OutgoingMessage {
-    pub(super) fn new(message: &Message) -> Self {
-        let created_at = Timestamp::now();
-        // The operating system seeds a RandomState, so its hash of any value is a random number.
-        let id = format!("{:x}.{:016x}", created_at.ms(), RandomState::new().hash_one(created_at.ms()));
-        Self { message: truncate_fields(message), id, created_at }
+    pub(super) fn new(message: &Message, MessageId { id, created_at }: &MessageId) -> Self {
+        let message = truncate_fields(message);
+        // Truncated again, because a defanged URL is longer.
+        let defanged = truncate_fields(&defang(&message));
+        Self { message, defanged, id: id.clone(), created_at: *created_at }
+    }
+}
+
+/// Defangs the URLs in everything but the link, which is our own.
+fn defang(message: &Message) -> Message {
+    let fact = |fact: &Fact| Fact { value: defang_urls(&fact.value), ..*fact };
+    Message {
+        event: message.event,
+        title: defang_urls(&message.title),
+        facts: message.facts.iter().map(fact).collect(),
+        excerpt: defang_urls(&message.excerpt),
+        link: message.link.clone(),
     }
 }
 

@@ -1,34 +1,41 @@
-//! Delivery of a message by every configured channel, with retries.
-
-use std::time::Duration;
-
-use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+//! The configured channels.
 
 use super::channel::{Channel, ChannelConfig, MissingSettings};
-use super::message::{Message, OutgoingMessage};
+use super::message::{Message, MessageId, OutgoingMessage};
 use super::{postmark, settings, smtp, webhook};
 use crate::client::{Delivery, OutboundSettings};
 use crate::env::Env;
 use crate::text;
 
-/// The delay before each attempt.
-const ATTEMPT_DELAYS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
-const REASON_MAX_UNITS: usize = 300;
+/// Maximum length of the reason of a failure, in UTF-16 code units.
+pub const REASON_MAX_UNITS: usize = 300;
 
-/// The result of sending one message by one channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChannelResult {
-    /// `postmark`, `smtp` or `webhook`.
-    pub channel: &'static str,
-    /// The number of attempts, 0 to 3.
-    pub attempts: u32,
-    /// The error is the reason of the last failure, in one line of at most 300 characters without secrets.
-    pub outcome: Result<(), String>,
+/// One configured channel.
+pub struct NotificationChannel(Box<dyn Channel>);
+
+impl NotificationChannel {
+    /// Returns `postmark`, `smtp` or `webhook`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Sends `message` once, in at most 10 s. The reason of a failure is one line of at most 300 characters without secrets.
+    #[must_use]
+    pub fn send(&self, message: &Message, id: &MessageId) -> Delivery {
+        match self.0.attempt(&OutgoingMessage::new(message, id)) {
+            Delivery::Accepted => Delivery::Accepted,
+            Delivery::Retry { after, reason } => {
+                Delivery::Retry { after, reason: text::one_line(&reason, REASON_MAX_UNITS) }
+            }
+            Delivery::Rejected { reason } => Delivery::rejected(text::one_line(&reason, REASON_MAX_UNITS)),
+        }
+    }
 }
 
 /// The configured channels.
 pub struct Notifier {
-    channels: Vec<Box<dyn Channel>>,
+    channels: Vec<NotificationChannel>,
     incomplete: Vec<MissingSettings>,
 }
 
@@ -47,7 +54,7 @@ impl Notifier {
             match config {
                 ChannelConfig::Disabled => {}
                 ChannelConfig::Incomplete(missing) => notifier.incomplete.push(missing),
-                ChannelConfig::Ready(channel) => notifier.channels.push(channel),
+                ChannelConfig::Ready(channel) => notifier.channels.push(NotificationChannel(channel)),
             }
         }
         if notifier.channels.is_empty() && notifier.incomplete.is_empty() && !recipients.is_empty() {
@@ -60,7 +67,7 @@ impl Notifier {
     /// Returns the names of the completely configured channels: `postmark`, `smtp`, `webhook`.
     #[must_use]
     pub fn channels(&self) -> Vec<&'static str> {
-        self.channels.iter().map(|channel| channel.name()).collect()
+        self.channels.iter().map(NotificationChannel::name).collect()
     }
 
     /// Returns one sentence for each partly configured channel, with the variables that it lacks.
@@ -86,48 +93,9 @@ impl Notifier {
         Some(format!("Alerts need {}", variables.join(", or ")))
     }
 
-    /// Sends `message` by every channel, each with up to three attempts of at most 10 s.
-    ///
-    /// Calls `wait` before every attempt with the delay, which is zero for the first attempt. `wait` sleeps and returns
-    /// whether to continue; after `false` no further attempt is made.
-    pub fn send(&self, message: &Message, wait: &dyn Fn(Duration) -> bool) -> Vec<ChannelResult> {
-        let message = OutgoingMessage::new(message);
-        self.channels.iter().map(|channel| deliver(channel.as_ref(), &message, wait)).collect()
-    }
-}
-
-fn deliver(channel: &dyn Channel, message: &OutgoingMessage, wait: &dyn Fn(Duration) -> bool) -> ChannelResult {
-    let stopping = Err("not attempted: the service is stopping".to_owned());
-    let mut result = ChannelResult { channel: channel.name(), attempts: 0, outcome: stopping };
-    for delay in ATTEMPT_DELAYS {
-        if !wait(delay) {
-            break;
-        }
-        result.attempts += 1;
-        let (reason, is_final) = match channel.attempt(message) {
-            Delivery::Accepted => {
-                result.outcome = Ok(());
-                break;
-            }
-            Delivery::Retry { reason, .. } => (reason, false),
-            Delivery::Rejected { reason } => (reason, true),
-        };
-        result.outcome = Err(text::one_line(&reason, REASON_MAX_UNITS));
-        if is_final {
-            break;
-        }
-    }
-    result
-}
-
-/// Serializes as `{"channel","attempts","outcome":"sent"|"failed","reason":null|"…"}`.
-impl Serialize for ChannelResult {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("ChannelResult", 4)?;
-        fields.serialize_field("channel", self.channel)?;
-        fields.serialize_field("attempts", &self.attempts)?;
-        fields.serialize_field("outcome", if self.outcome.is_ok() { "sent" } else { "failed" })?;
-        fields.serialize_field("reason", &self.outcome.as_ref().err())?;
-        fields.end()
+    /// Returns the channels, which can send at the same time.
+    #[must_use]
+    pub fn into_channels(self) -> Vec<NotificationChannel> {
+        self.channels
     }
 }

@@ -70,9 +70,9 @@ impl Channel for Postmark {
         let body = json!({
             "From": self.from.to_string(),
             "To": to.join(", "),
-            "Subject": message.message.title,
-            "TextBody": mail::plain_text(&message.message),
-            "HtmlBody": mail::html(&message.message),
+            "Subject": message.defanged.title,
+            "TextBody": mail::plain_text(&message.defanged),
+            "HtmlBody": mail::html(&message.defanged),
             "MessageStream": "outbound",
             "Headers": [{ "Name": "Auto-Submitted", "Value": "auto-generated" }],
         });
@@ -81,13 +81,16 @@ impl Channel for Postmark {
             Ok(response) => response,
             Err(error) => return error.into(),
         };
-        let detail = match serde_json::from_str::<ApiResponse>(&String::from_utf8_lossy(&response.body)) {
-            Ok(api) if response.is_success() && api.error_code == 0 => return Delivery::Accepted,
-            Ok(api) => response.redact(&format!("{} (Postmark error code {})", api.message, api.error_code)),
+        match serde_json::from_str::<ApiResponse>(&String::from_utf8_lossy(&response.body)) {
+            Ok(api) if response.is_success() && api.error_code == 0 => Delivery::Accepted,
+            Ok(api) => {
+                let detail = response.redact(&format!("{} (Postmark error code {})", api.message, api.error_code));
+                let is_final = response.is_success() || response.is_final();
+                let (after, reason) = (response.retry_after, response.failure(&detail));
+                if is_final { Delivery::rejected(reason) } else { Delivery::Retry { after, reason } }
+            }
             // A proxy or a login page responded instead of Postmark, even if the status is 200.
-            Err(_) => "the response is not from the Postmark API".to_owned(),
-        };
-        let reason = response.failure(&detail);
-        if response.is_transient() { Delivery::retry(reason) } else { Delivery::rejected(reason) }
+            Err(_) => Delivery::retry(response.failure("the response is not from the Postmark API")),
+        }
     }
 }

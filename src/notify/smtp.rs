@@ -121,7 +121,8 @@ impl Channel for Smtp {
         let session = move || {
             // The receiver is gone if the session exceeded its time.
             let _ = match server.connect() {
-                Err(failure) => sender.send(failure),
+                // Nobody has seen the message yet, so the settings, the server or the network failed, and all can recover.
+                Err(failure) => sender.send(retry_later(failure)),
                 Ok(mut connection) => {
                     let sent = sender.send(server.send_message(&mut connection, &mail));
                     let _ = connection.set_timeout(Some(QUIT_TIMEOUT)).map(|()| connection.quit());
@@ -137,6 +138,14 @@ impl Channel for Smtp {
             Err(RecvTimeoutError::Timeout) => Delivery::retry(format!("{}: timed out", self.server.host)),
             Err(RecvTimeoutError::Disconnected) => Delivery::rejected("the SMTP thread panicked"),
         }
+    }
+}
+
+/// Makes a rejection temporary, for failures that do not concern the message.
+fn retry_later(delivery: Delivery) -> Delivery {
+    match delivery {
+        Delivery::Rejected { reason } => Delivery::retry(reason),
+        other => other,
     }
 }
 
@@ -176,7 +185,8 @@ impl SmtpServer {
 
     fn try_send_message(&self, connection: &mut SmtpConnection, mail: &[u8]) -> Result<(), Delivery> {
         let failure = |error| self.failure(&error);
-        connection.command(Mail::new(Some(self.from.email.clone()), Vec::new())).map_err(failure)?;
+        let mail_from = Mail::new(Some(self.from.email.clone()), Vec::new());
+        connection.command(mail_from).map_err(|error| retry_later(failure(error)))?;
         let mut rejected = Vec::new();
         for to in &self.to {
             let Err(error) = connection.command(Rcpt::new(to.email.clone(), Vec::new())) else { continue };
@@ -258,8 +268,8 @@ mod tests {
 
     use crossbeam_channel::{Receiver, unbounded};
 
-    use super::super::notifier::{ChannelResult, Notifier};
-    use super::super::tests::{message, notifier, send};
+    use super::super::notifier::Notifier;
+    use super::super::tests::{message, notifier, prepared, send};
     use super::*;
     use crate::client::test_server::{dripping, serve};
 
@@ -299,22 +309,32 @@ mod tests {
     #[test]
     fn replies_decide_whether_to_retry() {
         type Reply = fn(usize, &str) -> Option<&'static str>;
-        let cases: [(Reply, u32, Result<(), &str>); 6] = [
-            (|_, _| None, 1, Ok(())),
-            (|index, command| (index == 0 && command.starts_with("MAIL")).then_some("451 later"), 2, Ok(())),
-            (|_, command| command.starts_with("MAIL").then_some("421 busy"), 3, Err("127.0.0.1: SMTP error 421: busy")),
-            (|_, command| command.starts_with("RCPT").then_some("550 who?"), 1, Err("127.0.0.1: SMTP error 550: who?")),
+        let cases: [(Reply, Delivery); 6] = [
+            (|_, _| None, Delivery::Accepted),
+            (
+                |_, command| command.starts_with("MAIL").then_some("421 busy"),
+                Delivery::retry("127.0.0.1: SMTP error 421: busy"),
+            ),
+            // The server rejects the sender, which is a setting, and not the message.
+            (
+                |_, command| command.starts_with("MAIL").then_some("530 log in"),
+                Delivery::retry("127.0.0.1: SMTP error 530: log in"),
+            ),
+            (
+                |_, command| command.starts_with("RCPT").then_some("550 who?"),
+                Delivery::rejected("127.0.0.1: SMTP error 550: who?"),
+            ),
             (
                 |_, command| command.contains("<a@").then_some("550 gone"),
-                1,
-                Err("sent, but rejected for a@example.com (127.0.0.1: SMTP error 550: gone)"),
+                Delivery::rejected("sent, but rejected for a@example.com (127.0.0.1: SMTP error 550: gone)"),
             ),
-            (|_, command| (command == "DATA").then_some("554 spam"), 1, Err("127.0.0.1: SMTP error 554: spam")),
+            (
+                |_, command| (command == "DATA").then_some("554 spam"),
+                Delivery::rejected("127.0.0.1: SMTP error 554: spam"),
+            ),
         ];
-        for (reply, attempts, outcome) in cases {
-            let (result, _) = send(&to_two_recipients(server(reply).0, &[]), &message("m"));
-            let expected = ChannelResult { channel: "smtp", attempts, outcome: outcome.map_err(str::to_owned) };
-            assert_eq!(result, expected);
+        for (reply, expected) in cases {
+            assert_eq!(send(to_two_recipients(server(reply).0, &[]), &message("m")), expected);
         }
     }
 
@@ -323,9 +343,9 @@ mod tests {
         let (port, commands) =
             server(|_, command| command.starts_with("EHLO").then_some("250-test\r\n250 AUTH PLAIN LOGIN"));
         let login = [("SMTP_USERNAME", "u"), ("SMTP_PASSWORD", "p")];
-        let (result, _) = send(&to_two_recipients(port, &login), &message("m"));
+        let result = send(to_two_recipients(port, &login), &message("m"));
         let reason = "127.0.0.1: the server does not offer TLS, and the password is only sent over TLS";
-        assert_eq!((result.outcome.unwrap_err().as_str(), result.attempts), (reason, 1));
+        assert_eq!(result, Delivery::retry(reason));
         assert_eq!(commands.try_iter().collect::<Vec<_>>(), ["EHLO example.com"]);
     }
 
@@ -333,7 +353,7 @@ mod tests {
     fn slow_servers_time_out_and_occupy_few_threads() {
         let smtp = smtp(dripping("2").port(), Duration::from_millis(100));
         let start = Instant::now();
-        let prepared = OutgoingMessage::new(&message("m"));
+        let prepared = prepared(&message("m"));
         let deliveries: Vec<_> = (0..8).map(|_| smtp.attempt(&prepared)).collect();
         assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
         assert_eq!(deliveries[0], Delivery::retry("127.0.0.1: timed out"));

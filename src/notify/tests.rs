@@ -1,13 +1,13 @@
 //! The notifier, and every channel against servers that misbehave.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::message::OutgoingMessage;
 use super::*;
 use crate::client::test_server::http;
-use crate::client::{OutboundSettings, ProxyPolicy};
+use crate::client::{Delivery, OutboundSettings, ProxyPolicy};
 use crate::clock::Timestamp;
 use crate::env::Env;
 
@@ -33,15 +33,20 @@ pub(super) fn notifier(pairs: &[(&str, &str)]) -> Result<Notifier, Vec<String>> 
     env.finish().map(|()| notifier)
 }
 
-/// Sends without sleeping by the only channel. Returns its result and the delays in seconds.
-pub(super) fn send(notifier: &Notifier, message: &Message) -> (ChannelResult, Vec<u64>) {
-    let delays = RefCell::new(Vec::new());
-    let mut results = notifier.send(message, &|delay| {
-        delays.borrow_mut().push(delay.as_secs());
-        true
-    });
-    assert_eq!(results.len(), 1);
-    (results.remove(0), delays.into_inner())
+/// Returns a message as channels receive it.
+pub(super) fn prepared(message: &Message) -> OutgoingMessage {
+    OutgoingMessage::new(message, &id())
+}
+
+fn id() -> MessageId {
+    MessageId { id: "7.example".to_owned(), created_at: Timestamp::from_seconds(1_769_860_800) }
+}
+
+/// Sends once by the only channel.
+pub(super) fn send(notifier: Notifier, message: &Message) -> Delivery {
+    let channels = notifier.into_channels();
+    assert_eq!(channels.len(), 1);
+    channels[0].send(message, &id())
 }
 
 fn postmark(address: SocketAddr) -> Notifier {
@@ -84,7 +89,7 @@ fn incomplete_settings_name_the_missing_variables() {
     ] {
         let notifier = notifier(&given).unwrap();
         assert_eq!(notifier.missing().as_deref(), Some(missing));
-        assert!(notifier.channels().is_empty() && notifier.send(&message("m"), &|_| true).is_empty());
+        assert!(notifier.channels().is_empty());
         assert_eq!(notifier.incomplete().is_empty(), given.is_empty());
     }
     let one = notifier(&[token, host, emails]).unwrap();
@@ -124,9 +129,7 @@ fn malformed_settings_are_errors() {
 #[test]
 fn postmark_receives_one_email_with_both_bodies() {
     let (address, requests) = http(&["200 OK\r\n\r\n{\"ErrorCode\":0,\"Message\":\"OK\"}"]);
-    let (result, _) = send(&postmark(address), &message("Größe\r\nBcc: x@example.com"));
-    let sent = json!({ "channel": "postmark", "attempts": 1, "outcome": "sent", "reason": null });
-    assert_eq!(json!(result), sent);
+    assert_eq!(send(postmark(address), &message("Größe\r\nBcc: x@example.com")), Delivery::Accepted);
     let request = requests.recv().unwrap();
     assert!(request.starts_with("POST /email HTTP/1.1\r\n"), "{request}");
     assert!(request.to_ascii_lowercase().contains("\r\nx-postmark-server-token: t0ken\r\n"), "{request}");
@@ -141,84 +144,123 @@ fn postmark_receives_one_email_with_both_bodies() {
 }
 
 #[test]
-fn responses_decide_whether_to_retry() {
-    const OK: &str = "200 OK\r\n\r\n{\"ErrorCode\":0}";
-    let rejected = "HTTP 422: Invalid 'From' of *** (Postmark error code 300)";
-    type Case = (&'static [&'static str], &'static [u64], Result<(), &'static str>);
-    let cases: [Case; 8] = [
-        (&[OK], &[0], Ok(())),
-        (&["500 Oops\r\n\r\n", OK], &[0, 1], Ok(())),
-        (&["429 Slow\r\n\r\n", "503 Busy\r\n\r\n", OK], &[0, 1, 3], Ok(())),
-        (&["502 Bad\r\n\r\n<h1>x"], &[0, 1, 3], Err("HTTP 502: the response is not from the Postmark API")),
-        (&["422 No\r\n\r\n{\"ErrorCode\":300,\"Message\":\"Invalid 'From' of t0ken\"}"], &[0], Err(rejected)),
+fn answers_of_postmark_decide_whether_to_retry() {
+    let not_postmark = |status| Delivery::retry(format!("HTTP {status}: the response is not from the Postmark API"));
+    let cases: [(&'static [&'static str], Delivery); 7] = [
+        (&["200 OK\r\n\r\n{\"ErrorCode\":0}"], Delivery::Accepted),
+        (&["502 Bad\r\n\r\n<h1>x"], not_postmark(502)),
+        (&["200 OK\r\n\r\n<h1>Please log in"], not_postmark(200)),
+        (
+            &["422 No\r\n\r\n{\"ErrorCode\":300,\"Message\":\"Invalid 'From' of t0ken\"}"],
+            Delivery::rejected("HTTP 422: Invalid 'From' of *** (Postmark error code 300)"),
+        ),
+        (
+            &["401 No\r\n\r\n{\"ErrorCode\":10,\"Message\":\"Bad token\"}"],
+            Delivery::retry("HTTP 401: Bad token (Postmark error code 10)"),
+        ),
         (
             &["200 OK\r\n\r\n{\"ErrorCode\":406,\"Message\":\"inactive\"}"],
-            &[0],
-            Err("HTTP 200: inactive (Postmark error code 406)"),
+            Delivery::rejected("HTTP 200: inactive (Postmark error code 406)"),
         ),
-        (&["200 OK\r\n\r\n<h1>Please log in"], &[0], Err("HTTP 200: the response is not from the Postmark API")),
-        (&["302 Found\r\nLocation: /\r\n\r\n"], &[0], Err("HTTP 302: redirects are not followed")),
+        (&["302 Found\r\nLocation: /\r\n\r\n"], Delivery::retry("HTTP 302: redirects are not followed")),
     ];
-    for (responses, delays, outcome) in cases {
+    for (responses, expected) in cases {
         let (address, requests) = http(responses);
-        let (result, waited) = send(&postmark(address), &message("m"));
-        assert_eq!((result.outcome, waited.as_slice()), (outcome.map_err(str::to_owned), delays), "{responses:?}");
-        assert_eq!((result.attempts as usize, requests.len()), (delays.len(), delays.len()));
+        assert_eq!((send(postmark(address), &message("m")), requests.len()), (expected, 1), "{responses:?}");
     }
 }
 
 #[test]
-fn stopping_ends_the_attempts() {
-    let (address, requests) = http(&["500 Oops\r\n\r\n"]);
-    let stopped = postmark(address).send(&message("m"), &|delay| delay.is_zero());
-    assert_eq!((stopped[0].attempts, requests.len()), (1, 1));
-    assert!(stopped[0].outcome.as_ref().unwrap_err().contains("500"));
-    let stopped = postmark(address).send(&message("m"), &|_| false);
-    let expected = json!([{ "channel": "postmark", "attempts": 0, "outcome": "failed", "reason": "not attempted: the service is stopping" }]);
-    assert_eq!((json!(stopped), requests.len()), (expected, 1));
+fn only_answers_about_the_message_are_final() {
+    let cases: [(&'static [&'static str], bool); 14] = [
+        (&["301 Moved\r\nLocation: /\r\n\r\n"], false),
+        (&["307 Moved\r\nLocation: /\r\n\r\n"], false),
+        (&["400 Bad\r\n\r\n"], true),
+        (&["401 No\r\n\r\n"], false),
+        (&["403 No\r\n\r\n"], false),
+        (&["404 No\r\n\r\n"], false),
+        (&["405 No\r\n\r\n"], false),
+        (&["410 Gone\r\n\r\n"], false),
+        (&["411 Length\r\n\r\n"], false),
+        (&["413 Large\r\n\r\n"], true),
+        (&["415 Type\r\n\r\n"], false),
+        (&["422 No\r\n\r\n"], true),
+        (&["429 Slow\r\nRetry-After: 7\r\n\r\n"], false),
+        (&["500 Oops\r\n\r\n"], false),
+    ];
+    for (responses, is_final) in cases {
+        let result = send(webhook(http(responses).0, "/", "json"), &message("m"));
+        let after = responses[0].contains("Retry-After").then_some(std::time::Duration::from_secs(7));
+        match &result {
+            Delivery::Rejected { .. } => assert!(is_final, "{responses:?}"),
+            Delivery::Retry { after: asked, .. } => assert_eq!((is_final, *asked), (false, after), "{responses:?}"),
+            Delivery::Accepted => panic!("{responses:?} is accepted"),
+        }
+    }
 }
 
 #[test]
 fn refused_connections_are_retried_and_named() {
     let closed = SocketAddr::from(([127, 0, 0, 1], 1));
-    let (result, delays) = send(&webhook(closed, "/", "json"), &message("m"));
-    assert_eq!(delays, [0, 1, 3]);
-    assert!(result.outcome.unwrap_err().starts_with("127.0.0.1: Connection refused"));
+    let Delivery::Retry { reason, .. } = send(webhook(closed, "/", "json"), &message("m")) else { panic!("is final") };
+    assert!(reason.starts_with("127.0.0.1: Connection refused"), "{reason}");
 }
 
 #[test]
 fn reasons_do_not_contain_the_webhook_url() {
     let (address, _) = http(&["404 No\r\n\r\nCannot POST /hooks/T0KEN?key=S3CRET (S3CRET)"]);
-    let (result, _) = send(&webhook(address, "/hooks/T0KEN?key=S3CRET", "json"), &message("m"));
-    assert_eq!(result.outcome.unwrap_err(), "HTTP 404: Cannot POST /*** (***)");
+    let result = send(webhook(address, "/hooks/T0KEN?key=S3CRET", "json"), &message("m"));
+    assert_eq!(result, Delivery::retry("HTTP 404: Cannot POST /*** (***)"));
+}
+
+#[test]
+fn urls_of_strangers_are_no_links_and_ours_stays() {
+    let mut hostile = message("log in at http://evil.example/login");
+    hostile.facts[0].value = "https://evil.example/login".to_owned();
+    hostile.excerpt = "www.evil.example evil.example/login".to_owned();
+    for format in ["slack", "ntfy", "json"] {
+        let (address, requests) = http(&["200 OK\r\n\r\n"]);
+        assert_eq!(send(webhook(address, "/topic", format), &hostile), Delivery::Accepted);
+        let body = body(&requests.recv().unwrap());
+        let shown =
+            if format == "ntfy" { format!("{} {}", body["title"], body["message"]) } else { body["text"].to_string() };
+        assert!(!shown.contains("evil.example") && shown.contains("hxxp://evil[.]example/login"), "{format}: {shown}");
+        let link = if format == "ntfy" { body["click"].to_string() } else { shown };
+        assert!(link.contains("https://e.example/?a=1"), "{format}: {link}");
+    }
+    let (address, requests) = http(&["200 OK\r\n\r\n{\"ErrorCode\":0}"]);
+    assert_eq!(send(postmark(address), &hostile), Delivery::Accepted);
+    let body = body(&requests.recv().unwrap());
+    for part in ["Subject", "TextBody", "HtmlBody"] {
+        assert!(!body[part].as_str().unwrap().contains("evil.example"), "{part}: {}", body[part]);
+    }
+    assert!(body["HtmlBody"].as_str().unwrap().contains("href=\"https://e.example/?a=1&amp;b=2\""), "{body}");
 }
 
 #[test]
 fn generic_webhooks_receive_the_whole_message() {
     let (address, requests) = http(&["204 No Content\r\n\r\n"]);
-    let (result, _) = send(&webhook(address, "/in?k=v", "auto"), &message("m"));
-    assert_eq!(result.outcome, Ok(()));
+    assert_eq!(send(webhook(address, "/in?k=v", "auto"), &message("m")), Delivery::Accepted);
     let request = requests.recv().unwrap();
     assert!(request.starts_with("POST /in?k=v HTTP/1.1\r\n"), "{request}");
-    let mut body = body(&request);
-    assert!(Timestamp::parse(body["sent_at"].take().as_str().unwrap()).is_some());
     let expected = json!({
+        "id": "7.example",
         "event": "new_error",
         "title": "m",
         "text": "m\n\nProject:   shop\nLocation:  a.py:7\n\nhttps://e.example/?a=1&b=2\n",
         "link": "https://e.example/?a=1&b=2",
         "facts": { "project": "shop", "location": "a.py:7" },
         "excerpt": "Trace\n  boom",
-        "sent_at": null,
+        "sent_at": "2026-01-31T12:00:00Z",
     });
-    assert_eq!(body, expected);
+    assert_eq!(body(&request), expected);
 }
 
 #[test]
 fn ntfy_receives_json_at_its_root() {
     let (address, requests) = http(&["200 OK\r\n\r\n"]);
-    let (result, _) = send(&webhook(address, "/alerts/?auth=QQ", "ntfy"), &message("Grüße\r\nX: y"));
-    assert_eq!(result.outcome, Ok(()));
+    let result = send(webhook(address, "/alerts/?auth=QQ", "ntfy"), &message("Grüße\r\nX: y"));
+    assert_eq!(result, Delivery::Accepted);
     let request = requests.recv().unwrap();
     assert!(request.starts_with("POST /?auth=QQ HTTP/1.1\r\n"), "{request}");
     let expected = json!({

@@ -86,9 +86,10 @@ impl Channel for Webhook {
     fn attempt(&self, message: &OutgoingMessage) -> Delivery {
         let body = match &self.format {
             Format::Json => generic_json(message),
-            Format::Slack => slack(&message.message),
+            Format::Slack => slack(&message.defanged),
+            // Discord makes no links in code blocks, and the other texts are escaped.
             Format::Discord => discord(&message.message),
-            Format::Ntfy { topic } => ntfy(&message.message, topic),
+            Format::Ntfy { topic } => ntfy(&message.defanged, topic),
         };
         let headers = [("Content-Type", "application/json"), ("Accept", "application/json")];
         match self.client.post(&headers, body.to_string().as_bytes()) {
@@ -103,9 +104,11 @@ fn generic_json(prepared: &OutgoingMessage) -> Value {
     let facts: Map<String, Value> =
         message.facts.iter().map(|fact| (fact.key.to_owned(), fact.value.as_str().into())).collect();
     json!({
+        "id": prepared.id,
         "event": message.event,
         "title": message.title,
-        "text": mail::summary(message),
+        // Chat programs that accept this format show the text.
+        "text": mail::summary(&prepared.defanged),
         "link": message.link,
         "facts": facts,
         "excerpt": message.excerpt,

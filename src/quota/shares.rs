@@ -90,7 +90,8 @@ impl Reason {
     }
 
     /// Returns the rest of a sentence "… were not stored: ".
-    pub(super) fn explanation(self) -> String {
+    #[must_use]
+    pub fn explanation(self) -> String {
         match self {
             Self::StoreFull => "the store is full".into(),
             Self::ServerReserve => format!("the last {SERVER_RESERVE_PERCENT} % are reserved for server keys"),

@@ -1,10 +1,11 @@
-import type { JSX } from "preact";
+import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { Alert, Alerts as AlertHistory } from "../generated/error-tracker.ts";
 import type { Session } from "../generated/sessions.ts";
 import { get, send } from "../shared/api.ts";
 import { useFetch } from "../shared/hooks.ts";
 import { EmptyState, ErrorMessage, Loading, Timestamp } from "../shared/ui.tsx";
+import { plural } from "./trace.ts";
 
 const REFRESH_INTERVAL_MS = 5_000;
 const KINDS: Record<Alert["kind"], string> = {
@@ -97,7 +98,7 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
                         {STATES[alert.state]}
                       </span>
                     </td>
-                    <td>{describeDelivery(alert.detail)}</td>
+                    <td>{describeDelivery(alert)}</td>
                   </tr>
                 ))}
               </tbody>
@@ -109,9 +110,25 @@ export function Alerts({ session }: { session: Session }): JSX.Element {
   );
 }
 
-/** Returns the result for each channel, or the reason why the alert was suppressed. */
-function describeDelivery(detail: Alert["detail"]): string {
-  return detail
-    .map((result) => (typeof result === "string" ? result : `${result.channel}: ${result.reason ?? result.outcome}`))
-    .join("; ");
+/** Returns the progress of each channel, or the reason why the alert was suppressed. */
+function describeDelivery({ detail, deliveries }: Alert): ComponentChildren {
+  if (deliveries.length === 0) {
+    return detail
+      .map((result) => (typeof result === "string" ? result : `${result.channel}: ${result.reason ?? result.outcome}`))
+      .join("; ");
+  }
+  return deliveries.map(({ channel, state, attempts, reason, next_attempt_at }, index) => (
+    <>
+      {index > 0 && "; "}
+      <span key={channel}>
+        {channel}: {state === "sent" ? "sent" : (reason ?? "queued")}
+        {state === "waiting" && attempts > 0 && next_attempt_at && (
+          <>
+            {" "}
+            ({plural(attempts, "attempt")}, next <Timestamp at={next_attempt_at} />)
+          </>
+        )}
+      </span>
+    </>
+  ));
 }

@@ -297,7 +297,7 @@ test("the empty list of alerts explains the configuration", { skip }, async () =
 test("alerts link to the error and show the result of each channel", { skip }, async (context) => {
   const hook = createServer((request, response) => {
     request.resume();
-    request.on("end", () => response.writeHead(410).end("endpoint removed"));
+    request.on("end", () => response.writeHead(422).end("endpoint removed"));
   });
   await new Promise((resolve) => hook.listen(0, "127.0.0.1", resolve));
   context.after(() => hook.close());
@@ -308,7 +308,7 @@ test("alerts link to the error and show the result of each channel", { skip }, a
   await alertingTracker.ask("POST", "/api/errors", error);
   const page = await chrome.visit(`${alertingTracker.url}/?alerts=1`);
   const row = page.locator("tbody tr").first();
-  await row.getByText(/^webhook: .*410.*endpoint removed$/).waitFor();
+  await row.getByText(/^webhook: .*422.*endpoint removed$/).waitFor();
   await assertAccessible(page, "failed alert");
   await row.getByRole("link", { name: "PaymentError" }).click();
   await page.getByRole("heading", { name: "PaymentError" }).waitFor();

@@ -2,9 +2,10 @@
 
 use std::net::TcpListener;
 
-use monlight::client::{OutboundSettings, ProxyPolicy};
+use monlight::client::{Delivery, OutboundSettings, ProxyPolicy};
+use monlight::clock::Timestamp;
 use monlight::env::Env;
-use monlight::notify::{ChannelResult, Fact, Message, Notifier, OLDER_CA_FILE, VARIABLES};
+use monlight::notify::{Fact, Message, MessageId, Notifier, OLDER_CA_FILE, VARIABLES};
 use serde_json::Value;
 
 use crate::support::harness::skip;
@@ -20,8 +21,8 @@ fn message(title: &str) -> Message {
     }
 }
 
-/// Sends a message by SMTP with additional settings, without waiting between attempts.
-fn send_mail(listener: &Listener, settings: &[(&str, &str)], message: &Message) -> ChannelResult {
+/// Sends a message by SMTP with additional settings.
+fn send_mail(listener: &Listener, settings: &[(&str, &str)], message: &Message) -> Delivery {
     let defaults = [
         ("SMTP_HOST", "127.0.0.1"),
         ("SMTP_PORT", &listener.port),
@@ -30,15 +31,16 @@ fn send_mail(listener: &Listener, settings: &[(&str, &str)], message: &Message) 
     deliver(&[settings, &defaults].concat(), message)
 }
 
-/// Sends a message by the channel that the settings configure.
-fn deliver(settings: &[(&str, &str)], message: &Message) -> ChannelResult {
+/// Sends a message once by the channel that the settings configure.
+fn deliver(settings: &[(&str, &str)], message: &Message) -> Delivery {
     let lookup = |name: &str| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let variables = [VARIABLES, &OutboundSettings::variables(ProxyPolicy::Environment)].concat();
     let mut env = Env::new(&variables, lookup);
     let outbound = OutboundSettings::from_env(&mut env, ProxyPolicy::Environment, Some(OLDER_CA_FILE));
     let notifier = Notifier::from_env(&mut env, &outbound);
     assert_eq!((env.finish(), notifier.missing()), (Ok(()), None));
-    notifier.send(message, &|_| true).remove(0)
+    let id = MessageId { id: "7.example".to_owned(), created_at: Timestamp::now() };
+    notifier.into_channels().remove(0).send(message, &id)
 }
 
 fn headers<'a>(mail: &'a Value, name: &str) -> Vec<&'a str> {
@@ -46,27 +48,25 @@ fn headers<'a>(mail: &'a Value, name: &str) -> Vec<&'a str> {
     all.filter(|header| header[0] == name).map(|header| header[1].as_str().unwrap()).collect()
 }
 
-fn sent(attempts: u32) -> ChannelResult {
-    ChannelResult { channel: "smtp", attempts, outcome: Ok(()) }
-}
-
-/// Returns the reason of a failed delivery and asserts that it was not retried.
-fn permanent_failure(result: ChannelResult) -> String {
-    assert_eq!(result.attempts, 1, "{result:?}");
-    result.outcome.unwrap_err()
+/// Returns the reason of a failure that does not concern the message, so it is sent again.
+fn temporary_failure(result: Delivery) -> String {
+    match result {
+        Delivery::Retry { reason, .. } => reason,
+        other => panic!("{other:?} is not temporary"),
+    }
 }
 
 #[test]
 fn mail_without_tls_has_all_headers_and_parts() {
     let Some(listener) = Listener::start("smtp_listener.py", &[]) else { return };
     let message = message("Boom");
-    assert_eq!(send_mail(&listener, &[], &message), sent(1));
+    assert_eq!(send_mail(&listener, &[], &message), Delivery::Accepted);
     let mail = listener.next_event();
     assert_eq!((mail["from"].as_str(), mail["tls"].as_bool()), (Some("errors@example.com"), Some(false)));
     assert_eq!(mail["to"], serde_json::json!(["a@example.com", "b@example.com"]));
     assert_eq!(headers(&mail, "Auto-Submitted"), ["auto-generated"]);
     assert_eq!(headers(&mail, "To"), ["a@example.com, B <b@example.com>"]);
-    assert!(headers(&mail, "Message-ID")[0].ends_with("@example.com>"), "{mail}");
+    assert_eq!(headers(&mail, "Message-ID"), ["<7.example@example.com>"]);
     assert_eq!((headers(&mail, "Date").len(), mail["defects"].as_array().unwrap().len()), (1, 0));
     let (text, html) = (&mail["parts"][0], &mail["parts"][1]);
     assert_eq!((text["type"].as_str(), html["type"].as_str()), (Some("text/plain"), Some("text/html")));
@@ -92,7 +92,7 @@ fn title_becomes_a_single_subject_header() {
         (&long, &truncated),
         (&"x".repeat(190), &"x".repeat(190)),
     ] {
-        assert_eq!(send_mail(&listener, &[], &message(title)), sent(1));
+        assert_eq!(send_mail(&listener, &[], &message(title)), Delivery::Accepted);
         let mail = listener.next_event();
         assert_eq!(headers(&mail, "Subject"), [subject]);
         assert_eq!((headers(&mail, "Bcc").len(), mail["to"].as_array().unwrap().len()), (0, 2));
@@ -105,11 +105,11 @@ fn login_follows_starttls() {
         return;
     };
     let login = [("SMTP_USERNAME", "me"), ("SMTP_PASSWORD", "s3cret"), ("ALERT_CA_FILE", &listener.ca_file)];
-    assert_eq!(send_mail(&listener, &login, &message("m")), sent(1));
+    assert_eq!(send_mail(&listener, &login, &message("m")), Delivery::Accepted);
     assert_eq!(listener.next_event(), serde_json::json!({ "login": "me", "accepted": true }));
     assert_eq!(listener.next_event()["tls"], true);
     let wrong = [("SMTP_USERNAME", "me"), ("SMTP_PASSWORD", "invalid"), ("ALERT_CA_FILE", &listener.ca_file)];
-    let reason = permanent_failure(send_mail(&listener, &wrong, &message("m")));
+    let reason = temporary_failure(send_mail(&listener, &wrong, &message("m")));
     assert!(reason.starts_with("127.0.0.1: SMTP error 535: ") && !reason.contains("invalid"), "{reason}");
 }
 
@@ -127,7 +127,7 @@ fn port_465_uses_implicit_tls() {
         ("SMTP_PASSWORD", "s3cret"),
         ("ALERT_CA_FILE", &listener.ca_file),
     ];
-    assert_eq!(send_mail(&listener, &login, &message("m")), sent(1));
+    assert_eq!(send_mail(&listener, &login, &message("m")), Delivery::Accepted);
     assert_eq!(listener.next_event()["login"], "me");
     assert_eq!(listener.next_event()["tls"], true);
 }
@@ -137,7 +137,7 @@ fn untrusted_root_certificate_is_rejected() {
     let Some(listener) = Listener::start("smtp_listener.py", &["--mode", "starttls"]) else { return };
     let Some(other) = Listener::start("smtp_listener.py", &[]) else { return };
     for settings in [vec![], vec![("ALERT_CA_FILE", other.ca_file.as_str())]] {
-        let reason = permanent_failure(send_mail(&listener, &settings, &message("m")));
+        let reason = temporary_failure(send_mail(&listener, &settings, &message("m")));
         assert!(reason.contains("TLS failed") && reason.contains("UnknownIssuer"), "{reason}");
     }
     assert_eq!(listener.stop_and_drain(), [""; 0]);
@@ -147,12 +147,12 @@ fn untrusted_root_certificate_is_rejected() {
 fn login_requires_tls_and_server_support_for_auth() {
     let login = [("SMTP_USERNAME", "me"), ("SMTP_PASSWORD", "s3cret")];
     let Some(plain) = Listener::start("smtp_listener.py", &["--auth", "me:s3cret"]) else { return };
-    let reason = permanent_failure(send_mail(&plain, &login, &message("m")));
+    let reason = temporary_failure(send_mail(&plain, &login, &message("m")));
     assert_eq!(reason, "127.0.0.1: the server does not offer TLS, and the password is only sent over TLS");
     assert_eq!(plain.stop_and_drain(), [""; 0]);
     let Some(no_auth) = Listener::start("smtp_listener.py", &["--mode", "starttls"]) else { return };
     let with_ca = [login[0], login[1], ("ALERT_CA_FILE", no_auth.ca_file.as_str())];
-    let reason = permanent_failure(send_mail(&no_auth, &with_ca, &message("m")));
+    let reason = temporary_failure(send_mail(&no_auth, &with_ca, &message("m")));
     assert_eq!(reason, "127.0.0.1: the server offers neither AUTH PLAIN nor AUTH LOGIN, but SMTP_USERNAME is set");
     assert_eq!(no_auth.stop_and_drain(), [""; 0]);
 }
@@ -161,11 +161,10 @@ fn login_requires_tls_and_server_support_for_auth() {
 fn webhook_trusts_the_configured_root_certificate() {
     let Some(listener) = Listener::start("https_listener.py", &[]) else { return };
     let url = format!("https://127.0.0.1:{}/hook", listener.port);
-    let reason = permanent_failure(deliver(&[("ALERT_WEBHOOK_URL", &url)], &message("m")));
+    let reason = temporary_failure(deliver(&[("ALERT_WEBHOOK_URL", &url)], &message("m")));
     assert!(reason.contains("UnknownIssuer") && reason.contains("CA_FILE"), "{reason}");
     let with_ca = [("ALERT_WEBHOOK_URL", url.as_str()), ("ALERT_CA_FILE", &listener.ca_file)];
-    let result = deliver(&with_ca, &message("m"));
-    assert_eq!(result, ChannelResult { channel: "webhook", attempts: 1, outcome: Ok(()) });
+    assert_eq!(deliver(&with_ca, &message("m")), Delivery::Accepted);
     let post = listener.next_event();
     assert_eq!((post["path"].as_str(), post["body"]["title"].as_str()), (Some("/hook"), Some("m")));
     assert_eq!(listener.stop_and_drain(), [""; 0]);

@@ -28,7 +28,8 @@ const MEASURES: [&str; 11] =
     ["at", "time", "timestamp", "until", "since", "seen", "arrived", "hour", "minute", "age", "size"];
 
 /// Tables whose rows are never deleted, so references to them need no index: enumerations, and the ring of segments.
-const NEVER_DELETED: [&str; 14] = [
+const NEVER_DELETED: [&str; 15] = [
+    "alert_channels",
     "alert_kinds",
     "alert_states",
     "alert_subject_types",

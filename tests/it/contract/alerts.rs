@@ -51,8 +51,18 @@ fn alert_history_shows_state_and_deliveries() {
     for (alert, (kind, error_id, state)) in
         alerts.iter().zip([("new", json!(id), "failed"), ("test", Value::Null, "sent")])
     {
-        let expected =
-            ["created_at", "detail", "error_id", "exception_type", "finished_at", "id", "kind", "project", "state"];
+        let expected = [
+            "created_at",
+            "deliveries",
+            "detail",
+            "error_id",
+            "exception_type",
+            "finished_at",
+            "id",
+            "kind",
+            "project",
+            "state",
+        ];
         assert_eq!(member_names(alert), expected.into_iter().collect());
         let exception_type = if kind == "new" { json!("ValueError") } else { Value::Null };
         assert_eq!(alert["exception_type"], exception_type);
@@ -61,6 +71,10 @@ fn alert_history_shows_state_and_deliveries() {
         let delivery = &alert["detail"][0];
         assert_eq!((&delivery["channel"], &delivery["outcome"]), (&json!("webhook"), &json!(state)));
         assert_eq!(delivery["reason"].is_null(), state == "sent", "{delivery}");
+        let delivery = &alert["deliveries"][0];
+        assert_eq!((&delivery["channel"], &delivery["state"]), (&json!("webhook"), &json!(state)));
+        let expected = ["attempts", "channel", "next_attempt_at", "reason", "state"];
+        assert_eq!(member_names(delivery), expected.into_iter().collect());
     }
     assert_eq!(alerts.len(), 2);
 }

@@ -12,6 +12,11 @@ pub fn assert_intact(path: &Path) {
     assert_eq!(result, "ok", "{}", path.display());
 }
 
+/// Runs SQL statements on the database of a service that is not running.
+pub fn update_file(path: &Path, sql: &str) {
+    rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
 /// Copies a database of the original Monlight, for example `errors.db`, to `path` and makes the copy writable.
 pub fn copy_original(name: &str, path: &Path) {
     let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/original").join(name);
