@@ -95,6 +95,11 @@ impl<'a> Env<'a> {
         value.or_else(|| (!variable.default.is_empty()).then(|| variable.default.to_owned()))
     }
 
+    /// Whether a setting has a value other than its default.
+    pub fn is_set(&self, name: &'static str) -> bool {
+        (self.lookup)(name).is_some_and(|value| !value.is_empty())
+    }
+
     /// Returns the value of a variable that other programs read too, such as `HTTPS_PROXY`: of `name` or, if that is
     /// unset, of its lower-case spelling.
     pub fn any_case(&mut self, name: &'static str) -> Option<String> {

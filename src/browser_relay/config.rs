@@ -16,6 +16,7 @@ const DEFAULTS: Defaults = Defaults {
     key_rate_limit: "3000",
     max_body_size: "65536",
     synchronous: "FULL",
+    max_db_mb: "256",
 };
 /// Name of the variable of the key with full access.
 pub(super) const KEY: &str = "ADMIN_API_KEY";

@@ -4,8 +4,9 @@
 //! schema version of the oldest program that can still use the file. Migrations only expand, so an older program usually
 //! can, and an upgrade can be rolled back without restoring a backup.
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
+use super::damage::REMEDY;
 use crate::error::{Error, Result};
 
 /// Version of schema 1.0. Development versions before it counted from 1; their files are rejected.
@@ -51,19 +52,26 @@ pub struct OriginalImport {
 pub(super) enum Unusable {
     /// A development version before schema 1.0 created it.
     DevelopmentVersion(String),
-    /// A newer Monlight changed it, it belongs to another program, or SQLite cannot read it.
+    /// A newer Monlight changed it, or it belongs to another program.
     Other(String),
+    /// It is missing or damaged, or its disk is full.
+    Unreadable(String),
 }
 
 impl From<rusqlite::Error> for Unusable {
     fn from(why: rusqlite::Error) -> Self {
-        Self::Other(why.to_string())
+        match why.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Unreadable(format!("it is damaged: {why}; {REMEDY}"))
+            }
+            _ => Self::Unreadable(why.to_string()),
+        }
     }
 }
 
 impl std::fmt::Display for Unusable {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::DevelopmentVersion(sentence) | Self::Other(sentence)) = self;
+        let (Self::DevelopmentVersion(sentence) | Self::Other(sentence) | Self::Unreadable(sentence)) = self;
         formatter.write_str(sentence)
     }
 }
@@ -83,6 +91,11 @@ impl Schema {
     fn version(&self) -> u32 {
         // A list of migrations is never that long.
         u32::try_from(self.migrations.len()).map_or(u32::MAX, |migrations| VERSION_1_0 + migrations)
+    }
+
+    /// Whether a file has all tables of this schema, or newer ones.
+    pub(super) fn is_current(&self, kind: FileKind) -> bool {
+        matches!(kind, FileKind::Ours(version) if version >= self.version())
     }
 
     /// Returns the kind of a database file.

@@ -1,12 +1,15 @@
-//! SQLite access: open, migrations, writer thread, reader pool, idempotent commands, counters, retention, vacuum, backup,
-//! export cursor.
+//! SQLite access: open, first start, damage, migrations, writer thread, reader pool, idempotent commands, counters,
+//! retention, size limit, vacuum, backup, export cursor.
 //!
 //! One writer thread commits commands in groups and delivers their outcomes after COMMIT. All other threads use read-only
 //! connections. Nothing outside this folder opens a connection.
 
 mod backup;
 mod counters;
+mod damage;
+mod disk;
 mod export_cursor;
+mod first_start;
 mod idempotency;
 mod litestream;
 mod lock;
@@ -18,6 +21,7 @@ mod reader_pool;
 mod replan_harness_tests;
 mod retention;
 mod sessions;
+mod size_limit;
 mod vacuum;
 mod writer;
 
@@ -30,14 +34,15 @@ pub use migrate::{Migration, OriginalImport, Schema};
 pub(crate) use open::in_memory;
 #[cfg(test)]
 pub(crate) use open::table_of_names;
-pub use open::{Database, OpenError, Settings, Synchronous, open};
+pub use open::{Database, OpenError, Settings, Synchronous, open, path_problem};
 pub use reader_pool::{Reader, ReaderPool};
 #[cfg(test)]
 pub(crate) use replan_harness_tests::replanned_statements;
 pub use retention::{apply_retention, retention_job};
 pub use sessions::{CreateSession, DeleteSessions, Session, sessions};
+pub use size_limit::SizeLimit;
 pub use vacuum::vacuum;
-pub use writer::{Command, SizeLimit, Writer, WriterStats};
+pub use writer::{Command, Writer, WriterStats};
 
 use rusqlite::ErrorCode;
 
@@ -48,6 +53,10 @@ impl From<rusqlite::Error> for Error {
     fn from(why: rusqlite::Error) -> Self {
         match why.sqlite_error_code() {
             Some(ErrorCode::OperationInterrupted) => Self::Busy("The query took too long; narrow it down"),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                damage::record_damage(&why.to_string());
+                Self::Storage(format!("{why}: the database is damaged; {}", damage::REMEDY))
+            }
             Some(
                 ErrorCode::DiskFull
                 | ErrorCode::ReadOnly
@@ -55,8 +64,6 @@ impl From<rusqlite::Error> for Error {
                 | ErrorCode::CannotOpen
                 | ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
                 | ErrorCode::OutOfMemory
                 | ErrorCode::PermissionDenied,
             ) => Self::Storage(why.to_string()),

@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::lock::{DatabaseLock, open_private};
+use super::damage::{self, REMEDY};
+use super::disk;
+use super::first_start::lock_or_create;
+use super::lock::create_private;
 use super::migrate::{FileKind, Schema, Unusable};
-use super::paths::{LOCK_TIMEOUT, sibling};
+use super::paths::{LOCK_TIMEOUT, folder_of, sibling};
 use super::reader_pool::ReaderPool;
-use super::writer::{SizeLimit, Writer};
+use super::size_limit::{self, SizeLimit};
+use super::writer::Writer;
 use crate::error::{Error, Result};
 
 /// Prepared statements that each connection caches.
@@ -67,30 +71,54 @@ impl std::fmt::Display for OpenError {
     }
 }
 
+/// Returns why `path` cannot be the path of a database, or `None` if it can. SQLite gives some names a special meaning.
+#[must_use]
+pub fn path_problem(path: &Path) -> Option<&'static str> {
+    let text = path.to_string_lossy();
+    if text.starts_with(':') {
+        return Some("must be the path of a file; a database in memory would lose all data at the next stop");
+    }
+    if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("file:")) {
+        return Some("must be a plain path, not a file: URI (example: ./data/name.db)");
+    }
+    text.trim().is_empty().then_some("must be the path of a file (example: ./data/name.db)")
+}
+
 /// Opens a database, creates, migrates or imports it as needed, and starts its writer.
 ///
 /// # Errors
 /// Returns why it cannot be opened.
 pub fn open(settings: &Settings) -> std::result::Result<Database, OpenError> {
     let path = &settings.path;
-    let sentence = |why: &dyn std::fmt::Display| format!("cannot open the database {}: {why}", path.display());
-    let named = |why: &dyn std::fmt::Display| OpenError::Other(sentence(why));
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|why| named(&why))?;
-    }
+    open_file(settings).map_err(|why| {
+        let sentence = |why: &dyn std::fmt::Display| format!("cannot open the database {}: {why}", path.display());
+        match why {
+            Unusable::DevelopmentVersion(_) => OpenError::DevelopmentVersion(sentence(&why)),
+            Unusable::Other(why) => OpenError::Other(sentence(&why)),
+            Unusable::Unreadable(why) => OpenError::Other(sentence(&disk::describe_if_full(path).unwrap_or(why))),
+        }
+    })
+}
+
+fn open_file(settings: &Settings) -> std::result::Result<Database, Unusable> {
+    let path = &settings.path;
+    let disk_error =
+        |why: std::io::Error| Unusable::Unreadable(disk::describe_error(path, &why).unwrap_or_else(|| why.to_string()));
+    std::fs::create_dir_all(folder_of(path)).map_err(disk_error)?;
     // Locked before SQLite opens the file, so that the lock is closed last.
-    let lock = DatabaseLock::acquire(path).map_err(|why| named(&why))?;
-    let (mut connection, kind) = detect(settings).map_err(|why| match why {
-        Unusable::DevelopmentVersion(_) => OpenError::DevelopmentVersion(sentence(&why)),
-        Unusable::Other(_) => named(&why),
-    })?;
+    let mut lock = lock_or_create(path, settings.schema.application_id).map_err(Unusable::Unreadable)?;
+    disk::require_room(path).map_err(disk_error)?;
+    let (mut connection, kind) = detect(settings)?;
     prepare_writer(settings, &mut connection, kind).map_err(|why| match why {
-        Error::Storage(why) | Error::Internal(why) => named(&why),
-        other => named(&other),
+        Error::Storage(why) | Error::Internal(why) => Unusable::Unreadable(why),
+        other => Unusable::Unreadable(other.to_string()),
     })?;
+    lock.keep_open(disk::reserve_shared_memory(path).map_err(disk_error)?);
+    let (limit, warning) =
+        size_limit::resolve(&connection, settings.limit).map_err(|why| Unusable::Unreadable(why.to_string()))?;
     let readers = (0..settings.readers).map(|_| read_only(path)).collect::<Result<Vec<_>>>();
-    let readers = readers.map_err(|why| named(&why))?;
-    let writer = Writer::start(connection, lock, settings.limit).map_err(|why| named(&why))?;
+    let readers = readers.map_err(|why| Unusable::Unreadable(why.to_string()))?;
+    let writer = Writer::start(connection, lock, limit, warning).map_err(disk_error)?;
     Ok(Database { writer, readers: ReaderPool::new(readers, path.clone()) })
 }
 
@@ -115,9 +143,9 @@ pub(crate) fn table_of_names(connection: &Connection, table: &str) -> Result<Vec
     Ok(select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Opens the file for writing, creates it if it is missing, and returns its kind.
+/// Opens the file for writing and returns its kind.
 fn detect(settings: &Settings) -> std::result::Result<(Connection, FileKind), Unusable> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&settings.path, flags)?;
     connection.busy_timeout(LOCK_TIMEOUT)?;
     let kind = settings.schema.detect(&connection)?;
@@ -146,6 +174,15 @@ fn prepare_writer(settings: &Settings, connection: &mut Connection, kind: FileKi
     super::litestream::prepare(connection)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    if kind != FileKind::Empty
+        && let Some(damage) = damage::check_quickly(connection)?
+    {
+        if !settings.schema.is_current(kind) {
+            return Err(Error::Storage(format!("it is damaged: {damage}; {REMEDY}")));
+        }
+        // What can be read is served, and `/health` reports the damage.
+        damage::record_damage(&damage);
+    }
     if kind == FileKind::Original {
         copy_before_import(connection, &settings.path, &settings.schema)?;
     }
@@ -179,7 +216,7 @@ fn copy_before_import(connection: &Connection, path: &Path, schema: &Schema) -> 
     if unfinished.exists() {
         std::fs::remove_file(&unfinished).map_err(storage)?;
     }
-    drop(open_private(&unfinished).map_err(storage)?);
+    drop(create_private(&unfinished).map_err(storage)?);
     connection.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])?;
     let file = std::fs::File::open(&unfinished).map_err(storage)?;
     file.sync_all().map_err(storage)?;

@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use rusqlite::Connection;
 
+use super::damage;
 use super::litestream::ReplicationCheck;
 use super::lock::DatabaseLock;
+use super::size_limit::SizeLimit;
 use crate::background;
 use crate::error::{Error, Result};
+use crate::records::warning::Warning;
 
 /// Maximum commands per transaction. More would not make the flush cheaper, but would delay the first of them.
 const BATCH_COMMANDS_MAX: usize = 256;
@@ -40,15 +43,6 @@ pub trait Command: Send + 'static {
     fn apply(self, transaction: &Connection) -> Result<Self::Output>;
 }
 
-/// The size limit of the database file.
-#[derive(Debug, Clone, Copy)]
-pub struct SizeLimit {
-    /// Maximum size of the pages in use, in bytes.
-    pub bytes_max: u64,
-    /// Deletes some of the oldest data that can be spared. Returns whether there was any.
-    pub evict: fn(&Connection) -> Result<bool>,
-}
-
 /// Counters of the writer.
 #[derive(Debug, Default)]
 pub struct WriterStats {
@@ -62,6 +56,7 @@ pub struct WriterStats {
     pub used_bytes: AtomicU64,
     /// Size of all pages of the file, in bytes.
     pub file_bytes: AtomicU64,
+    size_warning: Option<Warning>,
     last_error: Mutex<Option<String>>,
     stopped: AtomicBool,
     /// Start of the current batch in ms since the start of the writer; -1 between batches.
@@ -135,9 +130,15 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, lock: DatabaseLock, limit: Option<SizeLimit>) -> io::Result<Self> {
+    pub(super) fn start(
+        connection: Connection,
+        lock: DatabaseLock,
+        limit: Option<SizeLimit>,
+        size_warning: Option<Warning>,
+    ) -> io::Result<Self> {
         let (queue, commands) = bounded(QUEUE_COMMANDS_MAX);
-        let stats = Arc::new(WriterStats { batch_started_ms: AtomicI64::new(-1), ..WriterStats::default() });
+        let stats =
+            Arc::new(WriterStats { batch_started_ms: AtomicI64::new(-1), size_warning, ..WriterStats::default() });
         let started = Instant::now();
         let worker = WriterThread {
             page_bytes: pragma_number(&connection, "page_size"),
@@ -203,7 +204,16 @@ impl Writer {
         if started_ms >= 0 && elapsed_ms(self.started) - started_ms > STUCK_AFTER_MS {
             return Some("the disk does not respond".into());
         }
+        if damage::is_damaged() {
+            return Some("the database is damaged; restore a backup".into());
+        }
         self.stats.last_error().map(|_| "writing to the database fails".into())
+    }
+
+    /// Returns the problems of the database that need attention although it can be written.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Warning> {
+        self.stats.size_warning.clone().into_iter().collect()
     }
 
     /// Drains the queue, checkpoints the write-ahead log and ends the thread. Returns whether that succeeded within

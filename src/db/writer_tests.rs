@@ -214,7 +214,7 @@ fn size_limit_bounds_the_pages_in_use() {
     }
     let folder = Folder::new("limit");
     let migrations = &[Migration { sql: "CREATE TABLE f (n INTEGER PRIMARY KEY, x)", oldest_reader: 100 }];
-    let limit = Some(SizeLimit { bytes_max: 1_000_000, evict });
+    let limit = Some(SizeLimit { bytes_max: 1_000_000, is_default: false, evict });
     let database = open(&Settings { limit, ..folder.settings(Schema { migrations, ..SCHEMA }) }).unwrap();
     for n in 0..1_000 {
         database.writer.run(Fill(n)).unwrap();

@@ -17,6 +17,7 @@ const DEFAULTS: Defaults = Defaults {
     key_rate_limit: "0",
     max_body_size: "262144",
     synchronous: "FULL",
+    max_db_mb: "1024",
 };
 
 const OWN: &[Variable] = &[

@@ -17,6 +17,7 @@ const DEFAULTS: Defaults = Defaults {
     key_rate_limit: "0",
     max_body_size: "65536",
     synchronous: "NORMAL",
+    max_db_mb: "2048",
 };
 
 const OWN: &[Variable] = &[

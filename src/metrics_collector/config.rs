@@ -16,6 +16,7 @@ const DEFAULTS: Defaults = Defaults {
     key_rate_limit: "0",
     max_body_size: "524288",
     synchronous: "NORMAL",
+    max_db_mb: "1024",
 };
 
 const VARIABLES: &[Variable] = &[

@@ -106,7 +106,10 @@ fn print_stderr(sentences: &[String], code: u8) -> ExitCode {
 
 /// Copies the database to a file, for `--backup`.
 fn backup(service: &Service, variables: &[Variable], to: &Path) -> ExitCode {
-    let database = database_path(variables);
+    let database = match database_path(variables) {
+        Ok(path) => path,
+        Err(why) => return print_stderr(&[why], EXIT_USAGE),
+    };
     match db::backup(&service.schema, &database, to) {
         Ok(bytes) => {
             print_stdout(&format!("{}: backed up {bytes} bytes of {}, checked\n", to.display(), database.display()))
@@ -117,7 +120,10 @@ fn backup(service: &Service, variables: &[Variable], to: &Path) -> ExitCode {
 
 /// Replaces the database with a backup, for `--restore`.
 fn restore(service: &Service, variables: &[Variable], from: &Path) -> ExitCode {
-    let database = database_path(variables);
+    let database = match database_path(variables) {
+        Ok(path) => path,
+        Err(why) => return print_stderr(&[why], EXIT_USAGE),
+    };
     match db::restore(&service.schema, from, &database) {
         Ok(None) => print_stdout(&format!("{} restored\n", database.display())),
         Ok(Some(kept)) => print_stdout(&format!(
@@ -129,8 +135,12 @@ fn restore(service: &Service, variables: &[Variable], from: &Path) -> ExitCode {
     }
 }
 
-fn database_path(variables: &[Variable]) -> PathBuf {
-    Env::from_process_env(variables).string("DATABASE_PATH").unwrap_or_default().into()
+fn database_path(variables: &[Variable]) -> Result<PathBuf, String> {
+    let path: PathBuf = Env::from_process_env(variables).string("DATABASE_PATH").unwrap_or_default().into();
+    match db::path_problem(&path) {
+        Some(problem) => Err(format!("DATABASE_PATH: {problem}")),
+        None => Ok(path),
+    }
 }
 
 /// Executes `--healthcheck`, the health check of a container.

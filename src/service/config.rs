@@ -38,6 +38,8 @@ pub struct Defaults {
     pub max_body_size: &'static str,
     /// `SYNCHRONOUS`.
     pub synchronous: &'static str,
+    /// `MAX_DB_MB`, in megabytes.
+    pub max_db_mb: &'static str,
 }
 
 /// Returns the variables that all services share.
@@ -63,7 +65,7 @@ pub fn common_variables(defaults: Defaults) -> Vec<Variable> {
         ),
         Variable::plain(
             "MAX_DB_MB",
-            "0",
+            defaults.max_db_mb,
             "Maximum database size in MB; the oldest data is deleted first; 0 = unlimited",
         ),
         Variable::plain(
@@ -101,6 +103,8 @@ pub struct CommonConfig {
     database_path: PathBuf,
     synchronous: Synchronous,
     max_db_bytes: u64,
+    /// Whether `MAX_DB_MB` is not set.
+    is_default_size: bool,
     connection_limits: ConnectionLimits,
     admission: AdmissionSettings,
     log_level: LevelFilter,
@@ -131,12 +135,17 @@ impl CommonConfig {
             "debug" => LevelFilter::Debug,
             _ => LevelFilter::Info,
         };
+        let database_path: PathBuf = env.string("DATABASE_PATH").unwrap_or_default().into();
+        if let Some(problem) = db::path_problem(&database_path) {
+            env.error("DATABASE_PATH", problem);
+        }
         Self {
             metrics_open: env.boolean("METRICS_OPEN"),
             address,
-            database_path: env.string("DATABASE_PATH").unwrap_or_default().into(),
+            database_path,
             synchronous,
             max_db_bytes: env.number("MAX_DB_MB", 0..=1_000_000u64) * 1_000_000,
+            is_default_size: !env.is_set("MAX_DB_MB"),
             connection_limits,
             admission: read_admission(env, key),
             log_level,
@@ -162,7 +171,11 @@ impl CommonConfig {
     ) -> Result<(BoundListener, Settings, Database), StartError> {
         start_logging(self.log_level);
         let bound = BoundListener::bind(self.address).map_err(StartError::Start)?;
-        let limit = (self.max_db_bytes > 0).then_some(SizeLimit { bytes_max: self.max_db_bytes, evict });
+        let limit = (self.max_db_bytes > 0).then_some(SizeLimit {
+            bytes_max: self.max_db_bytes,
+            is_default: self.is_default_size,
+            evict,
+        });
         let path = self.database_path;
         let spool_dir =
             path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref()).to_owned();

@@ -80,10 +80,11 @@ impl<'a> WarningEntry<'a> {
 
 fn health<S: ServiceState>(state: &S, request: &Request) -> Result<Response> {
     let can_read = request.principal().is_authenticated() && request.principal().allows(Scope::Read);
+    let core = state.core();
     let mut warnings = state.warnings();
     warnings.extend(quota_warnings(state));
+    warnings.extend(core.writer.warnings());
     let warnings = if can_read { warnings } else { combine_by_code(warnings) };
-    let core = state.core();
     let job_error = core.jobs_failed.load(Ordering::Relaxed).then(|| "a background job has stopped".to_owned());
     let reason = core.writer.last_error().or(job_error);
     let body = Health {

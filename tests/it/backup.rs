@@ -1,5 +1,6 @@
 //! Backups with `--backup` of a database in use, and `--restore` from them.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use serde_json::json;
 
 use crate::support::databases::assert_intact;
-use crate::support::harness::{Request, Service, Setup, TempDir, report_at, wait_until};
+use crate::support::harness::{Request, Service, Setup, TempDir, report_at, root_or_skip, wait_until};
 
 const CLIENTS: usize = 8;
 /// Minimum number of acknowledged reports before the backup starts.
@@ -125,6 +126,100 @@ fn restore_ignores_the_write_ahead_log_of_a_killed_service() {
     let (code, output) = run(Setup::error_tracker(), &data_dir, &["--restore", path_str(&replaced)]);
     assert_eq!(code, Some(0), "{output}");
     assert_eq!(count_reports(&Setup::error_tracker().data_dir(&data_dir).start()), 49);
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn copies_are_readable_only_by_their_owner_whatever_the_mode_of_the_database() {
+    let tracker = Setup::error_tracker().start();
+    let data_dir = Arc::clone(&tracker.data_dir);
+    assert!(tracker.stop().0.success());
+    let (database, copy) = (data_dir.path().join("errors.db"), data_dir.path().join("copy.db"));
+    std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(run(Setup::error_tracker(), &data_dir, &["--backup", path_str(&copy)]).0, Some(0));
+    assert_eq!(mode(&copy), 0o600);
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(run(Setup::error_tracker(), &data_dir, &["--restore", path_str(&copy)]).0, Some(0));
+    assert_eq!(mode(&database), 0o600);
+}
+
+#[test]
+fn each_restore_keeps_the_replaced_database_under_a_name_of_its_own() {
+    let tracker = Setup::error_tracker().start();
+    tracker.post("/api/errors", &report_at("boom", 1)).expect(201);
+    let data_dir = Arc::clone(&tracker.data_dir);
+    let at = |name: &str| data_dir.path().join(name);
+    assert_eq!(run(Setup::error_tracker(), &data_dir, &["--backup", path_str(&at("copy.db"))]).0, Some(0));
+    tracker.post("/api/errors", &report_at("boom", 2)).expect(201);
+    assert!(tracker.stop().0.success());
+    for kept in ["errors.db.before-restore", "errors.db.before-restore.2", "errors.db.before-restore.3"] {
+        let (code, output) = run(Setup::error_tracker(), &data_dir, &["--restore", path_str(&at("copy.db"))]);
+        assert_eq!((code, output.trim_end().ends_with(path_str(&at(kept)))), (Some(0), true), "{output}");
+    }
+    let count = |name: &str| -> i64 {
+        let database = rusqlite::Connection::open(at(name)).unwrap();
+        database.query_row("SELECT count(*) FROM error_groups", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((count("errors.db.before-restore"), count("errors.db.before-restore.2")), (2, 1));
+}
+
+/// User and group of `nobody`.
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn restore_by_root_gives_its_files_to_the_owner_of_the_folder_and_follows_no_link() {
+    if !root_or_skip("restoring into a folder of another user") {
+        return;
+    }
+    let tracker = Setup::error_tracker().start();
+    tracker.post("/api/errors", &report_at("boom", 1)).expect(201);
+    let data_dir = Arc::clone(&tracker.data_dir);
+    let private = TempDir::new();
+    let (copy, secret) = (private.path().join("copy.db"), private.path().join("secret"));
+    assert_eq!(run(Setup::error_tracker(), &data_dir, &["--backup", path_str(&copy)]).0, Some(0));
+    assert!(tracker.stop().0.success());
+    std::fs::write(&secret, "of root").unwrap();
+    let database = data_dir.path().join("errors.db");
+    chown(data_dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    // The owner of the folder puts links where root writes, and another over the restored database as soon as it appears.
+    for name in ["errors.db.unfinished", "errors.db.unfinished-journal"] {
+        symlink(&secret, data_dir.path().join(name)).unwrap();
+    }
+    let before = std::fs::symlink_metadata(&database).unwrap().ino();
+    let stop = Arc::new(AtomicBool::new(false));
+    let attacker = {
+        let (stop, database, secret, link) =
+            (Arc::clone(&stop), database.clone(), secret.clone(), data_dir.path().join("link"));
+        std::thread::spawn(move || {
+            loop {
+                let is_last = stop.load(Ordering::SeqCst);
+                if let Ok(found) = std::fs::symlink_metadata(&database)
+                    && found.ino() != before
+                {
+                    symlink(&secret, &link).unwrap();
+                    std::fs::rename(&link, &database).unwrap();
+                    return Some(found.uid());
+                }
+                if is_last {
+                    return None;
+                }
+            }
+        })
+    };
+    let (code, output) = run(Setup::error_tracker(), &data_dir, &["--restore", path_str(&copy)]);
+    stop.store(true, Ordering::SeqCst);
+    assert_eq!(code, Some(0), "{output}");
+    assert_eq!(attacker.join().unwrap(), Some(NOBODY), "the restored database belonged to root when it appeared");
+    let metadata = std::fs::metadata(&secret).unwrap();
+    assert_eq!((metadata.uid(), std::fs::read_to_string(&secret).unwrap().as_str()), (0, "of root"));
+
+    // The database itself is a link now.
+    let (code, output) = run(Setup::error_tracker(), &data_dir, &["--restore", path_str(&copy)]);
+    assert_eq!((code, output.contains("it is a symbolic link")), (Some(1), true), "{output}");
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "of root");
 }
 
 #[test]

@@ -204,6 +204,30 @@ fn old_and_unfinished_backups_are_deleted_and_other_files_are_kept() {
 }
 
 #[test]
+fn new_backup_is_kept_and_names_in_the_future_are_reported() {
+    let stack = Stack::start();
+    let backups = TempDir::new();
+    let at = |name: &str| backups.path().join(name);
+    let future = ["20990101T000000Z", "20990102T000000Z", "20990103T000000Z"];
+    for name in future.iter().chain(&["20240101T000000Z", "20240102T000000Z"]) {
+        std::fs::create_dir(at(name)).unwrap();
+    }
+    let output = stack.run_backup_script(&["--to", path_str(backups.path()), "--keep", "02", "error-tracker"]);
+    let copy = backup_path(&output);
+    assert!(copy.join("errors.db").exists(), "the new backup is gone: {}", output_text(&output));
+    let name = copy.file_name().unwrap().to_str().unwrap();
+    assert_eq!(list_folder(backups.path()), [&["20240102T000000Z", name], &future[..]].concat());
+    let text = output_text(&output);
+    assert!(text.contains("warning: 3 backups have names in the future: ") && text.contains(future[2]), "{text}");
+
+    for keep in ["08", "1"] {
+        let output = stack.run_backup_script(&["--to", path_str(backups.path()), "--keep", keep, "error-tracker"]);
+        assert!(backup_path(&output).join("errors.db").exists(), "--keep {keep}: {}", output_text(&output));
+    }
+    assert_eq!(list_folder(backups.path()).len(), 4);
+}
+
+#[test]
 fn failed_backup_leaves_no_files_and_deletes_no_older_backup() {
     let stack = Stack::start();
     let backups = TempDir::new();
@@ -231,6 +255,7 @@ fn failed_backup_leaves_no_files_and_deletes_no_older_backup() {
     }
     for (arguments, message) in [
         (&["--keep", "many"][..], "--keep must be a number, not 'many'"),
+        (&["--keep", "12345678901234567890"], "--keep must be a number of at most 6 digits"),
         (&["--to"], "--to needs a value"),
         (&["shop"], "unknown argument shop"),
         (&["--compose"], "--compose cannot be combined with"),

@@ -20,6 +20,7 @@ mod collector_percentiles;
 mod compose;
 mod contract;
 mod deliveries;
+mod database_files;
 mod docker;
 mod docs;
 mod durability;

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::support::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TempDir};
+use crate::support::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TempDir, skip};
+use crate::support::programs::is_installed;
 use crate::support::smoke_test::{SmokeResult, curl_or_skip, smoke_test};
 use crate::support::stack::{RELAY, start_services};
 
@@ -374,6 +375,35 @@ fn generated_secrets_suffice_for_the_smoke_test() {
         ],
     );
     SmokeResult::parse(&output, start.elapsed()).assert_success();
+}
+
+#[test]
+fn generated_secrets_are_never_in_the_arguments_of_a_process() {
+    if !is_installed("strace") {
+        return skip("strace is not installed; the arguments of the programs of init-secrets.sh are not tested");
+    }
+    let folder = TempDir::new();
+    for name in ["init-secrets.sh", "secrets.env.example"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
+        std::fs::copy(from, folder.path().join(name)).unwrap();
+    }
+    let trace = folder.path().join("trace");
+    let strace =
+        ["-f", "-qq", "-s", "100000", "-e", "trace=execve", "-o", &trace.display().to_string()].map(str::to_owned);
+    let status = Command::new("strace").args(strace).arg(folder.path().join("init-secrets.sh")).status().unwrap();
+    assert!(status.success());
+    let secrets = std::fs::read_to_string(folder.path().join("secrets.env")).unwrap();
+    let keys: Vec<String> = secrets
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .filter(|(name, _)| name.ends_with("API_KEY"))
+        .map(|(_, key)| key.to_owned())
+        .collect();
+    assert_eq!(keys.len(), 4);
+    // Every program that the script starts, with all its arguments and its environment.
+    let programs = std::fs::read_to_string(&trace).unwrap();
+    assert!(programs.contains("\"od\""), "{programs}");
+    assert!(!keys.iter().any(|key| programs.contains(key.as_str())), "{programs}");
 }
 
 #[test]

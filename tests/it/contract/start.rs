@@ -15,7 +15,7 @@ const VARIABLES: [(&str, &str); 42] = [
     ("LISTEN_ADDR", "[0.0.0.0]"),
     ("DATABASE_PATH", "[./data/errors.db]"),
     ("SYNCHRONOUS", "[FULL]"),
-    ("MAX_DB_MB", "[0]"),
+    ("MAX_DB_MB", "[1024]"),
     ("RATE_LIMIT", "[100]"),
     ("KEY_RATE_LIMIT", "[0]"),
     ("MAX_BODY_SIZE", "[262144]"),
@@ -64,6 +64,21 @@ fn help_lists_all_settings_with_their_defaults() {
         for (row, (name, end)) in rows.into_iter().zip(VARIABLES) {
             assert!(row.starts_with(&format!("{name} ")) && row.ends_with(end), "{name} {end} in {row:?}");
         }
+    }
+}
+
+#[test]
+fn each_service_has_a_default_database_size() {
+    let closed_port = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    for (setup, default_mb) in [
+        (Setup::error_tracker(), 1_024),
+        (Setup::log_viewer(), 2_048),
+        (Setup::metrics_collector(), 1_024),
+        (Setup::browser_relay(closed_port, closed_port), 256),
+    ] {
+        let (_, help) = setup.arguments(&["--help"]).run_to_exit();
+        let row = help.lines().find(|line| line.starts_with("  MAX_DB_MB ")).unwrap();
+        assert!(row.ends_with(&format!("0 = unlimited [{default_mb}]")), "{row}");
     }
 }
 
@@ -149,6 +164,22 @@ fn database_folder_is_created() {
     for (setting, expected) in [("", "data/errors.db"), ("a/b/c.db", "a/b/c.db"), ("errors.db", "errors.db")] {
         let service = Setup::error_tracker().env("DATABASE_PATH", setting).start();
         assert!(service.data_dir.path().join(expected).is_file(), "{setting:?}");
+    }
+}
+
+#[test]
+fn names_that_sqlite_treats_specially_are_rejected() {
+    for (path, message) in [
+        (":memory:", "DATABASE_PATH: must be the path of a file; a database in memory would lose all data"),
+        (":", "DATABASE_PATH: must be the path of a file; a database in memory would lose all data"),
+        ("file:errors.db?mode=memory", "DATABASE_PATH: must be a plain path, not a file: URI"),
+        ("  ", "DATABASE_PATH: must be the path of a file (example: ./data/name.db)"),
+    ] {
+        for arguments in [&[][..], &["--backup", "copy.db"], &["--restore", "copy.db"]] {
+            let setup = Setup::error_tracker().env("DATABASE_PATH", path).arguments(arguments);
+            let (code, output) = setup.run_to_exit();
+            assert!(code == Some(2) && output.starts_with(message), "{path:?} {arguments:?}: {code:?} {output}");
+        }
     }
 }
 

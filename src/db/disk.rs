@@ -1,0 +1,91 @@
+//! Space on the disk: reports a full disk by name, and reserves what SQLite maps into memory.
+//!
+//! SQLite extends its `-shm` file sparsely and maps it. If the disk is full when a page of it is first written, the kernel
+//! ends the process with SIGBUS. On ext4 with blocks of 1 KiB that happened at a start on a full disk. Therefore the blocks
+//! are reserved before SQLite opens the file, and again after it has truncated it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
+
+use super::paths::{folder_of, sibling};
+
+/// Reserved bytes of the `-shm` file: enough for a write-ahead log of 64 MB. SQLite uses 32 KiB for each 16 MB.
+const SHARED_MEMORY_BYTES: u64 = 128 * 1024;
+/// Free bytes that a start requires. More than is reserved, because SQLite frees the reserved blocks for a moment.
+const START_BYTES_MIN: u64 = 256 * 1024;
+
+/// Checks that the disk has room for a start, by reserving it in the `-shm` file of the database at `path`, which SQLite
+/// truncates. No connection may be open.
+///
+/// # Errors
+/// Fails with `StorageFull` or `QuotaExceeded` if the disk is full; then the file has its previous size.
+pub(super) fn require_room(path: &Path) -> io::Result<()> {
+    let file = open_shared_memory(path, true)?;
+    let before = file.metadata()?.len();
+    match reserve(&file, START_BYTES_MIN) {
+        Err(why) => {
+            // Returns the blocks that were reserved before the disk was full. Another process may have mapped the rest.
+            file.set_len(before)?;
+            Err(why)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Reserves the blocks of the `-shm` file that SQLite has created. The returned file must stay open as long as a connection
+/// is open: closing it would release SQLite's locks.
+///
+/// # Errors
+/// Fails if the disk is full.
+pub(super) fn reserve_shared_memory(path: &Path) -> io::Result<File> {
+    let file = open_shared_memory(path, false)?;
+    reserve(&file, SHARED_MEMORY_BYTES)?;
+    Ok(file)
+}
+
+fn open_shared_memory(path: &Path, create: bool) -> io::Result<File> {
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(create).truncate(false).mode(0o600).custom_flags(flags);
+    options.open(sibling(path, "-shm"))
+}
+
+/// Allocates the blocks of the first `bytes` of a file. File systems that cannot allocate, such as NFS, are left alone.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Returns a sentence that names the folder of `path` if its disk is full, for a failure whose cause SQLite does not tell.
+pub(super) fn describe_if_full(path: &Path) -> Option<String> {
+    let folder = folder_of(path);
+    let disk = statvfs(folder).ok()?;
+    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    (free_bytes < START_BYTES_MIN).then(|| full_disk(folder, free_bytes))
+}
+
+/// Returns the sentence about `why` if it says that the disk of the folder of `path` is full.
+pub(super) fn describe_error(path: &Path, why: &io::Error) -> Option<String> {
+    match why.kind() {
+        io::ErrorKind::QuotaExceeded => {
+            Some(format!("the disk quota of {} is used up; free space, then start again", folder_of(path).display()))
+        }
+        io::ErrorKind::StorageFull => describe_if_full(path).or_else(|| Some(full_disk(folder_of(path), 0))),
+        _ => None,
+    }
+}
+
+fn full_disk(folder: &Path, free_bytes: u64) -> String {
+    format!(
+        "the disk of {} is full: {} KB are free, and a start needs {} KB; free space, then start again",
+        folder.display(),
+        free_bytes / 1024,
+        START_BYTES_MIN / 1024
+    )
+}
