@@ -14,10 +14,12 @@ acknowledged before the backup began. The folder gets its name only when the bac
 removed only after that. The path of the backup is the last line of the output.
 
   --to FOLDER       folder of the backups [/var/backups/monlight]
-  --keep N          number of backups to keep, newest first; 0 keeps all [7]
+  --keep N          number of backups to keep, newest first; 0 keeps all [7]. Backups whose names are in the future are
+                    neither counted nor removed; a warning lists them
   --restore BACKUP  restore the databases from the folder BACKUP after verifying the checksums. The services must be
                     stopped first: if one is running, nothing is changed. The current database is kept next to the
-                    restored one as NAME.db.before-restore.
+                    restored one as NAME.db.before-restore, or with a number if that name is taken. As root, the
+                    restored database gets the owner of its folder.
 
   --compose         the services run in docker compose; COMPOSE_FILE and COMPOSE_PROJECT_NAME are respected
   --bin FOLDER      folder of the binaries, named with or without the prefix monlight- [the folder of this script when
@@ -86,7 +88,12 @@ while [ $# -gt 0 ]; do
 done
 case $keep in
 *[!0-9]*) fail_usage "--keep must be a number, not '$keep'" ;;
+???????*) fail_usage "--keep must be a number of at most 6 digits, not '$keep'" ;;
 esac
+# The shell would read 08 as an octal number.
+while [ "$keep" != 0 ] && [ "${keep#0}" != "$keep" ]; do
+    keep=${keep#0}
+done
 [ -z "$compose" ] || [ -z "$bin$data" ] || fail_usage "--compose cannot be combined with --bin or --data"
 if [ -z "$bin" ]; then
     bin=${script%/*}
@@ -155,8 +162,9 @@ is_running() {
         id=$($docker_compose ps -q "$1") || fail "cannot determine whether $1 is running: docker compose ps failed"
         [ -n "$id" ] && [ "$(docker inspect --format '{{.State.Running}}' "$id")" = true ]
     else
-        # A running service holds this lock on its database.
-        [ -e "$(database_path "$1")" ] && ! flock -n "$(database_path "$1")" true
+        # A running service holds this lock on its database. Root opens no link that another user may have put there.
+        [ ! -L "$(database_path "$1")" ] || fail "cannot restore $1: $(database_path "$1") is a symbolic link; use the path of the file itself. Nothing was changed"
+        [ -f "$(database_path "$1")" ] && ! flock -n "$(database_path "$1")" true
     fi
 }
 
@@ -199,12 +207,6 @@ restore_backup() {
     for service in $services; do
         run_service_command "$service" "$backup" --restore "$(database_name "$service")" ||
             fail "failed to restore $service; it and the services after it in this list were not restored:$services"
-        if [ -z "$compose" ] && [ "$(id -u)" = 0 ]; then
-            # The unit's user owns the folder and must own the restored database too.
-            file=$(database_path "$service")
-            # shellcheck disable=SC2012 # reads the numeric owner and group, not the file name
-            chown "$(ls -ldn "${file%/*}/" | awk '{ print $3 ":" $4 }')" "$file"
-        fi
     done
     print_line "restored from $backup:$services. Start these services again."
 }
@@ -214,6 +216,11 @@ list_backups() {
     for folder in "$to"/[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]T[0-9][0-9][0-9][0-9][0-9][0-9]Z; do
         [ ! -d "$folder" ] || print_line "$folder"
     done
+}
+
+# Prints the paths of the complete backups whose names are before ("past") or after ("future") $name, oldest first.
+list_backups_of() {
+    list_backups | awk -F / -v "when=$1" -v "name=$name" '$NF != name && (($NF < name) == (when == "past"))'
 }
 
 # Prints the size of a file in megabytes.
@@ -252,9 +259,14 @@ create_backup() {
     sync
     mv "$unfinished" "$to/$name"
     sync
+    future=$(list_backups_of future)
+    if [ -n "$future" ]; then
+        print_line "warning: $(print_line "$future" | wc -l) backups have names in the future: the clock is or was wrong. They are neither counted nor removed; rename or delete them: $(print_line "$future" | tr '\n' ' ')" >&2
+    fi
     if [ "$keep" -gt 0 ]; then
-        excess=$(($(list_backups | wc -l) - keep))
-        [ "$excess" -le 0 ] || list_backups | head -n "$excess" | while read -r folder; do
+        # The new backup is one of those to keep.
+        excess=$(($(list_backups_of past | wc -l) - keep + 1))
+        [ "$excess" -le 0 ] || list_backups_of past | head -n "$excess" | while read -r folder; do
             # The new name prevents an interrupted removal from leaving a folder that looks like a complete backup.
             mv "$folder" "$folder.unfinished"
             rm -rf "$folder.unfinished"
