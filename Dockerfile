@@ -1,14 +1,15 @@
 # Images of the four services, one target each: docker build --target error-tracker --tag monlight/error-tracker .
 # `make image` builds all of them. If the images with the compilers cannot be pulled, it packages existing binaries.
-ARG NODE_IMAGE=node:22-bookworm-slim
-ARG RUST_IMAGE=rust:1.91-bookworm
+# The images are pinned by digest; Dependabot proposes new ones.
+ARG NODE_IMAGE=node:22-bookworm-slim@sha256:43ac6c60b8f89723f746e8a92ce91abd5017e627ce1ddfe4238355d3a30b772c
+ARG RUST_IMAGE=rust:1.91-bookworm@sha256:c1e5f19e773b7878c3f7a805dd00a495e747acbdc76fb2337a4ebf0418896b33
 
 # Builds the web interfaces, the browser SDK and the OpenAPI documents, which the binaries embed.
 FROM ${NODE_IMAGE} AS interfaces
 WORKDIR /src
 COPY sdk/js/package.json sdk/js/package-lock.json sdk/js/
 COPY static/package.json static/package-lock.json static/
-RUN for folder in sdk/js static; do (cd $folder && npm ci --no-audit --no-fund --loglevel error) || exit 1; done
+RUN for folder in sdk/js static; do (cd $folder && npm ci --ignore-scripts --no-audit --no-fund --loglevel error) || exit 1; done
 COPY sdk/js sdk/js
 COPY static static
 COPY openapi openapi

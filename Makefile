@@ -26,6 +26,7 @@ PEERS_DIR := $(CURDIR)/target/peers
 TOOLS_DIR := $(CURDIR)/target/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
+PIP_AUDIT_VERSION := 2.10.1
 LITESTREAM_VERSION := 0.5.17
 # Parts of `make bench`, in the order in which they run. ONLY="stack peers" selects some of them.
 BENCHES := error_tracker log_viewer metrics_collector browser_relay stack soak chaos peers python js
@@ -60,7 +61,7 @@ CARGO_TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON
 UI_NODE := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
 .PHONY: all run demo-data screenshots first-loads schema smoke install image memory test test-quick prove python pythons js interfaces torture \
-	schemathesis chaos soak check deny fuzz bench bench-compare peers-bench versions clean help downloads rust-build rust hostile compose build chromium tools peers docker measure $(BENCHES:%=measure-%)
+	schemathesis chaos soak check deny advisories fuzz bench bench-compare peers-bench versions clean help downloads rust-build rust hostile compose build chromium tools peers docker measure $(BENCHES:%=measure-%)
 
 all: build ## Build the four services as static binaries in the repository root
 	@for service in $(SERVICES); do install -m 755 $(RELEASE_DIR)/$$service $$service; done
@@ -235,6 +236,19 @@ deny: $(TOOLS_DIR)/bin/cargo-deny ## Check licenses, bans and sources of all cra
 	cargo fetch --locked --quiet --manifest-path fuzz/Cargo.toml
 	$(TOOLS_DIR)/bin/cargo-deny --offline --locked --log-level error check licenses bans sources
 	$(TOOLS_DIR)/bin/cargo-deny --offline --locked --log-level error --manifest-path fuzz/Cargo.toml --config deny.toml check licenses bans sources
+
+# Separate from `make test`: an advisory can appear at any time and must not make a change fail. All parts run, also if one of
+# them has found something.
+advisories: $(TOOLS_DIR)/bin/cargo-deny ## Look for known vulnerabilities of all locked dependencies; needs the network
+	@status=0; \
+	for manifest in Cargo.toml fuzz/Cargo.toml; do \
+		$(TOOLS_DIR)/bin/cargo-deny --locked --manifest-path $$manifest --config deny.toml check advisories || status=1; \
+	done; \
+	for folder in static sdk/js tests/browser; do (cd $$folder && npm audit --package-lock-only) || status=1; done; \
+	python3 -m venv target/pip-audit && target/pip-audit/bin/pip install --quiet pip-audit==$(PIP_AUDIT_VERSION) || status=1; \
+	for list in sdk/python/requirements.lock tests/python/requirements.txt deploy/python-build.lock; do \
+		target/pip-audit/bin/pip-audit --disable-pip --no-deps --requirement $$list || status=1; \
+	done; exit $$status
 
 fuzz: $(TOOLS_DIR)/bin/cargo-fuzz $(WEB_UI) ## Fuzz every parser of untrusted input, or TARGETS, for FUZZ_SECONDS each (600; make test: the corpus); needs nightly Rust
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz/run.sh $(TARGETS)

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use crate::error::{Error, Result};
 
-/// Time limit of the check at the start. A database of about 60 MB is checked completely.
+/// Time limit of the check at the start. A database of some 300 MB in the page cache is checked completely.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(250);
 /// Steps of the check between two looks at the clock.
 const PROGRESS_STEPS: i32 = 1_000;

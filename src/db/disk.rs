@@ -54,10 +54,11 @@ fn open_shared_memory(path: &Path, create: bool) -> io::Result<File> {
     options.open(sibling(path, "-shm"))
 }
 
-/// Allocates the blocks of the first `bytes` of a file. File systems that cannot allocate, such as NFS, are left alone.
+/// Allocates the blocks of the first `bytes` of a file. File systems that cannot allocate, such as NFS, and sandboxes that forbid
+/// it are left alone.
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => Ok(()),
         other => Ok(other?),
     }
 }

@@ -54,7 +54,7 @@ pub(super) enum Unusable {
     DevelopmentVersion(String),
     /// A newer Monlight changed it, or it belongs to another program.
     Other(String),
-    /// It is missing or damaged, or its disk is full.
+    /// The file is missing or damaged, or its disk is full.
     Unreadable(String),
 }
 

@@ -199,21 +199,64 @@ fn created_files_have_mode_0600() {
     }
 }
 
+/// Adds a row that fills a page.
+struct Fill(i64);
+
+impl Command for Fill {
+    type Output = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        transaction.execute("INSERT INTO f (n, x) VALUES (?1, randomblob(4000))", [self.0])?;
+        Ok(())
+    }
+}
+
+fn evict(connection: &Connection) -> Result<bool> {
+    Ok(connection.execute("DELETE FROM f WHERE n IN (SELECT n FROM f ORDER BY n LIMIT 10)", [])? > 0)
+}
+
+const FILLED: &[Migration] = &[Migration { sql: "CREATE TABLE f (n INTEGER PRIMARY KEY, x)", oldest_reader: 100 }];
+
+#[test]
+fn database_larger_than_the_default_limit_is_not_shrunk_until_the_operator_sets_one() {
+    let folder = Folder::new("default-limit");
+    let start = |limit: Option<(u64, bool)>| {
+        let limit = limit.map(|(bytes_max, is_default)| SizeLimit { bytes_max, is_default, evict });
+        open(&Settings { limit, ..folder.settings(Schema { migrations: FILLED, ..SCHEMA }) }).unwrap()
+    };
+    let used = |database: &Database| {
+        let used = database.writer.stats().used_bytes.load(Ordering::Relaxed);
+        assert!(database.writer.stop(Duration::from_secs(5)));
+        used
+    };
+    let fill = |database: &Database, from: i64| (from..from + 500).for_each(|n| database.writer.run(Fill(n)).unwrap());
+    let unlimited = start(None);
+    fill(&unlimited, 0);
+    let before = used(&unlimited);
+    assert!(before > 2_000_000, "{before}");
+    // The first start with the default, and a later one.
+    for n in [1_000, 2_000] {
+        let database = start(Some((1_000_000, true)));
+        let warning = database.writer.warnings().pop().expect("a warning names the size");
+        assert_eq!((warning.code, warning.count), ("database_over_max", before.div_ceil(1_000_000)));
+        fill(&database, n);
+        let after = used(&database);
+        assert!((before - 100_000..=before + 10_000).contains(&after), "{before} bytes became {after}");
+    }
+    let chosen = start(Some((1_000_000, false)));
+    assert_eq!(chosen.writer.warnings(), []);
+    fill(&chosen, 3_000);
+    assert!(used(&chosen) <= 1_000_000);
+    // A database that was small at first is bounded by the default.
+    let small = start(Some((1_500_000, true)));
+    fill(&small, 4_000);
+    assert!(used(&small) <= 1_500_000);
+}
+
 #[test]
 fn size_limit_bounds_the_pages_in_use() {
-    struct Fill(i64);
-    impl Command for Fill {
-        type Output = ();
-        fn apply(self, transaction: &Connection) -> Result<()> {
-            transaction.execute("INSERT INTO f (n, x) VALUES (?1, randomblob(4000))", [self.0])?;
-            Ok(())
-        }
-    }
-    fn evict(connection: &Connection) -> Result<bool> {
-        Ok(connection.execute("DELETE FROM f WHERE n IN (SELECT n FROM f ORDER BY n LIMIT 10)", [])? > 0)
-    }
     let folder = Folder::new("limit");
-    let migrations = &[Migration { sql: "CREATE TABLE f (n INTEGER PRIMARY KEY, x)", oldest_reader: 100 }];
+    let migrations = FILLED;
     let limit = Some(SizeLimit { bytes_max: 1_000_000, is_default: false, evict });
     let database = open(&Settings { limit, ..folder.settings(Schema { migrations, ..SCHEMA }) }).unwrap();
     for n in 0..1_000 {

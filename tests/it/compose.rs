@@ -197,8 +197,51 @@ fn documented_quick_start_works() {
     check_confinement(&installation);
     run_load(&installation);
     installation.assert_memory_below_limit("after the load");
+    check_forged_addresses(&installation);
     check_shutdown(&installation);
     check_test_stack(&installation);
+}
+
+/// Checks that a connection to a published port, which Docker's gateway passes on, cannot claim another address.
+fn check_forged_addresses(installation: &Installation) {
+    for (service, port, path) in [
+        ("error-tracker", 5010, "api/projects"),
+        ("log-viewer", 5011, "api/containers"),
+        ("metrics-collector", 5012, "api/projects"),
+    ] {
+        let requests: Vec<String> = (0..220)
+            .map(|index| {
+                let key = installation.secret("API_KEY");
+                let headers =
+                    format!("header = \"X-API-Key: {key}\"\nheader = \"X-Forwarded-For: 203.0.113.{index}\"\n");
+                format!("url = \"localhost:{port}/{path}\"\n{headers}{CURL_OPTIONS}")
+            })
+            .collect();
+        let file = installation.checkout.join("forged");
+        std::fs::write(&file, requests.join("next\n")).unwrap();
+        let statuses = installation.stdout("curl -K forged");
+        assert!(statuses.lines().any(|status| status == "429"), "{service} believes forged addresses: {statuses}");
+    }
+}
+
+/// Returns the values of a key of docker-compose.yml, for example `ports`.
+fn compose_values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
+    let prefix = format!("{key}: ");
+    text.lines().filter_map(|line| line.trim().strip_prefix(&prefix)).collect()
+}
+
+#[test]
+fn only_the_relay_is_trusted_as_a_proxy_and_ports_are_published_on_ipv4_only() {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("docker-compose.yml")).unwrap();
+    let trusted = compose_values(&text, "TRUSTED_PROXIES");
+    assert_eq!(trusted, ["*proxies", "*proxies", "*proxies", "${TRUSTED_PROXIES:-}"]);
+    let address = "${MONLIGHT_RELAY_ADDRESS:-172.30.250.250}";
+    assert_eq!(compose_values(&text, "x-proxies"), [format!("&proxies {address},${{TRUSTED_PROXIES:-}}")]);
+    assert_eq!(compose_values(&text, "x-relay-address"), [format!("&relay-address {address}")]);
+    assert_eq!(compose_values(&text, "monlight"), ["{ipv4_address: *relay-address}"]);
+    let ports = compose_values(&text, "ports");
+    assert_eq!(ports.len(), SERVICES.len());
+    assert!(ports.iter().all(|port| port.starts_with("[\"${MONLIGHT_ADDRESS:-0.0.0.0}:")), "{ports:?}");
 }
 
 /// Checks that no service starts with the empty keys of the example file and that each logs the reason.

@@ -1,6 +1,7 @@
-//! `deploy/release.sh`: sets the version in all files, commits and tags, and rejects invalid releases.
+//! Releases: `deploy/release.sh` sets the version in all files, commits and tags, and rejects invalid releases; everything that
+//! builds and publishes is pinned; the files of a release have an SBOM and checksums.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::support::harness::{TempDir, skip};
@@ -92,4 +93,127 @@ fn release_creates_one_commit_and_a_tag() {
     assert_eq!(versions, ["services", "77.9.0", "python", "77.10.0", "js", "77.10.0"]);
     let tags = String::from_utf8(git(&checkout, &["tag"]).stdout).unwrap();
     assert_eq!(tags.lines().collect::<Vec<_>>(), ["js-v77.10.0", "python-v77.10.0", "services-v77.9.0"]);
+}
+
+/// Returns the files in a folder of the repository.
+fn files_in(folder: &str) -> Vec<PathBuf> {
+    std::fs::read_dir(Path::new(ROOT).join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// Returns why a line of a workflow or a Dockerfile is not pinned, or `None`.
+fn unpinned(line: &str) -> Option<&'static str> {
+    let line = line.trim().trim_start_matches("- ");
+    if let Some(action) = line.strip_prefix("uses: ") {
+        let (name, version) = action.split_once(" # ").unwrap_or((action, ""));
+        let commit = name.split_once('@').map_or("", |(_, commit)| commit);
+        return (!is_hex(commit, 40) || !version.starts_with('v'))
+            .then_some("an action without a commit and its version");
+    }
+    let image = line.strip_prefix("image: ").or_else(|| line.strip_prefix("ARG NODE_IMAGE="));
+    let image = image.or_else(|| line.strip_prefix("ARG RUST_IMAGE="));
+    let image = image.or_else(|| line.strip_prefix("FROM ").filter(|from| !from.starts_with("scratch ")));
+    let is_stage = |image: &str| image.starts_with("${") || image.starts_with("runtime ");
+    if let Some(image) = image.filter(|image| !is_stage(image)) {
+        let digest = image.split_once("@sha256:").map_or("", |(_, digest)| digest);
+        return (!is_hex(digest, 64)).then_some("an image without a digest");
+    }
+    let commands = ["pipx run", "npx ", "curl ", "wget ", "npm install", "cargo install"];
+    if commands.iter().any(|command| line.contains(command)) {
+        return Some("a tool without a lock");
+    }
+    let installs = line.contains("pip install") && !line.contains("--require-hashes");
+    let runs_scripts = line.contains("npm ci") && !line.contains("--ignore-scripts");
+    (installs || runs_scripts).then_some("an installation without hashes, or with scripts")
+}
+
+#[test]
+fn workflows_and_images_use_only_pinned_parts() {
+    for (line, is_pinned) in [
+        ("- uses: actions/checkout@v5", false),
+        ("- uses: pypa/gh-action-pypi-publish@release/v1", false),
+        ("- uses: actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8 # v5.0.0", true),
+        ("- uses: actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8", false),
+        ("image: rust:1.91-bookworm", false),
+        ("FROM ${RUST_IMAGE} AS builder", true),
+        ("FROM node:22 AS interfaces", false),
+        ("- run: pipx run build sdk/python", false),
+        ("- run: npm ci", false),
+        ("- run: npm ci --ignore-scripts", true),
+    ] {
+        assert_eq!(unpinned(line).is_none(), is_pinned, "{line}");
+    }
+    let mut pins = 0;
+    for path in files_in(".github/workflows").into_iter().chain([Path::new(ROOT).join("Dockerfile")]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            assert_eq!(unpinned(line), None, "{}: {line}", path.display());
+            pins += usize::from(line.contains("uses: ") || line.contains("@sha256:"));
+        }
+    }
+    assert!(pins > 20, "{pins}");
+}
+
+#[test]
+fn jobs_that_can_publish_run_no_code_of_the_build() {
+    let mut publishing = 0;
+    for path in files_in(".github/workflows") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (head, jobs) = text.split_once("\njobs:\n").unwrap();
+        assert!(head.contains("permissions:\n  contents: read"), "{}: a job gets more than it needs", path.display());
+        assert!(!head.contains("write"), "{}: every job can write", path.display());
+        for job in jobs.split("\n  ").fold(Vec::<String>::new(), |mut jobs, part| {
+            match jobs.last_mut().filter(|_| part.starts_with(' ')) {
+                Some(job) => {
+                    job.push_str("\n  ");
+                    job.push_str(part);
+                }
+                None => jobs.push(part.to_owned()),
+            }
+            jobs
+        }) {
+            if job.contains("id-token: write") || job.contains("contents: write") {
+                publishing += 1;
+                for command in ["actions/checkout", "npm ci", "npm run", "make", "python -m", "pip install"] {
+                    assert!(!job.contains(command), "{}: {command} in {job}", path.display());
+                }
+                assert!(job.contains("sha256sum --check"), "{}: {job}", path.display());
+            }
+        }
+    }
+    assert_eq!(publishing, 3);
+}
+
+#[test]
+fn packages_of_npm_run_no_scripts_when_they_are_installed() {
+    for folder in ["static", "sdk/js", "tests/browser"] {
+        let settings = std::fs::read_to_string(Path::new(ROOT).join(folder).join(".npmrc")).unwrap();
+        assert!(settings.lines().any(|line| line == "ignore-scripts=true"), "{folder}: {settings}");
+    }
+}
+
+#[test]
+fn bill_of_materials_lists_what_the_programs_contain_with_checksums() {
+    if !is_installed("node") {
+        return skip("node is not installed; deploy/sbom.mjs is not tested");
+    }
+    let output = Command::new("node").arg("deploy/sbom.mjs").current_dir(ROOT).output().unwrap();
+    assert!(output.status.success(), "{}", output_text(&output));
+    let bill: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    let components = bill["components"].as_array().unwrap();
+    for component in components {
+        let hash = component["hashes"][0]["content"].as_str().unwrap_or_default();
+        assert!(is_hex(hash, 64) || is_hex(hash, 128), "{component}");
+    }
+    let names: Vec<&str> = components.iter().map(|component| component["name"].as_str().unwrap()).collect();
+    for name in ["libsqlite3-sys", "ring", "rustls", "preact", "uplot"] {
+        assert!(names.contains(&name), "{name} is missing in {names:?}");
+    }
+    for name in ["proptest", "monlight", "esbuild"] {
+        assert!(!names.contains(&name), "{name} is not in the programs");
+    }
 }
