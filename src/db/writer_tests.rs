@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::super::{Idempotent, Migration, OpenError, OriginalImport, Schema, Settings, Synchronous, open};
+use super::super::{Database, Idempotent, Migration, OpenError, OriginalImport, Schema, Settings, Synchronous, open};
 use super::*;
 use crate::clock::Timestamp;
 

@@ -30,7 +30,8 @@ fn setup(service: usize) -> Setup {
 /// Runs a service that must not start, and returns its output.
 #[track_caller]
 fn refuse_to_start(service: usize, data_dir: &Arc<TempDir>) -> String {
-    let (code, output) = setup(service).data_dir(data_dir).run_to_exit();
+    // A service that starts would never exit.
+    let (code, output) = setup(service).data_dir(data_dir).wrapped_by(&["timeout", "20"]).run_to_exit();
     assert_eq!(code, Some(1), "{}: {output}", SERVICES[service]);
     output
 }
@@ -299,7 +300,10 @@ fn start_on_a_full_disk_says_so_and_is_not_killed() {
         // A first start, which leaves no file behind.
         let path = disk.folder.path().join("new/errors.db");
         disk.fill(0);
-        let (code, output) = Setup::error_tracker().env("DATABASE_PATH", path.display()).run_to_exit();
+        let (code, output) = Setup::error_tracker()
+            .env("DATABASE_PATH", path.display())
+            .wrapped_by(&["timeout", "20"])
+            .run_to_exit();
         assert_eq!((code, output.contains(" is full: ")), (Some(1), true), "{output}");
         assert!(!path.exists());
         // The services recover without any other repair.
