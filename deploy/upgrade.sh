@@ -113,6 +113,10 @@ done
 case $health_timeout_s in
 *[!0-9]*) fail_usage "--within must be a number of seconds, not '$health_timeout_s'" ;;
 esac
+# The shell would read 08 as an octal number.
+while [ "$health_timeout_s" != 0 ] && [ "${health_timeout_s#0}" != "$health_timeout_s" ]; do
+    health_timeout_s=${health_timeout_s#0}
+done
 if [ -n "$compose" ]; then
     [ -z "$new$bin$data" ] || fail_usage "--compose cannot be combined with --new, --bin or --data"
 else

@@ -8,9 +8,11 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
+use super::disk;
 use super::first_start::rename_without_replacing;
 use super::lock::{DatabaseLock, create_private};
 use super::migrate::{FileKind, Schema};
@@ -131,7 +133,10 @@ fn copy(schema: &Schema, from: &Path, to: &Path, owner: Option<&Metadata>) -> Re
 }
 
 fn copy_pages(schema: &Schema, from: &Path, to: &Path) -> rusqlite::Result<Result<File, String>> {
-    let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let (source, _lock) = match open_source(from)? {
+        Ok(opened) => opened,
+        Err(why) => return Ok(Err(why)),
+    };
     source.busy_timeout(LOCK_TIMEOUT)?;
     match schema.detect(&source) {
         Ok(FileKind::Empty) => return Ok(Err("it is empty".into())),
@@ -154,6 +159,23 @@ fn copy_pages(schema: &Schema, from: &Path, to: &Path) -> rusqlite::Result<Resul
     copy.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
     let found: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
     Ok(if found == "ok" { Ok(file) } else { Err(format!("it is damaged: {found}")) })
+}
+
+/// Opens the database to copy. On a full disk, SQLite cannot map its `-shm` file: the kernel would end the process. If a
+/// service uses the database, this file exists and is reserved. Otherwise the database is locked and read without it, unless
+/// the last changes are still in the write-ahead log.
+fn open_source(from: &Path) -> rusqlite::Result<Result<(Connection, Option<DatabaseLock>), String>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let lock = if disk::has_room(from) { None } else { DatabaseLock::acquire_no_follow(from).ok() };
+    if lock.is_none() {
+        return Ok(Ok((Connection::open_with_flags(from, flags)?, None)));
+    }
+    if std::fs::metadata(sibling(from, "-wal")).is_ok_and(|log| log.len() > 0) {
+        return Ok(Err(disk::describe_full(from)));
+    }
+    let path = utf8_percent_encode(&from.to_string_lossy(), NON_ALPHANUMERIC).to_string().replace("%2F", "/");
+    let source = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags | OpenFlags::SQLITE_OPEN_URI)?;
+    Ok(Ok((source, lock)))
 }
 
 /// Returns the path without links in its folders, which SQLite would reject like a link in place of the file.

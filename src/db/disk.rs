@@ -11,6 +11,7 @@ use std::path::Path;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 
+use super::lock::create_private;
 use super::paths::{folder_of, sibling};
 
 /// Reserved bytes of the `-shm` file: enough for a write-ahead log of 64 MB. SQLite uses 32 KiB for each 16 MB.
@@ -34,6 +35,18 @@ pub(super) fn require_room(path: &Path) -> io::Result<()> {
         }
         Ok(()) => Ok(()),
     }
+}
+
+/// Whether the disk of the database at `path` has room for a `-shm` file. Leaves no file behind.
+pub(super) fn has_room(path: &Path) -> bool {
+    let is_full = |why: &io::Error| matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let probe = sibling(path, ".room");
+    // Left by a killed process.
+    let _ = std::fs::remove_file(&probe);
+    let reserved = create_private(&probe).and_then(|file| reserve(&file, START_BYTES_MIN));
+    let _ = std::fs::remove_file(&probe);
+    // A folder that cannot be written is not full.
+    !reserved.is_err_and(|why| is_full(&why))
 }
 
 /// Reserves the blocks of the `-shm` file that SQLite has created. The returned file must stay open as long as a connection
@@ -77,14 +90,19 @@ pub(super) fn describe_error(path: &Path, why: &io::Error) -> Option<String> {
         io::ErrorKind::QuotaExceeded => {
             Some(format!("the disk quota of {} is used up; free space, then start again", folder_of(path).display()))
         }
-        io::ErrorKind::StorageFull => describe_if_full(path).or_else(|| Some(full_disk(folder_of(path), 0))),
+        io::ErrorKind::StorageFull => Some(describe_full(path)),
         _ => None,
     }
 }
 
+/// Returns the sentence about the full disk of the folder of `path`.
+pub(super) fn describe_full(path: &Path) -> String {
+    describe_if_full(path).unwrap_or_else(|| full_disk(folder_of(path), 0))
+}
+
 fn full_disk(folder: &Path, free_bytes: u64) -> String {
     format!(
-        "the disk of {} is full: {} KB are free, and a start needs {} KB; free space, then start again",
+        "the disk of {} is full: {} KB are free, and {} KB are needed; free space, then try again",
         folder.display(),
         free_bytes / 1024,
         START_BYTES_MIN / 1024

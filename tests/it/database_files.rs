@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::support::databases::assert_intact;
 use crate::support::harness::{Request, SERVICES, Setup, TempDir, report_at, root_or_skip, wait_until};
 use crate::support::programs::{is_installed, output_text};
 
@@ -300,10 +301,8 @@ fn start_on_a_full_disk_says_so_and_is_not_killed() {
         // A first start, which leaves no file behind.
         let path = disk.folder.path().join("new/errors.db");
         disk.fill(0);
-        let (code, output) = Setup::error_tracker()
-            .env("DATABASE_PATH", path.display())
-            .wrapped_by(&["timeout", "20"])
-            .run_to_exit();
+        let (code, output) =
+            Setup::error_tracker().env("DATABASE_PATH", path.display()).wrapped_by(&["timeout", "20"]).run_to_exit();
         assert_eq!((code, output.contains(" is full: ")), (Some(1), true), "{output}");
         assert!(!path.exists());
         // The services recover without any other repair.
@@ -312,6 +311,34 @@ fn start_on_a_full_disk_says_so_and_is_not_killed() {
             setup(service).data_dir(&disk.folder).start().get("/health").expect(200);
         }
     }
+}
+
+#[test]
+fn backup_of_a_stopped_service_works_on_a_full_disk() {
+    if !ext4_or_skip() {
+        return;
+    }
+    let (disk, copies) = (Ext4::new(1_024), TempDir::new());
+    let tracker = Setup::error_tracker().data_dir(&disk.folder).start();
+    tracker.post("/api/errors", &report_at("boom", 1)).expect(201);
+    assert!(tracker.stop().0.success());
+    for free_kib in [0, 4, 8, 12, 16, 32, 64] {
+        disk.fill(free_kib * 1_024);
+        let copy = copies.path().join(format!("copy-{free_kib}.db"));
+        run_tracker(&disk.folder, "--backup", &copy);
+        assert_intact(&copy);
+    }
+    std::fs::remove_file(disk.folder.path().join("fill")).unwrap();
+    // The last changes are only in the write-ahead log.
+    let tracker = Setup::error_tracker().data_dir(&disk.folder).start();
+    tracker.post("/api/errors", &report_at("boom", 2)).expect(201);
+    tracker.kill();
+    disk.fill(0);
+    let copy = copies.path().join("copy.db");
+    let arguments = ["--backup", copy.to_str().unwrap()];
+    let (code, output) = Setup::error_tracker().data_dir(&disk.folder).arguments(&arguments).run_to_exit();
+    assert_eq!((code, output.contains(" is full: ")), (Some(1), true), "{output}");
+    assert!(!copy.exists());
 }
 
 #[test]
