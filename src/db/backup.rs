@@ -1,7 +1,7 @@
 //! Backup of a database in use into one file, and restore.
 //!
-//! Root restores into a folder of the service's user, who must not gain anything by that. Therefore no path in it is opened
-//! through a link, and the owner of a new file is set on the open file.
+//! Root restores into a folder of the service's user, who must not gain anything by that. Therefore no path in it is
+//! opened through a link, and the owner of a new file is set on the open file.
 
 use std::fs::{File, Metadata, Permissions};
 use std::io::Write as _;
@@ -24,8 +24,8 @@ const ALL_PAGES: i32 = -1;
 /// Suffixes of the companion files of a database in use.
 const COMPANION_SUFFIXES: [&str; 2] = ["-wal", "-shm"];
 
-/// Copies the database at `from`, which may be in use, into a new file. The copy contains everything committed before, is
-/// checked, and is flushed to the disk. Returns its size in bytes.
+/// Copies the database at `from`, which may be in use, into a new file. The copy contains everything committed before,
+/// is checked, and is flushed to the disk. Returns its size in bytes.
 ///
 /// # Errors
 /// Returns one sentence; then nothing is left at `to`.
@@ -37,13 +37,14 @@ pub fn backup(schema: &Schema, from: &Path, to: &Path) -> Result<u64, String> {
     let unfinished = sibling(to, UNFINISHED);
     let bytes = copy(schema, from, &unfinished, None)?;
     rename(&unfinished, to)?;
-    // A folder that cannot be written only lacks the mark, by which a later start would notice that the database is gone.
+    // A folder that cannot be written only lacks the mark, by which a later start would notice that the database is
+    // gone.
     let _ = record_backup(from);
     Ok(bytes)
 }
 
-/// Replaces the database at `to`, which must not be in use, with a copy of the one at `from`. Keeps the replaced database
-/// next to it and returns its path, if there was one. An earlier replaced database is never overwritten.
+/// Replaces the database at `to`, which must not be in use, with a copy of the one at `from`. Keeps the replaced
+/// database next to it and returns its path, if there was one. An earlier replaced database is never overwritten.
 ///
 /// If the process is killed, there may be no database at `to`. Then the service refuses to start until the restore is
 /// repeated.
@@ -70,8 +71,8 @@ pub fn restore(schema: &Schema, from: &Path, to: &Path) -> Result<Option<PathBuf
     replaced.map(|()| existed.then_some(kept))
 }
 
-/// Moves the database away first: without it, a start refuses, whereas a database without its write-ahead log would lack its
-/// last transactions, and a restored one with the log of another would be corrupt.
+/// Moves the database away first: without it, a start refuses, whereas a database without its write-ahead log would
+/// lack its last transactions, and a restored one with the log of another would be corrupt.
 fn replace(to: &Path, kept: &Path, unfinished: &Path, existed: bool) -> Result<(), String> {
     if existed {
         rename(to, kept)?;
@@ -102,8 +103,8 @@ fn unused_name(to: &Path) -> PathBuf {
         .unwrap_or_default()
 }
 
-/// Returns the name under which an interrupted restore has kept the database, or an unused one. The companion files that it
-/// has not moved yet belong there.
+/// Returns the name under which an interrupted restore has kept the database, or an unused one. The companion files
+/// that it has not moved yet belong there.
 fn name_of_interrupted_restore(to: &Path) -> PathBuf {
     let last = replaced_names(to).take_while(|name| is_present(name)).last();
     last.filter(|name| COMPANION_SUFFIXES.iter().all(|suffix| !is_present(&sibling(name, suffix))))
@@ -116,8 +117,8 @@ fn replaced_names(to: &Path) -> impl Iterator<Item = PathBuf> {
     std::iter::once(first).chain((2u64..).map(move |number| sibling(&others, &format!(".{number}"))))
 }
 
-/// Copies a database into a single new file with mode 0600 and flushes it. Returns its size in bytes. The file gets the owner
-/// of `owner`, if this process may set it.
+/// Copies a database into a single new file with mode 0600 and flushes it. Returns its size in bytes. The file gets the
+/// owner of `owner`, if this process may set it.
 fn copy(schema: &Schema, from: &Path, to: &Path, owner: Option<&Metadata>) -> Result<u64, String> {
     let named = |why: &dyn std::fmt::Display| format!("cannot copy {}: {why}", from.display());
     std::fs::metadata(from).map_err(|why| named(&why))?;
@@ -161,12 +162,12 @@ fn copy_pages(schema: &Schema, from: &Path, to: &Path) -> rusqlite::Result<Resul
     Ok(if found == "ok" { Ok(file) } else { Err(format!("it is damaged: {found}")) })
 }
 
-/// Opens the database to copy. On a full disk, SQLite cannot map its `-shm` file: the kernel would end the process. If a
-/// service uses the database, this file exists and is reserved. Otherwise the database is locked and read without it, unless
-/// the last changes are still in the write-ahead log.
+/// Opens the database to copy. On a full disk, SQLite cannot map its `-shm` file: the kernel would end the process. If
+/// a service uses the database, this file exists and is reserved. Otherwise the database is locked and read without it,
+/// unless the last changes are still in the write-ahead log.
 fn open_source(from: &Path) -> rusqlite::Result<Result<(Connection, Option<DatabaseLock>), String>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let lock = if disk::has_room(from) { None } else { DatabaseLock::acquire_no_follow(from).ok() };
+    let lock = if disk::require_room(from).is_ok() { None } else { DatabaseLock::acquire_no_follow(from).ok() };
     if lock.is_none() {
         return Ok(Ok((Connection::open_with_flags(from, flags)?, None)));
     }

@@ -1,7 +1,7 @@
 //! Damage of the database: checks at the start, and the record of damage that SQLite finds later.
 //!
-//! A process has one database, so the record is one flag. It stays set until the process ends, because a damaged database
-//! does not repair itself.
+//! A process has one database, so the record is one flag. It stays set until the process ends, because a damaged
+//! database does not repair itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -38,9 +38,9 @@ pub(super) fn missing_row(table: &str, key: &str) -> Error {
     Error::Storage(cause)
 }
 
-/// Checks the tables one by one until `CHECK_TIMEOUT` is over, so that a large database starts quickly too. Returns the first
-/// damage found. Virtual tables are left out, because their checks cannot be interrupted; the tables that store their data
-/// are checked.
+/// Checks the tables one by one until `CHECK_TIMEOUT` is over, so that a large database starts quickly too. Returns the
+/// first damage found. Virtual tables are left out, because their checks cannot be interrupted; the tables that store
+/// their data are checked.
 ///
 /// # Errors
 /// Fails if the database cannot be read for another reason than damage.

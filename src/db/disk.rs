@@ -1,8 +1,8 @@
 //! Space on the disk: reports a full disk by name, and reserves what SQLite maps into memory.
 //!
-//! SQLite extends its `-shm` file sparsely and maps it. If the disk is full when a page of it is first written, the kernel
-//! ends the process with SIGBUS. On ext4 with blocks of 1 KiB that happened at a start on a full disk. Therefore the blocks
-//! are reserved before SQLite opens the file, and again after it has truncated it.
+//! SQLite extends its `-shm` file sparsely and maps it. If the disk is full when a page of it is first written, the
+//! kernel ends the process with SIGBUS. On ext4 with blocks of 1 KiB that happened at a start on a full disk. Therefore
+//! a start requires more free space than SQLite maps, and then reserves the blocks of the file.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,59 +16,41 @@ use super::paths::{folder_of, sibling};
 
 /// Reserved bytes of the `-shm` file: enough for a write-ahead log of 64 MB. SQLite uses 32 KiB for each 16 MB.
 const SHARED_MEMORY_BYTES: u64 = 128 * 1024;
-/// Free bytes that a start requires. More than is reserved, because SQLite frees the reserved blocks for a moment.
+/// Free bytes that a start requires. More than is reserved, because another program can fill the disk meanwhile.
 const START_BYTES_MIN: u64 = 256 * 1024;
 
-/// Checks that the disk has room for a start, by reserving it in the `-shm` file of the database at `path`, which SQLite
-/// truncates. No connection may be open.
+/// Checks that the disk of the database at `path` has room for a start, by reserving it in a file that is removed
+/// again.
 ///
 /// # Errors
-/// Fails with `StorageFull` or `QuotaExceeded` if the disk is full; then the file has its previous size.
+/// Fails with `StorageFull` or `QuotaExceeded` if the disk is full. Other errors are left to SQLite.
 pub(super) fn require_room(path: &Path) -> io::Result<()> {
-    let file = open_shared_memory(path, true)?;
-    let before = file.metadata()?.len();
-    match reserve(&file, START_BYTES_MIN) {
-        Err(why) => {
-            // Returns the blocks that were reserved before the disk was full. Another process may have mapped the rest.
-            file.set_len(before)?;
-            Err(why)
-        }
-        Ok(()) => Ok(()),
-    }
-}
-
-/// Whether the disk of the database at `path` has room for a `-shm` file. Leaves no file behind.
-pub(super) fn has_room(path: &Path) -> bool {
     let is_full = |why: &io::Error| matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let probe = sibling(path, ".room");
     // Left by a killed process.
     let _ = std::fs::remove_file(&probe);
     let reserved = create_private(&probe).and_then(|file| reserve(&file, START_BYTES_MIN));
     let _ = std::fs::remove_file(&probe);
-    // A folder that cannot be written is not full.
-    !reserved.is_err_and(|why| is_full(&why))
+    match reserved {
+        Err(why) if is_full(&why) => Err(why),
+        _ => Ok(()),
+    }
 }
 
-/// Reserves the blocks of the `-shm` file that SQLite has created. The returned file must stay open as long as a connection
-/// is open: closing it would release SQLite's locks.
+/// Reserves the blocks of the `-shm` file that SQLite has created. The returned file must stay open as long as a
+/// connection is open: closing it would release SQLite's locks.
 ///
 /// # Errors
 /// Fails if the disk is full.
 pub(super) fn reserve_shared_memory(path: &Path) -> io::Result<File> {
-    let file = open_shared_memory(path, false)?;
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(sibling(path, "-shm"))?;
     reserve(&file, SHARED_MEMORY_BYTES)?;
     Ok(file)
 }
 
-fn open_shared_memory(path: &Path, create: bool) -> io::Result<File> {
-    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(create).truncate(false).mode(0o600).custom_flags(flags);
-    options.open(sibling(path, "-shm"))
-}
-
-/// Allocates the blocks of the first `bytes` of a file. File systems that cannot allocate, such as NFS, and sandboxes that forbid
-/// it are left alone.
+/// Allocates the blocks of the first `bytes` of a file. File systems that cannot allocate, such as NFS, and sandboxes
+/// that forbid it are left alone.
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => Ok(()),
@@ -76,7 +58,8 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// Returns a sentence that names the folder of `path` if its disk is full, for a failure whose cause SQLite does not tell.
+/// Returns a sentence that names the folder of `path` if its disk is full, for a failure whose cause SQLite does not
+/// tell.
 pub(super) fn describe_if_full(path: &Path) -> Option<String> {
     let folder = folder_of(path);
     let disk = statvfs(folder).ok()?;

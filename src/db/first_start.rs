@@ -1,7 +1,7 @@
 //! First start: creates a database, but only where none can have been before.
 //!
-//! A missing or empty file where a restore, a backup or a write-ahead log shows that there was a database is an error. An
-//! empty database in its place would hide the loss.
+//! A missing or empty file where a restore, a backup or a write-ahead log shows that there was a database is an error.
+//! An empty database in its place would hide the loss.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ use super::paths::{BEFORE_RESTORE, LAST_BACKUP, UNFINISHED, folder_of, sibling};
 /// Suffix of a new database until its first page is on the disk.
 const CREATING: &str = ".creating";
 
-/// Locks the database at `path`. Creates it on a first start. A database never has zero bytes, not even after a crash at this
-/// point, because it gets its name only after its first page was written.
+/// Locks the database at `path`. Creates it on a first start. A database never has zero bytes, not even after a crash
+/// at this point, because it gets its name only after its first page was written.
 ///
 /// # Errors
 /// Returns why the database is not usable and what to do, in one sentence.

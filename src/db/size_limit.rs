@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::error::Result;
 use crate::records::warning::Warning;
 
-/// Key in `_meta` of the size of the database at its first start with the default limit, in bytes. While it is missing, the
-/// default has not been applied yet.
+/// Key in `_meta` of the size of the database at its first start with the default limit, in bytes. While it is missing,
+/// the default has not been applied yet.
 const FIRST_SIZE: &str = "size_at_default_limit_bytes";
 
 /// The size limit of the database file.
@@ -20,8 +20,8 @@ pub struct SizeLimit {
     pub evict: fn(&Connection) -> Result<bool>,
 }
 
-/// Returns the limit to enforce. If the database was larger than the default at its first start with it, its size at that time
-/// is the limit, so that nothing is deleted that the operator did not agree to, and a warning says so.
+/// Returns the limit to enforce. If the database was larger than the default at its first start with it, its size at
+/// that time is the limit, so that nothing is deleted that the operator did not agree to, and a warning says so.
 ///
 /// # Errors
 /// Fails if the database cannot be read or written.

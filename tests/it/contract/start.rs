@@ -196,6 +196,7 @@ fn foreign_file_is_rejected_and_left_unchanged() {
         assert!(code == Some(1) && named && output.lines().count() == 1, "{code:?} {output}");
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "a file was created beside the foreign one");
 }
 
 #[test]
