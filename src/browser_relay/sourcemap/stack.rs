@@ -9,8 +9,10 @@ use crate::trace::javascript::{Notation, StackLine, header_bytes};
 
 /// Bytes of a stack that are parsed; the rest stays as it is.
 const STACK_BYTES_MAX: usize = 64 * 1024;
-/// Frames that are looked up.
+/// Frames that are looked up; what follows the last of them stays as it is.
 const FRAMES_MAX: usize = 50;
+/// Lines that are parsed; the rest stays as it is.
+const LINES_MAX: usize = 1_000;
 
 /// A frame and its original position, if the map has one.
 type FrameLookup<'a> = (StackLine<'a>, Option<OriginalPosition>);
@@ -47,15 +49,18 @@ pub(in crate::browser_relay) fn symbolicate_stack(
 ) -> SymbolicatedStack {
     let (parsed, rest) = stack.split_at(stack.floor_char_boundary(STACK_BYTES_MAX));
     let (header, parsed) = parsed.split_at(header_bytes(parsed, message));
-    let mut lookups = 0;
+    let (mut lookups, mut unparsed) = (0, parsed);
     let mut lines: Vec<(&str, Option<FrameLookup<'_>>)> = Vec::new();
-    for line in parsed.split_inclusive('\n') {
+    for line in parsed.split_inclusive('\n').take(LINES_MAX) {
         let frame = StackLine::parse(line.trim_end_matches(['\n', '\r'])).map(|frame| {
             lookups += 1;
-            let original = if lookups <= FRAMES_MAX { resolve(frame.url, frame.line, frame.column) } else { None };
-            (frame, original)
+            (frame, resolve(frame.url, frame.line, frame.column))
         });
         lines.push((line, frame));
+        unparsed = &unparsed[line.len()..];
+        if lookups == FRAMES_MAX {
+            break;
+        }
     }
     let mut symbolicated = SymbolicatedStack { stack: String::with_capacity(stack.len() * 2), frames: Vec::new() };
     symbolicated.stack.push_str(header);
@@ -73,6 +78,7 @@ pub(in crate::browser_relay) fn symbolicate_stack(
         symbolicated.stack.push_str(&line[line.trim_end_matches(['\n', '\r']).len()..]);
         symbolicated.frames.push(ResolvedFrame { line: first_line + at, function, original: original.clone() });
     }
+    symbolicated.stack.push_str(unparsed);
     symbolicated.stack.push_str(rest);
     symbolicated
 }

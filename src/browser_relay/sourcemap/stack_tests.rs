@@ -154,3 +154,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn lines_after_the_last_frame_are_not_parsed() {
+    let frames = "    at a (https://x/app.js:1:1)\n".repeat(60);
+    let mut lookups = 0;
+    let symbolicated = symbolicate_stack(&frames, "", |_, _, _| {
+        lookups += 1;
+        None
+    });
+    assert_eq!((lookups, symbolicated.stack), (50, frames));
+    // Frames that follow a thousand other lines stay as they are.
+    let padded = format!("{}    at a (https://x/app.js:1:1)", "\n".repeat(32_000));
+    let symbolicated = symbolicate_stack(&padded, "", |_, _, _| panic!("the frame is too far from the start"));
+    assert_eq!(symbolicated.stack, padded);
+}
+
+#[test]
+fn message_full_of_colons_takes_no_quadratic_time() {
+    let message = format!("{}x", ": ".repeat(16_000));
+    let start = std::time::Instant::now();
+    for _ in 0..20 {
+        assert_eq!(crate::trace::javascript::header_bytes(&": ".repeat(32_000), &message), 0);
+    }
+    assert!(start.elapsed() < std::time::Duration::from_millis(500), "{:?}", start.elapsed());
+}

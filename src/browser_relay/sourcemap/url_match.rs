@@ -23,24 +23,41 @@ const UNRELATED: [&str; 8] =
     ["blob:", "data:", "about:", "javascript:", "node:", "webpack:", "webpack-internal:", "wasm:"];
 
 /// Compares the URL of an upload with the URL of a frame. Returns `None` if they do not match.
-pub(in crate::browser_relay) fn match_url(uploaded: &str, frame: &str) -> Option<UrlMatch> {
-    let (frame, frame_path) = split_path(frame);
-    let scheme = frame.split_once("://").map_or("", |(scheme, _)| scheme);
-    if UNRELATED.iter().any(|unrelated| frame.starts_with(unrelated)) || scheme.ends_with("-extension") {
-        return None;
+#[cfg(test)]
+fn match_url(uploaded: &str, frame: &str) -> Option<UrlMatch> {
+    FrameUrl::parse(frame)?.match_upload(uploaded)
+}
+
+/// The URL of a frame, parsed once for all comparisons.
+struct FrameUrl<'a> {
+    url: &'a str,
+    path: &'a str,
+}
+
+impl<'a> FrameUrl<'a> {
+    /// Parses the URL of a frame. Returns `None` if no upload can belong to it.
+    fn parse(frame: &'a str) -> Option<Self> {
+        let (url, path) = split_path(frame);
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        let is_unrelated = UNRELATED.iter().any(|unrelated| url.starts_with(unrelated));
+        (!is_unrelated && !scheme.ends_with("-extension")).then_some(Self { url, path })
     }
-    let (uploaded, mut uploaded_path) = split_path(uploaded);
-    let uploaded_url = uploaded.strip_suffix(".map").unwrap_or(uploaded);
-    uploaded_path = uploaded_path.strip_suffix(".map").unwrap_or(uploaded_path);
-    if uploaded_url == frame {
-        return Some(UrlMatch::Url);
+
+    /// Compares the URL of an upload with this one. Returns `None` if they do not match.
+    fn match_upload(&self, uploaded: &str) -> Option<UrlMatch> {
+        let (uploaded, mut uploaded_path) = split_path(uploaded);
+        let uploaded_url = uploaded.strip_suffix(".map").unwrap_or(uploaded);
+        uploaded_path = uploaded_path.strip_suffix(".map").unwrap_or(uploaded_path);
+        if uploaded_url == self.url {
+            return Some(UrlMatch::Url);
+        }
+        if uploaded_path == self.path && !self.path.is_empty() {
+            return Some(UrlMatch::Path);
+        }
+        let segments = uploaded_path.rsplit('/').zip(self.path.rsplit('/'));
+        let equal_segments = segments.take_while(|(left, right)| left == right && !left.is_empty()).count();
+        equal_segments.checked_sub(1).map(UrlMatch::FileName)
     }
-    if uploaded_path == frame_path && !frame_path.is_empty() {
-        return Some(UrlMatch::Path);
-    }
-    let segments = uploaded_path.rsplit('/').zip(frame_path.rsplit('/'));
-    let equal_segments = segments.take_while(|(left, right)| left == right && !left.is_empty()).count();
-    equal_segments.checked_sub(1).map(UrlMatch::FileName)
 }
 
 /// Returns the index of the uploaded URL that matches a frame's URL best. If several match equally well, the first wins.
@@ -48,7 +65,8 @@ pub(in crate::browser_relay) fn best_match<'a>(
     uploaded: impl IntoIterator<Item = &'a str>,
     frame: &str,
 ) -> Option<usize> {
-    let matches = uploaded.into_iter().enumerate().filter_map(|(index, url)| Some((match_url(url, frame)?, index)));
+    let frame = FrameUrl::parse(frame)?;
+    let matches = uploaded.into_iter().enumerate().filter_map(|(index, url)| Some((frame.match_upload(url)?, index)));
     matches.max_by_key(|(url_match, index)| (*url_match, Reverse(*index))).map(|(_, index)| index)
 }
 
@@ -67,7 +85,7 @@ pub(in crate::browser_relay) fn file_name(url: &str) -> &str {
 
 /// Returns a URL without query and fragment, and its path without leading slashes.
 fn split_path(url: &str) -> (&str, &str) {
-    let url = &url[..url.find(['?', '#']).unwrap_or(url.len())];
+    let url = &url[..memchr::memchr2(b'?', b'#', url.as_bytes()).unwrap_or(url.len())];
     let path = match url.split_once("://") {
         Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
         None => url.strip_prefix('~').unwrap_or(url),

@@ -14,6 +14,9 @@ use crate::trace::scan::{is_number, starts_with_any};
 /// Extensions of the files that Node.js names in the first line of a crash.
 const EXTENSIONS: [&str; 4] = [".js", ".mjs", ".cjs", ".ts"];
 
+/// Colons in the first line of a stack after which its message may start. More would make the comparisons quadratic.
+const MESSAGE_STARTS_MAX: usize = 16;
+
 /// Lines of the source and of the message that may come before the frames of a crash.
 const MESSAGE: TracePhase = TracePhase::Message { lines_left: 16 };
 
@@ -137,7 +140,7 @@ pub fn header_bytes(stack: &str, message: &str) -> usize {
     }
     // `TypeError: message`. The name is one line and may have a colon of its own.
     let first = stack.lines().next().unwrap_or_default();
-    let mut starts = first.match_indices(": ").map(|(at, colon)| at + colon.len());
+    let mut starts = first.match_indices(": ").map(|(at, colon)| at + colon.len()).take(MESSAGE_STARTS_MAX);
     starts.find(|start| stack[*start..].starts_with(message)).map_or(0, end)
 }
 
