@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::db::{Command, Idempotent};
 use crate::error::Result;
 use crate::http::{Access, IdempotencySource, Method, Request, Responder, Response, Route, RouteSpec, Scope};
+use crate::records::key_kind::KEY_KIND_HEADER;
 
 /// Creates a `POST` route that changes stored data.
 pub fn command_route<S: ServiceState, C>(
@@ -33,9 +34,20 @@ where
     let spec = RouteSpec::new(Method::Post, path, Access::Key(Scope::Ingest)).idempotency(IdempotencySource::Header);
     deferred(spec, move |state: &S, request: &Request| {
         let key = request.idempotency_key()?;
-        let principal = request.principal().name.clone();
+        let principal = idempotency_scope(request);
         Ok(Idempotent { principal, key, now: Timestamp::now(), command: parse(state, request)? })
     })
+}
+
+/// Returns the scope of a request's idempotency key: the name of the API key. Forwarded telemetry has a scope of its own, because
+/// the service that forwards it chooses unguessable keys for all its senders, and may change its API key between an attempt
+/// whose response was lost and the next one. Keys that are limited to a project have a scope of their own for each project. No
+/// API key can have such a name.
+fn idempotency_scope(request: &Request) -> String {
+    match request.header(KEY_KIND_HEADER) {
+        Some(_) => format!("forwarded:{}", request.principal().project().unwrap_or_default()),
+        None => request.principal().name.clone(),
+    }
 }
 
 fn deferred<S: ServiceState, C>(
