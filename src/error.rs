@@ -26,6 +26,8 @@ pub enum Error {
         /// The limit in bytes.
         limit_bytes: usize,
     },
+    /// The data become larger than another service accepts; the sentence says what to send instead.
+    TooLargeToForward(String),
     /// The content coding or media type is not supported.
     Unsupported(String),
     /// The client exceeded a rate limit.
@@ -60,6 +62,7 @@ impl fmt::Display for Error {
             Self::Invalid(sentence)
             | Self::Forbidden(sentence)
             | Self::NotFound(sentence)
+            | Self::TooLargeToForward(sentence)
             | Self::Unsupported(sentence)
             | Self::Upstream(sentence)
             | Self::NotConfigured(sentence) => f.write_str(sentence),

@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use serde::Deserializer as _;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
@@ -29,7 +29,14 @@ impl<'a> JsonObject<'a> {
     /// [`Error::Invalid`] if the body is empty, is not UTF-8, is not a JSON object, is nested deeper than 64 levels, has over
     /// 1,000 members, or contains a NUL or an unpaired surrogate in any string.
     pub fn parse(body: &'a [u8]) -> Result<Self> {
-        let text = checked_text(body)?;
+        Self::parse_checked(checked_text(body)?)
+    }
+
+    /// Parses a text, or a part of one, that [`checked_text`] returned.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is not a JSON object or has over 1,000 members.
+    pub fn parse_checked(text: &'a str) -> Result<Self> {
         let mut json = serde_json::Deserializer::from_str(text);
         let members = json.deserialize_map(MemberVisitor).map_err(|why| not_an_object(&why))?;
         json.end().map_err(|why| not_an_object(&why))?;
@@ -94,6 +101,31 @@ impl<'a> JsonObject<'a> {
             Some(_) => Err(Error::field(name, "must be an object")),
             None => Ok(None),
         }
+    }
+
+    /// Returns the items of an array member as JSON, or `None` if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is not an array of 1 to `items_max` items.
+    pub fn array(&self, name: &str, items_max: usize) -> Result<Option<Vec<&'a str>>> {
+        let Some(raw) = self.member(name).map(RawValue::get) else { return Ok(None) };
+        if !raw.starts_with('[') {
+            return Err(Error::field(name, "must be an array"));
+        }
+        let items = serde_json::Deserializer::from_str(raw).deserialize_seq(ItemVisitor { items_max }).ok();
+        let items = items.filter(|items| !items.is_empty());
+        items.map(Some).ok_or_else(|| Error::field(name, format_args!("must have 1-{items_max} items")))
+    }
+
+    /// Returns a member as JSON, or `None` if it is missing.
+    #[must_use]
+    pub fn json(&self, name: &str) -> Option<&'a str> {
+        self.member(name).map(RawValue::get)
+    }
+
+    /// Returns the names and the JSON of all members in order, including repeated ones and `null`.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.members.iter().map(|(name, value)| (&**name, value.get()))
     }
 
     /// Returns a timestamp member in RFC 3339, or `None` if it is missing.
@@ -226,6 +258,30 @@ fn not_an_object(why: &serde_json::Error) -> Error {
         return Error::Invalid("The body must be a JSON object with at most 1000 fields".into());
     }
     Error::Invalid(format!("The body is not JSON: line {}, column {}", why.line(), why.column()))
+}
+
+/// Visitor for the items of an array, which fails if there are too many.
+struct ItemVisitor {
+    items_max: usize,
+}
+
+impl<'de> Visitor<'de> for ItemVisitor {
+    type Value = Vec<&'de str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = array.next_element::<&RawValue>()? {
+            if items.len() == self.items_max {
+                return Err(serde::de::Error::custom("too many items"));
+            }
+            items.push(item.get());
+        }
+        Ok(items)
+    }
 }
 
 struct MemberVisitor;

@@ -141,7 +141,7 @@ impl From<Error> for Response {
             Error::NotFound(_) => 404,
             Error::MethodNotAllowed(allow) => return Self::detail(405, &sentence).header("Allow", allow.clone()),
             Error::Timeout(_) => 408,
-            Error::TooLarge { .. } => 413,
+            Error::TooLarge { .. } | Error::TooLargeToForward(_) => 413,
             Error::Unsupported(_) => 415,
             Error::TooMany { retry_after_s } => {
                 return Self::detail(429, &sentence).header("Retry-After", retry_after_s.to_string());
