@@ -2,40 +2,61 @@
 
 use serde::Serialize;
 
+use super::bounded_json::BoundedJson;
 use super::commands::{CreateKey, DeactivateKey};
 use super::config::is_valid_project_name;
-use super::report::{self, TrackerReport};
+use super::metrics::convert_metrics;
+use super::report::TrackerReport;
 use super::state::Relay;
-use super::store::{self, KeyEntry};
+use super::store;
 use super::symbolicate::symbolicate;
 use super::upstream::{OutboundRequest, UpstreamKind};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::http::{Request, Responder, Response};
+use crate::http::{ItemWriter, JsonArray, Request, Responder, Response};
 use crate::json::JsonObject;
 use crate::random;
+use crate::records::key_kind::KeyKind;
 
 /// Bytes by which a forwarded report usually exceeds the report of the page.
 const REPORT_OVERHEAD_BYTES: usize = 256;
+/// Public keys in a part of the list: about 20 KB, at most 60.
+const KEYS_PER_PART: i64 = 100;
 
 /// Handles `POST /api/browser/errors`: symbolicates and forwards the report of an error.
 pub(super) fn report_error(relay: &Relay, request: &Request, responder: Responder) {
-    let body = || -> Result<Vec<u8>> {
-        let mut report = TrackerReport::parse(request.body(), project(request))?;
-        symbolicate(relay, &mut report);
+    forward(relay, UpstreamKind::Errors, request, error_body(relay, request), responder);
+}
+
+fn error_body(relay: &Relay, request: &Request) -> Result<Vec<u8>> {
+    let bytes_max = UpstreamKind::Errors.body_bytes_max();
+    let mut report = TrackerReport::parse(request.body(), project(request))?;
+    let minified = symbolicate(relay, &mut report);
+    let serialize = |report: &TrackerReport<'_>| -> Result<Option<Vec<u8>>> {
         // Room for a report without symbolicated frames. A vector that grows takes the allocator's lock at every step.
-        let mut json = Vec::with_capacity(request.body().len() + REPORT_OVERHEAD_BYTES);
-        let written = serde_json::to_writer(&mut json, &report);
-        written.map_err(|why| Error::Internal(format!("cannot serialize a report: {why}")))?;
-        Ok(json)
+        let mut json = BoundedJson::new(request.body().len() + REPORT_OVERHEAD_BYTES, bytes_max);
+        Ok(json.serialize(report)?.is_ok().then(|| json.into_bytes()))
     };
-    forward(relay, UpstreamKind::Errors, request, body(), responder);
+    if let Some(json) = serialize(&report)? {
+        return Ok(json);
+    }
+    // The sources may have made the report longer than the page sent it.
+    if let Some(minified) = minified {
+        report.traceback = minified;
+    }
+    report.extra.frames = None;
+    serialize(&report)?.ok_or_else(|| {
+        Error::TooLargeToForward(format!(
+            "The report exceeds {bytes_max} bytes as the error tracker receives it, and would be rejected there; shorten it"
+        ))
+    })
 }
 
 /// Handles `POST /api/browser/metrics`: converts and forwards metrics.
 pub(super) fn report_metrics(relay: &Relay, request: &Request, responder: Responder) {
-    let body = report::convert_metrics(request.body(), project(request));
-    forward(relay, UpstreamKind::Metrics, request, body, responder);
+    let kind = UpstreamKind::Metrics;
+    let body = convert_metrics(request.body(), project(request), kind.body_bytes_max());
+    forward(relay, kind, request, body, responder);
 }
 
 fn project(request: &Request) -> &str {
@@ -44,8 +65,10 @@ fn project(request: &Request) -> &str {
 
 fn forward(relay: &Relay, kind: UpstreamKind, request: &Request, body: Result<Vec<u8>>, responder: Responder) {
     let outbound = body.and_then(|body| {
+        let reservation = Some(relay.forward_budget.reserve(project(request), body.len())?);
         let idempotency_key = idempotency_key(request)?;
-        Ok(OutboundRequest { kind, body, idempotency_key, client: request.client() })
+        let (project, key_kind) = (project(request).to_owned(), request.key_kind());
+        Ok(OutboundRequest { kind, project, key_kind, body, idempotency_key, client: request.client(), reservation })
     });
     match outbound {
         Ok(outbound) => relay.forwarder.send(outbound, responder),
@@ -69,13 +92,17 @@ pub(super) fn create_key(relay: &Relay, request: &Request, responder: Responder)
         id: i64,
         public_key: &'a str,
         project: &'a str,
+        kind: &'static str,
     }
     let command = || -> Result<CreateKey> {
-        let project = JsonObject::parse(request.body())?.required_string("project", 1..=100)?.into_owned();
+        let body = JsonObject::parse(request.body())?;
+        let project = body.required_string("project", 1..=100)?.into_owned();
+        let kind = body.string("kind")?.map_or(Some(KeyKind::Browser), |kind| KeyKind::from_name(&kind));
+        let kind = kind.ok_or_else(|| Error::field("kind", "must be browser or server"))?;
         if !is_valid_project_name(&project) {
             return Err(Error::field("project", "must be 1-100 characters without control characters"));
         }
-        Ok(CreateKey { public_key: random::hex_token(128)?, project, now: Timestamp::now() })
+        Ok(CreateKey { public_key: random::hex_token(128)?, project, kind, now: Timestamp::now() })
     };
     let public_keys = relay.public_keys.clone();
     match command() {
@@ -86,7 +113,7 @@ pub(super) fn create_key(relay: &Relay, request: &Request, responder: Responder)
                 Ok(created) => {
                     public_keys.replace(created.active);
                     let (public_key, project) = (&*created.public_key, &*created.project);
-                    Response::json(201, &Body { id: created.id, public_key, project })
+                    Response::json(201, &Body { id: created.id, public_key, project, kind: created.kind.name() })
                 }
             });
         }),
@@ -112,11 +139,22 @@ pub(super) fn deactivate_key(relay: &Relay, request: &Request, responder: Respon
     });
 }
 
-/// Handles `GET /api/dsn-keys`: lists all public keys.
-pub(super) fn list_keys(relay: &Relay, _: &Request) -> Result<Response> {
-    #[derive(Serialize)]
-    struct Body {
-        keys: Vec<KeyEntry>,
-    }
-    Ok(Response::json(200, &Body { keys: store::list_keys(&*relay.core.readers.acquire()?)? }))
+/// Handles `GET /api/dsn-keys`: lists the public keys; all of them without `limit`.
+pub(super) fn list_keys(relay: &Relay, request: &Request) -> Result<Response> {
+    let limit = request.query_number("limit", i64::MAX, 1..=i64::MAX);
+    let mut offset = request.query_number("offset", 0, 0..=i64::MAX);
+    let readers = relay.core.readers.clone();
+    let total = store::count_keys(&*readers.acquire()?)?;
+    let (mut after, mut left) = (0, limit);
+    let keys = move |out: &mut ItemWriter<'_>| {
+        let page = store::list_keys(&*readers.acquire()?, after, left.min(KEYS_PER_PART), std::mem::take(&mut offset))?;
+        let is_last = (page.len() as i64) < KEYS_PER_PART;
+        for key in page {
+            out.push(&key)?;
+            (after, left) = (key.id, left - 1);
+        }
+        Ok(!is_last && left > 0)
+    };
+    let body = JsonArray::new("{\"keys\":[".into(), format!("],\"total\":{total}}}"), keys);
+    Ok(Response::streamed(200, "application/json", body))
 }

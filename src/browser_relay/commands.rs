@@ -1,25 +1,35 @@
-//! Commands: every change to the browser relay's database.
+//! Commands: every change to the browser relay's public keys and source maps.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::outbox_commands::evict_from_outbox;
 use super::sourcemap::convert::MapStats;
 use super::sourcemap::layout::BlockKind;
 use super::sourcemap::upload_body::UploadFields;
 use super::sourcemap::url_match;
 use super::store::active_keys;
-use super::upstream::OutboundRequest;
 use crate::clock::Timestamp;
-use crate::db::{Command, add_to_counter, counter};
+use crate::db::Command;
 use crate::error::Result;
 use crate::http::PublicKey;
+use crate::quota::{Bounds, Measure, Reason, Store, largest_project, record_rejection, total_usage};
+use crate::records::key_kind::KeyKind;
 
-/// Estimated bytes of an outbox row besides its body.
-const OUTBOX_ROW_BYTES: i64 = 200;
+/// Maximum number of source maps. Beyond it, a project loses its least recently used one.
+const MAPS_MAX: u64 = 20_000;
+
+/// The store of source maps. `MAX_DB_MB` bounds their size.
+pub(super) const MAP_STORE: Store = Store {
+    name: "source_maps",
+    warning: "source_maps_evicted",
+    bounds: Bounds { rows_max: MAPS_MAX, bytes_max: u64::MAX },
+};
 
 /// Creates a public key for a project.
 pub(super) struct CreateKey {
     pub(super) public_key: String,
     pub(super) project: String,
+    pub(super) kind: KeyKind,
     pub(super) now: Timestamp,
 }
 
@@ -28,6 +38,7 @@ pub(super) struct CreatedKey {
     pub(super) id: i64,
     pub(super) public_key: String,
     pub(super) project: String,
+    pub(super) kind: KeyKind,
     pub(super) active: Vec<PublicKey>,
 }
 
@@ -35,11 +46,12 @@ impl Command for CreateKey {
     type Output = CreatedKey;
 
     fn apply(self, transaction: &Connection) -> Result<CreatedKey> {
-        let Self { public_key, project, now } = self;
-        let mut insert = transaction
-            .prepare_cached("INSERT INTO dsn_keys (public_key, project, created_at_ms) VALUES (?1, ?2, ?3)")?;
-        let id = insert.insert((&public_key, &project, now.ms()))?;
-        Ok(CreatedKey { id, public_key, project, active: active_keys(transaction)? })
+        let Self { public_key, project, kind, now } = self;
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO dsn_keys (public_key, project, key_kind_id, created_at_ms) VALUES (?1, ?2, ?3, ?4)",
+        )?;
+        let id = insert.insert((&public_key, &project, kind.id(), now.ms()))?;
+        Ok(CreatedKey { id, public_key, project, kind, active: active_keys(transaction)? })
     }
 }
 
@@ -58,10 +70,18 @@ impl Command for DeactivateKey {
     }
 }
 
-/// Creates the keys from the settings that do not exist yet. A deactivated key stays deactivated.
+/// A public key in the settings.
+pub(super) struct SeededKey {
+    pub(super) public_key: String,
+    pub(super) project: String,
+    /// `None` leaves the kind of an existing key as it is; a new key then is a browser key.
+    pub(super) kind: Option<KeyKind>,
+}
+
+/// Creates the keys from the settings that do not exist yet, and sets the kinds that the settings name. A deactivated key stays
+/// deactivated.
 pub(super) struct SeedKeys {
-    /// Keys and their projects.
-    pub(super) keys: Vec<(String, String)>,
+    pub(super) keys: Vec<SeededKey>,
     pub(super) now: Timestamp,
 }
 
@@ -71,13 +91,16 @@ impl Command for SeedKeys {
 
     fn apply(self, transaction: &Connection) -> Result<Vec<PublicKey>> {
         let mut insert = transaction.prepare_cached(
-            "INSERT OR IGNORE INTO dsn_keys (public_key, project, created_at_ms) VALUES (?1, ?2, ?3)",
+            "INSERT INTO dsn_keys (public_key, project, key_kind_id, created_at_ms) VALUES (?1, ?2, coalesce(?3, ?4), ?5)
+                 ON CONFLICT (public_key) DO UPDATE SET key_kind_id = coalesce(?3, key_kind_id) WHERE project = ?2
+                 RETURNING id",
         )?;
         let mut select = transaction.prepare_cached("SELECT project FROM dsn_keys WHERE public_key = ?1")?;
-        for (key, project) in &self.keys {
-            insert.execute((key, project, self.now.ms()))?;
-            let stored: String = select.query_row([key], |row| row.get(0))?;
-            if stored != *project {
+        for SeededKey { public_key, project, kind } in &self.keys {
+            let kind = kind.map(KeyKind::id);
+            let values = (public_key, project, kind, KeyKind::Browser.id(), self.now.ms());
+            if insert.query_row(values, |row| row.get::<_, i64>(0)).optional()?.is_none() {
+                let stored: String = select.query_row([public_key], |row| row.get(0))?;
                 log::warn!(
                     "DSN_KEYS: a key of project {project} already belongs to project {stored}; it stays with {stored}"
                 );
@@ -85,72 +108,6 @@ impl Command for SeedKeys {
         }
         active_keys(transaction)
     }
-}
-
-/// Stores a report that could not be forwarded. Drops the oldest reports if the outbox exceeds its limit, because recent
-/// reports are more useful.
-pub(super) struct EnqueueOutbox {
-    pub(super) request: OutboundRequest,
-    /// Maximum size of the outbox.
-    pub(super) bytes_max: i64,
-    pub(super) now: Timestamp,
-}
-
-impl Command for EnqueueOutbox {
-    type Output = ();
-
-    fn apply(self, transaction: &Connection) -> Result<()> {
-        let OutboundRequest { kind, body, idempotency_key, client } = &self.request;
-        let mut insert = transaction.prepare_cached(
-            "INSERT INTO outbox (upstream_id, idempotency_key, body, client, created_at_ms)
-                 VALUES (?1, ?2, CAST(?3 AS TEXT), ?4, ?5)",
-        )?;
-        insert.execute((kind.id(), idempotency_key, body, client.to_string(), self.now.ms()))?;
-        add_to_counter(transaction, "outbox_waiting", 1)?;
-        add_to_counter(transaction, "outbox_bytes", body.len() as i64 + OUTBOX_ROW_BYTES)?;
-        while counter(transaction, "outbox_bytes")? > self.bytes_max && drop_oldest_from_outbox(transaction)? {}
-        Ok(())
-    }
-}
-
-/// Removes a delivered report from the outbox.
-pub(super) struct RemoveFromOutbox {
-    pub(super) id: i64,
-    /// Whether the upstream accepted the report. Rejected ones are counted.
-    pub(super) is_accepted: bool,
-}
-
-impl Command for RemoveFromOutbox {
-    type Output = ();
-
-    fn apply(self, transaction: &Connection) -> Result<()> {
-        if remove_from_outbox(transaction, Some(self.id))? && !self.is_accepted {
-            add_to_counter(transaction, "outbox_refused", 1)?;
-        }
-        Ok(())
-    }
-}
-
-/// Drops the oldest report in the outbox. Returns `false` if the outbox is empty.
-fn drop_oldest_from_outbox(transaction: &Connection) -> Result<bool> {
-    let is_dropped = remove_from_outbox(transaction, None)?;
-    if is_dropped {
-        add_to_counter(transaction, "outbox_dropped", 1)?;
-    }
-    Ok(is_dropped)
-}
-
-/// Removes the report with this id, or the oldest one. Returns `false` if there is none.
-fn remove_from_outbox(transaction: &Connection, id: Option<i64>) -> Result<bool> {
-    let mut delete = transaction.prepare_cached(
-        "DELETE FROM outbox WHERE id = coalesce(?1, (SELECT min(id) FROM outbox)) RETURNING length(CAST(body AS BLOB))",
-    )?;
-    let body_bytes: Option<i64> = delete.query_row([id], |row| row.get(0)).optional()?;
-    if let Some(body_bytes) = body_bytes {
-        add_to_counter(transaction, "outbox_waiting", -1)?;
-        add_to_counter(transaction, "outbox_bytes", -body_bytes - OUTBOX_ROW_BYTES)?;
-    }
-    Ok(body_bytes.is_some())
 }
 
 /// Starts an upload.
@@ -203,7 +160,9 @@ impl Command for FinishUpload {
         if let Some(previous) = previous {
             delete_map(transaction, previous)?;
         }
-        insert_map(transaction, self.id, &self.fields, &self.stats, self.now, self.now)
+        insert_map(transaction, self.id, &self.fields, &self.stats, self.now, self.now)?;
+        while total_usage(transaction, &MAP_STORE)?.rows > MAPS_MAX && evict_map(transaction, self.now)? {}
+        Ok(())
     }
 }
 
@@ -252,8 +211,8 @@ pub(super) fn insert_map(
 ) -> Result<()> {
     let UploadFields { project, release, file_url } = fields;
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO source_maps (id, project, release, file_url, file_name, uploaded_at_ms, used_at_ms, mappings)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO source_maps (id, project, release, file_url, file_name, uploaded_at_ms, used_at_ms, mappings, stored_bytes)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, coalesce(sum(length(data)), 0) FROM map_blocks WHERE map_id = ?1",
     )?;
     let file_name = url_match::uploaded_file_name(file_url);
     let mappings = i64::try_from(stats.mappings).unwrap_or(i64::MAX);
@@ -329,9 +288,19 @@ fn delete_least_recently_used_map(transaction: &Connection, unused_since: Timest
     id.map_or(Ok(false), |id| delete_map(transaction, id))
 }
 
-/// Frees space when the database exceeds `MAX_DB_MB`. Deletes the least recently used source map, because it can be
-/// uploaded again; without source maps, drops the oldest report in the outbox. Returns `false` if nothing is left.
+/// Deletes the least recently used source map of the project whose maps are the largest. Returns `false` if there is none.
+fn evict_map(transaction: &Connection, now: Timestamp) -> Result<bool> {
+    let Some((project, _)) = largest_project(transaction, &MAP_STORE, Measure::Bytes)? else { return Ok(false) };
+    let mut select =
+        transaction.prepare_cached("SELECT id FROM source_maps WHERE project = ?1 ORDER BY used_at_ms, id LIMIT 1")?;
+    let id: Option<i64> = select.query_row([&project], |row| row.get(0)).optional()?;
+    let is_deleted = id.map_or(Ok(false), |id| delete_map(transaction, id))?;
+    record_rejection(transaction, &MAP_STORE, &project, Reason::Evicted, u64::from(is_deleted), now)?;
+    Ok(is_deleted)
+}
+
+/// Frees space when the database exceeds `MAX_DB_MB`. Deletes a source map of the project whose maps are the largest, because
+/// it can be uploaded again; without source maps, drops a report in the outbox. Returns `false` if nothing is left.
 pub(super) fn evict_oldest(transaction: &Connection) -> Result<bool> {
-    let is_deleted = delete_least_recently_used_map(transaction, Timestamp::from_ms(i64::MAX))?;
-    Ok(is_deleted || drop_oldest_from_outbox(transaction)?)
+    Ok(evict_map(transaction, Timestamp::now())? || evict_from_outbox(transaction)?)
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::commands::SeededKey;
 use super::upstream::{Upstream, UpstreamKind};
 use crate::client::{OutboundSettings, ProxyPolicy};
 use crate::env::{Env, Variable};
 use crate::http::AllowedOrigins;
+use crate::records::key_kind::KeyKind;
 use crate::service::Defaults;
 
 const DEFAULTS: Defaults = Defaults {
@@ -39,14 +41,15 @@ const OWN: &[Variable] = &[
     Variable::plain(
         "DSN_KEYS",
         "",
-        "Comma-separated list of public keys to create at start, project:key with a key of 32 hexadecimal digits",
+        "Comma-separated list of public keys to create at start, project:key or project:key:kind with a key of 32 \
+         hexadecimal digits and the kind browser (default) or server",
     ),
     Variable::plain("MAX_SOURCE_MAP_SIZE", "5242880", "Maximum size of a source map in bytes, 1024-67108864"),
     Variable::plain("RETENTION_DAYS", "90", "Days to keep a source map after its last use, 1-3650"),
     Variable::plain(
         "OUTBOX_MAX_MB",
         "16",
-        "Maximum size of the outbox in MB, 1-10000; the oldest reports are dropped first",
+        "Maximum size of the outbox in MB, 1-10000; the oldest reports of the project that holds the most are dropped first",
     ),
 ];
 
@@ -63,13 +66,12 @@ pub(super) struct Config {
     /// In the order of [`UpstreamKind::ALL`].
     pub(super) upstreams: [Upstream; 2],
     pub(super) origins: AllowedOrigins,
-    /// Public keys and their projects.
-    pub(super) dsn_keys: Vec<(String, String)>,
+    pub(super) dsn_keys: Vec<SeededKey>,
     /// Maximum size of a source map, in bytes.
     pub(super) map_bytes_max: usize,
     /// Time that a source map is kept after its last use.
     pub(super) retention: Duration,
-    pub(super) outbox_bytes_max: i64,
+    pub(super) outbox_bytes_max: u64,
 }
 
 impl Config {
@@ -77,13 +79,12 @@ impl Config {
     pub(super) fn from_env(env: &mut Env<'_>) -> Self {
         let mut dsn_keys = Vec::new();
         for item in env.list("DSN_KEYS") {
-            match item.rsplit_once(':') {
-                Some((project, key)) if is_valid_project_name(project) && is_public_key(key) => {
-                    dsn_keys.push((key.to_owned(), project.to_owned()));
-                }
-                _ => env.error(
+            match parse_dsn_key(&item) {
+                Some(key) => dsn_keys.push(key),
+                None => env.error(
                     "DSN_KEYS",
-                    "must be a comma-separated list of project:key, each key with 32 hexadecimal digits",
+                    "must be a comma-separated list of project:key or project:key:kind, each key with 32 hexadecimal \
+                     digits, kind browser or server",
                 ),
             }
         }
@@ -101,7 +102,7 @@ impl Config {
             dsn_keys,
             map_bytes_max: env.number("MAX_SOURCE_MAP_SIZE", 1_024..=64 * 1024 * 1024),
             retention: Duration::from_secs(env.number("RETENTION_DAYS", 1..=3_650u64) * 86_400),
-            outbox_bytes_max: env.number("OUTBOX_MAX_MB", 1..=10_000) * 1_000_000,
+            outbox_bytes_max: env.number("OUTBOX_MAX_MB", 1..=10_000u64) * 1_000_000,
         }
     }
 }
@@ -109,6 +110,17 @@ impl Config {
 /// Whether a string is a valid project name: 1-100 characters without control characters.
 pub(super) fn is_valid_project_name(name: &str) -> bool {
     (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+}
+
+/// Parses `project:key` or `project:key:kind`.
+fn parse_dsn_key(item: &str) -> Option<SeededKey> {
+    let (item, kind) = match item.rsplit_once(':') {
+        Some((rest, kind)) if KeyKind::from_name(kind).is_some() => (rest, KeyKind::from_name(kind)),
+        _ => (item, None),
+    };
+    let (project, key) =
+        item.rsplit_once(':').filter(|(project, key)| is_valid_project_name(project) && is_public_key(key))?;
+    Some(SeededKey { public_key: key.to_owned(), project: project.to_owned(), kind })
 }
 
 fn is_public_key(key: &str) -> bool {

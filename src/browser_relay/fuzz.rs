@@ -1,7 +1,9 @@
 //! Properties of the relay's parsers that hold for arbitrary bytes.
 
-use super::report::{self, TrackerReport};
+use super::metrics::convert_metrics;
+use super::report::TrackerReport;
 pub(crate) use super::sourcemap::fuzz::{maps, sources, stacks};
+use super::upstream::UpstreamKind;
 use crate::error::Error;
 
 /// Converts a page's body into the bodies for the error tracker and for the metrics collector.
@@ -11,5 +13,5 @@ pub(crate) fn forwarded(body: &[u8]) -> [Result<Vec<u8>, Error>; 2] {
         assert!(report.traceback.chars().count() <= 64 * 1024);
     }
     let error = error.map(|report| serde_json::to_vec(&report).expect("a report serializes as JSON"));
-    [error, report::convert_metrics(body, "shop")]
+    [error, convert_metrics(body, "shop", UpstreamKind::Metrics.body_bytes_max())]
 }

@@ -5,15 +5,26 @@
 //! to the metrics collector. While an upstream is unavailable, its reports wait in an outbox on disk.
 
 mod api;
+mod bounded_json;
 mod commands;
 mod config;
+mod dead_letter_api;
+mod delivery;
 mod direct_forwarder;
+mod forward_budget;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod import_original;
 mod lookup_cache;
+mod metrics;
 mod outbox;
+mod outbox_commands;
+#[cfg(test)]
+mod outbox_commands_tests;
+mod outbox_store;
 mod release_maps;
+#[cfg(test)]
+mod release_maps_tests;
 #[cfg(test)]
 mod replan_tests;
 mod report;
@@ -26,6 +37,7 @@ mod store;
 mod symbolicate;
 mod uploads;
 mod upstream;
+mod upstream_state;
 
 use std::sync::Arc;
 
@@ -40,8 +52,10 @@ use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartEr
 use commands::{DeleteExpiredMap, DiscardStaleUploads, SeedKeys, evict_oldest};
 use config::Config;
 use direct_forwarder::DirectForwarder;
+use forward_budget::ForwardBudget;
 use lookup_cache::LookupCache;
 use outbox::Outbox;
+use outbox_commands::OutboxBounds;
 use state::Relay;
 use uploads::UploadQueue;
 
@@ -100,6 +114,10 @@ fn routes(map_bytes_max: usize, metrics_open: bool) -> Vec<Route<Relay>> {
         upload("/api/source-maps", map_bytes_max),
         Route::get("/api/source-maps/verify", read, source_map_api::verify),
         delete("/api/source-maps/{id}", source_map_api::delete),
+        Route::get("/api/outbox/dead-letters", read, dead_letter_api::list),
+        Route::get("/api/outbox/dead-letters/{id}", admin, dead_letter_api::get),
+        post("/api/outbox/dead-letters/{id}/retry", dead_letter_api::retry),
+        delete("/api/outbox/dead-letters/{id}", dead_letter_api::delete),
         service::asset_route(&SDK),
     ];
     own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).collect()
@@ -146,18 +164,22 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     public_keys.replace(writer.run(SeedKeys { keys: config.dsn_keys, now: Timestamp::now() }).map_err(start_error)?);
     writer.run(DiscardStaleUploads).map_err(start_error)?;
     let uploads = UploadQueue::start(writer.clone(), config.map_bytes_max).map_err(start_error)?;
-    let outbox = Arc::new(Outbox::new(config.upstreams, writer, readers, config.outbox_bytes_max));
+    let bounds = OutboxBounds { bytes_max: config.outbox_bytes_max };
+    let outbox = Arc::new(Outbox::new(config.upstreams, writer, readers, bounds));
     let forwarder = DirectForwarder::start(Arc::clone(&outbox)).map_err(start_error)?;
+    let relay_outbox = Arc::clone(&outbox);
     let state = |core| Relay {
         core,
         public_keys,
         forwarder,
+        forward_budget: ForwardBudget::default(),
+        outbox: relay_outbox,
         uploads,
         lookup_cache: LookupCache::default(),
         stats: StatsCache::default(),
     };
     service::serve(bound, settings, database, routes, state, |relay| {
-        let mut jobs = Outbox::jobs(&outbox);
+        let mut jobs = delivery::jobs(&outbox);
         let expire = move |now: Timestamp| DeleteExpiredMap { unused_since: now - config.retention };
         jobs.push(db::retention_job(relay.core.writer.clone(), expire));
         jobs

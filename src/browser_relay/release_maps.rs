@@ -1,7 +1,6 @@
 //! Source maps of one release: selects the map for a file and looks positions up in it.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use rusqlite::Connection;
 
@@ -12,19 +11,47 @@ use super::store::{self, CandidateMap};
 use crate::clock::Timestamp;
 use crate::error::Result;
 
-/// The source maps of a project's release.
+/// Maximum source maps of a release with the same file name that are compared with a file: the latest ones.
+const CANDIDATES_MAX: usize = 2_000;
+/// Maximum candidates that are read and compared for all frames of a report: about a millisecond.
+const STEPS_MAX: usize = 20_000;
+/// Maximum size of the URLs of all candidates in memory.
+const CANDIDATE_BYTES_MAX: usize = 512 * 1024;
+
+/// The source maps of a project's release, for one report. Its work is bounded: once the limit is reached, further files have
+/// no map.
 pub(super) struct ReleaseMaps<'a> {
     connection: &'a Connection,
     cache: &'a LookupCache,
     project: &'a str,
     release: &'a str,
+    /// Source maps by file name, so that they are read once for all files of the same name.
+    candidates: HashMap<String, Vec<CandidateMap>>,
     /// The best match for each file URL, so that every file is matched once.
     selected: HashMap<String, Option<CandidateMap>>,
+    steps_left: usize,
+    candidate_bytes_left: usize,
+    skipped_frames: usize,
 }
 
 impl<'a> ReleaseMaps<'a> {
     pub(super) fn new(connection: &'a Connection, cache: &'a LookupCache, project: &'a str, release: &'a str) -> Self {
-        Self { connection, cache, project, release, selected: HashMap::new() }
+        Self {
+            connection,
+            cache,
+            project,
+            release,
+            candidates: HashMap::new(),
+            selected: HashMap::new(),
+            steps_left: STEPS_MAX,
+            candidate_bytes_left: CANDIDATE_BYTES_MAX,
+            skipped_frames: 0,
+        }
+    }
+
+    /// Returns the number of lookups that were skipped because the report had used up its share of work.
+    pub(super) fn skipped_frames(&self) -> usize {
+        self.skipped_frames
     }
 
     /// Returns the source map that matches the URL of a generated file best.
@@ -32,16 +59,40 @@ impl<'a> ReleaseMaps<'a> {
     /// # Errors
     /// Fails if the database cannot be read.
     pub(super) fn find_map(&mut self, url: &str) -> Result<Option<&CandidateMap>> {
-        let selected = match self.selected.entry(url.to_owned()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let file_name = url_match::file_name(url);
-                let mut maps = store::maps_by_file_name(self.connection, self.project, self.release, file_name)?;
-                let best = url_match::best_match(maps.iter().map(|map| &*map.file_url), url);
-                entry.insert(best.map(|index| maps.swap_remove(index)))
+        if !self.selected.contains_key(url) {
+            let Some(selected) = self.select_map(url)? else {
+                self.skipped_frames += 1;
+                return Ok(None);
+            };
+            self.selected.insert(url.to_owned(), selected);
+        }
+        Ok(self.selected.get(url).and_then(Option::as_ref))
+    }
+
+    /// Compares the candidates with the URL of a file. Returns `None` if no work is left for that.
+    fn select_map(&mut self, url: &str) -> Result<Option<Option<CandidateMap>>> {
+        let file_name = url_match::file_name(url);
+        if !self.candidates.contains_key(file_name) {
+            if self.steps_left == 0 || self.candidate_bytes_left == 0 {
+                return Ok(None);
             }
-        };
-        Ok(selected.as_ref())
+            let (project, release) = (self.project, self.release);
+            let limit = CANDIDATES_MAX.min(self.steps_left);
+            let bytes_max = self.candidate_bytes_left;
+            let maps = store::maps_by_file_name(self.connection, project, release, file_name, limit, bytes_max)?;
+            let bytes: usize = maps.iter().map(|map| map.file_url.len()).sum();
+            // A file name without maps costs a step too.
+            self.steps_left = self.steps_left.saturating_sub(maps.len().max(1));
+            self.candidate_bytes_left = self.candidate_bytes_left.saturating_sub(bytes);
+            self.candidates.insert(file_name.to_owned(), maps);
+        }
+        let maps = self.candidates.get(file_name).map(Vec::as_slice).unwrap_or_default();
+        if maps.len() > self.steps_left {
+            return Ok(None);
+        }
+        self.steps_left -= maps.len();
+        let best = url_match::best_match(maps.iter().map(|map| &*map.file_url), url);
+        Ok(Some(best.map(|index| maps[index].clone())))
     }
 
     /// Looks up a position of a generated file, line and column from 1. Returns `None` if the file has no source map.

@@ -1,16 +1,18 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::SCHEMA;
-use super::commands::{EnqueueOutbox, FinishUpload, RemoveFromOutbox, StartUpload, StoreBlocks, TouchMaps};
+use super::commands::{FinishUpload, StartUpload, StoreBlocks, TouchMaps};
 use super::lookup_cache::LookupCache;
+use super::outbox_commands::{EnqueueOutbox, OutboxBounds, RemoveFromOutbox};
+use super::outbox_store::{next_outbox_id, outbox_item, waiting_projects};
 use super::release_maps::ReleaseMaps;
 use super::sourcemap::convert::convert;
 use super::sourcemap::lookup::LookupResult;
 use super::sourcemap::upload_body::UploadFields;
-use super::store::next_outbox_item;
 use super::upstream::{OutboundRequest, UpstreamKind};
 use crate::clock::Timestamp;
 use crate::db::{Database, replanned_statements};
+use crate::records::key_kind::KeyKind;
 
 const START_MS: i64 = 1_769_860_800_000;
 const MAP: &str =
@@ -44,13 +46,20 @@ fn upload_and_relay(database: &Database, round: i64) {
 
     let request = OutboundRequest {
         kind: UpstreamKind::Errors,
+        project: "shop".into(),
+        key_kind: KeyKind::Browser,
         body: format!(r#"{{"round":{round}}}"#).into_bytes(),
         idempotency_key: round.to_string(),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        reservation: None,
     };
-    database.writer.run(EnqueueOutbox { request, bytes_max: 1_000_000, now }).unwrap();
-    let item = next_outbox_item(&database.readers.acquire().unwrap(), UpstreamKind::Errors, 0).unwrap().unwrap();
-    database.writer.run(RemoveFromOutbox { id: item.id, is_accepted: true }).unwrap();
+    database.writer.run(EnqueueOutbox { request, bounds: OutboxBounds { bytes_max: 1_000_000 }, now }).unwrap();
+    let reader = database.readers.acquire().unwrap();
+    assert_eq!(waiting_projects(&reader, UpstreamKind::Errors).unwrap(), ["shop"]);
+    let (id, _) = next_outbox_id(&reader, UpstreamKind::Errors, "shop", 0).unwrap().unwrap();
+    assert!(outbox_item(&reader, UpstreamKind::Errors, id).unwrap().is_some());
+    drop(reader);
+    database.writer.run(RemoveFromOutbox { id, is_accepted: true }).unwrap();
 }
 
 #[test]

@@ -10,9 +10,11 @@ use super::sourcemap::lookup::{FunctionName, LookupResult, OriginalPosition};
 use super::state::Relay;
 use super::store::{self, MapFilter, SourceMap};
 use crate::error::{Error, Result};
-use crate::http::{Request, Responder, Response};
+use crate::http::{ItemWriter, JsonArray, Request, Responder, Response};
 
 const LIST_MAX: i64 = 1_000;
+/// Source maps in a part of the list: about 10 KB, at most 600.
+const MAPS_PER_PART: i64 = 50;
 /// Maximum file URLs that a reason lists if none matches.
 const REASON_URLS_MAX: i64 = 10;
 
@@ -33,19 +35,27 @@ pub(super) fn delete(relay: &Relay, request: &Request, responder: Responder) {
 
 /// Handles `GET /api/source-maps`: returns a page of source maps.
 pub(super) fn list(relay: &Relay, request: &Request) -> Result<Response> {
-    #[derive(Serialize)]
-    struct Body {
-        source_maps: Vec<SourceMap>,
-        total: i64,
-        limit: i64,
-        offset: i64,
-    }
-    let filter = MapFilter { project: request.query("project"), release: request.query("release") };
+    let owned = |name| request.query(name).map(str::to_owned);
+    let (project, release) = (owned("project"), owned("release"));
+    let filter = MapFilter { project: project.as_deref(), release: release.as_deref() };
     let limit = request.query_number("limit", LIST_MAX, 1..=LIST_MAX);
     let offset = request.query_number("offset", 0, 0..=i64::MAX);
-    let reader = relay.core.readers.acquire()?;
-    let source_maps = store::list_maps(&reader, filter, limit, offset)?;
-    Ok(Response::json(200, &Body { source_maps, total: store::count_maps(&reader, filter)?, limit, offset }))
+    let readers = relay.core.readers.clone();
+    let total = store::count_maps(&*readers.acquire()?, filter)?;
+    let (mut before, mut left, mut skipped) = (i64::MAX, limit, offset);
+    let maps = move |out: &mut ItemWriter<'_>| {
+        let filter = MapFilter { project: project.as_deref(), release: release.as_deref() };
+        let (count, skipped) = (left.min(MAPS_PER_PART), std::mem::take(&mut skipped));
+        let page = store::list_maps(&*readers.acquire()?, filter, before, count, skipped)?;
+        let is_last = (page.len() as i64) < MAPS_PER_PART;
+        for map in page {
+            out.push(&map)?;
+            (before, left) = (map.id, left - 1);
+        }
+        Ok(!is_last && left > 0)
+    };
+    let after = format!("],\"total\":{total},\"limit\":{limit},\"offset\":{offset}}}");
+    Ok(Response::streamed(200, "application/json", JsonArray::new("{\"source_maps\":[".into(), after, maps)))
 }
 
 /// Body of the response to a verification.
@@ -128,7 +138,7 @@ fn missing_map_reason(reader: &Connection, project: &str, release: &str) -> Resu
         return Ok(format!("Project '{project}' has no source maps"));
     }
     let filter = MapFilter { project: Some(project), release: Some(release) };
-    let maps = store::list_maps(reader, filter, REASON_URLS_MAX, 0)?;
+    let maps = store::list_maps(reader, filter, i64::MAX, REASON_URLS_MAX, 0)?;
     if maps.is_empty() {
         return Ok(format!("Release '{release}' of project '{project}' has no source maps"));
     }

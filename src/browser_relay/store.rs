@@ -1,12 +1,9 @@
 //! Queries of the browser relay's database.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
 
 use super::sourcemap::layout::BlockKind;
-use super::upstream::{OutboundRequest, UpstreamKind};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::http::PublicKey;
@@ -14,10 +11,10 @@ use crate::records::key_kind::KeyKind;
 
 /// Returns the active public keys.
 pub(super) fn active_keys(connection: &Connection) -> Result<Vec<PublicKey>> {
-    let mut select =
-        connection.prepare_cached("SELECT id, public_key, project FROM dsn_keys WHERE active ORDER BY id")?;
+    let mut select = connection
+        .prepare_cached("SELECT id, public_key, project, key_kind_id FROM dsn_keys WHERE active ORDER BY id")?;
     let key = |row: &Row<'_>| {
-        Ok(PublicKey { id: row.get(0)?, key: row.get(1)?, project: row.get(2)?, kind: KeyKind::Browser })
+        Ok(PublicKey { id: row.get(0)?, key: row.get(1)?, project: row.get(2)?, kind: KeyKind::from_id(row.get(3)?) })
     };
     Ok(select.query_map([], key)?.collect::<rusqlite::Result<_>>()?)
 }
@@ -25,73 +22,73 @@ pub(super) fn active_keys(connection: &Connection) -> Result<Vec<PublicKey>> {
 /// A public key as the API lists it.
 #[derive(Debug, Serialize)]
 pub(super) struct KeyEntry {
-    id: i64,
+    pub(super) id: i64,
     public_key: String,
     project: String,
+    kind: &'static str,
     active: bool,
     created_at: Timestamp,
 }
 
-/// Returns all public keys, oldest first.
-pub(super) fn list_keys(connection: &Connection) -> Result<Vec<KeyEntry>> {
-    let mut select =
-        connection.prepare_cached("SELECT id, public_key, project, active, created_at_ms FROM dsn_keys ORDER BY id")?;
+/// Returns the number of public keys.
+pub(super) fn count_keys(connection: &Connection) -> Result<i64> {
+    Ok(connection.prepare_cached("SELECT count(*) FROM dsn_keys")?.query_row([], |row| row.get(0))?)
+}
+
+/// Returns `limit` public keys with an id greater than `after`, oldest first, without the first `offset` of them.
+pub(super) fn list_keys(connection: &Connection, after: i64, limit: i64, offset: i64) -> Result<Vec<KeyEntry>> {
+    let mut select = connection.prepare_cached(
+        "SELECT id, public_key, project, key_kind_id, active, created_at_ms FROM dsn_keys WHERE id > ?1
+             ORDER BY id LIMIT ?2 OFFSET ?3",
+    )?;
     let key = |row: &Row<'_>| {
         Ok(KeyEntry {
             id: row.get(0)?,
             public_key: row.get(1)?,
             project: row.get(2)?,
-            active: row.get(3)?,
-            created_at: Timestamp::from_ms(row.get(4)?),
+            kind: KeyKind::from_id(row.get(3)?).name(),
+            active: row.get(4)?,
+            created_at: Timestamp::from_ms(row.get(5)?),
         })
     };
-    Ok(select.query_map([], key)?.collect::<rusqlite::Result<_>>()?)
-}
-
-/// A report in the outbox.
-#[derive(Debug)]
-pub(super) struct OutboxItem {
-    pub(super) id: i64,
-    pub(super) request: OutboundRequest,
-}
-
-/// Returns the oldest report for an upstream that has a greater id than `after`.
-pub(super) fn next_outbox_item(connection: &Connection, kind: UpstreamKind, after: i64) -> Result<Option<OutboxItem>> {
-    let mut select = connection.prepare_cached(
-        "SELECT id, idempotency_key, CAST(body AS BLOB), client FROM outbox WHERE upstream_id = ?1 AND id > ?2
-             ORDER BY id LIMIT 1",
-    )?;
-    let item = |row: &Row<'_>| {
-        let client = row.get_ref(3)?.as_str()?.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let request = OutboundRequest { kind, idempotency_key: row.get(1)?, body: row.get(2)?, client };
-        Ok(OutboxItem { id: row.get(0)?, request })
-    };
-    Ok(select.query_row((kind.id(), after), item).optional()?)
+    Ok(select.query_map((after, limit, offset), key)?.collect::<rusqlite::Result<_>>()?)
 }
 
 /// A source map that may belong to the file of a frame.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct CandidateMap {
     pub(super) id: i64,
     pub(super) file_url: String,
     pub(super) used_at: Timestamp,
 }
 
-/// Returns the source maps of a release that were uploaded for a file of this name, latest first.
+/// Returns the `limit` latest source maps of a release that were uploaded for a file of this name, latest first. Stops before
+/// their URLs exceed `bytes_max`, but returns at least one.
 pub(super) fn maps_by_file_name(
     connection: &Connection,
     project: &str,
     release: &str,
     file_name: &str,
+    limit: usize,
+    bytes_max: usize,
 ) -> Result<Vec<CandidateMap>> {
     let mut select = connection.prepare_cached(
         "SELECT id, file_url, used_at_ms FROM source_maps WHERE project = ?1 AND release = ?2 AND file_name = ?3
-             ORDER BY id DESC",
+             ORDER BY id DESC LIMIT ?4",
     )?;
     let map = |row: &Row<'_>| {
         Ok(CandidateMap { id: row.get(0)?, file_url: row.get(1)?, used_at: Timestamp::from_ms(row.get(2)?) })
     };
-    Ok(select.query_map((project, release, file_name), map)?.collect::<rusqlite::Result<_>>()?)
+    let (mut maps, mut bytes) = (Vec::new(), 0);
+    for map in select.query_map((project, release, file_name, limit as i64), map)? {
+        let map: CandidateMap = map?;
+        bytes += map.file_url.len();
+        if bytes > bytes_max && !maps.is_empty() {
+            break;
+        }
+        maps.push(map);
+    }
+    Ok(maps)
 }
 
 /// Returns the block of a map with the greatest key up to `key`: its own key and its bytes.
@@ -110,7 +107,7 @@ pub(super) fn find_block(
 /// A source map as the API lists it.
 #[derive(Debug, Serialize)]
 pub(super) struct SourceMap {
-    id: i64,
+    pub(super) id: i64,
     project: String,
     release: String,
     file_url: String,
@@ -138,16 +135,18 @@ pub(super) fn count_maps(connection: &Connection, filter: MapFilter<'_>) -> Resu
     Ok(count.query_row((filter.project, filter.release), |row| row.get(0))?)
 }
 
-/// Returns one page of the source maps that match the filter, latest first.
+/// Returns `limit` source maps that match the filter and have an id less than `before`, latest first, without the first
+/// `offset` of them.
 pub(super) fn list_maps(
     connection: &Connection,
     filter: MapFilter<'_>,
+    before: i64,
     limit: i64,
     offset: i64,
 ) -> Result<Vec<SourceMap>> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT id, project, release, file_url, uploaded_at_ms FROM source_maps WHERE {MAP_FILTER}
-             ORDER BY id DESC LIMIT ?3 OFFSET ?4"
+             AND id < ?3 ORDER BY id DESC LIMIT ?4 OFFSET ?5"
     ))?;
     let map = |row: &Row<'_>| {
         Ok(SourceMap {
@@ -158,5 +157,7 @@ pub(super) fn list_maps(
             uploaded_at: Timestamp::from_ms(row.get(4)?),
         })
     };
-    Ok(select.query_map((filter.project, filter.release, limit, offset), map)?.collect::<rusqlite::Result<_>>()?)
+    Ok(select
+        .query_map((filter.project, filter.release, before, limit, offset), map)?
+        .collect::<rusqlite::Result<_>>()?)
 }

@@ -1,5 +1,7 @@
 //! Symbolication of reports: replaces positions in minified files by positions in the sources.
 
+use std::borrow::Cow;
+
 use serde_json::value::to_raw_value;
 
 use super::commands::TouchMaps;
@@ -17,18 +19,19 @@ const STACK_BYTES_MAX: usize = 128 * 1024;
 /// Minimum time between two updates of a map's last use.
 const TOUCH_INTERVAL_MS: i64 = 3_600_000;
 
-/// Resolves a report's stack trace with the source maps of its release, and records that these are in use. If the maps
-/// cannot be read, the report does not change.
-pub(super) fn symbolicate(relay: &Relay, report: &mut TrackerReport<'_>) {
+/// Resolves a report's stack trace with the source maps of its release, and records that these are in use. Returns the
+/// minified stack trace if it was replaced. If the maps cannot be read, the report does not change.
+pub(super) fn symbolicate<'a>(relay: &Relay, report: &mut TrackerReport<'a>) -> Option<Cow<'a, str>> {
     if report.release.is_none() || report.traceback.is_empty() {
-        return;
+        return None;
     }
-    if let Err(why) = try_symbolicate(relay, report) {
+    try_symbolicate(relay, report).unwrap_or_else(|why| {
         log::warn!("symbolicate: reading source maps failed: {why}; forwarding the minified stack trace");
-    }
+        None
+    })
 }
 
-fn try_symbolicate(relay: &Relay, report: &mut TrackerReport<'_>) -> Result<()> {
+fn try_symbolicate<'a>(relay: &Relay, report: &mut TrackerReport<'a>) -> Result<Option<Cow<'a, str>>> {
     let now = Timestamp::now();
     let reader = relay.core.readers.acquire()?;
     let release = report.release.as_deref().unwrap_or_default();
@@ -48,14 +51,14 @@ fn try_symbolicate(relay: &Relay, report: &mut TrackerReport<'_>) -> Result<()> 
     if let Some(why) = last_error {
         return Err(why);
     }
+    report.extra.skipped_frames = Some(maps.skipped_frames()).filter(|skipped| *skipped > 0);
     touch_maps(relay, maps.last_used_before(Timestamp::from_ms(now.ms() - TOUCH_INTERVAL_MS)), now);
     if symbolicated.frames.is_empty() || symbolicated.stack.len() > STACK_BYTES_MAX {
-        return Ok(());
+        return Ok(None);
     }
     let frames = to_raw_value(&frames::describe_frames(&symbolicated.frames));
     report.extra.frames = Some(frames.map_err(|why| Error::Internal(format!("cannot serialize frames: {why}")))?);
-    report.traceback = symbolicated.stack.into();
-    Ok(())
+    Ok(Some(std::mem::replace(&mut report.traceback, symbolicated.stack.into())))
 }
 
 /// Updates the last use of source maps asynchronously.

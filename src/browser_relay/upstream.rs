@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::client::{ClientSettings, Endpoint, HttpClient, OutboundSettings, URL_RULE};
+use super::forward_budget::BodyReservation;
+use crate::client::{ClientSettings, Endpoint, HttpClient, OutboundSettings, Response, URL_RULE};
 use crate::env::Env;
+use crate::records::key_kind::{KEY_KIND_HEADER, KeyKind};
 
 /// Number of requests that the relay sends at the same time. The more there are, the more reports an upstream flushes to
 /// its disk with one commit.
@@ -35,11 +37,24 @@ impl UpstreamKind {
         }
     }
 
+    /// Returns the kind with this id in the table `upstreams`.
+    pub(super) fn from_id(id: i64) -> Self {
+        if id == Self::Errors.id() { Self::Errors } else { Self::Metrics }
+    }
+
     /// Returns the name of the service in messages and in the table `upstreams`.
     pub(super) fn service(self) -> &'static str {
         match self {
             Self::Errors => "error tracker",
             Self::Metrics => "metrics collector",
+        }
+    }
+
+    /// Returns the maximum size of a body in bytes: the default `MAX_BODY_SIZE` of the service.
+    pub(super) fn body_bytes_max(self) -> usize {
+        match self {
+            Self::Errors => 256 * 1024,
+            Self::Metrics => 512 * 1024,
         }
     }
 }
@@ -48,11 +63,17 @@ impl UpstreamKind {
 #[derive(Debug)]
 pub(super) struct OutboundRequest {
     pub(super) kind: UpstreamKind,
+    /// Project and kind of the public key that the report was sent with.
+    pub(super) project: String,
+    pub(super) key_kind: KeyKind,
     /// The body as JSON.
     pub(super) body: Vec<u8>,
     /// Identifies the report: the upstream stores it once, however often it is sent.
     pub(super) idempotency_key: String,
     pub(super) client: IpAddr,
+    /// Memory that the body occupies; `None` for the one report that each delivery job reads from the outbox.
+    #[expect(dead_code, reason = "dropping it returns the memory to the budget")]
+    pub(super) reservation: Option<BodyReservation>,
 }
 
 /// A connection pool for one service.
@@ -64,14 +85,28 @@ pub(super) struct Upstream {
 /// The result of one POST.
 #[derive(Debug)]
 pub(super) enum UpstreamResult {
-    /// The upstream decided the request; status and body are the response for the browser.
+    /// The upstream decided about the report with 2xx, 400, 413 or 422; status and body are the response for the browser.
     Responded { status: u16, body: Vec<u8> },
-    /// The upstream did not respond, timed out, or responded 408 or 5xx; the reason is one line without secrets.
-    Unavailable(String),
     /// The upstream limits this client's rate (429); other clients are not affected.
     RateLimited,
-    /// The upstream rejects the relay's key (401 or 403), which only the operator can correct.
-    KeyRejected(u16),
+    /// Anything else. The report must be delivered later.
+    Failed(UpstreamFailure),
+}
+
+/// The reason why a report must be delivered later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UpstreamFailure {
+    /// The HTTP status; `None` if the upstream did not respond.
+    pub(super) status: Option<u16>,
+    /// One line without secrets.
+    pub(super) reason: String,
+}
+
+impl UpstreamFailure {
+    /// Whether the upstream rejects the relay's key, which only the operator can correct.
+    pub(super) fn is_key_rejected(&self) -> bool {
+        matches!(self.status, Some(401 | 403))
+    }
 }
 
 impl Upstream {
@@ -102,19 +137,30 @@ impl Upstream {
             ("Content-Type", "application/json"),
             ("Idempotency-Key", &request.idempotency_key),
             ("X-Forwarded-For", &request.client.to_string()),
+            (KEY_KIND_HEADER, request.key_kind.name()),
         ];
-        let response = match self.client.post(&headers, &request.body) {
-            Ok(response) => response,
-            Err(error) => return UpstreamResult::Unavailable(error.reason),
-        };
-        match response.status {
-            status @ (401 | 403) => UpstreamResult::KeyRejected(status),
-            429 => UpstreamResult::RateLimited,
-            _ if response.is_transient() => UpstreamResult::Unavailable(response.failure("")),
-            _ if !response.is_complete => {
-                UpstreamResult::Unavailable("the response is too long or broke off".to_owned())
-            }
-            status => UpstreamResult::Responded { status, body: response.body },
+        match self.client.post(&headers, &request.body) {
+            Ok(response) => classify(response),
+            Err(error) => UpstreamResult::Failed(UpstreamFailure { status: None, reason: error.reason }),
         }
+    }
+}
+
+/// Classifies a response. Only 2xx, 400, 413 and 422 come from a service that has looked at the report; a proxy or a wrong
+/// setting causes all others.
+fn classify(response: Response) -> UpstreamResult {
+    let failed = |reason: String| UpstreamResult::Failed(UpstreamFailure { status: Some(response.status), reason });
+    match response.status {
+        429 => UpstreamResult::RateLimited,
+        200..300 if !response.is_complete => failed("the response is too long or broke off".to_owned()),
+        status if response.is_success() || response.is_final() => {
+            let body = if response.is_complete {
+                response.body
+            } else {
+                format!(r#"{{"detail":"The upstream service rejected the report: HTTP {status}"}}"#).into_bytes()
+            };
+            UpstreamResult::Responded { status, body }
+        }
+        _ => failed(response.failure("")),
     }
 }

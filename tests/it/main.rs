@@ -37,6 +37,7 @@ mod outbound;
 mod prometheus;
 mod proxies;
 mod python_client;
+mod relay_isolation;
 mod relay_outbox;
 mod release;
 mod remote_write;

@@ -6,7 +6,8 @@ use std::io::Read as _;
 use serde_json::{Value, json};
 
 use super::{assert_cases, contains_subset};
-use crate::support::harness::{PUBLIC_KEY, Request, Response, Service, Setup};
+use crate::support::harness::{PUBLIC_KEY, Request, Response, Service, Setup, wait_until};
+use crate::support::receiver::HttpReceiver;
 
 pub(super) const ERRORS: &str = "/api/browser/errors";
 pub(super) const METRICS: &str = "/api/browser/metrics";
@@ -144,6 +145,11 @@ fn reports_require_an_active_public_key() {
         ("POST", "/api/source-maps"),
         ("GET", "/api/source-maps/verify"),
         ("DELETE", "/api/source-maps/1"),
+        ("GET", "/api/outbox/dead-letters"),
+        ("GET", "/api/outbox/dead-letters/1"),
+        ("POST", "/api/outbox/dead-letters/1/retry"),
+        ("DELETE", "/api/outbox/dead-letters/1"),
+        ("GET", "/api/quota"),
         ("GET", "/metrics"),
         ("GET", "/api/nothing"),
     ] {
@@ -402,12 +408,80 @@ fn json_body_is_accepted_with_any_media_type() {
 }
 
 #[test]
-fn upstream_authentication_failure_returns_502() {
+fn reports_wait_while_the_upstream_rejects_the_key_of_the_relay() {
     let env = RelayEnv::start(|setup| setup.env("ERROR_TRACKER_API_KEY", "wrong"));
-    let response = env.relay.send(&Request::from_browser(ERRORS, &browser_error("e"))).expect(502);
-    response.has_detail("The error tracker rejected the relay's API key");
-    env.relay.send(&Request::from_browser(METRICS, &point())).expect(202);
-    env.relay.get("/health").expect(200).has(json!({ "status": "ok", "outbox_waiting": 0 }));
+    let response = env.relay.send(&Request::from_browser(ERRORS, &browser_error("e"))).expect(202);
+    response.has(json!({ "status": "queued" }));
+    env.relay.send(&Request::from_browser(METRICS, &point())).expect(202).has(json!({ "status": "accepted" }));
+    // Without an idle database connection, /health has the last figures.
+    let health = wait_until(|| Some(env.relay.get("/health").json()).filter(|health| health["warnings"].is_array()));
+    let health = health.expect("/health has a warning");
+    let warning = &health["warnings"][0];
+    assert_eq!((&warning["code"], &warning["count"]), (&json!("upstream_rejects_key"), &json!(1)), "{health}");
+    assert!(warning["message"].as_str().unwrap().contains("error tracker failed: HTTP 401"), "{health}");
+    let public = || env.relay.send(&Request::get("/health").without_header("X-API-Key")).expect(200).json();
+    let warnings = json!([{ "code": "upstream_rejects_key", "count": 1 }]);
+    wait_until(|| (public()["warnings"] == warnings && public()["status"] == "ok").then_some(())).expect("a warning");
+    // With the right key, the report is delivered.
+    let data_dir = env.relay.kill();
+    let relay = Setup::browser_relay(env.tracker.address, env.collector.address).data_dir(&data_dir).start();
+    wait_until(|| (relay.health_number("outbox_waiting") == 0).then_some(())).expect("the report is delivered");
+    assert_eq!(env.tracker.get("/api/errors").expect(200).json()["total"], 1);
+}
+
+#[test]
+fn public_keys_have_a_kind_that_the_upstreams_learn() {
+    let upstream = HttpReceiver::start(&["503 Busy", "503 Busy"]);
+    let server_key = "0123456789abcdef0123456789abcdef";
+    let setup = |keys: String| Setup::browser_relay(upstream.address, upstream.address).env("DSN_KEYS", keys);
+    let relay = setup(format!("shop:{PUBLIC_KEY},blog:{server_key}:server")).start();
+    let created = relay.post("/api/dsn-keys", &json!({ "project": "a:b", "kind": "server" })).expect(201).json();
+    assert_eq!(created["kind"], "server");
+    relay.post("/api/dsn-keys", &json!({ "project": "p" })).expect(201).has(json!({ "kind": "browser" }));
+    relay.post("/api/dsn-keys", &json!({ "project": "p", "kind": "root" })).expect(400).has_detail("browser or server");
+    let kinds = |relay: &Service, query: &str| -> Vec<Value> {
+        let list = relay.get(&format!("/api/dsn-keys{query}")).expect(200).has(json!({ "total": 4 })).json();
+        list["keys"].as_array().unwrap().iter().map(|key| key["kind"].clone()).collect()
+    };
+    assert_eq!(kinds(&relay, ""), ["browser", "server", "server", "browser"]);
+    assert_eq!(kinds(&relay, "?limit=2&offset=1"), ["server", "server"]);
+    // Two reports go through the outbox, the others are forwarded directly.
+    let report = |key: &str| Request::from_browser(METRICS, &point()).header("X-Monlight-Key", key);
+    relay.send(&report(PUBLIC_KEY)).expect(202);
+    relay.send(&report(server_key)).expect(202);
+    wait_until(|| (relay.health_number("outbox_waiting") == 0).then_some(())).expect("the reports are delivered");
+    relay.send(&report(PUBLIC_KEY)).expect(204);
+    relay.send(&report(server_key)).expect(204);
+    let kinds_sent: Vec<String> = upstream
+        .requests()
+        .iter()
+        .map(|(head, body)| {
+            let head = head.to_lowercase();
+            let kind = head.lines().find_map(|line| line.strip_prefix("x-monlight-key-kind: ")).unwrap_or_default();
+            format!("{kind} {}", serde_json::from_str::<Value>(body).unwrap()[0]["project"])
+        })
+        .collect();
+    assert_eq!(kinds_sent.len(), 6, "{kinds_sent:?}");
+    assert!(kinds_sent.iter().all(|sent| sent == "browser \"shop\"" || sent == "server \"blog\""), "{kinds_sent:?}");
+    // The settings can change the kind of an existing key.
+    let data_dir = relay.kill();
+    let relay = setup(format!("shop:{PUBLIC_KEY}:server,blog:{server_key}")).data_dir(&data_dir).start();
+    assert_eq!(kinds(&relay, ""), ["server", "server", "server", "browser"]);
+}
+
+#[test]
+fn reports_that_the_upstream_would_reject_for_their_size_are_rejected_at_once() {
+    let env = RelayEnv::start(|setup| setup);
+    let long = "\u{1F600}".repeat(199);
+    let batch = |items: usize, long: &str| {
+        let items = vec![json!({ "name": "a", "type": "gauge", "value": 1 }); items];
+        json!({ "metrics": items, "url": format!("https://x/{long}"), "session_id": long })
+    };
+    let response = env.relay.send(&Request::from_browser(METRICS, &batch(1_000, &long))).expect(413);
+    response.has_detail("send fewer metrics");
+    env.relay.send(&Request::from_browser(METRICS, &batch(200, &long))).expect(202).has(json!({ "count": 200 }));
+    let session = "0123456789abcdef0123456789abcdef";
+    env.relay.send(&Request::from_browser(METRICS, &batch(1_000, session))).expect(202).has(json!({ "count": 1_000 }));
 }
 
 #[test]
@@ -418,6 +492,7 @@ fn invalid_relay_settings_are_reported_by_name() {
         ("ERROR_TRACKER_URL", "localhost:5010", "ERROR_TRACKER_URL: must be an absolute http(s) URL"),
         ("METRICS_COLLECTOR_API_KEY", "", "METRICS_COLLECTOR_API_KEY"),
         ("DSN_KEYS", "shop:tooshort", "DSN_KEYS: must be a comma-separated list of project:key"),
+        ("DSN_KEYS", "shop:00112233445566778899aabbccddeeff:root", "kind browser or server"),
         ("CORS_ORIGINS", "shop.example", "'shop.example' is not an origin"),
         ("CORS_ORIGINS", &vec!["https://a.example"; 33].join(","), "32"),
         ("MAX_SOURCE_MAP_SIZE", "12", "MAX_SOURCE_MAP_SIZE"),

@@ -29,7 +29,10 @@ pub fn read_request(socket: &TcpStream) -> (String, Vec<u8>) {
     let (mut head, mut length) = (String::new(), 0);
     while !head.ends_with("\r\n\r\n") {
         let line_start = head.len();
-        socket.read_line(&mut head).unwrap();
+        assert!(
+            socket.read_line(&mut head).unwrap() > 0,
+            "the client closed the connection before the end of its request"
+        );
         if let Some(value) = head[line_start..].to_lowercase().strip_prefix("content-length: ") {
             length = value.trim().parse().unwrap();
         }
