@@ -259,6 +259,27 @@ fn report_that_always_fails_does_not_block_others_and_is_set_aside() {
 }
 
 #[test]
+fn report_that_makes_the_upstream_hang_does_not_block_others() {
+    let tracker_address = free_address();
+    let relay = relay_setup(tracker_address, tracker_address).start();
+    for (key, message) in [(PUBLIC_KEY, "hang"), (PUBLIC_KEY, "shop"), (BLOG_KEY, "blog")] {
+        relay.send(&report(key, message)).expect(202);
+    }
+    let tracker = FakeTracker::start(tracker_address, |message| {
+        if message == "hang" {
+            // Longer than the relay waits.
+            std::thread::sleep(std::time::Duration::from_secs(6));
+            return "500 Error";
+        }
+        "201 Created"
+    });
+    let others = wait_until(|| (tracker.accepted().len() == 2).then_some(()));
+    assert!(others.is_some(), "the report that hangs blocks others: {:?}", tracker.accepted());
+    relay.send(&report(BLOG_KEY, "new")).expect(201);
+    wait_until(|| (relay.health_number("outbox_waiting") == 1).then_some(())).expect("only that report waits");
+}
+
+#[test]
 fn no_attempt_counts_while_the_upstream_is_down() {
     let tracker_address = free_address();
     let relay = relay_setup(tracker_address, tracker_address).start();
