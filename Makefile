@@ -38,7 +38,7 @@ FIGURES_DIR := $(CURDIR)/target/figures
 # Slow proofs. The target of each runs its long form, with the parameters below. `make test` runs the same code with the
 # parameters in SHORT_PROOFS, or, for the proofs that are part of another suite, with the defaults of their tests. Only long
 # forms write figures.
-PROOFS := torture schemathesis memory chaos soak fuzz
+PROOFS := torture schemathesis memory chaos soak neighbors fuzz
 TORTURE_RUNS ?= 200
 EXAMPLES ?= 500
 SEED ?= $(shell date +%s)
@@ -47,12 +47,14 @@ LOAD_S ?= 60
 INJECTIONS ?= 16
 # A soak of less than 540 s does not check that memory stays constant, because caches are still filling.
 SOAK_S ?= 600
+# An attack of less than 300 s does not check latencies exactly, because their 99th percentile is one or two requests.
+NEIGHBORS_S ?= 600
 FUZZ_SECONDS ?= 600
-SHORT_PROOFS := SOAK_S=90 INJECTIONS=1 FIGURES_DIR=
+SHORT_PROOFS := SOAK_S=90 INJECTIONS=1 NEIGHBORS_S=20 FIGURES_DIR=
 # Parts of `make test`, in the order in which they run.
-TEST_PARTS := check deny all downloads rust-build rust hostile compose chaos soak python js interfaces
+TEST_PARTS := check deny all downloads rust-build rust hostile neighbors compose chaos soak python js interfaces
 # Suites that `make test-quick` leaves out, because they take long or measure time or memory.
-SLOW_SUITES := hostile compose chaos soak torture docker litestream remote_write upgrade durability relay_outbox idle \
+SLOW_SUITES := hostile neighbors compose chaos soak torture docker litestream remote_write upgrade durability relay_outbox idle \
 	export::clickhouse log_search::random
 CARGO_TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON) MONLIGHT_TEST_DOCKER=$(DOCKER_DIR) \
 	MONLIGHT_TEST_PEERS=$(PEERS_DIR) PATH="$$PATH:$(PEERS_DIR)/usr/bin:$(PEERS_DIR)/usr/sbin" cargo test --locked
@@ -61,7 +63,7 @@ CARGO_TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON
 UI_NODE := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
 .PHONY: all run demo-data screenshots first-loads schema smoke install image memory test test-quick prove python pythons js interfaces torture \
-	schemathesis chaos soak check deny advisories fuzz bench bench-compare peers-bench versions clean help downloads rust-build rust hostile compose build chromium tools peers docker measure $(BENCHES:%=measure-%)
+	schemathesis chaos soak neighbors check deny advisories fuzz bench bench-compare peers-bench versions clean help downloads rust-build rust hostile compose build chromium tools peers docker measure $(BENCHES:%=measure-%)
 
 all: build ## Build the four services as static binaries in the repository root
 	@for service in $(SERVICES); do install -m 755 $(RELEASE_DIR)/$$service $$service; done
@@ -154,7 +156,7 @@ rust-build: $(WEB_UI)
 
 # Suites that measure time or memory run alone, so that the load of other tests does not affect the results.
 rust: all downloads
-	$(CARGO_TEST) -- --skip hostile:: --skip compose:: --skip chaos:: --skip soak::
+	$(CARGO_TEST) -- --skip hostile:: --skip compose:: --skip chaos:: --skip soak:: --skip neighbors::
 
 hostile: all
 	$(CARGO_TEST) --test it hostile::
@@ -222,6 +224,9 @@ chaos: all peers ## Inject each fault up to INJECTIONS times under load; no ackn
 
 soak: all $(PYTHON) $(BROWSER_MODULES) chromium ## Load all four services for SOAK_S seconds; their memory does not grow (600; make test: 90)
 	MONLIGHT_FIGURES=$(FIGURES_DIR) MONLIGHT_SOAK_S=$(SOAK_S) $(CARGO_TEST) --test it soak:: -- --nocapture
+
+neighbors: all ## Attack with one public key for NEIGHBORS_S seconds beside nine projects, which lose nothing (600; make test: 20)
+	MONLIGHT_FIGURES=$(FIGURES_DIR) MONLIGHT_NEIGHBORS_S=$(NEIGHBORS_S) $(CARGO_TEST) --test it neighbors:: -- --nocapture
 
 check: $(WEB_UI) ## Check formatting, lints and documentation; warnings are errors
 	@command -v shellcheck >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq shellcheck; } || \

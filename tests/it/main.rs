@@ -31,6 +31,7 @@ mod idle;
 mod litestream;
 mod log_fixtures;
 mod log_tail;
+mod neighbors;
 mod notify;
 mod openapi;
 mod outbound;

@@ -2,13 +2,10 @@
 //! Python clients, a browser with the browser package, container logs, and readers. Memory, descriptors and threads must
 //! not grow, writes must stay fast, and no service may log a warning.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -22,6 +19,7 @@ use crate::support::harness::{
 use crate::support::programs::LineProgram;
 use crate::support::python;
 use crate::support::stack::{COLLECTOR, MemoryCgroup, RELAY, Stack, TRACKER, VIEWER};
+use crate::support::workers::{Latencies, Workers, quantile_ms};
 
 /// Duration without `MONLIGHT_SOAK_S`, in seconds.
 const DURATION_DEFAULT_S: u64 = 90;
@@ -141,40 +139,6 @@ const WRITES: [Write; 6] = [
     },
 ];
 
-/// Latencies by kind of request.
-type Latencies = Arc<Mutex<BTreeMap<&'static str, Vec<Duration>>>>;
-
-/// Background threads that repeat a step until they are stopped.
-#[derive(Default)]
-struct Workers {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Workers {
-    /// Starts a thread that repeats a step with a pause of `interval`. The step gets its running number.
-    fn spawn_repeating(&mut self, interval: Duration, mut step: impl FnMut(u64) + Send + 'static) {
-        let stop = Arc::clone(&self.stop);
-        self.threads.push(std::thread::spawn(move || {
-            for number in 0.. {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                step(number);
-                std::thread::sleep(interval);
-            }
-        }));
-    }
-
-    #[track_caller]
-    fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            thread.join().expect("a worker got an unexpected response");
-        }
-    }
-}
-
 /// Starts an application with the Python client of this repository (`repository_client`) or the published one. It sends
 /// `rate` reports per second for the project `name`. Returns `None` without Python.
 fn start_application(stack: &Stack, name: &str, rate: &str, repository_client: bool) -> Option<LineProgram> {
@@ -225,12 +189,6 @@ fn third(samples: &[Sample], index: usize) -> &[Sample] {
 
 fn mean_rss_kib(samples: &[Sample]) -> f64 {
     samples.iter().map(|sample| sample.rss_kib as f64).sum::<f64>() / samples.len() as f64
-}
-
-/// Returns the quantile `q` in ms.
-fn quantile_ms(latencies: &mut [Duration], q: f64) -> f64 {
-    latencies.sort_unstable();
-    latencies[((latencies.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3
 }
 
 /// Starts a worker per kind of write, which records the latency of each request.

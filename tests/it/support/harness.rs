@@ -273,15 +273,7 @@ impl Service {
 
     /// Connects from the loopback address `source`, for example 127.0.0.2.
     pub fn connect_from(&self, source: [u8; 4]) -> std::io::Result<Client> {
-        let socket = rustix::net::socket_with(
-            rustix::net::AddressFamily::INET,
-            rustix::net::SocketType::STREAM,
-            rustix::net::SocketFlags::CLOEXEC,
-            None,
-        )?;
-        rustix::net::bind(&socket, &SocketAddr::from((source, 0)))?;
-        rustix::net::connect(&socket, &self.address)?;
-        Ok(Client::new(TcpStream::from(socket)))
+        Client::connect_from(self.address, source)
     }
 
     pub fn get(&self, path: &str) -> Response {
@@ -428,6 +420,19 @@ impl Client {
         Self::new(TcpStream::connect(address).unwrap())
     }
 
+    /// Connects from the loopback address `source`, for example 127.0.0.2.
+    pub fn connect_from(address: SocketAddr, source: [u8; 4]) -> std::io::Result<Self> {
+        let socket = rustix::net::socket_with(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::STREAM,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )?;
+        rustix::net::bind(&socket, &SocketAddr::from((source, 0)))?;
+        rustix::net::connect(&socket, &address)?;
+        Ok(Self::new(TcpStream::from(socket)))
+    }
+
     pub fn new(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         socket.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
@@ -447,6 +452,11 @@ impl Client {
     /// Writes bytes. Ignores write errors: if the server has closed the connection, the next read reports it.
     pub fn write(&mut self, bytes: &[u8]) {
         let _ = self.socket.get_mut().write_all(bytes);
+    }
+
+    /// Writes bytes and returns whether the connection took all of them.
+    pub fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.socket.get_mut().write_all(bytes).is_ok()
     }
 
     pub fn read_response(&mut self) -> Response {

@@ -16,3 +16,4 @@ pub mod receiver;
 pub mod rng;
 pub mod smoke_test;
 pub mod stack;
+pub mod workers;
