@@ -1,5 +1,6 @@
 // Generates TypeScript types from the schemas of the OpenAPI documents, so that the web UI can only use members that the
-// documents describe. Writes generated/<service>.ts, and generated/sessions.ts for the routes that all services share.
+// documents describe. Writes generated/<service>.ts, and generated/sessions.ts and common.ts for the routes that all services
+// share.
 // The package openapi-typescript is not used, because it needs the compiler API that TypeScript 7 no longer has.
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -109,7 +110,7 @@ function comment({ description }) {
 }
 
 async function main() {
-  const documents = { sessions: await readPart("sessions") };
+  const documents = { sessions: await readPart("sessions"), common: await readPart("common") };
   for (const service of SERVICES_WITH_UI) {
     documents[service] = JSON.parse(await buildOpenApi(service, true));
   }

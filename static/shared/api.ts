@@ -1,4 +1,5 @@
 // HTTP client for the service that served this page. Paths are relative, so that it works behind a path prefix.
+import type { Health } from "../generated/common.ts";
 import type { Session } from "../generated/sessions.ts";
 
 /** A failed request. The message is a sentence that the UI can show. */
@@ -44,6 +45,15 @@ async function throwApiError(response: Response): Promise<never> {
 /** Returns the JSON response of a path. */
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
   return await reportUnauthorized(fetchJson<T>(path, signal ? { signal } : {}));
+}
+
+/** Returns the health of the service. A degraded service answers with status 503 and the same members. */
+export async function getHealth(signal?: AbortSignal): Promise<Health> {
+  const response = await fetch("health", { cache: "no-store", ...(signal ? { signal } : {}) });
+  if (!response.ok && response.status !== 503) {
+    await throwApiError(response);
+  }
+  return (await response.json()) as Health;
 }
 
 /** Sends a request that changes data. Returns its JSON response. */

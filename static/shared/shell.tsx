@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { Session } from "../generated/sessions.ts";
 import { ApiError, getSession, send, setUnauthorizedHandler, signIn } from "./api.ts";
 import { useShortcuts } from "./hooks.ts";
+import { StatusButton } from "./status.tsx";
 import { applyTheme, nextTheme, storedTheme } from "./themes.ts";
 import { ErrorMessage, Loading } from "./ui.tsx";
 
@@ -103,6 +104,7 @@ function Layout(props: {
         >
           Theme: {theme}
         </button>
+        <StatusButton />
         <button type="button" onClick={showHelp} aria-keyshortcuts="?">
           Help
         </button>
