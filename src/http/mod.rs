@@ -7,16 +7,20 @@
 //!
 //! Only this folder uses tiny_http, httparse and epoll.
 
+mod body_encoder;
 mod body_source;
 mod event_loop;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod middleware;
 mod protocol;
+mod query_queue;
 mod request;
 mod response;
 mod route;
 mod stats;
+#[cfg(test)]
+mod streaming_tests;
 mod worker_pool;
 
 pub use body_source::{BodySource, ItemWriter, JsonArray, PART_BYTES};

@@ -19,12 +19,22 @@ const GZIP_BYTES_MIN: usize = 1_400;
 /// Minimum seconds between two log lines about a storage failure. A full disk fails every request.
 const STORAGE_LOG_INTERVAL_S: u64 = 10;
 
-/// A response. Its body is in memory and therefore at most a few hundred kilobytes.
-#[derive(Debug)]
+/// A response. Its body is in memory and therefore at most a few hundred kilobytes, or only its first part is.
 pub struct Response {
     status: u16,
     headers: Vec<(&'static str, HeaderValue)>,
     body: Vec<u8>,
+    /// The source of the parts after `body`, if it does not end with the first one.
+    source: Option<Box<dyn BodySource>>,
+}
+
+impl std::fmt::Debug for Response {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let body = String::from_utf8_lossy(&self.body);
+        let mut formatter = formatter.debug_struct("Response");
+        formatter.field("status", &self.status).field("headers", &self.headers).field("body", &body);
+        formatter.field("is_streamed", &self.is_streamed()).finish()
+    }
 }
 
 /// A header value.
@@ -44,7 +54,7 @@ impl Response {
             ("X-Content-Type-Options", HeaderValue::Fixed("nosniff")),
             ("Cache-Control", HeaderValue::Fixed("no-store")),
         ];
-        Self { status, headers, body }
+        Self { status, headers, body, source: None }
     }
 
     /// Creates a response in compact JSON.
@@ -56,16 +66,15 @@ impl Response {
         }
     }
 
-    /// Creates a response whose body is produced part by part, at the pace of the client.
+    /// Creates a response whose body is produced part by part, at the pace of the client. Produces the first part at once: if
+    /// it is the only one, the response has a length, and if it fails, the response is the error.
     #[must_use]
     pub fn streamed(status: u16, content_type: &'static str, mut source: impl BodySource + 'static) -> Self {
         let mut body = Vec::new();
-        loop {
-            match source.write_part(&mut body) {
-                Ok(true) => {}
-                Ok(false) => return Self::new(status, content_type, body),
-                Err(why) => return Self::from(why),
-            }
+        match source.write_part(&mut body) {
+            Ok(true) => Self { source: Some(Box::new(source)), ..Self::new(status, content_type, body) },
+            Ok(false) => Self::new(status, content_type, body),
+            Err(why) => Self::from(why),
         }
     }
 
@@ -92,17 +101,30 @@ impl Response {
 
     /// Compresses the body if that is worthwhile. For clients that accept gzip.
     pub(in crate::http) fn gzip(self) -> Self {
-        if self.body.len() < GZIP_BYTES_MIN || self.headers.iter().any(|(name, _)| *name == "Content-Encoding") {
+        if self.body.len() < GZIP_BYTES_MIN || !self.is_compressible() {
             return self;
         }
         let mut encoder = GzEncoder::new(Vec::with_capacity(self.body.len() / 8), Compression::fast());
         // Writing to a Vec cannot fail; if it did, the response would stay uncompressed.
         match encoder.write_all(&self.body).and_then(|()| encoder.finish()) {
-            Ok(body) => {
-                Self { body, ..self }.static_header("Content-Encoding", "gzip").static_header("Vary", "Accept-Encoding")
-            }
+            Ok(body) => Self { body, ..self }.with_gzip_headers(),
             Err(_) => self,
         }
+    }
+
+    /// Whether the body has no content coding yet.
+    pub(in crate::http) fn is_compressible(&self) -> bool {
+        self.headers.iter().all(|(name, _)| *name != "Content-Encoding")
+    }
+
+    /// Sets the headers of a body in gzip.
+    pub(in crate::http) fn with_gzip_headers(self) -> Self {
+        self.static_header("Content-Encoding", "gzip").static_header("Vary", "Accept-Encoding")
+    }
+
+    /// Whether further parts follow the body.
+    pub(in crate::http) fn is_streamed(&self) -> bool {
+        self.source.is_some()
     }
 
     /// Returns the status code.
@@ -119,6 +141,11 @@ impl Response {
 
     pub(in crate::http) fn into_body(self) -> Vec<u8> {
         self.body
+    }
+
+    /// Returns the first part of the body and the source of the further ones.
+    pub(in crate::http) fn into_parts(self) -> (Vec<u8>, Option<Box<dyn BodySource>>) {
+        (self.body, self.source)
     }
 
     fn detail(status: u16, sentence: &str) -> Self {

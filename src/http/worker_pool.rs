@@ -9,19 +9,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::net::sockopt;
 
 use super::event_loop::budget::{Budget, Reservation};
 use super::event_loop::handle::LoopHandle;
 use super::event_loop::input_buffer::InputBuffer;
 use super::event_loop::loop_context::LoopContext;
+use super::event_loop::queues::{PartTask, QueryTask, Queues, Task};
 use super::event_loop::responder::Responder;
-use super::event_loop::{ConnectionLimits, EventLoop, Queues, Task};
+use super::event_loop::{ConnectionLimits, EventLoop};
 use super::middleware::admission::{Admission, AdmissionSettings};
 use super::middleware::routing::{BodyLimit, RouteSpec};
 use super::protocol::body::BodyStorage;
 use super::protocol::content_coding::decode;
+use super::query_queue::{QUERY_WORKERS, QueryQueue};
 use super::request::Request;
 use super::response::Response;
 use super::route::{Handler, Route};
@@ -29,10 +32,11 @@ use super::stats::Stats;
 use crate::background;
 use crate::error::{Error, Result};
 
-/// Worker threads per queue: as few as keep two processors busy, because the largest response takes 2.5 MB while it is
-/// built.
-const WORKERS_PER_QUEUE: usize = 2;
-
+/// Worker threads for telemetry: as few as keep two processors busy.
+const INGEST_WORKERS: usize = 2;
+/// Size of a socket's send buffer in bytes, which the kernel doubles. It bounds the kernel memory that a client who does not
+/// read can occupy.
+const SEND_BUFFER_BYTES: usize = 32 * 1024;
 /// Maximum connections in the kernel's accept queue, if the system allows as many. With the standard library's 128, a burst
 /// overflows it, and the dropped clients wait a second until the kernel retries.
 const BACKLOG: i32 = 4096;
@@ -45,6 +49,8 @@ pub struct Settings {
     pub admission: AdmissionSettings,
     /// The folder of anonymous files for spooled bodies.
     pub spool_dir: PathBuf,
+    /// Maximum time in which a client reads nothing of its response. Then the connection is reset.
+    pub response_timeout: Duration,
 }
 
 /// A running server.
@@ -83,6 +89,15 @@ impl BoundListener {
     }
 }
 
+/// Sets the options of the sockets of all connections, which inherit them from the listening one. After the timeout, the
+/// kernel resets a connection whose peer does not acknowledge or accept data, even if we have closed it already.
+fn configure_socket(socket: &TcpListener, response_timeout: Duration) -> rustix::io::Result<()> {
+    // Responses are written at once; Nagle's algorithm would only delay them.
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER_BYTES)?;
+    sockopt::set_tcp_user_timeout(socket, u32::try_from(response_timeout.as_millis()).unwrap_or(u32::MAX))
+}
+
 impl Server {
     /// Starts the event loop and the worker pool on a bound port. `state` receives the server's counters and returns the
     /// state for the handlers.
@@ -95,6 +110,8 @@ impl Server {
         routes: Vec<Route<S>>,
         state: impl FnOnce(Arc<Stats>) -> Arc<S>,
     ) -> io::Result<Self> {
+        let response_timeout = settings.response_timeout;
+        configure_socket(&bound.listener, response_timeout)?;
         let specs: Arc<[RouteSpec]> = routes.iter().map(|route| route.spec.clone()).collect();
         let handlers: Arc<[Handler<S>]> = routes.into_iter().map(|route| route.handler).collect();
         let stats = Arc::new(Stats::new(specs.iter().map(|spec| (spec.method.to_string(), spec.path)).collect()));
@@ -105,31 +122,35 @@ impl Server {
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             completions,
             stats: Arc::clone(&stats),
+            response_timeout,
             stopping: AtomicBool::new(false),
         });
         let spool_dir = settings.spool_dir;
-        let mut threads = Vec::with_capacity(2 * WORKERS_PER_QUEUE + 1);
-        let mut start_workers = |name: &str| -> io::Result<Sender<Task>> {
-            let (tasks, queue) = bounded(settings.connection_limits.connections + 1);
-            for index in 0..WORKERS_PER_QUEUE {
-                let worker = Worker {
-                    queue: queue.clone(),
-                    handlers: Arc::clone(&handlers),
-                    state: Arc::clone(&state),
-                    body_bytes_max: settings.admission.body_bytes_max,
-                    specs: Arc::clone(&specs),
-                    spool_dir: spool_dir.clone(),
-                };
-                threads.push(background::spawn_critical(&format!("{name}-{index}"), move || worker.run())?);
-            }
-            Ok(tasks)
+        let mut threads = Vec::with_capacity(INGEST_WORKERS + QUERY_WORKERS + 1);
+        let worker = || Worker {
+            handlers: Arc::clone(&handlers),
+            state: Arc::clone(&state),
+            body_bytes_max: settings.admission.body_bytes_max,
+            specs: Arc::clone(&specs),
+            spool_dir: spool_dir.clone(),
         };
         // Two queues, so that slow queries never delay telemetry and health checks.
-        let queues = Queues { ingest: start_workers("ingest")?, query: start_workers("query")? };
+        let (ingest, ingest_tasks) = bounded(settings.connection_limits.connections + 1);
+        for index in 0..INGEST_WORKERS {
+            let (worker, tasks) = (worker(), ingest_tasks.clone());
+            threads.push(background::spawn_critical(&format!("ingest-{index}"), move || worker.run_ingest(&tasks))?);
+        }
+        let query = Arc::new(QueryQueue::default());
+        for index in 0..QUERY_WORKERS {
+            let (worker, queue) = (worker(), Arc::clone(&query));
+            threads.push(background::spawn_critical(&format!("query-{index}"), move || worker.run_queries(&queue))?);
+        }
+        let queues = Queues { ingest, query };
         let admission = Admission::new(settings.admission, specs, Arc::clone(&stats.rejections));
         let (now, budget) = (Instant::now(), Budget::default());
         let input_buffer = InputBuffer::default();
-        let cx = LoopContext { admission, budget, stats, spool_dir, now, stopping: false, input_buffer };
+        let cx =
+            LoopContext { admission, budget, stats, spool_dir, response_timeout, now, stopping: false, input_buffer };
         let limits = settings.connection_limits;
         let event_loop = EventLoop::new(bound.listener, Arc::clone(&handle), completed, queues, limits, cx);
         let run = move || {
@@ -170,7 +191,6 @@ impl Server {
 
 /// A thread of the worker pool.
 struct Worker<S> {
-    queue: Receiver<Task>,
     handlers: Arc<[Handler<S>]>,
     state: Arc<S>,
     specs: Arc<[RouteSpec]>,
@@ -180,35 +200,68 @@ struct Worker<S> {
 
 impl<S> Worker<S> {
     /// Runs until the event loop has ended and the queue is empty.
-    fn run(self) {
-        while let Ok(Task { pending, mut responder }) = self.queue.recv() {
-            let (head, admitted, body) = pending.into_parts();
-            let route = admitted.route;
-            log::debug!("http: {} {}", head.method(), head.path());
-            let coding = head.header("content-encoding").map(str::to_owned);
-            let decoded = match &mut responder.reservation {
-                Some(reservation) => self.decode(body, coding.as_deref(), route, reservation),
-                None => Ok(body),
-            };
-            match decoded {
-                Err(error) => responder.send(error.into()),
-                Ok(body) => {
-                    let (body, spooled) = match body {
-                        BodyStorage::Memory(bytes) => (Arc::new(bytes), None),
-                        BodyStorage::File(file) => (Arc::default(), Some(file)),
-                    };
-                    let request = Request {
-                        query: head.query(),
-                        head,
-                        params: admitted.params,
-                        body,
-                        spooled,
-                        principal: admitted.principal,
-                        client: admitted.client,
-                        idempotency: admitted.idempotency,
-                    };
-                    self.answer(route, request, responder);
-                }
+    fn run_ingest(self, tasks: &Receiver<Task>) {
+        while let Ok(task) = tasks.recv() {
+            self.handle_request(task);
+        }
+    }
+
+    /// Runs until the event loop has ended and the queue is empty.
+    fn run_queries(self, queue: &Arc<QueryQueue<QueryTask>>) {
+        while let Some((task, running)) = queue.take() {
+            match task {
+                QueryTask::Request(task) => self.handle_request(task),
+                QueryTask::Part(task) => self.produce_part(task),
+            }
+            drop(running);
+        }
+    }
+
+    /// Sends the next part of a response. If that fails, resets the connection, so that the client can tell that the
+    /// response is incomplete.
+    fn produce_part(&self, PartTask { body, connection, keep_alive }: PartTask) {
+        let spec = &self.specs[body.route];
+        let produced = catch_unwind(AssertUnwindSafe(|| body.next_part()));
+        match produced.unwrap_or_else(|_| Err(Error::Internal("the source of the body panicked".into()))) {
+            Ok(writer) => connection.send(writer, keep_alive),
+            Err(why) => {
+                log::error!(
+                    "http: {} {} failed after the first part: {why}; the connection is reset",
+                    spec.method,
+                    spec.path
+                );
+                connection.reset();
+            }
+        }
+    }
+
+    fn handle_request(&self, Task { pending, mut responder }: Task) {
+        let (head, admitted, body) = pending.into_parts();
+        let route = admitted.route;
+        log::debug!("http: {} {}", head.method(), head.path());
+        let coding = head.header("content-encoding").map(str::to_owned);
+        let decoded = match &mut responder.reservation {
+            Some(reservation) => self.decode(body, coding.as_deref(), route, reservation),
+            None => Ok(body),
+        };
+        match decoded {
+            Err(error) => responder.send(error.into()),
+            Ok(body) => {
+                let (body, spooled) = match body {
+                    BodyStorage::Memory(bytes) => (Arc::new(bytes), None),
+                    BodyStorage::File(file) => (Arc::default(), Some(file)),
+                };
+                let request = Request {
+                    query: head.query(),
+                    head,
+                    params: admitted.params,
+                    body,
+                    spooled,
+                    principal: admitted.principal,
+                    client: admitted.client,
+                    idempotency: admitted.idempotency,
+                };
+                self.answer(route, request, responder);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::LevelFilter;
 
@@ -17,9 +18,12 @@ use crate::ip_network::IpNetwork;
 
 use super::start_error::StartError;
 
-/// Read-only connections: one for each worker of the query queue, one for health checks, one for background jobs. Each
+/// Read-only connections: as many as queries run at once, even slow ones, and one for health checks or background jobs. Each
 /// caches up to 512 KB of pages.
-const READERS: usize = 4;
+const READERS: usize = 6;
+
+/// Time after which the connection of a client that reads nothing of its response is reset.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The defaults of the common settings, which differ between services.
 #[derive(Debug, Clone, Copy)]
@@ -188,11 +192,13 @@ impl CommonConfig {
             sessions.insert(session.token, session.key, session.until);
         }
         self.admission.sessions = Arc::new(sessions);
-        Ok((
-            bound,
-            Settings { connection_limits: self.connection_limits, admission: self.admission, spool_dir },
-            database,
-        ))
+        let settings = Settings {
+            connection_limits: self.connection_limits,
+            admission: self.admission,
+            spool_dir,
+            response_timeout: RESPONSE_TIMEOUT,
+        };
+        Ok((bound, settings, database))
     }
 }
 

@@ -10,6 +10,7 @@ use super::budget::{Budget, Exhausted, Reservation};
 use super::handle::UnsentResponse;
 use super::loop_context::LoopContext;
 use super::pending_request::PendingRequest;
+use super::phase::{AfterResponse, NextStep, Phase};
 use crate::error::Error;
 use crate::http::protocol::body::BodyReader;
 use crate::http::protocol::head::{Framing, Head, find_head_end};
@@ -21,8 +22,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum time between two requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Maximum time for the client to read the whole response.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum time to discard input after a rejection. Closing at once, while the client still sends, would reset the
 /// connection and destroy the response.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,41 +48,6 @@ pub(in crate::http) struct Connection {
     input: Vec<u8>,
     scanned: usize,
     started: Instant,
-}
-
-/// The phase of a connection.
-pub(in crate::http) enum Phase {
-    /// Before or within a head.
-    Head,
-    /// Within a body.
-    Body(Box<PendingRequest>),
-    /// A responder exists for the current request.
-    Busy,
-    /// The socket has not accepted the whole response yet.
-    Sending { writer: UnsentResponse, after: AfterResponse },
-    /// Rejected; further input is discarded.
-    Lingering { bytes_left: usize },
-}
-
-/// The step after a response has been sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::http) enum AfterResponse {
-    Keep,
-    Linger,
-    Close,
-}
-
-/// The step that the event loop performs next.
-pub(in crate::http) enum NextStep {
-    /// Wait until the socket is readable.
-    Read,
-    /// Wait until the socket is writable.
-    Write,
-    /// Pass the complete request to the worker pool.
-    Dispatch(Box<PendingRequest>),
-    /// Shed a request, because all requests together exceed the memory budget.
-    OverBudget,
-    Close,
 }
 
 impl Connection {
@@ -118,7 +82,8 @@ impl Connection {
         matches!(self.phase, Phase::Head) && self.only_empty_lines()
     }
 
-    /// Returns the memory that the unfinished request or response has occupied, in bytes × milliseconds.
+    /// Returns the memory that the unfinished request has occupied since its first byte, or the response since its client
+    /// last read something, in bytes × milliseconds.
     pub(in crate::http) fn cost_byte_ms(&self, now: Instant) -> u128 {
         let bytes = match &self.phase {
             Phase::Sending { writer, .. } => writer.bytes(),
@@ -140,6 +105,11 @@ impl Connection {
     /// Returns the bytes of the response that is being sent; 0 if there is none.
     pub(in crate::http) fn unsent_bytes(&self) -> usize {
         if let Phase::Sending { writer, .. } = &self.phase { writer.bytes() } else { 0 }
+    }
+
+    /// Whether the client has not read the whole response.
+    pub(in crate::http) fn is_sending(&self) -> bool {
+        matches!(self.phase, Phase::Sending { .. })
     }
 
     /// Moves the reservation to the responder.
@@ -376,16 +346,23 @@ impl Connection {
         let _ = self.reservation.resize(0);
     }
 
-    /// Keeps the part of a response that the socket has not accepted.
+    /// Keeps the part of a response that the socket has not accepted, or asks for the next part.
     pub(in crate::http) fn start_sending(
         &mut self,
-        writer: UnsentResponse,
+        mut writer: UnsentResponse,
         after: AfterResponse,
         cx: &LoopContext,
     ) -> NextStep {
-        self.phase = Phase::Sending { writer, after };
         self.started = cx.now;
-        self.deadline = Some(cx.now + RESPONSE_TIMEOUT);
+        if writer.sent() == writer.bytes()
+            && let Some(body) = writer.rest.take()
+        {
+            self.phase = Phase::Busy;
+            self.deadline = None;
+            return NextStep::Produce { body, keep_alive: after == AfterResponse::Keep };
+        }
+        self.phase = Phase::Sending { writer, after };
+        self.deadline = Some(cx.now + cx.response_timeout);
         NextStep::Write
     }
 
@@ -415,10 +392,20 @@ impl Connection {
     /// Sends more of a response, or continues with the requests that have arrived.
     pub(in crate::http) fn writable(&mut self, cx: &mut LoopContext) -> NextStep {
         let Phase::Sending { writer, after } = &mut self.phase else { return self.advance(cx) };
-        let after = *after;
+        let (after, sent_before) = (*after, writer.sent());
         match writer.write(&self.socket) {
+            Ok(true) if writer.rest.is_some() => {
+                let done = UnsentResponse::part(Vec::new(), Vec::new(), writer.rest.take());
+                return self.start_sending(done, after, cx);
+            }
             Ok(true) => {}
-            Ok(false) => return NextStep::Write,
+            Ok(false) => {
+                if writer.sent() > sent_before {
+                    self.started = cx.now;
+                    self.deadline = Some(cx.now + cx.response_timeout);
+                }
+                return NextStep::Write;
+            }
             Err(_) => return NextStep::Close,
         }
         match self.on_response_sent(after, cx) {
@@ -433,7 +420,13 @@ impl Connection {
             Phase::Head if self.only_empty_lines() => return NextStep::Close,
             Phase::Head => "head of the request",
             Phase::Body(_) => "body of the request",
-            Phase::Busy | Phase::Sending { .. } | Phase::Lingering { .. } => return NextStep::Close,
+            Phase::Sending { .. } => {
+                // The socket may accept a few bytes long before epoll reports it as writable.
+                let next = self.writable(cx);
+                let is_stuck = self.deadline.is_some_and(|deadline| deadline <= cx.now);
+                return if is_stuck { NextStep::Close } else { next };
+            }
+            Phase::Busy | Phase::Lingering { .. } => return NextStep::Close,
         };
         self.reject(Error::Timeout(part).into(), cx)
     }

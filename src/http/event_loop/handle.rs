@@ -6,9 +6,12 @@ use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use rustix::event::epoll;
 
+use super::streamed_body::StreamedBody;
 use crate::clock::Timestamp;
 use crate::http::response::{BodyFraming, Response, write_head};
 use crate::http::stats::Stats;
@@ -21,17 +24,28 @@ pub(in crate::http) struct LoopHandle {
     pub(in crate::http) wake: OwnedFd,
     pub(in crate::http) completions: Sender<Completion>,
     pub(in crate::http) stats: Arc<Stats>,
+    /// Maximum time in which a client reads nothing of its response.
+    pub(in crate::http) response_timeout: Duration,
     /// Set once the event loop should stop.
     pub(in crate::http) stopping: AtomicBool,
 }
 
-/// The end of a response: the connection returns to the event loop.
+/// The return of a connection to the event loop.
 #[derive(Debug)]
 pub(in crate::http) struct Completion {
     pub(in crate::http) key: u64,
-    /// The rest of the response that the socket has not accepted yet.
-    pub(in crate::http) unsent: Option<UnsentResponse>,
-    pub(in crate::http) keep_alive: bool,
+    pub(in crate::http) outcome: Outcome,
+}
+
+/// The result of answering a request outside the event loop.
+#[derive(Debug)]
+pub(in crate::http) enum Outcome {
+    /// The socket has accepted the whole response, or the client has disconnected.
+    Sent { keep_alive: bool },
+    /// The event loop sends the rest of the response.
+    Unsent { writer: UnsentResponse, keep_alive: bool },
+    /// The response ends too early. The client must not mistake it for a complete one.
+    Reset,
 }
 
 impl LoopHandle {
@@ -42,24 +56,80 @@ impl LoopHandle {
     }
 }
 
-/// A serialized response and the number of its bytes that have been sent.
+/// A connection whose request is being answered outside the event loop.
+#[derive(Debug)]
+pub(in crate::http) struct BusyConnection {
+    pub(in crate::http) handle: Arc<LoopHandle>,
+    pub(in crate::http) socket: Arc<TcpStream>,
+    pub(in crate::http) key: u64,
+    /// Whether bytes of the next request have arrived already, for which epoll reports no event.
+    pub(in crate::http) pipelined: bool,
+}
+
+impl BusyConnection {
+    /// Sends a response as far as the socket accepts it, and returns the connection to the event loop, which sends the rest.
+    /// Never blocks.
+    pub(in crate::http) fn send(&self, mut writer: UnsentResponse, keep_alive: bool) {
+        let outcome = match writer.write(&self.socket) {
+            Ok(true) if writer.rest.is_none() => Outcome::Sent { keep_alive },
+            Ok(_) => Outcome::Unsent { writer, keep_alive },
+            Err(_) => Outcome::Sent { keep_alive: false },
+        };
+        let needs_no_wake = matches!(outcome, Outcome::Sent { keep_alive: true }) && !self.pipelined;
+        // The order matters: send the response, return the connection, rearm it. The event loop handles completions before
+        // events, so it owns the connection again when it sees the next request's bytes.
+        if self.handle.completions.send(Completion { key: self.key, outcome }).is_err() {
+            return;
+        }
+        if needs_no_wake {
+            let event = epoll::EventData::new_u64(self.key);
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+            if epoll::modify(&self.handle.epoll, &self.socket, event, flags).is_ok() {
+                return;
+            }
+        }
+        self.handle.wake();
+    }
+
+    /// Resets the connection, because its response stays incomplete.
+    pub(in crate::http) fn reset(&self) {
+        if self.handle.completions.send(Completion { key: self.key, outcome: Outcome::Reset }).is_ok() {
+            self.handle.wake();
+        }
+    }
+}
+
+/// A serialized response, or a part of one, and the number of its bytes that have been sent.
 #[derive(Debug)]
 pub(in crate::http) struct UnsentResponse {
     head: Vec<u8>,
     body: Vec<u8>,
     sent: usize,
+    /// The source of the bytes that follow, if the body is produced part by part.
+    pub(in crate::http) rest: Option<Box<StreamedBody>>,
 }
 
 impl UnsentResponse {
+    /// Creates the writer of a response whose body is complete.
     pub(in crate::http) fn new(response: Response, keep_alive: bool, head_only: bool) -> Self {
         let head = write_head(&response, Timestamp::now(), BodyFraming::Length, keep_alive);
         let body = if head_only { Vec::new() } else { response.into_body() };
-        Self { head, body, sent: 0 }
+        Self { head, body, sent: 0, rest: None }
+    }
+
+    /// Creates the writer of one part of a response.
+    pub(in crate::http) fn part(head: Vec<u8>, body: Vec<u8>, rest: Option<Box<StreamedBody>>) -> Self {
+        Self { head, body, sent: 0, rest }
     }
 
     /// Returns the memory that the response takes, in bytes.
     pub(in crate::http) fn bytes(&self) -> usize {
         self.head.len() + self.body.len()
+    }
+
+    /// Returns the number of bytes that the socket has accepted.
+    pub(in crate::http) fn sent(&self) -> usize {
+        self.sent
     }
 
     /// Sends as much as the socket accepts without blocking. Returns whether everything has been sent.
@@ -80,4 +150,11 @@ impl UnsentResponse {
         }
         Ok(true)
     }
+}
+
+/// Makes the end of a connection a reset, which frees its unsent bytes at once: those in the kernel would otherwise stay
+/// until the client reads them or a timeout expires.
+pub(in crate::http) fn reset_on_close(socket: &TcpStream) {
+    // Fails only if the connection is broken, and then nothing is kept.
+    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }

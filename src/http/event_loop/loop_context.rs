@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::budget::Budget;
 use super::input_buffer::InputBuffer;
@@ -15,6 +15,8 @@ pub(in crate::http) struct LoopContext {
     pub(in crate::http) budget: Budget,
     pub(in crate::http) stats: Arc<Stats>,
     pub(in crate::http) spool_dir: PathBuf,
+    /// Maximum time in which a client reads nothing of its response.
+    pub(in crate::http) response_timeout: Duration,
     pub(in crate::http) now: Instant,
     pub(in crate::http) stopping: bool,
     pub(in crate::http) input_buffer: InputBuffer,

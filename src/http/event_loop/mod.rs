@@ -11,9 +11,12 @@ pub(in crate::http) mod handle;
 pub(in crate::http) mod input_buffer;
 pub(in crate::http) mod loop_context;
 pub(in crate::http) mod pending_request;
+pub(in crate::http) mod phase;
+pub(in crate::http) mod queues;
 pub(in crate::http) mod responder;
 pub(in crate::http) mod slab;
 pub(in crate::http) mod stream;
+pub(in crate::http) mod streamed_body;
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -23,19 +26,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use rustix::event::{Timespec, epoll};
 use rustix::net::{SocketAddrAny, SocketFlags};
 
-use connection::{AfterResponse, Connection, NextStep};
-use handle::{Completion, LoopHandle};
+use connection::Connection;
+use handle::{BusyConnection, Completion, LoopHandle, Outcome, reset_on_close};
 use loop_context::LoopContext;
 use pending_request::PendingRequest;
+use phase::{AfterResponse, NextStep};
+use queues::{PartTask, Queues, Task};
 use responder::Responder;
 use slab::Slab;
+use streamed_body::StreamedBody;
 
 use crate::error::Error;
 use crate::http::middleware::client_address::{canonical, rate_limit_key};
+use crate::http::query_queue::ClientKey;
 
 const KEY_LISTENER: u64 = u64::MAX;
 const KEY_WAKE: u64 = u64::MAX - 1;
@@ -59,20 +66,6 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// Maximum from one IPv4 address or one IPv6 /64.
     pub connections_per_address: usize,
-}
-
-/// A complete request for the worker pool.
-pub(in crate::http) struct Task {
-    pub(in crate::http) pending: Box<PendingRequest>,
-    pub(in crate::http) responder: Responder,
-}
-
-/// The queues of the worker pool. Each has room for one request per connection, so neither is ever full.
-pub(in crate::http) struct Queues {
-    /// Requests that take little time: telemetry, which is parsed and passed on, and open routes.
-    pub(in crate::http) ingest: Sender<Task>,
-    /// Requests that query the database.
-    pub(in crate::http) query: Sender<Task>,
 }
 
 /// The state of the event loop's thread.
@@ -206,10 +199,7 @@ impl EventLoop {
         if self.connections.len() >= self.connection_limits.connections && !self.evict(None) {
             return;
         }
-        let socket = TcpStream::from(socket);
-        // Responses are written at once; Nagle's algorithm would only delay them.
-        let _ = socket.set_nodelay(true);
-        let connection = Connection::new(socket, peer, address_key, self.accept_seq, &self.cx);
+        let connection = Connection::new(TcpStream::from(socket), peer, address_key, self.accept_seq, &self.cx);
         self.accept_seq += 1;
         let (key, connection) = self.connections.insert(connection);
         let event = epoll::EventData::new_u64(key);
@@ -259,6 +249,7 @@ impl EventLoop {
                 NextStep::Write => return self.rearm(key, epoll::EventFlags::OUT),
                 NextStep::Close => return self.close(key),
                 NextStep::Dispatch(pending) => return self.dispatch(key, pending),
+                NextStep::Produce { body, keep_alive } => return self.produce(key, body, keep_alive),
                 NextStep::OverBudget => {
                     self.shed_heaviest(key);
                     // The request that was shed may have been this connection's own.
@@ -288,38 +279,49 @@ impl EventLoop {
 
     fn dispatch(&mut self, key: u64, pending: Box<PendingRequest>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let client =
+            ClientKey { principal: Arc::as_ptr(&pending.admitted.principal).addr(), address: pending.admitted.client };
         let responder = Responder {
-            handle: Arc::clone(&self.handle),
-            socket: Arc::clone(&connection.socket),
-            key,
+            connection: busy(&self.handle, key, connection),
             keep_alive: pending.head.keep_alive() && !self.cx.stopping,
             head_only: pending.admitted.head_only,
             supports_chunked: pending.head.supports_chunked(),
             gzip: pending.head.accepts("gzip"),
             cors: pending.admitted.cors.clone(),
-            pipelined: connection.has_input(),
             reservation: Some(connection.take_reservation(&self.cx.budget)),
             route: pending.admitted.route,
+            client,
             started: connection.started(),
             responded: false,
         };
-        let queue = if pending.admitted.reads_database { &self.queues.query } else { &self.queues.ingest };
-        // A failed send drops the responder, which answers 500.
-        if queue.try_send(Task { pending, responder }).is_err() {
-            log::error!("http: dispatch failed: the worker pool has stopped; the client gets a 500");
-        }
+        self.queues.push_request(Task { pending, responder });
+    }
+
+    /// Has the next part of a response produced.
+    fn produce(&mut self, key: u64, body: Box<StreamedBody>, keep_alive: bool) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let connection = busy(&self.handle, key, connection);
+        self.queues.push_part(PartTask { body, connection, keep_alive });
     }
 
     fn handle_completions(&mut self) {
-        while let Ok(Completion { key, unsent, keep_alive }) = self.completions.try_recv() {
+        while let Ok(Completion { key, outcome }) = self.completions.try_recv() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            let after = if keep_alive { AfterResponse::Keep } else { AfterResponse::Close };
-            if let Some(writer) = unsent {
-                let next = connection.start_sending(writer, after, &self.cx);
-                self.perform(key, next);
-                self.evict_slow_readers();
-                continue;
-            }
+            let keep_alive = match outcome {
+                Outcome::Sent { keep_alive } => keep_alive,
+                Outcome::Unsent { writer, keep_alive } => {
+                    let next = connection.start_sending(writer, after_response(keep_alive), &self.cx);
+                    self.perform(key, next);
+                    self.evict_slow_readers();
+                    continue;
+                }
+                Outcome::Reset => {
+                    reset_on_close(&connection.socket);
+                    self.close(key);
+                    continue;
+                }
+            };
+            let after = after_response(keep_alive);
             let next = match connection.on_response_sent(after, &self.cx) {
                 Some(next) => next,
                 // The responder has rearmed the socket, unless the next request had arrived already.
@@ -399,6 +401,9 @@ impl EventLoop {
 
     fn close(&mut self, key: u64) {
         let Some(connection) = self.connections.remove(key) else { return };
+        if connection.is_sending() {
+            reset_on_close(&connection.socket);
+        }
         self.cx.stats.connections.fetch_sub(1, Ordering::Relaxed);
         if let Some(address_key) = connection.address_key
             && let Some(open) = self.connections_per_address.get_mut(&address_key)
@@ -409,6 +414,15 @@ impl EventLoop {
             }
         }
     }
+}
+
+fn busy(handle: &Arc<LoopHandle>, key: u64, connection: &Connection) -> BusyConnection {
+    let (handle, socket) = (Arc::clone(handle), Arc::clone(&connection.socket));
+    BusyConnection { handle, socket, key, pipelined: connection.has_input() }
+}
+
+fn after_response(keep_alive: bool) -> AfterResponse {
+    if keep_alive { AfterResponse::Keep } else { AfterResponse::Close }
 }
 
 /// Adds `ONESHOT`: one event, then none until the socket is rearmed. `RDHUP` is left out: while reading, the end of the

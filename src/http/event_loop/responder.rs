@@ -2,26 +2,24 @@
 //! stays open after a panic.
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::event::epoll;
-
 use super::budget::Reservation;
-use super::handle::{Completion, LoopHandle, UnsentResponse};
+use super::handle::{BusyConnection, UnsentResponse};
 use super::stream::ResponseStream;
+use super::streamed_body::StreamedBody;
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::http::body_encoder::BodyEncoder;
 use crate::http::middleware::cors::CorsHeaders;
+use crate::http::query_queue::ClientKey;
 use crate::http::response::{BodyFraming, Response, write_head};
 
 /// Sends the response to one request.
 #[derive(Debug)]
 pub struct Responder {
-    pub(in crate::http) handle: Arc<LoopHandle>,
-    pub(in crate::http) socket: Arc<TcpStream>,
-    pub(in crate::http) key: u64,
+    pub(in crate::http) connection: BusyConnection,
     pub(in crate::http) keep_alive: bool,
     pub(in crate::http) head_only: bool,
     /// Whether the client supports chunked responses.
@@ -29,10 +27,9 @@ pub struct Responder {
     /// Whether the client accepts gzip.
     pub(in crate::http) gzip: bool,
     pub(in crate::http) cors: Option<CorsHeaders>,
-    /// Whether bytes of the next request have arrived already, for which epoll reports no event.
-    pub(in crate::http) pipelined: bool,
     pub(in crate::http) reservation: Option<Reservation>,
     pub(in crate::http) route: usize,
+    pub(in crate::http) client: ClientKey,
     pub(in crate::http) started: Instant,
     pub(in crate::http) responded: bool,
 }
@@ -57,43 +54,58 @@ impl Responder {
     pub fn stream(mut self, response: &Response) -> io::Result<ResponseStream> {
         self.responded = true;
         drop(self.reservation.take());
-        self.handle.stats.record_response(Some(self.route), response.status(), self.started.elapsed());
-        let framing = if self.supports_chunked { BodyFraming::Chunked } else { BodyFraming::Close };
+        let BusyConnection { handle, socket, key, .. } = &self.connection;
+        handle.stats.record_response(Some(self.route), response.status(), self.started.elapsed());
+        let framing = self.framing();
         let head = write_head(response, Timestamp::now(), framing, false);
-        let (handle, socket) = (Arc::clone(&self.handle), Arc::clone(&self.socket));
-        ResponseStream::start(handle, socket, self.key, framing, &head)
+        ResponseStream::start(Arc::clone(handle), Arc::clone(socket), *key, framing, &head)
+    }
+
+    /// Returns how a body of unknown length is framed.
+    fn framing(&self) -> BodyFraming {
+        if self.supports_chunked { BodyFraming::Chunked } else { BodyFraming::Close }
     }
 
     fn respond(&mut self, response: Response) {
         self.responded = true;
         // The request's bytes have been dropped, so other requests may use the memory.
         drop(self.reservation.take());
-        self.handle.stats.record_response(Some(self.route), response.status(), self.started.elapsed());
-        let response = if self.gzip { response.gzip() } else { response };
-        let response = match &self.cors {
+        self.connection.handle.stats.record_response(Some(self.route), response.status(), self.started.elapsed());
+        if response.is_streamed() {
+            return self.send_first_part(response);
+        }
+        let response = self.with_cors(if self.gzip { response.gzip() } else { response });
+        let writer = UnsentResponse::new(response, self.keep_alive, self.head_only);
+        self.connection.send(writer, self.keep_alive);
+    }
+
+    fn with_cors(&self, response: Response) -> Response {
+        match &self.cors {
             Some(cors) => cors.apply(response),
             None => response,
-        };
-        let mut writer = UnsentResponse::new(response, self.keep_alive, self.head_only);
-        let (unsent, keep_alive) = match writer.write(&self.socket) {
-            Ok(true) => (None, self.keep_alive),
-            Ok(false) => (Some(writer), self.keep_alive),
-            Err(_) => (None, false),
-        };
-        let needs_no_wake = unsent.is_none() && keep_alive && !self.pipelined;
-        // The order matters: send the response, return the connection, rearm it. The event loop handles completions before
-        // events, so it owns the connection again when it sees the next request's bytes.
-        if self.handle.completions.send(Completion { key: self.key, unsent, keep_alive }).is_err() {
-            return;
         }
-        if needs_no_wake {
-            let event = epoll::EventData::new_u64(self.key);
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-            if epoll::modify(&self.handle.epoll, &self.socket, event, flags).is_ok() {
-                return;
+    }
+
+    /// Sends the head and the first part of a response. The event loop has the further ones produced.
+    fn send_first_part(&mut self, response: Response) {
+        let framing = self.framing();
+        let keep_alive = self.keep_alive && framing == BodyFraming::Chunked;
+        let gzip = self.gzip && response.is_compressible();
+        let response = self.with_cors(if gzip { response.with_gzip_headers() } else { response });
+        let head = write_head(&response, Timestamp::now(), framing, keep_alive);
+        let (part, source) = response.into_parts();
+        let Some(source) = source.filter(|_| !self.head_only) else {
+            return self.connection.send(UnsentResponse::part(head, Vec::new(), None), keep_alive);
+        };
+        let encoder = BodyEncoder::new(framing, gzip);
+        let body = Box::new(StreamedBody { source, encoder, client: self.client, route: self.route });
+        match body.encode(head, part, true) {
+            Ok(writer) => self.connection.send(writer, keep_alive),
+            Err(why) => {
+                log::error!("http: response failed: {why}; the connection is reset");
+                self.connection.reset();
             }
         }
-        self.handle.wake();
     }
 }
 

@@ -5,15 +5,12 @@ use std::io::{self, ErrorKind, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::handle::{Completion, LoopHandle};
+use super::handle::{Completion, LoopHandle, Outcome};
 use crate::http::response::BodyFraming;
-
-/// Maximum time for the client to accept one write. Slower clients are disconnected, since each occupies a thread.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A response whose body is being sent.
 #[derive(Debug)]
@@ -22,6 +19,7 @@ pub struct ResponseStream {
     socket: Arc<TcpStream>,
     key: u64,
     framing: BodyFraming,
+    is_complete: bool,
 }
 
 impl ResponseStream {
@@ -33,7 +31,7 @@ impl ResponseStream {
         head: &[u8],
     ) -> io::Result<Self> {
         // Created before the head is sent, so that the connection returns to the event loop if that fails.
-        let stream = Self { handle, socket, key, framing };
+        let stream = Self { handle, socket, key, framing, is_complete: false };
         stream.write(head)?;
         Ok(stream)
     }
@@ -41,7 +39,7 @@ impl ResponseStream {
     /// Sends the next bytes of the body, as one chunk if the response is chunked.
     ///
     /// # Errors
-    /// Fails if the client has disconnected or does not accept the bytes within 10 seconds.
+    /// Fails if the client has disconnected or reads nothing for the server's response timeout.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         // An empty chunk would end the body.
         if bytes.is_empty() {
@@ -60,8 +58,12 @@ impl ResponseStream {
     ///
     /// # Errors
     /// Fails like [`ResponseStream::send`].
-    pub fn finish(self) -> io::Result<()> {
-        if self.framing == BodyFraming::Chunked { self.write(b"0\r\n\r\n") } else { Ok(()) }
+    pub fn finish(mut self) -> io::Result<()> {
+        if self.framing == BodyFraming::Chunked {
+            self.write(b"0\r\n\r\n")?;
+        }
+        self.is_complete = true;
+        Ok(())
     }
 
     /// Whether the client is still connected, as far as can be known without sending.
@@ -81,11 +83,14 @@ impl ResponseStream {
     }
 
     fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        let deadline = Instant::now() + WRITE_TIMEOUT;
+        let mut deadline = Instant::now() + self.handle.response_timeout;
         while !bytes.is_empty() {
             match (&*self.socket).write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = &bytes[written..],
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    deadline = Instant::now() + self.handle.response_timeout;
+                }
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
                 Err(why) if why.kind() == ErrorKind::WouldBlock => self.wait_until_writable(deadline)?,
                 Err(why) => return Err(why),
@@ -99,7 +104,7 @@ impl ResponseStream {
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        // At most WRITE_TIMEOUT, so the conversion cannot fail.
+        // Far below the range of i64, so the conversion cannot fail.
         let tv_sec = i64::try_from(left.as_secs()).unwrap_or(0);
         let left = Timespec { tv_sec, tv_nsec: i64::from(left.subsec_nanos()) };
         match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(&left)) {
@@ -109,11 +114,11 @@ impl ResponseStream {
     }
 }
 
-/// Returns the connection to the event loop, which closes it.
+/// Returns the connection to the event loop, which closes it. An incomplete response ends with a reset.
 impl Drop for ResponseStream {
     fn drop(&mut self) {
-        let completion = Completion { key: self.key, unsent: None, keep_alive: false };
-        if self.handle.completions.send(completion).is_ok() {
+        let outcome = if self.is_complete { Outcome::Sent { keep_alive: false } } else { Outcome::Reset };
+        if self.handle.completions.send(Completion { key: self.key, outcome }).is_ok() {
             self.handle.wake();
         }
     }

@@ -1,0 +1,370 @@
+//! Queue of the requests that query the database, which shares the time of the workers fairly among clients.
+//!
+//! The client whose queries have taken the least time recently is served first. A client occupies one worker, or two once
+//! its queries are known to be fast; all clients together whose queries are slow occupy two. Nobody knows of a new client
+//! that its queries are slow, therefore there are more workers than run fast queries: the others take over when a task has
+//! waited for a while.
+//!
+//! Further parts of streamed responses wait in the same queue, behind the requests of clients that have used as much time.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Worker threads: with four clients whose first queries are slow, one is still free.
+pub(in crate::http) const QUERY_WORKERS: usize = 5;
+/// Maximum workers that run fast queries at once, because a large response takes up to 2.5 MB while it is built.
+const RUNNING_MAX: usize = 3;
+/// Maximum workers that run queries of one client if its queries are known to be fast; otherwise one.
+const RUNNING_OF_FAST_CLIENT_MAX: usize = 2;
+/// Maximum workers that run queries of slow clients.
+const RUNNING_SLOW_MAX: usize = 2;
+/// Time after which a waiting task may use one of the further workers.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Time after which half of a client's used time is forgotten.
+const HALF_LIFE: Duration = Duration::from_secs(5);
+/// Used time from which a client counts as slow.
+const SLOW_FROM: Duration = Duration::from_millis(500);
+/// Difference in used time below which two clients count as equal.
+const EQUAL_WITHIN: Duration = Duration::from_millis(50);
+/// Used time below which a client without tasks is forgotten.
+const FORGET_BELOW: Duration = Duration::from_millis(1);
+/// Number of clients from which those without tasks are forgotten.
+const CLIENTS_KEPT: usize = 256;
+/// Interval at which waiting tasks are looked at again, because what they may use changes with time.
+const RETRY_INTERVAL: Duration = Duration::from_millis(25);
+
+/// A client, as far as the workers' time is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::http) struct ClientKey {
+    /// A number that is different for each key.
+    pub(in crate::http) principal: usize,
+    /// The address of the client.
+    pub(in crate::http) address: IpAddr,
+}
+
+/// The kind of a task in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum TaskKind {
+    /// The start of a response.
+    Request,
+    /// A further part of a response.
+    Part,
+}
+
+/// The queue, which event loop and workers share. It has no limit of its own: a connection has at most one task.
+#[derive(Debug)]
+pub(in crate::http) struct QueryQueue<T> {
+    state: Mutex<QueueState<T>>,
+    available: Condvar,
+}
+
+#[derive(Debug)]
+struct QueueState<T> {
+    clients: HashMap<ClientKey, ClientLoad<T>>,
+    /// The number of tasks taken so far. It orders equal clients by when they were served last.
+    taken: u64,
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+struct ClientLoad<T> {
+    /// The waiting tasks and the times at which they were added.
+    requests: VecDeque<(Instant, T)>,
+    parts: VecDeque<(Instant, T)>,
+    /// The start of each task that a worker runs.
+    running: Vec<Instant>,
+    /// The time that finished tasks have taken, at `used_at`.
+    used: Duration,
+    used_at: Instant,
+    /// Whether a task has finished.
+    is_known: bool,
+    last_taken: u64,
+}
+
+/// A task that a worker runs. Dropping it charges its duration to the client.
+#[derive(Debug)]
+pub(in crate::http) struct RunningTask<T> {
+    queue: Arc<QueryQueue<T>>,
+    client: ClientKey,
+    started: Instant,
+}
+
+impl<T> Default for QueryQueue<T> {
+    fn default() -> Self {
+        let state = QueueState { clients: HashMap::new(), taken: 0, is_closed: false };
+        Self { state: Mutex::new(state), available: Condvar::new() }
+    }
+}
+
+impl<T> QueryQueue<T> {
+    /// Adds a task. Returns it if the workers have stopped.
+    pub(in crate::http) fn push(&self, client: ClientKey, kind: TaskKind, task: T) -> Option<T> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Some(task);
+        }
+        let now = Instant::now();
+        if state.clients.len() >= CLIENTS_KEPT && !state.clients.contains_key(&client) {
+            state.forget_idle(now);
+        }
+        let load = state.clients.entry(client).or_insert_with(|| ClientLoad::new(now));
+        match kind {
+            TaskKind::Request => load.requests.push_back((now, task)),
+            TaskKind::Part => load.parts.push_back((now, task)),
+        }
+        drop(state);
+        self.available.notify_one();
+        None
+    }
+
+    /// Ends the workers once no task is left.
+    pub(in crate::http) fn close(&self) {
+        self.lock().is_closed = true;
+        self.available.notify_all();
+    }
+
+    /// Waits for the next task. Returns `None` once the queue is closed and empty.
+    pub(in crate::http) fn take(self: &Arc<Self>) -> Option<(T, RunningTask<T>)> {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            if let Some((client, task)) = state.take(now) {
+                return Some((task, RunningTask { queue: Arc::clone(self), client, started: now }));
+            }
+            let is_waiting = state.clients.values().any(ClientLoad::is_waiting);
+            if state.is_closed && !is_waiting {
+                return None;
+            }
+            state = if is_waiting {
+                self.available.wait_timeout(state, RETRY_INTERVAL).map_or_else(|e| e.into_inner().0, |(state, _)| state)
+            } else {
+                self.available.wait(state).unwrap_or_else(PoisonError::into_inner)
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> QueueState<T> {
+    /// Takes the task that comes next, if a client may use one more of the workers.
+    fn take(&mut self, now: Instant) -> Option<(ClientKey, T)> {
+        let (mut running, mut running_slow) = (0, 0);
+        for load in self.clients.values().filter(|load| !load.running.is_empty()) {
+            running += load.running.len();
+            running_slow += if load.is_slow(now) { load.running.len() } else { 0 };
+        }
+        let may_run = |load: &ClientLoad<T>| {
+            let was_patient = load.next().is_some_and(|at| now.saturating_duration_since(at) >= PATIENCE);
+            let running_max = if load.is_known && !load.is_slow(now) { RUNNING_OF_FAST_CLIENT_MAX } else { 1 };
+            load.running.len() < running_max
+                && (running < RUNNING_MAX || was_patient)
+                && (running_slow < RUNNING_SLOW_MAX || !load.is_slow(now))
+        };
+        let waiting = self.clients.iter_mut().filter(|(_, load)| load.is_waiting() && may_run(load));
+        let (key, load) = waiting.min_by_key(|(_, load)| {
+            let used = load.used(now).as_millis() / EQUAL_WITHIN.as_millis();
+            (used, load.requests.is_empty(), load.last_taken)
+        })?;
+        let (_, task) = load.requests.pop_front().or_else(|| load.parts.pop_front())?;
+        load.running.push(now);
+        self.taken += 1;
+        load.last_taken = self.taken;
+        Some((*key, task))
+    }
+
+    /// Forgets clients without tasks: those whose used time has faded, and all of them if that frees too little.
+    fn forget_idle(&mut self, now: Instant) {
+        self.clients.retain(|_, load| !load.is_idle() || load.used(now) >= FORGET_BELOW);
+        if self.clients.len() >= CLIENTS_KEPT {
+            self.clients.retain(|_, load| !load.is_idle());
+        }
+    }
+}
+
+impl<T> ClientLoad<T> {
+    fn new(now: Instant) -> Self {
+        Self {
+            requests: VecDeque::new(),
+            parts: VecDeque::new(),
+            running: Vec::new(),
+            used: Duration::ZERO,
+            used_at: now,
+            is_known: false,
+            last_taken: 0,
+        }
+    }
+
+    /// Returns the time at which the client's next task was added.
+    fn next(&self) -> Option<Instant> {
+        self.requests.front().or(self.parts.front()).map(|(at, _)| *at)
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.next().is_some()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && !self.is_waiting()
+    }
+
+    fn is_slow(&self, now: Instant) -> bool {
+        self.used(now) >= SLOW_FROM
+    }
+
+    /// Returns the recently used time, including that of running tasks.
+    fn used(&self, now: Instant) -> Duration {
+        let running: Duration = self.running.iter().map(|started| now.saturating_duration_since(*started)).sum();
+        self.finished_time(now) + running
+    }
+
+    fn finished_time(&self, now: Instant) -> Duration {
+        if self.used.is_zero() {
+            return Duration::ZERO;
+        }
+        let half_lives = now.saturating_duration_since(self.used_at).as_secs_f64() / HALF_LIFE.as_secs_f64();
+        self.used.mul_f64((-half_lives).exp2())
+    }
+
+    fn finish(&mut self, started: Instant, now: Instant) {
+        if let Some(at) = self.running.iter().position(|running| *running == started) {
+            self.running.swap_remove(at);
+        }
+        self.used = self.finished_time(now) + now.saturating_duration_since(started);
+        self.used_at = now;
+        self.is_known = true;
+    }
+}
+
+impl<T> Drop for RunningTask<T> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        // The client is in the table as long as it has running tasks.
+        if let Some(load) = state.clients.get_mut(&self.client) {
+            load.finish(self.started, Instant::now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TaskKind::{Part, Request};
+    use super::*;
+
+    type Queue = QueryQueue<&'static str>;
+
+    fn client(n: u8) -> ClientKey {
+        ClientKey { principal: 0, address: IpAddr::from([10, 0, 0, n]) }
+    }
+
+    fn queue(tasks: &[(u8, TaskKind, &'static str)]) -> Queue {
+        let queue = Queue::default();
+        for (n, kind, task) in tasks {
+            assert_eq!(queue.push(client(*n), *kind, *task), None);
+        }
+        queue
+    }
+
+    /// Takes a task and returns it, or `-` if no client may run one.
+    fn take_at(queue: &Queue, now: Instant) -> &'static str {
+        queue.lock().take(now).map_or("-", |(_, task)| task)
+    }
+
+    fn finish(queue: &Queue, n: u8, started: Instant, now: Instant) {
+        queue.lock().clients.get_mut(&client(n)).unwrap().finish(started, now);
+    }
+
+    #[test]
+    fn clients_take_turns_and_use_two_workers_once_they_are_known() {
+        let queue = queue(&[(1, Request, "a1"), (1, Request, "a2"), (1, Request, "a3"), (2, Request, "b1")]);
+        let start = Instant::now();
+        let mut taken = [take_at(&queue, start), take_at(&queue, start)];
+        taken.sort_unstable();
+        assert_eq!(taken, ["a1", "b1"]);
+        assert_eq!(take_at(&queue, start), "-", "the first client is not known yet");
+        finish(&queue, 1, start, start);
+        assert_eq!([take_at(&queue, start), take_at(&queue, start)], ["a2", "a3"]);
+        queue.push(client(1), Request, "a4");
+        finish(&queue, 2, start, start);
+        assert_eq!(take_at(&queue, start), "-", "two workers at most");
+        finish(&queue, 1, start, start + SLOW_FROM);
+        assert_eq!(take_at(&queue, start + SLOW_FROM), "-", "the other task is slow as well");
+    }
+
+    #[test]
+    fn further_workers_help_only_after_a_while() {
+        let queue =
+            queue(&[(1, Request, "a"), (2, Request, "b"), (3, Request, "c"), (4, Request, "d"), (5, Request, "e")]);
+        let start = Instant::now();
+        let taken: Vec<&str> = (0..4).map(|_| take_at(&queue, start)).collect();
+        assert!(taken[3] == "-" && !taken[..3].contains(&"-"), "{taken:?}");
+        let later = start + PATIENCE;
+        assert!([take_at(&queue, later), take_at(&queue, later)].iter().all(|task| *task != "-"));
+    }
+
+    #[test]
+    fn slow_clients_together_use_two_workers() {
+        let queue = queue(&[(1, Request, "a"), (2, Request, "b"), (3, Request, "c"), (4, Request, "d")]);
+        let (start, later) = (Instant::now(), Instant::now() + PATIENCE);
+        assert!((0..4).all(|_| take_at(&queue, later) != "-"));
+        let end = start + Duration::from_secs(5);
+        for n in 1..=4 {
+            finish(&queue, n, later, end);
+            queue.push(client(n), Request, "slow");
+        }
+        assert_eq!([take_at(&queue, end), take_at(&queue, end), take_at(&queue, end)], ["slow", "slow", "-"]);
+        queue.push(client(9), Request, "fast");
+        assert_eq!(take_at(&queue, end), "fast");
+    }
+
+    #[test]
+    fn slow_clients_become_fast_by_waiting() {
+        let queue = queue(&[(1, Request, "a")]);
+        let start = Instant::now();
+        assert_eq!(take_at(&queue, start), "a");
+        let is_slow = |now: Instant| queue.lock().clients[&client(1)].is_slow(now);
+        assert!(!is_slow(start + Duration::from_millis(400)) && is_slow(start + Duration::from_millis(600)), "running");
+        let end = start + Duration::from_secs(4);
+        finish(&queue, 1, start, end);
+        assert!(is_slow(end + Duration::from_secs(14)));
+        assert!(!is_slow(end + Duration::from_secs(16)));
+    }
+
+    #[test]
+    fn requests_come_before_parts_unless_their_client_has_used_more_time() {
+        let queue = queue(&[(1, Part, "part"), (2, Request, "first"), (2, Request, "second")]);
+        let start = Instant::now();
+        assert_eq!(take_at(&queue, start), "first");
+        let end = start + Duration::from_millis(200);
+        finish(&queue, 2, start, end);
+        assert_eq!([take_at(&queue, end), take_at(&queue, end)], ["part", "second"]);
+    }
+
+    #[test]
+    fn client_table_is_bounded() {
+        let queue = Queue::default();
+        let now = Instant::now();
+        for n in 0..5_000u32 {
+            let client = ClientKey { principal: 0, address: IpAddr::from(n.to_be_bytes()) };
+            queue.push(client, Request, "task");
+            assert_eq!(take_at(&queue, now), "task");
+            queue.lock().clients.get_mut(&client).unwrap().finish(now, now + Duration::from_secs(1));
+            assert!(queue.lock().clients.len() <= CLIENTS_KEPT);
+        }
+    }
+
+    #[test]
+    fn workers_end_with_the_queue() {
+        let queue = Arc::new(queue(&[(1, Request, "last")]));
+        queue.close();
+        let (task, running) = queue.take().unwrap();
+        assert_eq!(task, "last");
+        drop(running);
+        assert!(queue.take().is_none());
+        assert_eq!(queue.push(client(1), Request, "late"), Some("late"));
+    }
+}
