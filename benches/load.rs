@@ -489,6 +489,7 @@ pub fn run_empty_handler_if_requested(path: &'static str) -> bool {
             body_bytes_max: 1 << 20,
         },
         spool_dir: std::env::temp_dir(),
+        response_timeout: Duration::from_secs(30),
     };
     let server = http::Server::start(bound, settings, routes, |_| Arc::new(NoContext)).expect("start the server");
     log::info!("listening on {}", server.address());

@@ -2,9 +2,9 @@
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::Connection;
 
 use crate::error::{Error, Result};
@@ -16,22 +16,29 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Operations of SQLite's virtual machine between two checks of the time limit: well under a millisecond.
 const PROGRESS_OPS: i32 = 10_000;
 
-/// A pool of read-only connections.
+/// A pool of read-only connections. Lends the one that was returned last, so that the caches of the others stay small.
 #[derive(Debug, Clone)]
 pub struct ReaderPool {
-    idle: Receiver<Connection>,
-    returned: Sender<Connection>,
+    idle: Arc<IdleConnections>,
     path: PathBuf,
+}
+
+#[derive(Debug)]
+struct IdleConnections {
+    connections: Mutex<Vec<Connection>>,
+    returned: Condvar,
+}
+
+impl IdleConnections {
+    fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ReaderPool {
     pub(super) fn new(connections: Vec<Connection>, path: PathBuf) -> Self {
-        let (returned, idle) = bounded(connections.len());
-        for connection in connections {
-            // The channel has room for all connections.
-            let _ = returned.send(connection);
-        }
-        Self { idle, returned, path }
+        let idle = IdleConnections { connections: Mutex::new(connections), returned: Condvar::new() };
+        Self { idle: Arc::new(idle), path }
     }
 
     /// Acquires a connection, waiting up to 5 s for an idle one.
@@ -39,15 +46,18 @@ impl ReaderPool {
     /// # Errors
     /// [`Error::Busy`] if none becomes idle.
     pub fn acquire(&self) -> Result<Reader<'_>> {
-        let connection =
-            self.idle.recv_timeout(ACQUIRE_TIMEOUT).map_err(|_| Error::Busy("All database connections are in use"))?;
+        let idle = self.idle.lock();
+        let waited = self.idle.returned.wait_timeout_while(idle, ACQUIRE_TIMEOUT, |idle| idle.is_empty());
+        let connection = waited.unwrap_or_else(PoisonError::into_inner).0.pop();
+        let connection = connection.ok_or(Error::Busy("All database connections are in use"))?;
         self.with_time_limit(connection)
     }
 
     /// Acquires a connection if one is idle, without waiting.
     #[must_use]
     pub fn try_acquire(&self) -> Option<Reader<'_>> {
-        self.with_time_limit(self.idle.try_recv().ok()?).ok()
+        let connection = self.idle.lock().pop()?;
+        self.with_time_limit(connection).ok()
     }
 
     /// Starts the time limit of a connection.
@@ -84,8 +94,8 @@ impl Deref for Reader<'_> {
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            // The channel has room for all connections.
-            let _ = self.pool.returned.send(connection);
+            self.pool.idle.lock().push(connection);
+            self.pool.idle.returned.notify_one();
         }
     }
 }

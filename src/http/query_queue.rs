@@ -2,8 +2,8 @@
 //!
 //! The client whose queries have taken the least time recently is served first. A client occupies one worker, or two once
 //! its queries are known to be fast; all clients together whose queries are slow occupy two. Nobody knows of a new client
-//! that its queries are slow, therefore there are more workers than run fast queries: the others take over when a task has
-//! waited for a while.
+//! that its queries are slow, therefore there are more workers than run fast queries: the others take over when those have
+//! been busy with a query for a while.
 //!
 //! Further parts of streamed responses wait in the same queue, behind the requests of clients that have used as much time.
 
@@ -14,14 +14,15 @@ use std::time::{Duration, Instant};
 
 /// Worker threads: with four clients whose first queries are slow, one is still free.
 pub(in crate::http) const QUERY_WORKERS: usize = 5;
-/// Maximum workers that run fast queries at once, because a large response takes up to 2.5 MB while it is built.
-const RUNNING_MAX: usize = 3;
+/// Maximum workers that run queries which have begun within [`PATIENCE`]: as few as keep two processors busy, because a large
+/// response takes up to 2.5 MB while it is built.
+const RUNNING_NEW_MAX: usize = 2;
 /// Maximum workers that run queries of one client if its queries are known to be fast; otherwise one.
 const RUNNING_OF_FAST_CLIENT_MAX: usize = 2;
 /// Maximum workers that run queries of slow clients.
 const RUNNING_SLOW_MAX: usize = 2;
-/// Time after which a waiting task may use one of the further workers.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Time after which a running query no longer keeps others from one of the further workers.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// Time after which half of a client's used time is forgotten.
 const HALF_LIFE: Duration = Duration::from_secs(5);
 /// Used time from which a client counts as slow.
@@ -70,9 +71,8 @@ struct QueueState<T> {
 
 #[derive(Debug)]
 struct ClientLoad<T> {
-    /// The waiting tasks and the times at which they were added.
-    requests: VecDeque<(Instant, T)>,
-    parts: VecDeque<(Instant, T)>,
+    requests: VecDeque<T>,
+    parts: VecDeque<T>,
     /// The start of each task that a worker runs.
     running: Vec<Instant>,
     /// The time that finished tasks have taken, at `used_at`.
@@ -111,8 +111,8 @@ impl<T> QueryQueue<T> {
         }
         let load = state.clients.entry(client).or_insert_with(|| ClientLoad::new(now));
         match kind {
-            TaskKind::Request => load.requests.push_back((now, task)),
-            TaskKind::Part => load.parts.push_back((now, task)),
+            TaskKind::Request => load.requests.push_back(task),
+            TaskKind::Part => load.parts.push_back(task),
         }
         drop(state);
         self.available.notify_one();
@@ -153,24 +153,25 @@ impl<T> QueryQueue<T> {
 impl<T> QueueState<T> {
     /// Takes the task that comes next, if a client may use one more of the workers.
     fn take(&mut self, now: Instant) -> Option<(ClientKey, T)> {
-        let (mut running, mut running_slow) = (0, 0);
+        let (mut running_new, mut running_slow) = (0, 0);
         for load in self.clients.values().filter(|load| !load.running.is_empty()) {
-            running += load.running.len();
+            let is_new = |started: &&Instant| now.saturating_duration_since(**started) < PATIENCE;
+            running_new += load.running.iter().filter(is_new).count();
             running_slow += if load.is_slow(now) { load.running.len() } else { 0 };
         }
+        if running_new >= RUNNING_NEW_MAX {
+            return None;
+        }
         let may_run = |load: &ClientLoad<T>| {
-            let was_patient = load.next().is_some_and(|at| now.saturating_duration_since(at) >= PATIENCE);
             let running_max = if load.is_known && !load.is_slow(now) { RUNNING_OF_FAST_CLIENT_MAX } else { 1 };
-            load.running.len() < running_max
-                && (running < RUNNING_MAX || was_patient)
-                && (running_slow < RUNNING_SLOW_MAX || !load.is_slow(now))
+            load.running.len() < running_max && (running_slow < RUNNING_SLOW_MAX || !load.is_slow(now))
         };
         let waiting = self.clients.iter_mut().filter(|(_, load)| load.is_waiting() && may_run(load));
         let (key, load) = waiting.min_by_key(|(_, load)| {
             let used = load.used(now).as_millis() / EQUAL_WITHIN.as_millis();
             (used, load.requests.is_empty(), load.last_taken)
         })?;
-        let (_, task) = load.requests.pop_front().or_else(|| load.parts.pop_front())?;
+        let task = load.requests.pop_front().or_else(|| load.parts.pop_front())?;
         load.running.push(now);
         self.taken += 1;
         load.last_taken = self.taken;
@@ -199,13 +200,8 @@ impl<T> ClientLoad<T> {
         }
     }
 
-    /// Returns the time at which the client's next task was added.
-    fn next(&self) -> Option<Instant> {
-        self.requests.front().or(self.parts.front()).map(|(at, _)| *at)
-    }
-
     fn is_waiting(&self) -> bool {
-        self.next().is_some()
+        !(self.requests.is_empty() && self.parts.is_empty())
     }
 
     fn is_idle(&self) -> bool {
@@ -286,39 +282,46 @@ mod tests {
         taken.sort_unstable();
         assert_eq!(taken, ["a1", "b1"]);
         assert_eq!(take_at(&queue, start), "-", "the first client is not known yet");
-        finish(&queue, 1, start, start);
+        for n in [1, 2] {
+            finish(&queue, n, start, start);
+        }
         assert_eq!([take_at(&queue, start), take_at(&queue, start)], ["a2", "a3"]);
         queue.push(client(1), Request, "a4");
-        finish(&queue, 2, start, start);
-        assert_eq!(take_at(&queue, start), "-", "two workers at most");
+        assert_eq!(take_at(&queue, start + PATIENCE), "-", "two workers at most");
         finish(&queue, 1, start, start + SLOW_FROM);
         assert_eq!(take_at(&queue, start + SLOW_FROM), "-", "the other task is slow as well");
     }
 
     #[test]
-    fn further_workers_help_only_after_a_while() {
+    fn further_workers_help_once_the_others_have_been_busy_for_a_while() {
         let queue =
             queue(&[(1, Request, "a"), (2, Request, "b"), (3, Request, "c"), (4, Request, "d"), (5, Request, "e")]);
         let start = Instant::now();
-        let taken: Vec<&str> = (0..4).map(|_| take_at(&queue, start)).collect();
-        assert!(taken[3] == "-" && !taken[..3].contains(&"-"), "{taken:?}");
+        let taken: Vec<&str> = (0..3).map(|_| take_at(&queue, start)).collect();
+        assert!(taken[2] == "-" && !taken[..2].contains(&"-"), "{taken:?}");
         let later = start + PATIENCE;
-        assert!([take_at(&queue, later), take_at(&queue, later)].iter().all(|task| *task != "-"));
+        let taken: Vec<&str> = (0..3).map(|_| take_at(&queue, later)).collect();
+        assert!(taken[2] == "-" && !taken[..2].contains(&"-"), "{taken:?}");
+        assert_ne!(take_at(&queue, later + PATIENCE), "-");
     }
 
     #[test]
     fn slow_clients_together_use_two_workers() {
         let queue = queue(&[(1, Request, "a"), (2, Request, "b"), (3, Request, "c"), (4, Request, "d")]);
-        let (start, later) = (Instant::now(), Instant::now() + PATIENCE);
-        assert!((0..4).all(|_| take_at(&queue, later) != "-"));
+        let start = Instant::now();
+        for n in 0..4 {
+            assert_ne!(take_at(&queue, start + PATIENCE * n), "-");
+        }
         let end = start + Duration::from_secs(5);
         for n in 1..=4 {
-            finish(&queue, n, later, end);
+            let started = queue.lock().clients[&client(n)].running[0];
+            finish(&queue, n, started, end);
             queue.push(client(n), Request, "slow");
         }
-        assert_eq!([take_at(&queue, end), take_at(&queue, end), take_at(&queue, end)], ["slow", "slow", "-"]);
+        let later = end + PATIENCE;
+        assert_eq!([take_at(&queue, end), take_at(&queue, end), take_at(&queue, later)], ["slow", "slow", "-"]);
         queue.push(client(9), Request, "fast");
-        assert_eq!(take_at(&queue, end), "fast");
+        assert_eq!(take_at(&queue, later), "fast");
     }
 
     #[test]

@@ -303,7 +303,7 @@ fn slow_queries_leave_a_worker_to_others() {
         let (socket, started) = (connect(&server), Instant::now());
         send(&socket, "GET /slow?ms=10 HTTP/1.1", "X-API-Key: key-7\r\n");
         read_head(&socket);
-        assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
         std::thread::sleep(Duration::from_millis(20));
     }
 }

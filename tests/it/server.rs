@@ -68,6 +68,7 @@ impl TestServer {
                 body_bytes_max: 100_000,
             },
             spool_dir: spool_dir.path().to_owned(),
+            response_timeout: Duration::from_secs(30),
         };
         let server = Server::start(bound, settings, routes(), |_| Arc::new(NoContext)).unwrap();
         Self { server, spool_dir }

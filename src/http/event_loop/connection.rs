@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Exhausted, Reservation};
-use super::handle::UnsentResponse;
 use super::loop_context::LoopContext;
 use super::pending_request::PendingRequest;
 use super::phase::{AfterResponse, NextStep, Phase};
+use super::unsent_response::UnsentResponse;
 use crate::error::Error;
 use crate::http::protocol::body::BodyReader;
 use crate::http::protocol::head::{Framing, Head, find_head_end};

@@ -1,7 +1,5 @@
-//! The part of the event loop that responders share: how a connection returns after its response, and the writer for what
-//! its socket has not accepted yet.
+//! The part of the event loop that responders share: how a connection returns after its response.
 
-use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,9 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use rustix::event::epoll;
 
-use super::streamed_body::StreamedBody;
-use crate::clock::Timestamp;
-use crate::http::response::{BodyFraming, Response, write_head};
+use super::unsent_response::UnsentResponse;
 use crate::http::stats::Stats;
 
 /// A handle to the event loop.
@@ -72,7 +68,10 @@ impl BusyConnection {
     pub(in crate::http) fn send(&self, mut writer: UnsentResponse, keep_alive: bool) {
         let outcome = match writer.write(&self.socket) {
             Ok(true) if writer.rest.is_none() => Outcome::Sent { keep_alive },
-            Ok(_) => Outcome::Unsent { writer, keep_alive },
+            Ok(_) => {
+                writer.shrink();
+                Outcome::Unsent { writer, keep_alive }
+            }
             Err(_) => Outcome::Sent { keep_alive: false },
         };
         let needs_no_wake = matches!(outcome, Outcome::Sent { keep_alive: true }) && !self.pipelined;
@@ -96,59 +95,6 @@ impl BusyConnection {
         if self.handle.completions.send(Completion { key: self.key, outcome: Outcome::Reset }).is_ok() {
             self.handle.wake();
         }
-    }
-}
-
-/// A serialized response, or a part of one, and the number of its bytes that have been sent.
-#[derive(Debug)]
-pub(in crate::http) struct UnsentResponse {
-    head: Vec<u8>,
-    body: Vec<u8>,
-    sent: usize,
-    /// The source of the bytes that follow, if the body is produced part by part.
-    pub(in crate::http) rest: Option<Box<StreamedBody>>,
-}
-
-impl UnsentResponse {
-    /// Creates the writer of a response whose body is complete.
-    pub(in crate::http) fn new(response: Response, keep_alive: bool, head_only: bool) -> Self {
-        let head = write_head(&response, Timestamp::now(), BodyFraming::Length, keep_alive);
-        let body = if head_only { Vec::new() } else { response.into_body() };
-        Self { head, body, sent: 0, rest: None }
-    }
-
-    /// Creates the writer of one part of a response.
-    pub(in crate::http) fn part(head: Vec<u8>, body: Vec<u8>, rest: Option<Box<StreamedBody>>) -> Self {
-        Self { head, body, sent: 0, rest }
-    }
-
-    /// Returns the memory that the response takes, in bytes.
-    pub(in crate::http) fn bytes(&self) -> usize {
-        self.head.len() + self.body.len()
-    }
-
-    /// Returns the number of bytes that the socket has accepted.
-    pub(in crate::http) fn sent(&self) -> usize {
-        self.sent
-    }
-
-    /// Sends as much as the socket accepts without blocking. Returns whether everything has been sent.
-    ///
-    /// # Errors
-    /// Fails if the connection is broken.
-    pub(in crate::http) fn write(&mut self, mut socket: &TcpStream) -> io::Result<bool> {
-        while self.sent < self.bytes() {
-            let head = &self.head[self.sent.min(self.head.len())..];
-            let body = &self.body[self.sent.saturating_sub(self.head.len())..];
-            match socket.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => self.sent += written,
-                Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(why) => return Err(why),
-            }
-        }
-        Ok(true)
     }
 }
 

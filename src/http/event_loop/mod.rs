@@ -16,7 +16,7 @@ pub(in crate::http) mod queues;
 pub(in crate::http) mod responder;
 pub(in crate::http) mod slab;
 pub(in crate::http) mod stream;
-pub(in crate::http) mod streamed_body;
+pub(in crate::http) mod unsent_response;
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -38,7 +38,7 @@ use phase::{AfterResponse, NextStep};
 use queues::{PartTask, Queues, Task};
 use responder::Responder;
 use slab::Slab;
-use streamed_body::StreamedBody;
+use unsent_response::StreamedBody;
 
 use crate::error::Error;
 use crate::http::middleware::client_address::{canonical, rate_limit_key};
@@ -49,8 +49,9 @@ const KEY_WAKE: u64 = u64::MAX - 1;
 const EVENTS_MAX: usize = 128;
 const ACCEPTS_PER_EVENT: usize = 64;
 const SCRATCH_BYTES: usize = 64 * 1024;
-/// Maximum bytes of all unsent responses together. Beyond it, the client with the highest bytes × age is disconnected.
-const UNSENT_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Maximum bytes of all unsent responses together. Beyond it, the client with the most bytes × time since it last read is
+/// disconnected.
+const UNSENT_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Pause after a failed accept if no connection can be evicted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Maximum sleep. A connection may return without waking the loop, and its idle deadline must still be enforced.

@@ -1,8 +1,8 @@
 //! Phases of a connection, and the steps between them.
 
-use super::handle::UnsentResponse;
 use super::pending_request::PendingRequest;
-use super::streamed_body::StreamedBody;
+use super::unsent_response::StreamedBody;
+use super::unsent_response::UnsentResponse;
 
 /// The phase of a connection.
 pub(in crate::http) enum Phase {

@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use super::handle::BusyConnection;
 use super::pending_request::PendingRequest;
 use super::responder::Responder;
-use super::streamed_body::StreamedBody;
+use super::unsent_response::StreamedBody;
 use crate::http::query_queue::{QueryQueue, TaskKind};
 
 /// A complete request for the worker pool.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::budget::Reservation;
-use super::handle::{BusyConnection, UnsentResponse};
+use super::handle::BusyConnection;
 use super::stream::ResponseStream;
-use super::streamed_body::StreamedBody;
+use super::unsent_response::StreamedBody;
+use super::unsent_response::UnsentResponse;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::http::body_encoder::BodyEncoder;
