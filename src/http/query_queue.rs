@@ -1,6 +1,7 @@
 //! Queue of the requests that query the database, which shares the time of the workers fairly among clients.
 //!
-//! The client whose queries have taken the least time recently is served first. A client occupies one worker, or two once
+//! The key whose queries have taken the least time recently is served first, and among its clients the one whose queries have
+//! taken the least. A key occupies at most three workers, and a client one, or two once
 //! its queries are known to be fast; all clients together whose queries are slow occupy two. Nobody knows of a new client
 //! that its queries are slow, therefore there are more workers than run fast queries: the others take over when those have
 //! been busy with a query for a while.
@@ -12,8 +13,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Worker threads: with four clients whose first queries are slow, one is still free.
-pub(in crate::http) const QUERY_WORKERS: usize = 5;
+/// Worker threads: one more than a key can occupy.
+pub(in crate::http) const QUERY_WORKERS: usize = RUNNING_OF_KEY_MAX + 1;
+/// Maximum workers that run queries of one key: one more than slow clients can occupy.
+const RUNNING_OF_KEY_MAX: usize = RUNNING_SLOW_MAX + 1;
 /// Maximum workers that run queries which have begun within [`PATIENCE`]: as few as keep two processors busy, because a large
 /// response takes up to 2.5 MB while it is built.
 const RUNNING_NEW_MAX: usize = 2;
@@ -81,6 +84,8 @@ struct ClientLoad<T> {
     /// Whether a task has finished.
     is_known: bool,
     last_taken: u64,
+    /// The time from which on a task has been waiting.
+    waiting_since: Instant,
 }
 
 /// A task that a worker runs. Dropping it charges its duration to the client.
@@ -110,6 +115,9 @@ impl<T> QueryQueue<T> {
             state.forget_idle(now);
         }
         let load = state.clients.entry(client).or_insert_with(|| ClientLoad::new(now));
+        if !load.is_waiting() {
+            load.waiting_since = now;
+        }
         match kind {
             TaskKind::Request => load.requests.push_back(task),
             TaskKind::Part => load.parts.push_back(task),
@@ -154,7 +162,12 @@ impl<T> QueueState<T> {
     /// Takes the task that comes next, if a client may use one more of the workers.
     fn take(&mut self, now: Instant) -> Option<(ClientKey, T)> {
         let (mut running_new, mut running_slow) = (0, 0);
-        for load in self.clients.values().filter(|load| !load.running.is_empty()) {
+        // The used time and the running tasks of each key.
+        let mut principals: HashMap<usize, (Duration, usize)> = HashMap::new();
+        for (key, load) in &self.clients {
+            let principal = principals.entry(key.principal).or_default();
+            principal.0 += load.used(now);
+            principal.1 += load.running.len();
             let is_new = |started: &&Instant| now.saturating_duration_since(**started) < PATIENCE;
             running_new += load.running.iter().filter(is_new).count();
             running_slow += if load.is_slow(now) { load.running.len() } else { 0 };
@@ -162,14 +175,18 @@ impl<T> QueueState<T> {
         if running_new >= RUNNING_NEW_MAX {
             return None;
         }
-        let may_run = |load: &ClientLoad<T>| {
+        let of_principal = |key: &ClientKey| principals.get(&key.principal).copied().unwrap_or_default();
+        let may_run = |key: &ClientKey, load: &ClientLoad<T>| {
             let running_max = if load.is_known && !load.is_slow(now) { RUNNING_OF_FAST_CLIENT_MAX } else { 1 };
-            load.running.len() < running_max && (running_slow < RUNNING_SLOW_MAX || !load.is_slow(now))
+            load.running.len() < running_max
+                && of_principal(key).1 < RUNNING_OF_KEY_MAX
+                && (running_slow < RUNNING_SLOW_MAX || !load.is_slow(now))
         };
-        let waiting = self.clients.iter_mut().filter(|(_, load)| load.is_waiting() && may_run(load));
-        let (key, load) = waiting.min_by_key(|(_, load)| {
-            let used = load.used(now).as_millis() / EQUAL_WITHIN.as_millis();
-            (used, load.requests.is_empty(), load.last_taken)
+        let waiting = self.clients.iter_mut().filter(|(key, load)| load.is_waiting() && may_run(key, load));
+        let level = |used: Duration| used.as_millis() / EQUAL_WITHIN.as_millis();
+        let (key, load) = waiting.min_by_key(|(key, load)| {
+            let (of_key, of_client) = (level(of_principal(key).0), level(load.used(now)));
+            (of_key, of_client, load.requests.is_empty(), load.last_taken, load.waiting_since)
         })?;
         let task = load.requests.pop_front().or_else(|| load.parts.pop_front())?;
         load.running.push(now);
@@ -197,6 +214,7 @@ impl<T> ClientLoad<T> {
             used_at: now,
             is_known: false,
             last_taken: 0,
+            waiting_since: now,
         }
     }
 
@@ -254,7 +272,7 @@ mod tests {
     type Queue = QueryQueue<&'static str>;
 
     fn client(n: u8) -> ClientKey {
-        ClientKey { principal: 0, address: IpAddr::from([10, 0, 0, n]) }
+        ClientKey { principal: usize::from(n), address: IpAddr::from([10, 0, 0, n]) }
     }
 
     fn queue(tasks: &[(u8, TaskKind, &'static str)]) -> Queue {
@@ -345,6 +363,24 @@ mod tests {
         let end = start + Duration::from_millis(200);
         finish(&queue, 2, start, end);
         assert_eq!([take_at(&queue, end), take_at(&queue, end)], ["part", "second"]);
+    }
+
+    #[test]
+    fn keys_share_the_workers_before_their_clients_do() {
+        let queue = Queue::default();
+        let with_key = |principal: usize, n: u8| ClientKey { principal, ..client(n) };
+        for n in 1..=5 {
+            queue.push(with_key(0, n), Request, "first key");
+        }
+        let start = Instant::now();
+        assert_eq!(take_at(&queue, start), "first key");
+        let busy = start + PATIENCE;
+        queue.push(with_key(1, 9), Request, "other key");
+        assert_eq!([take_at(&queue, busy), take_at(&queue, busy)], ["other key", "first key"]);
+        let busy = busy + PATIENCE;
+        assert_eq!([take_at(&queue, busy), take_at(&queue, busy)], ["first key", "-"]);
+        queue.push(with_key(1, 8), Request, "other key");
+        assert_eq!(take_at(&queue, busy), "other key");
     }
 
     #[test]
