@@ -10,7 +10,8 @@ pub struct IpNetwork {
 }
 
 impl IpNetwork {
-    /// Parses `10.0.0.0/8`, `fd00::/8` or a single address. Returns `None` for anything else.
+    /// Parses `10.0.0.0/8`, `fd00::/8` or a single address. Returns `None` for anything else. A network of IPv4-mapped
+    /// addresses, such as `::ffff:10.0.0.0/104`, is the IPv4 network.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = match text.split_once('/') {
@@ -19,6 +20,9 @@ impl IpNetwork {
         };
         let longest = if address.is_ipv4() { 32 } else { 128 };
         let prefix_bits = bits.unwrap_or(longest);
+        if let (IpAddr::V4(v4), true, 96..=128) = (address.to_canonical(), address.is_ipv6(), prefix_bits) {
+            return Some(Self { address: v4.into(), prefix_bits: prefix_bits - 96 });
+        }
         (prefix_bits <= longest).then_some(Self { address, prefix_bits })
     }
 
@@ -51,6 +55,11 @@ mod tests {
             ("::/0", "2001:db8::1", true),
             ("::1", "::2", false),
             ("10.0.0.0/8", "::1", false),
+            ("::ffff:127.0.0.1", "127.0.0.1", true),
+            ("::ffff:127.0.0.1", "127.0.0.2", false),
+            ("::ffff:10.0.0.0/104", "10.9.9.9", true),
+            ("::ffff:10.0.0.0/104", "11.0.0.1", false),
+            ("::ffff:0:0/95", "::fffe:0:1", true),
         ] {
             assert_eq!(
                 IpNetwork::parse(network).unwrap().contains(address.parse().unwrap()),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::middleware::admission::carries_key;
 use super::middleware::keys::Principal;
 use super::middleware::routing::{IdempotencySource, Params};
 use super::middleware::sessions::{Digest, Sessions};
@@ -102,16 +103,23 @@ impl Request {
         self.head.accepts(coding)
     }
 
-    /// Whether the client reached the service, or the proxy in front of it, over HTTPS. A client can forge this.
+    /// Whether the client reached the service, or the first proxy in front of it, over HTTPS. A client can forge this.
     #[must_use]
     pub fn is_https(&self) -> bool {
-        self.header("x-forwarded-proto") == Some(b"https")
+        let first = self.header("x-forwarded-proto").and_then(|protocols| protocols.split(|byte| *byte == b',').next());
+        first.is_some_and(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"https"))
     }
 
-    /// Returns the token digest of the session that the request's cookie names, if any.
+    /// Returns the token digest of the open session that the request's cookies name, if any.
     #[must_use]
     pub fn session_token_digest(&self, sessions: &Sessions) -> Option<Digest> {
-        sessions.token_digest_of(&self.head)
+        sessions.authenticate(&self.head).map(|(token, _)| token)
+    }
+
+    /// Whether the request carries a key in a header, which takes precedence over a session.
+    #[must_use]
+    pub fn carries_key(&self) -> bool {
+        carries_key(&self.head)
     }
 
     /// Returns the body; empty on routes that spool it.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::assets::{Asset, asset_route};
 use super::state::ServiceState;
 use crate::clock::Timestamp;
-use crate::db::{CreateSession, DeleteSessions, Session};
+use crate::db::{CreateSession, CreatedSession, DeleteSessions, Session};
 use crate::env::{Env, Variable};
 use crate::error::{Error, Result};
 use crate::http::{
@@ -121,6 +121,10 @@ fn is_safe_link(url: &str) -> bool {
 fn create_session<S: ServiceState>(ui: &Arc<WebUi>, state: &S, request: Request, responder: Responder) {
     let core = state.core();
     let command = || -> Result<(String, CreateSession)> {
+        // Otherwise a stolen cookie could outlive its sign-out.
+        if !request.carries_key() {
+            return Err(Error::Forbidden("A session cannot create sessions; send the API key".into()));
+        }
         let token = random::hex_token(TOKEN_BITS)?;
         let key = core.sessions.key_digest(request.principal());
         let key = key.ok_or_else(|| Error::Forbidden("Requires a valid API key".into()))?;
@@ -135,7 +139,10 @@ fn create_session<S: ServiceState>(ui: &Arc<WebUi>, state: &S, request: Request,
     let (ui, sessions) = (Arc::clone(ui), Arc::clone(&core.sessions));
     core.writer.submit(command, move |outcome| match outcome {
         Err(why) => responder.send(why.into()),
-        Ok(session) => {
+        Ok(CreatedSession { session, displaced }) => {
+            for token in displaced {
+                sessions.remove(Some(token));
+            }
             sessions.insert(session.token, session.key, session.until);
             let cookie = sessions.cookie(&token, SESSION_LIFETIME.as_secs(), request.is_https());
             responder.send(ui.session_info(&request).header("Set-Cookie", cookie));
@@ -151,7 +158,8 @@ fn delete_sessions<S: ServiceState>(state: &S, token: Option<Digest>, request: R
         Ok(_) => {
             sessions.remove(token);
             let response = Response::new(200, "application/json", br#"{"status":"ended"}"#.to_vec());
-            responder.send(response.header("Set-Cookie", sessions.cookie("", 0, request.is_https())));
+            let deleted = sessions.deleted_cookies(request.is_https()).into_iter();
+            responder.send(deleted.fold(response, |response, cookie| response.header("Set-Cookie", cookie)));
         }
     });
 }

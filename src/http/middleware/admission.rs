@@ -11,7 +11,7 @@ use super::client_address::{TrustedProxies, rate_limit_key};
 use super::cors::{AllowedOrigins, CorsHeaders};
 use super::keys::{Keys, Principal};
 use super::public_keys::PublicKeys;
-use super::rate_limit::RateLimit;
+use super::rate_limit::{AddressRateLimit, RateLimit};
 use super::routing::{Access, BodyLimit, CorsPolicy, IdempotencySource, Lookup, Params, RouteSpec, lookup};
 use super::sessions::{Digest, Sessions, is_same_origin};
 use crate::error::{Error, Result};
@@ -23,8 +23,12 @@ const API_KEY_REQUIRED: Error =
     Error::Unauthorized("A valid API key is required in X-API-Key or Authorization: Bearer");
 const PUBLIC_KEY_REQUIRED: Error = Error::Unauthorized("A valid public key is required in X-Monlight-Key or ?key=");
 
-/// Maximum requests per minute of one session of the web UI. They do not count for the rate of their address.
+/// Maximum requests per minute of one session of the web UI, and of all sessions of one key from one address, so that further
+/// sessions do not raise it. They do not count for the rate of their address.
 const SESSION_RATE_PER_MIN: u32 = 600;
+
+/// Key of limits that count the requests of an address whatever key they carry.
+const ANY_KEY: i64 = 0;
 
 /// Settings of admission control.
 pub struct AdmissionSettings {
@@ -64,13 +68,15 @@ pub(in crate::http) struct Admission {
     specs: Arc<[RouteSpec]>,
     /// Whether any route allows other origins.
     has_cors_routes: bool,
-    address_rate: RateLimit<IpAddr>,
+    address_rate: AddressRateLimit,
     key_rate: RateLimit<usize>,
     /// Counts requests with invalid public keys separately, so that they do not use up the rate of a project.
-    invalid_key_rate: RateLimit<IpAddr>,
-    public_key_address_rate: RateLimit<(i64, IpAddr)>,
+    invalid_key_rate: AddressRateLimit,
+    public_key_address_rate: AddressRateLimit,
     public_key_rate: RateLimit<i64>,
     session_rate: RateLimit<Digest>,
+    /// By the index of the key and the address.
+    session_address_rate: RateLimit<(usize, IpAddr)>,
     anonymous: Arc<Principal>,
     /// By the index that [`Keys::authenticate`] returns.
     principals: Vec<Arc<Principal>>,
@@ -101,12 +107,13 @@ impl Admission {
         rejections: Arc<RateLimitRejections>,
     ) -> Self {
         Self {
-            address_rate: RateLimit::new(settings.rate_per_address),
+            address_rate: AddressRateLimit::new(settings.rate_per_address),
             key_rate: RateLimit::new(settings.rate_per_key),
-            invalid_key_rate: RateLimit::new(settings.public_keys.rate_per_address),
-            public_key_address_rate: RateLimit::new(settings.public_keys.rate_per_address),
+            invalid_key_rate: AddressRateLimit::new(settings.public_keys.rate_per_address),
+            public_key_address_rate: AddressRateLimit::new(settings.public_keys.rate_per_address),
             public_key_rate: RateLimit::new(settings.public_keys.rate_per_key),
             session_rate: RateLimit::new(SESSION_RATE_PER_MIN),
+            session_address_rate: RateLimit::new(SESSION_RATE_PER_MIN),
             anonymous: Arc::new(Principal::anonymous()),
             principals: settings.keys.principals(),
             settings,
@@ -228,9 +235,9 @@ impl Admission {
             Some(Access::Key(_)) | None => false,
         };
         if let Some((session, index)) = self.session(head) {
-            return self.admit_session(head, session, index, now);
+            return self.admit_session(head, session, (index, client), now);
         }
-        if let Err(retry_after_s) = self.address_rate.admit(client, now) {
+        if let Err(retry_after_s) = self.address_rate.admit(ANY_KEY, client, now) {
             let project = self.key_index(head, in_query).and_then(|index| self.principals[index].project());
             return Err(self.rejections.record(project, retry_after_s));
         }
@@ -244,9 +251,16 @@ impl Admission {
         Arc::clone(index.map_or(&self.anonymous, |index| &self.principals[index]))
     }
 
-    fn admit_session(&mut self, head: &Head, session: Digest, index: usize, now: Instant) -> Result<Arc<Principal>> {
-        let principal = Arc::clone(&self.principals[index]);
+    fn admit_session(
+        &mut self,
+        head: &Head,
+        session: Digest,
+        holder: (usize, IpAddr),
+        now: Instant,
+    ) -> Result<Arc<Principal>> {
+        let principal = Arc::clone(&self.principals[holder.0]);
         let admitted = self.session_rate.admit(session, now);
+        let admitted = admitted.and_then(|()| self.session_address_rate.admit(holder, now));
         admitted.map_err(|retry_after_s| self.rejections.record(principal.project(), retry_after_s))?;
         if !matches!(head.method(), Method::Get | Method::Head) && !is_same_origin(head) {
             return Err(Error::Forbidden("Changes with a session must come from this service's own pages".into()));
@@ -264,19 +278,18 @@ impl Admission {
         let in_query = || head.query().into_iter().find(|(name, _)| name == "key").map(|(_, key)| key);
         let presented = head.header("x-monlight-key").map(str::to_owned).or_else(in_query);
         let Some((id, principal)) = presented.and_then(|key| settings.keys.authenticate(&key)) else {
-            let admitted = self.invalid_key_rate.admit(client, now);
+            let admitted = self.invalid_key_rate.admit(ANY_KEY, client, now);
             return Err(admitted.err().map_or(PUBLIC_KEY_REQUIRED, |wait_s| self.rejections.record(None, wait_s)));
         };
         let admitted =
-            self.public_key_address_rate.admit((id, client), now).and_then(|()| self.public_key_rate.admit(id, now));
+            self.public_key_address_rate.admit(id, client, now).and_then(|()| self.public_key_rate.admit(id, now));
         admitted.map_err(|retry_after_s| self.rejections.record(principal.project(), retry_after_s))?;
         Ok(principal)
     }
 
     /// Returns the open session of a request, unless the request carries a key, which takes precedence.
     fn session(&self, head: &Head) -> Option<(Digest, usize)> {
-        let has_key = head.header("x-api-key").is_some() || bearer_token(head).is_some();
-        if has_key { None } else { self.settings.sessions.authenticate(head) }
+        if carries_key(head) { None } else { self.settings.sessions.authenticate(head) }
     }
 
     /// Authenticates an API key and counts the request for the key's rate.
@@ -296,6 +309,11 @@ impl Admission {
         let (_, key) = head.query().into_iter().find(|(name, _)| in_query && name == "api_key")?;
         self.settings.keys.authenticate(&key)
     }
+}
+
+/// Whether a request carries an API key in a header, valid or not.
+pub(in crate::http) fn carries_key(head: &Head) -> bool {
+    head.header("x-api-key").is_some() || bearer_token(head).is_some()
 }
 
 /// Joins all `X-Forwarded-For` headers, because a proxy may append a header of its own.

@@ -80,7 +80,8 @@ impl AllowedOrigins {
 }
 
 fn is_host_char(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.'
+    // Browsers accept underscores, although host names in the strict sense have none.
+    byte.is_ascii_alphanumeric() || b"-._".contains(&byte)
 }
 
 impl OriginPattern {
@@ -146,6 +147,7 @@ mod tests {
         for (origin, expected) in [
             ("https://shop.example", true),
             ("HTTPS://Shop.Example", true),
+            ("https://my_shop.example.com", true),
             ("http://shop.example", false),
             ("https://shop.example:8443", false),
             ("https://a.example.com", true),

@@ -8,6 +8,11 @@ use crate::env::Secret;
 use crate::error::{Error, Result};
 use crate::records::key_kind::KeyKind;
 
+/// The names of the main keys of the services, which no other key may have.
+const RESERVED_NAMES: [&str; 2] = ["API_KEY", "ADMIN_API_KEY"];
+/// The start of the names of public keys, which no other key may have.
+const PUBLIC_KEY_PREFIX: &str = "dsn-key-";
+
 /// The permission that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -28,6 +33,8 @@ pub struct Principal {
     scope: Option<Scope>,
     project: Option<String>,
     kind: KeyKind,
+    /// The index of the API key; `None` for public keys and on routes that need no key.
+    key_index: Option<usize>,
 }
 
 /// An API key and its holder.
@@ -41,12 +48,23 @@ impl Principal {
     /// Returns the principal of routes that need no key.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { name: String::new(), scope: None, project: None, kind: KeyKind::Server }
+        Self { name: String::new(), scope: None, project: None, kind: KeyKind::Server, key_index: None }
     }
 
     /// Returns the principal of a project's public key.
     pub(in crate::http) fn public_key(id: i64, project: &str, kind: KeyKind) -> Self {
-        Self { name: format!("dsn-key-{id}"), scope: Some(Scope::Ingest), project: Some(project.to_owned()), kind }
+        Self {
+            name: format!("{PUBLIC_KEY_PREFIX}{id}"),
+            scope: Some(Scope::Ingest),
+            project: Some(project.to_owned()),
+            kind,
+            key_index: None,
+        }
+    }
+
+    /// Returns the index of the API key, as [`Keys::authenticate`] returns it.
+    pub(in crate::http) fn key_index(&self) -> Option<usize> {
+        self.key_index
     }
 
     /// Returns the kind of the key.
@@ -101,13 +119,14 @@ impl Keys {
     /// `ingest`, `read`, `admin` or `ingest@project`.
     ///
     /// # Errors
-    /// Returns one sentence for each malformed item. The sentences contain no keys.
+    /// Returns one sentence for each item that is malformed or that shares its name or its key with another one. The
+    /// sentences contain no keys.
     pub fn new(main: Secret, named: &[String]) -> std::result::Result<Self, Vec<String>> {
-        let principal = Principal { name: "API_KEY".into(), scope: None, project: None, kind: KeyKind::Server };
+        let principal = Principal { name: "API_KEY".into(), key_index: Some(0), ..Principal::anonymous() };
         let mut keys = vec![KeyEntry { secret: main, principal }];
         let mut errors = Vec::new();
         for (index, item) in named.iter().enumerate() {
-            match parse_named(item) {
+            match parse_named(item, &keys) {
                 Ok(key) => keys.push(key),
                 Err(why) => errors.push(format!("item {}: {why}", index + 1)),
             }
@@ -120,9 +139,9 @@ impl Keys {
         self.0.iter().map(|key| Arc::new(key.principal.clone())).collect()
     }
 
-    /// Returns the digest of each key with its principal, in the same order.
-    pub(in crate::http) fn digests<D>(&self, digest: fn(&str) -> D) -> Vec<(D, Principal)> {
-        self.0.iter().map(|key| (digest(key.secret.reveal()), key.principal.clone())).collect()
+    /// Returns the digest of each key, in the same order.
+    pub(in crate::http) fn digests<D>(&self, digest: fn(&str) -> D) -> Vec<D> {
+        self.0.iter().map(|key| digest(key.secret.reveal())).collect()
     }
 
     /// Returns the index of the key that equals `presented`. Compares every key in constant time, so the duration reveals
@@ -136,21 +155,35 @@ impl Keys {
     }
 }
 
-fn parse_named(item: &str) -> std::result::Result<KeyEntry, &'static str> {
+/// Parses an item of `API_KEYS`. Names and keys must differ from those of `existing`: sessions and idempotency keys belong
+/// to one holder.
+fn parse_named(item: &str, existing: &[KeyEntry]) -> std::result::Result<KeyEntry, String> {
     const SYNTAX: &str = "must be name:scope:key with scope ingest, read, admin or ingest@project";
     let mut parts = item.splitn(3, ':');
-    let (Some(name), Some(scope), Some(key)) = (parts.next(), parts.next(), parts.next()) else { return Err(SYNTAX) };
+    let (Some(name), Some(scope), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(SYNTAX.into());
+    };
     if name.is_empty() || key.is_empty() {
-        return Err(SYNTAX);
+        return Err(SYNTAX.into());
+    }
+    if RESERVED_NAMES.contains(&name) || name.starts_with(PUBLIC_KEY_PREFIX) {
+        return Err(format!("the name '{name}' is reserved; choose another one"));
+    }
+    if existing.iter().any(|other| other.principal.name == name) {
+        return Err(format!("the name '{name}' is used twice; give each key a name of its own"));
+    }
+    if let Some(other) = existing.iter().find(|other| other.secret.reveal() == key) {
+        return Err(format!("'{name}' has the same key as '{}'; generate another one", other.principal.name));
     }
     let (scope, project) = match scope.split_once('@') {
         Some(("ingest", project)) if !project.is_empty() => (Scope::Ingest, Some(project.to_owned())),
         None if scope == "ingest" => (Scope::Ingest, None),
         None if scope == "read" => (Scope::Read, None),
         None if scope == "admin" => (Scope::Admin, None),
-        _ => return Err(SYNTAX),
+        _ => return Err(SYNTAX.into()),
     };
-    let principal = Principal { name: name.to_owned(), scope: Some(scope), project, kind: KeyKind::Server };
+    let (name, key_index) = (name.to_owned(), Some(existing.len()));
+    let principal = Principal { name, scope: Some(scope), project, kind: KeyKind::Server, key_index };
     Ok(KeyEntry { secret: Secret::new(key), principal })
 }
 
@@ -193,5 +226,20 @@ mod tests {
         assert_eq!(errors.len(), 4);
         assert!(errors[0].starts_with("item 2: must be"), "{errors:?}");
         assert!(errors.iter().all(|error| !error.contains("secret")));
+    }
+
+    #[test]
+    fn names_and_keys_belong_to_one_holder() {
+        for (named, expected) in [
+            ("b:read:s3cret", "item 2: the name 'b' is used twice; give each key a name of its own"),
+            ("c:read:old", "item 2: 'c' has the same key as 'b'; generate another one"),
+            ("c:read:main", "item 2: 'c' has the same key as 'API_KEY'; generate another one"),
+            ("API_KEY:read:s3cret", "item 2: the name 'API_KEY' is reserved; choose another one"),
+            ("ADMIN_API_KEY:read:s3cret", "item 2: the name 'ADMIN_API_KEY' is reserved; choose another one"),
+            ("dsn-key-7:ingest:s3cret", "item 2: the name 'dsn-key-7' is reserved; choose another one"),
+        ] {
+            assert_eq!(keys(&["b:admin:old", named]).unwrap_err(), [expected]);
+        }
+        assert!(keys(&["b:admin:old", "B:admin:new", "dsn:read:s3cret"]).is_ok());
     }
 }

@@ -6,11 +6,50 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// Maximum number of clients in the table. A full table evicts the clients that have been idle the longest.
 const CLIENTS_MAX: usize = 20_000;
+
+/// The limit of an IPv6 /48 as a multiple of the limit of one address. One subscriber can hold a /48, which contains 65,536
+/// prefixes of 64 bits.
+const SITE_FACTOR: u32 = 16;
+
+/// Counts the requests of each address, with one key or with any, against one limit. The /64 of an IPv6 address counts as the
+/// address, and its /48 has a wider limit of its own.
+#[derive(Debug)]
+pub(in crate::http) struct AddressRateLimit {
+    addresses: RateLimit<(i64, IpAddr)>,
+    sites: RateLimit<(i64, Ipv6Addr)>,
+}
+
+impl AddressRateLimit {
+    /// Creates a limit in requests per minute; 0 = unlimited.
+    pub(in crate::http) fn new(per_minute: u32) -> Self {
+        let sites = RateLimit::new(per_minute.saturating_mul(SITE_FACTOR));
+        Self { addresses: RateLimit::new(per_minute), sites }
+    }
+
+    /// Counts a request of an address, which [`rate_limit_key`](super::client_address::rate_limit_key) has returned. Each
+    /// `key` has limits of its own.
+    ///
+    /// # Errors
+    /// If a limit is reached, returns the seconds until the next request can succeed, at least 1.
+    pub(in crate::http) fn admit(&mut self, key: i64, address: IpAddr, now: Instant) -> Result<(), u64> {
+        self.addresses.admit((key, address), now)?;
+        match address {
+            IpAddr::V4(_) => Ok(()),
+            IpAddr::V6(v6) => self.sites.admit((key, site(v6)), now),
+        }
+    }
+}
+
+/// Returns the /48 prefix of an address.
+fn site(address: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> 48))
+}
 
 /// Counts the requests of each client against one limit.
 #[derive(Debug)]
@@ -145,6 +184,19 @@ mod tests {
             let _ = rate.admit(client, start + Duration::from_micros(client));
             assert!(rate.clients.len() <= CLIENTS_MAX);
         }
+    }
+
+    #[test]
+    fn ipv6_sites_have_a_wider_limit_than_their_addresses() {
+        let (now, mut rate) = (Instant::now(), AddressRateLimit::new(2));
+        let address = |site: u16, network: u16| IpAddr::from([0x2001, 0xdb8, site, network, 0, 0, 0, 0]);
+        assert_eq!([1, 1, 1].map(|network| rate.admit(0, address(1, network), now).is_ok()), [true, true, false]);
+        let admitted = (2..100).filter(|network| rate.admit(0, address(1, *network), now).is_ok()).count();
+        assert_eq!(admitted, 30, "the site may send 32 requests, and has sent two");
+        assert_eq!(rate.admit(0, address(2, 1), now), Ok(()), "another site");
+        assert_eq!(rate.admit(7, address(1, 200), now), Ok(()), "another key");
+        let v4 = (0..100).filter(|n| rate.admit(0, IpAddr::from([10, 0, 0, *n]), now).is_ok()).count();
+        assert_eq!(v4, 100);
     }
 
     #[test]

@@ -13,13 +13,19 @@ use crate::http::protocol::head::Head;
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];
 
-/// The open sessions. The service changes them; admission control reads them.
+/// The prefix of the cookie's name on HTTPS. Browsers accept such a cookie only from the host itself, so that no other port,
+/// path or subdomain can replace it.
+const SECURE_PREFIX: &str = "__Host-";
+/// Length of a token, in hexadecimal digits.
+const TOKEN_DIGITS: usize = 64;
+
+/// The open sessions. The service changes them; admission control reads them. Their number is bounded by the service.
 #[derive(Debug, Default)]
 pub struct Sessions {
     /// The cookie's name, unique per service, because cookies are shared by all ports of a host.
     cookie: &'static str,
-    /// The digest and the principal of each key, by the index that [`Keys::authenticate`] returns.
-    keys: Vec<(Digest, Principal)>,
+    /// The digest of each key, by the index that [`Keys::authenticate`] returns.
+    keys: Vec<Digest>,
     /// The index of the key and the expiry of each session, by the digest of its token.
     open: RwLock<HashMap<Digest, (usize, Timestamp)>>,
 }
@@ -41,7 +47,7 @@ impl Sessions {
 
     /// Adds a session that expires at `until`. Ignores it if its key no longer exists.
     pub fn insert(&self, token: Digest, key: Digest, until: Timestamp) {
-        let Some(index) = self.keys.iter().position(|(digest, _)| *digest == key) else { return };
+        let Some(index) = self.keys.iter().position(|digest| *digest == key) else { return };
         let now = Timestamp::now();
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, (_, until)| *until > now);
@@ -60,7 +66,7 @@ impl Sessions {
     /// Returns the digest of the principal's key, or `None` if it does not hold an API key of this service.
     #[must_use]
     pub fn key_digest(&self, principal: &Principal) -> Option<Digest> {
-        self.keys.iter().find(|(_, holder)| holder == principal).map(|(digest, _)| *digest)
+        principal.key_index().and_then(|index| self.keys.get(index)).copied()
     }
 
     /// Whether a session exists and has not expired.
@@ -70,28 +76,39 @@ impl Sessions {
         open.get(&token).is_some_and(|(_, until)| *until > Timestamp::now())
     }
 
-    /// Returns a `Set-Cookie` value that expires in `max_age_s` seconds; 0 deletes the cookie.
+    /// Returns a `Set-Cookie` value that expires in `max_age_s` seconds.
     #[must_use]
     pub fn cookie(&self, token: &str, max_age_s: u64, is_https: bool) -> String {
-        let secure = if is_https { "; Secure" } else { "" };
-        format!("{}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}", self.cookie)
+        let (prefix, secure) = if is_https { (SECURE_PREFIX, "; Secure") } else { ("", "") };
+        format!("{prefix}{}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}", self.cookie)
     }
 
-    /// Returns the token digest of the open session that a request's cookie names, and the index of its key.
+    /// Returns the `Set-Cookie` values that delete the cookie, under each name that it can have.
+    #[must_use]
+    pub fn deleted_cookies(&self, is_https: bool) -> Vec<String> {
+        let mut cookies = vec![self.cookie("", 0, false)];
+        if is_https {
+            cookies.push(self.cookie("", 0, true));
+        }
+        cookies
+    }
+
+    /// Returns the token digest of the open session that one of a request's cookies names, and the index of its key. Other
+    /// cookies of the same name do not matter: every page of the host, on any port or path, can set them.
     pub(in crate::http) fn authenticate(&self, head: &Head) -> Option<(Digest, usize)> {
-        let token = self.token_digest_of(head)?;
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.get(&token).filter(|(_, until)| *until > Timestamp::now()).map(|(index, _)| (token, *index))
-    }
-
-    /// Returns the token digest in a request's cookie, whether or not the session is open.
-    pub(in crate::http) fn token_digest_of(&self, head: &Head) -> Option<Digest> {
-        let mut pairs = head.headers("cookie").flat_map(|cookies| cookies.split(|byte| *byte == b';'));
-        let token = pairs.find_map(|pair| {
+        let pairs = head.headers("cookie").flat_map(|cookies| cookies.split(|byte| *byte == b';'));
+        let mut tokens = pairs.filter_map(|pair| {
             let (name, value) = std::str::from_utf8(pair).ok()?.trim().split_once('=')?;
-            (!self.cookie.is_empty() && name == self.cookie).then_some(value)
-        })?;
-        Some(token_digest(token))
+            let is_named = !self.cookie.is_empty() && name.strip_prefix(SECURE_PREFIX).unwrap_or(name) == self.cookie;
+            // Only values of the right length are worth a digest.
+            (is_named && value.len() == TOKEN_DIGITS).then_some(value)
+        });
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        tokens.find_map(|token| {
+            let token = token_digest(token);
+            let (index, _) = open.get(&token).filter(|(_, until)| *until > Timestamp::now())?;
+            Some((token, *index))
+        })
     }
 }
 

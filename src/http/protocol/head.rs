@@ -70,7 +70,8 @@ impl Head {
     /// # Errors
     /// Fails if the head is not valid HTTP/1.0 or HTTP/1.1, has over 100 headers, or lacks exactly one `Host`.
     pub(in crate::http) fn parse(bytes: &[u8]) -> Result<Self, ProtocolError> {
-        let bytes: Box<[u8]> = bytes.into();
+        let mut bytes: Box<[u8]> = bytes.into();
+        lower_minor_version(&mut bytes);
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(&bytes) {
@@ -220,6 +221,18 @@ impl Head {
             Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(!self.http_10),
             Some(_) => Err(ProtocolError { status: 417, detail: "Expect must be 100-continue" }),
         }
+    }
+}
+
+/// Changes the version of a request line from HTTP/1.2 to HTTP/1.9 into HTTP/1.1: a server answers with the highest version
+/// that it supports (RFC 9110, section 6.2).
+fn lower_minor_version(head: &mut [u8]) {
+    let Some(end) = head.windows(2).position(|pair| pair == b"\r\n") else { return };
+    if let Some((minor, before)) = head[..end].split_last_mut()
+        && before.ends_with(b" HTTP/1.")
+        && (b'2'..=b'9').contains(minor)
+    {
+        *minor = b'1';
     }
 }
 

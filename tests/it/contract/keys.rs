@@ -95,8 +95,8 @@ fn forbidden_requests_name_the_missing_scope_or_project() {
 }
 
 #[test]
-fn two_keys_with_one_name_allow_rotation() {
-    let keys = "app:ingest:old-key,app:ingest:new-key";
+fn two_keys_of_one_client_allow_rotation() {
+    let keys = "app-old:ingest:old-key,app:ingest:new-key";
     let report = post_report(&unique_report_with("project", "shop"));
     for (keys, old, new) in [(keys, 201, 200), ("app:ingest:new-key", 401, 201)] {
         let service = Setup::error_tracker().env("API_KEYS", keys).start();

@@ -49,6 +49,9 @@ fn sign_in_returns_an_http_only_cookie() {
         let request = Request::new("POST", "/api/session").header("X-Forwarded-Proto", "https");
         let cookie = service.send(&request).expect(200).header("set-cookie").unwrap().to_owned();
         assert!(cookie.ends_with("; SameSite=Strict; Secure"), "{cookie}");
+        assert!(cookie.starts_with(&format!("__Host-monlight-{name}=")), "{cookie}");
+        let pair = cookie.split(';').next().unwrap();
+        service.send(&with_cookie(pair, "GET", "/api/session")).expect(200);
         let cases: [Case; 3] = [
             ("without a key", Request::new("POST", "/api/session").without_header("X-API-Key"), 401, Value::Null),
             ("wrong key", Request::new("POST", "/api/session").header("X-API-Key", "no"), 401, Value::Null),
@@ -102,6 +105,49 @@ fn cookie_has_the_permissions_of_its_key() {
         ("cookie and a wrong key", with_cookie(&all, "GET", "/api/errors").header("X-API-Key", "no"), 401, Value::Null),
     ];
     assert_cases(&tracker, cases);
+}
+
+#[test]
+fn sessions_cannot_create_sessions() {
+    let tracker = Setup::error_tracker().start();
+    let cookie = sign_in(&tracker, API_KEY);
+    let request = same_origin(with_cookie(&cookie, "POST", "/api/session"));
+    tracker.send(&request).expect(403).has_detail("A session cannot create sessions; send the API key");
+    tracker.send(&request.header("X-API-Key", API_KEY)).expect(200);
+}
+
+#[test]
+fn other_cookies_of_the_same_name_lock_nobody_out() {
+    let tracker = Setup::error_tracker().start();
+    let cookie = sign_in(&tracker, API_KEY);
+    let (name, _) = cookie.split_once('=').unwrap();
+    let wrong = "0".repeat(64);
+    for cookies in [
+        format!("{name}=xx; {cookie}"),
+        format!("{name}={wrong}; {name}={wrong}; {cookie}; {name}={wrong}"),
+        format!("__Host-{name}={wrong}; {cookie}"),
+        format!("{name}={wrong}; __Host-{cookie}"),
+    ] {
+        tracker.send(&with_cookie(&cookies, "GET", "/api/errors")).expect(200);
+        let sign_out =
+            same_origin(with_cookie(&cookies, "DELETE", "/api/session")).header("Origin", "http://evil.test");
+        tracker.send(&sign_out).expect(403);
+    }
+    let sign_out = same_origin(with_cookie(&format!("{name}={wrong}; {cookie}"), "DELETE", "/api/session"));
+    tracker.send(&sign_out).expect(200);
+    tracker.send(&with_cookie(&cookie, "GET", "/api/errors")).expect(401);
+}
+
+#[test]
+fn https_is_recognized_behind_proxies() {
+    let tracker = Setup::error_tracker().start();
+    for (protocols, is_https) in
+        [("https", true), ("HTTPS", true), ("https, http", true), ("http", false), ("http, https", false), ("", false)]
+    {
+        let request = Request::new("POST", "/api/session").header("X-Forwarded-Proto", protocols);
+        let cookie = tracker.send(&request).expect(200).header("set-cookie").unwrap().to_owned();
+        assert_eq!(cookie.contains("; Secure"), is_https, "{protocols}");
+    }
 }
 
 #[test]
@@ -186,8 +232,11 @@ fn sessions_have_their_own_rate_limit() {
     let accepted =
         (0..1_000).take_while(|_| client.send(&with_cookie(&cookie, "GET", "/api/session")).status == 200).count();
     assert_eq!(accepted, 580);
+    // Another session of the same key does not raise the limit of the address.
+    let another = sign_in(&tracker, API_KEY);
+    tracker.send(&with_cookie(&another, "GET", "/api/session")).expect(429);
     // Requests of a session do not count toward the limit of its address.
-    for _ in 0..4 {
+    for _ in 0..3 {
         tracker.get("/api/errors").expect(200);
     }
     tracker.get("/api/errors").expect(429);

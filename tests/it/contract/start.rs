@@ -97,6 +97,25 @@ fn version_is_printed_and_unknown_arguments_are_rejected() {
 }
 
 #[test]
+fn keys_that_share_a_name_or_a_secret_are_rejected() {
+    for (keys, expected) in [
+        (
+            "ops:admin:new,ops:admin:old",
+            "API_KEYS: item 2: the name 'ops' is used twice; give each key a name of its own",
+        ),
+        ("app:ingest@a:ka,app:ingest@b:kb", "API_KEYS: item 2: the name 'app' is used twice"),
+        ("a:read:s3cret,b:admin:s3cret", "API_KEYS: item 2: 'b' has the same key as 'a'; generate another one"),
+        ("a:read:test-key-0123456789", "API_KEYS: item 1: 'a' has the same key as 'API_KEY'"),
+        ("API_KEY:read:x", "API_KEYS: item 1: the name 'API_KEY' is reserved"),
+        ("dsn-key-1:ingest:x", "API_KEYS: item 1: the name 'dsn-key-1' is reserved"),
+    ] {
+        let (code, output) = Setup::error_tracker().env("API_KEYS", keys).run_to_exit();
+        assert!(code == Some(2) && output.contains(expected), "{keys}: {code:?} {output}");
+        assert!(!output.contains("s3cret"), "{output}");
+    }
+}
+
+#[test]
 fn all_invalid_settings_are_reported_at_once() {
     const INVALID: [(&str, &str, &str); 24] = [
         ("API_KEY", "", "API_KEY: required; generate one with: openssl rand -hex 16 (or set API_KEY_FILE)"),
