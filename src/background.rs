@@ -23,6 +23,7 @@ pub fn spawn_critical(name: &str, body: impl FnOnce() + Send + 'static) -> io::R
     spawn(name, move || {
         if catch_unwind(AssertUnwindSafe(body)).is_err() {
             log::error!("background: critical thread {thread_name} panicked; exiting with code {EXIT_SOFTWARE}");
+            log::logger().flush();
             std::process::exit(EXIT_SOFTWARE);
         }
     })

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::allocator;
 use super::lifecycle::RunningService;
+use super::signals;
 use super::start_error::StartError;
 use crate::db::{self, Schema};
 use crate::env::{Env, Variable};
@@ -70,12 +71,14 @@ fn run(service: &Service, variables: &[Variable]) -> ExitCode {
     // A backtrace would need the binary's symbols and 40 MB of memory; the location suffices to find a panic.
     std::panic::set_hook(Box::new(|panic| log::error!("panic: {}", panic.to_string().replace('\n', ": "))));
     // Registered first: a process with PID 1 has no default action for these signals.
-    let mut signals =
-        match signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT]) {
-            Ok(signals) => signals,
-            Err(why) => return print_stderr(&[format!("cannot handle signals: {why}")], 1),
-        };
-    let running = match (service.start)(Env::from_process_env(variables)) {
+    let mut signals = match signals::register() {
+        Ok(signals) => signals,
+        Err(why) => return print_stderr(&[format!("cannot handle signals: {why}")], 1),
+    };
+    let started = (service.start)(Env::from_process_env(variables));
+    // Lines that were logged come before the reason of a failed start.
+    log::logger().flush();
+    let running = match started {
         Ok(running) => running,
         Err(StartError::Settings(errors)) => return print_stderr(&errors, EXIT_USAGE),
         Err(StartError::DevelopmentDatabase(why)) => return print_stderr(&[why], EXIT_DEVELOPMENT_DATABASE),
@@ -87,6 +90,7 @@ fn run(service: &Service, variables: &[Variable]) -> ExitCode {
     }
     running.stop();
     log::info!("stopped");
+    log::logger().flush();
     ExitCode::SUCCESS
 }
 

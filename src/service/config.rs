@@ -16,11 +16,12 @@ use crate::http::{
 };
 use crate::ip_network::IpNetwork;
 
+use super::logging;
 use super::start_error::StartError;
 
 /// Read-only connections: as many as queries run at once, even slow ones, and one for health checks or background jobs. Each
 /// caches up to 512 KB of pages.
-const READERS: usize = 6;
+const READERS: usize = 5;
 
 /// Time after which the connection of a client that reads nothing of its response is reset.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -173,7 +174,7 @@ impl CommonConfig {
         schema: Schema,
         evict: fn(&rusqlite::Connection) -> crate::error::Result<bool>,
     ) -> Result<(BoundListener, Settings, Database), StartError> {
-        start_logging(self.log_level);
+        logging::start(self.log_level);
         let bound = BoundListener::bind(self.address).map_err(StartError::Start)?;
         let limit = (self.max_db_bytes > 0).then_some(SizeLimit {
             bytes_max: self.max_db_bytes,
@@ -230,16 +231,4 @@ fn read_admission(env: &mut Env<'_>, key: &'static str) -> AdmissionSettings {
         public_keys: PublicKeySettings::default(),
         sessions: Arc::default(),
     }
-}
-
-/// Logs one line per event to stderr, in UTC. Only lines of this program: libraries log headers at `debug`.
-fn start_logging(level: LevelFilter) {
-    let config = simplelog::ConfigBuilder::new()
-        .set_time_format_rfc3339()
-        .set_thread_level(LevelFilter::Off)
-        .set_location_level(LevelFilter::Off)
-        .add_filter_allow_str("monlight")
-        .build();
-    // Fails if a logger exists, as in tests that start two services in one process.
-    let _ = simplelog::WriteLogger::init(level, config, std::io::stderr());
 }

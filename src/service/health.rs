@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::assets::{Asset, asset_route};
+use super::logging;
 use super::prometheus::{PrometheusText, escape_label};
 use super::quota::quota;
 use super::state::ServiceState;
@@ -84,6 +85,7 @@ fn health<S: ServiceState>(state: &S, request: &Request) -> Result<Response> {
     let mut warnings = state.warnings();
     warnings.extend(quota_warnings(state));
     warnings.extend(core.writer.warnings());
+    warnings.extend(logging::warning());
     let warnings = if can_read { warnings } else { combine_by_code(warnings) };
     let job_error = core.jobs_failed.load(Ordering::Relaxed).then(|| "a background job has stopped".to_owned());
     let reason = core.writer.last_error().or(job_error);
@@ -140,6 +142,13 @@ fn metrics<S: ServiceState>(state: &S, request: &Request) -> Result<Response> {
         "counter",
         "Connections closed to admit others.",
         &[("", load(&core.http.evicted))],
+    );
+    write_process_metric(
+        &mut text,
+        "log_lines_dropped_total",
+        "counter",
+        "Log lines dropped because nothing read stderr in time.",
+        &[("", logging::dropped_lines())],
     );
     write_process_metric(
         &mut text,

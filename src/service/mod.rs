@@ -8,10 +8,12 @@ mod command_routes;
 mod config;
 mod health;
 mod lifecycle;
+mod logging;
 #[cfg(test)]
 mod openapi_tests;
 mod prometheus;
 mod quota;
+mod signals;
 mod start_error;
 mod state;
 mod stats;

@@ -6,6 +6,7 @@ mod floods;
 mod framing;
 mod nonsense;
 mod relay;
+mod shares;
 mod sizes;
 mod slow;
 mod unread;

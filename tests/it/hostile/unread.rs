@@ -10,7 +10,7 @@ use crate::support::harness::{Client, Request, Service, report};
 use super::attack::{Attack, attacker_address, discard_input, write_nonblocking};
 
 /// Creates a group with a response of nearly the maximum size: five occurrences with different tracebacks.
-fn create_large_group(tracker: &Service) {
+pub fn create_large_group(tracker: &Service) {
     for n in 0..6 {
         let mut large = report("a large group");
         // The location is the same, so all reports are in one group. The traceback differs, so it is stored each time.
@@ -23,7 +23,7 @@ fn create_large_group(tracker: &Service) {
 }
 
 /// Opens a connection with small socket buffers, so that few unread bytes fit.
-fn connect_with_small_buffers(service: &Service, attacker: usize) -> Client {
+pub fn connect_with_small_buffers(service: &Service, attacker: usize) -> Client {
     let client = service.connect_from(attacker_address(attacker)).unwrap();
     rustix::net::sockopt::set_socket_recv_buffer_size(client.socket(), 4096).unwrap();
     rustix::net::sockopt::set_socket_send_buffer_size(client.socket(), 16_384).unwrap();

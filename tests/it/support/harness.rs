@@ -243,6 +243,11 @@ impl Service {
         (status, started.elapsed())
     }
 
+    /// Waits for the exit after a signal that the test has sent.
+    pub fn stop_status(mut self) -> ExitStatus {
+        wait_until(|| self.child.try_wait().unwrap()).expect("the service stops")
+    }
+
     /// Sends SIGTERM, waits for the end of the log, and returns all lines.
     pub fn stop_and_collect_log(mut self) -> Vec<String> {
         send_signal(self.pid(), "TERM");
