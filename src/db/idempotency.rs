@@ -14,8 +14,8 @@ const KEYS_MAX: u32 = 200_000;
 
 /// A command with its optional idempotency key.
 pub struct Idempotent<C> {
-    /// The name of the API key, so that clients do not share idempotency keys.
-    pub principal: String,
+    /// The name of the API key and the project, so that neither clients nor projects share idempotency keys.
+    pub scope: String,
     /// The idempotency key, 1-64 characters.
     pub key: Option<String>,
     /// The time of the request.
@@ -35,7 +35,7 @@ where
         let Some(key) = self.key else { return self.command.apply(transaction) };
         let mut select =
             transaction.prepare_cached("SELECT result FROM idempotency_keys WHERE principal = ?1 AND key = ?2")?;
-        let first: Option<String> = select.query_row((&self.principal, &key), |row| row.get(0)).optional()?;
+        let first: Option<String> = select.query_row((&self.scope, &key), |row| row.get(0)).optional()?;
         if let Some(first) = first {
             return serde_json::from_str(&first)
                 .map_err(|why| Error::Internal(format!("failed to parse a stored result: {why}")));
@@ -46,7 +46,7 @@ where
         let mut insert = transaction.prepare_cached(
             "INSERT INTO idempotency_keys (principal, key, created_at_ms, result) VALUES (?1, ?2, ?3, ?4)",
         )?;
-        insert.execute((&self.principal, &key, self.now.ms(), text))?;
+        insert.execute((&self.scope, &key, self.now.ms(), text))?;
         Ok(output)
     }
 }

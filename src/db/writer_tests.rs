@@ -71,7 +71,7 @@ fn failed_commands_are_rolled_back_without_their_batch() {
 fn idempotency_keys_survive_a_restart() {
     let folder = Folder::new("once");
     let once = |key: &str, n| Idempotent {
-        principal: "p".into(),
+        scope: "p".into(),
         key: Some(key.to_owned()),
         now: Timestamp::from_ms(1),
         command: Insert(n),

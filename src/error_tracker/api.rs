@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::http::{Request, Response};
 use crate::records::key_kind::KeyKind;
 use crate::records::report::{Report, ReportLevel, ReportSource};
+use crate::service::IngestCommand;
 use crate::trace::{LineRun, sections};
 
 const LIMIT_DEFAULT: i64 = 50;
@@ -32,6 +33,12 @@ pub(super) fn ingest(tracker: &Tracker, request: &Request) -> Result<IngestRepor
         groups_max: tracker.groups_max,
         alerts_enabled: !tracker.channels.is_empty(),
     })
+}
+
+impl IngestCommand for IngestReport {
+    fn project(&self) -> &str {
+        &self.grouped.report.project
+    }
 }
 
 impl From<IngestResult> for Response {

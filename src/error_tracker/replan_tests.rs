@@ -25,7 +25,7 @@ fn report_and_read(database: &Database, round: i64) {
         let grouped = GroupedReport::new(Report::from_json(body.to_string().as_bytes()).unwrap());
         let command = IngestReport { grouped, key_kind: KeyKind::Server, now, groups_max: 100, alerts_enabled: true };
         let key = Some(format!("{round}-{number}"));
-        let result = database.writer.run(Idempotent { principal: "default".into(), key, now, command }).unwrap();
+        let result = database.writer.run(Idempotent { scope: "default".into(), key, now, command }).unwrap();
         last_id = result.id();
     }
     database.writer.run(Resolve { id: last_id, now }).unwrap();

@@ -24,29 +24,36 @@ where
     deferred(RouteSpec::new(Method::Post, path, Access::Key(scope)), parse)
 }
 
+/// A command that stores telemetry.
+pub trait IngestCommand: Command {
+    /// Returns the project of the telemetry; the first one if there are several.
+    fn project(&self) -> &str;
+}
+
 /// Creates a `POST` route for telemetry. A repeated request with the same `Idempotency-Key` gets the first response and
 /// changes nothing.
 pub fn ingest_route<S: ServiceState, C>(path: &'static str, parse: fn(&S, &Request) -> Result<C>) -> Route<S>
 where
-    C: Command,
+    C: IngestCommand,
     C::Output: Into<Response> + Serialize + DeserializeOwned,
 {
     let spec = RouteSpec::new(Method::Post, path, Access::Key(Scope::Ingest)).idempotency(IdempotencySource::Header);
     deferred(spec, move |state: &S, request: &Request| {
         let key = request.idempotency_key()?;
-        let principal = idempotency_scope(request);
-        Ok(Idempotent { principal, key, now: Timestamp::now(), command: parse(state, request)? })
+        let command = parse(state, request)?;
+        let scope = idempotency_scope(request, command.project());
+        Ok(Idempotent { scope, key, now: Timestamp::now(), command })
     })
 }
 
-/// Returns the scope of a request's idempotency key: the name of the API key. Forwarded telemetry has a scope of its own, because
-/// the service that forwards it chooses unguessable keys for all its senders, and may change its API key between an attempt
-/// whose response was lost and the next one. Keys that are limited to a project have a scope of their own for each project. No
-/// API key can have such a name.
-fn idempotency_scope(request: &Request) -> String {
+/// Returns the scope of a request's idempotency key: the name of the API key and the project. Forwarded telemetry has scopes of
+/// its own, because the service that forwards it chooses unguessable keys for all its senders, and may change its API key
+/// between an attempt whose response was lost and the next one. Keys that are limited to a project share none with others. No
+/// name of an API key is empty or contains a colon.
+fn idempotency_scope(request: &Request, project: &str) -> String {
     match request.header(KEY_KIND_HEADER) {
-        Some(_) => format!("forwarded:{}", request.principal().project().unwrap_or_default()),
-        None => request.principal().name.clone(),
+        Some(_) => format!(":forwarded:{}:{project}", request.principal().project().unwrap_or_default()),
+        None => format!("{}:{project}", request.principal().name),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::db::{Command, WriterStats, add_to_counter};
 use crate::error::{Error, Result};
 use crate::records::point::Point;
+use crate::service::IngestCommand;
 
 /// Maximum time by which a client's clock may be ahead. Later timestamps are replaced by the time of arrival.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(600);
@@ -32,6 +33,8 @@ struct HashedPoint {
 /// Stores a batch of points.
 pub(in super::super) struct AddPoints {
     points: Vec<HashedPoint>,
+    /// The project of the first point.
+    project: String,
     /// Request body, which is decoded again if a series is not in the cache. That is rare, so decoding twice costs less
     /// than copying the names and labels of every point.
     body: Arc<Vec<u8>>,
@@ -57,9 +60,13 @@ impl AddPoints {
     ) -> Result<Self> {
         let (mut corrected, mut buffer) = (0, Vec::new());
         let decoded = decoder.decode(&body)?;
+        let mut project = String::new();
         let mut points = Vec::with_capacity(decoded.len());
         for (point, dropped) in decoded {
             check_project(point.project())?;
+            if points.is_empty() {
+                project.push_str(point.project());
+            }
             let at = match point.at() {
                 Some(at) if at < now - decoder.point_age_max || at > now + CLOCK_SKEW_MAX => {
                     corrected += 1;
@@ -70,7 +77,15 @@ impl AddPoints {
             let series = decoder.hasher.hash(&point, &mut buffer);
             points.push(HashedPoint { series, at: at.ms(), value: point.value(), dropped });
         }
-        Ok(Self { points, body, decoder: Arc::clone(decoder), corrected, now, writer_stats: Arc::clone(writer_stats) })
+        Ok(Self {
+            points,
+            project,
+            body,
+            decoder: Arc::clone(decoder),
+            corrected,
+            now,
+            writer_stats: Arc::clone(writer_stats),
+        })
     }
 
     fn store(&self, transaction: &Connection, cache: &mut SeriesCache) -> Result<()> {
@@ -122,6 +137,12 @@ impl AddPoints {
 pub(in super::super) struct Accepted {
     status: String,
     count: usize,
+}
+
+impl IngestCommand for AddPoints {
+    fn project(&self) -> &str {
+        &self.project
+    }
 }
 
 impl Command for AddPoints {

@@ -47,6 +47,28 @@ fn equal_keys_of_different_clients_are_independent() {
 }
 
 #[test]
+fn equal_keys_of_different_projects_are_independent() {
+    let service = Setup::error_tracker().start();
+    for project in ["a", "b"] {
+        let report = with_key(&unique_report_with("project", json!(project)), "one");
+        for _ in 0..2 {
+            service.send(&report);
+        }
+        service.get(&format!("/api/errors?project={project}")).expect(200).has(json!({ "total": 1 }));
+    }
+    let collector = Setup::metrics_collector().start();
+    for project in ["a", "b"] {
+        let point = json!([{ "name": "orders", "type": "counter", "value": 1, "project": project }]);
+        let request = Request::post("/api/metrics", &point).header("Idempotency-Key", "one");
+        for _ in 0..2 {
+            collector.send(&request).expect(202);
+        }
+    }
+    let names = collector.get("/api/projects").expect(200).json();
+    assert_eq!(names["projects"], json!(["a", "b"]));
+}
+
+#[test]
 fn idempotency_key_is_1_to_64_characters_of_utf8() {
     let service = Setup::error_tracker().start();
     let invalid_key = json!("Header 'Idempotency-Key' must be 1-64 characters");
