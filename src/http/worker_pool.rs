@@ -35,8 +35,8 @@ use crate::error::{Error, Result};
 /// Worker threads for telemetry: as few as keep two processors busy.
 const INGEST_WORKERS: usize = 2;
 /// Size of a socket's send buffer in bytes, which the kernel doubles. It bounds the kernel memory that a client who does not
-/// read can occupy.
-const SEND_BUFFER_BYTES: usize = 32 * 1024;
+/// read can occupy: the kernel checks it before each segment of up to 64 KB, so that a connection occupies at most 96 KB.
+const SEND_BUFFER_BYTES: usize = 16 * 1024;
 /// Maximum connections in the kernel's accept queue, if the system allows as many. With the standard library's 128, a burst
 /// overflows it, and the dropped clients wait a second until the kernel retries.
 const BACKLOG: i32 = 4096;
