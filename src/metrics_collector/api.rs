@@ -1,12 +1,14 @@
 //! Request handlers. Each parses the request, makes one call and responds.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::commands::{Accepted, AddPoints};
+use super::commands::{Accepted, AddPoints, RecordReservedName};
 use super::dashboard::{self, Dashboard};
 use super::releases::{self, Release};
+use super::reserved_names;
 use super::resolution::Resolution;
 use super::state::Collector;
 use super::store::{self, Bucket, Fields, Group, Query};
@@ -14,6 +16,8 @@ use super::time_range::TimeRange;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
+use crate::records::key_kind::KeyKind;
+use crate::records::point::Point;
 
 /// Maximum duration of a dashboard with minute resolution. Longer charts would have more points than pixels.
 const DASHBOARD_MINUTES_MAX: Duration = Duration::from_secs(6 * 3_600);
@@ -22,9 +26,23 @@ const BUCKETS_MINUTES_MAX: Duration = Duration::from_secs(86_400);
 
 /// Handles `POST /api/metrics`: stores a batch of points.
 pub(super) fn add_points(collector: &Collector, request: &Request) -> Result<AddPoints> {
-    let writer_stats = collector.core.writer.stats();
-    let check_project = |project: &str| request.principal().check_project(project);
-    AddPoints::decode(&collector.decoder, request.shared_body(), Timestamp::now(), writer_stats, check_project)
+    let (now, kind) = (Timestamp::now(), request.key_kind());
+    let reserved_in = RefCell::new(None);
+    let check = |index: usize, point: &Point<'_>| {
+        request.principal().check_project(point.project())?;
+        let Some(reserved) = reserved_names::find(point.name()).filter(|_| kind == KeyKind::Browser) else {
+            return Ok(());
+        };
+        *reserved_in.borrow_mut() = Some(point.project().to_owned());
+        Err(Error::Invalid(format!("Item {index}: only server keys may write metrics named {reserved}")))
+    };
+    let writer = &collector.core.writer;
+    let decoded = AddPoints::decode(&collector.decoder, request.shared_body(), now, writer.stats(), kind, check);
+    if let Some(project) = reserved_in.into_inner() {
+        // The client gets the error of the batch, even if it cannot be counted.
+        let _ = writer.run(RecordReservedName { project, limits: collector.decoder.limits, now });
+    }
+    decoded
 }
 
 impl From<Accepted> for Response {

@@ -38,12 +38,13 @@ const VARIABLES: &[Variable] = &[
     Variable::plain(
         "MAX_SERIES",
         "20000",
-        "Maximum number of series, 1-1000000; further points go to one overflow series per metric",
+        "Maximum number of series, 1-1000000, of which each project has a share; further points go to one overflow series \
+         per metric",
     ),
     Variable::plain(
         "MAX_SERIES_PER_METRIC",
         "2000",
-        "Maximum number of series per metric, 1-1000000; further points go to its overflow series",
+        "Maximum number of series per metric, project and kind of key, 1-1000000; further points go to its overflow series",
     ),
     Variable::plain("HOST_METRICS", "1", "1 = measure this machine every 10 s; 0 = off"),
     Variable::plain(

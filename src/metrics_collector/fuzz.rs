@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::db::{Command as _, ReaderPool, counter};
 use crate::error::Error;
 use crate::http::fuzz::request;
+use crate::records::key_kind::KeyKind;
 use crate::records::point::Point;
 
 const LIMITS: CardinalityLimits = CardinalityLimits { total: 64, per_metric: 8 };
@@ -71,9 +72,16 @@ fn encode(point: &Point<'_>) -> serde_json::Value {
 
 fn add(connection: &Connection, body: &[u8], now: Timestamp) -> Result<(), Error> {
     let decoder = PointDecoder::new(vec!["session_id".into()], LIMITS, Duration::from_secs(86_400));
-    AddPoints::decode(&Arc::new(decoder), Arc::new(body.to_vec()), now, &Arc::default(), |_| Ok(()))?
-        .apply(connection)
-        .map(|_| ())
+    AddPoints::decode(
+        &Arc::new(decoder),
+        Arc::new(body.to_vec()),
+        now,
+        &Arc::default(),
+        KeyKind::Server,
+        |_, _| Ok(()),
+    )?
+    .apply(connection)
+    .map(|_| ())
 }
 
 /// Checks that every query returns a result or is rejected as invalid.

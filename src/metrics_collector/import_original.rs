@@ -13,6 +13,7 @@ use super::series::{self, MetricRef, labels_json};
 use crate::clock::Timestamp;
 use crate::db::OriginalImport;
 use crate::error::Result;
+use crate::records::key_kind::KeyKind;
 use crate::records::point::MetricKind;
 
 /// Conversion from the original's last schema.
@@ -158,7 +159,10 @@ impl OriginalSeries {
     fn get_or_create(&self, connection: &Connection, kind: MetricKind) -> Result<i64> {
         let labels = convert_labels(self.labels.as_deref().unwrap_or_default());
         let project = self.project.as_deref().unwrap_or_default();
-        series::get_or_create(connection, MetricRef { name: &self.name, kind, project }, &labels, Timestamp::now())
+        let metric = MetricRef { name: &self.name, kind, project };
+        let is_browser = labels.contains(r#""source":"browser""#);
+        let key_kind = if is_browser { KeyKind::Browser } else { KeyKind::Server };
+        series::get_or_create(connection, metric, &labels, key_kind, Timestamp::now())
     }
 }
 

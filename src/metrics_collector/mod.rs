@@ -20,6 +20,7 @@ mod releases;
 mod remote_write;
 #[cfg(test)]
 mod replan_tests;
+mod reserved_names;
 mod resolution;
 #[cfg(test)]
 mod rollup_harness_tests;
@@ -32,6 +33,7 @@ mod rollup_tables;
 mod rollup_tests;
 mod running_totals;
 mod series;
+mod series_quota;
 mod sketch;
 mod state;
 mod store;

@@ -9,6 +9,7 @@ use super::resolution::Resolution;
 use super::store::{self, Fields, Query};
 use crate::clock::Timestamp;
 use crate::db::{Database, replanned_statements};
+use crate::records::key_kind::KeyKind;
 
 const START_MS: i64 = 1_769_860_800_000;
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -25,7 +26,8 @@ fn send_and_read(database: &Database, decoder: &Arc<PointDecoder>, round: i64) {
         )
     });
     let body = serde_json::Value::from_iter(points).to_string().into_bytes();
-    let command = AddPoints::decode(decoder, Arc::new(body), now, &Arc::default(), |_| Ok(())).unwrap();
+    let command =
+        AddPoints::decode(decoder, Arc::new(body), now, &Arc::default(), KeyKind::Server, |_, _| Ok(())).unwrap();
     database.writer.run(command).unwrap();
     while database.writer.run(RollUp { now }).unwrap() {}
 

@@ -25,6 +25,7 @@ use super::store::{self, Fields, Query};
 use crate::clock::Timestamp;
 use crate::db::{Command, Database, Settings, Synchronous, counter, open};
 use crate::error::{Error, Result};
+use crate::records::key_kind::KeyKind;
 
 /// Maximum relative error of a percentile; see src/metrics_collector/sketch.rs.
 const RELATIVE_ERROR: f64 = 0.0109;
@@ -157,7 +158,8 @@ impl TestCollector {
         let writer = self.database().writer.clone();
         let add = |collector: &Self, sent: &[SentPoint]| {
             let body = Arc::new(collector.body(sent));
-            AddPoints::decode(&collector.decoder, body, collector.now, writer.stats(), |_| Ok(())).unwrap()
+            AddPoints::decode(&collector.decoder, body, collector.now, writer.stats(), KeyKind::Server, |_, _| Ok(()))
+                .unwrap()
         };
         match step {
             Step::Send(sent) => {

@@ -12,6 +12,7 @@ use super::dashboard::{self, ClosedHoursCache};
 use super::resolution::Resolution;
 use super::rollup_harness_tests::{Sql, TestCollector};
 use super::rollup_oracle_tests::{HOUR, METRICS, Step, step};
+use crate::records::key_kind::KeyKind;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 48 } else { 256 }))]
@@ -142,7 +143,9 @@ fn dashboard_does_not_change_with_a_rollup() {
     for _ in 0..2 {
         collector.send_to_each_series();
         let body = Arc::new(json!(items).to_string().into_bytes());
-        let add = AddPoints::decode(&collector.decoder, body, collector.now, &Arc::default(), |_| Ok(())).unwrap();
+        let add =
+            AddPoints::decode(&collector.decoder, body, collector.now, &Arc::default(), KeyKind::Server, |_, _| Ok(()))
+                .unwrap();
         collector.database().writer.run(add).unwrap();
         let before = dashboards(&collector);
         assert_eq!(before[0]["web_vitals"]["by_page"].as_array().unwrap().len(), 2, "{before:?}");
@@ -171,7 +174,8 @@ fn failed_commit_removes_its_series_from_the_cache_of_requests_decoded_before() 
     let writer = &collector.database().writer;
     let add = || {
         let body = Arc::new(json!([{ "name": "n", "type": "counter", "value": 1 }]).to_string().into_bytes());
-        AddPoints::decode(&collector.decoder, body, collector.now, writer.stats(), |_| Ok(())).unwrap()
+        AddPoints::decode(&collector.decoder, body, collector.now, writer.stats(), KeyKind::Server, |_, _| Ok(()))
+            .unwrap()
     };
     let decoded_before = add();
     writer.run(add()).unwrap();

@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::db::counters;
 use crate::error::Result;
 use crate::forward::DeliveryStatus;
+use crate::quota::Store;
 use crate::records::warning::Warning;
 use crate::service::{Core, ServiceState, Stat, StatsCache};
 
@@ -35,6 +36,10 @@ impl ServiceState for Collector {
 
     fn stats(&self) -> Vec<Stat> {
         self.stats.refresh(&self.core.readers, |reader| self.read_stats(reader))
+    }
+
+    fn stores(&self) -> Vec<Store> {
+        vec![self.decoder.limits.series(), self.decoder.limits.metric_names()]
     }
 
     fn warnings(&self) -> Vec<Warning> {

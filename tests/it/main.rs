@@ -16,6 +16,7 @@ mod collector_client;
 mod collector_dashboard;
 mod collector_federate;
 mod collector_import;
+mod collector_isolation;
 mod collector_percentiles;
 mod compose;
 mod contract;

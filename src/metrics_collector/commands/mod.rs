@@ -4,6 +4,6 @@ mod ingest;
 mod retention;
 mod rollup;
 
-pub(super) use ingest::{Accepted, AddHostPoints, AddPoints};
+pub(super) use ingest::{Accepted, AddHostPoints, AddPoints, RecordReservedName};
 pub(super) use retention::{DeleteExpired, evict_oldest};
 pub(super) use rollup::RollUp;
