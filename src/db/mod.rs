@@ -38,7 +38,7 @@ pub use open::{Database, OpenError, Settings, Synchronous, open, path_problem};
 pub use reader_pool::{Reader, ReaderPool};
 #[cfg(test)]
 pub(crate) use replan_harness_tests::replanned_statements;
-pub use retention::{apply_retention, retention_job};
+pub use retention::{RetentionClock, apply_retention, retention_job};
 pub use sessions::{CreateSession, CreatedSession, DeleteSessions, Session, sessions};
 pub use size_limit::SizeLimit;
 pub use vacuum::vacuum;

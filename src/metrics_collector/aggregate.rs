@@ -110,6 +110,11 @@ impl Aggregate {
         }
     }
 
+    /// Returns about the size in memory as a value of a tree, in bytes.
+    pub(super) fn size_bytes(&self) -> usize {
+        size_of::<(i64, Self)>() + self.sketch.as_ref().map_or(0, Sketch::heap_bytes)
+    }
+
     /// Returns the value at a quantile from 0 to 1, between minimum and maximum; `None` without a sketch.
     pub(super) fn quantile(&self, q: f64) -> Option<f64> {
         self.sketch.as_ref()?.quantile(q).map(|value| value.clamp(self.min, self.max))

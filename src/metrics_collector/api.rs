@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::buckets::{BucketsBody, Fields, Query};
 use super::commands::{Accepted, AddPoints, RecordReservedName};
 use super::dashboard::{self, Dashboard};
+use super::lists::{self, MetricsFilter};
 use super::releases::{self, Release};
 use super::reserved_names;
 use super::resolution::Resolution;
 use super::state::Collector;
-use super::store::{self, Bucket, Fields, Group, Query};
 use super::time_range::TimeRange;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -19,6 +20,10 @@ use crate::http::{Request, Response};
 use crate::records::key_kind::KeyKind;
 use crate::records::point::Point;
 
+const JSON: &str = "application/json";
+/// Number of listed metrics if `limit` is not a number. Without `limit`, all are listed.
+const LIMIT_DEFAULT: i64 = 100;
+const LIMIT_MAX: i64 = 10_000;
 /// Maximum duration of a dashboard with minute resolution. Longer charts would have more points than pixels.
 const DASHBOARD_MINUTES_MAX: Duration = Duration::from_secs(6 * 3_600);
 /// Maximum age of the start of a time range for which minute is the default resolution.
@@ -53,20 +58,9 @@ impl From<Accepted> for Response {
 
 /// Handles `GET /api/metrics`: returns the buckets of a metric.
 pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Response> {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        name: &'a str,
-        resolution: &'static str,
-        period: &'a str,
-        data: Vec<Bucket>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        groups: Option<Vec<Group>>,
-    }
     let (query, time_range) = parse_query(request, Timestamp::now())?;
-    let (data, groups) = store::buckets(&*collector.core.readers.acquire()?, &query)?;
-    let groups = query.group_by.is_some().then_some(groups);
-    let (name, resolution) = (query.name.as_str(), query.resolution.as_str());
-    Ok(Response::json(200, &Body { name, resolution, period: time_range.period(), data, groups }))
+    let body = BucketsBody::new(collector.core.readers.clone(), query, time_range.period());
+    Ok(Response::streamed(200, JSON, body))
 }
 
 /// Parses the parameters of a request for buckets.
@@ -136,34 +130,28 @@ fn label_pairs(list: &str) -> Result<Vec<(String, String)>> {
     list.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
 }
 
-/// Handles `GET /api/metrics/names`: returns names and types of all metrics.
+/// Handles `GET /api/metrics/names`: returns names and types of metrics.
 pub(super) fn metrics(collector: &Collector, request: &Request) -> Result<Response> {
-    #[derive(Serialize)]
-    struct Metrics {
-        metrics: Vec<store::Metric>,
-    }
-    let metrics = store::metrics(&*collector.core.readers.acquire()?, request.query("project"))?;
-    Ok(Response::json(200, &Metrics { metrics }))
+    let filter = MetricsFilter {
+        project: request.query("project").map(str::to_owned),
+        search: request.query("search").map(str::to_owned),
+        limit: request
+            .query("limit")
+            .map(|_| request.query_number("limit", LIMIT_DEFAULT, 1..=LIMIT_MAX).unsigned_abs()),
+    };
+    Ok(Response::streamed(200, JSON, lists::metrics(collector.core.readers.clone(), filter)))
 }
 
 /// Handles `GET /api/metrics/labels`: returns the labels of a metric.
 pub(super) fn labels(collector: &Collector, request: &Request) -> Result<Response> {
-    #[derive(Serialize)]
-    struct Labels {
-        labels: Vec<store::LabelValues>,
-    }
-    let name = request.query("name").ok_or_else(|| Error::field("name", "is required"))?;
-    let labels = store::labels(&*collector.core.readers.acquire()?, name, request.query("project"))?;
-    Ok(Response::json(200, &Labels { labels }))
+    let name = request.query("name").ok_or_else(|| Error::field("name", "is required"))?.to_owned();
+    let project = request.query("project").map(str::to_owned);
+    Ok(Response::streamed(200, JSON, lists::labels(collector.core.readers.clone(), name, project)))
 }
 
 /// Handles `GET /api/projects`: returns the names of all projects.
 pub(super) fn projects(collector: &Collector, _: &Request) -> Result<Response> {
-    #[derive(Serialize)]
-    struct Projects {
-        projects: Vec<String>,
-    }
-    Ok(Response::json(200, &Projects { projects: store::projects(&*collector.core.readers.acquire()?)? }))
+    Ok(Response::streamed(200, JSON, lists::projects(collector.core.readers.clone())))
 }
 
 #[cfg(test)]

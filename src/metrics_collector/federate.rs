@@ -1,129 +1,309 @@
 //! `GET /federate`: all live series in Prometheus text format, for a Prometheus server that scrapes this service.
 //!
-//! The response is built in memory and compressed while it is built. A counter or gauge takes one line of about 100
-//! bytes, a histogram 34 lines. With the default `MAX_SERIES`, 20,000 counters are 2 MB and 20,000 histograms 60 MB
-//! before compression, and a few megabytes with gzip, which Prometheus requests.
+//! The response is written part by part, and no state grows with the number of series: a part begins behind the last family and
+//! labels that were written. Metrics whose names differ only in characters that Prometheus does not allow form one family, and
+//! series of a family with equal label pairs form one sample. So a part reads all names, and keeps the first ones in the order
+//! of the response; then it does the same with the labels of these families.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
 
-use super::prometheus_names::{BOUND_EXPONENTS, UsedNames, label_pairs, metric_name};
-use super::running_totals::{self, RunningTotals};
+use rusqlite::Connection;
+
+use super::prometheus_names::{BOUND_EXPONENTS, label_pairs, metric_name};
+use super::running_totals::{RunningTotals, TotalsTable, totals_with_new_points};
 use super::series::SeriesKey;
 use super::state::Collector;
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
-use crate::http::{Request, Response};
+use crate::db::ReaderPool;
+use crate::error::Result;
+use crate::http::{BodySource, PART_BYTES, Request, Response};
 use crate::records::point::MetricKind;
-use crate::service::{PrometheusText, escape_label};
+use crate::service::escape_label;
 
-/// Maximum size of a response as sent. The event loop closes connections that have more unsent bytes.
-const RESPONSE_BYTES_MAX: usize = 4_000_000;
+/// Order of the response. Histograms are first, because their names with suffixes must not belong to another metric.
+const KINDS: [MetricKind; 3] = [MetricKind::Histogram, MetricKind::Gauge, MetricKind::Counter];
+/// Endings of the names of a histogram's samples.
+const SUFFIXES: [&str; 3] = ["_bucket", "_sum", "_count"];
+/// Size of a line without its name and labels, in bytes, for estimates.
+const LINE_BYTES: usize = 32;
 
 /// Handles `GET /federate`: returns all live series in Prometheus text format.
-pub(super) fn federate(collector: &Collector, request: &Request) -> Result<Response> {
-    let mut metrics = Metrics::default();
-    running_totals::for_each_series(&*collector.core.readers.acquire()?, |series, totals| {
-        metrics.add(&series, totals);
-    })?;
-    let mut output = PrometheusText::for_request(request);
-    metrics.write(&mut output, (Timestamp::now() - collector.retention.minutes).ms())?;
-    Ok(output.into())
+pub(super) fn federate(collector: &Collector, _: &Request) -> Result<Response> {
+    let since = (Timestamp::now() - collector.retention.minutes).ms();
+    let body = FederateBody::new(collector.core.readers.clone(), since);
+    Ok(Response::streamed(200, "text/plain; version=0.0.4; charset=utf-8", body))
 }
 
-/// Metrics by kind and Prometheus name. Series that differ only in characters that Prometheus does not allow are merged.
-#[derive(Debug, Default)]
-struct Metrics(BTreeMap<(MetricKind, String), Metric>);
+/// Body of the response.
+struct FederateBody {
+    readers: ReaderPool,
+    /// Series without a point since this time, in ms since 1970, are left out.
+    since: i64,
+    /// Index in [`KINDS`].
+    kind: usize,
+    /// The last family that was written, by its name without a suffix of the kind; empty at the start of a kind.
+    family: String,
+    /// The last labels of this family that were written; `None` if it is complete.
+    labels: Option<String>,
+    /// Whether the description of this family is written.
+    is_described: bool,
+}
 
-#[derive(Debug)]
-struct Metric {
-    /// Name as sent by clients.
+/// Metrics of one kind with the same name in Prometheus.
+struct Family {
+    /// Name as one of its clients sent it.
     original_name: String,
-    /// By label pairs in text format.
-    samples: BTreeMap<String, Sample>,
+    metric_ids: Vec<i64>,
 }
 
-#[derive(Debug)]
-struct Sample {
-    count: u64,
-    sum: f64,
-    last: f64,
-    last_at: i64,
-    /// Number of values up to each bound; only for histograms.
-    bucket_counts: Vec<u64>,
+/// Sample that the next part writes.
+struct NextSample {
+    /// Index of its family.
+    family: usize,
+    labels: String,
+    series_ids: Vec<i64>,
 }
 
-impl Metrics {
-    fn add(&mut self, series: &SeriesKey, totals: &RunningTotals) {
-        let is_histogram = series.kind == MetricKind::Histogram;
-        let exponents = is_histogram.then_some(BOUND_EXPONENTS).into_iter().flatten();
-        let sample = Sample {
-            count: totals.count,
-            sum: totals.sum,
-            last: totals.last,
-            last_at: totals.last_at,
-            bucket_counts: exponents.map(|exponent| totals.sketch.count_at_most(f64::from(exponent).exp2())).collect(),
-        };
-        let metric = self
-            .0
-            .entry((series.kind, metric_name(&series.name)))
-            .or_insert_with(|| Metric { original_name: series.name.clone(), samples: BTreeMap::new() });
-        let pair = |(name, value): (String, String)| format!("{name}=\"{}\"", escape_label(&value));
-        let labels = label_pairs(series).into_iter().map(pair).collect::<Vec<_>>().join(",");
-        match metric.samples.get_mut(&labels) {
-            Some(known) => known.merge(&sample),
-            None => drop(metric.samples.insert(labels, sample)),
-        }
+impl FederateBody {
+    fn new(readers: ReaderPool, since: i64) -> Self {
+        Self { readers, since, kind: 0, family: String::new(), labels: None, is_described: false }
     }
 
-    /// Writes the series that have a point since a time in ms since 1970.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] if the response exceeds [`RESPONSE_BYTES_MAX`].
-    fn write(&self, output: &mut PrometheusText, since: i64) -> Result<()> {
-        let mut used = UsedNames::default();
-        // Histograms first, because their names with suffixes must not belong to another metric.
-        for ((kind, name), metric) in self.0.iter().rev() {
-            let name = used.add_unique(name, *kind);
-            let mut live = metric.samples.iter().filter(|(_, sample)| sample.last_at >= since).peekable();
-            if live.peek().is_some() {
-                output.describe(&name, kind.as_str(), &format!("{} as sent by clients.", metric.original_name));
+    /// Returns the next families of the current kind and the names of all metrics. The first family is the last one written
+    /// if samples of it are left.
+    fn next_families(&self, snapshot: &Connection) -> Result<(Vec<(String, Family)>, FamilyNames)> {
+        let (mut families, mut names) = (FirstEntries::default(), FamilyNames::default());
+        let mut read = snapshot.prepare_cached(
+            "SELECT m.id, m.name, t.name FROM metrics m JOIN metric_types t ON t.id = m.type_id ORDER BY m.id",
+        )?;
+        let mut rows = read.query([])?;
+        while let Some(row) = rows.next()? {
+            let original_name = row.get_ref(1)?.as_str().unwrap_or_default();
+            let name = metric_name(original_name);
+            let Some(kind) = MetricKind::from_name(row.get_ref(2)?.as_str().unwrap_or_default()) else { continue };
+            names.insert(kind, &name);
+            let is_left = name > self.family || (self.labels.is_some() && name == self.family);
+            if kind == KINDS[self.kind] && is_left {
+                let size_bytes = name.len() + original_name.len() + LINE_BYTES;
+                let family = || Family { original_name: original_name.to_owned(), metric_ids: Vec::new() };
+                let id = row.get(0)?;
+                families.update(name, size_bytes, family, |family| family.metric_ids.push(id));
             }
-            for (labels, sample) in live {
-                sample.write(output, *kind, &name, labels);
-                if output.size_bytes() > RESPONSE_BYTES_MAX {
-                    return Err(Error::Busy("The response exceeds 4 MB; request gzip or lower MAX_SERIES"));
+        }
+        Ok((families.into_iter().collect(), names))
+    }
+
+    /// Returns the next samples of these families, until a part is full, and whether samples of the last one are left.
+    fn next_samples(&self, snapshot: &Connection, families: &[(String, Family)]) -> Result<(Vec<NextSample>, bool)> {
+        let kind = KINDS[self.kind];
+        let lines = if kind == MetricKind::Histogram { BOUND_EXPONENTS.count() + 3 } else { 1 };
+        let mut read = snapshot.prepare_cached(
+            "SELECT s.id, m.name, m.project, s.labels FROM series s JOIN metrics m ON m.id = s.metric_id
+                 WHERE s.metric_id = ?1 ORDER BY s.id",
+        )?;
+        let (mut samples, mut size_bytes) = (Vec::new(), 0);
+        for (index, (family_name, family)) in families.iter().enumerate() {
+            let last = self.labels.as_ref().filter(|_| *family_name == self.family);
+            let mut first = FirstEntries::default();
+            for metric_id in &family.metric_ids {
+                let mut rows = read.query([metric_id])?;
+                while let Some(row) = rows.next()? {
+                    let (name, project, labels) = (row.get(1)?, row.get(2)?, row.get(3)?);
+                    let labels = prometheus_labels(&SeriesKey { kind, name, project, labels });
+                    if last.is_none_or(|last| labels > *last) {
+                        let (id, size_bytes) = (row.get(0)?, lines * (family_name.len() + labels.len() + LINE_BYTES));
+                        first.update(labels, size_bytes, Vec::new, |ids: &mut Vec<i64>| ids.push(id));
+                    }
                 }
             }
+            size_bytes += first.size_bytes;
+            let is_cut = first.end.is_some();
+            let sample = |(labels, series_ids)| NextSample { family: index, labels, series_ids };
+            samples.extend(first.into_iter().map(sample));
+            if is_cut || size_bytes >= PART_BYTES {
+                return Ok((samples, is_cut));
+            }
         }
-        Ok(())
+        Ok((samples, false))
+    }
+
+    /// Writes a sample if its series are live, with the description of its family before the first one.
+    fn write_sample(
+        &mut self,
+        (name, original_name): (&str, &str),
+        labels: &str,
+        totals: &RunningTotals,
+        out: &mut Vec<u8>,
+    ) {
+        let kind = KINDS[self.kind];
+        let mut text = String::new();
+        if !std::mem::replace(&mut self.is_described, true) {
+            let help = original_name.replace('\\', "\\\\").replace('\n', "\\n");
+            let kind = kind.as_str();
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "# HELP {name} {help} as sent by clients.\n# TYPE {name} {kind}");
+        }
+        write_totals(&mut text, kind, name, labels, totals);
+        out.extend_from_slice(text.as_bytes());
     }
 }
 
-impl Sample {
-    fn merge(&mut self, other: &Self) {
-        self.count += other.count;
-        self.sum = (self.sum + other.sum).clamp(f64::MIN, f64::MAX);
-        if other.last_at >= self.last_at {
-            (self.last, self.last_at) = (other.last, other.last_at);
+impl BodySource for FederateBody {
+    fn write_part(&mut self, out: &mut Vec<u8>) -> Result<bool> {
+        let readers = self.readers.clone();
+        let connection = readers.acquire()?;
+        let snapshot = connection.unchecked_transaction()?;
+        let (families, names) = self.next_families(&snapshot)?;
+        let (samples, has_more_samples) = self.next_samples(&snapshot, &families)?;
+        let series: HashSet<i64> = samples.iter().flat_map(|sample| sample.series_ids.iter().copied()).collect();
+        let new_totals = totals_with_new_points(&snapshot, KINDS[self.kind], &series)?;
+        // All families up to that of the last sample are done, also those without series.
+        let last = samples.last().map_or(families.len(), |sample| sample.family + 1);
+        let mut samples = samples.into_iter().peekable();
+        for (index, (family_name, family)) in families.iter().enumerate().take(last) {
+            if *family_name != self.family {
+                (self.family, self.is_described) = (family_name.clone(), false);
+            }
+            let name = names.unique_name(KINDS[self.kind], family_name);
+            while let Some(NextSample { labels, series_ids, .. }) = samples.next_if(|sample| sample.family == index) {
+                let mut merged = RunningTotals::default();
+                for id in series_ids {
+                    match new_totals.get(&id) {
+                        Some(totals) => merged.merge(totals),
+                        None => merged.merge(&RunningTotals::load(&snapshot, TotalsTable::RolledUp, id)?),
+                    }
+                }
+                if merged.count > 0 && merged.last_at >= self.since {
+                    self.write_sample((&name, &family.original_name), &labels, &merged, out);
+                }
+                self.labels = Some(labels);
+            }
         }
-        self.bucket_counts.iter_mut().zip(&other.bucket_counts).for_each(|(mine, theirs)| *mine += theirs);
+        if !has_more_samples {
+            self.labels = None;
+        }
+        if families.is_empty() {
+            (self.kind, self.family) = (self.kind + 1, String::new());
+        }
+        Ok(self.kind < KINDS.len())
+    }
+}
+
+/// The first entries in the order of their keys, as many as fit into a part. At least one.
+struct FirstEntries<V> {
+    /// Each with its size in bytes.
+    entries: BTreeMap<String, (usize, V)>,
+    size_bytes: usize,
+    /// The first key that was left out.
+    end: Option<String>,
+}
+
+impl<V> Default for FirstEntries<V> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), size_bytes: 0, end: None }
+    }
+}
+
+impl<V> FirstEntries<V> {
+    /// Changes the value of a key, which is new if it is one of the first.
+    fn update(&mut self, key: String, size_bytes: usize, new: impl FnOnce() -> V, change: impl FnOnce(&mut V)) {
+        if self.end.as_ref().is_some_and(|end| key >= *end) {
+            return;
+        }
+        let (_, value) = self.entries.entry(key).or_insert_with(|| {
+            self.size_bytes += size_bytes;
+            (size_bytes, new())
+        });
+        change(value);
+        while self.size_bytes > PART_BYTES && self.entries.len() > 1 {
+            if let Some((key, (size_bytes, _))) = self.entries.pop_last() {
+                self.size_bytes -= size_bytes;
+                self.end = Some(key);
+            }
+        }
     }
 
-    fn write(&self, output: &mut PrometheusText, kind: MetricKind, name: &str, labels: &str) {
-        let braced = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
-        match kind {
-            MetricKind::Counter => output.sample(name, &braced, &format_number(self.sum)),
-            MetricKind::Gauge => output.sample(name, &braced, &format_number(self.last)),
+    fn into_iter(self) -> impl Iterator<Item = (String, V)> {
+        self.entries.into_iter().map(|(key, (_, value))| (key, value))
+    }
+}
+
+/// Names of all families, by hash. They tell whether a name is unique.
+#[derive(Default)]
+struct FamilyNames {
+    hasher: RandomState,
+    hashes: HashSet<u64>,
+}
+
+impl FamilyNames {
+    fn insert(&mut self, kind: MetricKind, name: &str) {
+        self.hashes.insert(self.hasher.hash_one((kind, name)));
+    }
+
+    fn contains(&self, kind: MetricKind, name: &str) -> bool {
+        self.hashes.contains(&self.hasher.hash_one((kind, name)))
+    }
+
+    /// Returns the name of a family, with the kind appended if a metric of another kind already has it.
+    fn unique_name(&self, kind: MetricKind, family: &str) -> String {
+        let mut name = family.to_owned();
+        while self.is_taken(kind, &name, name != family) {
+            name = format!("{name}_{}", kind.as_str());
+        }
+        name
+    }
+
+    fn is_taken(&self, kind: MetricKind, name: &str, is_renamed: bool) -> bool {
+        let is_taken_by_kind = match kind {
             MetricKind::Histogram => {
-                let (bucket, comma) = (format!("{name}_bucket"), if labels.is_empty() { "" } else { "," });
-                for (exponent, count) in BOUND_EXPONENTS.zip(&self.bucket_counts) {
-                    let bound = f64::from(exponent).exp2();
-                    output.sample(&bucket, &format!("{{{labels}{comma}le=\"{bound}\"}}"), count);
-                }
-                output.sample(&bucket, &format!("{{{labels}{comma}le=\"+Inf\"}}"), &self.count);
-                output.sample(&format!("{name}_sum"), &braced, &format_number(self.sum));
-                output.sample(&format!("{name}_count"), &braced, &self.count);
+                SUFFIXES.iter().any(|suffix| self.contains(MetricKind::Histogram, &format!("{name}{suffix}")))
+                    || is_renamed && self.is_histogram(name)
             }
+            MetricKind::Gauge => self.is_histogram(name),
+            MetricKind::Counter => {
+                let renamed_gauge = name.strip_suffix("_gauge").filter(|gauge| self.is_histogram(gauge));
+                self.is_histogram(name)
+                    || self.contains(MetricKind::Gauge, name)
+                    || renamed_gauge.is_some_and(|gauge| self.contains(MetricKind::Gauge, gauge))
+            }
+        };
+        is_taken_by_kind || is_renamed && self.contains(kind, name)
+    }
+
+    /// Whether a name is that of a histogram or of one of its samples.
+    fn is_histogram(&self, name: &str) -> bool {
+        let histograms = SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
+        histograms.chain([name]).any(|name| self.contains(MetricKind::Histogram, name))
+    }
+}
+
+/// Returns the label pairs of a series in text format.
+fn prometheus_labels(series: &SeriesKey) -> String {
+    let pair = |(name, value): (String, String)| format!("{name}=\"{}\"", escape_label(&value));
+    label_pairs(series).into_iter().map(pair).collect::<Vec<_>>().join(",")
+}
+
+fn write_totals(text: &mut String, kind: MetricKind, name: &str, labels: &str, totals: &RunningTotals) {
+    let braced = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+    let mut line = |name: &str, labels: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name}{labels} {value}");
+    };
+    match kind {
+        MetricKind::Counter => line(name, &braced, &format_number(totals.sum)),
+        MetricKind::Gauge => line(name, &braced, &format_number(totals.last)),
+        MetricKind::Histogram => {
+            let (bucket, comma) = (format!("{name}_bucket"), if labels.is_empty() { "" } else { "," });
+            for exponent in BOUND_EXPONENTS {
+                let bound = f64::from(exponent).exp2();
+                let count = totals.sketch.count_at_most(bound).to_string();
+                line(&bucket, &format!("{{{labels}{comma}le=\"{bound}\"}}"), &count);
+            }
+            line(&bucket, &format!("{{{labels}{comma}le=\"+Inf\"}}"), &totals.count.to_string());
+            line(&format!("{name}_sum"), &braced, &format_number(totals.sum));
+            line(&format!("{name}_count"), &braced, &totals.count.to_string());
         }
     }
 }
@@ -137,33 +317,41 @@ fn format_number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics_collector::SCHEMA;
+    use crate::metrics_collector::series::{self, MetricRef};
+    use crate::records::key_kind::KeyKind;
 
-    fn series(kind: MetricKind, name: &str, project: &str, labels: &str) -> SeriesKey {
-        SeriesKey { kind, name: name.into(), project: project.into(), labels: labels.into() }
-    }
+    type TestSeries = (MetricKind, &'static str, &'static str, &'static str, &'static [f64]);
 
-    fn totals(kind: MetricKind, values: &[f64]) -> RunningTotals {
-        let mut totals = RunningTotals::default();
-        for (at, value) in (0..).zip(values) {
-            totals.add(kind, *value, at);
-            totals.sketch.add(*value);
+    /// Returns the response for series with the kind, name, project, labels and values of each.
+    fn render(all: &[TestSeries], since: i64) -> String {
+        let readers = crate::db::in_memory(SCHEMA, |connection| {
+            for (kind, name, project, labels, values) in all {
+                let metric = MetricRef { name, kind: *kind, project };
+                let id = series::get_or_create(connection, metric, labels, KeyKind::Server, Timestamp::from_ms(0))?;
+                let mut totals = RunningTotals::default();
+                for (at, value) in (0..).zip(*values) {
+                    totals.add(*kind, *value, at);
+                    totals.sketch.add(*value);
+                }
+                totals.store(connection, TotalsTable::RolledUp, id)?;
+            }
+            Ok(())
+        });
+        let (mut body, mut out) = (FederateBody::new(readers, since), Vec::new());
+        loop {
+            let before = out.len();
+            let has_more = body.write_part(&mut out).unwrap();
+            assert!(out.len() - before < 4 * PART_BYTES);
+            if !has_more {
+                return String::from_utf8(out).unwrap();
+            }
         }
-        totals
-    }
-
-    fn render(series: &[(SeriesKey, RunningTotals)], since: i64) -> String {
-        let mut metrics = Metrics::default();
-        series.iter().for_each(|(series, totals)| metrics.add(series, totals));
-        let mut output = PrometheusText::default();
-        metrics.write(&mut output, since).unwrap();
-        let response = Response::from(output);
-        String::from_utf8(response.body().to_vec()).unwrap()
     }
 
     #[test]
     fn label_values_are_escaped() {
-        let series =
-            [(series(MetricKind::Counter, "n", "", r#"{"a":"q\"\\\n"}"#), totals(MetricKind::Counter, &[1.0]))];
+        let series = [(MetricKind::Counter, "n", "", r#"{"a":"q\"\\\n"}"#, &[1.0][..])];
         assert!(render(&series, 0).contains(r#"n{a="q\"\\\n"} 1"#));
     }
 
@@ -171,11 +359,11 @@ mod tests {
     fn equal_names_are_merged_and_kinds_stay_separate() {
         let text = render(
             &[
-                (series(MetricKind::Counter, "a.b", "", "{}"), totals(MetricKind::Counter, &[1.0, -5.0])),
-                (series(MetricKind::Counter, "a_b", "", "{}"), totals(MetricKind::Counter, &[2.0])),
-                (series(MetricKind::Gauge, "a_b", "", "{}"), totals(MetricKind::Gauge, &[1e300])),
-                (series(MetricKind::Histogram, "h", "", "{}"), totals(MetricKind::Histogram, &[1.0])),
-                (series(MetricKind::Gauge, "h_count", "", "{}"), totals(MetricKind::Gauge, &[7.0])),
+                (MetricKind::Counter, "a.b", "", "{}", &[1.0, -5.0]),
+                (MetricKind::Counter, "a_b", "", "{}", &[2.0]),
+                (MetricKind::Gauge, "a_b", "", "{}", &[1e300]),
+                (MetricKind::Histogram, "h", "", "{}", &[1.0]),
+                (MetricKind::Gauge, "h_count", "", "{}", &[7.0]),
             ],
             0,
         );
@@ -187,19 +375,24 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
-        let mut names: Vec<&str> =
-            text.lines().filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name).collect();
+        assert_samples_are_unique(&text);
+    }
+
+    /// Returns the number of samples.
+    fn assert_samples_are_unique(text: &str) -> usize {
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let mut names: Vec<&str> = samples.filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name).collect();
         let all = names.len();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all, "{text}");
+        all
     }
 
     #[test]
     fn value_equal_to_a_bound_counts_up_to_it() {
-        let values = [-3.0, 0.0, 0.5, 1.0, 1.0f64.next_up(), 2.0, 3e6];
-        let series =
-            [(series(MetricKind::Histogram, "h", "p", r#"{"a":"b"}"#), totals(MetricKind::Histogram, &values))];
+        const VALUES: &[f64] = &[-3.0, 0.0, 0.5, 1.0, 1.0f64.next_up(), 2.0, 3e6];
+        let series = [(MetricKind::Histogram, "h", "p", r#"{"a":"b"}"#, VALUES)];
         let text = render(&series, 0);
         for (bound, count) in [("0.0009765625", 2), ("0.5", 3), ("1", 4), ("2", 6), ("1048576", 6), ("+Inf", 7)] {
             let line = format!("h_bucket{{project=\"p\",a=\"b\",le=\"{bound}\"}} {count}\n");
@@ -207,5 +400,22 @@ mod tests {
         }
         assert!(text.contains("h_count{project=\"p\",a=\"b\"} 7\n"), "{text}");
         assert_eq!(render(&series, 7), "", "the last point is at 6 ms");
+    }
+
+    #[test]
+    fn families_and_labels_that_exceed_a_part_are_complete() {
+        let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+        let mut series: Vec<TestSeries> = Vec::new();
+        for n in 0..700 {
+            // 700 names with equal forms in Prometheus, 700 different ones, and 700 series of one histogram.
+            let junk: String = (0..10).map(|bit| if n >> bit & 1 == 1 { '\u{1F600}' } else { '\u{1F601}' }).collect();
+            series.push((MetricKind::Gauge, leak(format!("{junk}{}", "x".repeat(190))), "", "{}", &[1.0]));
+            series.push((MetricKind::Gauge, leak(format!("{n:0200}")), "", "{}", &[1.0]));
+            series.push((MetricKind::Histogram, "h", "", leak(format!(r#"{{"page":"{n:0200}"}}"#)), &[1.0]));
+        }
+        let text = render(&series, 0);
+        assert_eq!(assert_samples_are_unique(&text), 1 + 700 + 700 * 34);
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 1 + 700 + 1);
+        assert!(text.contains("# TYPE h histogram\n") && text.contains("h_count{page=\"0"), "{}", &text[..2_000]);
     }
 }

@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod api;
+mod buckets;
 mod cardinality;
 mod commands;
 mod config;
@@ -12,6 +13,7 @@ mod federate;
 pub(crate) mod fuzz;
 mod host_metrics;
 mod import_original;
+mod lists;
 mod metric_rollup;
 mod point_decoder;
 mod point_json;

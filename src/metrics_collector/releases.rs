@@ -11,13 +11,15 @@ use super::resolution::{MS_PER_HOUR, MS_PER_MINUTE, Resolution};
 use super::rollup_reader::{RollupReader, merge_into};
 use super::rollup_tables::RollupScope;
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Name of the gauge. Its value has no meaning; OpenMetrics calls this type info (OpenMetrics 1.0, section 5.5).
 const METRIC: &str = "release_info";
 const LABEL: &str = "release";
 /// Maximum number of releases in the result; the latest are returned.
 const RELEASES_MAX: usize = 200;
+/// Maximum number of hours of all releases together that one request reads: about 5 MB.
+const HOURS_MAX: usize = 100_000;
 
 /// Release with the time at which it went live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,6 +48,7 @@ pub(super) fn read(
 ) -> Result<Vec<Release>> {
     let snapshot = connection.unchecked_transaction()?;
     let series = release_series(&snapshot, project)?;
+    let mut hours_left = HOURS_MAX;
     let kind_of = |id: i64| series.contains_key(&id).then(AggregateParts::default);
     // Reads all stored hours: the first release in the range is only a change compared to the hour before it.
     let hours = RollupReader::open(&snapshot, i64::MIN, Resolution::Hour, kind_of)?;
@@ -60,6 +63,8 @@ pub(super) fn read(
         for (hour, aggregate) in hours.not_rolled_up(*id, &all) {
             merge_into(&mut by_hour, hour, aggregate.clone());
         }
+        let too_many = Error::Busy("Too many releases are stored; choose a project or lower RETENTION_HOURLY");
+        hours_left = hours_left.checked_sub(by_hour.len()).ok_or(too_many)?;
         let releases = projects.entry(&release.project).or_default();
         for (hour, aggregate) in by_hour {
             let at = first_report(&minutes, *id, release, hour, &aggregate)?;

@@ -2,11 +2,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SCHEMA;
+use super::buckets::{BucketsBody, Fields, Query};
 use super::cardinality::CardinalityLimits;
 use super::commands::{AddPoints, RollUp};
+use super::lists::{self, MetricsFilter};
 use super::point_decoder::PointDecoder;
 use super::resolution::Resolution;
-use super::store::{self, Fields, Query};
+use super::rollup_harness_tests::read_json;
 use crate::clock::Timestamp;
 use crate::db::{Database, replanned_statements};
 use crate::records::key_kind::KeyKind;
@@ -31,7 +33,6 @@ fn send_and_read(database: &Database, decoder: &Arc<PointDecoder>, round: i64) {
     database.writer.run(command).unwrap();
     while database.writer.run(RollUp { now }).unwrap() {}
 
-    let reader = database.readers.acquire().unwrap();
     for (name, group_by) in [("requests", None), ("duration", Some("path".to_owned()))] {
         let minute = now.ms() / 60_000;
         let query = Query {
@@ -43,11 +44,13 @@ fn send_and_read(database: &Database, decoder: &Arc<PointDecoder>, round: i64) {
             group_by,
             fields: Fields::ALL,
         };
-        let (buckets, groups) = store::buckets(&reader, &query).unwrap();
-        assert_eq!((buckets.is_empty(), groups.is_empty()), (query.group_by.is_some(), query.group_by.is_none()));
+        let is_grouped = query.group_by.is_some();
+        let body = read_json(BucketsBody::new(database.readers.clone(), query, "1h"));
+        assert_eq!((body["data"].as_array().unwrap().is_empty(), body["groups"].is_array()), (is_grouped, is_grouped));
     }
-    store::metrics(&reader, Some("shop")).unwrap();
-    store::labels(&reader, "requests", Some("shop")).unwrap();
+    let (shop, readers) = (Some("shop".to_owned()), || database.readers.clone());
+    read_json(lists::metrics(readers(), MetricsFilter { project: shop.clone(), ..MetricsFilter::default() }));
+    read_json(lists::labels(readers(), "requests".to_owned(), shop));
 }
 
 #[test]

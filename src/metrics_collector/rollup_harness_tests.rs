@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::SCHEMA;
 use super::aggregate::Aggregate;
+use super::buckets::{BucketsBody, Fields, Query};
 use super::cardinality::CardinalityLimits;
 use super::commands::{AddPoints, DeleteExpired, RollUp};
 use super::metric_rollup::MetricRollupRows;
@@ -21,10 +22,10 @@ use super::rollup_oracle_tests::{
 };
 use super::rollup_tables::{AGGREGATE_COLUMNS, RollupScope, RollupTable, read_aggregate};
 use super::sketch::Sketch;
-use super::store::{self, Fields, Query};
 use crate::clock::Timestamp;
 use crate::db::{Command, Database, Settings, Synchronous, counter, open};
 use crate::error::{Error, Result};
+use crate::http::BodySource;
 use crate::records::key_kind::KeyKind;
 
 /// Maximum relative error of a percentile; see src/metrics_collector/sketch.rs.
@@ -199,7 +200,6 @@ impl TestCollector {
     }
 
     pub(super) fn check_query(&self, metric: usize, sets: &[usize], label: Option<&str>, project: Option<&str>) {
-        let connection = self.database().readers.acquire().unwrap();
         for (resolution, retention) in [(Resolution::Minute, RETENTION.minutes), (Resolution::Hour, RETENTION.hours)] {
             let mut table = self.oracle.table(resolution).clone();
             add_to_table(&mut table, self.oracle.not_rolled_up(), resolution);
@@ -220,10 +220,10 @@ impl TestCollector {
                 group_by: None,
                 fields: Fields::ALL,
             };
-            let (buckets, _) = store::buckets(&connection, &query).unwrap();
-            let json = serde_json::to_value(&buckets).unwrap();
+            let json = read_json(BucketsBody::new(self.database().readers.clone(), query.clone(), "1h"));
+            let buckets = json["data"].as_array().unwrap();
             assert_eq!(buckets.len(), expected.len(), "{query:?}: {json} instead of {expected:?}");
-            for (bucket, (number, points)) in json.as_array().unwrap().iter().zip(expected) {
+            for (bucket, (number, points)) in buckets.iter().zip(expected) {
                 assert_eq!(bucket["bucket"], Timestamp::from_ms(number * resolution.ms()).to_string());
                 check_bucket(bucket, kind, &points, &format!("{query:?}"));
             }
@@ -301,6 +301,13 @@ impl Drop for TestCollector {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Returns a body that is produced part by part.
+pub(super) fn read_json(mut body: impl BodySource) -> serde_json::Value {
+    let mut json = Vec::new();
+    while body.write_part(&mut json).unwrap() {}
+    serde_json::from_slice(&json).unwrap()
 }
 
 fn start(path: &Path) -> (Database, Arc<PointDecoder>) {

@@ -8,7 +8,7 @@ use super::config::{Config, Retention};
 use super::state::Collector;
 use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
-use crate::db::{apply_retention, counter};
+use crate::db::{RetentionClock, apply_retention, counter};
 use crate::error::Result;
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,6 +24,7 @@ pub(super) fn job(collector: &Arc<Collector>, config: &Config) -> Job {
         collector: Arc::clone(collector),
         rollup_interval: config.rollup_interval,
         retention: config.retention,
+        retention_clock: RetentionClock::default(),
         rolled_up_at: None,
         expired_at: None,
     };
@@ -42,6 +43,7 @@ struct RollupJob {
     collector: Arc<Collector>,
     rollup_interval: Duration,
     retention: Retention,
+    retention_clock: RetentionClock,
     rolled_up_at: Option<Instant>,
     expired_at: Option<Instant>,
 }
@@ -61,7 +63,7 @@ impl RollupJob {
         if self.expired_at.is_none_or(|at| at.elapsed() >= EXPIRE_INTERVAL) {
             let decoder = &self.collector.decoder;
             let delete = |now| DeleteExpired { retention: self.retention, decoder: Arc::clone(decoder), now };
-            apply_retention(&self.collector.core.writer, stop, delete)?;
+            apply_retention(&self.collector.core.writer, stop, &mut self.retention_clock, delete)?;
             self.expired_at = Some(Instant::now());
         }
         Ok(())

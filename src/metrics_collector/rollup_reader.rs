@@ -9,7 +9,10 @@ use super::aggregate::{Aggregate, AggregateParts};
 use super::resolution::Resolution;
 use super::rollup_tables::{AGGREGATE_COLUMNS, NUMBER_COLUMNS, RollupScope, RollupTable, read_aggregate, read_numbers};
 use crate::db::counter;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Maximum number of aggregates of points that are not rolled up yet: about 6 MB. A rollup starts as soon as 10,000 points wait.
+const NOT_ROLLED_UP_MAX: usize = 50_000;
 
 /// Rows of one resolution, and the aggregates of points that are in none of them yet.
 pub(super) struct RollupReader<'c> {
@@ -39,6 +42,9 @@ impl<'c> RollupReader<'c> {
                 .entry((series, bucket))
                 .and_modify(|aggregate| aggregate.add(value, at, kind))
                 .or_insert_with(|| Aggregate::from_point(value, at, kind));
+            if not_rolled_up.len() > NOT_ROLLED_UP_MAX {
+                return Err(Error::Busy("Too many points wait for the next rollup; narrow the time range"));
+            }
         }
         Ok(Self { connection, resolution, not_rolled_up })
     }

@@ -12,6 +12,7 @@ use super::dashboard::{self, ClosedHoursCache};
 use super::resolution::Resolution;
 use super::rollup_harness_tests::{Sql, TestCollector};
 use super::rollup_oracle_tests::{HOUR, METRICS, Step, step};
+use super::store;
 use crate::records::key_kind::KeyKind;
 
 proptest! {
@@ -186,4 +187,22 @@ fn failed_commit_removes_its_series_from_the_cache_of_requests_decoded_before() 
     writer.run(decoded_before).unwrap();
     let orphans = "SELECT count(*) FROM points WHERE series_id NOT IN (SELECT id FROM series)";
     assert_eq!((collector.query_number(orphans), collector.query_number("SELECT count(*) FROM series")), (0, 1));
+}
+
+#[test]
+fn points_of_a_wrong_clock_do_not_hide_later_ones() {
+    let mut collector = TestCollector::new(HOUR);
+    let right = collector.now;
+    for (now, value) in [(right, 1), (right + HOUR * 24 * 31, 9), (right + HOUR, 2)] {
+        collector.now = now;
+        let body = json!([{ "name": "depth", "type": "gauge", "value": value }]).to_string().into_bytes();
+        let decoder = &collector.decoder;
+        let add = AddPoints::decode(decoder, Arc::new(body), now, &Arc::default(), KeyKind::Server, |_, _| Ok(()));
+        collector.database().writer.run(add.unwrap()).unwrap();
+        collector.database().writer.run(RollUp { now }).unwrap();
+    }
+    assert_eq!(collector.query_number("SELECT CAST(last AS INTEGER) FROM series_totals"), 2);
+    assert_eq!(collector.query_number("SELECT value FROM counters WHERE name = 'rolled_up'"), 3);
+    let connection = collector.database().readers.acquire().unwrap();
+    assert_eq!(store::points_received(&connection, collector.now).unwrap(), 2);
 }

@@ -1,12 +1,14 @@
 //! Running totals of each series since its creation. Retention does not apply to them, so the counters exported to
 //! Prometheus never decrease.
 
+use std::collections::HashSet;
 use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, Row, params};
 
-use super::series::{IdMap, SeriesKey};
+use super::series::IdMap;
 use super::sketch::Sketch;
+use crate::clock::Timestamp;
 use crate::db::counter;
 use crate::error::Result;
 use crate::records::point::MetricKind;
@@ -64,6 +66,24 @@ impl RunningTotals {
         }
     }
 
+    /// Lets the next point be the latest if the stored one is in the future as of `latest`, the last plausible time: our own
+    /// clock was wrong when it arrived.
+    pub(super) fn forget_future(&mut self, latest: Timestamp) {
+        if self.last_at > latest.ms() {
+            self.last_at = i64::MIN;
+        }
+    }
+
+    /// Adds the totals of another series.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum = (self.sum + other.sum).clamp(f64::MIN, f64::MAX);
+        if other.last_at >= self.last_at {
+            (self.last, self.last_at) = (other.last, other.last_at);
+        }
+        self.sketch.merge(&other.sketch);
+    }
+
     /// Loads the totals of a series; zero totals if none are stored.
     pub(super) fn load(connection: &Connection, table: TotalsTable, series: i64) -> Result<Self> {
         let mut totals = Self::load_without_sketch(connection, table, series)?;
@@ -117,48 +137,29 @@ impl RunningTotals {
     }
 }
 
-/// Passes every series that has points to `visit`, oldest series first. The totals include points that are not rolled
-/// up yet.
-pub(super) fn for_each_series(connection: &Connection, mut visit: impl FnMut(SeriesKey, &RunningTotals)) -> Result<()> {
-    let snapshot = connection.unchecked_transaction()?;
-    let mut updated = totals_with_new_points(&snapshot)?;
-    let mut read = snapshot.prepare_cached(
-        "SELECT s.id, s.type, s.name, s.project, s.labels, c.count, c.sum, c.last, c.last_at_ms, c.sketch
-         FROM series_keys s LEFT JOIN series_totals c ON c.series_id = s.id ORDER BY s.id",
-    )?;
-    let mut rows = read.query([])?;
-    while let Some(row) = rows.next()? {
-        let updated = updated.remove(&row.get(0)?);
-        let Some(kind) = MetricKind::from_name(row.get_ref(1)?.as_str().unwrap_or_default()) else { continue };
-        let totals = match updated {
-            Some(totals) => Some(totals),
-            None => RunningTotals::read(row, 5)?,
-        };
-        let Some(totals) = totals else { continue };
-        visit(SeriesKey { kind, name: row.get(2)?, project: row.get(3)?, labels: row.get(4)? }, &totals);
-    }
-    Ok(())
-}
-
-/// Returns the totals of the series that have points which are not rolled up yet, with these points added.
-fn totals_with_new_points(snapshot: &Connection) -> Result<IdMap<i64, RunningTotals>> {
-    let mut series: IdMap<i64, RunningTotals> = IdMap::default();
-    let mut read = snapshot.prepare_cached(
-        "SELECT p.series_id, s.type, p.value, p.at_ms FROM points p JOIN series_keys s ON s.id = p.series_id
-         WHERE p.id > ?1 ORDER BY p.id",
-    )?;
+/// Returns the totals of those of the given series, all of one kind, that have points which are not rolled up yet, with these
+/// points added.
+pub(super) fn totals_with_new_points(
+    snapshot: &Connection,
+    kind: MetricKind,
+    series: &HashSet<i64>,
+) -> Result<IdMap<i64, RunningTotals>> {
+    let mut found: IdMap<i64, RunningTotals> = IdMap::default();
+    let mut read = snapshot.prepare_cached("SELECT series_id, value, at_ms FROM points WHERE id > ?1 ORDER BY id")?;
     let mut rows = read.query([counter(snapshot, "rolled_up")?])?;
     while let Some(row) = rows.next()? {
-        let (id, value) = (row.get(0)?, row.get(2)?);
-        let kind = MetricKind::from_name(row.get_ref(1)?.as_str().unwrap_or_default()).unwrap_or(MetricKind::Gauge);
-        let totals = match series.entry(id) {
+        let (id, value) = (row.get(0)?, row.get(1)?);
+        if !series.contains(&id) {
+            continue;
+        }
+        let totals = match found.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(first) => first.insert(RunningTotals::load(snapshot, TotalsTable::RolledUp, id)?),
         };
-        totals.add(kind, value, row.get(3)?);
+        totals.add(kind, value, row.get(2)?);
         if kind == MetricKind::Histogram {
             totals.sketch.add(value);
         }
     }
-    Ok(series)
+    Ok(found)
 }

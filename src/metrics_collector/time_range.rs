@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 use crate::http::Request;
 
 const PERIOD_DEFAULT: &str = "24h";
+/// Time after now up to which a range without an end includes points.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
 const PERIOD_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 /// Time range of a query, never empty.
@@ -17,7 +19,7 @@ pub(super) struct TimeRange<'a> {
     /// The parameter as sent, or its default.
     period: &'a str,
     since: Timestamp,
-    /// End of the range, not included; `None` = no end, which also includes points from clocks that are ahead.
+    /// End of the range, not included; `None` = now, including points from clocks that are ahead.
     until: Option<Timestamp>,
     now: Timestamp,
 }
@@ -63,12 +65,14 @@ impl<'a> TimeRange<'a> {
 
     /// Whether a time lies in the range.
     pub(super) fn contains(&self, at: Timestamp) -> bool {
-        at >= self.since && self.until.is_none_or(|until| at < until)
+        at >= self.since && at < self.until.unwrap_or(self.now + CLOCK_AHEAD_MAX)
     }
 
     /// Returns the buckets that overlap the range.
     pub(super) fn buckets(&self, resolution: Resolution) -> Range<i64> {
-        resolution.bucket(self.since.ms())..self.until.map_or(i64::MAX, |until| resolution.bucket(until.ms() - 1) + 1)
+        // Points from clocks that are ahead are at most minutes ahead. Later ones were written while our clock was wrong.
+        let end = self.until.unwrap_or(self.now + CLOCK_AHEAD_MAX);
+        resolution.bucket(self.since.ms())..resolution.bucket(end.ms() - 1) + 1
     }
 }
 
@@ -115,8 +119,9 @@ mod tests {
         let now = at("2026-06-01T12:00:30Z");
         let hour = |time: &str| Resolution::Hour.bucket(at(time).ms());
         let open = TimeRange::new("2h", None, None, now).unwrap();
-        assert_eq!(open.buckets(Resolution::Hour), hour("2026-06-01T10:00:00Z")..i64::MAX);
+        assert_eq!(open.buckets(Resolution::Hour), hour("2026-06-01T10:00:00Z")..hour("2026-06-01T14:00:00Z"));
         assert!(open.contains(now + Duration::from_secs(60)), "a client's clock may be ahead");
+        assert!(!open.contains(now + Duration::from_secs(86_400)), "our own clock was wrong");
         let (since, until) = (at("2026-06-01T08:30:00Z"), at("2026-06-01T10:00:00Z"));
         let closed = TimeRange::new("24h", Some(since), Some(until), now).unwrap();
         assert_eq!(closed.buckets(Resolution::Hour), hour("2026-06-01T08:00:00Z")..hour("2026-06-01T10:00:00Z"));

@@ -34,7 +34,7 @@ impl MetricKind {
 
     /// Returns the name that the API and the database use.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",

@@ -21,6 +21,8 @@ import type { BucketRange, RangeSelection } from "./time-range.ts";
 
 /** Maximum number of metrics in the list. */
 const LISTED_MAX = 300;
+/** Maximum number of metrics that the page loads. */
+const NAMES_MAX = 1000;
 /** Highest first, so that the lines of lower percentiles are drawn on top. */
 const PERCENTILES = ["p99", "p95", "p50"] as const;
 
@@ -64,19 +66,27 @@ export function Explorer(props: {
   const { selection, project } = props;
   const [params, setParams] = useParams();
   const name = params.get("metric");
-  const path = `api/metrics/names${query({ project })}`;
+  const path = `api/metrics/names${query({ project, limit: NAMES_MAX })}`;
   const names = useFetch(path, (signal) => get<Metrics>(path, signal), selection.intervalMs);
   const searchText = (params.get("search") ?? "").toLowerCase();
   const all = names.value?.metrics ?? [];
-  const matching = all.filter((metric) => metric.name.toLowerCase().includes(searchText));
+  // If there are more metrics than the page loads, the service searches.
+  const isCut = all.length === NAMES_MAX;
+  const foundQuery = query({ project, search: searchText, limit: LISTED_MAX + 1 });
+  const foundPath = isCut && searchText ? `api/metrics/names${foundQuery}` : "";
+  const found = useFetch(foundPath, async (signal) => (foundPath ? get<Metrics>(foundPath, signal) : { metrics: [] }));
+  const matching = foundPath
+    ? (found.value?.metrics ?? [])
+    : all.filter((metric) => metric.name.toLowerCase().includes(searchText));
   const listed = matching.slice(0, LISTED_MAX);
   const open = (metric: Metric | undefined): void => {
     if (metric) {
       setParams({ metric: metric.name, type: metric.type, labels: undefined, group_by: undefined, show: undefined });
     }
   };
-  const type = all.find((metric) => metric.name === name && metric.type === params.get("type"))?.type;
-  const selected = all.find((metric) => metric.name === name && (!type || metric.type === type));
+  const known = foundPath ? [...matching, ...all] : all;
+  const type = known.find((metric) => metric.name === name && metric.type === params.get("type"))?.type;
+  const selected = known.find((metric) => metric.name === name && (!type || metric.type === type));
   const index = selected ? listed.indexOf(selected) : -1;
   useShortcuts({ j: () => open(listed[index + 1]), k: () => open(listed[index - 1]) });
   const searchInput = useRef<HTMLInputElement>(null);
@@ -91,7 +101,7 @@ export function Explorer(props: {
     if (event.key === "Enter") {
       // The URL does not contain the last keystrokes yet.
       const typed = searchInput.current?.value.toLowerCase() ?? "";
-      open(all.find((metric) => metric.name.toLowerCase().includes(typed)));
+      open(known.find((metric) => metric.name.toLowerCase().includes(typed)));
     }
   };
   if (names.error && !names.value) {
@@ -137,8 +147,8 @@ export function Explorer(props: {
         </ul>
         <p class="muted" role="status">
           {matching.length > listed.length
-            ? `First ${listed.length} of ${matching.length} metrics; search to narrow the list`
-            : `${matching.length} of ${all.length} metrics`}
+            ? `First ${listed.length} of ${isCut ? "more than " : ""}${matching.length} metrics; search to narrow the list`
+            : `${matching.length} of ${isCut ? "more than " : ""}${all.length} metrics`}
         </p>
       </section>
       <div class="metric-view">
@@ -146,7 +156,7 @@ export function Explorer(props: {
           <MetricView
             key={name}
             name={name}
-            type={selected?.type ?? "gauge"}
+            type={selected?.type ?? metricType(params.get("type"))}
             selection={selection}
             project={project}
             releases={props.releases}
@@ -164,6 +174,11 @@ export function Explorer(props: {
       </div>
     </div>
   );
+}
+
+/** Returns the type in the URL of a metric that is not loaded. */
+function metricType(type: string | null): MetricType {
+  return type === "counter" || type === "histogram" ? type : "gauge";
 }
 
 /** The fetched buckets of a metric, by group. */

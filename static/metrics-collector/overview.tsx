@@ -31,6 +31,8 @@ const HOST_METRICS = [
   "host_network_received_bytes",
   "host_network_sent_bytes",
 ] as const;
+/** More than the number of metrics that exist even if no client has sent a point. */
+const NAMES_MAX = 100;
 /** Metrics that exist even if no client has sent a point. */
 const BUILT_IN = /^(host_|process_resident_bytes$|database_bytes$)/;
 
@@ -83,7 +85,7 @@ async function fetchOverview(
   const { range, query } = selection.resolve();
   const projectQuery = { ...query, ...(project ? { project } : {}) };
   const [{ metrics }, requests, durations, ...host] = await Promise.all([
-    get<Metrics>("api/metrics/names", signal),
+    get<Metrics>(`api/metrics/names?limit=${NAMES_MAX}`, signal),
     fetchBuckets({ name: REQUEST_COUNTER, group_by: "status", fields: ["sum"], ...projectQuery }, signal),
     fetchBuckets({ name: REQUEST_DURATION, fields: ["p50", "p95", "p99"], ...projectQuery }, signal),
     ...HOST_METRICS.map((name) => fetchBuckets({ name, fields: ["sum", "avg"], ...query }, signal)),

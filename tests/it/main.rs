@@ -11,6 +11,7 @@ mod backup;
 mod backup_script;
 mod browser;
 mod chaos;
+mod collector_answers;
 mod collector_caps;
 mod collector_client;
 mod collector_dashboard;

@@ -1,6 +1,7 @@
 //! Command that rolls up points into the tables of minutes and hours.
 
 use std::collections::hash_map::Entry;
+use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row};
 
@@ -20,6 +21,9 @@ use crate::records::point::MetricKind;
 const POINTS_BATCH_MAX: usize = 200_000;
 /// Maximum number of aggregates, one per series and minute, in one transaction.
 const AGGREGATES_BATCH_MAX: usize = 10_000;
+
+/// Time after now up to which the time of a point is plausible.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
 
 /// Adds points that are not rolled up yet to the rollup tables, to the metric rollups and to the running totals. Each
 /// point is added once: the tables and the id of the last rolled-up point change in one transaction.
@@ -50,7 +54,10 @@ impl Command for RollUp {
             let series = match dirty.entry(row.get(1)?) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(vacant) => {
-                    let series = DirtySeries::load(&mut find, transaction, *vacant.key(), &mut metric_rollups)?;
+                    let mut series = DirtySeries::load(&mut find, transaction, *vacant.key(), &mut metric_rollups)?;
+                    if let Some(series) = &mut series {
+                        series.totals.forget_future(self.now + CLOCK_AHEAD_MAX);
+                    }
                     vacant.insert(series.map(Box::new))
                 }
             };

@@ -1,5 +1,6 @@
 //! Cache of dashboard statistics for hours that can no longer change.
 
+use std::hash::RandomState;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,7 @@ const ENTRIES_MAX: usize = 1_000;
 /// Cache of statistics for ranges of closed hours. Without it, every request would read all hours of a month again.
 pub(in super::super) struct ClosedHoursCache {
     closed_after: Duration,
+    page_hasher: RandomState,
     /// Oldest entry first.
     ranges: Mutex<Vec<CachedRange>>,
 }
@@ -31,7 +33,13 @@ struct CachedRange {
 impl ClosedHoursCache {
     /// Creates an empty cache for points that may be late by `point_age_max`.
     pub(in super::super) fn new(point_age_max: Duration) -> Self {
-        Self { closed_after: point_age_max + CLOSED_AFTER, ranges: Mutex::default() }
+        let page_hasher = RandomState::new();
+        Self { closed_after: point_age_max + CLOSED_AFTER, page_hasher, ranges: Mutex::default() }
+    }
+
+    /// Returns the hash function for the paths of pages in cached statistics.
+    pub(super) fn page_hasher(&self) -> &RandomState {
+        &self.page_hasher
     }
 
     /// Returns the first hour that may still change.

@@ -1,6 +1,11 @@
 //! Statistics of a time range: counts and sums by metric, and aggregates of Web Vitals by bucket and by page.
+//!
+//! However many metrics and pages there are, only numbers are kept for each: names and paths are read again for the few that
+//! the response lists.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
 
 use rusqlite::{CachedStatement, Connection, Row};
@@ -10,74 +15,137 @@ use super::super::cardinality::OVERFLOW_LABELS;
 use super::super::metric_rollup::{self, MetricRollupRows};
 use super::super::rollup_reader::{RollupReader, merge_into};
 use super::super::rollup_tables::{RollupScope, RollupTable};
-use super::super::web_vitals::{WEB_VITAL_COUNT, WEB_VITALS, WebVital, normalize_path};
+use super::super::web_vitals::{WEB_VITAL_COUNT, WEB_VITALS, normalize_path};
 use crate::error::Result;
 use crate::records::point::MetricKind;
+
+/// Maximum number of pages whose Web Vitals are aggregated. If there are more, only the most viewed ones are.
+const TRACKED_PAGES_MAX: usize = 200;
+/// Number of buckets whose distributions are in memory at once.
+const BUCKETS_PER_CHUNK: i64 = 128;
+
+/// Hash of a page's path, with keys that are random in each process. Paths are long and their number is unbounded.
+pub(super) type PageHash = u64;
 
 /// Series with the properties that the statistics need.
 pub(super) struct Series {
     pub(super) id: i64,
-    name: String,
-    kind: String,
-    /// Only for Web Vitals that browsers report.
-    browser_vital: Option<BrowserVital>,
+    metric_id: i64,
+    /// Index of the Web Vital in [`WEB_VITALS`], if browsers report the series.
+    vital: Option<usize>,
+    /// Normalized path; `None` if unknown, or if the series is no Web Vital.
+    page: Option<PageHash>,
     /// Rollup of its metric, if it can be read instead of the series.
     rollup: Option<MetricRollupRows>,
-}
-
-/// Web Vital and page of a series.
-struct BrowserVital {
-    vital: &'static WebVital,
-    /// Index of the vital in [`WEB_VITALS`].
-    index: usize,
-    /// Normalized path; `None` if unknown.
-    page: Option<String>,
 }
 
 impl Series {
     /// Returns the parts of aggregates that the statistics need: ratings for Web Vitals, only counts and sums for other
     /// series.
     pub(super) fn aggregate_kind(&self) -> AggregateParts {
-        let vital = self.browser_vital.as_ref().map(|browser_vital| browser_vital.vital);
+        let vital = self.vital.and_then(|index| WEB_VITALS.get(index));
         vital.map(|vital| AggregateParts::for_metric(Some(MetricKind::Histogram), vital.metric)).unwrap_or_default()
     }
 }
 
 /// Returns all series of one project, or of all projects, sorted by id.
-pub(super) fn series(connection: &Connection, project: Option<&str>) -> Result<Vec<Series>> {
-    let mut read = connection.prepare_cached(
-        "SELECT id, labels, name, type, metric_id, rollup_from_h FROM series_keys
-             WHERE ?1 IS NULL OR project = ?1 ORDER BY id",
-    )?;
-    let mut rows = read.query([project])?;
+pub(super) fn series(connection: &Connection, project: Option<&str>, hasher: &RandomState) -> Result<Vec<Series>> {
     let (mut found, mut mixed) = (Vec::new(), HashSet::new());
-    while let Some(row) = rows.next()? {
-        let (name, kind): (String, String) = (row.get(2)?, row.get(3)?);
+    for_each_series(connection, project, None, |row, vital, browser_page| {
         let rollup = MetricRollupRows::read(row, 4)?;
-        let vital = WebVital::from_metric(&name).filter(|_| kind == MetricKind::Histogram.as_str());
-        let browser_vital = match vital {
-            Some(vital) => browser_vital(vital, row.get_ref(1)?.as_str().unwrap_or("{}")),
-            None => None,
-        };
         // This rollup also contains points that no browser reported.
-        mixed.extend(rollup.filter(|_| vital.is_some() && browser_vital.is_none()).map(|rollup| rollup.metric_id));
-        found.push(Series { id: row.get(0)?, name, kind, browser_vital, rollup });
-    }
+        mixed.extend(rollup.filter(|_| vital.is_some() && browser_page.is_none()).map(|rollup| rollup.metric_id));
+        let page = browser_page.as_ref().and_then(Option::as_deref).map(|page| hasher.hash_one(page));
+        let vital = vital.filter(|_| browser_page.is_some());
+        found.push(Series { id: row.get(0)?, metric_id: row.get(4)?, vital, page, rollup });
+        Ok(())
+    })?;
     for series in &mut found {
         series.rollup = series.rollup.filter(|rollup| !mixed.contains(&rollup.metric_id));
     }
     Ok(found)
 }
 
-fn browser_vital(vital: &'static WebVital, labels: &str) -> Option<BrowserVital> {
-    let index = WEB_VITALS.iter().position(|known| known == vital)?;
+/// Passes each series to `visit`, with the index of its Web Vital and, if browsers report it, the normalized path of its page.
+/// `kind` limits them to one type.
+fn for_each_series(
+    connection: &Connection,
+    project: Option<&str>,
+    kind: Option<MetricKind>,
+    mut visit: impl FnMut(&Row<'_>, Option<usize>, Option<Option<String>>) -> Result<()>,
+) -> Result<()> {
+    let mut read = connection.prepare_cached(
+        "SELECT id, labels, name, type, metric_id, rollup_from_h FROM series_keys
+             WHERE (?1 IS NULL OR project = ?1) AND (?2 IS NULL OR type = ?2) ORDER BY id",
+    )?;
+    let mut rows = read.query((project, kind.map(MetricKind::as_str)))?;
+    while let Some(row) = rows.next()? {
+        let is_histogram = row.get_ref(3)?.as_str().is_ok_and(|kind| kind == MetricKind::Histogram.as_str());
+        let name = row.get_ref(2)?.as_str().unwrap_or_default();
+        let vital = WEB_VITALS.iter().position(|vital| is_histogram && vital.metric == name);
+        let browser_page = match vital {
+            Some(_) => browser_page(row.get_ref(1)?.as_str().unwrap_or("{}")),
+            None => None,
+        };
+        visit(row, vital, browser_page)?;
+    }
+    Ok(())
+}
+
+/// Returns the normalized path of a series that browsers report; the inner `None` if it is unknown.
+fn browser_page(labels: &str) -> Option<Option<String>> {
     if labels == OVERFLOW_LABELS {
         // The page of points in the overflow series is unknown, but they count in the totals.
-        return Some(BrowserVital { vital, index, page: None });
+        return Some(None);
     }
     let labels: BTreeMap<String, String> = serde_json::from_str(labels).unwrap_or_default();
     let is_browser = labels.get("source").is_some_and(|source| source == "browser");
-    is_browser.then(|| BrowserVital { vital, index, page: labels.get("page").map(|page| normalize_path(page)) })
+    is_browser.then(|| labels.get("page").map(|page| normalize_path(page)))
+}
+
+/// Pages whose Web Vitals are aggregated.
+pub(super) struct TrackedPages {
+    pub(super) paths: HashMap<PageHash, String>,
+    /// Whether there are no other pages.
+    pub(super) is_complete: bool,
+}
+
+/// Returns all pages, or the `pages_max` most viewed ones of a range of buckets if there are too many. Of pages with the same
+/// number of views, the first path comes first.
+pub(super) fn tracked_pages(
+    connection: &Connection,
+    project: Option<&str>,
+    hasher: &RandomState,
+    series: &[Series],
+    reader: &RollupReader<'_>,
+    (buckets, pages_max): (&Range<i64>, usize),
+) -> Result<TrackedPages> {
+    let mut views: HashMap<PageHash, [u64; WEB_VITAL_COUNT]> = HashMap::new();
+    for page in series.iter().filter_map(|series| series.page) {
+        views.entry(page).or_default();
+    }
+    let is_complete = views.len() <= TRACKED_PAGES_MAX;
+    if !is_complete {
+        let mut count_sums = CountSumStmts::prepare(connection, reader)?;
+        for series in series {
+            let (Some(page), Some(vital)) = (series.page, series.vital) else { continue };
+            let stored = count_sums.read((RollupScope::Series, series.id), buckets)?.count;
+            let new: u64 = reader.not_rolled_up(series.id, buckets).map(|(_, aggregate)| aggregate.count).sum();
+            views.entry(page).or_default()[vital] += stored + new;
+        }
+    }
+    let mut first: BTreeMap<(Reverse<u64>, String), PageHash> = BTreeMap::new();
+    for_each_series(connection, project, Some(MetricKind::Histogram), |_, _, browser_page| {
+        let Some(path) = browser_page.flatten() else { return Ok(()) };
+        let page = hasher.hash_one(path.as_str());
+        let views = views.get(&page).and_then(|vitals| vitals.iter().max()).copied().unwrap_or(0);
+        first.insert((Reverse(views), path), page);
+        if !is_complete && first.len() > pages_max {
+            first.pop_last();
+        }
+        Ok(())
+    })?;
+    Ok(TrackedPages { paths: first.into_iter().map(|((_, path), page)| (page, path)).collect(), is_complete })
 }
 
 /// Number and sum of points.
@@ -134,11 +202,11 @@ pub(super) struct VitalsP75 {
 /// Statistics of a time range.
 #[derive(Default)]
 pub(super) struct RangeStats {
-    /// By name and type.
-    pub(super) metrics: BTreeMap<(String, String), CountSum>,
+    /// By the id of the metric, without Web Vitals that browsers report.
+    pub(super) metrics: BTreeMap<i64, CountSum>,
     pub(super) vitals: PerVital,
-    /// Aggregates by page, for each Web Vital.
-    pub(super) by_page: [BTreeMap<String, Aggregate>; WEB_VITAL_COUNT],
+    /// Aggregates of the tracked pages, for each Web Vital.
+    pub(super) by_page: [BTreeMap<PageHash, Aggregate>; WEB_VITAL_COUNT],
     pub(super) by_bucket: BTreeMap<i64, VitalsP75>,
 }
 
@@ -148,97 +216,105 @@ impl RangeStats {
         connection: &Connection,
         reader: &RollupReader<'_>,
         series: &[Series],
+        pages: &TrackedPages,
         buckets: Range<i64>,
     ) -> Result<Self> {
         let mut stats = Self::default();
-        let mut by_bucket: [BTreeMap<i64, Aggregate>; WEB_VITAL_COUNT] = Default::default();
         let mut count_sums = CountSumStmts::prepare(connection, reader)?;
         let mut rollups_read = HashSet::new();
-        for series in series {
+        for series in series.iter().filter(|series| series.vital.is_none()) {
             let [per_series, per_metric] = metric_rollup::split_range(&buckets, series.rollup, reader.resolution());
-            let rollup = series.rollup.filter(|rollup| rollups_read.insert(rollup.metric_id));
-            let Some(browser_vital) = &series.browser_vital else {
-                let mut add = |added| stats.add_to_metric(&series.name, &series.kind, added);
-                for (_, Aggregate { count, sum, .. }) in reader.not_rolled_up(series.id, &buckets) {
-                    add(CountSum { count: *count, sum: *sum });
-                }
-                add(count_sums.read((RollupScope::Series, series.id), &per_series)?);
-                if let Some(rollup) = rollup {
-                    add(count_sums.read((RollupScope::Metric, rollup.metric_id), &per_metric)?);
-                }
-                continue;
-            };
-            let (kind, by_bucket) = (series.aggregate_kind(), &mut by_bucket[browser_vital.index]);
-            let mut page_total: Option<Aggregate> = None;
-            let mut add = |bucket, aggregate: Aggregate| {
-                merge_total(&mut page_total, &aggregate);
-                merge_into(by_bucket, bucket, aggregate);
-            };
-            reader.for_each_row((RollupScope::Series, series.id), kind, &per_series, &mut add)?;
-            for (bucket, aggregate) in reader.not_rolled_up(series.id, &buckets) {
-                add(bucket, aggregate.clone());
+            let mut add = |added| stats.add_to_metric(series.metric_id, added);
+            for (_, Aggregate { count, sum, .. }) in reader.not_rolled_up(series.id, &buckets) {
+                add(CountSum { count: *count, sum: *sum });
             }
-            if let Some(rollup) = rollup {
-                reader.for_each_row(
-                    (RollupScope::Metric, rollup.metric_id),
-                    kind,
-                    &per_metric,
-                    |bucket, aggregate| {
-                        merge_into(by_bucket, bucket, aggregate);
-                    },
-                )?;
-            }
-            // Metric rollups do not distinguish pages.
-            let Some(page) = &browser_vital.page else { continue };
-            reader.for_each_row((RollupScope::Series, series.id), kind, &per_metric, |_, aggregate| {
-                merge_total(&mut page_total, &aggregate);
-            })?;
-            if let Some(aggregate) = page_total {
-                merge_into(&mut stats.by_page[browser_vital.index], page.clone(), aggregate);
+            add(count_sums.read((RollupScope::Series, series.id), &per_series)?);
+            if let Some(rollup) = series.rollup.filter(|rollup| rollups_read.insert(rollup.metric_id)) {
+                add(count_sums.read((RollupScope::Metric, rollup.metric_id), &per_metric)?);
             }
         }
-        stats.add_vitals(by_bucket);
+        let mut start = buckets.start;
+        while start < buckets.end && series.iter().any(|series| series.vital.is_some()) {
+            let end = buckets.end.min(start.saturating_add(BUCKETS_PER_CHUNK));
+            stats.add_vitals(reader, series, &(start..end))?;
+            start = end;
+        }
+        stats.add_pages(reader, series, pages, &buckets)?;
         Ok(stats)
     }
 
-    fn add_vitals(&mut self, by_bucket: [BTreeMap<i64, Aggregate>; WEB_VITAL_COUNT]) {
-        for (index, vital) in WEB_VITALS.iter().enumerate() {
-            for aggregate in by_bucket[index].values() {
-                merge_total(&mut self.vitals[index], aggregate);
+    /// Adds the Web Vitals of a range of buckets that is short enough for all distributions to fit into memory.
+    fn add_vitals(&mut self, reader: &RollupReader<'_>, series: &[Series], buckets: &Range<i64>) -> Result<()> {
+        let mut by_bucket: [BTreeMap<i64, Aggregate>; WEB_VITAL_COUNT] = Default::default();
+        let mut rollups_read = HashSet::new();
+        for series in series {
+            let Some(vital) = series.vital else { continue };
+            let (kind, by_bucket) = (series.aggregate_kind(), &mut by_bucket[vital]);
+            let mut add = |bucket, aggregate| merge_into(by_bucket, bucket, aggregate);
+            let [per_series, per_metric] = metric_rollup::split_range(buckets, series.rollup, reader.resolution());
+            reader.for_each_row((RollupScope::Series, series.id), kind, &per_series, &mut add)?;
+            for (bucket, aggregate) in reader.not_rolled_up(series.id, buckets) {
+                add(bucket, aggregate.clone());
             }
-            if let Some(Aggregate { count, sum, .. }) = self.vitals[index] {
-                self.add_to_metric(vital.metric, MetricKind::Histogram.as_str(), CountSum { count, sum });
+            if let Some(rollup) = series.rollup.filter(|rollup| rollups_read.insert(rollup.metric_id)) {
+                reader.for_each_row((RollupScope::Metric, rollup.metric_id), kind, &per_metric, &mut add)?;
             }
         }
-        self.by_bucket = transpose(by_bucket)
-            .into_iter()
-            .map(|(bucket, vitals)| {
-                let count = vitals.iter().flatten().map(|aggregate| aggregate.count).sum();
-                (bucket, VitalsP75 { p75: p75(&vitals), count })
-            })
-            .collect();
+        for (vital, by_bucket) in by_bucket.iter().enumerate() {
+            by_bucket.values().for_each(|aggregate| merge_total(&mut self.vitals[vital], aggregate));
+        }
+        self.by_bucket.extend(transpose(by_bucket).into_iter().map(|(bucket, vitals)| {
+            let count = vitals.iter().flatten().map(|aggregate| aggregate.count).sum();
+            (bucket, VitalsP75 { p75: p75(&vitals), count })
+        }));
+        Ok(())
     }
 
-    fn add_to_metric(&mut self, name: &str, kind: &str, added: CountSum) {
-        if added.count == 0 {
-            return;
+    /// Adds the Web Vitals of tracked pages. They are read by series, because metric rollups do not distinguish pages.
+    fn add_pages(
+        &mut self,
+        reader: &RollupReader<'_>,
+        series: &[Series],
+        pages: &TrackedPages,
+        buckets: &Range<i64>,
+    ) -> Result<()> {
+        for series in series {
+            let (Some(page), Some(vital)) = (series.page, series.vital) else { continue };
+            if !pages.paths.contains_key(&page) {
+                continue;
+            }
+            let mut total: Option<Aggregate> = None;
+            let (scope, kind) = ((RollupScope::Series, series.id), series.aggregate_kind());
+            reader.for_each_row(scope, kind, buckets, |_, aggregate| merge_total(&mut total, &aggregate))?;
+            for (_, aggregate) in reader.not_rolled_up(series.id, buckets) {
+                merge_total(&mut total, aggregate);
+            }
+            if let Some(aggregate) = total {
+                merge_into(&mut self.by_page[vital], page, aggregate);
+            }
         }
-        let metric = self.metrics.entry((name.to_owned(), kind.to_owned())).or_default();
-        metric.count += added.count;
-        metric.sum += added.sum;
+        Ok(())
+    }
+
+    fn add_to_metric(&mut self, metric_id: i64, added: CountSum) {
+        if added.count > 0 {
+            let metric = self.metrics.entry(metric_id).or_default();
+            metric.count += added.count;
+            metric.sum += added.sum;
+        }
     }
 
     /// Adds the statistics of a range that shares no bucket with this one.
     pub(super) fn merge(&mut self, other: &Self) {
-        for ((name, kind), count_sum) in &other.metrics {
-            self.add_to_metric(name, kind, *count_sum);
+        for (metric_id, count_sum) in &other.metrics {
+            self.add_to_metric(*metric_id, *count_sum);
         }
         for vital in 0..WEB_VITAL_COUNT {
             if let Some(aggregate) = &other.vitals[vital] {
                 merge_total(&mut self.vitals[vital], aggregate);
             }
             for (page, aggregate) in &other.by_page[vital] {
-                merge_into(&mut self.by_page[vital], page.clone(), aggregate.clone());
+                merge_into(&mut self.by_page[vital], *page, aggregate.clone());
             }
         }
         self.by_bucket.extend(&other.by_bucket);
