@@ -55,3 +55,11 @@ CREATE TRIGGER metrics_deleted AFTER DELETE ON metrics BEGIN
         stored_bytes = stored_bytes - octet_length(old.name) - octet_length(old.project)
         WHERE store = 'metric_names' AND project = old.project AND key_kind_id = old.key_kind_id;
 END;
+
+-- The store `rollups` counts the rows of series_minutes and series_hours. Rollups count their new rows, because triggers would
+-- cost too much.
+INSERT INTO quota_usage (store, project, key_kind_id, row_count, stored_bytes)
+    SELECT 'rollups', m.project, s.key_kind_id, count(*), 0
+    FROM (SELECT series_id FROM series_minutes UNION ALL SELECT series_id FROM series_hours) r
+        JOIN series s ON s.id = r.series_id JOIN metrics m ON m.id = s.metric_id
+    GROUP BY m.project, s.key_kind_id;

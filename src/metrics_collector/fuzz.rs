@@ -54,7 +54,7 @@ pub(crate) fn batches(data: &[u8]) {
     let transaction = reader.unchecked_transaction().expect("a database in memory does not fail");
     let now = Timestamp::from_ms(1_769_860_800_000);
     add(&transaction, data, now).expect("a valid batch can be stored");
-    RollUp { now }.apply(&transaction).expect("stored points can be rolled up");
+    RollUp::at(now).apply(&transaction).expect("stored points can be rolled up");
     let stored: i64 =
         transaction.query_row("SELECT count(*) FROM points", [], |row| row.get(0)).expect("the table exists");
     let series = counter(&transaction, "series").expect("the counter exists");
@@ -120,7 +120,7 @@ fn database_with_points() -> ReaderPool {
         {"name":"web_vitals_lcp","type":"histogram","value":2500,"labels":{"source":"browser"}}]"#;
     crate::db::in_memory(SCHEMA, |connection| {
         add(connection, body, now)?;
-        RollUp { now }.apply(connection)?;
+        RollUp::at(now).apply(connection)?;
         add(connection, body, now + Duration::from_secs(5))
     })
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::aggregate::Aggregate;
 use super::resolution::Resolution;
+use super::rollup_quota;
 use super::rollup_tables::{RollupScope, RollupTable, UpsertStmt};
 use super::series::{self, MetricRef, labels_json};
 use crate::clock::Timestamp;
@@ -39,6 +40,7 @@ fn convert(connection: &Connection) -> Result<()> {
     let points = convert_points(connection)?;
     connection.execute_batch("DROP TABLE temp.aggregated")?;
     series::recount(connection)?;
+    rollup_quota::recount(connection)?;
     log::info!("import: imported {rows} minutes and hours and {points} points that were not aggregated yet");
     Ok(())
 }

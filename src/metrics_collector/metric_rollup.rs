@@ -49,20 +49,33 @@ pub(super) fn split_range(
 pub(super) struct PendingMetricRollups {
     /// Indices in `rollups` by metric id; `None` for metrics with a single series.
     indices: HashMap<i64, Option<usize>>,
-    rollups: Vec<(MetricRollupRows, BTreeMap<i64, Aggregate>)>,
+    rollups: Vec<PendingRollup>,
+}
+
+/// Aggregates of one metric.
+struct PendingRollup {
+    rollup: MetricRollupRows,
+    /// Whether minutes are stored, and not only hours.
+    stores_minutes: bool,
+    minutes: BTreeMap<i64, Aggregate>,
 }
 
 impl PendingMetricRollups {
     /// Returns the index of a metric for [`Self::add`]. Creates the metric rollup when the metric has a second series;
     /// returns `None` before that.
-    pub(super) fn index_of(&mut self, transaction: &Connection, metric_id: i64) -> Result<Option<usize>> {
+    pub(super) fn index_of(
+        &mut self,
+        transaction: &Connection,
+        metric_id: i64,
+        stores_minutes: bool,
+    ) -> Result<Option<usize>> {
         let vacant = match self.indices.entry(metric_id) {
             Entry::Occupied(known) => return Ok(*known.get()),
             Entry::Vacant(vacant) => vacant,
         };
         let rollup = get_or_create(transaction, metric_id)?;
         let index = rollup.map(|rollup| {
-            self.rollups.push((rollup, BTreeMap::new()));
+            self.rollups.push(PendingRollup { rollup, stores_minutes, minutes: BTreeMap::new() });
             self.rollups.len() - 1
         });
         Ok(*vacant.insert(index))
@@ -70,7 +83,7 @@ impl PendingMetricRollups {
 
     /// Adds the aggregate of one series and minute to the metric rollup at an index.
     pub(super) fn add(&mut self, index: usize, minute: i64, aggregate: &Aggregate) {
-        let (rollup, minutes) = &mut self.rollups[index];
+        let PendingRollup { rollup, minutes, .. } = &mut self.rollups[index];
         if minute >= rollup.first_bucket(Resolution::Minute) {
             minutes.entry(minute).and_modify(|known| known.merge(aggregate)).or_insert_with(|| aggregate.clone());
         }
@@ -78,8 +91,11 @@ impl PendingMetricRollups {
 
     /// Writes the added aggregates, in the order of the primary key.
     pub(super) fn write(mut self, writer: &mut RollupWriter<'_>) -> Result<()> {
-        self.rollups.sort_unstable_by_key(|(rollup, _)| rollup.metric_id);
-        self.rollups.into_iter().try_for_each(|(rollup, minutes)| writer.merge(rollup.metric_id, minutes))
+        self.rollups.sort_unstable_by_key(|pending| pending.rollup.metric_id);
+        for PendingRollup { rollup, stores_minutes, minutes } in self.rollups {
+            writer.merge(rollup.metric_id, stores_minutes, minutes)?;
+        }
+        Ok(())
     }
 }
 

@@ -29,6 +29,9 @@ mod rollup_harness_tests;
 mod rollup_job;
 #[cfg(test)]
 mod rollup_oracle_tests;
+mod rollup_quota;
+#[cfg(test)]
+mod rollup_quota_tests;
 mod rollup_reader;
 mod rollup_tables;
 #[cfg(test)]
@@ -48,6 +51,7 @@ use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::forward::DeliveryStatus;
 use crate::http::{Access, Route, Scope};
+use crate::quota::FreeSpace;
 use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartError, StatsCache, WebUi};
 use config::Config;
 use dashboard::ClosedHoursCache;
@@ -119,9 +123,11 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     }
     let decoder = PointDecoder::new(config.dropped_labels.clone(), config.limits, config.point_age_max);
     let remote_write_enabled = remote_write.is_some();
+    let database_path = database.readers.path().to_owned();
     let state = |core| Collector {
         core,
         decoder: Arc::new(decoder),
+        free_space: FreeSpace::new(database_path.clone()),
         retention: config.retention,
         closed_hours: ClosedHoursCache::new(config.point_age_max),
         remote_write_enabled,

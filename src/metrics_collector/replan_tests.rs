@@ -31,7 +31,7 @@ fn send_and_read(database: &Database, decoder: &Arc<PointDecoder>, round: i64) {
     let command =
         AddPoints::decode(decoder, Arc::new(body), now, &Arc::default(), KeyKind::Server, |_, _| Ok(())).unwrap();
     database.writer.run(command).unwrap();
-    while database.writer.run(RollUp { now }).unwrap() {}
+    while database.writer.run(RollUp::at(now)).unwrap() {}
 
     for (name, group_by) in [("requests", None), ("duration", Some("path".to_owned()))] {
         let minute = now.ms() / 60_000;

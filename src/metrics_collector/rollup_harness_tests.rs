@@ -107,14 +107,14 @@ impl TestCollector {
 
     /// Rolls up the points and leaves the database as after an import, which creates no metric rollups.
     pub(super) fn roll_up_as_imported(&mut self) {
-        self.database().writer.run(RollUp { now: self.now }).unwrap();
+        self.database().writer.run(RollUp::at(self.now)).unwrap();
         self.oracle.roll_up();
         let sql = "UPDATE metrics SET rollup_from_h = NULL; DELETE FROM metric_minutes; DELETE FROM metric_hours";
         self.database().writer.run(Sql(sql.into())).unwrap();
     }
 
     pub(super) fn roll_up(&mut self) {
-        while self.database().writer.run(RollUp { now: self.now }).unwrap() {}
+        while self.database().writer.run(RollUp::at(self.now)).unwrap() {}
         self.oracle.roll_up();
         let delete = || DeleteExpired { retention: RETENTION, decoder: Arc::clone(&self.decoder), now: self.now };
         while self.database().writer.run(delete()).unwrap() {}
@@ -172,7 +172,7 @@ impl TestCollector {
                 self.restart();
             }
             Step::RollUpAndDie => {
-                assert!(writer.run(Killed(RollUp { now: self.now })).is_err());
+                assert!(writer.run(Killed(RollUp::at(self.now))).is_err());
                 self.restart();
             }
             Step::Restart => self.restart(),

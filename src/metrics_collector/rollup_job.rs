@@ -1,6 +1,7 @@
 //! Background job that rolls up points and deletes expired data.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::commands::{DeleteExpired, RollUp};
@@ -53,7 +54,12 @@ impl RollupJob {
         let is_due = self.rolled_up_at.is_none_or(|at| at.elapsed() >= self.rollup_interval);
         if is_due || self.points_not_rolled_up()? > NOT_ROLLED_UP_MAX {
             let writer = &self.collector.core.writer;
-            while writer.run(RollUp { now: Timestamp::now() })? && stop.sleep(PAUSE_BETWEEN_BATCHES) {}
+            let roll_up = || {
+                let now = Timestamp::now();
+                let used_bytes = writer.stats().used_bytes.load(Ordering::Relaxed);
+                RollUp::at(now).with_room(self.collector.free_space.room(used_bytes, now))
+            };
+            while writer.run(roll_up())? && stop.sleep(PAUSE_BETWEEN_BATCHES) {}
             self.rolled_up_at = Some(Instant::now());
         }
         Ok(())

@@ -98,9 +98,15 @@ impl<'c> RollupWriter<'c> {
         })
     }
 
-    /// Merges minutes of one series or metric into both tables. The minutes must be in ascending order, so that
-    /// each hour is written once.
-    pub(super) fn merge(&mut self, id: i64, minutes: impl IntoIterator<Item = (i64, Aggregate)>) -> Result<()> {
+    /// Merges minutes of one series or metric into both tables, or only into the table of hours. The minutes must be in
+    /// ascending order, so that each hour is written once. Returns the number of new rows.
+    pub(super) fn merge(
+        &mut self,
+        id: i64,
+        stores_minutes: bool,
+        minutes: impl IntoIterator<Item = (i64, Aggregate)>,
+    ) -> Result<i64> {
+        let mut new_rows = 0;
         let mut current: Option<(i64, Aggregate)> = None;
         for (minute, aggregate) in minutes {
             let hour = minute.div_euclid(MINUTES_PER_HOUR);
@@ -108,16 +114,18 @@ impl<'c> RollupWriter<'c> {
                 Some((current_hour, merged)) if *current_hour == hour => merged.merge(&aggregate),
                 other => {
                     if let Some((complete_hour, merged)) = other.replace((hour, aggregate.clone())) {
-                        self.hours.merge(id, complete_hour, merged)?;
+                        new_rows += i64::from(self.hours.merge(id, complete_hour, merged)?);
                     }
                 }
             }
-            self.minutes.merge(id, minute, aggregate)?;
+            if stores_minutes {
+                new_rows += i64::from(self.minutes.merge(id, minute, aggregate)?);
+            }
         }
-        match current {
-            Some((last_hour, merged)) => self.hours.merge(id, last_hour, merged),
-            None => Ok(()),
+        if let Some((last_hour, merged)) = current {
+            new_rows += i64::from(self.hours.merge(id, last_hour, merged)?);
         }
+        Ok(new_rows)
     }
 }
 
@@ -139,10 +147,12 @@ impl<'c> UpsertStmt<'c> {
         Ok(Self { read: transaction.prepare_cached(&read)?, write: transaction.prepare_cached(&write)? })
     }
 
-    /// Merges an aggregate into the row of a bucket, or inserts the row.
-    pub(super) fn merge(&mut self, id: i64, bucket: i64, mut aggregate: Aggregate) -> Result<()> {
+    /// Merges an aggregate into the row of a bucket, or inserts the row. Returns whether the row is new.
+    pub(super) fn merge(&mut self, id: i64, bucket: i64, mut aggregate: Aggregate) -> Result<bool> {
         let mut rows = self.read.query((id, bucket))?;
+        let mut is_new = true;
         if let Some(row) = rows.next()? {
+            is_new = false;
             // The stored points arrived first. Of two points with the same time, the later arrival is the last value.
             let new = std::mem::replace(&mut aggregate, read_aggregate(row, 0)?);
             aggregate.merge(&new);
@@ -176,6 +186,6 @@ impl<'c> UpsertStmt<'c> {
             needs_improvement,
             poor
         ])?;
-        Ok(())
+        Ok(is_new)
     }
 }

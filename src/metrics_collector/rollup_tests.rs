@@ -150,7 +150,7 @@ fn dashboard_does_not_change_with_a_rollup() {
         collector.database().writer.run(add).unwrap();
         let before = dashboards(&collector);
         assert_eq!(before[0]["web_vitals"]["by_page"].as_array().unwrap().len(), 2, "{before:?}");
-        collector.database().writer.run(RollUp { now: collector.now }).unwrap();
+        collector.database().writer.run(RollUp::at(collector.now)).unwrap();
         assert_eq!(dashboards(&collector), before);
     }
     assert_eq!(collector.metric_rollups().len(), METRICS.len() + 3);
@@ -199,7 +199,7 @@ fn points_of_a_wrong_clock_do_not_hide_later_ones() {
         let decoder = &collector.decoder;
         let add = AddPoints::decode(decoder, Arc::new(body), now, &Arc::default(), KeyKind::Server, |_, _| Ok(()));
         collector.database().writer.run(add.unwrap()).unwrap();
-        collector.database().writer.run(RollUp { now }).unwrap();
+        collector.database().writer.run(RollUp::at(now)).unwrap();
     }
     assert_eq!(collector.query_number("SELECT CAST(last AS INTEGER) FROM series_totals"), 2);
     assert_eq!(collector.query_number("SELECT value FROM counters WHERE name = 'rolled_up'"), 3);

@@ -8,12 +8,13 @@ use rusqlite::Connection;
 use super::config::Retention;
 use super::dashboard::ClosedHoursCache;
 use super::point_decoder::PointDecoder;
+use super::rollup_quota::ROLLUPS;
 use super::{cardinality, store};
 use crate::clock::Timestamp;
 use crate::db::counters;
 use crate::error::Result;
 use crate::forward::DeliveryStatus;
-use crate::quota::Store;
+use crate::quota::{FreeSpace, Store};
 use crate::records::warning::Warning;
 use crate::service::{Core, ServiceState, Stat, StatsCache};
 
@@ -21,6 +22,7 @@ use crate::service::{Core, ServiceState, Stat, StatsCache};
 pub(super) struct Collector {
     pub(super) core: Core,
     pub(super) decoder: Arc<PointDecoder>,
+    pub(super) free_space: FreeSpace,
     pub(super) retention: Retention,
     pub(super) closed_hours: ClosedHoursCache,
     /// Whether points are sent to another server.
@@ -39,7 +41,7 @@ impl ServiceState for Collector {
     }
 
     fn stores(&self) -> Vec<Store> {
-        vec![self.decoder.limits.series(), self.decoder.limits.metric_names()]
+        vec![self.decoder.limits.series(), self.decoder.limits.metric_names(), ROLLUPS]
     }
 
     fn warnings(&self) -> Vec<Warning> {

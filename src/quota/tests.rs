@@ -1,8 +1,8 @@
 use rusqlite::Connection;
 
 use super::{
-    Bounds, Holder, Measure, Reason, Store, Usage, check, largest_project, largest_usages, record_rejection,
-    rejection_entries, rejection_warnings, total_usage,
+    Bounds, Holder, Measure, Reason, Store, Usage, add_usage as change_usage, check, largest_project, largest_usages,
+    record_rejection, rejection_entries, rejection_warnings, total_usage,
 };
 use crate::clock::Timestamp;
 use crate::db::{Migration, Schema, in_memory};
@@ -61,6 +61,19 @@ fn largest_project_counts_all_its_keys() {
         assert_eq!(usages, [("blog", "server", 30), ("shop", "browser", 21)]);
         connection.execute("UPDATE quota_usage SET row_count = row_count - 30 WHERE project = 'blog'", [])?;
         assert_eq!(largest_usages(connection, &STORE, 9)?.len(), 2, "a project without rows has no entry");
+        Ok(())
+    });
+}
+
+#[test]
+fn usage_without_triggers_is_counted_by_the_store() {
+    with_tables(|connection| {
+        let holder = Holder { project: "shop", kind: KeyKind::Browser };
+        for (rows, total) in [(-5, 0), (7, 7), (3, 10), (-4, 6), (-6, 0)] {
+            change_usage(connection, &STORE, holder, rows, 0)?;
+            assert_eq!(total_usage(connection, &STORE)?.rows, total);
+        }
+        assert!(largest_usages(connection, &STORE, 9)?.is_empty());
         Ok(())
     });
 }

@@ -77,6 +77,25 @@ pub fn check(connection: &Connection, store: &Store, holder: Holder<'_>, added: 
     Ok(refusal(store.bounds, &held, holder.kind, added))
 }
 
+/// Adds to what a holder has stored, for stores without triggers. Negative numbers take away.
+///
+/// # Errors
+/// Fails if the database cannot be written.
+pub fn add_usage(transaction: &Connection, store: &Store, holder: Holder<'_>, rows: i64, bytes: i64) -> Result<()> {
+    let mut update = transaction.prepare_cached(
+        "UPDATE quota_usage SET row_count = row_count + ?4, stored_bytes = max(stored_bytes + ?5, 0)
+         WHERE store = ?1 AND project = ?2 AND key_kind_id = ?3",
+    )?;
+    let key = (store.name, holder.project, holder.kind.id(), rows, bytes);
+    if update.execute(key)? == 0 && rows > 0 {
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO quota_usage (store, project, key_kind_id, row_count, stored_bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        insert.execute(key)?;
+    }
+    Ok(())
+}
+
 /// Returns what all projects have stored.
 ///
 /// # Errors

@@ -7,12 +7,15 @@ use rusqlite::Connection;
 use super::super::config::Retention;
 use super::super::point_decoder::PointDecoder;
 use super::super::resolution::Resolution;
+use super::super::rollup_quota::{ROLLUPS, holders};
 use super::super::rollup_tables::{RollupScope, RollupTable};
 use super::super::series;
 use super::super::store::RECEIVED_HOURS;
 use crate::clock::Timestamp;
 use crate::db::{Command, counter, set_counter};
 use crate::error::Result;
+use crate::quota::{Holder, Measure, Reason, add_usage, largest_project, record_rejection};
+use crate::records::key_kind::KeyKind;
 
 /// Maximum number of points that one command deletes.
 const POINTS_BATCH_MAX: i64 = 20_000;
@@ -36,6 +39,9 @@ impl Command for DeleteExpired {
             [(Resolution::Minute, self.retention.minutes), (Resolution::Hour, self.retention.hours)]
         {
             let first = resolution.bucket((self.now - retention).ms());
+            for (project, kind) in holders(transaction)? {
+                delete_rows(transaction, resolution, Holder { project: &project, kind }, first)?;
+            }
             for (scope, owners) in [(RollupScope::Series, "series"), (RollupScope::Metric, "metrics")] {
                 // The list of ids lets SQLite find the expired rows of each in the primary key.
                 let RollupTable { name, id, bucket } = RollupTable::new(scope, resolution);
@@ -104,22 +110,76 @@ fn delete_metrics(transaction: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the oldest minutes, then the oldest hours, to keep the database below `MAX_DB_MB`. Returns whether anything
-/// was deleted.
+/// Series of a project that were created with a kind of key.
+const SERIES_OF_HOLDER: &str = "SELECT s.id FROM metrics m JOIN series s ON s.metric_id = m.id
+    WHERE m.project = ?2 AND s.key_kind_id = ?3";
+
+/// Deletes the rows of a holder's series before a bucket, and counts them as deleted. Returns their number.
+fn delete_rows(transaction: &Connection, resolution: Resolution, holder: Holder<'_>, before: i64) -> Result<usize> {
+    let RollupTable { name, id, bucket } = RollupTable::new(RollupScope::Series, resolution);
+    let sql = format!("DELETE FROM {name} WHERE {bucket} < ?1 AND {id} IN ({SERIES_OF_HOLDER})");
+    let deleted = transaction.prepare_cached(&sql)?.execute((before, holder.project, holder.kind.id()))?;
+    add_usage(transaction, &ROLLUPS, holder, -(deleted as i64), 0)?;
+    Ok(deleted)
+}
+
+/// Deletes the oldest minutes, then the oldest hours, to keep the database below `MAX_DB_MB`: those of the project with the most
+/// rows, if it has any. Returns whether anything was deleted.
 pub(in super::super) fn evict_oldest(connection: &Connection) -> Result<bool> {
-    for resolution in [Resolution::Minute, Resolution::Hour] {
-        let tables = [RollupScope::Series, RollupScope::Metric].map(|scope| RollupTable::new(scope, resolution));
-        let mut oldest: Option<i64> = None;
-        for RollupTable { name, bucket, .. } in tables {
-            let sql = format!("SELECT min({bucket}) FROM {name}");
-            let first: Option<i64> = connection.query_row(&sql, [], |row| row.get(0))?;
-            oldest = oldest.into_iter().chain(first).min();
+    for evict in [evict_from_largest, evict_from_all] {
+        for resolution in [Resolution::Minute, Resolution::Hour] {
+            if evict(connection, resolution)? {
+                return Ok(true);
+            }
         }
-        let Some(oldest) = oldest else { continue };
-        for RollupTable { name, bucket, .. } in tables {
-            connection.execute(&format!("DELETE FROM {name} WHERE {bucket} <= ?1 + 10"), [oldest])?;
-        }
-        return Ok(true);
     }
     Ok(false)
+}
+
+/// Number of buckets that one eviction deletes.
+const EVICTED_BUCKETS: i64 = 11;
+
+/// Deletes the oldest buckets of the project with the most rows, first of its browser keys if most rows are theirs.
+fn evict_from_largest(connection: &Connection, resolution: Resolution) -> Result<bool> {
+    let Some((project, kind)) = largest_project(connection, &ROLLUPS, Measure::Rows)? else { return Ok(false) };
+    let holder = Holder { project: &project, kind };
+    let RollupTable { name, id, bucket } = RollupTable::new(RollupScope::Series, resolution);
+    // The minimum of each series is one step in the primary key.
+    let oldest = format!(
+        "SELECT min((SELECT min({bucket}) FROM {name} WHERE {id} = s.id)) FROM metrics m JOIN series s ON s.metric_id = m.id
+         WHERE m.project = ?1 AND s.key_kind_id = ?2"
+    );
+    let key = (&project, kind.id());
+    let oldest: Option<i64> = connection.prepare_cached(&oldest)?.query_row(key, |row| row.get(0))?;
+    let Some(before) = oldest.map(|oldest| oldest + EVICTED_BUCKETS) else { return Ok(false) };
+    let deleted = delete_rows(connection, resolution, holder, before)?;
+    // Rows over all series of a metric, unless they also contain points of another kind of key.
+    let RollupTable { name, id, bucket } = RollupTable::new(RollupScope::Metric, resolution);
+    let other_series = if kind == KeyKind::Browser { "server_series" } else { "browser_series" };
+    let delete = format!(
+        "DELETE FROM {name} WHERE {bucket} < ?1
+             AND {id} IN (SELECT id FROM metrics WHERE project = ?2 AND {other_series} = 0)"
+    );
+    connection.prepare_cached(&delete)?.execute((before, &project))?;
+    record_rejection(connection, &ROLLUPS, &project, Reason::Evicted, deleted as u64, Timestamp::now())?;
+    Ok(deleted > 0)
+}
+
+/// Deletes the oldest buckets of all projects.
+fn evict_from_all(connection: &Connection, resolution: Resolution) -> Result<bool> {
+    let tables = [RollupScope::Series, RollupScope::Metric].map(|scope| RollupTable::new(scope, resolution));
+    let mut oldest: Option<i64> = None;
+    for RollupTable { name, bucket, .. } in tables {
+        let sql = format!("SELECT min({bucket}) FROM {name}");
+        let first: Option<i64> = connection.query_row(&sql, [], |row| row.get(0))?;
+        oldest = oldest.into_iter().chain(first).min();
+    }
+    let Some(oldest) = oldest else { return Ok(false) };
+    for (project, kind) in holders(connection)? {
+        delete_rows(connection, resolution, Holder { project: &project, kind }, oldest + EVICTED_BUCKETS)?;
+    }
+    for RollupTable { name, bucket, .. } in tables {
+        connection.execute(&format!("DELETE FROM {name} WHERE {bucket} < ?1"), [oldest + EVICTED_BUCKETS])?;
+    }
+    Ok(true)
 }

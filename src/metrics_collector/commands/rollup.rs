@@ -8,12 +8,15 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row};
 use super::super::aggregate::{Aggregate, AggregateParts};
 use super::super::metric_rollup::PendingMetricRollups;
 use super::super::resolution::Resolution;
+use super::super::rollup_quota::RollupQuota;
 use super::super::rollup_tables::{RollupScope, RollupWriter};
 use super::super::running_totals::{RunningTotals, TotalsTable};
 use super::super::series::IdMap;
 use crate::clock::Timestamp;
 use crate::db::{Command, counter, set_counter};
 use crate::error::Result;
+use crate::quota::Room;
+use crate::records::key_kind::KeyKind;
 use crate::records::point::MetricKind;
 
 /// Maximum number of points in one transaction. The limits bound the memory and the time for which clients wait. A
@@ -28,7 +31,20 @@ const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
 /// Adds points that are not rolled up yet to the rollup tables, to the metric rollups and to the running totals. Each
 /// point is added once: the tables and the id of the last rolled-up point change in one transaction.
 pub(in super::super) struct RollUp {
-    pub(in super::super) now: Timestamp,
+    now: Timestamp,
+    room: Room,
+}
+
+impl RollUp {
+    /// Creates the command for a disk with enough room.
+    pub(in super::super) fn at(now: Timestamp) -> Self {
+        Self { now, room: Room::Enough }
+    }
+
+    /// Sets the room on the disk. If it is low, minutes of the largest project are not stored, but hours and totals are.
+    pub(in super::super) fn with_room(self, room: Room) -> Self {
+        Self { room, ..self }
+    }
 }
 
 impl Command for RollUp {
@@ -40,6 +56,7 @@ impl Command for RollUp {
         let mut read =
             transaction.prepare_cached("SELECT id, series_id, at_ms, value FROM points WHERE id > ?1 ORDER BY id")?;
         let mut metric_rollups = PendingMetricRollups::default();
+        let mut quota = RollupQuota::new(transaction, self.room)?;
         let mut find = DirtySeries::prepare(transaction)?;
         let mut rows = read.query([rolled_up])?;
         let (mut last, mut points, mut aggregates, mut orphans) = (rolled_up, 0, 0, 0);
@@ -54,7 +71,8 @@ impl Command for RollUp {
             let series = match dirty.entry(row.get(1)?) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(vacant) => {
-                    let mut series = DirtySeries::load(&mut find, transaction, *vacant.key(), &mut metric_rollups)?;
+                    let mut series =
+                        DirtySeries::load(&mut find, transaction, *vacant.key(), (&quota, &mut metric_rollups))?;
                     if let Some(series) = &mut series {
                         series.totals.forget_future(self.now + CLOCK_AHEAD_MAX);
                     }
@@ -76,10 +94,11 @@ impl Command for RollUp {
         let mut writer = RollupWriter::new(transaction, RollupScope::Series)?;
         for id in ids {
             if let Some(Some(series)) = dirty.remove(&id) {
-                series.store(transaction, id, &mut writer, &mut metric_rollups)?;
+                series.store(transaction, id, &mut writer, (&mut quota, &mut metric_rollups))?;
             }
         }
         metric_rollups.write(&mut RollupWriter::new(transaction, RollupScope::Metric)?)?;
+        quota.record(transaction, self.now)?;
         set_counter(transaction, "rolled_up", last)?;
         set_counter(transaction, "rolled_up_at_ms", self.now.ms())?;
         Ok(has_more)
@@ -89,6 +108,9 @@ impl Command for RollUp {
 /// Series with points in the current rollup.
 struct DirtySeries {
     kind: MetricKind,
+    project: String,
+    key_kind: KeyKind,
+    stores_minutes: bool,
     aggregate_kind: AggregateParts,
     totals: RunningTotals,
     /// Index of its metric in the pending metric rollups, if the metric has one.
@@ -100,7 +122,10 @@ struct DirtySeries {
 impl DirtySeries {
     /// Prepares the statement for [`Self::load`].
     fn prepare(transaction: &Connection) -> Result<CachedStatement<'_>> {
-        Ok(transaction.prepare_cached("SELECT metric_id, name, type FROM series_keys WHERE id = ?1")?)
+        Ok(transaction.prepare_cached(
+            "SELECT s.metric_id, m.name, t.name, m.project, s.key_kind_id FROM series s JOIN metrics m ON m.id = s.metric_id
+                 JOIN metric_types t ON t.id = m.type_id WHERE s.id = ?1",
+        )?)
     }
 
     /// Loads a series. Returns `None` if it does not exist. A series is deleted after its points, so it should exist; if
@@ -109,16 +134,18 @@ impl DirtySeries {
         find: &mut CachedStatement<'_>,
         transaction: &Connection,
         id: i64,
-        metric_rollups: &mut PendingMetricRollups,
+        (quota, metric_rollups): (&RollupQuota, &mut PendingMetricRollups),
     ) -> Result<Option<Self>> {
-        let metric = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-        let metric: Option<(i64, String, String)> = find.query_row([id], metric).optional()?;
-        let Some((metric_id, name, kind)) = metric else { return Ok(None) };
+        let metric = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+        let metric: Option<(i64, String, String, String, i64)> = find.query_row([id], metric).optional()?;
+        let Some((metric_id, name, kind, project, key_kind)) = metric else { return Ok(None) };
+        let (key_kind, stores_minutes) = (KeyKind::from_id(key_kind), quota.stores_minutes(&project));
         let kind = MetricKind::from_name(&kind).unwrap_or(MetricKind::Gauge);
         let aggregate_kind = AggregateParts::for_metric(Some(kind), &name);
-        let metric_rollup = metric_rollups.index_of(transaction, metric_id)?;
+        let metric_rollup = metric_rollups.index_of(transaction, metric_id, stores_minutes)?;
         let totals = RunningTotals::load_without_sketch(transaction, TotalsTable::RolledUp, id)?;
-        Ok(Some(Self { kind, aggregate_kind, totals, metric_rollup, minutes: Vec::with_capacity(1) }))
+        let minutes = Vec::with_capacity(1);
+        Ok(Some(Self { kind, project, key_kind, stores_minutes, aggregate_kind, totals, metric_rollup, minutes }))
     }
 
     /// Adds a point. Returns whether it is the first of its minute.
@@ -140,7 +167,7 @@ impl DirtySeries {
         transaction: &Connection,
         id: i64,
         writer: &mut RollupWriter<'_>,
-        metric_rollups: &mut PendingMetricRollups,
+        (quota, metric_rollups): (&mut RollupQuota, &mut PendingMetricRollups),
     ) -> Result<()> {
         if self.kind == MetricKind::Histogram {
             self.totals.load_sketch(transaction, TotalsTable::RolledUp, id)?;
@@ -153,7 +180,12 @@ impl DirtySeries {
                 metric_rollups.add(index, *minute, aggregate);
             }
         }
-        writer.merge(id, self.minutes)?;
+        if !self.stores_minutes {
+            let points = self.minutes.iter().map(|(_, aggregate)| aggregate.count).sum();
+            quota.count_points_without_minutes(&self.project, points);
+        }
+        let new_rows = writer.merge(id, self.stores_minutes, self.minutes)?;
+        quota.count_rows(&self.project, self.key_kind, new_rows);
         self.totals.store(transaction, TotalsTable::RolledUp, id)
     }
 }
