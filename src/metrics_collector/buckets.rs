@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
@@ -27,6 +28,12 @@ use crate::records::point::MetricKind;
 const GROUPS_MAX: usize = 50;
 /// Size of the aggregates that one part merges, in bytes. About as many bytes are written for them.
 const WINDOW_BYTES: usize = 128 * 1024;
+/// About the number of rows that are merged at once, so that a part takes a fraction of a second.
+const WINDOW_ROWS: i64 = 200_000;
+/// Number of buckets that are merged at once, however many series there are.
+const WINDOW_BUCKETS_MIN: i64 = 16;
+/// Time after which a part ends, also if it is empty, so that the queries of others are served in between.
+const PART_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// Query for the buckets of a metric.
 #[derive(Debug, Clone)]
@@ -131,12 +138,22 @@ impl Groups {
     }
 }
 
+/// Numbers of points by the hashes of the label values: the number of values is unbounded, and only the largest are listed.
+#[derive(Default)]
+struct ValueCounts {
+    hasher: RandomState,
+    points: HashMap<u64, u64>,
+    /// The last series that is counted.
+    last_id: i64,
+}
+
 /// Body of the response.
 pub(super) struct BucketsBody {
     readers: ReaderPool,
     query: Query,
     /// The period as the client sent it.
     period: String,
+    counts: ValueCounts,
     groups: Groups,
     has_started: bool,
     /// Index of the group that is written.
@@ -150,9 +167,9 @@ pub(super) struct BucketsBody {
 impl BucketsBody {
     /// Creates the body of a query. `period` is repeated in the response.
     pub(super) fn new(readers: ReaderPool, query: Query, period: &str) -> Self {
-        let (groups, next_bucket) = (Groups::default(), query.buckets.start);
+        let (counts, groups, next_bucket) = (ValueCounts::default(), Groups::default(), query.buckets.start);
         let period = period.to_owned();
-        Self { readers, query, period, groups, has_started: false, group: 0, next_bucket, has_items: false }
+        Self { readers, query, period, counts, groups, has_started: false, group: 0, next_bucket, has_items: false }
     }
 
     /// Returns the number of lists of buckets in the response.
@@ -160,34 +177,39 @@ impl BucketsBody {
         if self.query.group_by.is_none() { 1 } else { self.groups.values.len() + usize::from(self.groups.has_other) }
     }
 
-    /// Passes the matching series to `visit`, in the order of their ids, with the value of the label that forms groups. The
-    /// fixed order keeps sums and last values the same in every response: another order could round sums differently and pick
+    /// Passes the matching series behind an id to `visit`, in the order of their ids, with the value of the label that forms
+    /// groups, until it returns `false`. The fixed order keeps sums and last values the same in every response: another order could round sums differently and pick
     /// another of two simultaneous last values.
     fn for_each_series(
         &self,
         snapshot: &Connection,
-        mut visit: impl FnMut(MatchingSeries, &str) -> Result<()>,
+        after_id: i64,
+        mut visit: impl FnMut(MatchingSeries, &str) -> Result<bool>,
     ) -> Result<()> {
         let Query { name, project, labels: filter, group_by, .. } = &self.query;
         let is_unfiltered = filter.is_empty() && group_by.is_none();
         let mut read = snapshot.prepare_cached(
             "SELECT id, labels, type, metric_id, rollup_from_h FROM series_keys
-                 WHERE name = ?1 AND (?2 IS NULL OR project = ?2) ORDER BY id",
+                 WHERE name = ?1 AND (?2 IS NULL OR project = ?2) AND id > ?3 ORDER BY id",
         )?;
-        let mut rows = read.query((name, project))?;
+        let mut rows = read.query((name, project, after_id))?;
         while let Some(row) = rows.next()? {
             let kind = MetricKind::from_name(row.get_ref(2)?.as_str().unwrap_or_default());
             let rollup = if is_unfiltered { MetricRollupRows::read(row, 3)? } else { None };
             let series = MatchingSeries { id: row.get(0)?, kind, group: 0, rollup };
             if is_unfiltered {
-                visit(series, "")?;
+                if !visit(series, "")? {
+                    break;
+                }
                 continue;
             }
             let labels: BTreeMap<String, String> =
                 serde_json::from_str(row.get_ref(1)?.as_str().unwrap_or("{}")).unwrap_or_default();
             if filter.iter().all(|(name, value)| labels.get(name) == Some(value)) {
                 let value = group_by.as_ref().and_then(|label| labels.get(label));
-                visit(series, value.map_or("", String::as_str))?;
+                if !visit(series, value.map_or("", String::as_str))? {
+                    break;
+                }
             }
         }
         Ok(())
@@ -201,8 +223,9 @@ impl BucketsBody {
         }
     }
 
-    /// Finds the values with the most points. Counts by the hashes of values, because the number of values is unbounded.
-    fn find_groups(&self, snapshot: &Connection) -> Result<Groups> {
+    /// Counts the points of each value, until a part has taken its time. Returns whether all are counted.
+    fn count_values(&mut self, snapshot: &Connection, started: Instant) -> Result<bool> {
+        let mut counts = std::mem::take(&mut self.counts);
         let Query { buckets, resolution, .. } = &self.query;
         let any = |_| Some(AggregateParts::default());
         let reader = RollupReader::open(snapshot, buckets.start, *resolution, any)?;
@@ -210,26 +233,34 @@ impl BucketsBody {
         let mut count = snapshot.prepare_cached(&format!(
             "SELECT coalesce(sum(count), 0) FROM {name} WHERE {id} = ?1 AND {bucket} >= ?2 AND {bucket} < ?3"
         ))?;
-        let hasher = RandomState::new();
-        let mut points: HashMap<u64, u64> = HashMap::new();
-        self.for_each_series(snapshot, |series, value| {
+        let mut is_complete = true;
+        self.for_each_series(snapshot, counts.last_id, |series, value| {
             let stored: i64 = count.query_row((series.id, buckets.start, buckets.end), |row| row.get(0))?;
             let new: u64 = reader.not_rolled_up(series.id, buckets).map(|(_, aggregate)| aggregate.count).sum();
             if stored > 0 || new > 0 {
-                *points.entry(hasher.hash_one(value)).or_default() += stored.unsigned_abs() + new;
+                *counts.points.entry(counts.hasher.hash_one(value)).or_default() += stored.unsigned_abs() + new;
             }
-            Ok(())
+            counts.last_id = series.id;
+            is_complete = started.elapsed() < PART_TIME_MAX;
+            Ok(is_complete)
         })?;
+        self.counts = counts;
+        Ok(is_complete)
+    }
+
+    /// Finds the values with the most points.
+    fn find_groups(&self, snapshot: &Connection) -> Result<Groups> {
+        let ValueCounts { points, hasher, .. } = &self.counts;
         let mut largest: BTreeSet<(Reverse<u64>, String)> = BTreeSet::new();
-        self.for_each_series(snapshot, |_, value| {
-            let Some(points) = points.get(&hasher.hash_one(value)) else { return Ok(()) };
+        self.for_each_series(snapshot, 0, |_, value| {
+            let Some(points) = points.get(&hasher.hash_one(value)) else { return Ok(true) };
             if largest.len() < GROUPS_MAX || largest.last().is_some_and(|last| last.0 >= Reverse(*points)) {
                 largest.insert((Reverse(*points), value.to_owned()));
             }
             if largest.len() > GROUPS_MAX {
                 largest.pop_last();
             }
-            Ok(())
+            Ok(true)
         })?;
         let has_other = points.len() > largest.len();
         Ok(Groups { values: largest.into_iter().map(|(_, value)| value).collect(), has_other })
@@ -251,7 +282,10 @@ impl BucketsBody {
 
     /// Merges the next buckets of the current group.
     fn read_window(&self, reader: &RollupReader<'_>, matching: &[MatchingSeries]) -> Result<Window> {
-        let mut window = Window::new(self.next_bucket..self.query.buckets.end);
+        let series = matching.iter().filter(|series| series.group == self.group).count() as i64;
+        let buckets_max = (WINDOW_ROWS / series.max(1)).max(WINDOW_BUCKETS_MIN);
+        let end = self.query.buckets.end.min(self.next_bucket.saturating_add(buckets_max));
+        let mut window = Window::new(self.next_bucket..end);
         let mut rollups_read = HashSet::new();
         for series in matching.iter().filter(|series| series.group == self.group) {
             let parts = self.aggregate_parts(series.kind);
@@ -306,15 +340,19 @@ impl BodySource for BucketsBody {
         let readers = self.readers.clone();
         let connection = readers.acquire()?;
         let snapshot = connection.unchecked_transaction()?;
+        let started = Instant::now();
         if !self.has_started {
+            if self.query.group_by.is_some() && !self.count_values(&snapshot, started)? {
+                return Ok(true);
+            }
             self.start(&snapshot, out)?;
             self.has_started = true;
         }
         let mut matching = Vec::new();
-        self.for_each_series(&snapshot, |series, value| {
+        self.for_each_series(&snapshot, 0, |series, value| {
             let group = if self.query.group_by.is_some() { self.groups.index_of(value) } else { 0 };
             matching.push(MatchingSeries { group, ..series });
-            Ok(())
+            Ok(true)
         })?;
         let parts_of = |id: i64| {
             let index = matching.binary_search_by_key(&id, |series| series.id).ok()?;
@@ -323,9 +361,12 @@ impl BodySource for BucketsBody {
         let reader = RollupReader::open(&snapshot, self.query.buckets.start, self.query.resolution, parts_of)?;
         let has_gauge = matching.iter().any(|series| series.kind == Some(MetricKind::Gauge));
         let fields = if has_gauge { self.query.fields } else { self.query.fields.without_last() };
-        while self.group < self.groups_count() && out.len() < PART_BYTES {
+        while self.group < self.groups_count() {
             let window = self.read_window(&reader, &matching)?;
             self.write_window(window, fields, out)?;
+            if out.len() >= PART_BYTES || started.elapsed() >= PART_TIME_MAX {
+                break;
+            }
         }
         if self.group < self.groups_count() {
             return Ok(true);

@@ -215,7 +215,7 @@ impl TestCollector {
                 name: name.to_owned(),
                 project: project.map(str::to_owned),
                 labels: label.map(|value| ("n".to_owned(), value.to_owned())).into_iter().collect(),
-                buckets: first..i64::MAX,
+                buckets: first..resolution.bucket((self.now + HOUR * 24 * 366).ms()),
                 resolution,
                 group_by: None,
                 fields: Fields::ALL,

@@ -71,7 +71,8 @@ impl<'a> TimeRange<'a> {
     /// Returns the buckets that overlap the range.
     pub(super) fn buckets(&self, resolution: Resolution) -> Range<i64> {
         // Points from clocks that are ahead are at most minutes ahead. Later ones were written while our clock was wrong.
-        let end = self.until.unwrap_or(self.now + CLOCK_AHEAD_MAX);
+        let latest = self.now + CLOCK_AHEAD_MAX;
+        let end = self.until.unwrap_or(latest).min(latest).max(self.since + Duration::from_millis(1));
         resolution.bucket(self.since.ms())..resolution.bucket(end.ms() - 1) + 1
     }
 }
