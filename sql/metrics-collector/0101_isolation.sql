@@ -9,6 +9,10 @@ UPDATE metrics SET key_kind_id = 2 WHERE EXISTS (SELECT 1 FROM series WHERE metr
 -- Finds the metrics of a project, and the projects in alphabetical order.
 CREATE INDEX metrics_by_project ON metrics (project);
 
+-- The name in the form that Prometheus accepts; null until the service has computed it. Finds metrics in the order of /federate.
+ALTER TABLE metrics ADD COLUMN prometheus_name TEXT;
+CREATE INDEX metrics_by_prometheus_name ON metrics (type_id, prometheus_name);
+
 -- Number of series of each metric by the kind of key, which MAX_SERIES_PER_METRIC limits, without overflow series.
 ALTER TABLE metrics ADD COLUMN server_series INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE metrics ADD COLUMN browser_series INTEGER NOT NULL DEFAULT 0;

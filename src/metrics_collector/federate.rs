@@ -2,16 +2,16 @@
 //!
 //! The response is written part by part, and no state grows with the number of series: a part begins behind the last family and
 //! labels that were written. Metrics whose names differ only in characters that Prometheus does not allow form one family, and
-//! series of a family with equal label pairs form one sample. So a part reads all names, and keeps the first ones in the order
-//! of the response; then it does the same with the labels of these families.
+//! series of a family with equal label pairs form one sample. The database has an index of the names in the form that
+//! Prometheus accepts; the labels of a family are read in each part, which keeps the first ones in the order of the response.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
-use std::hash::{BuildHasher as _, RandomState};
 
 use rusqlite::Connection;
 
-use super::prometheus_names::{BOUND_EXPONENTS, label_pairs, metric_name};
+use super::lists::type_id;
+use super::prometheus_names::{BOUND_EXPONENTS, label_pairs};
 use super::running_totals::{RunningTotals, TotalsTable, totals_with_new_points};
 use super::series::SeriesKey;
 use super::state::Collector;
@@ -71,28 +71,33 @@ impl FederateBody {
         Self { readers, since, kind: 0, family: String::new(), labels: None, is_described: false }
     }
 
-    /// Returns the next families of the current kind and the names of all metrics. The first family is the last one written
-    /// if samples of it are left.
-    fn next_families(&self, snapshot: &Connection) -> Result<(Vec<(String, Family)>, FamilyNames)> {
-        let (mut families, mut names) = (FirstEntries::default(), FamilyNames::default());
+    /// Returns the next families of the current kind. The first one is the last one written if samples of it are left.
+    fn next_families(&self, snapshot: &Connection) -> Result<Vec<(String, Family)>> {
+        let mut families: Vec<(String, Family)> = Vec::new();
+        let mut size_bytes = 0;
         let mut read = snapshot.prepare_cached(
-            "SELECT m.id, m.name, t.name FROM metrics m JOIN metric_types t ON t.id = m.type_id ORDER BY m.id",
+            "SELECT id, prometheus_name, name FROM metrics WHERE type_id = ?1 AND prometheus_name >= ?2
+                 ORDER BY prometheus_name, id",
         )?;
-        let mut rows = read.query([])?;
+        let mut rows = read.query((type_id(KINDS[self.kind]), &self.family))?;
         while let Some(row) = rows.next()? {
-            let original_name = row.get_ref(1)?.as_str().unwrap_or_default();
-            let name = metric_name(original_name);
-            let Some(kind) = MetricKind::from_name(row.get_ref(2)?.as_str().unwrap_or_default()) else { continue };
-            names.insert(kind, &name);
-            let is_left = name > self.family || (self.labels.is_some() && name == self.family);
-            if kind == KINDS[self.kind] && is_left {
-                let size_bytes = name.len() + original_name.len() + LINE_BYTES;
-                let family = || Family { original_name: original_name.to_owned(), metric_ids: Vec::new() };
-                let id = row.get(0)?;
-                families.update(name, size_bytes, family, |family| family.metric_ids.push(id));
+            let name = row.get_ref(1)?.as_str().unwrap_or_default();
+            if name == self.family && self.labels.is_none() {
+                continue;
+            }
+            if families.last().is_none_or(|(last, _)| last != name) {
+                if size_bytes >= PART_BYTES {
+                    break;
+                }
+                let original_name: String = row.get(2)?;
+                size_bytes += name.len() + original_name.len() + LINE_BYTES;
+                families.push((name.to_owned(), Family { original_name, metric_ids: Vec::new() }));
+            }
+            if let Some((_, family)) = families.last_mut() {
+                family.metric_ids.push(row.get(0)?);
             }
         }
-        Ok((families.into_iter().collect(), names))
+        Ok(families)
     }
 
     /// Returns the next samples of these families, until a part is full, and whether samples of the last one are left.
@@ -155,7 +160,7 @@ impl BodySource for FederateBody {
         let readers = self.readers.clone();
         let connection = readers.acquire()?;
         let snapshot = connection.unchecked_transaction()?;
-        let (families, names) = self.next_families(&snapshot)?;
+        let families = self.next_families(&snapshot)?;
         let (samples, has_more_samples) = self.next_samples(&snapshot, &families)?;
         let series: HashSet<i64> = samples.iter().flat_map(|sample| sample.series_ids.iter().copied()).collect();
         let new_totals = totals_with_new_points(&snapshot, KINDS[self.kind], &series)?;
@@ -166,7 +171,7 @@ impl BodySource for FederateBody {
             if *family_name != self.family {
                 (self.family, self.is_described) = (family_name.clone(), false);
             }
-            let name = names.unique_name(KINDS[self.kind], family_name);
+            let name = unique_name(&snapshot, KINDS[self.kind], family_name)?;
             while let Some(NextSample { labels, series_ids, .. }) = samples.next_if(|sample| sample.family == index) {
                 let mut merged = RunningTotals::default();
                 for id in series_ids {
@@ -230,53 +235,49 @@ impl<V> FirstEntries<V> {
     }
 }
 
-/// Names of all families, by hash. They tell whether a name is unique.
-#[derive(Default)]
-struct FamilyNames {
-    hasher: RandomState,
-    hashes: HashSet<u64>,
+/// Returns the name of a family, with the kind appended if a metric of another kind already has it.
+fn unique_name(snapshot: &Connection, kind: MetricKind, family: &str) -> Result<String> {
+    let mut name = family.to_owned();
+    while is_taken(snapshot, kind, &name, name != family)? {
+        name = format!("{name}_{}", kind.as_str());
+    }
+    Ok(name)
 }
 
-impl FamilyNames {
-    fn insert(&mut self, kind: MetricKind, name: &str) {
-        self.hashes.insert(self.hasher.hash_one((kind, name)));
-    }
-
-    fn contains(&self, kind: MetricKind, name: &str) -> bool {
-        self.hashes.contains(&self.hasher.hash_one((kind, name)))
-    }
-
-    /// Returns the name of a family, with the kind appended if a metric of another kind already has it.
-    fn unique_name(&self, kind: MetricKind, family: &str) -> String {
-        let mut name = family.to_owned();
-        while self.is_taken(kind, &name, name != family) {
-            name = format!("{name}_{}", kind.as_str());
+fn is_taken(snapshot: &Connection, kind: MetricKind, name: &str, is_renamed: bool) -> Result<bool> {
+    let is_taken_by_kind = match kind {
+        MetricKind::Histogram => {
+            let samples = SUFFIXES.map(|suffix| format!("{name}{suffix}"));
+            exists_any(snapshot, kind, samples.iter().map(String::as_str))?
+                || is_renamed && is_histogram(snapshot, name)?
         }
-        name
-    }
+        MetricKind::Gauge => is_histogram(snapshot, name)?,
+        MetricKind::Counter => {
+            let is_renamed_gauge = match name.strip_suffix("_gauge") {
+                Some(gauge) => exists_any(snapshot, MetricKind::Gauge, [gauge])? && is_histogram(snapshot, gauge)?,
+                None => false,
+            };
+            is_renamed_gauge || is_histogram(snapshot, name)? || exists_any(snapshot, MetricKind::Gauge, [name])?
+        }
+    };
+    Ok(is_taken_by_kind || is_renamed && exists_any(snapshot, kind, [name])?)
+}
 
-    fn is_taken(&self, kind: MetricKind, name: &str, is_renamed: bool) -> bool {
-        let is_taken_by_kind = match kind {
-            MetricKind::Histogram => {
-                SUFFIXES.iter().any(|suffix| self.contains(MetricKind::Histogram, &format!("{name}{suffix}")))
-                    || is_renamed && self.is_histogram(name)
-            }
-            MetricKind::Gauge => self.is_histogram(name),
-            MetricKind::Counter => {
-                let renamed_gauge = name.strip_suffix("_gauge").filter(|gauge| self.is_histogram(gauge));
-                self.is_histogram(name)
-                    || self.contains(MetricKind::Gauge, name)
-                    || renamed_gauge.is_some_and(|gauge| self.contains(MetricKind::Gauge, gauge))
-            }
-        };
-        is_taken_by_kind || is_renamed && self.contains(kind, name)
-    }
+/// Whether a name is that of a histogram or of one of its samples.
+fn is_histogram(snapshot: &Connection, name: &str) -> Result<bool> {
+    let histograms = SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
+    exists_any(snapshot, MetricKind::Histogram, histograms.chain([name]))
+}
 
-    /// Whether a name is that of a histogram or of one of its samples.
-    fn is_histogram(&self, name: &str) -> bool {
-        let histograms = SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
-        histograms.chain([name]).any(|name| self.contains(MetricKind::Histogram, name))
+/// Whether a family of a kind has one of these names.
+fn exists_any<'a>(snapshot: &Connection, kind: MetricKind, names: impl IntoIterator<Item = &'a str>) -> Result<bool> {
+    let mut find = snapshot.prepare_cached("SELECT 1 FROM metrics WHERE type_id = ?1 AND prometheus_name = ?2")?;
+    for name in names {
+        if find.exists((type_id(kind), name))? {
+            return Ok(true);
+        }
     }
+    Ok(false)
 }
 
 /// Returns the label pairs of a series in text format.

@@ -79,6 +79,11 @@ pub(super) fn type_name(type_id: i64) -> &'static str {
     MetricKind::ALL.get(index).map_or("", |kind| kind.as_str())
 }
 
+/// Returns the id of a type.
+pub(super) fn type_id(kind: MetricKind) -> i64 {
+    MetricKind::ALL.iter().position(|other| *other == kind).map_or(0, |index| index as i64 + 1)
+}
+
 /// Returns `{"labels":[…]}`: the labels of a metric's series in alphabetical order, each with its first values.
 ///
 /// Each part reads all series, and keeps the first labels behind the last one that was written.

@@ -17,6 +17,7 @@ mod lists;
 mod metric_rollup;
 mod point_decoder;
 mod point_json;
+mod prometheus_characters;
 mod prometheus_names;
 mod releases;
 mod remote_write;
@@ -116,6 +117,8 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     env.finish().map_err(StartError::Settings)?;
     let routes = routes(web, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-metrics-collector", SCHEMA, commands::evict_oldest)?;
+    let named = commands::compute_prometheus_names(&database.writer);
+    named.map_err(|error| StartError::Start(format!("failed to compute names for Prometheus: {error}")))?;
     let remote_write = config.remote_write.take();
     if remote_write.is_none() {
         let reset = database.writer.run(remote_write::ResetState);

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
 use std::ops::RangeInclusive;
 
+pub(super) use super::prometheus_characters::metric_name;
+use super::prometheus_characters::sanitize;
 use super::series::SeriesKey;
 use crate::records::point::MetricKind;
 
@@ -33,22 +35,6 @@ impl UsedNames {
 /// Returns a hash that is the same in every process.
 pub(super) fn stable_hash(value: impl Hash) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
-}
-
-/// Returns a metric name in which `_` replaces the characters that Prometheus does not allow.
-pub(super) fn metric_name(name: &str) -> String {
-    sanitize(name, true)
-}
-
-/// Replaces characters other than ASCII letters, digits and `_` (and `:` if `allow_colons`) with `_`, and prefixes `_`
-/// to a leading digit.
-fn sanitize(name: &str, allow_colons: bool) -> String {
-    let is_allowed = |char: char| char.is_ascii_alphanumeric() || char == '_' || (allow_colons && char == ':');
-    let mut sanitized: String = name.chars().map(|char| if is_allowed(char) { char } else { '_' }).collect();
-    if sanitized.starts_with(|first: char| first.is_ascii_digit()) || sanitized.is_empty() {
-        sanitized.insert(0, '_');
-    }
-    sanitized
 }
 
 /// Returns the label pairs of a series: the project, then its labels by name. Label names that Prometheus reserves, and

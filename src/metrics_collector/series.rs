@@ -7,6 +7,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::cardinality::OVERFLOW_LABELS;
+use super::prometheus_characters::metric_name;
 use super::series_quota::{BatchQuota, SeriesStore};
 use crate::clock::Timestamp;
 use crate::db::add_to_counter;
@@ -284,10 +285,10 @@ fn insert(transaction: &Connection, metric: MetricRef<'_>, labels: &str, kind: K
     let key = (metric.name, metric.kind.as_str(), metric.project);
     transaction
         .prepare_cached(
-            "INSERT OR IGNORE INTO metrics (name, type_id, project, key_kind_id)
-                 SELECT ?1, id, ?3, ?4 FROM metric_types WHERE name = ?2",
+            "INSERT OR IGNORE INTO metrics (name, type_id, project, key_kind_id, prometheus_name)
+                 SELECT ?1, id, ?3, ?4, ?5 FROM metric_types WHERE name = ?2",
         )?
-        .execute((key.0, key.1, key.2, kind.id()))?;
+        .execute((key.0, key.1, key.2, kind.id(), metric_name(metric.name)))?;
     let mut insert = transaction.prepare_cached(
         "INSERT INTO series (metric_id, labels, created_at_ms, key_kind_id)
              SELECT m.id, ?4, ?5, ?6 FROM metrics m JOIN metric_types t ON t.id = m.type_id

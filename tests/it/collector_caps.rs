@@ -105,6 +105,7 @@ fn metrics_beyond_the_series_limit_share_an_overflow_series() {
     assert_eq!((&health["series"], &health["points_overflowed"]), (&json!(47), &json!(3_055)));
     let codes: Vec<&Value> = health["warnings"].as_array().unwrap().iter().map(|warning| &warning["code"]).collect();
     assert_eq!(codes, ["series_folded", "series_over_quota", "metric_names_over_quota"], "{health}");
+    assert!(collector.wait_for_log("share of MAX_SERIES").is_some());
     assert_eq!(count_log_lines(&collector, "share of MAX_SERIES"), 1, "{:#?}", collector.log());
 }
 
