@@ -96,7 +96,10 @@ function App(): JSX.Element {
       {health?.warnings && health.warnings.length > 0 && (
         <ul class="warnings card" aria-label="Warnings">
           {health.warnings.map((warning) => (
-            <li key={warning}>{warning}</li>
+            <li key={`${warning.code} ${warning.project} ${warning.message}`}>
+              {warning.project && <b>{warning.project}: </b>}
+              <span>{warning.message ?? warning.code}</span>
+            </li>
           ))}
         </ul>
       )}
