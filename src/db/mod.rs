@@ -22,6 +22,7 @@ mod replan_harness_tests;
 mod retention;
 mod sessions;
 mod size_limit;
+mod substring;
 mod vacuum;
 mod writer;
 
@@ -52,7 +53,9 @@ use crate::error::Error;
 impl From<rusqlite::Error> for Error {
     fn from(why: rusqlite::Error) -> Self {
         match why.sqlite_error_code() {
-            Some(ErrorCode::OperationInterrupted) => Self::Busy("The query took too long; narrow it down"),
+            Some(ErrorCode::OperationInterrupted) => {
+                Self::Busy("The query took too long; narrow the time range or the search, or name a project")
+            }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 damage::record_damage(&why.to_string());
                 Self::Storage(format!("{why}: the database is damaged; {}", damage::REMEDY))

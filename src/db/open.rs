@@ -13,6 +13,7 @@ use super::migrate::{FileKind, Schema, Unusable};
 use super::paths::{LOCK_TIMEOUT, folder_of, sibling};
 use super::reader_pool::ReaderPool;
 use super::size_limit::{self, SizeLimit};
+use super::substring::add_contains;
 use super::writer::Writer;
 use crate::error::{Error, Result};
 
@@ -128,6 +129,7 @@ pub(crate) fn in_memory(schema: Schema, fill: impl FnOnce(&Connection) -> Result
     let filled = || {
         let mut connection = Connection::open_in_memory()?;
         keep_plans(&connection)?;
+        add_contains(&connection)?;
         schema.migrate(&mut connection, FileKind::Empty)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         fill(&connection)?;
@@ -230,6 +232,7 @@ fn read_only(path: &Path) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(LOCK_TIMEOUT)?;
     keep_plans(&connection)?;
+    add_contains(&connection)?;
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "mmap_size", "0")?;

@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum time for all queries of one use together.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Operations of SQLite's virtual machine between two checks of the time limit: well under a millisecond.
-const PROGRESS_OPS: i32 = 10_000;
+/// Operations of SQLite's virtual machine between two checks of the time limit. A search reads about one row in 20 operations,
+/// and a row can have several hundred kilobytes.
+const PROGRESS_OPS: i32 = 1_000;
 
 /// A pool of read-only connections. Lends the one that was returned last, so that the caches of the others stay small.
 #[derive(Debug, Clone)]
