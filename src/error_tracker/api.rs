@@ -1,15 +1,19 @@
 //! HTTP handlers of the error tracker.
 
+use std::sync::atomic::Ordering;
+
 use serde::Serialize;
 
 use super::alerts::{self, AlertEntry};
 use super::commands::{IngestReport, IngestResult, QueueTestAlert, Resolve, Resolved, TestAlertQueued};
+use super::facets::{self, FacetFilter};
 use super::grouping::GroupedReport;
+use super::payloads::OCCURRENCES_MAX;
 use super::state::Tracker;
 use super::store::{self, Detail, Filter, Sort};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::http::{Request, Response};
+use crate::http::{ItemWriter, JsonArray, Request, Response};
 use crate::records::key_kind::KeyKind;
 use crate::records::report::{Report, ReportLevel, ReportSource};
 use crate::service::IngestCommand;
@@ -19,18 +23,28 @@ const LIMIT_DEFAULT: i64 = 50;
 const LIMIT_MAX: i64 = 200;
 /// Maximum of the parameter `hours`: one week.
 const HOURS_MAX: i64 = 168;
+/// Maximum length of a search, in characters.
+const SEARCH_CHARS_MAX: usize = 1_000;
+/// Environments, and releases, that are listed by default, and at most.
+const FACETS_DEFAULT: i64 = 100;
+const FACETS_MAX: i64 = 200;
+const JSON: &str = "application/json";
 
 /// Handles `POST /api/errors`: validates a report and computes its fingerprints.
 pub(super) fn ingest(tracker: &Tracker, request: &Request) -> Result<IngestReport> {
     let report = Report::from_json(request.body())?;
     request.principal().check_project(&report.project)?;
+    let now = Timestamp::now();
+    let database_bytes = tracker.core.writer.stats().file_bytes.load(Ordering::Relaxed);
     // A relay of an older version does not name the kind of the key, but marks the reports of pages.
     let is_from_page = report.source() == ReportSource::Browser;
     Ok(IngestReport {
         grouped: GroupedReport::new(report),
         key_kind: if is_from_page { KeyKind::Browser } else { request.key_kind() },
-        now: Timestamp::now(),
+        now,
+        room: tracker.free_space.room(database_bytes, now),
         groups_max: tracker.groups_max,
+        retention: tracker.retention,
         alerts_enabled: !tracker.channels.is_empty(),
     })
 }
@@ -53,13 +67,26 @@ pub(super) fn list(tracker: &Tracker, request: &Request) -> Result<Response> {
     let limit = request.query_number("limit", LIMIT_DEFAULT, 1..=LIMIT_MAX);
     let offset = request.query_number("offset", 0, 0..=i64::MAX);
     let filter = filter(request)?;
-    let reader = tracker.core.readers.acquire()?;
-    let mut page = store::list(&reader, &filter, limit, offset)?;
     let hours = hours(request);
-    if hours > 0 {
-        store::add_hourly_counts(&reader, &mut page.errors, hours, Timestamp::now())?;
-    }
-    Ok(Response::json(200, &page))
+    let page = store::find(&*tracker.core.readers.acquire()?, &filter, limit, offset)?;
+    let (mut ids, readers) = (page.ids.into_iter(), tracker.core.readers.clone());
+    let write_groups = move |groups: &mut ItemWriter<'_>| {
+        let reader = readers.acquire()?;
+        while let Some(id) = ids.next() {
+            // A group that was deleted since the ids were read is left out.
+            let Some(mut group) = store::group(&reader, id)? else { continue };
+            if hours > 0 {
+                store::add_hourly_counts(&reader, &mut group, hours, Timestamp::now())?;
+            }
+            groups.push(&group)?;
+            if groups.is_full() {
+                return Ok(ids.len() > 0);
+            }
+        }
+        Ok(false)
+    };
+    let after = format!("],\"total\":{},\"limit\":{limit},\"offset\":{offset}}}", page.total);
+    Ok(Response::streamed(200, JSON, JsonArray::new("{\"errors\":[".into(), after, write_groups)))
 }
 
 /// Returns the number of hourly counts to add to each group; 0 adds none.
@@ -84,8 +111,7 @@ pub(super) fn filter(request: &Request) -> Result<Filter> {
         session_id: string("session_id"),
         since: request.query_time("since")?,
         until: request.query_time("until")?,
-        // SQLite reads a pattern only up to a NUL. Stored strings contain none.
-        search: string("search").map(|query| query.replace('\0', " ")),
+        search: search(request)?,
         sort: match request.query("sort") {
             Some("count") => Sort::Count,
             Some("first_seen") => Sort::FirstSeen,
@@ -94,18 +120,46 @@ pub(super) fn filter(request: &Request) -> Result<Filter> {
     })
 }
 
+/// Returns the parameter `search`. A NUL, which no stored string contains, counts as a space.
+fn search(request: &Request) -> Result<Option<String>> {
+    match request.query("search") {
+        Some(query) if query.chars().count() > SEARCH_CHARS_MAX => {
+            Err(Error::field("search", "must be at most 1,000 characters"))
+        }
+        query => Ok(query.map(|query| query.replace('\0', " "))),
+    }
+}
+
 /// Handles `GET /api/errors/{id}`: returns one group with its latest reports.
 pub(super) fn detail(tracker: &Tracker, request: &Request) -> Result<Response> {
     let id = request.id("id")?;
-    let reader = tracker.core.readers.acquire()?;
+    let (hours, readers) = (hours(request), tracker.core.readers.clone());
+    let reader = readers.acquire()?;
     let detail = store::detail(&reader, id)?;
     let mut detail = detail.ok_or_else(|| Error::NotFound(format!("Error group {id} not found")))?;
-    let hours = hours(request);
     if hours > 0 {
-        store::add_hourly_counts(&reader, [&mut detail.summary], hours, Timestamp::now())?;
+        store::add_hourly_counts(&reader, &mut detail.summary, hours, Timestamp::now())?;
     }
+    drop(reader);
     let trace = sections(&detail.traceback);
-    Ok(Response::json(200, &DetailResponse { detail, trace }))
+    let group = serde_json::to_string(&DetailResponse { detail, trace });
+    let mut before = group.map_err(|why| Error::Internal(format!("failed to serialize a group: {why}")))?;
+    // The reports follow as the last member.
+    before.truncate(before.len() - "}".len());
+    before.push_str(",\"occurrences\":[");
+    let (mut last_id, mut left) = (i64::MAX, OCCURRENCES_MAX);
+    let write_reports = move |reports: &mut ItemWriter<'_>| {
+        let reader = readers.acquire()?;
+        while let Some(report) = store::occurrence_before(&reader, id, last_id)? {
+            (last_id, left) = (report.id, left - 1);
+            reports.push(&report)?;
+            if left == 0 || reports.is_full() {
+                return Ok(left > 0);
+            }
+        }
+        Ok(false)
+    };
+    Ok(Response::streamed(200, JSON, JsonArray::new(before, "]}".into(), write_reports)))
 }
 
 /// A group with the sections of its traceback.
@@ -127,18 +181,34 @@ impl From<Resolved> for Response {
     }
 }
 
-/// Handles `GET /api/projects`: lists all projects.
+/// Handles `GET /api/projects`: lists all projects in alphabetical order.
 pub(super) fn projects(tracker: &Tracker, _: &Request) -> Result<Response> {
-    #[derive(Serialize)]
-    struct Projects {
-        projects: Vec<String>,
-    }
-    Ok(Response::json(200, &Projects { projects: store::projects(&*tracker.core.readers.acquire()?)? }))
+    let (mut last, readers) = (String::new(), tracker.core.readers.clone());
+    let write_projects = move |projects: &mut ItemWriter<'_>| {
+        let reader = readers.acquire()?;
+        while let Some(project) = store::project_after(&reader, &last)? {
+            projects.push(&project)?;
+            last = project;
+            if projects.is_full() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    Ok(Response::streamed(200, JSON, JsonArray::new("{\"projects\":[".into(), "]}".into(), write_projects)))
 }
 
-/// Handles `GET /api/variants`: lists all environments and releases.
-pub(super) fn environments_and_releases(tracker: &Tracker, _: &Request) -> Result<Response> {
-    Ok(Response::json(200, &store::environments_and_releases(&*tracker.core.readers.acquire()?)?))
+/// Handles `GET /api/variants`: lists the environments and releases that were used last.
+pub(super) fn environments_and_releases(tracker: &Tracker, request: &Request) -> Result<Response> {
+    let search = search(request)?;
+    let limit = request.query_number("limit", FACETS_DEFAULT, 1..=FACETS_MAX);
+    let filter = FacetFilter {
+        project: request.query("project"),
+        search: search.as_deref(),
+        limit: usize::try_from(limit).unwrap_or_default(),
+    };
+    let reader = tracker.core.readers.acquire()?;
+    Ok(Response::json(200, &facets::environments_and_releases(&reader, &filter)?))
 }
 
 /// Handles `GET /api/alerts`: lists the latest alerts and the configured channels.

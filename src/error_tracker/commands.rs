@@ -1,28 +1,31 @@
 //! Writes caused by reports and by users. `retention.rs` has the writes caused by age and size.
 
-use std::borrow::Cow;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::enumerations::{FingerprintAlgorithm, level_id, source_id};
 use super::fingerprint::Fingerprint;
+use super::group_eviction::count_unresolved;
 use super::grouping::GroupedReport;
-use super::search::index_text;
+use super::payloads::{list_message, recount, store_report};
+use super::stores::OCCURRENCES;
+use super::variants::ReportCount;
 use crate::alerting::{self, AlertKind, AlertSubject, NewAlert, Origin};
 use crate::clock::Timestamp;
-use crate::db::{Command, add_to_counter, counter};
+use crate::db::{Command, add_to_counter};
 use crate::error::{Error, Result};
+use crate::quota::{Holder, Measure, Reason, Room, largest_project, record_rejection};
 use crate::records::key_kind::KeyKind;
-use crate::records::report::{Report, ReportLevel};
-use crate::text::truncate_chars;
+use crate::records::report::ReportLevel;
 
-/// Maximum number of reports of each group that are stored in full.
-pub(super) const OCCURRENCES_MAX: i64 = 5;
-/// Maximum number of distinct environments and releases; further ones are counted as "(other)".
-const NAMES_MAX: i64 = 10_000;
-/// Length to which the message of a group is truncated in lists, in characters.
-const MESSAGE_CHARS_MAX: usize = 2_000;
+/// Maximum age of a report from a browser key that counts at its own time. A relay forwards reports of pages for days after
+/// the tracker was down, but nobody may falsify when a group was first seen.
+const BROWSER_AGE_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// Earliest time of a report from a server key that counts at its own time: 2000-01-01. Clocks that were never set start at
+/// 1970 or 1980.
+const SERVER_TIMES_FROM_S: i64 = 946_684_800;
 
 /// Adds a report to its group, or creates the group.
 pub(super) struct IngestReport {
@@ -33,6 +36,10 @@ pub(super) struct IngestReport {
     pub(super) now: Timestamp,
     /// Maximum number of unresolved groups.
     pub(super) groups_max: i64,
+    /// Time for which hourly counts are kept.
+    pub(super) retention: Duration,
+    /// Room on the disk for the report in full.
+    pub(super) room: Room,
     /// Whether new and reopened groups raise an alert.
     pub(super) alerts_enabled: bool,
 }
@@ -58,6 +65,7 @@ struct Group {
     /// Times in seconds since 1970.
     first_seen_s: i64,
     last_seen_s: i64,
+    key_kind: KeyKind,
     /// Whether environment, release and level of the latest report equal those of this one.
     has_same_context: bool,
 }
@@ -67,16 +75,23 @@ impl Command for IngestReport {
 
     fn apply(self, transaction: &Connection) -> Result<IngestResult> {
         let report = &self.grouped.report;
-        // A client whose clock is ahead must not keep a group at the top of the list for days.
-        let at = report.timestamp.map_or(self.now, |timestamp| timestamp.min(self.now)).seconds();
+        let at = self.counted_at();
         let result = match find_group(transaction, &self.grouped)? {
-            Some(group) => self.add_to_group(transaction, &group, at)?,
-            None => self.create_group(transaction, at)?,
+            Some(group) => self.add_to_group(transaction, &group, at.seconds())?,
+            None => self.create_group(transaction, at.seconds())?,
         };
         let id = result.id();
-        let environment = intern(transaction, &report.environment)?;
-        let release = intern(transaction, report.release.as_deref().unwrap_or_default())?;
-        increment_hourly(transaction, id, at.div_euclid(3_600), (environment, release), 1)?;
+        let count = ReportCount {
+            group_id: id,
+            reports: result.count(),
+            holder: Holder { project: &report.project, kind: self.key_kind },
+            environment: &report.environment,
+            release: report.release.as_deref().unwrap_or_default(),
+            // Older hours would be deleted at once.
+            hour: if at >= self.now - self.retention { at.hour() } else { self.now.hour() },
+            now: self.now,
+        };
+        count.add(transaction)?;
         if let Some(kind) = result.alert_kind().filter(|_| self.alerts_enabled) {
             let is_critical = report.level == ReportLevel::Critical;
             let origin = Origin { project: &report.project, key_kind: self.key_kind, is_critical };
@@ -95,6 +110,14 @@ impl IngestResult {
         }
     }
 
+    /// Returns the number of reports of the group.
+    fn count(&self) -> i64 {
+        match self {
+            Self::Created { .. } => 1,
+            Self::Incremented { count, .. } | Self::Reopened { count, .. } => *count,
+        }
+    }
+
     /// Returns the kind of the alert that the report raises.
     fn alert_kind(&self) -> Option<AlertKind> {
         match self {
@@ -106,17 +129,30 @@ impl IngestResult {
 }
 
 impl IngestReport {
+    /// Returns the time of the error according to the client, but not after the arrival: a client whose clock is ahead must
+    /// not keep a group at the top of the list for days.
+    fn occurred_at(&self) -> Timestamp {
+        self.grouped.report.timestamp.map_or(self.now, |timestamp| timestamp.min(self.now))
+    }
+
+    /// Returns the time at which the report counts: the arrival if the client's time is implausible, because one wrong clock
+    /// would otherwise change for good when the group was first seen.
+    fn counted_at(&self) -> Timestamp {
+        let earliest = match self.key_kind {
+            KeyKind::Server => Timestamp::from_seconds(SERVER_TIMES_FROM_S),
+            KeyKind::Browser => self.now - BROWSER_AGE_MAX,
+        };
+        let at = self.occurred_at();
+        if at >= earliest { at } else { self.now }
+    }
+
     fn add_to_group(&self, transaction: &Connection, group: &Group, at: i64) -> Result<IngestResult> {
         let report = &self.grouped.report;
         let count = group.count + 1;
-        if group.resolved {
-            // Evicted before the group becomes unresolved, so that it cannot be the group that is evicted.
-            add_to_counter(transaction, "resolved", -1)?;
-            evict_stalest_group(transaction, self.groups_max)?;
-            add_to_counter(transaction, "unresolved", 1)?;
-        }
-        let only_count_changes =
-            (group.first_seen_s..=group.last_seen_s).contains(&at) && !group.resolved && group.has_same_context;
+        let only_count_changes = (group.first_seen_s..=group.last_seen_s).contains(&at)
+            && !group.resolved
+            && group.has_same_context
+            && group.key_kind <= self.key_kind;
         if only_count_changes {
             // In a storm, nearly all reports within a second take this branch, which changes no index.
             let mut update = transaction.prepare_cached("UPDATE error_groups SET count = ?2 WHERE id = ?1")?;
@@ -125,17 +161,19 @@ impl IngestReport {
             let mut update = transaction.prepare_cached(
                 "UPDATE error_groups SET count = ?2, last_seen_s = max(last_seen_s, ?3),
                      first_seen_s = min(first_seen_s, ?3), environment = ?4, release = ?5, level_id = ?6, source_id = ?7,
-                     resolved = 0, resolved_at_s = NULL
+                     key_kind_id = min(key_kind_id, ?8), resolved = 0, resolved_at_s = NULL
                  WHERE id = ?1",
             )?;
             let (environment, release) = (&report.environment, &report.release);
             let (level, source) = (level_id(report.level), source_id(report.source()));
-            update.execute(params![group.id, count, at, environment, release, level, source])?;
+            let kind = self.key_kind.id();
+            update.execute(params![group.id, count, at, environment, release, level, source, kind])?;
         }
-        insert_occurrence(transaction, group.id, at, report)?;
-        if count > OCCURRENCES_MAX {
-            delete_older_occurrences(transaction, group.id)?;
+        if group.resolved {
+            add_to_counter(transaction, "resolved", -1)?;
+            count_unresolved(transaction, group.id, self.groups_max, self.now)?;
         }
+        self.store_payload(transaction, group.id, group.key_kind.min(self.key_kind), count)?;
         let (id, fingerprint) = (group.id, group.fingerprint.to_string());
         Ok(if group.resolved {
             IngestResult::Reopened { id, fingerprint, count }
@@ -145,12 +183,11 @@ impl IngestReport {
     }
 
     fn create_group(&self, transaction: &Connection, at: i64) -> Result<IngestResult> {
-        evict_stalest_group(transaction, self.groups_max)?;
         let GroupedReport { report, fingerprint: hash, original_fingerprint, location } = &self.grouped;
         let mut insert = transaction.prepare_cached(
             "INSERT INTO error_groups (fingerprint, project, exception_type, message, location, environment, release,
-                 level_id, source_id, count, first_seen_s, last_seen_s)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?10)",
+                 level_id, source_id, key_kind_id, count, first_seen_s, last_seen_s)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11, ?11)",
         )?;
         let id = insert.insert(params![
             hash.bytes(),
@@ -162,6 +199,7 @@ impl IngestReport {
             report.release,
             level_id(report.level),
             source_id(report.source()),
+            self.key_kind.id(),
             at
         ])?;
         let mut insert = transaction.prepare_cached(
@@ -170,51 +208,27 @@ impl IngestReport {
         let is_extended = original_fingerprint.is_some();
         let algorithm = if is_extended { FingerprintAlgorithm::Extended } else { FingerprintAlgorithm::Original };
         insert.execute((&report.project, algorithm.id(), hash.bytes(), id))?;
-        insert_occurrence(transaction, id, at, report)?;
-        add_to_counter(transaction, "unresolved", 1)?;
+        self.store_payload(transaction, id, self.key_kind, 1)?;
+        count_unresolved(transaction, id, self.groups_max, self.now)?;
         Ok(IngestResult::Created { id, fingerprint: hash.to_string() })
     }
-}
 
-/// Stores a report in full. Message and traceback are stored only if they differ from the group's.
-fn insert_occurrence(transaction: &Connection, id: i64, at: i64, report: &Report) -> Result<()> {
-    let (message, traceback) = match compare_with_group_texts(transaction, id, report)? {
-        None => {
-            insert_texts(transaction, id, &report.exception_type, &report.message, &report.traceback)?;
-            // The row of the group has the message of its first report, which may differ if the size limit has deleted
-            // the texts since.
-            let first: String = transaction
-                .prepare_cached("SELECT message FROM error_groups WHERE id = ?1")?
-                .query_row([id], |row| row.get(0))?;
-            let differs = first != list_message(&report.message);
-            (differs.then_some(report.message.as_str()), None)
+    /// Stores the report in full, if the disk has room for it. `kind` is the kind of the keys of its group, and `count` the
+    /// number of its reports.
+    fn store_payload(&self, transaction: &Connection, group_id: i64, kind: KeyKind, count: i64) -> Result<()> {
+        let report = &self.grouped.report;
+        let is_stored = match self.room {
+            Room::Enough => true,
+            Room::Low => largest_project(transaction, &OCCURRENCES, Measure::Bytes)?
+                .is_none_or(|(project, _)| project != report.project),
+            Room::VeryLow => false,
+        };
+        if !is_stored {
+            return record_rejection(transaction, &OCCURRENCES, &report.project, Reason::DiskFull, 1, self.now);
         }
-        Some((equal_message, equal_traceback)) => (
-            (!equal_message).then_some(report.message.as_str()),
-            (!equal_traceback).then_some(report.traceback.as_str()),
-        ),
-    };
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO error_occurrences (group_id, occurred_at_s, environment, release, level_id, request_url,
-             request_method, request_headers, user_id, session_id, extra, message, traceback)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-    )?;
-    insert.execute(params![
-        id,
-        at,
-        report.environment,
-        report.release,
-        level_id(report.level),
-        report.request_url,
-        report.request_method,
-        report.request_headers,
-        report.user_id,
-        report.session_id,
-        report.extra,
-        message,
-        traceback
-    ])?;
-    Ok(())
+        let holder = Holder { project: &report.project, kind };
+        store_report(transaction, group_id, holder, self.occurred_at(), report, count)
+    }
 }
 
 /// Returns the group of a report. The original's fingerprint is looked up first, so that groups imported from the
@@ -222,7 +236,7 @@ fn insert_occurrence(transaction: &Connection, id: i64, at: i64, report: &Report
 fn find_group(transaction: &Connection, grouped: &GroupedReport) -> Result<Option<Group>> {
     let mut lookup = transaction.prepare_cached(
         "SELECT g.id, g.fingerprint, g.count, g.resolved, g.first_seen_s, g.last_seen_s, g.environment, g.release,
-             g.level_id
+             g.level_id, g.key_kind_id
          FROM error_fingerprints f JOIN error_groups g ON g.id = f.group_id
          WHERE f.project = ?1 AND f.algorithm_id = ?2 AND f.hash = ?3",
     )?;
@@ -236,6 +250,7 @@ fn find_group(transaction: &Connection, grouped: &GroupedReport) -> Result<Optio
                 resolved: row.get(3)?,
                 first_seen_s: row.get(4)?,
                 last_seen_s: row.get(5)?,
+                key_kind: KeyKind::from_id(row.get(9)?),
                 // Compared without a copy, because most reports of a group have the same context.
                 has_same_context: row.get_ref(6)?.as_str()? == report.environment
                     && row.get_ref(7)?.as_str_or_null()? == report.release.as_deref()
@@ -252,111 +267,6 @@ fn find_group(transaction: &Connection, grouped: &GroupedReport) -> Result<Optio
         Some(_) => Ok(lookup(FingerprintAlgorithm::Extended, grouped.fingerprint.bytes())?),
         None => Ok(None),
     }
-}
-
-/// Returns whether the message and whether the traceback of a report equal those of its group, which are compared without
-/// a copy; `None` if the size limit has deleted the group's texts.
-fn compare_with_group_texts(transaction: &Connection, id: i64, report: &Report) -> Result<Option<(bool, bool)>> {
-    let mut read = transaction.prepare_cached(
-        "SELECT coalesce(t.message, g.message), t.traceback
-         FROM error_texts t JOIN error_groups g ON g.id = t.group_id WHERE t.group_id = ?1",
-    )?;
-    let equals = |row: &Row<'_>| {
-        Ok((row.get_ref(0)?.as_str()? == report.message, row.get_ref(1)?.as_str()? == report.traceback))
-    };
-    Ok(read.query_row([id], equals).optional()?)
-}
-
-/// Stores the message and the traceback of a group, and adds them to the full-text index.
-pub(super) fn insert_texts(
-    transaction: &Connection,
-    id: i64,
-    exception_type: &str,
-    message: &str,
-    traceback: &str,
-) -> Result<()> {
-    let full_message = matches!(list_message(message), Cow::Owned(_)).then_some(message);
-    let mut insert =
-        transaction.prepare_cached("INSERT INTO error_texts (group_id, message, traceback) VALUES (?1, ?2, ?3)")?;
-    insert.execute((id, full_message, traceback))?;
-    let mut index = transaction.prepare_cached("INSERT INTO error_search (rowid, words) VALUES (?1, ?2)")?;
-    index.execute((id, index_text(exception_type, message, traceback)))?;
-    Ok(())
-}
-
-/// Truncates a message to the length that lists show.
-pub(super) fn list_message(message: &str) -> Cow<'_, str> {
-    truncate_chars(message, MESSAGE_CHARS_MAX)
-}
-
-fn delete_older_occurrences(transaction: &Connection, id: i64) -> Result<()> {
-    let mut delete = transaction.prepare_cached(
-        "DELETE FROM error_occurrences WHERE group_id = ?1 AND id <=
-             (SELECT id FROM error_occurrences WHERE group_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-    )?;
-    delete.execute((id, OCCURRENCES_MAX))?;
-    Ok(())
-}
-
-/// Adds `reports` to a group's count for one hour, environment and release (ids from [`intern`]).
-pub(super) fn increment_hourly(
-    transaction: &Connection,
-    id: i64,
-    hour: i64,
-    (environment, release): (i64, i64),
-    reports: i64,
-) -> Result<()> {
-    let mut update = transaction.prepare_cached(
-        "UPDATE hourly_counts SET count = count + ?5
-         WHERE group_id = ?1 AND environment_id = ?2 AND release_id = ?3 AND at_h = ?4",
-    )?;
-    if update.execute((id, environment, release, hour, reports))? > 0 {
-        return Ok(());
-    }
-    let mut upsert = transaction.prepare_cached(
-        "INSERT INTO error_variants (group_id, environment_id, release_id, last_seen_h) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT DO UPDATE SET last_seen_h = max(last_seen_h, ?4)",
-    )?;
-    upsert.execute((id, environment, release, hour))?;
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO hourly_counts (group_id, environment_id, release_id, at_h, count) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?;
-    insert.execute((id, environment, release, hour, reports))?;
-    Ok(())
-}
-
-/// Returns the id of an environment or release name, and stores a new name; returns 0, "(other)", if the table is full.
-pub(super) fn intern(transaction: &Connection, name: &str) -> Result<i64> {
-    let mut lookup = transaction.prepare_cached("SELECT id FROM variant_names WHERE name = ?1")?;
-    if let Some(id) = lookup.query_row([name], |row| row.get(0)).optional()? {
-        return Ok(id);
-    }
-    let count: i64 =
-        transaction.prepare_cached("SELECT count(*) FROM variant_names")?.query_row([], |row| row.get(0))?;
-    if count > NAMES_MAX {
-        return Ok(0);
-    }
-    Ok(transaction.prepare_cached("INSERT INTO variant_names (name) VALUES (?1)")?.insert([name])?)
-}
-
-/// Deletes the unresolved groups with the oldest last report until there is room for one more.
-fn evict_stalest_group(transaction: &Connection, groups_max: i64) -> Result<()> {
-    while counter(transaction, "unresolved")? >= groups_max {
-        let mut stalest = transaction
-            .prepare_cached("SELECT id FROM error_groups WHERE resolved = 0 ORDER BY last_seen_s, id LIMIT 1")?;
-        let Some(id) = stalest.query_row([], |row| row.get(0)).optional()? else { return Ok(()) };
-        delete_group(transaction, id)?;
-        add_to_counter(transaction, "unresolved", -1)?;
-        add_to_counter(transaction, "evicted", 1)?;
-    }
-    Ok(())
-}
-
-/// Deletes a group and everything that refers to it. The caller updates the counters.
-pub(super) fn delete_group(transaction: &Connection, id: i64) -> Result<()> {
-    transaction.prepare_cached("DELETE FROM error_search WHERE rowid = ?1")?.execute([id])?;
-    transaction.prepare_cached("DELETE FROM error_groups WHERE id = ?1")?.execute([id])?;
-    Ok(())
 }
 
 /// Marks a group as resolved until the error recurs.
@@ -412,5 +322,19 @@ impl Command for QueueTestAlert {
     fn apply(self, transaction: &Connection) -> Result<TestAlertQueued> {
         alerting::queue_test(transaction, self.now)?;
         Ok(TestAlertQueued { status: "queued" })
+    }
+}
+
+/// Counts the stored payloads again if an older version, which does not count them, has used the database.
+pub(super) struct RecountPayloads;
+
+impl Command for RecountPayloads {
+    type Output = ();
+
+    fn apply(self, transaction: &Connection) -> Result<()> {
+        if recount(transaction)? {
+            log::info!("quota: counted the stored reports of all projects again");
+        }
+        Ok(())
     }
 }

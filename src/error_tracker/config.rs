@@ -25,7 +25,7 @@ const OWN: &[Variable] = &[
     Variable::plain(
         "MAX_GROUPS",
         "50000",
-        "Maximum number of unresolved groups, 1-10000000; groups with the oldest last report are deleted first",
+        "Maximum number of unresolved groups, 1-10000000; the stalest groups of the largest project are deleted first",
     ),
 ];
 

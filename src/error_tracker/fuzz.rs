@@ -1,6 +1,7 @@
 //! Properties of reports and search queries that must hold for any input.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::commands::IngestReport;
 use super::fingerprint::{Fingerprint, fingerprints};
@@ -11,6 +12,7 @@ use crate::db::{Command as _, ReaderPool};
 use crate::error::Error;
 use crate::http::fuzz::request;
 use crate::json;
+use crate::quota::Room;
 use crate::records::key_kind::KeyKind;
 use crate::records::report::Report;
 
@@ -74,12 +76,13 @@ pub(crate) fn queries(data: &[u8]) {
     let Ok(filter) = api::filter(&request) else { return };
     let reader = readers.acquire().expect("this thread is the only user");
     let limit = request.query_number("limit", 50, 1..=200);
-    let page = match store::list(&reader, &filter, limit, request.query_number("offset", 0, 0..=i64::MAX)) {
+    let page = match store::find(&reader, &filter, limit, request.query_number("offset", 0, 0..=i64::MAX)) {
         Err(Error::Busy(_)) => return,
         page => page.expect("any search query is valid SQL"),
     };
-    assert!(page.errors.len() as i64 <= limit.min(page.total));
-    for error in &page.errors {
+    assert!(page.ids.len() as i64 <= limit.min(page.total));
+    for id in page.ids {
+        let error = store::group(&reader, id).expect("any group can be read").expect("nothing is deleted");
         assert!(filter.project.as_ref().is_none_or(|project| *project == error.project));
         assert!(filter.since.is_none_or(|since| error.last_seen.seconds() >= since.seconds()));
     }
@@ -97,8 +100,18 @@ fn stored() -> ReaderPool {
                 "traceback": format!("  File \"/app/{exception_type}.py\", line 4, in pay"), "release": "1.0",
                 "extra": {"session_id": "s1"}, "timestamp": "2026-01-31T12:00:00Z"});
             let grouped = GroupedReport::new(Report::from_json(body.to_string().as_bytes())?);
-            IngestReport { grouped, key_kind: KeyKind::Server, now, groups_max: 100, alerts_enabled: false }
-                .apply(transaction)?;
+            let key_kind = KeyKind::Server;
+            let retention = Duration::from_secs(90 * 86_400);
+            IngestReport {
+                grouped,
+                key_kind,
+                now,
+                groups_max: 100,
+                retention,
+                room: Room::Enough,
+                alerts_enabled: false,
+            }
+            .apply(transaction)?;
         }
         Ok(())
     })

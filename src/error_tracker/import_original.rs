@@ -4,12 +4,15 @@
 use rusqlite::{Connection, Row, params};
 use serde_json::value::RawValue;
 
-use super::commands::{increment_hourly, insert_texts, intern, list_message};
 use super::enumerations::{FingerprintAlgorithm, level_id, source_id};
 use super::fingerprint::{Fingerprint, fingerprints};
+use super::payloads::{insert_texts, list_message, recount};
+use super::variants::ReportCount;
 use crate::clock::Timestamp;
 use crate::db::{OriginalImport, add_to_counter};
 use crate::error::Result;
+use crate::quota::Holder;
+use crate::records::key_kind::KeyKind;
 use crate::records::report::{ReportLevel, ReportSource};
 
 /// Conversion of the original's last schema.
@@ -42,6 +45,7 @@ fn convert(connection: &Connection) -> Result<()> {
     while let Some(row) = rows.next()? {
         convert_occurrence(connection, row)?;
     }
+    recount(connection)?;
     // Continues the original's ids, so that the id of a deleted group is not used again.
     connection.execute_batch(
         "UPDATE sqlite_sequence SET seq = max(seq, coalesce(
@@ -70,8 +74,8 @@ fn convert_group(connection: &Connection, row: &Row<'_>) -> Result<()> {
     let resolved_at = row.get::<_, Option<String>>(10)?.map(|at| seconds(Some(at)));
     connection.execute(
         "INSERT INTO error_groups (id, fingerprint, project, exception_type, message, location, environment, level_id,
-             source_id, count, first_seen_s, last_seen_s, resolved, resolved_at_s)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             source_id, key_kind_id, count, first_seen_s, last_seen_s, resolved, resolved_at_s)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         params![
             id,
             fingerprint.bytes(),
@@ -82,6 +86,7 @@ fn convert_group(connection: &Connection, row: &Row<'_>) -> Result<()> {
             ENVIRONMENT,
             level_id(LEVEL),
             source_id(if from_browser { ReportSource::Browser } else { ReportSource::Server }),
+            (if from_browser { KeyKind::Browser } else { KeyKind::Server }).id(),
             count.max(1),
             first_seen,
             last_seen,
@@ -94,7 +99,8 @@ fn convert_group(connection: &Connection, row: &Row<'_>) -> Result<()> {
         "INSERT OR REPLACE INTO error_fingerprints (project, algorithm_id, hash, group_id) VALUES (?1, ?2, ?3, ?4)",
         (project, FingerprintAlgorithm::Original.id(), fingerprint.bytes(), id),
     )?;
-    insert_texts(connection, id, &exception_type, &message, &traceback)
+    insert_texts(connection, id, &exception_type, &message, &traceback)?;
+    Ok(())
 }
 
 fn convert_occurrence(connection: &Connection, row: &Row<'_>) -> Result<()> {
@@ -118,8 +124,13 @@ fn convert_occurrence(connection: &Connection, row: &Row<'_>) -> Result<()> {
         ],
     )?;
     // Only stored reports can be counted by hour. The count of the group includes the others.
-    let names = (intern(connection, ENVIRONMENT)?, intern(connection, "")?);
-    increment_hourly(connection, group_id, at.div_euclid(3_600), names, 1)
+    let sql = "SELECT project, key_kind_id FROM error_groups WHERE id = ?1";
+    let (project, kind): (String, i64) =
+        connection.prepare_cached(sql)?.query_row([group_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let now = Timestamp::from_seconds(at);
+    let holder = Holder { project: &project, kind: KeyKind::from_id(kind) };
+    ReportCount { group_id, reports: 1, holder, environment: ENVIRONMENT, release: "", hour: now.hour(), now }
+        .add(connection)
 }
 
 /// Converts a time of the original, `2026-01-31T12:00:00Z`; an invalid one becomes the current time.

@@ -7,11 +7,18 @@ mod config;
 mod digest;
 mod enumerations;
 mod export;
+mod facets;
 mod fingerprint;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod group_eviction;
 mod grouping;
 mod import_original;
+mod name_eviction;
+mod payload_eviction;
+#[cfg(test)]
+mod payload_tests;
+mod payloads;
 #[cfg(test)]
 mod replan_tests;
 mod retention;
@@ -20,6 +27,8 @@ mod schema_tests;
 mod search;
 mod state;
 mod store;
+mod stores;
+mod variants;
 
 use std::sync::Arc;
 
@@ -27,7 +36,9 @@ use crate::alerting;
 use crate::db::{Migration, Schema};
 use crate::env::Env;
 use crate::http::{Access, Route, Scope};
+use crate::quota::FreeSpace;
 use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartError, StatsCache, WebUi};
+use commands::RecountPayloads;
 use config::Config;
 use state::Tracker;
 
@@ -89,7 +100,8 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     let web = WebUi::from_env(&mut env, SERVICE.name);
     env.finish().map_err(StartError::Settings)?;
     let routes = routes(web, common.metrics_open);
-    let (bound, settings, database) = common.open("monlight-error-tracker", SCHEMA, retention::evict_oldest)?;
+    let (bound, settings, database) =
+        common.open("monlight-error-tracker", SCHEMA, payload_eviction::evict_payloads)?;
     let Config { retention, groups_max, alerts, notifier, exporter } = config;
     let reset = exporter.reset_if_disabled(&database.writer);
     reset.map_err(|error| StartError::Start(format!("failed to reset the export: {error}")))?;
@@ -98,10 +110,24 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
         log::warn!("{sentence}");
     }
     let (channels, alerts_missing) = (notifier.channels(), notifier.missing());
+    // Not counted while an older version used the database.
+    let recounted = database.writer.run(RecountPayloads);
+    recounted.map_err(|error| StartError::Start(format!("failed to count the stored reports: {error}")))?;
+    let free_space = FreeSpace::new(database.readers.path().to_owned());
     let alert_stores = alerts.stores();
     let state = |core| {
         let stats_cache = StatsCache::default();
-        Tracker { core, groups_max, channels, alerts_missing, alert_stores, exporter, stats_cache }
+        Tracker {
+            core,
+            groups_max,
+            retention,
+            free_space,
+            channels,
+            alerts_missing,
+            alert_stores,
+            exporter,
+            stats_cache,
+        }
     };
     service::serve(bound, settings, database, routes, state, |tracker| {
         let mut jobs = vec![retention::job(tracker, retention)];

@@ -1,11 +1,10 @@
-//! Retention of the error tracker: deletes expired groups and hourly counts, and the oldest full reports when the
-//! database exceeds its size limit.
+//! Retention of the error tracker: deletes expired groups, hourly counts and names.
 
 use std::time::Duration;
 
 use rusqlite::{Connection, Row};
 
-use super::commands::delete_group;
+use super::group_eviction::delete_group;
 use super::state::Tracker;
 use crate::background::Job;
 use crate::clock::Timestamp;
@@ -17,9 +16,6 @@ const DELETE_BATCH_MAX: usize = 200;
 /// Number of hourly counts after which a transaction deletes no further ones. The last variant may exceed it by the hours of
 /// the retention.
 const HOURS_BATCH_MAX: usize = 10_000;
-/// One batch deletes at most this fraction (one eighth) of the stored reports. With few large reports, a full batch
-/// would delete the newest together with the oldest.
-const DELETE_BATCH_FRACTION: usize = 8;
 
 /// Returns the job that deletes groups `retention` after they were resolved, and hourly counts of that age.
 pub(super) fn job(tracker: &Tracker, retention: Duration) -> Job {
@@ -52,6 +48,7 @@ impl Command for ExpireGroups {
         }
         add_to_counter(transaction, "resolved", -(groups.len() as i64))?;
         let variants = delete_variants(transaction, self.before.hour())?;
+        let names = delete_unused_names(transaction, self.before)?;
         // The number of names is limited, so one transaction can delete all that nothing refers to.
         transaction.execute(
             "DELETE FROM variant_names WHERE id > 0
@@ -59,7 +56,7 @@ impl Command for ExpireGroups {
                  AND NOT EXISTS (SELECT 1 FROM error_variants WHERE release_id = variant_names.id)",
             [],
         )?;
-        Ok(groups.len() == DELETE_BATCH_MAX || variants == DELETE_BATCH_MAX)
+        Ok(groups.len() == DELETE_BATCH_MAX || variants == DELETE_BATCH_MAX || names == DELETE_BATCH_MAX)
     }
 }
 
@@ -100,38 +97,21 @@ fn delete_variants(transaction: &Connection, hour: i64) -> Result<usize> {
     Ok(delete.execute((hour, DELETE_BATCH_MAX as i64))?)
 }
 
-/// Deletes one batch of the oldest data, to bring the database below `MAX_DB_MB`: full reports, the texts of groups
-/// without reports, and after all reports the oldest hourly counts. Groups and their total counts stay.
-///
-/// Returns whether there was anything to delete.
-pub(super) fn evict_oldest(connection: &Connection) -> Result<bool> {
-    let mut count = connection.prepare_cached("SELECT count(*) FROM (SELECT 1 FROM error_occurrences LIMIT ?1)")?;
-    let stored: i64 = count.query_row([(DELETE_BATCH_MAX * DELETE_BATCH_FRACTION) as i64], |row| row.get(0))?;
-    let batch = (stored / DELETE_BATCH_FRACTION as i64).max(1);
-    let mut oldest = connection.prepare_cached("SELECT id, group_id FROM error_occurrences ORDER BY id LIMIT ?1")?;
-    let rows = oldest.query_map([batch], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-    let occurrences = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let Some((last, _)) = occurrences.last() else { return delete_oldest_hour(connection) };
-    connection.prepare_cached("DELETE FROM error_occurrences WHERE id <= ?1")?.execute([last])?;
-    let mut groups: Vec<i64> = occurrences.iter().map(|(_, group)| *group).collect();
-    groups.sort_unstable();
-    groups.dedup();
-    let mut exists =
-        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM error_occurrences WHERE group_id = ?1)")?;
-    for group in groups {
-        if !exists.query_row([group], |row| row.get::<_, bool>(0))? {
-            connection.prepare_cached("DELETE FROM error_texts WHERE group_id = ?1")?.execute([group])?;
-            connection.prepare_cached("DELETE FROM error_search WHERE rowid = ?1")?.execute([group])?;
-        }
-    }
-    add_to_counter(connection, "stripped", occurrences.len() as i64)?;
-    Ok(true)
-}
-
-fn delete_oldest_hour(connection: &Connection) -> Result<bool> {
-    let oldest: Option<i64> = connection.query_row("SELECT min(at_h) FROM hourly_counts", [], |row| row.get(0))?;
-    match oldest {
-        Some(hour) => Ok(connection.execute("DELETE FROM hourly_counts WHERE at_h <= ?1", [hour])? > 0),
-        None => Ok(false),
-    }
+/// Deletes one batch of the names that a project last used before `before` and that none of its groups has, and returns
+/// their number.
+fn delete_unused_names(transaction: &Connection, before: Timestamp) -> Result<usize> {
+    let has_no_group = |column: &str| {
+        format!(
+            "NOT EXISTS (SELECT 1 FROM error_variants v CROSS JOIN error_groups g ON g.id = v.group_id
+                 WHERE v.{column} = n.name_id AND g.project = n.project)"
+        )
+    };
+    let mut delete = transaction.prepare_cached(&format!(
+        "DELETE FROM project_names WHERE (project, is_release, name_id) IN
+             (SELECT project, is_release, name_id FROM project_names n
+              WHERE last_used_s < ?1 AND CASE is_release WHEN 0 THEN {} ELSE {} END LIMIT ?2)",
+        has_no_group("environment_id"),
+        has_no_group("release_id")
+    ))?;
+    Ok(delete.execute((before.seconds(), DELETE_BATCH_MAX as i64))?)
 }

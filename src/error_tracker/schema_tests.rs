@@ -1,21 +1,36 @@
+use std::time::Duration;
+
 use rusqlite::Connection;
 
 use super::SCHEMA;
-use super::commands::{IngestReport, IngestResult, Resolve, delete_group, increment_hourly, intern};
+use super::commands::{IngestReport, IngestResult, Resolve};
+use super::group_eviction::delete_group;
 use super::grouping::GroupedReport;
 use super::retention::ExpireGroups;
+use super::variants::ReportCount;
 use crate::clock::Timestamp;
 use crate::db::{Command as _, counter, in_memory};
 use crate::error::Result;
+use crate::quota::{Holder, Room};
 use crate::records::key_kind::KeyKind;
 use crate::records::report::Report;
 
 const HOUR_S: i64 = 3_600;
+const RETENTION: Duration = Duration::from_secs(90 * 86_400);
 
 fn ingest(connection: &Connection, report: &serde_json::Value, now_s: i64) -> Result<IngestResult> {
     let grouped = GroupedReport::new(Report::from_json(report.to_string().as_bytes())?);
     let now = Timestamp::from_seconds(now_s);
-    IngestReport { grouped, key_kind: KeyKind::Server, now, groups_max: 100, alerts_enabled: false }.apply(connection)
+    IngestReport {
+        grouped,
+        key_kind: KeyKind::Server,
+        now,
+        groups_max: 100,
+        retention: RETENTION,
+        room: Room::Enough,
+        alerts_enabled: false,
+    }
+    .apply(connection)
 }
 
 fn report(release: &str) -> serde_json::Value {
@@ -39,9 +54,9 @@ fn the_longest_and_earliest_values_are_stored() {
         for _ in 0..2 {
             ingest(connection, &report, 1_000)?;
         }
-        let sql = "SELECT first_seen_s, count FROM error_groups";
-        let (first_seen_s, count): (i64, i64) = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        assert_eq!((first_seen_s, count), (-62_167_219_200, 2));
+        let sql = "SELECT occurred_at_s, count FROM error_groups g JOIN error_occurrences o ON o.group_id = g.id";
+        let (occurred_at_s, count): (i64, i64) = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        assert_eq!((occurred_at_s, count), (-62_167_219_200, 2));
         Ok(())
     });
 }
@@ -49,8 +64,7 @@ fn the_longest_and_earliest_values_are_stored() {
 #[test]
 fn deleting_a_group_deletes_its_rows_in_every_table() {
     in_memory(SCHEMA, |connection| {
-        let tables =
-            "SELECT t.name FROM pragma_table_list t JOIN pragma_table_info(t.name) c WHERE c.name = 'group_id'";
+        let tables = "SELECT t.name FROM pragma_table_list t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND c.name = 'group_id'";
         let mut select = connection.prepare(tables)?;
         let mut tables: Vec<String> = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         assert_eq!(tables.len(), 5, "{tables:?}");
@@ -70,11 +84,12 @@ fn deleting_a_group_deletes_its_rows_in_every_table() {
 fn expired_hours_are_deleted_in_batches_before_their_group() {
     in_memory(SCHEMA, |connection| {
         let id = ingest(connection, &report("0"), 1_000)?.id();
-        let environment = intern(connection, "prod")?;
-        for release in 1..=3 {
-            let release = intern(connection, &release.to_string())?;
+        let holder = Holder { project: "shop", kind: KeyKind::Server };
+        for release in ["1", "2", "3"] {
             for hour in 0..6_000 {
-                increment_hourly(connection, id, hour, (environment, release), 1)?;
+                let now = Timestamp::from_seconds(hour * HOUR_S);
+                ReportCount { group_id: id, reports: 1, holder, environment: "prod", release, hour, now }
+                    .add(connection)?;
             }
         }
         Resolve { id, now: Timestamp::from_seconds(6_000 * HOUR_S) }.apply(connection)?;

@@ -82,12 +82,6 @@ fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || latin_greek_cyrillic && c.is_alphabetic()
 }
 
-/// Returns the LIKE pattern that finds `value` as a substring, with `\` as the escape character.
-pub(super) fn like_pattern(value: &str) -> String {
-    let escaped = value.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-    format!("%{escaped}%")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,7 +106,6 @@ mod tests {
         assert_eq!(fts("connection ref").as_deref(), Some("\"connection\"* \"ref\"*"));
         assert_eq!(fts("\"b OR NEAR(").as_deref(), Some("\"b\"* \"OR\"* \"NEAR\"*"));
         assert_eq!(fts("  * \" - "), None);
-        assert_eq!(like_pattern("50%_\\"), "%50\\%\\_\\\\%");
     }
 
     #[test]

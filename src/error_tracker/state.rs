@@ -1,15 +1,17 @@
 //! State that the handlers and jobs of the error tracker share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::stores;
 use crate::alerting;
 use crate::clock::Timestamp;
 use crate::db::counters;
 use crate::error::Result;
 use crate::forward::{Exporter, RecordSource as _};
-use crate::quota::Store;
+use crate::quota::{FreeSpace, Store};
 use crate::records::warning::Warning;
 use crate::service::{Core, ServiceState, Stat, StatsCache};
 
@@ -18,6 +20,10 @@ pub(super) struct Tracker {
     pub(super) core: Core,
     /// Maximum number of unresolved groups.
     pub(super) groups_max: i64,
+    /// Time to keep resolved groups and hourly counts.
+    pub(super) retention: Duration,
+    /// Free space of the disk with the database.
+    pub(super) free_space: FreeSpace,
     /// Names of the configured alert channels; empty if alerts are off.
     pub(super) channels: Vec<&'static str>,
     /// Variables that must be set before alerts can be sent, as a sentence; `None` if a channel is configured.
@@ -60,7 +66,8 @@ impl ServiceState for Tracker {
     }
 
     fn stores(&self) -> Vec<Store> {
-        self.alert_stores.to_vec()
+        let own = [stores::groups(self.groups_max), stores::NAMES, stores::HOURLY_COUNTS, stores::OCCURRENCES];
+        own.into_iter().chain(self.alert_stores).collect()
     }
 
     fn warnings(&self) -> Vec<Warning> {

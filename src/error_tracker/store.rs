@@ -5,9 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::commands::OCCURRENCES_MAX;
 use super::fingerprint::Fingerprint;
-use super::search::{self, like_pattern};
+use super::search;
 use crate::clock::Timestamp;
 use crate::error::Result;
 
@@ -50,7 +49,10 @@ pub(super) struct Summary {
     pub(super) project: String,
     pub(super) environment: String,
     pub(super) exception_type: String,
+    /// Message of the first report; truncated in lists.
     pub(super) message: String,
+    /// Whether the details have a longer message.
+    message_truncated: bool,
     pub(super) location: Option<String>,
     pub(super) release: Option<String>,
     level: String,
@@ -65,19 +67,18 @@ pub(super) struct Summary {
     hours: Option<Vec<i64>>,
 }
 
-/// A group with its traceback and its stored reports.
+/// A group with its full message and its traceback.
 #[derive(Debug, Serialize)]
 pub(super) struct Detail {
     #[serde(flatten)]
     pub(super) summary: Summary,
     pub(super) traceback: String,
-    occurrences: Vec<Occurrence>,
 }
 
 /// A stored report.
 #[derive(Debug, Serialize)]
-struct Occurrence {
-    id: i64,
+pub(super) struct Occurrence {
+    pub(super) id: i64,
     timestamp: Timestamp,
     environment: String,
     release: Option<String>,
@@ -92,19 +93,18 @@ struct Occurrence {
     traceback: String,
 }
 
-/// A page of matching groups, and the number of all matching groups.
-#[derive(Debug, Serialize)]
+/// The ids on a page of matching groups, and the number of all matching groups.
+#[derive(Debug)]
 pub(super) struct Page {
-    pub(super) errors: Vec<Summary>,
+    pub(super) ids: Vec<i64>,
     pub(super) total: i64,
-    limit: i64,
-    offset: i64,
 }
 
 const COLUMNS: &str = "g.id, g.fingerprint, g.project, g.environment, g.exception_type, g.message, g.location, \
                        g.release, (SELECT name FROM error_levels WHERE id = g.level_id), \
                        (SELECT name FROM error_sources WHERE id = g.source_id), g.count, g.first_seen_s, \
-                       g.last_seen_s, g.resolved, g.resolved_at_s";
+                       g.last_seen_s, g.resolved, g.resolved_at_s, \
+                       EXISTS (SELECT 1 FROM error_texts t WHERE t.group_id = g.id AND t.message IS NOT NULL)";
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
     Ok(Summary {
@@ -114,6 +114,7 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
         environment: row.get(3)?,
         exception_type: row.get(4)?,
         message: row.get(5)?,
+        message_truncated: row.get(15)?,
         location: row.get(6)?,
         release: row.get(7)?,
         level: row.get(8)?,
@@ -127,8 +128,8 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
     })
 }
 
-/// Returns a page of the groups that match `filter`.
-pub(super) fn list(connection: &Connection, filter: &Filter, limit: i64, offset: i64) -> Result<Page> {
+/// Returns the ids of a page of the groups that match `filter`.
+pub(super) fn find(connection: &Connection, filter: &Filter, limit: i64, offset: i64) -> Result<Page> {
     // One transaction, so that the total and the rows are consistent.
     let snapshot = connection.unchecked_transaction()?;
     let search = filter.search.as_deref().map(str::trim).filter(|query| !query.is_empty());
@@ -197,12 +198,12 @@ impl Condition {
 
     /// Requires a substring of type, message or traceback, in upper or lower case.
     fn and_contains(&mut self, substring: &str) {
-        let pattern = Value::from(like_pattern(substring));
+        let part = Value::from(substring.to_owned());
         self.and_unindexed(
-            "(g.exception_type LIKE ? ESCAPE '\\' OR g.message LIKE ? ESCAPE '\\' OR EXISTS
+            "(contains(g.exception_type, ?) OR contains(g.message, ?) OR EXISTS
                  (SELECT 1 FROM error_texts t WHERE t.group_id = g.id
-                      AND (t.traceback LIKE ? ESCAPE '\\' OR t.message LIKE ? ESCAPE '\\')))",
-            [pattern.clone(), pattern.clone(), pattern.clone(), pattern],
+                      AND (contains(t.traceback, ?) OR contains(t.message, ?))))",
+            [part.clone(), part.clone(), part.clone(), part],
         );
     }
 
@@ -229,9 +230,13 @@ fn page(connection: &Connection, condition: &Condition, sort: Sort, limit: i64, 
     } else {
         index_page(connection, condition, order, limit, offset)?
     };
+    Ok(Page { ids, total })
+}
+
+/// Returns a group; `None` if the id is unknown.
+pub(super) fn group(connection: &Connection, id: i64) -> Result<Option<Summary>> {
     let mut read = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM error_groups g WHERE g.id = ?1"))?;
-    let errors = ids.iter().map(|id| read.query_row([id], summary)).collect::<rusqlite::Result<_>>()?;
-    Ok(Page { errors, total, limit, offset })
+    Ok(read.query_row([id], summary).optional()?)
 }
 
 /// Returns the number of matching groups and the ids on the page, in two queries that an index answers.
@@ -275,22 +280,30 @@ fn scan_page(
     Ok((total, ids))
 }
 
-/// Returns a group with its stored reports; `None` if the id is unknown.
+/// Returns a group with its texts; `None` if the id is unknown.
 pub(super) fn detail(connection: &Connection, id: i64) -> Result<Option<Detail>> {
     let snapshot = connection.unchecked_transaction()?;
-    let mut read = snapshot.prepare_cached(&format!("SELECT {COLUMNS} FROM error_groups g WHERE g.id = ?1"))?;
-    let Some(mut summary) = read.query_row([id], summary).optional()? else { return Ok(None) };
+    let Some(mut summary) = group(&snapshot, id)? else { return Ok(None) };
     let mut texts = snapshot.prepare_cached("SELECT message, traceback FROM error_texts WHERE group_id = ?1")?;
     let texts: Option<(Option<String>, String)> =
         texts.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let (full_message, traceback) = texts.unwrap_or_default();
     if let Some(message) = full_message {
         summary.message = message;
+        summary.message_truncated = false;
     }
-    let mut read = snapshot.prepare_cached(
-        "SELECT id, occurred_at_s, environment, release, (SELECT name FROM error_levels WHERE id = level_id), message,
-             request_url, request_method, request_headers, user_id, session_id, extra, traceback
-         FROM error_occurrences WHERE group_id = ?1 ORDER BY id DESC LIMIT ?2",
+    Ok(Some(Detail { summary, traceback }))
+}
+
+/// Returns the latest stored report of a group whose id is below `before`; `None` if there is none.
+pub(super) fn occurrence_before(connection: &Connection, group_id: i64, before: i64) -> Result<Option<Occurrence>> {
+    let mut read = connection.prepare_cached(
+        "SELECT o.id, o.occurred_at_s, o.environment, o.release,
+             (SELECT name FROM error_levels WHERE id = o.level_id), coalesce(o.message, t.message, g.message),
+             o.request_url, o.request_method, o.request_headers, o.user_id, o.session_id, o.extra,
+             coalesce(o.traceback, t.traceback, '')
+         FROM error_occurrences o JOIN error_groups g ON g.id = o.group_id LEFT JOIN error_texts t ON t.group_id = g.id
+         WHERE o.group_id = ?1 AND o.id < ?2 ORDER BY o.id DESC LIMIT 1",
     )?;
     let occurrence = |row: &Row<'_>| {
         Ok(Occurrence {
@@ -299,28 +312,27 @@ pub(super) fn detail(connection: &Connection, id: i64) -> Result<Option<Detail>>
             environment: row.get(2)?,
             release: row.get(3)?,
             level: row.get(4)?,
-            message: row.get::<_, Option<String>>(5)?.unwrap_or_else(|| summary.message.clone()),
+            message: row.get(5)?,
             request_url: row.get(6)?,
             request_method: row.get(7)?,
             request_headers: json_object(row.get(8)?),
             user_id: row.get(9)?,
             session_id: row.get(10)?,
             extra: json_object(row.get(11)?),
-            traceback: row.get::<_, Option<String>>(12)?.unwrap_or_else(|| traceback.clone()),
+            traceback: row.get(12)?,
         })
     };
-    let occurrences = read.query_map([id, OCCURRENCES_MAX], occurrence)?.collect::<rusqlite::Result<_>>()?;
-    Ok(Some(Detail { summary, traceback, occurrences }))
+    Ok(read.query_row((group_id, before), occurrence).optional()?)
 }
 
-/// Adds the number of reports in each of the last `hours` hours to each group. The last hour is the current one.
-pub(super) fn add_hourly_counts<'g>(
+/// Adds the number of reports in each of the last `hours` hours to a group. The last hour is the current one.
+pub(super) fn add_hourly_counts(
     connection: &Connection,
-    groups: impl IntoIterator<Item = &'g mut Summary>,
+    group: &mut Summary,
     hours: i64,
     now: Timestamp,
 ) -> Result<()> {
-    let first = now.seconds().div_euclid(3_600) + 1 - hours;
+    let first = now.hour() + 1 - hours;
     // CROSS JOIN keeps this order of the tables: it seeks to the first hour of each variant, where the other order would read
     // all hours of the group.
     let mut read = connection.prepare_cached(
@@ -328,38 +340,16 @@ pub(super) fn add_hourly_counts<'g>(
          FROM error_variants v CROSS JOIN hourly_counts c USING (group_id, environment_id, release_id)
          WHERE v.group_id = ?1 AND v.last_seen_h >= ?2 AND c.at_h >= ?2 GROUP BY c.at_h",
     )?;
-    for group in groups {
-        let mut counts = vec![0; usize::try_from(hours).unwrap_or_default()];
-        let mut rows = read.query([group.id, first])?;
-        while let Some(row) = rows.next()? {
-            let index = usize::try_from(row.get::<_, i64>(0)? - first).unwrap_or_default();
-            if let Some(count) = counts.get_mut(index) {
-                *count = row.get(1)?;
-            }
+    let mut counts = vec![0; usize::try_from(hours).unwrap_or_default()];
+    let mut rows = read.query([group.id, first])?;
+    while let Some(row) = rows.next()? {
+        let index = usize::try_from(row.get::<_, i64>(0)? - first).unwrap_or_default();
+        if let Some(count) = counts.get_mut(index) {
+            *count = row.get(1)?;
         }
-        group.hours = Some(counts);
     }
+    group.hours = Some(counts);
     Ok(())
-}
-
-/// Values to filter groups by.
-#[derive(Debug, Serialize)]
-pub(super) struct Facets {
-    environments: Vec<String>,
-    releases: Vec<String>,
-}
-
-/// Returns the environments and the releases of all groups, each in alphabetical order.
-pub(super) fn environments_and_releases(connection: &Connection) -> Result<Facets> {
-    let names = |column: &str| -> Result<Vec<String>> {
-        // Looks up each name in an index of the variants, so the cost does not grow with the number of groups.
-        let mut read = connection.prepare_cached(&format!(
-            "SELECT name FROM variant_names
-             WHERE name <> '' AND EXISTS (SELECT 1 FROM error_variants WHERE {column} = variant_names.id) ORDER BY name"
-        ))?;
-        Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
-    };
-    Ok(Facets { environments: names("environment_id")?, releases: names("release_id")? })
 }
 
 /// Wraps a stored JSON object; `None` becomes `{}`.
@@ -368,17 +358,10 @@ pub(super) fn json_object(stored: Option<String>) -> Box<RawValue> {
     stored.unwrap_or_else(|| RawValue::from_string("{}".into()).expect("{} is JSON"))
 }
 
-/// Returns the names of all projects in alphabetical order.
-pub(super) fn projects(connection: &Connection) -> Result<Vec<String>> {
-    // Jumps from each name to the next in the index, so the cost does not grow with the number of groups.
-    let mut read = connection.prepare_cached(
-        "WITH RECURSIVE p (name) AS (
-             SELECT min(project) FROM error_groups
-             UNION ALL
-             SELECT (SELECT min(project) FROM error_groups WHERE project > p.name) FROM p WHERE p.name IS NOT NULL
-         ) SELECT name FROM p WHERE name IS NOT NULL",
-    )?;
-    Ok(read.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+/// Returns the first project after `name` in alphabetical order; `None` if there is none.
+pub(super) fn project_after(connection: &Connection, name: &str) -> Result<Option<String>> {
+    let mut read = connection.prepare_cached("SELECT min(project) FROM error_groups WHERE project > ?1")?;
+    Ok(read.query_row([name], |row| row.get(0))?)
 }
 
 /// Returns the project and the exception type of a group; `None` if the id is unknown.

@@ -147,7 +147,7 @@ fn member_names(object: &Value) -> BTreeSet<&str> {
 }
 
 /// Returns the time `minutes` ago in the services' format.
-fn minutes_ago(minutes: u64) -> String {
+pub fn minutes_ago(minutes: u64) -> String {
     (Timestamp::now() - Duration::from_secs(minutes * 60)).to_string()
 }
 

@@ -51,4 +51,5 @@ mod soak;
 mod support;
 mod systemd;
 mod torture;
+mod tracker_isolation;
 mod upgrade;

@@ -136,13 +136,14 @@ fn report_response_has_the_documented_members() {
     }
 }
 
-const SUMMARY: [&str; 15] = [
+const SUMMARY: [&str; 16] = [
     "id",
     "fingerprint",
     "project",
     "environment",
     "exception_type",
     "message",
+    "message_truncated",
     "location",
     "release",
     "level",
@@ -189,13 +190,14 @@ fn group_and_occurrence_fields_have_documented_types() {
     let time = |value: &Value| value.as_str().is_some_and(|at| at.len() == 20 && at.ends_with('Z'));
     let optional_string = |value: &Value| value.is_null() || value.is_string();
     type Check = fn(&Value) -> bool;
-    let group_fields: [(&str, Check); 18] = [
+    let group_fields: [(&str, Check); 19] = [
         ("id", Value::is_i64),
         ("fingerprint", string),
         ("project", string),
         ("environment", string),
         ("exception_type", string),
         ("message", string),
+        ("message_truncated", Value::is_boolean),
         ("location", optional_string),
         ("release", optional_string),
         ("level", string),

@@ -173,7 +173,7 @@ fn search_treats_operators_as_plain_text() {
     ] {
         assert_eq!(names(&service, &format!("search={search}")), expected, "{search}");
     }
-    for long in ["x".repeat(10_000), "x.y+".repeat(3_000), "%25".repeat(5_000), "%22+".repeat(3_000)] {
+    for long in ["x".repeat(1_000), "x.y+".repeat(250), "%25".repeat(1_000), "%22+".repeat(500)] {
         assert_eq!(names(&service, &format!("search={long}")), "", "{long}");
     }
     assert_eq!(names(&service, ""), "delta gamma beta alpha");
@@ -280,7 +280,7 @@ fn projects_are_listed_once_and_sorted() {
 #[test]
 fn variants_list_environments_and_releases_once() {
     let tracker = fixture();
-    let expected = json!({ "environments": ["prod", "staging"], "releases": ["1.0", "2.0"] });
+    let expected = json!({ "environments": ["prod", "staging"], "releases": ["1.0", "2.0"], "has_more": false });
     assert_eq!(tracker.get("/api/variants").expect(200).json(), expected);
 }
 
