@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::config::RetentionLimits;
-use super::log_entry::{LogEntry, format_timestamp};
+use super::entry_bodies::{EntryBody, list_body};
+use super::log_entry::format_timestamp;
 use super::query::{BoundFilter, Filter};
 use super::search::Search;
 use super::sources::sources;
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::http::{Request, Response};
 use crate::records::log_level::Level;
 
+const JSON: &str = "application/json";
 const LIMIT_DEFAULT: i64 = 100;
 const LIMIT_MAX: i64 = 500;
 /// Number of entries before and after an entry.
@@ -30,8 +32,7 @@ const NS_PER_MINUTE: i64 = 60_000 * NS_PER_MS;
 /// Handles `GET /api/logs`.
 pub(super) fn list(viewer: &LogViewer, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
-    struct Body {
-        logs: Vec<LogEntry>,
+    struct AfterList {
         total: i64,
         limit: i64,
         offset: i64,
@@ -42,17 +43,26 @@ pub(super) fn list(viewer: &LogViewer, request: &Request) -> Result<Response> {
     }
     let limit = request.query_number("limit", LIMIT_DEFAULT, 1..=LIMIT_MAX);
     let offset = request.query_number("offset", 0, 0..=viewer.limits.entries);
-    let reader = viewer.core.readers.acquire()?;
+    let readers = &viewer.core.readers;
+    let reader = readers.acquire()?;
     let mut filter = filter(&reader, request, viewer.limits)?;
     filter.end_id = request.query_number("max_id", i64::MAX, 0..=i64::MAX).saturating_add(1);
     let snapshot = reader.unchecked_transaction()?;
     let query = BoundFilter::new(&snapshot, &filter)?;
-    let [start, end] = [offset, offset + limit].map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-    let matches = query.newest(end)?;
-    let logs = query.entries(matches.ids.get(start..).unwrap_or_default())?;
+    let [skip, count] = [offset, limit].map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    let matches = query.newest(skip, count)?;
     let search_mode = search_mode(&filter.search);
     let (total, partial) = (matches.total, matches.partial);
-    Ok(Response::json(200, &Body { logs, total, limit, offset, search_mode, partial }))
+    let after = serde_json::to_string(&AfterList { total, limit, offset, search_mode, partial });
+    let after = after.map_err(|why| Error::Internal(format!("failed to encode a list as JSON: {why}")))?;
+    // The list and the members of `after` are in one object.
+    let after = after.replacen('{', ",", 1);
+    Ok(Response::streamed(200, JSON, list_body(readers.clone(), matches.ids, &after)))
+}
+
+/// Handles `GET /api/logs/{id}`.
+pub(super) fn entry(viewer: &LogViewer, request: &Request) -> Result<Response> {
+    Ok(Response::streamed(200, JSON, EntryBody::new(viewer.core.readers.clone(), request.id("id")?)))
 }
 
 fn search_mode(search: &Search) -> Option<&'static str> {
@@ -105,16 +115,13 @@ fn parse_levels(string: &str) -> Result<Vec<Level>> {
 
 /// Handles `GET /api/logs/{id}/context`.
 pub(super) fn context(viewer: &LogViewer, request: &Request) -> Result<Response> {
-    #[derive(Serialize)]
-    struct Body {
-        logs: Vec<LogEntry>,
-    }
     let side = |name| request.query_number(name, CONTEXT_DEFAULT, 0..=CONTEXT_MAX);
     let [before, after] = [side("before"), side("after")].map(|count| usize::try_from(count).unwrap_or(0));
     let id = request.id("id")?;
     let reader = viewer.core.readers.acquire()?;
     let snapshot = reader.unchecked_transaction()?;
-    Ok(Response::json(200, &Body { logs: store::context(&snapshot, id, before, after)? }))
+    let ids = store::context_ids(&snapshot, id, before, after)?;
+    Ok(Response::streamed(200, JSON, list_body(viewer.core.readers.clone(), ids, "}")))
 }
 
 /// Number of entries by level.

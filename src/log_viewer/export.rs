@@ -7,18 +7,17 @@ use std::ops::ControlFlow;
 use rusqlite::Connection;
 
 use super::counter_names;
-use super::log_entry::{COLUMNS, LogEntry};
+use super::entry_reader::EntryReader;
+use super::log_entry::LogEntry;
 use super::segments::segments;
-use super::sources::sources;
 use super::state::LogViewer;
 use crate::db::counter;
 use crate::error::Result;
 use crate::forward::{Format, PendingRecord, Record, RecordSource};
 
-/// Place of an entry.
+/// Key of an entry.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EntryKey {
-    segment: u8,
     id: i64,
 }
 
@@ -38,7 +37,7 @@ impl RecordSource for LogViewer {
             ))?;
             let limit = count.saturating_sub(pending.len()) as i64;
             let found = read.query_map((position, limit), |row| {
-                Ok(PendingRecord { id: row.get(0)?, key: EntryKey { segment, id: row.get(1)? } })
+                Ok(PendingRecord { id: row.get(0)?, key: EntryKey { id: row.get(1)? } })
             })?;
             for record in found {
                 pending.push(record?);
@@ -57,14 +56,12 @@ impl RecordSource for LogViewer {
         _: Format,
         visit: &mut dyn FnMut(Option<LogEntry>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let sources = sources(reader)?;
-        for PendingRecord { id: ingest_seq, key: EntryKey { segment, id } } in keys {
+        let snapshot = reader.unchecked_transaction()?;
+        let mut entries = EntryReader::new(&snapshot)?;
+        for PendingRecord { id: ingest_seq, key } in keys {
             // A segment that was cleared may have another entry with this id.
-            let mut read = reader.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM segment_{segment} e WHERE id = ?1 AND e.ingest_seq = ?2"
-            ))?;
-            let entry = read.query_and_then((id, ingest_seq), |row| LogEntry::read(row, &sources))?.next();
-            if visit(entry.transpose()?)?.is_break() {
+            let entry = entries.read(key.id, usize::MAX)?.filter(|entry| entry.ingest_seq == *ingest_seq);
+            if visit(entry)?.is_break() {
                 break;
             }
         }

@@ -7,6 +7,7 @@ use super::commands::{AppendEntries, UpsertSource};
 use super::config::{RetentionLimits, SourceSettings};
 use super::discovery::{Discovery, LogFormat, LogSource};
 use super::entry_assembler::EntryAssembler;
+use super::entry_reader::EntryReader;
 use super::parse::{ansi, docker};
 use super::query::BoundFilter;
 use super::tailer::{Checkpoint, Position, RawLine};
@@ -126,12 +127,14 @@ pub(crate) fn queries(data: &[u8]) {
     let Ok(filter) = api::filter(&reader, &request, LIMITS) else { return };
     let query = BoundFilter::new(&reader, &filter).expect("the database is readable");
     let limit = request.query_number("limit", 100, 1..=500).unsigned_abs();
-    let matches = match query.newest(usize::try_from(limit).unwrap_or(usize::MAX)) {
+    let matches = match query.newest(0, usize::try_from(limit).unwrap_or(usize::MAX)) {
         Err(Error::Busy(_)) => return,
         matches => matches.expect("a search never causes a database error"),
     };
     assert!(matches.ids.len() as u64 <= limit && matches.ids.len() as i64 <= matches.total);
-    for entry in query.entries(&matches.ids).expect("the database is readable") {
+    let mut entries = EntryReader::new(&reader).expect("the database is readable");
+    for id in &matches.ids {
+        let entry = entries.read(*id, usize::MAX).expect("the database is readable").expect("the entry exists");
         assert!(filter.times_ns.contains(&entry.time_ns) && entry.id < filter.end_id);
         let level = |level: &Level| level.name() == entry.level;
         assert!(filter.levels.is_empty() || filter.levels.iter().any(level));

@@ -7,19 +7,24 @@ mod config;
 mod counter_names;
 mod discovery;
 mod entry_assembler;
+mod entry_bodies;
 mod entry_id;
+mod entry_reader;
 mod enumerations;
 mod export;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod glob;
+mod id_page;
 mod import_original;
 mod ingester;
 mod inotify;
 mod log_entry;
 mod open_log;
 mod parse;
+mod plain_text;
 mod query;
+mod query_order;
 #[cfg(test)]
 mod replan_tests;
 mod retention;
@@ -30,6 +35,7 @@ mod segments;
 mod sources;
 mod state;
 mod store;
+mod stream_slots;
 mod streams;
 mod tail_broadcast;
 mod tailer;
@@ -104,6 +110,7 @@ fn routes(web: WebUi, metrics_open: bool) -> Vec<Route<LogViewer>> {
         Route::get("/api/logs/stats", read, api::stats),
         Route::get("/api/stats", read, api::stats),
         Route::get("/api/logs/histogram", read, api::histogram),
+        Route::get("/api/logs/{id}", read, api::entry),
         Route::get("/api/logs/{id}/context", read, api::context),
     ];
     own.into_iter().chain(service::common_routes(metrics_open, &OPENAPI)).chain(web.routes(UI)).collect()

@@ -1,4 +1,4 @@
-//! Searches of the stored entries: filters, pages, histograms, and reads for live tails and exports.
+//! Searches of the stored entries: filters, pages and histograms.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,10 +9,9 @@ use rusqlite::{Connection, Row};
 use super::entry_id;
 use super::enumerations::{level_from_number, level_number};
 use super::glob::glob_match;
-use super::log_entry::{COLUMNS, LogEntry};
+use super::id_page::IdPage;
 use super::search::Search;
-use super::segments::{BatchRange, Segment, segments};
-use super::sources::{Source, sources};
+use super::segments::{Segment, segments};
 use crate::error::Result;
 use crate::records::log_level::Level;
 
@@ -46,9 +45,9 @@ impl Filter {
 }
 
 /// IDs of the entries that match a filter.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct MatchingIds {
-    /// The newest first, at most as many as requested.
+    /// The newest after those that were skipped, at most as many as requested, the newest first.
     pub(super) ids: Vec<i64>,
     /// Number of all matching entries.
     pub(super) total: i64,
@@ -59,38 +58,34 @@ pub(super) struct MatchingIds {
 /// A filter applied to one snapshot of the database: with the row IDs of the sources, and the segments that can contain matches.
 pub(super) struct BoundFilter<'c> {
     connection: &'c Connection,
-    sources: BTreeMap<i64, Source>,
     /// SQL condition for the source and the level of an entry.
     entry_condition: String,
     /// The same for rows of the table `entry_counts`.
     counter_condition: String,
-    filter: &'c Filter,
+    pub(super) filter: &'c Filter,
     filters_source: bool,
     /// The newest first.
-    segments: Vec<Segment>,
+    pub(super) segments: Vec<Segment>,
 }
 
 /// One SELECT from a segment.
-struct SelectStatement<'s> {
-    segment: &'s Segment,
-    columns: &'s str,
+pub(super) struct SelectStatement<'s> {
+    pub(super) segment: &'s Segment,
+    pub(super) columns: &'s str,
     /// Whether other columns than `id` are read, so that matches of the full-text index are joined to their rows.
-    needs_row: bool,
+    pub(super) needs_row: bool,
     /// Additional conditions and the order.
-    suffix: &'s str,
-    ids: Range<i64>,
-    times_ns: Range<i64>,
+    pub(super) suffix: &'s str,
+    pub(super) ids: Range<i64>,
+    pub(super) times_ns: Range<i64>,
     /// Maximum number of rows; -1 = unlimited. If the rows of an index are read in several ranges, each has this limit.
-    limit: i64,
+    pub(super) limit: i64,
 }
 
 impl<'c> BoundFilter<'c> {
     /// Prepares a query. The connection must be in a transaction.
     pub(super) fn new(connection: &'c Connection, filter: &'c Filter) -> Result<Self> {
-        let sources = sources(connection)?;
-        let source_ids: Option<Vec<i64>> = filter.source.as_deref().map(|pattern| {
-            sources.iter().filter(|(_, source)| glob_match(&source.name, pattern)).map(|(id, _)| *id).collect()
-        });
+        let source_ids = filter.source.as_deref().map(|pattern| matching_sources(connection, pattern)).transpose()?;
         let list = |numbers: Vec<String>| numbers.join(", ");
         let condition = |level: &str| {
             let mut condition = String::from("true");
@@ -109,23 +104,23 @@ impl<'c> BoundFilter<'c> {
         let mut segments = segments(connection)?;
         segments.retain(|segment| segment.overlaps(&filter.times_ns) && segment.first_id < filter.end_id);
         segments.sort_unstable_by_key(|segment| std::cmp::Reverse(segment.last_id));
-        Ok(Self { connection, sources, entry_condition, counter_condition, filter, filters_source, segments })
+        Ok(Self { connection, entry_condition, counter_condition, filter, filters_source, segments })
     }
 
-    /// Finds the newest `count` matching entries, and counts all of them.
-    pub(super) fn newest(&self, count: usize) -> Result<MatchingIds> {
+    /// Finds the newest `count` matching entries after the `skip` newest ones, and counts all of them.
+    pub(super) fn newest(&self, skip: usize, count: usize) -> Result<MatchingIds> {
         if !self.filter.search.patterns.is_empty() {
-            return self.scan(count);
+            return self.scan(skip, count);
         }
-        let mut matches = MatchingIds::default();
-        for segment in &self.segments {
+        let (mut page, mut total) = (IdPage::new(skip, count), 0);
+        for (index, segment) in self.segments.iter().enumerate() {
             let in_segment = self.count(segment)?;
-            matches.total += in_segment;
+            total += in_segment;
             // The IDs of two segments can overlap, so a segment is skipped only if it ends before the oldest ID found.
-            let oldest_found = if matches.ids.len() >= count { matches.ids.last().copied() } else { None };
-            if in_segment == 0 || oldest_found.is_some_and(|oldest| segment.last_id < oldest) {
+            if in_segment == 0 || page.is_complete(segment.last_id) {
                 continue;
             }
+            let bound = self.last_id_after(index);
             let select = SelectStatement {
                 segment,
                 columns: "id",
@@ -133,16 +128,19 @@ impl<'c> BoundFilter<'c> {
                 suffix: "ORDER BY id DESC",
                 ids: 0..self.filter.end_id,
                 times_ns: self.filter.times_ns.clone(),
-                limit: count as i64,
+                limit: i64::try_from(skip.saturating_add(count)).unwrap_or(i64::MAX),
             };
             self.query_segment(&select, |row| {
-                matches.ids.push(row.get(0)?);
+                page.push(row.get(0)?, bound);
                 Ok(None::<()>)
             })?;
-            matches.ids.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
-            matches.ids.truncate(count);
         }
-        Ok(matches)
+        Ok(MatchingIds { ids: page.finish(), total, partial: false })
+    }
+
+    /// Returns the highest ID of the segments after the one with this index; 0 if there are none.
+    fn last_id_after(&self, index: usize) -> i64 {
+        self.segments.get(index + 1).map_or(0, |segment| segment.last_id)
     }
 
     /// Returns the SQL for the entries of a segment that match the full-text query, which is bound as `?6`. The alias `e`
@@ -177,7 +175,7 @@ impl<'c> BoundFilter<'c> {
     }
 
     /// Passes the rows of a segment to `visit` until it returns a value, and returns that value.
-    fn query_segment<T>(
+    pub(super) fn query_segment<T>(
         &self,
         select: &SelectStatement<'_>,
         mut visit: impl FnMut(&Row<'_>) -> Result<Option<T>>,
@@ -254,34 +252,31 @@ impl<'c> BoundFilter<'c> {
         Ok(count)
     }
 
-    /// Finds the newest `count` matches where texts have to be matched against patterns: reads them, the newest first,
-    /// until [`SCAN_TIMEOUT`].
-    fn scan(&self, count: usize) -> Result<MatchingIds> {
-        let mut matches = MatchingIds::default();
+    /// Finds a page of matches where texts have to be matched against patterns: reads them, the newest first, until
+    /// [`SCAN_TIMEOUT`].
+    fn scan(&self, skip: usize, count: usize) -> Result<MatchingIds> {
+        let (mut page, mut total) = (IdPage::new(skip, count), 0);
         let deadline = Instant::now() + SCAN_TIMEOUT;
-        let complete = self.for_each_match(deadline, |_, id, _| {
-            matches.total += 1;
-            matches.ids.push(id);
+        let complete = self.for_each_match(deadline, |index, id, _| {
+            total += 1;
+            page.push(id, self.last_id_after(index));
             Ok(())
         })?;
-        matches.partial = !complete;
-        matches.ids.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
-        matches.ids.truncate(count);
-        Ok(matches)
+        Ok(MatchingIds { ids: page.finish(), total, partial: !complete })
     }
 
-    /// Passes the segment, the ID and the time of every matching entry to `visit`, segment by segment. The time is `None`
-    /// if only the index was read. Returns whether all entries were read before the deadline.
+    /// Passes the index of the segment, the ID and the time of every matching entry to `visit`, segment by segment. The time
+    /// is `None` if only the index was read. Returns whether all entries were read before the deadline.
     fn for_each_match(
         &self,
         deadline: Instant,
-        mut visit: impl FnMut(&Segment, i64, Option<i64>) -> Result<()>,
+        mut visit: impl FnMut(usize, i64, Option<i64>) -> Result<()>,
     ) -> Result<bool> {
         // Without patterns, the texts are not needed.
         let needs_row = !self.filter.search.patterns.is_empty();
         let columns = if needs_row { "id, e.at_ns, e.message" } else { "id, NULL, ''" };
         let mut scanned = 0usize;
-        for segment in &self.segments {
+        for (index, segment) in self.segments.iter().enumerate() {
             let (ids, times_ns, suffix) = (0..self.filter.end_id, self.filter.times_ns.clone(), "ORDER BY id DESC");
             let select = SelectStatement { segment, columns, needs_row, suffix, ids, times_ns, limit: -1 };
             let timed_out = self.query_segment(&select, |row| {
@@ -290,7 +285,7 @@ impl<'c> BoundFilter<'c> {
                     return Ok(Some(()));
                 }
                 if self.filter.search.matches(row.get_ref(2)?.as_str().unwrap_or_default()) {
-                    visit(segment, row.get(0)?, row.get(1)?)?;
+                    visit(index, row.get(0)?, row.get(1)?)?;
                 }
                 Ok(None)
             })?;
@@ -299,23 +294,6 @@ impl<'c> BoundFilter<'c> {
             }
         }
         Ok(true)
-    }
-
-    /// Reads entries by ID, in the given order. Skips IDs that do not exist.
-    pub(super) fn entries(&self, ids: &[i64]) -> Result<Vec<LogEntry>> {
-        let mut entries = Vec::with_capacity(ids.len());
-        for id in ids {
-            for segment in self.segments.iter().filter(|segment| (segment.first_id..=segment.last_id).contains(id)) {
-                let sql = format!("SELECT {COLUMNS} FROM segment_{} e WHERE id = ?1", segment.index);
-                let mut read = self.connection.prepare_cached(&sql)?;
-                let mut rows = read.query([id])?;
-                if let Some(row) = rows.next()? {
-                    entries.push(LogEntry::read(row, &self.sources)?);
-                    break;
-                }
-            }
-        }
-        Ok(entries)
     }
 
     /// Counts matching entries by bucket and rank of the level. A bucket is keyed by its first minute since 1970, a
@@ -330,10 +308,10 @@ impl<'c> BoundFilter<'c> {
         };
         if !self.filter.search.is_empty() {
             let deadline = Instant::now() + SCAN_TIMEOUT;
-            let complete = self.for_each_match(deadline, |segment, id, time_ns| {
+            let complete = self.for_each_match(deadline, |index, id, time_ns| {
                 let minute = match time_ns {
                     Some(time_ns) => time_ns.div_euclid(NS_PER_MINUTE),
-                    None => self.minute_of(segment, id)?,
+                    None => self.minute_of(&self.segments[index], id)?,
                 };
                 add(minute, entry_id::level(id), 1);
                 Ok(())
@@ -366,71 +344,19 @@ impl<'c> BoundFilter<'c> {
         let time_ns: i64 = self.connection.prepare_cached(&sql)?.query_row([id], |row| row.get(0))?;
         Ok(time_ns.div_euclid(NS_PER_MINUTE))
     }
+}
 
-    /// Reads the next page of matching entries, the oldest first, starting at an ID. Also returns the ID at which the next
-    /// page starts; `None` at the end. Reads `count` entries, so there are fewer matches if some do not match the patterns.
-    pub(super) fn page_from(&self, id: i64, count: usize) -> Result<(Vec<LogEntry>, Option<i64>)> {
-        let mut by_id: BTreeMap<i64, LogEntry> = BTreeMap::new();
-        for segment in self.segments.iter().filter(|segment| segment.last_id >= id) {
-            let (ids, times_ns) = (id..self.filter.end_id, self.filter.times_ns.clone());
-            let (columns, suffix, limit) = (COLUMNS, "ORDER BY id", count as i64);
-            let select = SelectStatement { segment, columns, needs_row: true, suffix, ids, times_ns, limit };
-            self.query_segment(&select, |row| {
-                let entry = LogEntry::read(row, &self.sources)?;
-                by_id.insert(entry.id, entry);
-                Ok(None::<()>)
-            })?;
+/// Returns the row IDs of the sources whose names match a pattern.
+fn matching_sources(connection: &Connection, pattern: &str) -> Result<Vec<i64>> {
+    let mut read = connection.prepare_cached("SELECT id, name FROM sources")?;
+    let mut rows = read.query([])?;
+    let mut ids = Vec::new();
+    while let Some(row) = rows.next()? {
+        if glob_match(row.get_ref(1)?.as_str().unwrap_or_default(), pattern) {
+            ids.push(row.get(0)?);
         }
-        let entries: Vec<LogEntry> = by_id.into_values().take(count).collect();
-        let next = entries.last().filter(|_| entries.len() == count).map(|last| last.id + 1);
-        Ok((entries.into_iter().filter(|entry| self.filter.search.matches(&entry.message)).collect(), next))
     }
-
-    /// Reads the matching entries of a batch that have a higher sequence number than `seq`, in the order of ingestion.
-    pub(super) fn entries_in_batch(&self, batch: &BatchRange, seq: i64) -> Result<Vec<LogEntry>> {
-        let mut entries = Vec::new();
-        let Some(segment) = self.segments.iter().find(|segment| segment.index == batch.segment) else {
-            return Ok(entries);
-        };
-        let seqs = batch.first_seq.max(seq + 1)..=batch.last_seq;
-        let (ids, times_ns) = (batch.first_id..batch.last_id + 1, self.filter.times_ns.clone());
-        let (columns, suffix, limit) = (COLUMNS, "", -1);
-        let select = SelectStatement { segment, columns, needs_row: true, suffix, ids, times_ns, limit };
-        self.query_segment(&select, |row| {
-            if seqs.contains(&row.get(1)?) {
-                entries.push(LogEntry::read(row, &self.sources)?);
-            }
-            Ok(None::<()>)
-        })?;
-        entries.sort_unstable_by_key(|entry| entry.ingest_seq);
-        entries.retain(|entry| self.filter.search.matches(&entry.message));
-        Ok(entries)
-    }
-
-    /// Reads the matching entries after a sequence number, in the order of ingestion. Also returns the sequence number up
-    /// to which entries were read; `None` if all were read. Reads at most `count` entries, so there are fewer matches if
-    /// some do not match the patterns.
-    pub(super) fn entries_since(&self, seq: i64, count: usize) -> Result<(Vec<LogEntry>, Option<i64>)> {
-        let mut entries: Vec<LogEntry> = Vec::new();
-        let mut segments: Vec<&Segment> = self.segments.iter().filter(|segment| segment.last_seq > seq).collect();
-        segments.sort_unstable_by_key(|segment| segment.last_seq);
-        let suffix = &format!("AND e.ingest_seq > {seq} ORDER BY e.ingest_seq");
-        for segment in segments {
-            let limit = count.saturating_sub(entries.len()) as i64;
-            let (ids, times_ns) = (0..i64::MAX, self.filter.times_ns.clone());
-            let select = SelectStatement { segment, columns: COLUMNS, needs_row: true, suffix, ids, times_ns, limit };
-            self.query_segment(&select, |row| {
-                entries.push(LogEntry::read(row, &self.sources)?);
-                Ok(None::<()>)
-            })?;
-            if entries.len() >= count {
-                break;
-            }
-        }
-        let read_up_to = entries.last().filter(|_| entries.len() >= count).map(|last| last.ingest_seq);
-        entries.retain(|entry| self.filter.search.matches(&entry.message));
-        Ok((entries, read_up_to))
-    }
+    Ok(ids)
 }
 
 #[cfg(test)]

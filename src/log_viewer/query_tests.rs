@@ -1,8 +1,10 @@
 use super::super::SCHEMA;
 use super::super::config::RetentionLimits;
+use super::super::entry_reader::EntryReader;
 use super::super::enumerations::SourceKind;
+use super::super::log_entry::LogEntry;
 use super::super::segment_ring::{SegmentRing, StreamPosition};
-use super::super::sources::upsert_source;
+use super::super::sources::{Source, upsert_source};
 use super::*;
 use crate::clock::Timestamp;
 use crate::db::ReaderPool;
@@ -41,12 +43,17 @@ fn database(limits: RetentionLimits, times: impl Iterator<Item = i64>) -> Reader
     })
 }
 
+fn entries(reader: &Connection, ids: &[i64]) -> Vec<LogEntry> {
+    let mut entries = EntryReader::new(reader).unwrap();
+    ids.iter().map(|id| entries.read(*id, usize::MAX).unwrap().unwrap()).collect()
+}
+
 /// Returns all entries that match, the oldest first.
 fn export(reader: &Connection, filter: &Filter) -> Vec<LogEntry> {
     let (mut all, mut next) = (Vec::new(), Some(0));
     while let Some(id) = next {
-        let (entries, further) = BoundFilter::new(reader, filter).unwrap().page_from(id, 500).unwrap();
-        all.extend(entries);
+        let (ids, further) = BoundFilter::new(reader, filter).unwrap().ids_from(id, 500).unwrap();
+        all.extend(entries(reader, &ids));
         next = further;
     }
     all
@@ -59,8 +66,8 @@ fn numbers(reader: &Connection, times_ns: Range<i64>, search: Option<&str>) -> V
     let search = Search { fts_query: search.map(str::to_owned), ..Search::default() };
     let filter = Filter { times_ns, search, ..Filter::all() };
     let query = BoundFilter::new(reader, &filter).unwrap();
-    let matches = query.newest(usize::MAX >> 1).unwrap();
-    let mut listed = query.entries(&matches.ids).unwrap();
+    let matches = query.newest(0, usize::MAX >> 1).unwrap();
+    let mut listed = entries(reader, &matches.ids);
     listed.reverse();
     let numbers_of = |entries: &[LogEntry]| -> Vec<usize> {
         entries.iter().map(|entry| entry.message["line ".len()..].parse().unwrap()).collect()
@@ -88,9 +95,9 @@ fn numbers(reader: &Connection, times_ns: Range<i64>, search: Option<&str>) -> V
 fn entries_since_a_sequence_number_are_in_order_of_ingestion() {
     let readers = database(LIMITS, [1_800_000_000, 1_500_000_000].map(|seconds| seconds * NS_PER_SECOND).into_iter());
     let (reader, filter) = (readers.acquire().unwrap(), Filter::all());
-    let (entries, read_up_to) = BoundFilter::new(&reader, &filter).unwrap().entries_since(0, 10).unwrap();
-    assert_eq!(entries.iter().map(|entry| entry.ingest_seq).collect::<Vec<_>>(), [1, 2]);
-    assert!(entries[0].id > entries[1].id && read_up_to.is_none(), "{entries:?}");
+    let found = BoundFilter::new(&reader, &filter).unwrap().ids_since(0, 10).unwrap();
+    assert_eq!(found.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2]);
+    assert!(found[0].1 > found[1].1, "{found:?}");
 }
 
 #[test]
@@ -169,7 +176,7 @@ fn filters_use_the_times_of_entries_whose_ids_are_ahead() {
         for search in [None, Some("line")] {
             let search = Search { fts_query: search.map(str::to_owned), ..Search::default() };
             let filter = Filter { end_id: id + 1, search, ..Filter::all() };
-            let matches = BoundFilter::new(&reader, &filter).unwrap().newest(3).unwrap();
+            let matches = BoundFilter::new(&reader, &filter).unwrap().newest(0, 3).unwrap();
             assert_eq!(matches.total, index as i64 + 1);
             assert!(matches.ids.iter().eq(ids[..=index].iter().rev().take(3)));
         }
@@ -214,8 +221,8 @@ fn a_million_lines_of_one_second_keep_their_order_and_their_second() {
         let search = Search { fts_query: search.map(str::to_owned), ..Search::default() };
         let filter = Filter { times_ns, search, ..Filter::all() };
         let query = BoundFilter::new(&reader, &filter).unwrap();
-        let matches = query.newest(1).unwrap();
-        let message = query.entries(&matches.ids).unwrap().pop().map(|entry| entry.message);
+        let matches = query.newest(0, 1).unwrap();
+        let message = entries(&reader, &matches.ids).pop().map(|entry| entry.message);
         (matches.total, message.unwrap_or_default())
     };
     assert_eq!(newest(NEXT_NS..i64::MAX, None), (1, "next second".into()));

@@ -1,19 +1,24 @@
 //! State that the handlers and jobs of the log viewer share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
 use super::config::RetentionLimits;
 use super::store;
+use super::stream_slots::StreamSlots;
 use super::tail_broadcast::TailBroadcast;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::forward::{Exporter, RecordSource as _};
 use crate::records::warning::Warning;
 use crate::service::{Core, ServiceState, Stat, StatsCache};
+
+/// Maximum number of live tails. Each has a thread.
+const TAILS_MAX: usize = 5;
+/// Maximum number of exports, of which one client can have half.
+const EXPORTS_MAX: usize = 12;
 
 /// The log viewer.
 pub(super) struct LogViewer {
@@ -22,10 +27,10 @@ pub(super) struct LogViewer {
     pub(super) broadcast: Arc<TailBroadcast>,
     /// Status of the logs at the last scan.
     source_status: Mutex<Arc<SourceStatuses>>,
-    /// Number of open live tails.
-    pub(super) open_tails: Arc<AtomicUsize>,
-    /// Number of running exports.
-    pub(super) open_exports: Arc<AtomicUsize>,
+    /// Slots of the live tails.
+    pub(super) tail_slots: Arc<StreamSlots>,
+    /// Slots of the exports.
+    pub(super) export_slots: Arc<StreamSlots>,
     /// Forwarding to another store.
     pub(super) exporter: Arc<Exporter>,
     stats_cache: StatsCache,
@@ -52,8 +57,8 @@ impl LogViewer {
             limits,
             broadcast,
             source_status: Mutex::default(),
-            open_tails: Arc::default(),
-            open_exports: Arc::default(),
+            tail_slots: StreamSlots::with_eviction(TAILS_MAX),
+            export_slots: StreamSlots::with_half_per_client(EXPORTS_MAX),
             exporter,
             stats_cache: StatsCache::default(),
         }

@@ -1,4 +1,4 @@
-//! Reads of the log viewer's database other than searches: counts, and single entries with their context.
+//! Reads of the log viewer's database other than searches: counts, and the context of an entry.
 
 use std::collections::HashMap;
 
@@ -6,9 +6,7 @@ use rusqlite::Connection;
 
 use super::counter_names;
 use super::enumerations::level_from_number;
-use super::log_entry::{COLUMNS, LogEntry};
 use super::segments::{Segment, segments};
-use super::sources::sources;
 use crate::db::counter;
 use crate::error::{Error, Result};
 
@@ -53,39 +51,40 @@ fn column_of(connection: &Connection, column: &str, id: i64) -> Result<Option<i6
     Ok(None)
 }
 
-/// Returns an entry, and the entries of the same source before and after it, in the order of IDs.
+/// Returns the IDs of an entry, and of the entries of the same source before and after it, in ascending order.
 ///
 /// # Errors
 /// Returns [`Error::NotFound`] if the entry does not exist.
-pub(super) fn context(connection: &Connection, id: i64, before: usize, after: usize) -> Result<Vec<LogEntry>> {
-    let source = column_of(connection, "source_id", id)?;
-    let source =
-        source.ok_or_else(|| Error::NotFound(format!("Log entry {id} not found; it may have been deleted")))?;
+pub(super) fn context_ids(connection: &Connection, id: i64, before: usize, after: usize) -> Result<Vec<i64>> {
+    let source = column_of(connection, "source_id", id)?.ok_or_else(|| no_entry(id))?;
     let segments: Vec<Segment> = segments(connection)?.into_iter().filter(|segment| segment.entries > 0).collect();
-    let sources = sources(connection)?;
-    let side = |comparison: &str, order: &str, count: usize| -> Result<Vec<LogEntry>> {
-        let mut entries = Vec::new();
+    let side = |comparison: &str, order: &str, count: usize| -> Result<Vec<i64>> {
+        let mut ids: Vec<i64> = Vec::new();
         for segment in &segments {
             let mut read = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM segment_{} e WHERE id {comparison} ?1 AND source_id = ?2
-                 ORDER BY id {order} LIMIT ?3",
+                "SELECT id FROM segment_{} WHERE id {comparison} ?1 AND source_id = ?2 ORDER BY id {order} LIMIT ?3",
                 segment.index
             ))?;
             let mut rows = read.query((id, source, count as i64))?;
             while let Some(row) = rows.next()? {
-                entries.push(LogEntry::read(row, &sources)?);
+                ids.push(row.get(0)?);
             }
         }
-        entries.sort_unstable_by_key(|entry| entry.id);
+        ids.sort_unstable();
         if order == "DESC" {
-            entries.drain(..entries.len().saturating_sub(count));
+            ids.drain(..ids.len().saturating_sub(count));
         }
-        entries.truncate(count);
-        Ok(entries)
+        ids.truncate(count);
+        Ok(ids)
     };
-    let mut entries = side("<", "DESC", before)?;
-    entries.extend(side(">=", "ASC", after + 1)?);
-    Ok(entries)
+    let mut ids = side("<", "DESC", before)?;
+    ids.extend(side(">=", "ASC", after + 1)?);
+    Ok(ids)
+}
+
+/// Returns the error for an entry that does not exist.
+pub(super) fn no_entry(id: i64) -> Error {
+    Error::NotFound(format!("Log entry {id} not found; it may have been deleted"))
 }
 
 /// Counts of the stored entries.

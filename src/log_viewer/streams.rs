@@ -2,23 +2,22 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::config::RetentionLimits;
+use super::entry_bodies::{EntryFormat, ExportBody, LISTED_MESSAGE_BYTES_MAX};
+use super::entry_reader::EntryReader;
 use super::log_entry::LogEntry;
 use super::query::{BoundFilter, Filter};
 use super::state::LogViewer;
+use super::stream_slots::{StreamClient, StreamPermit};
 use super::tail_broadcast::{TailBroadcast, TailUpdate};
 use super::{api, store};
 use crate::background;
 use crate::clock::Timestamp;
 use crate::db::ReaderPool;
 use crate::error::{Error, Result};
-use crate::http::{Digest, Request, Responder, Response, ResponseStream, Sessions};
+use crate::http::{Digest, PART_BYTES, Request, Responder, Response, ResponseStream, Sessions};
 
-const TAILS_MAX: usize = 5;
-const EXPORTS_MAX: usize = 2;
 /// Maximum duration of a live tail. After that, the client has to reconnect.
 const TAIL_DURATION_MAX: Duration = Duration::from_secs(30 * 60);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
@@ -27,26 +26,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Maximum number of entries in one database read. The reader is released between two reads, so that a long stream does
 /// not prevent checkpoints of the WAL.
 const BATCH_ENTRIES_MAX: usize = 500;
+/// Maximum time for reading and matching entries in one database read.
+const READ_TIME_MAX: Duration = Duration::from_millis(50);
 /// Field that sets the delay before a browser reconnects, in milliseconds.
 const RETRY_FIELD: &str = "retry: 2000\n\n";
-
-/// Permit for one of a limited number of streams. Dropping it releases the permit.
-struct StreamPermit(Arc<AtomicUsize>);
-
-impl StreamPermit {
-    /// Acquires a permit; `None` if `max` streams are open.
-    fn acquire(open: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
-        let before = open.fetch_add(1, Ordering::Relaxed);
-        let permit = Self(Arc::clone(open));
-        (before < max).then_some(permit)
-    }
-}
-
-impl Drop for StreamPermit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// End of a stream, which decides whether the response is completed with a last chunk.
 enum StreamEnd {
@@ -55,32 +38,23 @@ enum StreamEnd {
     Aborted,
 }
 
-/// Limit for one kind of stream.
-struct StreamLimit<'a> {
-    open: &'a Arc<AtomicUsize>,
-    max: usize,
-    /// Response if the limit is reached.
-    busy: &'static str,
-}
-
-/// Starts a stream in a new thread, which runs `run` to its end.
-fn spawn_stream(
-    limit: &StreamLimit<'_>,
-    (thread_name, content_type): (&str, &'static str),
-    responder: Responder,
-    run: impl FnOnce(&mut ResponseStream) -> io::Result<StreamEnd> + Send + 'static,
-) {
-    let Some(permit) = StreamPermit::acquire(limit.open, limit.max) else {
-        return responder.send(Error::Busy(limit.busy).into());
+/// Handles `GET /api/logs/tail`.
+pub(super) fn tail(viewer: &LogViewer, request: &Request, responder: Responder) {
+    let mut tail = match LiveTail::new(viewer, request) {
+        Ok(tail) => tail,
+        Err(why) => return responder.send(why.into()),
     };
+    let Some(permit) = viewer.tail_slots.acquire(StreamClient::new(request, &viewer.core.sessions)) else {
+        return responder.send(Error::Busy("Too many live tails, at most 5 can be open").into());
+    };
+    const CONTENT_TYPE: &str = "text/event-stream";
     if responder.wants_head_only() {
-        return responder.send(Response::new(200, content_type, Vec::new()));
+        return responder.send(Response::new(200, CONTENT_TYPE, Vec::new()));
     }
     let body = move || {
-        // Without this header, proxies such as nginx buffer the events.
-        let head = Response::new(200, content_type, Vec::new()).header("X-Accel-Buffering", "no".into());
+        let head = unbuffered(Response::new(200, CONTENT_TYPE, Vec::new()));
         let streamed = responder.stream(&head).and_then(|mut stream| {
-            let end = run(&mut stream)?;
+            let end = tail.run(&mut stream, &permit)?;
             // A client that receives the end can reconnect at once, so the permit is released first.
             drop(permit);
             match end {
@@ -92,21 +66,15 @@ fn spawn_stream(
             log::debug!("log-viewer: stream failed: {why}; connection closed");
         }
     };
-    if let Err(why) = background::spawn(thread_name, body) {
+    if let Err(why) = background::spawn("tail", body) {
         // The closure was dropped with its responder, which responded with 500.
         log::error!("log-viewer: failed to start a thread for a stream: {why}; responded with 500");
     }
 }
 
-/// Handles `GET /api/logs/tail`.
-pub(super) fn tail(viewer: &LogViewer, request: &Request, responder: Responder) {
-    let mut tail = match LiveTail::new(viewer, request) {
-        Ok(tail) => tail,
-        Err(why) => return responder.send(why.into()),
-    };
-    let busy = "Too many live tails, at most 5 can be open";
-    let limit = StreamLimit { open: &viewer.open_tails, max: TAILS_MAX, busy };
-    spawn_stream(&limit, ("tail", "text/event-stream"), responder, move |stream| tail.run(stream));
+/// Adds the header without which proxies such as nginx buffer the response.
+fn unbuffered(response: Response) -> Response {
+    response.header("X-Accel-Buffering", "no".into())
 }
 
 /// One client of the live tail.
@@ -142,22 +110,28 @@ impl LiveTail {
         Ok(Self { broadcast, readers, filter, session, seq, last_sent_at: Instant::now() })
     }
 
-    fn run(&mut self, stream: &mut ResponseStream) -> io::Result<StreamEnd> {
+    fn run(&mut self, stream: &mut ResponseStream, permit: &StreamPermit) -> io::Result<StreamEnd> {
         let deadline = Instant::now() + TAIL_DURATION_MAX;
         stream.send(RETRY_FIELD.as_bytes())?;
-        while Instant::now() < deadline && !stream.is_stopping() && self.is_authenticated() {
+        let may_continue = |stream: &ResponseStream| !stream.is_stopping() && !permit.is_evicted();
+        while Instant::now() < deadline && may_continue(stream) && self.is_authenticated() {
             match self.broadcast.wait_after(self.seq, POLL_INTERVAL) {
                 TailUpdate::TimedOut if !stream.is_open() => return Ok(StreamEnd::Aborted),
-                TailUpdate::TimedOut => {
-                    if self.last_sent_at.elapsed() >= HEARTBEAT_INTERVAL {
-                        let now = Timestamp::now();
-                        self.send(stream, &format!("event: heartbeat\ndata: {{\"time\":\"{now}\"}}\n\n"))?;
+                TailUpdate::TimedOut => {}
+                update => {
+                    let events = self.read_events(&update).map_err(|why| io::Error::other(why.to_string()))?;
+                    if !events.is_empty() {
+                        self.send(stream, &events)?;
                     }
                 }
-                update => self.send_new(stream, &update).map_err(|why| io::Error::other(why.to_string()))??,
+            }
+            // Also sent while entries arrive that do not match.
+            if self.last_sent_at.elapsed() >= HEARTBEAT_INTERVAL {
+                let heartbeat = format!("event: heartbeat\ndata: {{\"time\":\"{}\"}}\n\n", Timestamp::now());
+                self.send(stream, heartbeat.as_bytes())?;
             }
         }
-        self.send(stream, "event: close\ndata: {}\n\n")?;
+        self.send(stream, b"event: close\ndata: {}\n\n")?;
         Ok(StreamEnd::Complete)
     }
 
@@ -165,121 +139,84 @@ impl LiveTail {
         self.session.as_ref().is_none_or(|(sessions, token)| sessions.is_open(*token))
     }
 
-    fn send(&mut self, stream: &mut ResponseStream, events: &str) -> io::Result<()> {
+    fn send(&mut self, stream: &mut ResponseStream, events: &[u8]) -> io::Result<()> {
         self.last_sent_at = Instant::now();
-        stream.send(events.as_bytes())
+        stream.send(events)
     }
 
-    /// Sends the matching entries of an update. The outer error is the database's, the inner one the connection's.
-    fn send_new(&mut self, stream: &mut ResponseStream, update: &TailUpdate) -> Result<io::Result<()>> {
-        let (entries, seq) = {
-            let reader = self.readers.acquire()?;
-            let snapshot = reader.unchecked_transaction()?;
-            match update {
-                TailUpdate::TimedOut => return Ok(Ok(())),
-                TailUpdate::Batches(batches) => {
-                    let mut entries = Vec::new();
-                    let mut seq = self.seq;
-                    for batch in batches {
-                        entries.extend(BoundFilter::new(&snapshot, &self.filter)?.entries_in_batch(batch, self.seq)?);
-                        seq = batch.last_seq;
-                        if entries.len() >= BATCH_ENTRIES_MAX {
-                            break;
-                        }
+    /// Returns the events for the next matching entries of an update, about [`PART_BYTES`], and advances the sequence number
+    /// to the last of them. The database is released before they are sent.
+    fn read_events(&mut self, update: &TailUpdate) -> Result<Vec<u8>> {
+        let reader = self.readers.acquire()?;
+        let snapshot = reader.unchecked_transaction()?;
+        let query = BoundFilter::new(&snapshot, &self.filter)?;
+        let (mut found, mut last_seq) = (Vec::new(), self.seq);
+        match update {
+            TailUpdate::TimedOut => {}
+            TailUpdate::Batches(batches) => {
+                for batch in batches {
+                    found.extend(query.ids_in_batch(batch, self.seq)?);
+                    last_seq = batch.last_seq;
+                    if found.len() >= BATCH_ENTRIES_MAX {
+                        break;
                     }
-                    (entries, seq)
                 }
-                TailUpdate::Behind(last_seq) => {
-                    let query = BoundFilter::new(&snapshot, &self.filter)?;
-                    let (entries, read_up_to) = query.entries_since(self.seq, BATCH_ENTRIES_MAX)?;
+            }
+            TailUpdate::Behind(newest_seq) => {
+                found = query.ids_since(self.seq, BATCH_ENTRIES_MAX)?;
+                last_seq = found.last().map_or(0, |(seq, _)| *seq);
+                if found.len() < BATCH_ENTRIES_MAX {
                     // The snapshot can be newer than the update.
-                    let last = entries.last().map_or(0, |last| last.ingest_seq);
-                    (entries, read_up_to.unwrap_or(last.max(*last_seq)))
+                    last_seq = last_seq.max(*newest_seq);
                 }
             }
-        };
-        self.seq = seq;
-        if entries.is_empty() {
-            return Ok(Ok(()));
         }
-        let mut events = String::new();
-        for entry in &entries {
-            match serde_json::to_string(entry) {
-                Ok(json) => events.push_str(&format!("id: {}\nevent: log\ndata: {json}\n\n", entry.id)),
-                Err(why) => return Err(Error::Internal(format!("failed to encode an entry as JSON: {why}"))),
+        let (mut entries, mut events) = (EntryReader::new(&snapshot)?, Vec::new());
+        let deadline = Instant::now() + READ_TIME_MAX;
+        let search = &self.filter.search;
+        let bytes_max = if search.patterns.is_empty() { LISTED_MESSAGE_BYTES_MAX } else { usize::MAX };
+        for (seq, id) in found {
+            if events.len() >= PART_BYTES || Instant::now() >= deadline {
+                return Ok(events);
+            }
+            self.seq = seq;
+            if let Some(mut entry) = entries.read(id, bytes_max)?.filter(|entry| search.matches(&entry.message)) {
+                entry.truncate(LISTED_MESSAGE_BYTES_MAX);
+                write_event(&entry, &mut events)?;
             }
         }
-        Ok(self.send(stream, &events))
+        self.seq = last_seq;
+        Ok(events)
     }
 }
 
-/// Format of an export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ExportFormat {
-    Ndjson,
-    Text,
+fn write_event(entry: &LogEntry, events: &mut Vec<u8>) -> Result<()> {
+    events.extend_from_slice(format!("id: {}\nevent: log\ndata: ", entry.id).as_bytes());
+    serde_json::to_writer(&mut *events, entry)
+        .map_err(|why| Error::Internal(format!("failed to encode an entry as JSON: {why}")))?;
+    events.extend_from_slice(b"\n\n");
+    Ok(())
 }
 
 /// Handles `GET /api/logs/export`.
 pub(super) fn export(viewer: &LogViewer, request: &Request, responder: Responder) {
-    let export = match ExportStream::new(viewer, request, viewer.limits) {
-        Ok(export) => export,
-        Err(why) => return responder.send(why.into()),
-    };
-    let busy = "Too many exports, at most 2 can run";
-    let limit = StreamLimit { open: &viewer.open_exports, max: EXPORTS_MAX, busy };
-    let content_type = match export.format {
-        ExportFormat::Ndjson => "application/x-ndjson",
-        ExportFormat::Text => "text/plain; charset=utf-8",
-    };
-    spawn_stream(&limit, ("export", content_type), responder, move |stream| export.run(stream));
+    let wants_head_only = responder.wants_head_only();
+    responder.send(export_response(viewer, request, wants_head_only).into());
 }
 
-/// One export.
-struct ExportStream {
-    readers: ReaderPool,
-    filter: Filter,
-    format: ExportFormat,
-}
-
-impl ExportStream {
-    fn new(viewer: &LogViewer, request: &Request, limits: RetentionLimits) -> Result<Self> {
-        let format = match request.query("format") {
-            None | Some("ndjson") => ExportFormat::Ndjson,
-            Some("text") => ExportFormat::Text,
-            Some(_) => return Err(Error::field("format", "must be ndjson or text")),
-        };
-        let readers = viewer.core.readers.clone();
-        let filter = api::filter(&readers.acquire()?, request, limits)?;
-        Ok(Self { readers, filter, format })
+fn export_response(viewer: &LogViewer, request: &Request, wants_head_only: bool) -> Result<Response> {
+    let (format, content_type) = match request.query("format") {
+        None | Some("ndjson") => (EntryFormat::Json, "application/x-ndjson"),
+        Some("text") => (EntryFormat::Text, "text/plain; charset=utf-8"),
+        Some(_) => return Err(Error::field("format", "must be ndjson or text")),
+    };
+    let readers = viewer.core.readers.clone();
+    let filter = api::filter(&readers.acquire()?, request, viewer.limits)?;
+    let permit = viewer.export_slots.acquire(StreamClient::new(request, &viewer.core.sessions));
+    let permit = permit.ok_or(Error::Busy("Too many exports, at most 12 can run, and 6 for one client"))?;
+    if wants_head_only {
+        return Ok(Response::new(200, content_type, Vec::new()));
     }
-
-    /// Sends all matching entries, the oldest first. If the program stops, the response has no last chunk, so that the
-    /// client can see that it is incomplete.
-    fn run(self, stream: &mut ResponseStream) -> io::Result<StreamEnd> {
-        let mut next = Some(0);
-        while let Some(id) = next {
-            if stream.is_stopping() {
-                return Ok(StreamEnd::Aborted);
-            }
-            let read = || -> Result<(Vec<LogEntry>, Option<i64>)> {
-                let reader = self.readers.acquire()?;
-                let snapshot = reader.unchecked_transaction()?;
-                BoundFilter::new(&snapshot, &self.filter)?.page_from(id, BATCH_ENTRIES_MAX)
-            };
-            let (entries, further) = read().map_err(|why| io::Error::other(why.to_string()))?;
-            let lines: String = entries.iter().map(|entry| self.format_line(entry)).collect();
-            stream.send(lines.as_bytes())?;
-            next = further;
-        }
-        Ok(StreamEnd::Complete)
-    }
-
-    fn format_line(&self, entry: &LogEntry) -> String {
-        match self.format {
-            // Cannot fail: an entry consists of strings and numbers.
-            ExportFormat::Ndjson => serde_json::to_string(entry).unwrap_or_default() + "\n",
-            ExportFormat::Text => entry.to_line(),
-        }
-    }
+    let body = ExportBody::new(readers, filter, format, permit);
+    Ok(unbuffered(Response::streamed(200, content_type, body)))
 }

@@ -1,7 +1,9 @@
 import type { JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Entry } from "../generated/log-viewer.ts";
+import { get } from "../shared/api.ts";
 import { formatAbsolute } from "../shared/time.ts";
-import { CopyButton } from "../shared/ui.tsx";
+import { CopyButton, ErrorMessage } from "../shared/ui.tsx";
 import { type Filters, lineLink } from "./filters.ts";
 import { type Highlighter, useMatches } from "./highlights.ts";
 import type { Match } from "./matcher.ts";
@@ -96,7 +98,7 @@ export function Row(props: {
               <HiddenLabel class="muted">{hiddenLines === 1 ? "+1 line" : `+${hiddenLines} lines`}</HiddenLabel>
             </>
           )}
-          {shownLines.length > COLLAPSED_CHARS_MAX && (
+          {(shownLines.length > COLLAPSED_CHARS_MAX || (entry.truncated && hiddenLines === 0)) && (
             <>
               {" "}
               <HiddenLabel class="muted">… (truncated)</HiddenLabel>
@@ -107,7 +109,7 @@ export function Row(props: {
       {isExpanded && (
         <ExpandedEntry
           entry={entry}
-          matches={matches}
+          highlighter={props.highlighter}
           href={lineLink(props.filters, entry.id)}
           onShowContext={showContext}
         />
@@ -116,30 +118,81 @@ export function Row(props: {
   );
 }
 
-/** The whole message of an entry, with its JSON formatted. */
+/** The message of an entry, with its JSON formatted. Lists truncate long messages; a button loads the rest. */
 function ExpandedEntry(props: {
   entry: Entry;
-  matches: Match[];
+  highlighter: Highlighter;
   href: string;
   onShowContext: (event: MouseEvent) => void;
 }): JSX.Element {
-  const { entry, matches } = props;
+  const { entry } = props;
+  const [whole, setWhole] = useState<string>();
+  const message = whole ?? entry.message;
+  const matches = useMatches(props.highlighter, message);
+  const text = useRef<HTMLPreElement>(null);
   return (
     <div class="expanded">
-      <pre tabIndex={0}>
-        <FullMessage message={entry.message} matches={matches} />
+      <pre ref={text} tabIndex={0}>
+        <FullMessage message={message} matches={matches} />
       </pre>
+      {entry.truncated && whole === undefined && (
+        <ShowAll
+          entry={entry}
+          onLoad={(message) => {
+            setWhole(message);
+            // The button, which has the focus, disappears.
+            text.current?.focus();
+          }}
+        />
+      )}
       <div class="bar">
         <a href={props.href} onClick={props.onShowContext}>
           Show context
         </a>
-        <CopyButton label="Copy" text={() => toPlainText(entry.message)} />
+        <CopyButton label="Copy" text={() => toPlainText(message)} />
         <span class="muted">
           {entry.stream}, {entry.timestamp}
         </span>
       </div>
     </div>
   );
+}
+
+/** A button that loads the whole message of an entry. */
+function ShowAll({ entry, onLoad }: { entry: Entry; onLoad: (message: string) => void }): JSX.Element {
+  const [loading, setLoading] = useState<AbortController>();
+  const [error, setError] = useState<Error>();
+  useEffect(() => () => loading?.abort(), [loading]);
+  const load = async (): Promise<void> => {
+    const abort = new AbortController();
+    setLoading(abort);
+    setError(undefined);
+    try {
+      const whole = await get<Entry>(`api/logs/${entry.id}`, abort.signal);
+      onLoad(whole.message);
+    } catch (error) {
+      if (!abort.signal.aborted) {
+        setError(error as Error);
+        setLoading(undefined);
+      }
+    }
+  };
+  const size = formatSize(entry.message_bytes ?? 0);
+  return (
+    <>
+      {error && <ErrorMessage error={error} />}
+      <div class="bar">
+        <span class="muted">The message is truncated.</span>
+        <button type="button" onClick={load} disabled={loading !== undefined}>
+          {loading ? "Loading…" : `Show all (${size})`}
+        </button>
+      </div>
+    </>
+  );
+}
+
+function formatSize(bytes: number): string {
+  return bytes < 1_000_000 ? `${Math.round(bytes / 1_000)} kB` : `${(bytes / 1_000_000).toFixed(1)} MB`;
 }
 
 function FullMessage({ message, matches }: { message: string; matches: Match[] }): JSX.Element {

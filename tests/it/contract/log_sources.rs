@@ -366,5 +366,6 @@ fn entries_get_the_level_of_their_lines() {
         sorted(fields.collect())
     });
     let joined = viewer.get("/api/logs?search=zz*").expect(200).json();
-    assert_eq!(joined["logs"][0]["message"], format!("{long}the end of a long line"));
+    let whole = viewer.get(&format!("/api/logs/{}", joined["logs"][0]["id"])).expect(200).json();
+    assert_eq!(whole["message"], format!("{long}the end of a long line"));
 }
