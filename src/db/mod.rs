@@ -49,13 +49,14 @@ use rusqlite::ErrorCode;
 
 use crate::error::Error;
 
+/// Sentence for clients whose query exceeded its time.
+pub const QUERY_TIMED_OUT: &str = "The query took too long; narrow it down";
+
 /// Errors of SQLite are those of the disk, of the operator, or defects of this program; never of a client.
 impl From<rusqlite::Error> for Error {
     fn from(why: rusqlite::Error) -> Self {
         match why.sqlite_error_code() {
-            Some(ErrorCode::OperationInterrupted) => {
-                Self::Busy("The query took too long; narrow the time range or the search, or name a project")
-            }
+            Some(ErrorCode::OperationInterrupted) => Self::Busy(QUERY_TIMED_OUT),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 damage::record_damage(&why.to_string());
                 Self::Storage(format!("{why}: the database is damaged; {}", damage::REMEDY))

@@ -182,7 +182,7 @@ impl BodySource for ExportBody {
                 // Only patterns need the whole message at once.
                 let bytes_max = if filter.search.patterns.is_empty() { 0 } else { usize::MAX };
                 let Some((mut entry, message)) = entries.locate(id, bytes_max)? else { continue };
-                if filter.search.matches(&entry.message) {
+                if filter.search.matches_entry(&entry.message)? {
                     entry.message.clear();
                     *open = Some(OpenEntry::begin(&entry, message, *format, out)?);
                 }

@@ -22,6 +22,7 @@ mod inotify;
 mod log_entry;
 mod open_log;
 mod parse;
+mod pattern;
 mod plain_text;
 mod query;
 mod query_order;

@@ -17,8 +17,9 @@ use crate::records::log_level::Level;
 
 /// Maximum time for reading the texts of entries in one request, where no index helps.
 const SCAN_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// Number of entries between two checks of the timeout.
-const ENTRIES_PER_TIME_CHECK: usize = 512;
+/// Length of the texts between two checks of the timeout, in bytes. Each entry counts as at least [`ENTRY_BYTES_MIN`].
+const BYTES_PER_TIME_CHECK: usize = 64 * 1024;
+const ENTRY_BYTES_MIN: usize = 128;
 const NS_PER_MINUTE: i64 = 60_000_000_000;
 
 /// Conditions that an entry has to meet.
@@ -275,17 +276,23 @@ impl<'c> BoundFilter<'c> {
         // Without patterns, the texts are not needed.
         let needs_row = !self.filter.search.patterns.is_empty();
         let columns = if needs_row { "id, e.at_ns, e.message" } else { "id, NULL, ''" };
-        let mut scanned = 0usize;
+        let mut unchecked_bytes = 0;
         for (index, segment) in self.segments.iter().enumerate() {
             let (ids, times_ns, suffix) = (0..self.filter.end_id, self.filter.times_ns.clone(), "ORDER BY id DESC");
             let select = SelectStatement { segment, columns, needs_row, suffix, ids, times_ns, limit: -1 };
             let timed_out = self.query_segment(&select, |row| {
-                scanned += 1;
-                if scanned.is_multiple_of(ENTRIES_PER_TIME_CHECK) && Instant::now() > deadline {
-                    return Ok(Some(()));
+                let message = row.get_ref(2)?.as_str().unwrap_or_default();
+                unchecked_bytes += message.len().max(ENTRY_BYTES_MIN);
+                if unchecked_bytes >= BYTES_PER_TIME_CHECK {
+                    unchecked_bytes = 0;
+                    if Instant::now() > deadline {
+                        return Ok(Some(()));
+                    }
                 }
-                if self.filter.search.matches(row.get_ref(2)?.as_str().unwrap_or_default()) {
-                    visit(index, row.get(0)?, row.get(1)?)?;
+                match self.filter.search.matches(message, deadline) {
+                    None => return Ok(Some(())),
+                    Some(true) => visit(index, row.get(0)?, row.get(1)?)?,
+                    Some(false) => {}
                 }
                 Ok(None)
             })?;

@@ -1,9 +1,11 @@
 //! Search terms of a request: a query in the syntax of FTS5 if it is valid, or else plain words.
 
-use regex::{Regex, RegexBuilder};
+use std::time::{Duration, Instant};
+
 use rusqlite::Connection;
 
 use super::parse::ansi;
+use super::pattern::Pattern;
 use crate::error::{Error, Result};
 
 /// Limits for queries in FTS5 syntax: longer ones, or those with more prefix terms (`*`), could keep SQLite busy.
@@ -13,9 +15,10 @@ const FTS_PREFIXES_MAX: usize = 8;
 const INDEXED_PART_CHARS_MIN: usize = 3;
 /// Maximum number of terms in a plain search. Further terms are ignored.
 const TERMS_MAX: usize = 16;
-const REGEX_BYTES_MAX: usize = 1_000;
-/// Maximum memory of a compiled regular expression, in bytes. Its cache during a search has the same limit.
-const REGEX_MEMORY_BYTES_MAX: usize = 1 << 20;
+/// Maximum length of a search, a substring or a regular expression, in characters.
+const SEARCH_CHARS_MAX: usize = 1_000;
+/// Maximum time for matching one entry, where no other deadline applies.
+const ENTRY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A search that is ready to run. The default matches every entry.
 #[derive(Debug, Default)]
@@ -23,7 +26,7 @@ pub(super) struct Search {
     /// Query for the full-text index; `None` if the index cannot help.
     pub(super) fts_query: Option<String>,
     /// Patterns that the text of an entry must also match.
-    pub(super) patterns: Vec<Regex>,
+    pub(super) patterns: Vec<Pattern>,
     /// Whether the search terms were taken as plain words, because they are not in FTS5 syntax.
     pub(super) is_plain: bool,
 }
@@ -32,13 +35,18 @@ impl Search {
     /// Parses the parameters `search`, `contains` and `regex`. The connection validates FTS5 syntax.
     ///
     /// # Errors
-    /// Returns [`Error::Invalid`] if a pattern is invalid or too large.
+    /// Returns [`Error::Invalid`] if a parameter has over 1,000 characters, or a pattern is invalid or too large.
     pub(super) fn parse(
         connection: &Connection,
         terms: Option<&str>,
         contains: Option<&str>,
         regex: Option<&str>,
     ) -> Result<Self> {
+        for (name, value) in [("search", terms), ("contains", contains), ("regex", regex)] {
+            if value.is_some_and(|value| value.chars().nth(SEARCH_CHARS_MAX).is_some()) {
+                return Err(Error::field(name, "must be at most 1,000 characters"));
+            }
+        }
         let terms = terms.map(str::trim).filter(|terms| !terms.is_empty());
         let mut search = match terms {
             None => Self::default(),
@@ -48,10 +56,10 @@ impl Search {
             Some(terms) => parse_plain(terms)?,
         };
         if let Some(substring) = contains.filter(|substring| !substring.is_empty()) {
-            search.patterns.push(substring_pattern(substring)?);
+            search.patterns.push(Pattern::substring("contains", substring)?);
         }
         if let Some(pattern) = regex.filter(|pattern| !pattern.is_empty()) {
-            search.patterns.push(compile(pattern)?);
+            search.patterns.push(Pattern::regex(pattern)?);
         }
         Ok(search)
     }
@@ -61,29 +69,31 @@ impl Search {
         self.fts_query.is_none() && self.patterns.is_empty()
     }
 
-    /// Returns whether an entry that matches `fts_query` also matches the patterns.
-    pub(super) fn matches(&self, message: &str) -> bool {
+    /// Returns whether an entry that matches `fts_query` also matches the patterns; `None` if this was not known before the
+    /// deadline.
+    pub(super) fn matches(&self, message: &str, deadline: Instant) -> Option<bool> {
         if self.patterns.is_empty() {
-            return true;
+            return Some(true);
         }
         let plain = ansi::strip(message);
-        self.patterns.iter().all(|pattern| pattern.is_match(&plain))
+        for pattern in &self.patterns {
+            if !pattern.is_match(&plain, deadline)? {
+                return Some(false);
+            }
+        }
+        Some(true)
     }
-}
 
-/// Returns a case-insensitive pattern for texts that contain a substring.
-fn substring_pattern(substring: &str) -> Result<Regex> {
-    let regex = RegexBuilder::new(&regex::escape(substring)).case_insensitive(true).build();
-    regex.map_err(|why| Error::field("contains", format_args!("is too long: {why}")))
-}
-
-fn compile(pattern: &str) -> Result<Regex> {
-    if pattern.len() > REGEX_BYTES_MAX {
-        return Err(Error::field("regex", format_args!("must be at most {REGEX_BYTES_MAX} bytes")));
+    /// Returns whether a single entry matches, as [`Search::matches`] does, within a second.
+    ///
+    /// # Errors
+    /// Returns [`Error::Busy`] if that takes longer.
+    pub(super) fn matches_entry(&self, message: &str) -> Result<bool> {
+        let matches = self.matches(message, Instant::now() + ENTRY_TIMEOUT);
+        matches.ok_or(Error::Busy(
+            "The regular expression is too slow for a long entry: simplify it or choose a container",
+        ))
     }
-    let regex =
-        RegexBuilder::new(pattern).size_limit(REGEX_MEMORY_BYTES_MAX).dfa_size_limit(REGEX_MEMORY_BYTES_MAX).build();
-    regex.map_err(|why| Error::field("regex", format_args!("is not a valid regular expression: {why}")))
 }
 
 /// Returns whether FTS5 accepts the terms as a query. It parses them against an empty index, so no entry is read.
@@ -105,7 +115,7 @@ fn parse_plain(terms: &str) -> Result<Search> {
             term.split(|character: char| !character.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
         let is_word = parts == [term];
         if !is_word && !term.is_empty() {
-            patterns.push(substring_pattern(term)?);
+            patterns.push(Pattern::substring("search", term)?);
         }
         for (index, part) in parts.iter().enumerate() {
             // The pattern reads the text anyway, so the index is not queried for parts that nearly every entry contains.

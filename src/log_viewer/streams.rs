@@ -180,7 +180,8 @@ impl LiveTail {
                 return Ok(events);
             }
             self.seq = seq;
-            if let Some(mut entry) = entries.read(id, bytes_max)?.filter(|entry| search.matches(&entry.message)) {
+            let Some(mut entry) = entries.read(id, bytes_max)? else { continue };
+            if search.matches_entry(&entry.message)? {
                 entry.truncate(LISTED_MESSAGE_BYTES_MAX);
                 write_event(&entry, &mut events)?;
             }
