@@ -1,7 +1,7 @@
 //! Discovery of logs: Docker's containers from the files that Docker keeps about them, and text files by name.
 
-use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::collections::{HashMap, HashSet};
+use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,15 @@ use serde::Deserialize;
 
 use super::config::SourceSettings;
 use super::glob::glob_match;
+use super::safe_open::open_file;
 
 /// Maximum size of Docker's files about a container, in bytes. They have a few kilobytes, unless there are many labels.
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Length of the abbreviated ID that replaces a missing name, as in `docker ps`, in characters.
 const SHORT_ID_CHARS: usize = 12;
+
+/// Maximum number of containers that are followed at a time.
+const FOLLOWED_MAX: usize = 2_000;
 
 /// Format of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +59,7 @@ type FileVersion = (u64, i64, i64, u64);
 #[derive(Debug, Default)]
 pub(super) struct SourceSnapshot {
     pub(super) sources: Vec<LogSource>,
-    /// One sentence for each folder that cannot be read.
+    /// One sentence for each configured folder or file that cannot be read.
     pub(super) errors: Vec<String>,
     /// Folders to watch for changes.
     pub(super) folders: Vec<PathBuf>,
@@ -75,7 +79,17 @@ impl Discovery {
                 Err(why) => snapshot.errors.push(describe_io_error(folder, &why)),
             }
         }
-        self.cache.retain(|folder, _| containers.contains(folder));
+        if containers.len() > FOLLOWED_MAX {
+            let count = containers.len();
+            // Those that are followed already stay.
+            containers.sort_unstable_by_key(|folder| !self.cache.contains_key(folder));
+            containers.truncate(FOLLOWED_MAX);
+            snapshot.errors.push(format!(
+                "there are {count} containers, of which {FOLLOWED_MAX} are followed: remove stopped ones (docker container prune)"
+            ));
+        }
+        let folders: HashSet<&PathBuf> = containers.iter().collect();
+        self.cache.retain(|folder, _| folders.contains(folder));
         for folder in containers {
             let source = self.container(&folder);
             snapshot.folders.push(folder);
@@ -83,7 +97,9 @@ impl Discovery {
         }
         for (name, path) in &settings.files {
             snapshot.folders.extend(path.parent().map(Path::to_owned));
-            snapshot.sources.push(text_file(name, path));
+            let file = text_file(name, path);
+            snapshot.errors.extend(file.path.as_ref().err().cloned());
+            snapshot.sources.push(file);
         }
         snapshot
     }
@@ -92,7 +108,7 @@ impl Discovery {
     fn container(&mut self, folder: &Path) -> Option<LogSource> {
         let config = folder.join("config.v2.json");
         // Opened rather than only inspected, because a file with readable metadata can still be unreadable.
-        let version = File::open(&config).and_then(|file| file.metadata()).map(|file| file_version(&file));
+        let version = open_file(&config).and_then(|file| file.metadata()).map(|file| file_version(&file));
         let cached = self.cache.get(folder);
         match (version, cached) {
             (Ok(version), Some((cached_version, source))) if *cached_version == version => source.clone(),
@@ -138,7 +154,8 @@ pub(super) fn describe_io_error(path: &Path, why: &std::io::Error) -> String {
     let path = path.display();
     match why.kind() {
         ErrorKind::NotFound => format!("{path} not found: mount it, or set LOG_SOURCES"),
-        ErrorKind::PermissionDenied => {
+        // Without an error number, the file could be read, but must not be.
+        ErrorKind::PermissionDenied if why.raw_os_error().is_some() => {
             format!("cannot read {path}: permission denied; run as root or with the capability CAP_DAC_READ_SEARCH")
         }
         _ => format!("cannot read {path}: {why}"),
@@ -210,7 +227,7 @@ fn read_container(folder: &Path, config: &Path) -> Option<LogSource> {
 
 fn read_config_file(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = File::open(path).ok()?;
+    let file = open_file(path).ok()?;
     std::io::Read::read_to_end(&mut std::io::Read::take(file, CONFIG_BYTES_MAX), &mut bytes).ok()?;
     Some(bytes)
 }
@@ -255,7 +272,7 @@ fn text_file(name: &str, path: &Path) -> LogSource {
 
 /// Returns the path, or the reason why the file cannot be opened. A file that does not exist yet is accepted.
 fn check_readable(path: PathBuf) -> Result<PathBuf, String> {
-    match File::open(&path) {
+    match open_file(&path) {
         Ok(_) => Ok(path),
         Err(why) if why.kind() == ErrorKind::NotFound => Ok(path),
         Err(why) => Err(describe_io_error(&path, &why)),

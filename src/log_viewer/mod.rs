@@ -30,6 +30,7 @@ mod query_order;
 mod replan_tests;
 mod retention;
 mod rotation;
+mod safe_open;
 mod search;
 mod segment_ring;
 mod segments;

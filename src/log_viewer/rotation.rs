@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use flate2::bufread::MultiGzDecoder;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use super::safe_open::open_file;
 
 /// Maximum length of the first line in a fingerprint, in bytes. Of a longer line, only the beginning is used.
 const FIRST_LINE_BYTES_MAX: usize = 64 * 1024;
@@ -92,7 +96,7 @@ impl LogFile {
     /// Reads the first line, up to the length that a fingerprint covers.
     pub(super) fn first_line(&self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
-        let content = open_content(File::open(&self.path)?, self.compressed);
+        let content = open_content(open_file(&self.path)?, self.compressed);
         content.take(FIRST_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
         Ok(line)
     }
@@ -108,7 +112,7 @@ impl LogFile {
             return Ok(self.bytes);
         }
         let mut size = [0; 4];
-        File::open(&self.path)?.read_exact_at(&mut size, self.bytes.saturating_sub(4))?;
+        open_file(&self.path)?.read_exact_at(&mut size, self.bytes.saturating_sub(4))?;
         Ok(u64::from(u32::from_le_bytes(size)))
     }
 
@@ -121,7 +125,7 @@ impl LogFile {
         let bytes = self.bytes.min(COMPARED_BYTES);
         let read_end = |path: &Path| {
             let mut end = vec![0; usize::try_from(bytes).unwrap_or_default()];
-            File::open(path)?.read_exact_at(&mut end, self.bytes - bytes)?;
+            open_file(path)?.read_exact_at(&mut end, self.bytes - bytes)?;
             io::Result::Ok(end)
         };
         Ok(read_end(&self.path)? == read_end(&other.path)?)
@@ -193,7 +197,7 @@ impl RotationCandidate {
     /// Reads the fingerprint. Returns `None` if the file has no complete line, or its compressed content is corrupt.
     fn into_file(self, active: bool) -> io::Result<Option<LogFile>> {
         let Self { path, inode, compressed } = self;
-        let file = File::open(&path)?;
+        let file = open_file(&path)?;
         let metadata = file.metadata()?;
         if Inode::from_metadata(&metadata) != inode {
             return Err(rotation_in_progress());
@@ -296,6 +300,8 @@ enum Content {
 pub(super) enum ReadOutcome {
     /// Number of bytes read.
     Bytes(usize),
+    /// Number of bytes skipped, which were never written.
+    Hole(u64),
     Eof,
     /// The file was truncated, and may have been written to again.
     Truncated,
@@ -305,7 +311,7 @@ impl LogReader {
     /// Opens a file at an uncompressed offset. Returns `None` if another file has its path now, or it was truncated.
     pub(super) fn open(file: &LogFile, offset: u64) -> io::Result<Option<Self>> {
         let LogFile { inode, fingerprint, compressed, .. } = *file;
-        let file = match File::open(&file.path) {
+        let file = match open_file(&file.path) {
             Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
@@ -349,8 +355,27 @@ impl LogReader {
         if !self.is_same_file()? {
             return Ok(ReadOutcome::Truncated);
         }
+        if read > 0 && buffer[..read].iter().all(|byte| *byte == 0) {
+            let hole = self.hole_bytes()?;
+            if hole > 0 {
+                self.offset += hole;
+                return Ok(ReadOutcome::Hole(hole));
+            }
+        }
         self.offset += read as u64;
         Ok(if read == 0 { ReadOutcome::Eof } else { ReadOutcome::Bytes(read) })
+    }
+
+    /// Returns the length of the hole at the offset: 0 if there is data, or the file system does not tell.
+    fn hole_bytes(&self) -> io::Result<u64> {
+        let Content::Plain(file) = &self.content else { return Ok(0) };
+        let next = match rustix::fs::seek(file, SeekFrom::Data(self.offset)) {
+            Ok(data) => data,
+            // No data follows.
+            Err(Errno::NXIO) => file.metadata()?.len(),
+            Err(_) => self.offset,
+        };
+        Ok(next.saturating_sub(self.offset))
     }
 
     /// Returns whether a plain file still reaches the offset and has the same first line.

@@ -6,7 +6,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::rotation::{
     FileFingerprint, Inode, LogFile, LogReader, ReadOutcome, is_corrupt, rotation_in_progress, rotation_set,
@@ -17,6 +17,9 @@ use super::rotation::{
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 /// Size of one read. A batch can end only between two reads, so this bounds its size.
 const READ_BYTES: usize = 32 * 1024;
+/// Number of bytes and time after which a batch ends, although it has few entries, so that other logs have their turn.
+const BATCH_READ_BYTES_MAX: usize = 1024 * 1024;
+const BATCH_TIME_MAX: Duration = Duration::from_millis(50);
 /// Maximum number of attempts to open a file that is rotated meanwhile. After that, the next batch tries again.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -87,6 +90,8 @@ pub(super) struct LogTailer {
     partial_line: Vec<u8>,
     /// Number of bytes of the partial line beyond [`LINE_BYTES_MAX`].
     truncated_bytes: u64,
+    /// Number of bytes in holes of the file before the end of the partial line. They belong to no line.
+    hole_bytes: u64,
     /// Whether the file had a successor before it was last read to its end, so that nothing follows.
     is_final_read: bool,
     /// Whether the next line is incomplete, because reading started within it.
@@ -143,6 +148,7 @@ impl LogTailer {
             truncated: None,
             partial_line: Vec::new(),
             truncated_bytes: 0,
+            hole_bytes: 0,
             is_final_read: false,
             discard_first_line: false,
             consumed: Vec::new(),
@@ -162,8 +168,8 @@ impl LogTailer {
         std::mem::take(&mut self.missed_rotations)
     }
 
-    /// Reads complete lines and passes them to `emit`, until there are no more, or until `emit` breaks for the last line of
-    /// a read.
+    /// Reads complete lines and passes them to `emit`, until there are no more, until `emit` breaks for the last line of a
+    /// read, or for a megabyte or 50 ms.
     ///
     /// # Errors
     /// Returns an error if a file cannot be read. The lines that were emitted before remain valid.
@@ -173,7 +179,11 @@ impl LogTailer {
         emit: &mut impl FnMut(RawLine<'_>) -> ControlFlow<()>,
     ) -> io::Result<BatchEnd> {
         buffer.resize(READ_BYTES, 0);
+        let (started, mut read_bytes) = (Instant::now(), 0);
         loop {
+            if read_bytes >= BATCH_READ_BYTES_MAX || started.elapsed() >= BATCH_TIME_MAX {
+                return Ok(BatchEnd::More);
+            }
             let Some(reader) = &mut self.reader else {
                 if self.open_current()? {
                     continue;
@@ -181,7 +191,9 @@ impl LogTailer {
                 return Ok(BatchEnd::ReachedEof);
             };
             match reader.read(buffer) {
+                Ok(ReadOutcome::Hole(bytes)) => self.hole_bytes += bytes,
                 Ok(ReadOutcome::Bytes(read)) => {
+                    read_bytes += read;
                     if self.split_lines(&buffer[..read], emit).is_break() {
                         return Ok(BatchEnd::More);
                     }
@@ -340,6 +352,7 @@ impl LogTailer {
         self.reader = None;
         self.partial_line.clear();
         self.truncated_bytes = 0;
+        self.hole_bytes = 0;
         self.is_final_read = false;
     }
 
@@ -364,7 +377,8 @@ impl LogTailer {
     /// Emits the partial line followed by `rest` as one line.
     fn emit_line(&mut self, rest: &[u8], emit: &mut impl FnMut(RawLine<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
         if let Some(position) = &mut self.position {
-            position.offset += self.partial_line.len() as u64 + self.truncated_bytes + rest.len() as u64 + 1;
+            let skipped = self.truncated_bytes + std::mem::take(&mut self.hole_bytes);
+            position.offset += self.partial_line.len() as u64 + skipped + rest.len() as u64 + 1;
         }
         let mut truncated_bytes = std::mem::take(&mut self.truncated_bytes);
         let joined;

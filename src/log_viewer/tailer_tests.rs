@@ -55,11 +55,16 @@ impl Log {
         self.lines.clear();
         let mut buffer = Vec::new();
         let lines = &mut self.lines;
-        let progress = self.tailer.read_batch(&mut buffer, &mut |line| {
-            lines.push(String::from_utf8_lossy(line.bytes).into_owned());
-            ControlFlow::Continue(())
-        });
-        assert_eq!(progress.unwrap(), BatchEnd::ReachedEof);
+        loop {
+            let progress = self.tailer.read_batch(&mut buffer, &mut |line| {
+                lines.push(String::from_utf8_lossy(line.bytes).into_owned());
+                ControlFlow::Continue(())
+            });
+            // A batch also ends after a while.
+            if progress.unwrap() == BatchEnd::ReachedEof {
+                break;
+            }
+        }
         std::mem::take(&mut self.lines)
     }
 
@@ -205,4 +210,30 @@ fn a_file_known_by_its_inode_alone_is_resumed() {
     let position = Position { file: FileFingerprint::default(), inode, offset: 4 };
     log.resume(&Checkpoint { position, previous_file: None, newest_ns: 1, pending_lines: Vec::new() });
     assert_eq!(log.read(), ["2 b", "3 c"]);
+}
+
+#[test]
+fn holes_are_skipped_and_a_batch_is_bounded() {
+    const HOLE_BYTES: u64 = 30_000_000_000;
+    let mut log = Log::new("holes", StartAt::Beginning, &[("", "1 a\n")]);
+    assert_eq!(log.read(), ["1 a"]);
+    let file = OpenOptions::new().write(true).open(log.path("")).unwrap();
+    file.set_len(HOLE_BYTES).unwrap();
+    log.append("", "\n2 b\n");
+    let started = Instant::now();
+    let lines = log.read();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(lines.len() == 2 && lines[0].bytes().all(|byte| byte == 0) && lines[0].len() < 100_000);
+    assert_eq!(lines[1], "2 b");
+    // The position counts the hole.
+    log.restart(0);
+    log.append("", "3 c\n");
+    assert_eq!(log.read(), ["3 c"]);
+
+    log.append("", &"x".repeat(3 * BATCH_READ_BYTES_MAX));
+    let mut batches = 1;
+    while log.tailer.read_batch(&mut Vec::new(), &mut |_| ControlFlow::Continue(())).unwrap() == BatchEnd::More {
+        batches += 1;
+    }
+    assert!(batches >= 3, "{batches}");
 }
