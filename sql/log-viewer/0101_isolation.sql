@@ -5,3 +5,7 @@
 CREATE TABLE export_held (
     record_id INTEGER PRIMARY KEY       -- id of the record, as in export_cursor.last_id
 ) STRICT;
+
+-- Maximum time by which the id of an entry is behind its time, rounded up. Times far in the future, which a wrong clock wrote,
+-- count as the time of arrival in the id only.
+ALTER TABLE segments ADD COLUMN id_lag_ms INTEGER NOT NULL DEFAULT 0 CHECK (id_lag_ms >= 0);

@@ -1,21 +1,19 @@
 //! Request handlers of the log viewer.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::config::RetentionLimits;
 use super::entry_bodies::{EntryBody, list_body};
-use super::log_entry::format_timestamp;
+use super::levels::ByLevel;
+use super::plausible_time::latest_plausible_ns;
 use super::query::{BoundFilter, Filter};
 use super::search::Search;
-use super::sources::sources;
 use super::state::LogViewer;
-use super::{counter_names, store};
+use super::store;
 use crate::clock::Timestamp;
-use crate::db::{Reader, counter};
+use crate::db::{QUERY_TIMED_OUT, Reader};
 use crate::error::{Error, Result};
-use crate::http::{Request, Response};
+use crate::http::{JsonArray, Request, Response};
 use crate::records::log_level::Level;
 
 const JSON: &str = "application/json";
@@ -26,6 +24,8 @@ const CONTEXT_DEFAULT: i64 = 20;
 const CONTEXT_MAX: i64 = 200;
 /// Maximum number of buckets in a histogram, unless the request chooses their size.
 const BUCKETS_MAX: i64 = 120;
+/// Maximum number of buckets in a histogram whose bucket size the request chooses.
+const BUCKETS_RETURNED_MAX: usize = 20_000;
 const NS_PER_MS: i64 = 1_000_000;
 const NS_PER_MINUTE: i64 = 60_000 * NS_PER_MS;
 
@@ -50,11 +50,10 @@ pub(super) fn list(viewer: &LogViewer, request: &Request) -> Result<Response> {
     let snapshot = reader.unchecked_transaction()?;
     let query = BoundFilter::new(&snapshot, &filter)?;
     let [skip, count] = [offset, limit].map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-    let matches = query.newest(skip, count)?;
+    let matches = query.newest(skip, count).map_err(say_what_to_narrow)?;
     let search_mode = search_mode(&filter.search);
     let (total, partial) = (matches.total, matches.partial);
-    let after = serde_json::to_string(&AfterList { total, limit, offset, search_mode, partial });
-    let after = after.map_err(|why| Error::Internal(format!("failed to encode a list as JSON: {why}")))?;
+    let after = json(&AfterList { total, limit, offset, search_mode, partial })?;
     // The list and the members of `after` are in one object.
     let after = after.replacen('{', ",", 1);
     Ok(Response::streamed(200, JSON, list_body(readers.clone(), matches.ids, &after)))
@@ -63,6 +62,16 @@ pub(super) fn list(viewer: &LogViewer, request: &Request) -> Result<Response> {
 /// Handles `GET /api/logs/{id}`.
 pub(super) fn entry(viewer: &LogViewer, request: &Request) -> Result<Response> {
     Ok(Response::streamed(200, JSON, EntryBody::new(viewer.core.readers.clone(), request.id("id")?)))
+}
+
+/// Returns the error with a sentence about what to narrow, if it means that a query exceeded its time.
+fn say_what_to_narrow(error: Error) -> Error {
+    match error {
+        Error::Busy(QUERY_TIMED_OUT) => {
+            Error::Busy("The search took too long: narrow the period (since, until) or choose a container")
+        }
+        error => error,
+    }
 }
 
 fn search_mode(search: &Search) -> Option<&'static str> {
@@ -124,23 +133,6 @@ pub(super) fn context(viewer: &LogViewer, request: &Request) -> Result<Response>
     Ok(Response::streamed(200, JSON, list_body(viewer.core.readers.clone(), ids, "}")))
 }
 
-/// Number of entries by level.
-#[derive(Debug, Default, Clone, Copy, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-struct ByLevel {
-    debug: i64,
-    info: i64,
-    warning: i64,
-    error: i64,
-    critical: i64,
-}
-
-impl From<[i64; 5]> for ByLevel {
-    fn from([debug, info, warning, error, critical]: [i64; 5]) -> Self {
-        Self { debug, info, warning, error, critical }
-    }
-}
-
 /// Handles `GET /api/logs/histogram`.
 pub(super) fn histogram(viewer: &LogViewer, request: &Request) -> Result<Response> {
     #[derive(Serialize)]
@@ -150,128 +142,58 @@ pub(super) fn histogram(viewer: &LogViewer, request: &Request) -> Result<Respons
         levels: ByLevel,
     }
     #[derive(Serialize)]
-    struct Body {
-        bucket_minutes: i64,
-        buckets: Vec<Bucket>,
+    struct AfterBuckets {
         total: i64,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         partial: bool,
     }
     let reader = viewer.core.readers.acquire()?;
-    let filter = filter(&reader, request, viewer.limits)?;
+    let mut filter = filter(&reader, request, viewer.limits)?;
+    if request.query("until").is_none() {
+        // Otherwise one entry that a wrong clock wrote would extend the range by decades.
+        filter.times_ns.end = latest_plausible_ns(Timestamp::now());
+    }
     let snapshot = reader.unchecked_transaction()?;
     let stats = store::stats(&snapshot)?;
     let first = stats.oldest_ns.unwrap_or(0).max(filter.times_ns.start).div_euclid(NS_PER_MINUTE);
     let last = stats.newest_ns.unwrap_or(0).min(filter.times_ns.end.saturating_sub(1)).div_euclid(NS_PER_MINUTE);
     let bucket_minutes = request.query_number("bucket_minutes", default_bucket_minutes(last - first + 1), 1..=1_440);
-    let (counts, partial) = BoundFilter::new(&snapshot, &filter)?.histogram(bucket_minutes)?;
+    let (counts, partial) =
+        BoundFilter::new(&snapshot, &filter)?.histogram(bucket_minutes).map_err(say_what_to_narrow)?;
     let bucket = |(minute, levels): (i64, [i64; 5])| Bucket {
         bucket: Timestamp::from_ms(minute.saturating_mul(60_000)),
         count: levels.iter().sum(),
         levels: levels.into(),
     };
-    let buckets: Vec<Bucket> = counts.into_iter().map(bucket).collect();
-    let total = buckets.iter().map(|bucket| bucket.count).sum();
-    Ok(Response::json(200, &Body { bucket_minutes, buckets, total, partial }))
+    if counts.len() > BUCKETS_RETURNED_MAX {
+        let rule = format_args!("must be larger for this period: there are over {BUCKETS_RETURNED_MAX} buckets");
+        return Err(Error::field("bucket_minutes", rule));
+    }
+    let total = counts.values().flatten().sum();
+    let after = json(&AfterBuckets { total, partial })?.replacen('{', "],", 1);
+    let before = format!(r#"{{"bucket_minutes":{bucket_minutes},"buckets":["#);
+    let mut buckets = counts.into_iter().map(bucket);
+    let body = JsonArray::new(before, after, move |out| {
+        while !out.is_full() {
+            match buckets.next() {
+                Some(bucket) => out.push(&bucket)?,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    });
+    Ok(Response::streamed(200, JSON, body))
+}
+
+/// Serializes a part of a response.
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|why| Error::Internal(format!("failed to serialize a response: {why}")))
 }
 
 /// Returns the smallest round bucket size, in minutes, that divides a range into at most [`BUCKETS_MAX`] buckets.
 fn default_bucket_minutes(range_minutes: i64) -> i64 {
     const SIZES: [i64; 9] = [1, 5, 10, 30, 60, 120, 360, 720, 1_440];
     SIZES.into_iter().find(|size| range_minutes / size <= BUCKETS_MAX).unwrap_or(1_440)
-}
-
-/// Handles `GET /api/logs/containers`.
-pub(super) fn containers(viewer: &LogViewer, _: &Request) -> Result<Response> {
-    #[derive(Debug, Default, Serialize)]
-    struct Container {
-        name: String,
-        log_count: i64,
-        levels: ByLevel,
-        /// Abbreviated ID; that of the newest container if several had the name.
-        id: String,
-        image: String,
-        project: String,
-        service: String,
-        /// Whether the log exists and can be read.
-        followed: bool,
-        /// Reason why the log cannot be read.
-        reason: Option<String>,
-    }
-    #[derive(Serialize)]
-    struct Body<'a> {
-        containers: Vec<Container>,
-        #[serde(skip_serializing_if = "<[String]>::is_empty")]
-        troubles: &'a [String],
-    }
-    let reader = viewer.core.readers.acquire()?;
-    let snapshot = reader.unchecked_transaction()?;
-    let (stats, rows) = (store::stats(&snapshot)?, sources(&snapshot)?);
-    let source_status = viewer.source_status();
-    let mut by_name: BTreeMap<String, Container> = BTreeMap::new();
-    for (row_id, row) in rows {
-        let levels = stats.by_source.get(&row_id).copied().unwrap_or_default();
-        let status = source_status.sources.get(&row.key);
-        let entries: i64 = levels.iter().sum();
-        if entries == 0 && status.is_none() {
-            continue;
-        }
-        let container = by_name.entry(row.name.clone()).or_default();
-        container.log_count += entries;
-        container.levels.add(levels);
-        // Row IDs ascend, so a later row is a newer container.
-        if status.is_some() || !container.followed {
-            container.name = row.name;
-            container.id = row.key.chars().take(12).collect();
-            (container.image, container.project, container.service) = (row.image, row.project, row.service);
-            container.followed = status == Some(&None);
-            container.reason = status.cloned().flatten();
-        }
-    }
-    let containers = by_name.into_values().collect();
-    Ok(Response::json(200, &Body { containers, troubles: &source_status.errors }))
-}
-
-impl ByLevel {
-    fn add(&mut self, [debug, info, warning, error, critical]: [i64; 5]) {
-        self.debug += debug;
-        self.info += info;
-        self.warning += warning;
-        self.error += error;
-        self.critical += critical;
-    }
-}
-
-/// Handles `GET /api/logs/stats`.
-pub(super) fn stats(viewer: &LogViewer, _: &Request) -> Result<Response> {
-    #[derive(Serialize)]
-    struct Body {
-        total_logs: i64,
-        oldest_log: Option<String>,
-        newest_log: Option<String>,
-        by_level: ByLevel,
-        by_container: BTreeMap<String, i64>,
-        gaps: i64,
-    }
-    let reader = viewer.core.readers.acquire()?;
-    let snapshot = reader.unchecked_transaction()?;
-    let (stats, rows) = (store::stats(&snapshot)?, sources(&snapshot)?);
-    let mut by_level = ByLevel::default();
-    let mut by_container: BTreeMap<String, i64> = BTreeMap::new();
-    for (row_id, levels) in &stats.by_source {
-        by_level.add(*levels);
-        let name = rows.get(row_id).map(|row| row.name.clone()).unwrap_or_default();
-        *by_container.entry(name).or_default() += levels.iter().sum::<i64>();
-    }
-    let body = Body {
-        total_logs: by_container.values().sum(),
-        oldest_log: stats.oldest_ns.map(format_timestamp),
-        newest_log: stats.newest_ns.map(format_timestamp),
-        by_level,
-        by_container,
-        gaps: counter(&snapshot, counter_names::MISSED_ROTATIONS)?,
-    };
-    Ok(Response::json(200, &body))
 }
 
 #[cfg(test)]

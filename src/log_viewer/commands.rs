@@ -6,10 +6,11 @@ use super::config::RetentionLimits;
 use super::counter_names;
 use super::discovery::{LogFormat, LogSource};
 use super::enumerations::SourceKind;
+use super::plausible_time::latest_plausible_ns;
 use super::rotation::FileFingerprint;
 use super::segment_ring::{SegmentRing, StreamPosition};
 use super::segments::BatchRange;
-use super::sources::{Source, upsert_source};
+use super::sources::{Source, clean_name, make_room_for_source, source_exists, upsert_source};
 use super::tailer::{Checkpoint, Position};
 use crate::clock::Timestamp;
 use crate::db::{Command, add_to_counter, set_counter};
@@ -19,6 +20,8 @@ use crate::records::log_record::LogRecord;
 /// Inserts a log, or updates its name and labels.
 pub(super) struct UpsertSource {
     pub(super) source: LogSource,
+    /// Row IDs of other sources that exist and must not be deleted to make room.
+    pub(super) keep: Vec<i64>,
 }
 
 /// A log that has a row.
@@ -41,6 +44,14 @@ impl Command for UpsertSource {
             LogFormat::Docker => SourceKind::DockerContainer,
             LogFormat::Text => SourceKind::TextFile,
         };
+        let exists = source_exists(transaction, &key)?;
+        while !exists && !make_room_for_source(transaction, &self.keep)? {
+            // All stored sources have entries, so the oldest entries go.
+            if !evict_oldest_segment(transaction)? {
+                return Err(Error::Busy("Too many containers are stored"));
+            }
+        }
+        let [name, image, project, service] = [name, image, project, service].map(|name| clean_name(&name));
         let id = upsert_source(transaction, kind, &Source { key, name, image, project, service })?;
         let mut read = transaction.prepare_cached(
             "SELECT version, first_line_bytes, first_line_hash, inode, offset_bytes, previous_first_line_bytes,
@@ -60,8 +71,10 @@ impl Command for UpsertSource {
                     offset: offset.unsigned_abs(),
                 };
                 let previous_file = Some(fingerprint(row, 5)?).filter(|file| file.bytes > 0);
-                let checkpoint =
-                    Checkpoint { position, previous_file, newest_ns: row.get(7)?, pending_lines: row.get(8)? };
+                // Files that start before this time are taken as read, so a clock that was wrong must not move it ahead.
+                let newest_ns: i64 = row.get(7)?;
+                let newest_ns = newest_ns.min(latest_plausible_ns(Timestamp::now()));
+                let checkpoint = Checkpoint { position, previous_file, newest_ns, pending_lines: row.get(8)? };
                 Ok((row.get(0)?, checkpoint))
             })
             .optional()?;
@@ -105,7 +118,8 @@ impl Command for AppendEntries {
             return Err(Error::Internal("an earlier batch of this log was not stored".into()));
         }
         let records = std::mem::take(&mut self.records);
-        let batches = SegmentRing::open(transaction, self.limits)?.append(self.source, records, &mut positions)?;
+        let mut ring = SegmentRing::open(transaction, self.limits)?;
+        let batches = ring.append(self.source, records, &mut positions, latest_plausible_ns(self.now))?;
         self.store_checkpoint(transaction, positions)?;
         set_counter(transaction, counter_names::LAST_INGEST_MS, self.now.ms())?;
         let missed_rotations = i64::try_from(self.missed_rotations).unwrap_or(i64::MAX);
@@ -150,15 +164,15 @@ pub(super) struct ApplyRetention {
     pub(super) limits: RetentionLimits,
     /// Row IDs of the sources that exist; `None` if they are not known yet, so that no source is deleted.
     pub(super) existing: Option<Vec<i64>>,
-    pub(super) now: Timestamp,
+    /// Time before which entries expire, in nanoseconds since 1970.
+    pub(super) expires_before_ns: i64,
 }
 
 impl Command for ApplyRetention {
     type Output = ();
 
     fn apply(self, transaction: &Connection) -> Result<()> {
-        let oldest_ns = self.limits.oldest_ns(self.now);
-        SegmentRing::open(transaction, self.limits)?.enforce_limits(oldest_ns)?;
+        SegmentRing::open(transaction, self.limits)?.enforce_limits(self.expires_before_ns)?;
         let Some(existing) = self.existing else { return Ok(()) };
         let mut empty = transaction.prepare_cached(
             "SELECT id FROM sources WHERE NOT EXISTS (SELECT 1 FROM entry_counts WHERE source_id = sources.id)",
@@ -198,7 +212,7 @@ mod tests {
                     format,
                     path: Err(String::new()),
                 };
-                let stored = UpsertSource { source }.apply(transaction)?;
+                let stored = UpsertSource { source, keep: Vec::new() }.apply(transaction)?;
                 let position = Position::default();
                 let checkpoint = Checkpoint { position, previous_file: None, newest_ns: 0, pending_lines: Vec::new() };
                 let (source, version, records) = (stored.id, stored.version, Vec::new());
@@ -208,7 +222,7 @@ mod tests {
             }
             let kinds = "SELECT group_concat(k.name) FROM sources s JOIN source_kinds k ON k.id = s.kind_id";
             assert_eq!(transaction.query_row(kinds, [], |row| row.get(0)), Ok("Docker container,text file".to_owned()));
-            ApplyRetention { limits, existing: Some(vec![2]), now: Timestamp::now() }.apply(transaction)
+            ApplyRetention { limits, existing: Some(vec![2]), expires_before_ns: i64::MIN }.apply(transaction)
         });
         let reader = readers.acquire().unwrap();
         let count = |sql: &str| reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();

@@ -8,6 +8,7 @@ use super::parse::ansi;
 use super::parse::docker::{self, DockerLine};
 use super::parse::entry_joiner::{EntryJoiner, JoinedEntry};
 use super::parse::partial_lines::PartialLineJoiner;
+use super::plausible_time::latest_plausible_ns;
 use super::tailer::RawLine;
 use crate::clock::Timestamp;
 use crate::records::log_record::{LogRecord, StdStream};
@@ -95,7 +96,7 @@ impl EntryAssembler {
             stream: StdStream::Stdout,
             time_ns,
         });
-        self.newest_ns = self.newest_ns.max(line.time_ns);
+        self.newest_ns = self.newest_ns.max(line.time_ns.min(latest_plausible_ns(Timestamp::now())));
         self.line_count += 1;
         let number = self.line_count;
         let stream = &mut self.streams[line.stream.index()];

@@ -2,8 +2,8 @@
 //!
 //! A millisecond has 256 ticks, and a tick has one ID for each of 8 levels. At most one entry has a tick. The order of IDs
 //! is therefore the order of time in all segments together, and an entry's level is known without reading its row. An ID can
-//! be ahead of its entry's time, because an entry whose tick is used takes a later one. It is never behind, except for
-//! times from 2109 on.
+//! be ahead of its entry's time, because an entry whose tick is used takes a later one. It is behind only for times far in
+//! the future, which a wrong clock wrote, and for times from 2109 on.
 //!
 //! Ticks count from 1970, and IDs stay below 2^53, so that they are exact in JavaScript. In the ID only, a time before 1970
 //! is 1970-01-01, and a time from 2109 on is 2109-01-01. 2^53 IDs last until May 2109, which leaves 3 * 10^12 ticks to the
@@ -35,11 +35,11 @@ pub(super) fn tick_at(time_ns: i64) -> i64 {
 }
 
 /// Returns the minutes since 1970 of the times that an entry with this ID can have, if it is at most `lead_ms` ahead of the
-/// entry's time; `None` if there are several.
-pub(super) fn exact_minute(id: i64, lead_ms: i64) -> Option<i64> {
+/// entry's time and at most `lag_ms` behind; `None` if there are several.
+pub(super) fn exact_minute(id: i64, lead_ms: i64, lag_ms: i64) -> Option<i64> {
     const MS_PER_MINUTE: i64 = 60_000;
-    let latest_ms = tick(id) / TICKS_PER_MS;
-    let earliest_ms = latest_ms - lead_ms;
+    let id_ms = tick(id) / TICKS_PER_MS;
+    let (earliest_ms, latest_ms) = (id_ms - lead_ms, id_ms.saturating_add(lag_ms));
     let is_exact = earliest_ms > 0 && latest_ms < LAST_TIME_MS;
     (is_exact && earliest_ms / MS_PER_MINUTE == latest_ms / MS_PER_MINUTE).then_some(latest_ms / MS_PER_MINUTE)
 }
@@ -109,10 +109,12 @@ mod tests {
     fn an_id_tells_the_minute_unless_its_lead_reaches_another_one() {
         let id = |timestamp: &str| from_tick(tick_at(ns(timestamp)), Level::Info);
         let minute = ns("2026-01-31T12:00:00Z") / NS_PER_MS / 60_000;
-        assert_eq!(exact_minute(id("2026-01-31T12:00:02Z"), 0), Some(minute));
-        assert_eq!(exact_minute(id("2026-01-31T12:00:02Z"), 2_000), Some(minute));
-        assert_eq!(exact_minute(id("2026-01-31T12:00:02Z"), 2_001), None);
-        assert_eq!(exact_minute(id("1960-01-01T00:00:00Z"), 0), None);
-        assert_eq!(exact_minute(id("2200-01-01T00:00:00Z"), 0), None);
+        assert_eq!(exact_minute(id("2026-01-31T12:00:02Z"), 0, 0), Some(minute));
+        assert_eq!(exact_minute(id("2026-01-31T12:00:02Z"), 2_000, 0), Some(minute));
+        assert_eq!(exact_minute(id("2026-01-31T12:00:02Z"), 2_001, 0), None);
+        assert_eq!(exact_minute(id("2026-01-31T12:00:02Z"), 0, 57_000), Some(minute));
+        assert_eq!(exact_minute(id("2026-01-31T12:00:02Z"), 0, 58_000), None);
+        assert_eq!(exact_minute(id("1960-01-01T00:00:00Z"), 0, 0), None);
+        assert_eq!(exact_minute(id("2200-01-01T00:00:00Z"), 0, 0), None);
     }
 }

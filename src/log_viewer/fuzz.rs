@@ -168,7 +168,7 @@ fn database() -> ReaderPool {
                 format: LogFormat::Docker,
                 path: Err(String::new()),
             };
-            let source = UpsertSource { source }.apply(transaction)?.id;
+            let source = UpsertSource { source, keep: Vec::new() }.apply(transaction)?.id;
             let lines: Vec<String> = LOGS
                 .iter()
                 .enumerate()

@@ -9,6 +9,7 @@ use rusqlite::{Connection, Row};
 use super::config::RetentionLimits;
 use super::enumerations::SourceKind;
 use super::parse::ansi;
+use super::plausible_time::latest_plausible_ns;
 use super::segment_ring::{SegmentRing, StreamPosition};
 use super::segments::SEGMENTS;
 use super::sources::{Source, upsert_source};
@@ -103,6 +104,7 @@ fn convert_entries(connection: &Connection, sources: &mut Sources<'_>) -> Result
     // All entries are imported, whatever the limits are. The first run of retention deletes those beyond the limits.
     let limits = RetentionLimits { entries: (count + 1) * i64::from(SEGMENTS), bytes: 0, age: Duration::ZERO };
     let mut ring = SegmentRing::open(connection, limits)?;
+    let latest_ns = latest_plausible_ns(Timestamp::now());
     let mut read = connection.prepare(
         "SELECT container, timestamp, stream, level, message FROM original_log_entries ORDER BY container, id",
     )?;
@@ -112,7 +114,7 @@ fn convert_entries(connection: &Connection, sources: &mut Sources<'_>) -> Result
     while let Some(row) = rows.next()? {
         let source = sources.get_or_insert(row.get_ref(0)?.as_str().unwrap_or_default())?;
         if source != batch_source || batch.len() == BATCH_ENTRIES_MAX {
-            ring.append(batch_source, std::mem::take(&mut batch), &mut positions)?;
+            ring.append(batch_source, std::mem::take(&mut batch), &mut positions, latest_ns)?;
             if source != batch_source {
                 (batch_source, positions) = (source, [StreamPosition::default(); 2]);
             }
@@ -121,7 +123,7 @@ fn convert_entries(connection: &Connection, sources: &mut Sources<'_>) -> Result
         batch.push(record);
         converted += 1;
     }
-    ring.append(batch_source, batch, &mut positions)?;
+    ring.append(batch_source, batch, &mut positions, latest_ns)?;
     Ok(converted)
 }
 

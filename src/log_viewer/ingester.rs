@@ -16,6 +16,7 @@ use super::config::{Config, RetentionLimits, SourceSettings};
 use super::discovery::{Discovery, LogSource, describe_io_error};
 use super::inotify::{FileWatcher, FsEvent};
 use super::open_log::{OpenLog, starts_after};
+use super::plausible_time::{ExpiryClock, is_implausible_ms};
 use super::segments::BatchRange;
 use super::state::{LogViewer, SourceStatuses};
 use super::tailer::{BatchEnd, Checkpoint, StartAt};
@@ -27,6 +28,8 @@ use crate::error::{Error, Result};
 
 /// Maximum number of batches in the writer's queue: the next one is read while one is stored.
 const IN_FLIGHT_MAX: usize = 2;
+/// Total length of the messages in the writer's queue from which nothing more is read, in bytes. One entry can exceed it.
+const IN_FLIGHT_BYTES_MAX: usize = 256 * 1024;
 /// Pause before a file is read, because changes come in bursts.
 const EVENT_DEBOUNCE: Duration = Duration::from_millis(15);
 /// Maximum time to wait for an acknowledgement of the writer before other work is checked.
@@ -70,8 +73,8 @@ struct SourceState {
     read_error: Option<String>,
 }
 
-/// Key of a log, and the writer's result for one of its batches.
-type Ack = (String, Result<Vec<BatchRange>>);
+/// Key of a log, and the length of the messages of one of its batches in bytes, with the writer's result.
+type Ack = (String, usize, Result<Vec<BatchRange>>);
 
 struct Ingester {
     viewer: Arc<LogViewer>,
@@ -90,9 +93,12 @@ struct Ingester {
     is_first_scan: bool,
     acks: (Sender<Ack>, Receiver<Ack>),
     in_flight: usize,
+    in_flight_bytes: usize,
     read_buffer: Vec<u8>,
     scanned_at: Option<Instant>,
     retention_applied_at: Option<Instant>,
+    /// `None` until the time of the last batch is known.
+    expiry_clock: Option<ExpiryClock>,
 }
 
 impl Ingester {
@@ -111,9 +117,11 @@ impl Ingester {
             is_first_scan: true,
             acks: unbounded(),
             in_flight: 0,
+            in_flight_bytes: 0,
             read_buffer: Vec::new(),
             scanned_at: None,
             retention_applied_at: None,
+            expiry_clock: None,
         }
     }
 
@@ -179,7 +187,8 @@ impl Ingester {
 
     /// Stores a log that is new, or has another name, label or path.
     fn upsert_source(&mut self, source: LogSource) {
-        let stored = match self.viewer.core.writer.run(UpsertSource { source: source.clone() }) {
+        let keep = self.sources.values().map(|state| state.id).collect();
+        let stored = match self.viewer.core.writer.run(UpsertSource { source: source.clone(), keep }) {
             Ok(stored) => stored,
             Err(why) => {
                 let (name, interval) = (&source.name, self.poll_interval.as_secs());
@@ -219,7 +228,7 @@ impl Ingester {
         let mut more = false;
         for key in std::mem::take(&mut self.poll_order) {
             more |= self.poll_source(&key);
-            while self.in_flight >= IN_FLIGHT_MAX {
+            while self.in_flight >= IN_FLIGHT_MAX || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX {
                 self.drain_acks(ACK_POLL_INTERVAL);
             }
             self.poll_order.push(key);
@@ -276,7 +285,8 @@ impl Ingester {
                  continuing with the next file"
             );
         }
-        if assembler.finished_size().0 == 0 && missed_rotations == 0 {
+        let (entries, bytes) = assembler.finished_size();
+        if entries == 0 && missed_rotations == 0 {
             return;
         }
         let Some((position, previous_file)) = tailer.checkpoint() else { return };
@@ -293,13 +303,14 @@ impl Ingester {
         state.version += 1;
         state.in_flight += 1;
         self.in_flight += 1;
+        self.in_flight_bytes += bytes;
         let (acks, broadcast, key) = (self.acks.0.clone(), Arc::clone(&self.viewer.broadcast), key.to_owned());
         self.viewer.core.writer.submit(append, move |result| {
             if let Ok(batches) = &result {
                 broadcast.publish(batches);
             }
             // Fails while the program stops, because the ingester is gone.
-            let _ = acks.send((key, result));
+            let _ = acks.send((key, bytes, result));
         });
     }
 
@@ -309,8 +320,9 @@ impl Ingester {
             return;
         }
         let mut ack = self.acks.1.recv_timeout(timeout).ok();
-        while let Some((key, result)) = ack {
+        while let Some((key, bytes, result)) = ack {
             self.in_flight -= 1;
+            self.in_flight_bytes -= bytes;
             if let Some(state) = self.sources.get_mut(&key) {
                 state.in_flight -= 1;
                 if let Err(why) = result {
@@ -332,17 +344,21 @@ impl Ingester {
     fn open_source(&mut self, key: &str) -> io::Result<()> {
         let Some(state) = self.sources.get_mut(key) else { return Ok(()) };
         let Ok(path) = state.source.path.clone() else { return Ok(()) };
-        let stored = self.viewer.core.writer.run(UpsertSource { source: state.source.clone() });
+        // The source has a row, so no room is needed.
+        let upsert = UpsertSource { source: state.source.clone(), keep: vec![state.id] };
+        let stored = self.viewer.core.writer.run(upsert);
         let stored = stored.map_err(|why| io::Error::other(why.to_string()))?;
         state.version = stored.version;
         let (format, now) = (state.source.format, Instant::now());
         let reader = match stored.checkpoint {
             Some(checkpoint) => OpenLog::resume(&path, format, &checkpoint, now),
             None => {
-                // A log that was created since the previous run stored its last batch is read completely.
-                let previous_ingest_ns = self.previous_ingest_ms.saturating_mul(1_000_000);
-                let is_new =
-                    state.is_new || self.previous_ingest_ms > 0 && starts_after(&path, format, previous_ingest_ns)?;
+                // A log that was created since the previous run stored its last batch is read completely, and every log if
+                // the clock was wrong then.
+                let previous_ms = self.previous_ingest_ms;
+                let is_new = state.is_new
+                    || is_implausible_ms(previous_ms, Timestamp::now())
+                    || previous_ms > 0 && starts_after(&path, format, previous_ms.saturating_mul(1_000_000))?;
                 let start = if is_new { StartAt::Beginning } else { StartAt::Tail(self.tail_bytes) };
                 OpenLog::start(&path, format, start, now)?
             }
@@ -375,7 +391,10 @@ impl Ingester {
     fn apply_retention(&mut self, stop: &StopToken) {
         self.retention_applied_at = Some(Instant::now());
         let existing = Some(self.sources.values().map(|state| state.id).collect());
-        let retention = ApplyRetention { limits: self.limits, existing, now: Timestamp::now() };
+        let (at, now) = (Instant::now(), Timestamp::now());
+        let clock = self.expiry_clock.get_or_insert_with(|| ExpiryClock::new(self.previous_ingest_ms, at, now));
+        let expires_before_ns = if clock.is_trusted(at, now) { self.limits.oldest_ns(now) } else { i64::MIN };
+        let retention = ApplyRetention { limits: self.limits, existing, expires_before_ns };
         let result = retention::run(&self.viewer.core.writer, retention, stop);
         if let Err(why) = result {
             let interval = retention::INTERVAL.as_secs();

@@ -19,11 +19,13 @@ mod id_page;
 mod import_original;
 mod ingester;
 mod inotify;
+mod levels;
 mod log_entry;
 mod open_log;
 mod parse;
 mod pattern;
 mod plain_text;
+mod plausible_time;
 mod query;
 mod query_order;
 #[cfg(test)]
@@ -34,6 +36,7 @@ mod safe_open;
 mod search;
 mod segment_ring;
 mod segments;
+mod source_lists;
 mod sources;
 mod state;
 mod store;
@@ -47,7 +50,6 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use crate::client::{OutboundSettings, ProxyPolicy};
-use crate::clock::Timestamp;
 use crate::db::{Migration, Schema, counter};
 use crate::env::Env;
 use crate::forward::Exporter;
@@ -107,10 +109,10 @@ fn routes(web: WebUi, metrics_open: bool) -> Vec<Route<LogViewer>> {
         Route::get("/api/logs", read, api::list),
         stream("/api/logs/tail", streams::tail),
         stream("/api/logs/export", streams::export),
-        Route::get("/api/logs/containers", read, api::containers),
-        Route::get("/api/containers", read, api::containers),
-        Route::get("/api/logs/stats", read, api::stats),
-        Route::get("/api/stats", read, api::stats),
+        Route::get("/api/logs/containers", read, source_lists::containers),
+        Route::get("/api/containers", read, source_lists::containers),
+        Route::get("/api/logs/stats", read, source_lists::stats),
+        Route::get("/api/stats", read, source_lists::stats),
         Route::get("/api/logs/histogram", read, api::histogram),
         Route::get("/api/logs/{id}", read, api::entry),
         Route::get("/api/logs/{id}/context", read, api::context),
@@ -130,7 +132,8 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     reset.map_err(|error| StartError::Start(format!("failed to reset the export: {error}")))?;
     let limits = config.limits;
     // The limits may have been lowered, and no response shows more entries than they allow.
-    let retention = commands::ApplyRetention { limits, existing: None, now: Timestamp::now() };
+    // By age, entries expire only once the ingester trusts the clock.
+    let retention = commands::ApplyRetention { limits, existing: None, expires_before_ns: i64::MIN };
     if let Err(why) = database.writer.run(retention) {
         log::warn!("log-viewer: failed to delete expired entries: {why}; the ingester will retry");
     }

@@ -344,7 +344,7 @@ impl<'c> BoundFilter<'c> {
 
     /// Returns the minute of an entry, counted since 1970. Reads the entry only if its ID can be of another minute.
     fn minute_of(&self, segment: &Segment, id: i64) -> Result<i64> {
-        if let Some(minute) = entry_id::exact_minute(id, segment.id_lead_ms) {
+        if let Some(minute) = entry_id::exact_minute(id, segment.id_lead_ms, segment.id_lag_ms) {
             return Ok(minute);
         }
         let sql = format!("SELECT at_ns FROM segment_{} WHERE id = ?1", segment.index);

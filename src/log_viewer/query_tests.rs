@@ -37,7 +37,7 @@ fn database(limits: RetentionLimits, times: impl Iterator<Item = i64>) -> Reader
             times.enumerate().map(|(number, time_ns)| record(time_ns, format!("line {number}"))).collect();
         let mut positions = [StreamPosition::default(); 2];
         for batch in records.chunks(1_000) {
-            SegmentRing::open(transaction, limits)?.append(source, batch.to_vec(), &mut positions)?;
+            SegmentRing::open(transaction, limits)?.append(source, batch.to_vec(), &mut positions, i64::MAX)?;
         }
         Ok(())
     })
@@ -144,7 +144,12 @@ fn filters_use_the_times_of_entries_whose_ids_are_ahead() {
                 records.push(record(start_ns + offset_ms * 1_000_000, format!("line {number}")));
                 number += 1;
             }
-            SegmentRing::open(transaction, LIMITS)?.append(source, records, &mut [StreamPosition::default(); 2])
+            SegmentRing::open(transaction, LIMITS)?.append(
+                source,
+                records,
+                &mut [StreamPosition::default(); 2],
+                i64::MAX,
+            )
         };
         append("spread", (0..40).collect())?;
         // 2,560 ticks, which are 10 ms.
@@ -195,17 +200,22 @@ fn a_million_lines_of_one_second_keep_their_order_and_their_second() {
         // Empty messages, because most of the time would be spent on indexing them.
         for _ in 0..LINES / 1_000 {
             let records = vec![record(SECOND_NS, String::new()); 1_000];
-            SegmentRing::open(transaction, limits)?.append(web, records, &mut positions)?;
+            SegmentRing::open(transaction, limits)?.append(web, records, &mut positions, i64::MAX)?;
         }
         // Each of these streams has to find the end of the million.
         for stream in 0..200 {
             let records = vec![record(SECOND_NS + stream, "of another stream".into())];
-            SegmentRing::open(transaction, limits)?.append(db, records, &mut [StreamPosition::default(); 2])?;
+            SegmentRing::open(transaction, limits)?.append(
+                db,
+                records,
+                &mut [StreamPosition::default(); 2],
+                i64::MAX,
+            )?;
         }
         let times =
             [("next second", NEXT_NS), ("out of order", NEXT_NS - 1), ("set back", NEXT_NS - 3 * NS_PER_SECOND)];
         let records = times.map(|(message, time_ns)| record(time_ns, message.into())).to_vec();
-        SegmentRing::open(transaction, limits)?.append(web, records, &mut positions)?;
+        SegmentRing::open(transaction, limits)?.append(web, records, &mut positions, i64::MAX)?;
         Ok(())
     });
     let reader = readers.acquire().unwrap();

@@ -29,7 +29,7 @@ fn store_and_read(database: &Database, round: i64) {
         format: LogFormat::Docker,
         path: Err(String::new()),
     };
-    let stored = database.writer.run(UpsertSource { source }).unwrap();
+    let stored = database.writer.run(UpsertSource { source, keep: Vec::new() }).unwrap();
     let record = |n: i64| LogRecord {
         time_ns: (now.ms() + n) * 1_000_000,
         stream: if n % 2 == 0 { StdStream::Stdout } else { StdStream::Stderr },
@@ -43,7 +43,10 @@ fn store_and_read(database: &Database, round: i64) {
     let records = (0..10).map(record).collect();
     let append = AppendEntries { source, records, checkpoint, version, missed_rotations: 0, limits: LIMITS, now };
     database.writer.run(append).unwrap();
-    database.writer.run(ApplyRetention { limits: LIMITS, existing: Some(vec![source]), now }).unwrap();
+    database
+        .writer
+        .run(ApplyRetention { limits: LIMITS, existing: Some(vec![source]), expires_before_ns: LIMITS.oldest_ns(now) })
+        .unwrap();
 
     let reader = database.readers.acquire().unwrap();
     let errors = Filter { source: Some("web".into()), levels: vec![Level::Error], ..Filter::all() };

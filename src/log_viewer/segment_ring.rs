@@ -15,6 +15,7 @@ use super::segments::{BatchRange, SEGMENTS, Segment, segments};
 use super::{counter_names, entry_id};
 use crate::db::{counter, set_counter};
 use crate::error::{Error, Result};
+use crate::records::log_level::Level;
 use crate::records::log_record::{LogRecord, StdStream};
 
 /// Maximum time by which an entry is moved to keep the order of its stream, although its timestamp is older than that of the
@@ -62,6 +63,8 @@ pub(super) struct SegmentRing<'t> {
     /// Ticks of entries that have an ID, but are not inserted yet.
     pending_ticks: HashSet<i64>,
     highest_tick: i64,
+    /// Latest time that an ID can have, unless its tick is used.
+    latest_ns: i64,
     /// Statements that find out whether a segment contains an ID of a tick.
     tick_lookups: HashMap<u8, CachedStatement<'t>>,
 }
@@ -87,25 +90,40 @@ impl<'t> SegmentRing<'t> {
             last_seq,
             pending_ticks: HashSet::new(),
             highest_tick,
+            latest_ns: i64::MAX,
             tick_lookups: HashMap::new(),
         })
     }
 
-    /// Appends entries of one source in the given order. `positions` holds the positions of its streams, and is updated.
+    /// Appends entries of one source in the given order. `positions` holds the positions of its streams, and is updated. The
+    /// IDs of entries are of the time `latest_ns` at the latest, so that times of a wrong clock do not sort them above all
+    /// later entries.
     pub(super) fn append(
         &mut self,
         source: i64,
         mut records: Vec<LogRecord>,
         positions: &mut [StreamPosition; 2],
+        latest_ns: i64,
     ) -> Result<Vec<BatchRange>> {
+        self.latest_ns = latest_ns;
         let mut batches = Vec::new();
         while !records.is_empty() {
             let index = self.writable_segment()?;
-            let free = self.entries_per_segment() - self.segments[usize::from(index)].entries;
+            let segment = &self.segments[usize::from(index)];
+            let free = self.entries_per_segment() - segment.entries;
             let room = usize::try_from(free).unwrap_or(0).max(1);
-            let rest = records.split_off(records.len().min(room));
+            let mut free_bytes = self.bytes_per_segment() - segment.bytes;
+            let fits = |record: &&LogRecord| {
+                let fits = free_bytes > 0;
+                free_bytes -= record.message.len() as i64;
+                fits
+            };
+            let fitting = records.iter().take(room).take_while(fits).count().max(1);
+            let rest = records.split_off(records.len().min(fitting));
             batches.push(self.insert_batch(index, source, &records, positions)?);
             records = rest;
+            // The last entry of a segment can exceed its share.
+            while self.exceeds_limits(0) && self.evict_oldest()? {}
         }
         self.save()?;
         Ok(batches)
@@ -172,8 +190,9 @@ impl<'t> SegmentRing<'t> {
         let mut rows: Vec<(i64, i64, &LogRecord)> = Vec::with_capacity(records.len());
         for (seq, record) in in_order_of_time((first_seq..).zip(records)) {
             let position = &mut positions[record.stream.index()];
-            let id = self.allocate_id(record, *position)?;
-            position.advance(id, record.time_ns);
+            let time_ns = record.time_ns.min(self.latest_ns);
+            let id = self.allocate_id(time_ns, record.level, *position)?;
+            position.advance(id, time_ns);
             rows.push((id, seq, record));
         }
         // FTS5 flushes its pending terms whenever a row ID does not ascend.
@@ -203,16 +222,16 @@ impl<'t> SegmentRing<'t> {
         Ok(BatchRange { segment: index, first_id, last_id, first_seq, last_seq: self.last_seq })
     }
 
-    /// Returns the ID for the time and level of a record. If its tick is used, or not after the last entry of the same
-    /// stream, takes a later free tick.
-    fn allocate_id(&mut self, record: &LogRecord, position: StreamPosition) -> Result<i64> {
-        let tick = self.free_tick_from(position.first_tick(record.time_ns))?;
+    /// Returns the ID for a time and a level. If its tick is used, or not after the last entry of the same stream, takes a
+    /// later free tick.
+    fn allocate_id(&mut self, time_ns: i64, level: Level, position: StreamPosition) -> Result<i64> {
+        let tick = self.free_tick_from(position.first_tick(time_ns))?;
         if tick > entry_id::LAST_TICK {
             return Err(Error::Internal("all entry IDs after the year 2109 are in use".into()));
         }
         self.highest_tick = self.highest_tick.max(tick);
         self.pending_ticks.insert(tick);
-        Ok(entry_id::from_tick(tick, record.level))
+        Ok(entry_id::from_tick(tick, level))
     }
 
     /// Returns the first free tick after the run of used ticks that starts at `tick`, or `tick` if it is free.
@@ -329,14 +348,16 @@ impl<'t> SegmentRing<'t> {
     fn save(&self) -> Result<()> {
         let mut write = self.transaction.prepare_cached(
             "UPDATE segments SET generation = ?2, entries = ?3, message_bytes = ?4, first_id = ?5, last_id = ?6,
-                 oldest_ns = ?7, newest_ns = ?8, last_ingest_seq = ?9, id_lead_ms = ?10
+                 oldest_ns = ?7, newest_ns = ?8, last_ingest_seq = ?9, id_lead_ms = ?10,
+                 id_lag_ms = ?11
              WHERE id = ?1",
         )?;
         for segment in &self.segments {
             let Segment { index, generation, entries, bytes, first_id, last_id, .. } = segment;
-            let Segment { oldest_ns, newest_ns, last_seq, id_lead_ms, .. } = segment;
+            let Segment { oldest_ns, newest_ns, last_seq, id_lead_ms, id_lag_ms, .. } = segment;
             write.execute((
                 index, generation, entries, bytes, first_id, last_id, oldest_ns, newest_ns, last_seq, id_lead_ms,
+                id_lag_ms,
             ))?;
         }
         set_counter(self.transaction, counter_names::INGESTED, self.last_seq)

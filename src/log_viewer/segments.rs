@@ -42,6 +42,8 @@ pub(super) struct Segment {
     pub(super) last_seq: i64,
     /// Maximum time by which the ID of an entry is ahead of its time, in milliseconds, rounded up.
     pub(super) id_lead_ms: i64,
+    /// Maximum time by which the ID of an entry is behind its time, in milliseconds, rounded up.
+    pub(super) id_lag_ms: i64,
 }
 
 impl Segment {
@@ -56,10 +58,11 @@ impl Segment {
     }
 
     /// Returns the range of the IDs of all entries of this period. It can contain IDs of other entries, because IDs can be
-    /// ahead of their entries' times.
+    /// ahead of their entries' times, or behind.
     pub(super) fn ids_covering(&self, times_ns: &Range<i64>) -> Range<i64> {
+        let first_tick = entry_id::tick_at(times_ns.start) - self.id_lag_ms * entry_id::TICKS_PER_MS;
         let last_tick = entry_id::tick_at(times_ns.end) + self.id_lead_ms * entry_id::TICKS_PER_MS;
-        entry_id::first_of_tick(entry_id::tick_at(times_ns.start))..entry_id::first_of_tick(last_tick + 1)
+        entry_id::first_of_tick(first_tick.max(0))..entry_id::first_of_tick(last_tick + 1)
     }
 
     /// Returns a range of IDs in which all entries are of this period. It can be empty, and the range can end before it
@@ -67,8 +70,9 @@ impl Segment {
     pub(super) fn ids_within(&self, times_ns: &Range<i64>) -> Range<i64> {
         let first_tick = entry_id::tick_at(times_ns.start) + self.id_lead_ms * entry_id::TICKS_PER_MS + 1;
         let start = if self.oldest_ns >= times_ns.start { 0 } else { entry_id::first_of_tick(first_tick) };
+        let end_tick = entry_id::tick_at(times_ns.end) - self.id_lag_ms * entry_id::TICKS_PER_MS;
         let is_before_end = self.newest_ns < times_ns.end;
-        let end = if is_before_end { i64::MAX } else { entry_id::first_of_tick(entry_id::tick_at(times_ns.end)) };
+        let end = if is_before_end { i64::MAX } else { entry_id::first_of_tick(end_tick.max(0)) };
         start..end
     }
 
@@ -80,7 +84,8 @@ impl Segment {
         (self.first_id, self.last_id) = (self.first_id.min(id), self.last_id.max(id));
         (self.oldest_ns, self.newest_ns) = (self.oldest_ns.min(time_ns), self.newest_ns.max(time_ns));
         let lead_ticks = entry_id::tick(id) - entry_id::tick_at(time_ns);
-        self.id_lead_ms = self.id_lead_ms.max((lead_ticks + entry_id::TICKS_PER_MS - 1) / entry_id::TICKS_PER_MS);
+        let ms = |ticks: i64| (ticks + entry_id::TICKS_PER_MS - 1) / entry_id::TICKS_PER_MS;
+        (self.id_lead_ms, self.id_lag_ms) = (self.id_lead_ms.max(ms(lead_ticks)), self.id_lag_ms.max(ms(-lead_ticks)));
         self.entries += 1;
         self.bytes += message.len() as i64;
     }
@@ -101,7 +106,8 @@ pub(super) struct BatchRange {
 /// Reads the properties of all segments, in the order of their indexes.
 pub(super) fn segments(connection: &Connection) -> Result<Vec<Segment>> {
     let mut read = connection.prepare_cached(
-        "SELECT id, generation, entries, message_bytes, first_id, last_id, oldest_ns, newest_ns, last_ingest_seq, id_lead_ms
+        "SELECT id, generation, entries, message_bytes, first_id, last_id, oldest_ns, newest_ns, last_ingest_seq, id_lead_ms,
+             id_lag_ms
          FROM segments ORDER BY id",
     )?;
     let segment = |row: &rusqlite::Row<'_>| {
@@ -116,6 +122,7 @@ pub(super) fn segments(connection: &Connection) -> Result<Vec<Segment>> {
             newest_ns: row.get(7)?,
             last_seq: row.get(8)?,
             id_lead_ms: row.get(9)?,
+            id_lag_ms: row.get(10)?,
         })
     };
     Ok(read.query_map([], segment)?.collect::<rusqlite::Result<_>>()?)

@@ -1,14 +1,18 @@
 //! Sources of logs in the database, with their names and metadata.
 
-use std::collections::BTreeMap;
-
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::enumerations::{SourceKind, source_kind_number};
 use crate::error::Result;
+use crate::text::replace_control_chars;
 
 /// Host of all sources that exist so far: the host of the log viewer.
 const LOCAL_HOST: &str = "";
+
+/// Maximum number of stored sources. Each has a few hundred bytes in memory while they are listed.
+const SOURCES_MAX: i64 = 5_000;
+/// Maximum length of a name or a label, in bytes.
+const NAME_BYTES_MAX: usize = 128;
 
 /// A source: a container, or a text file that is shown like one.
 #[derive(Debug, Clone)]
@@ -25,20 +29,57 @@ pub(super) struct Source {
     pub(super) service: String,
 }
 
-/// Returns all sources that have entries or exist, by row ID.
-pub(super) fn sources(connection: &Connection) -> Result<BTreeMap<i64, Source>> {
-    let mut read = connection.prepare_cached("SELECT id, key, name, image, project, service FROM sources")?;
+/// Returns the names and row IDs of all sources, in this order.
+pub(super) fn source_names(connection: &Connection) -> Result<Vec<(String, i64)>> {
+    let mut read = connection.prepare_cached("SELECT name, id FROM sources")?;
+    let mut names: Vec<(String, i64)> =
+        read.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Reads a source; `None` if it was deleted.
+pub(super) fn read_source(connection: &Connection, id: i64) -> Result<Option<Source>> {
+    let mut read = connection.prepare_cached("SELECT key, name, image, project, service FROM sources WHERE id = ?1")?;
     let source = |row: &Row<'_>| {
-        let source = Source {
-            key: row.get(1)?,
-            name: row.get(2)?,
-            image: row.get(3)?,
-            project: row.get(4)?,
-            service: row.get(5)?,
-        };
-        Ok((row.get(0)?, source))
+        Ok(Source {
+            key: row.get(0)?,
+            name: row.get(1)?,
+            image: row.get(2)?,
+            project: row.get(3)?,
+            service: row.get(4)?,
+        })
     };
-    Ok(read.query_map([], source)?.collect::<rusqlite::Result<_>>()?)
+    Ok(read.query_row([id], source).optional()?)
+}
+
+/// Returns whether a source of this host has a row.
+pub(super) fn source_exists(connection: &Connection, key: &str) -> Result<bool> {
+    let mut exists = connection.prepare_cached("SELECT 1 FROM sources WHERE host = ?1 AND key = ?2")?;
+    Ok(exists.exists((LOCAL_HOST, key))?)
+}
+
+/// Deletes the source that was added first of those without entries, except those in `keep`, if there are
+/// [`SOURCES_MAX`]. Returns whether there is room for another one.
+pub(super) fn make_room_for_source(transaction: &Connection, keep: &[i64]) -> Result<bool> {
+    let count: i64 = transaction.query_row("SELECT count(*) FROM sources", [], |row| row.get(0))?;
+    if count < SOURCES_MAX {
+        return Ok(true);
+    }
+    let mut read = transaction.prepare_cached(
+        "SELECT id FROM sources WHERE NOT EXISTS (SELECT 1 FROM entry_counts WHERE source_id = sources.id) ORDER BY id",
+    )?;
+    let mut unused = read.query_map([], |row| row.get::<_, i64>(0))?;
+    let Some(id) = unused.find(|id| id.as_ref().is_ok_and(|id| !keep.contains(id))) else { return Ok(false) };
+    transaction.prepare_cached("DELETE FROM sources WHERE id = ?1")?.execute([id?])?;
+    Ok(true)
+}
+
+/// Returns a name from outside without control characters and with at most [`NAME_BYTES_MAX`] bytes.
+pub(super) fn clean_name(name: &str) -> String {
+    let mut name = replace_control_chars(name);
+    name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
+    name
 }
 
 /// Inserts a source of this host, or updates the row with its key. Returns the row ID.

@@ -1,7 +1,5 @@
 //! Reads of the log viewer's database other than searches: counts, and the context of an entry.
 
-use std::collections::HashMap;
-
 use rusqlite::Connection;
 
 use super::counter_names;
@@ -87,11 +85,21 @@ pub(super) fn no_entry(id: i64) -> Error {
     Error::NotFound(format!("Log entry {id} not found; it may have been deleted"))
 }
 
+/// Numbers of entries by source and rank of the level, in ascending order of the sources' row IDs.
+#[derive(Debug, Default)]
+pub(super) struct SourceCounts(Vec<(i64, [i64; 5])>);
+
+impl SourceCounts {
+    /// Returns the numbers of one source.
+    pub(super) fn of(&self, source: i64) -> [i64; 5] {
+        self.0.binary_search_by_key(&source, |(id, _)| *id).map_or([0; 5], |index| self.0[index].1)
+    }
+}
+
 /// Counts of the stored entries.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
-    /// Number of entries by row ID of the source and rank of the level.
-    pub(super) by_source: HashMap<i64, [i64; 5]>,
+    pub(super) by_source: SourceCounts,
     /// Times of the oldest and of the newest entry, in nanoseconds since 1970; `None` if there are no entries.
     pub(super) oldest_ns: Option<i64>,
     pub(super) newest_ns: Option<i64>,
@@ -106,11 +114,17 @@ pub(super) fn stats(connection: &Connection) -> Result<Stats> {
     )?;
     let mut rows = read.query([])?;
     while let Some(row) = rows.next()? {
-        let counts = stats.by_source.entry(row.get(0)?).or_default();
-        if let Some(level) = level_from_number(row.get(1)?) {
-            counts[usize::from(level.rank())] += row.get::<_, i64>(2)?;
+        let (source, level, entries): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let counts = &mut stats.by_source.0;
+        if counts.last().is_none_or(|(last, _)| *last != source) {
+            counts.push((source, [0; 5]));
+        }
+        if let (Some(level), Some((_, counts))) = (level_from_number(level), counts.last_mut()) {
+            counts[usize::from(level.rank())] += entries;
         }
     }
+    // GROUP BY sorts, but does not promise to.
+    stats.by_source.0.sort_unstable_by_key(|(source, _)| *source);
     let used: Vec<Segment> = segments(connection)?.into_iter().filter(|segment| segment.entries > 0).collect();
     stats.oldest_ns = used.iter().map(|segment| segment.oldest_ns).min();
     stats.newest_ns = used.iter().map(|segment| segment.newest_ns).max();

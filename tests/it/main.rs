@@ -32,6 +32,7 @@ mod hostile;
 mod idle;
 mod litestream;
 mod log_fixtures;
+mod log_hostile;
 mod log_large;
 mod log_tail;
 mod neighbors;
