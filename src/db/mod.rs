@@ -50,7 +50,8 @@ use rusqlite::ErrorCode;
 use crate::error::Error;
 
 /// Sentence for clients whose query exceeded its time.
-pub const QUERY_TIMED_OUT: &str = "The query took too long; narrow it down";
+pub const QUERY_TIMED_OUT: &str =
+    "The query took too long; narrow the time range or the search, or name a project or a container";
 
 /// Errors of SQLite are those of the disk, of the operator, or defects of this program; never of a client.
 impl From<rusqlite::Error> for Error {

@@ -288,7 +288,7 @@ fn start_attacks(workers: &mut Workers, addresses: [std::net::SocketAddr; 4]) {
 
 /// Runs the honest projects for a while; returns the latencies of their writes.
 fn run_honest_projects(
-    projects: &mut Vec<HonestProject>,
+    projects: &mut [HonestProject],
     latencies: &Latencies,
     first_number: u64,
     duration: Duration,
