@@ -44,7 +44,7 @@ CREATE TABLE project_names (
     PRIMARY KEY (project, is_release, name_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX project_names_by_name ON project_names (name_id);
-CREATE INDEX project_names_by_use ON project_names (project, key_kind_id, last_used_s);
+CREATE INDEX project_names_by_use ON project_names (project, key_kind_id, last_used_s, name_id);
 INSERT INTO project_names
     SELECT used.project, used.is_release, used.name_id, used.key_kind_id, octet_length(n.name), used.last_used_s
     FROM (

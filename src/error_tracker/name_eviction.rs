@@ -56,7 +56,7 @@ pub(super) fn evict_names(transaction: &Connection, kept: [i64; 2], now: Timesta
 }
 
 /// Returns the name of a project that was not used for the longest time; one of its browser keys if `kind` is that of
-/// browsers.
+/// browsers. Of several in the same second, the one that was stored first.
 fn least_recently_used(
     transaction: &Connection,
     project: &str,
@@ -64,18 +64,18 @@ fn least_recently_used(
     kept: [i64; 2],
 ) -> Result<Option<(NameKind, i64)>> {
     let mut oldest = transaction.prepare_cached(
-        "SELECT last_used_s, is_release, name_id FROM project_names
+        "SELECT last_used_s, name_id, is_release FROM project_names
          WHERE project = ?1 AND key_kind_id = ?2 AND name_id NOT IN (?3, ?4)
-         ORDER BY last_used_s, is_release, name_id LIMIT 1",
+         ORDER BY last_used_s, name_id, is_release LIMIT 1",
     )?;
-    let name = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?, row.get::<_, i64>(2)?));
+    let name = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, bool>(2)?));
     let mut oldest = |kind: KeyKind| oldest.query_row((project, kind.id(), kept[0], kept[1]), name).optional();
     let of_browsers = oldest(KeyKind::Browser)?;
     let found = match of_browsers {
         Some(name) if kind == KeyKind::Browser => Some(name),
         of_browsers => of_browsers.into_iter().chain(oldest(KeyKind::Server)?).min(),
     };
-    Ok(found.map(|(_, is_release, id)| (NameKind::new(is_release), id)))
+    Ok(found.map(|(_, id, is_release)| (NameKind::new(is_release), id)))
 }
 
 /// Deletes a name of a project, and adds what was counted for it to "(other)".

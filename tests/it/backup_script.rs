@@ -19,7 +19,7 @@ const CLIENTS: u32 = 6;
 const WRITES_MIN: u64 = 40;
 const DATABASES: [&str; 4] = ["errors.db", "logs.db", "metrics.db", "browser-relay.db"];
 /// Size of a file system that has room for the first database but not for the second, as an option of `mount`.
-const SMALL_TMPFS: &str = "size=256k";
+const SMALL_TMPFS: &str = "size=448k";
 
 fn path_str(path: &Path) -> &str {
     path.to_str().unwrap()
