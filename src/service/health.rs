@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use rusqlite::Connection;
 use serde::Serialize;
 
 use super::assets::{Asset, asset_route};
@@ -16,6 +18,9 @@ use crate::error::Result;
 use crate::http::{Access, LATENCY_BUCKETS_S, Request, Response, Route, Scope};
 use crate::quota::rejection_warnings;
 use crate::records::warning::Warning;
+
+/// Maximum age of the warnings that readers without a key see.
+const PUBLIC_WARNINGS_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// Returns the routes of every service. `openapi` is its OpenAPI document.
 #[must_use]
@@ -54,10 +59,10 @@ enum WarningEntry<'a> {
     Public { code: &'static str, count: u64 },
 }
 
-/// Returns the warnings about quotas; none while no connection is idle, because a health check never waits for queries.
-fn quota_warnings<S: ServiceState>(state: &S) -> Vec<Warning> {
-    let Some(reader) = state.core().readers.try_acquire() else { return Vec::new() };
-    let warnings = |store| rejection_warnings(&reader, &store, Timestamp::now()).unwrap_or_default();
+/// Returns the warnings about the quotas of all stores of a service.
+fn quota_warnings<S: ServiceState>(state: &S, connection: &Connection) -> Vec<Warning> {
+    let now = Timestamp::now();
+    let warnings = |store| rejection_warnings(connection, &store, now).unwrap_or_default();
     state.stores().into_iter().flat_map(warnings).collect()
 }
 
@@ -82,8 +87,10 @@ impl<'a> WarningEntry<'a> {
 fn health<S: ServiceState>(state: &S, request: &Request) -> Result<Response> {
     let can_read = request.principal().is_authenticated() && request.principal().allows(Scope::Read);
     let core = state.core();
-    let mut warnings = state.warnings();
-    warnings.extend(quota_warnings(state));
+    // Anybody can request this route at any rate, so only readers with a key cause queries each time.
+    let max_age = if can_read { Duration::ZERO } else { PUBLIC_WARNINGS_AGE_MAX };
+    let of_quotas = |connection: &Connection| quota_warnings(state, connection);
+    let mut warnings = core.warnings.refresh(&core.readers, max_age, of_quotas, || state.warnings());
     warnings.extend(core.writer.warnings());
     warnings.extend(logging::warning());
     let warnings = if can_read { warnings } else { combine_by_code(warnings) };

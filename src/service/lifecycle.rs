@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::start_error::StartError;
 use super::state::{Core, ServiceState};
+use super::warnings_cache::WarningsCache;
 use crate::background::{Job, Jobs};
 use crate::db::{Database, Writer};
 use crate::http::{BoundListener, Route, Server, Settings};
@@ -42,7 +43,8 @@ pub fn serve<S: ServiceState>(
     let mut shared_state = None;
     let server = Server::start(bound, settings, routes, |http| {
         let Database { writer, readers } = database;
-        let core = Core { writer, readers, http, jobs_failed, sessions, started: Instant::now() };
+        let (warnings, started) = (WarningsCache::default(), Instant::now());
+        let core = Core { writer, readers, http, jobs_failed, sessions, warnings, started };
         Arc::clone(shared_state.insert(Arc::new(state(core))))
     })
     .map_err(start_error)?;

@@ -17,6 +17,7 @@ mod signals;
 mod start_error;
 mod state;
 mod stats;
+mod warnings_cache;
 mod web_ui;
 
 pub use assets::{Asset, asset_route};

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::stats::Stat;
+use super::warnings_cache::WarningsCache;
 use crate::db::{ReaderPool, Writer};
 use crate::http::{Sessions, Stats};
 use crate::quota::Store;
@@ -38,5 +39,6 @@ pub struct Core {
     pub jobs_failed: Arc<AtomicBool>,
     /// The sessions of the web UI.
     pub sessions: Arc<Sessions>,
+    pub(super) warnings: WarningsCache,
     pub(super) started: Instant,
 }

@@ -2,8 +2,8 @@ import { type ComponentChildren, type JSX, render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Session } from "../generated/sessions.ts";
 import { ApiError, getSession, send, setUnauthorizedHandler, signIn } from "./api.ts";
+import { HealthButton } from "./health.tsx";
 import { useShortcuts } from "./hooks.ts";
-import { StatusButton } from "./status.tsx";
 import { applyTheme, nextTheme, storedTheme } from "./themes.ts";
 import { ErrorMessage, Loading } from "./ui.tsx";
 
@@ -104,7 +104,7 @@ function Layout(props: {
         >
           Theme: {theme}
         </button>
-        <StatusButton />
+        <HealthButton />
         <button type="button" onClick={showHelp} aria-keyshortcuts="?">
           Help
         </button>

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { assertAccessible, browser, service, skip, until } from "./harness.mjs";
+import { assertAccessible, browser, KEY, service, skip, until } from "./harness.mjs";
 
 const MINUTE_MS = 60_000;
 const MINUTES = 180;
@@ -502,6 +502,33 @@ test("reported values are never executed or rendered as HTML", { skip }, async (
   await page.locator(".pages tbody tr").first().waitFor();
   const pages = await page.locator(".pages tbody th").allTextContents();
   assert.ok(pages.includes("<img src=x onerror=alert(1)>"), pages.join("\n"));
+});
+
+test("the health dialog shows warnings, usage and rejections by project", { skip }, async () => {
+  const project = PAYLOADS[0];
+  const point = { name: "host_cpu_percent", type: "gauge", value: 100, project };
+  const headers = { "X-API-Key": KEY, "X-Monlight-Key-Kind": "browser" };
+  const forged = await fetch(`${collector.url}/api/metrics`, {
+    method: "POST",
+    headers,
+    body: JSON.stringify([point]),
+  });
+  assert.equal(forged.status, 400);
+  for (const dark of [false, true]) {
+    const page = await chrome.visit(collector.url, { width: 390, dark });
+    const button = page.getByRole("button", { name: /^Health: \d+ ⚠$/ });
+    await button.focus();
+    await page.keyboard.press("Enter");
+    const dialog = page.getByRole("dialog", { name: "Health" });
+    await dialog.getByText("only server keys may write this name").waitFor();
+    await dialog.getByRole("heading", { name: "series" }).waitFor();
+    await dialog.getByRole("row", { name: `${project} series reserved name 1` }).waitFor();
+    await assertAccessible(page, `health at 390 px, ${dark ? "dark" : "light"}`);
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "hidden" });
+    assert.ok(await button.evaluate((element) => element === document.activeElement));
+    await page.close();
+  }
 });
 
 test("every view fits a phone in both themes", { skip }, async () => {

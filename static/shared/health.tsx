@@ -10,7 +10,7 @@ const HEALTH_INTERVAL_MS = 60_000;
 const PROJECTS_MAX = 5;
 
 /** A button with the number of the service's warnings. Opens a dialog with the warnings and the usage of the quotas. */
-export function StatusButton(): JSX.Element {
+export function HealthButton(): JSX.Element {
   const health = useFetch("health", getHealth, HEALTH_INTERVAL_MS);
   const dialog = useRef<HTMLDialogElement>(null);
   const [isOpen, setOpen] = useState(false);
@@ -24,11 +24,11 @@ export function StatusButton(): JSX.Element {
   return (
     <>
       <button type="button" onClick={show} class={warnings > 0 || isDegraded ? "attention" : undefined}>
-        {warnings > 0 || isDegraded ? `Status: ${warnings + (isDegraded ? 1 : 0)} ⚠` : "Status"}
+        {warnings > 0 || isDegraded ? `Health: ${warnings + (isDegraded ? 1 : 0)} ⚠` : "Health"}
       </button>
-      <dialog ref={dialog} aria-labelledby="status" class="status" onClose={() => setOpen(false)}>
-        <h2 id="status">Status</h2>
-        {isOpen && <StatusDetails health={health.value} error={health.error} />}
+      <dialog ref={dialog} aria-labelledby="health" class="health" onClose={() => setOpen(false)}>
+        <h2 id="health">Health</h2>
+        {isOpen && <HealthDetails health={health.value} error={health.error} />}
         <form method="dialog">
           <button type="submit">Close</button>
         </form>
@@ -37,7 +37,7 @@ export function StatusButton(): JSX.Element {
   );
 }
 
-function StatusDetails({ health, error }: { health: Health | undefined; error: Error | undefined }): JSX.Element {
+function HealthDetails({ health, error }: { health: Health | undefined; error: Error | undefined }): JSX.Element {
   const quota = useFetch("quota", (signal) => get<Quota>("api/quota", signal));
   return (
     <>
