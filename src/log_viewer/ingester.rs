@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::commands::{AppendEntries, ApplyRetention, UpsertSource};
 use super::config::{Config, RetentionLimits, SourceSettings};
 use super::discovery::{Discovery, LogSource, describe_io_error};
+use super::disk_pause::DiskPause;
 use super::inotify::{FileWatcher, FsEvent};
 use super::open_log::{OpenLog, starts_after};
 use super::plausible_time::{ExpiryClock, is_implausible_ms};
@@ -91,6 +92,8 @@ struct Ingester {
     /// Time of the last batch of an earlier run, in milliseconds since 1970; 0 if nothing was ever stored.
     previous_ingest_ms: i64,
     is_first_scan: bool,
+    /// Logs that are not read since the last scan.
+    disk_pause: DiskPause,
     acks: (Sender<Ack>, Receiver<Ack>),
     in_flight: usize,
     in_flight_bytes: usize,
@@ -115,6 +118,7 @@ impl Ingester {
             poll_order: Vec::new(),
             previous_ingest_ms: 0,
             is_first_scan: true,
+            disk_pause: DiskPause::None,
             acks: unbounded(),
             in_flight: 0,
             in_flight_bytes: 0,
@@ -181,7 +185,9 @@ impl Ingester {
             (key.clone(), reason)
         });
         let sources: BTreeMap<String, Option<String>> = sources.collect();
-        self.viewer.set_source_status(SourceStatuses { sources, errors: snapshot.errors });
+        self.disk_pause = DiskPause::new(&self.viewer);
+        let paused = self.sources.values().filter(|state| self.disk_pause.includes(state.id)).count();
+        self.viewer.set_source_status(SourceStatuses { sources, errors: snapshot.errors, paused });
         self.is_first_scan = false;
     }
 
@@ -242,7 +248,7 @@ impl Ingester {
         let Some(state) = self.sources.get_mut(key) else { return false };
         let deadline = state.reader.as_ref().and_then(|reader| reader.assembler.deadline());
         let is_due = deadline.is_some_and(|deadline| deadline <= now);
-        if !(state.may_have_changed || is_due) || state.not_before > now {
+        if !(state.may_have_changed || is_due) || state.not_before > now || self.disk_pause.includes(state.id) {
             return false;
         }
         if state.write_failed {

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod counter_names;
 mod discovery;
+mod disk_pause;
 mod entry_assembler;
 mod entry_bodies;
 mod entry_id;

@@ -1,6 +1,7 @@
 //! State that the handlers and jobs of the log viewer share.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
@@ -12,6 +13,7 @@ use super::tail_broadcast::TailBroadcast;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::forward::{Exporter, RecordSource as _};
+use crate::quota::{FreeSpace, Room};
 use crate::records::warning::Warning;
 use crate::service::{Core, ServiceState, Stat, StatsCache};
 
@@ -34,6 +36,7 @@ pub(super) struct LogViewer {
     /// Forwarding to another store.
     pub(super) exporter: Arc<Exporter>,
     stats_cache: StatsCache,
+    free_space: FreeSpace,
 }
 
 /// Status of all logs.
@@ -43,6 +46,8 @@ pub(super) struct SourceStatuses {
     pub(super) sources: BTreeMap<String, Option<String>>,
     /// One sentence for each folder that cannot be read.
     pub(super) errors: Vec<String>,
+    /// Number of logs that are not read because the disk is almost full.
+    pub(super) paused: usize,
 }
 
 impl LogViewer {
@@ -52,9 +57,11 @@ impl LogViewer {
         broadcast: Arc<TailBroadcast>,
         exporter: Arc<Exporter>,
     ) -> Self {
+        let free_space = FreeSpace::new(core.readers.path().to_owned());
         Self {
             core,
             limits,
+            free_space,
             broadcast,
             source_status: Mutex::default(),
             tail_slots: StreamSlots::with_eviction(TAILS_MAX),
@@ -62,6 +69,11 @@ impl LogViewer {
             exporter,
             stats_cache: StatsCache::default(),
         }
+    }
+
+    /// Returns the room for entries on the disk of the database.
+    pub(super) fn room(&self, now: Timestamp) -> Room {
+        self.free_space.room(self.core.writer.stats().file_bytes.load(Ordering::Relaxed), now)
     }
 
     /// Returns the status of the logs at the last scan.
@@ -100,6 +112,10 @@ impl ServiceState for LogViewer {
     fn warnings(&self) -> Vec<Warning> {
         let source_status = self.source_status();
         let unreadable = source_status.errors.iter().map(|why| Warning::new("source_unreadable", 1, why));
-        unreadable.chain(self.exporter.warnings()).collect()
+        let paused = (source_status.paused > 0).then(|| {
+            let message = "The disk is almost full: the largest log, or every log, is not read until there is room";
+            Warning::new("disk_low", source_status.paused as u64, message)
+        });
+        unreadable.chain(paused).chain(self.exporter.warnings()).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Reads of the log viewer's database other than searches: counts, and the context of an entry.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::counter_names;
 use super::enumerations::level_from_number;
@@ -27,6 +27,14 @@ pub(super) fn health_counters(connection: &Connection) -> Result<HealthCounters>
         missed_rotations: counter(connection, counter_names::MISSED_ROTATIONS)?,
         last_ingest_ms: counter(connection, counter_names::LAST_INGEST_MS)?,
     })
+}
+
+/// Returns the source with the most entries, if there are any.
+pub(super) fn largest_source(connection: &Connection) -> Result<Option<i64>> {
+    let mut largest = connection.prepare_cached(
+        "SELECT source_id FROM entry_counts GROUP BY source_id ORDER BY sum(entries) DESC, source_id LIMIT 1",
+    )?;
+    Ok(largest.query_row([], |row| row.get(0)).optional()?)
 }
 
 /// Returns the ingest sequence number of an entry.

@@ -13,6 +13,7 @@ use crate::support::databases::{assert_intact, copy_original};
 use crate::support::harness::{
     Client, Request, Response, Service, Setup, TempDir, report_at, root_or_skip, wait_until,
 };
+use crate::support::logs::Container;
 
 const KILLS: usize = 20;
 const CLIENTS: u32 = 16;
@@ -386,4 +387,45 @@ fn read_original_groups(path: &Path) -> Vec<OriginalGroup> {
         })
     });
     rows.unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn almost_full_disk_pauses_the_largest_log_and_loses_no_line() {
+    if !root_or_skip("mounting a small file system, to test an almost full disk,") {
+        return;
+    }
+    const LINE_BYTES: usize = 60_000;
+    let (disk, logs) = (SmallDisk::new(96), TempDir::new());
+    let (loud, quiet) = (Container::new(&logs, "loud"), Container::new(&logs, "quiet"));
+    quiet.write_now(["first"]);
+    let containers = logs.path().join("containers");
+    let viewer = Setup::log_viewer().data_dir(&disk.0).env("LOG_SOURCES", containers.display()).start();
+    let count = |container: &str| {
+        let listed = viewer.get(&format!("/api/logs?container={container}&limit=1")).expect(200).json();
+        listed["total"].as_u64().unwrap()
+    };
+    let is_paused = || {
+        let health = viewer.get("/health").expect(200).json();
+        health["warnings"].as_array().into_iter().flatten().any(|warning| warning["code"] == "disk_low")
+    };
+    let words = format!("INFO {}", "word ".repeat(LINE_BYTES / 5));
+    let mut written = 0;
+    // In small steps, because the ingester looks at the disk only every few seconds.
+    while !is_paused() {
+        let step = if written < 1_100 { 100 } else { 10 };
+        loud.write_now((0..step).map(|_| &words));
+        written += step;
+        let is_stored = wait_until(|| (count("loud") == written || is_paused()).then_some(()));
+        assert!(is_stored.is_some(), "{} of {written} lines are stored: {:#?}", count("loud"), viewer.log());
+        assert!(written < 1_700, "the disk is full");
+        std::thread::sleep(Duration::from_millis(if written < 1_100 { 0 } else { 600 }));
+    }
+    let stored = count("loud");
+    loud.write_now(["INFO after the pause"]);
+    quiet.write_now(["INFO second"]);
+    wait_until(|| (count("quiet") == 2).then_some(())).expect("other logs are read");
+    assert_eq!(count("loud"), stored, "the largest log is not read");
+    disk.grow(400);
+    wait_until(|| (count("loud") == written + 1).then_some(())).expect("the paused log is read to its end");
+    assert!(!is_paused());
 }
