@@ -89,13 +89,15 @@ impl Relay {
         let reader = self.core.readers.try_acquire()?;
         let waiting = outbox_store::count_waiting(&reader, kind).ok()?.unsigned_abs();
         let (service, reason) = (kind.service(), &failure.reason);
-        let (code, cause) = if failure.is_key_rejected() {
-            ("upstream_rejects_key", "it rejects the relay's API key; correct the key")
-        } else {
-            ("outbox_waiting", "the relay retries")
+        let message = |cause: &str| {
+            format!("forwarding to the {service} failed: {reason}; {cause}; {waiting} reports wait in the outbox")
         };
-        let message =
-            format!("forwarding to the {service} failed: {reason}; {cause}; {waiting} reports wait in the outbox");
-        (waiting > 0).then(|| Warning::new(code, waiting, &message))
+        let warning = if failure.is_key_rejected() {
+            let cause = "it rejects the relay's API key; correct the key";
+            Warning::new("upstream_rejects_key", waiting, &message(cause))
+        } else {
+            Warning::new("outbox_waiting", waiting, &message("the relay retries"))
+        };
+        (waiting > 0).then_some(warning)
     }
 }

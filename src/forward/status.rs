@@ -122,15 +122,14 @@ impl DeliveryStatus {
             let message = format!("{name} has failed for {seconds} s, will retry: {}", failure.last_error);
             Warning::new("delivery_failing", seconds, &message)
         });
-        let recent = |loss: &'_ Option<Loss>, code, message: &dyn Fn(&Loss) -> String| {
-            let loss = loss.as_ref().filter(|loss| loss.last_at.elapsed() < LOSS_REPORT_PERIOD)?;
-            Some(Warning::new(code, loss.count, &message(loss)))
-        };
-        let rejected = recent(&state.rejected, "records_rejected", &|loss| {
-            format!("{name}: the server rejected {}, which were skipped; the last time: {}", loss.count, loss.reason)
+        let rejected = state.rejected.as_ref().filter(|loss| loss.is_recent()).map(|loss| {
+            let (count, reason) = (loss.count, &loss.reason);
+            let message = format!("{name}: the server rejected {count}, which were skipped; the last time: {reason}");
+            Warning::new("records_rejected", count, &message)
         });
-        let missed = recent(&state.missed, "export_missed", &|loss| {
-            format!("{name}: {} records were deleted before they were sent", loss.count)
+        let missed = state.missed.as_ref().filter(|loss| loss.is_recent()).map(|loss| {
+            let message = format!("{name}: {} records were deleted before they were sent", loss.count);
+            Warning::new("export_missed", loss.count, &message)
         });
         let stuck = (state.stuck > 0).then(|| {
             let message = format!("{name}: the server fails with {} records but accepts others", state.stuck);
@@ -143,9 +142,13 @@ impl DeliveryStatus {
 impl Loss {
     /// Adds `count` to the loss, which starts anew after it was not reported any more.
     fn add(loss: &mut Option<Self>, count: u64, reason: String, logged_at: Instant) {
-        let before =
-            loss.as_ref().filter(|loss| loss.last_at.elapsed() < LOSS_REPORT_PERIOD).map_or(0, |loss| loss.count);
+        let before = loss.as_ref().filter(|loss| loss.is_recent()).map_or(0, |loss| loss.count);
         *loss = Some(Self { count: before + count, last_at: Instant::now(), logged_at, reason });
+    }
+
+    /// Whether the loss is still reported in `/health`.
+    fn is_recent(&self) -> bool {
+        self.last_at.elapsed() < LOSS_REPORT_PERIOD
     }
 }
 
