@@ -109,6 +109,14 @@ fn keep_alive_depends_on_version_and_connection_header() {
 }
 
 #[test]
+fn later_minor_versions_are_served_as_1_1() {
+    for version in ["1.2", "1.9"] {
+        let text = format!("GET / HTTP/{version}\r\nHost: x\r\n\r\n");
+        assert!(head(&text).unwrap().keep_alive(), "{version}");
+    }
+}
+
+#[test]
 fn targets_are_split_and_decoded() {
     let request = head("GET /api/a%2Fb/%C3%BC?q=a+b%26c&x&y=1=2&z=%FF HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert_eq!(request.segments().unwrap(), ["api", "a/b", "ü"]);
