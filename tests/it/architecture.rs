@@ -564,6 +564,113 @@ fn is_variable(name: &str) -> bool {
     name.chars().all(|c| c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit())
 }
 
+/// Returns the section of a document below a heading of the second level.
+fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = document.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+    rest.split("\n## ").next().unwrap_or_default()
+}
+
+/// Returns the paths of all Rust tests as `cargo test` prints them, for example `db::writer::tests::files_are_private`.
+fn test_paths() -> BTreeSet<String> {
+    let (library, integration) = (sources("src"), sources("tests/it"));
+    // Modules of tests with a file of their own: the file, and the module that declares it.
+    let declared: BTreeMap<PathBuf, Vec<String>> = library
+        .iter()
+        .filter_map(|(file, text)| {
+            let (_, name) = text.split_once("#[path = \"")?;
+            Some((file.with_file_name(name.split('"').next()?), [module_path(file), vec!["tests".to_owned()]].concat()))
+        })
+        .collect();
+    let paths = |file: &Path, text: &str| -> Vec<String> {
+        let mut module = declared.get(file).cloned().unwrap_or_else(|| module_path(file));
+        if file.starts_with("tests/it") {
+            module.remove(0);
+        }
+        if text.contains("\nmod tests {\n") {
+            module.push("tests".to_owned());
+        }
+        test_names(text).into_iter().map(|name| format!("{}::{name}", module.join("::"))).collect()
+    };
+    [library.as_slice(), &integration].concat().iter().flat_map(|(file, text)| paths(file, text)).collect()
+}
+
+/// Returns the rows of the tables in a section whose last cell is neither `none` nor a list of tests, which are the paths of
+/// Rust tests or files with tests in other languages.
+fn rows_without_tests<'a>(section: &'a str, tests: &BTreeSet<String>) -> Vec<&'a str> {
+    let is_test = |name: &str| tests.contains(name) || (name.contains('/') && Path::new(ROOT).join(name).is_file());
+    let names_tests = |row: &str| {
+        let cell = row.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default();
+        let mut names = cell.split(", ").map(|name| name.strip_prefix('`').and_then(|name| name.strip_suffix('`')));
+        cell == "none" || names.all(|name| name.is_some_and(is_test))
+    };
+    let rows = section.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| Test |"));
+    // The name of a group of rows is bold, and the other cells of its row are empty.
+    let is_heading = |row: &str| {
+        row.strip_prefix("| **")
+            .and_then(|row| row.split_once("**"))
+            .is_some_and(|(_, rest)| !rest.contains(|c| c != '|' && c != ' '))
+    };
+    rows.filter(|row| !is_heading(row) && !names_tests(row)).collect()
+}
+
+#[test]
+fn security_page_names_existing_tests() {
+    let (page, tests) = (read("docs/security.md"), test_paths());
+    for heading in ["Claims and tests", "Attacks"] {
+        let section = section(&page, heading);
+        assert!(section.matches("::").count() > 40, "{heading}: there are tests");
+        let rows = rows_without_tests(section, &tests);
+        assert!(rows.is_empty(), "{heading}: these rows name a test that does not exist: {rows:#?}");
+    }
+}
+
+#[test]
+fn rows_with_missing_tests_are_found() {
+    let tests = BTreeSet::from(["a::lines_are_read".to_owned()]);
+    for (row, is_valid) in [
+        ("| Claim | `a::lines_are_read` |", true),
+        ("| Claim | `a::lines_are_read`, `tests/it/main.rs` |", true),
+        ("| Claim | none |", true),
+        ("| **Group** | |", true),
+        ("| **Group** | | |", true),
+        ("| **Claim** | a test |", false),
+        ("| Claim | Test |", true),
+        ("| Claim | `a::lines_are_lost` |", false),
+        ("| Claim | `a::lines_are_read`, `b::lines_are_read` |", false),
+        ("| Claim | `tests/it/missing.rs` |", false),
+        ("| Claim | a test |", false),
+        ("| Claim | |", false),
+    ] {
+        assert_eq!(rows_without_tests(row, &tests).is_empty(), is_valid, "{row}");
+    }
+}
+
+/// Returns the codes of warnings in the text of a source file: the first argument of `Warning::new`, which is a literal or
+/// the code of a store, and the codes of stores.
+fn warning_codes(text: &str) -> BTreeSet<String> {
+    let code = production_code(text);
+    let literal = |rest: &str| -> Option<String> {
+        let (literal, _) = rest.trim_start().strip_prefix('"')?.split_once('"')?;
+        literal.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then(|| literal.to_owned())
+    };
+    let created = code.split("Warning::new(").skip(1).filter(|rest| !rest.starts_with("store.warning")).map(|rest| {
+        literal(rest)
+            .unwrap_or_else(|| panic!("the code of a warning must be a literal: {}", rest.lines().next().unwrap()))
+    });
+    created.chain(code.split("warning: ").skip(1).filter_map(literal)).collect()
+}
+
+#[test]
+fn operations_page_lists_every_warning() {
+    let page = read("docs/operations.md");
+    let rows = section(&page, "Health checks").lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: BTreeSet<String> = rows.map(str::to_owned).collect();
+    let files = sources("src").into_iter().filter(|(path, _)| !is_test_file(path));
+    let codes: BTreeSet<String> = files.flat_map(|(_, text)| warning_codes(&text)).collect();
+    assert!(codes.len() > 20, "{codes:?}");
+    assert_eq!(documented, codes, "docs/operations.md (left) and src (right)");
+}
+
 #[test]
 fn changelog_has_the_current_version() {
     assert!(read("CHANGELOG.md").contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
