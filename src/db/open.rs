@@ -117,10 +117,10 @@ fn open_file(settings: &Settings) -> std::result::Result<Database, Unusable> {
     lock.keep_open(disk::reserve_shared_memory(path).map_err(disk_error)?);
     let (limit, warning) =
         size_limit::resolve(&connection, settings.limit).map_err(|why| Unusable::Unreadable(why.to_string()))?;
-    let readers = (0..settings.readers).map(|_| read_only(path)).collect::<Result<Vec<_>>>();
-    let readers = readers.map_err(|why| Unusable::Unreadable(why.to_string()))?;
+    let reader = read_only(path).map_err(|why| Unusable::Unreadable(why.to_string()))?;
+    let readers = ReaderPool::new(reader, path.clone(), settings.readers.saturating_sub(1), read_only);
     let writer = Writer::start(connection, lock, limit, warning).map_err(disk_error)?;
-    Ok(Database { writer, readers: ReaderPool::new(readers, path.clone()) })
+    Ok(Database { writer, readers })
 }
 
 /// Returns readers of an in-memory database that `fill` has filled, for tests that change nothing.
@@ -135,7 +135,7 @@ pub(crate) fn in_memory(schema: Schema, fill: impl FnOnce(&Connection) -> Result
         fill(&connection)?;
         Ok::<_, Error>(connection)
     };
-    ReaderPool::new(vec![filled().expect("an in-memory database opens")], PathBuf::new())
+    ReaderPool::new(filled().expect("an in-memory database opens"), PathBuf::new(), 0, read_only)
 }
 
 /// Returns the rows of a table of names in ascending order of their ids, for tests of enumerations.

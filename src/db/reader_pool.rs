@@ -17,47 +17,77 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// and a row can have several hundred kilobytes.
 const PROGRESS_OPS: i32 = 1_000;
 
-/// A pool of read-only connections. Lends the one that was returned last, so that the caches of the others stay small.
+/// A pool of read-only connections. Lends the one that was returned last and opens another only if none is idle, because each
+/// takes about 100 KB.
 #[derive(Debug, Clone)]
 pub struct ReaderPool {
-    idle: Arc<IdleConnections>,
+    shared: Arc<Shared>,
     path: PathBuf,
 }
 
 #[derive(Debug)]
-struct IdleConnections {
-    connections: Mutex<Vec<Connection>>,
+struct Shared {
+    connections: Mutex<Connections>,
     returned: Condvar,
+    open: fn(&Path) -> Result<Connection>,
 }
 
-impl IdleConnections {
-    fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
+#[derive(Debug)]
+struct Connections {
+    idle: Vec<Connection>,
+    /// Number of connections that may be opened in addition.
+    unopened: usize,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an idle connection, or the right to open one; `None` if neither is left.
+    fn take(&self, mut connections: MutexGuard<'_, Connections>, path: &Path) -> Option<Result<Connection>> {
+        if let Some(connection) = connections.idle.pop() {
+            return Some(Ok(connection));
+        }
+        connections.unopened = connections.unopened.checked_sub(1)?;
+        drop(connections);
+        let opened = (self.open)(path);
+        if opened.is_err() {
+            self.lock().unopened += 1;
+            self.returned.notify_one();
+        }
+        Some(opened)
     }
 }
 
 impl ReaderPool {
-    pub(super) fn new(connections: Vec<Connection>, path: PathBuf) -> Self {
-        let idle = IdleConnections { connections: Mutex::new(connections), returned: Condvar::new() };
-        Self { idle: Arc::new(idle), path }
+    /// Creates a pool with one open connection, which opens at most `unopened` more with `open`.
+    pub(super) fn new(
+        first: Connection,
+        path: PathBuf,
+        unopened: usize,
+        open: fn(&Path) -> Result<Connection>,
+    ) -> Self {
+        let connections = Mutex::new(Connections { idle: vec![first], unopened });
+        Self { shared: Arc::new(Shared { connections, returned: Condvar::new(), open }), path }
     }
 
     /// Acquires a connection, waiting up to 5 s for an idle one.
     ///
     /// # Errors
-    /// [`Error::Busy`] if none becomes idle.
+    /// [`Error::Busy`] if none becomes idle, [`Error::Storage`] if another one cannot be opened.
     pub fn acquire(&self) -> Result<Reader<'_>> {
-        let idle = self.idle.lock();
-        let waited = self.idle.returned.wait_timeout_while(idle, ACQUIRE_TIMEOUT, |idle| idle.is_empty());
-        let connection = waited.unwrap_or_else(PoisonError::into_inner).0.pop();
-        let connection = connection.ok_or(Error::Busy("All database connections are in use"))?;
-        self.with_time_limit(connection)
+        let is_exhausted = |connections: &mut Connections| connections.idle.is_empty() && connections.unopened == 0;
+        let waited = self.shared.returned.wait_timeout_while(self.shared.lock(), ACQUIRE_TIMEOUT, is_exhausted);
+        let connections = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let connection = self.shared.take(connections, &self.path);
+        self.with_time_limit(connection.ok_or(Error::Busy("All database connections are in use"))??)
     }
 
     /// Acquires a connection if one is idle, without waiting.
     #[must_use]
     pub fn try_acquire(&self) -> Option<Reader<'_>> {
-        let connection = self.idle.lock().pop()?;
+        let connection = self.shared.take(self.shared.lock(), &self.path)?.ok()?;
         self.with_time_limit(connection).ok()
     }
 
@@ -95,8 +125,8 @@ impl Deref for Reader<'_> {
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            self.pool.idle.lock().push(connection);
-            self.pool.idle.returned.notify_one();
+            self.pool.shared.lock().idle.push(connection);
+            self.pool.shared.returned.notify_one();
         }
     }
 }
