@@ -21,6 +21,28 @@ CREATE TRIGGER quota_usage_empty AFTER UPDATE ON quota_usage WHEN new.row_count 
     DELETE FROM quota_usage WHERE store = new.store AND project = new.project AND key_kind_id = new.key_kind_id;
 END;
 
+-- Sums of quota_usage over all projects, so that a decision takes the same time for any number of projects. The store
+-- "occurrences" has none: each report changes its usage, and nothing asks for its sum.
+CREATE TABLE quota_totals (
+    store TEXT PRIMARY KEY,
+    row_count INTEGER NOT NULL,
+    stored_bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER quota_usage_inserted AFTER INSERT ON quota_usage WHEN new.store <> 'occurrences' BEGIN
+    INSERT INTO quota_totals VALUES (new.store, new.row_count, new.stored_bytes)
+        ON CONFLICT DO UPDATE SET row_count = row_count + excluded.row_count,
+            stored_bytes = stored_bytes + excluded.stored_bytes;
+END;
+CREATE TRIGGER quota_usage_updated AFTER UPDATE ON quota_usage WHEN new.store <> 'occurrences' BEGIN
+    UPDATE quota_totals SET row_count = row_count + new.row_count - old.row_count,
+            stored_bytes = stored_bytes + new.stored_bytes - old.stored_bytes
+        WHERE store = new.store;
+END;
+CREATE TRIGGER quota_usage_deleted AFTER DELETE ON quota_usage WHEN old.store <> 'occurrences' BEGIN
+    UPDATE quota_totals SET row_count = row_count - old.row_count, stored_bytes = stored_bytes - old.stored_bytes
+        WHERE store = old.store;
+END;
+
 -- Data that a quota rejected, folded or evicted, by project and reason.
 CREATE TABLE quota_rejections (
     store TEXT NOT NULL,

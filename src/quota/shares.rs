@@ -112,10 +112,14 @@ impl Usage {
     }
 
     fn exceeds(self, bounds: Bounds, percent: u64) -> bool {
-        let share =
-            |max: u64| if max == u64::MAX { u64::MAX } else { (u128::from(max) * u128::from(percent) / 100) as u64 };
-        self.rows > share(bounds.rows_max) || self.bytes > share(bounds.bytes_max)
+        self.rows > share(bounds.rows_max, percent) || self.bytes > share(bounds.bytes_max, percent)
     }
+}
+
+/// Returns the given percentage of a bound; an unbounded measure stays unbounded.
+pub(super) fn share(max: u64, percent: u64) -> u64 {
+    // The percentage is at most 100, so the result is at most `max`.
+    if max == u64::MAX { max } else { (u128::from(max) * u128::from(percent) / 100) as u64 }
 }
 
 /// Decides whether a project may add to a store that cannot evict. Returns the reason if it may not.

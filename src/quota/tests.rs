@@ -54,7 +54,7 @@ fn largest_project_counts_all_its_keys() {
         add_usage(connection, "shop", KeyKind::Server, 20, 100)?;
         add_usage(connection, "shop", KeyKind::Browser, 21, 100)?;
         let largest = |by| largest_project(connection, &STORE, by);
-        assert_eq!(largest(Measure::Rows)?, Some(("shop".to_owned(), KeyKind::Browser)));
+        assert_eq!(largest(Measure::Rows)?, Some(("shop".to_owned(), KeyKind::Browser)), "more than half of shop's");
         assert_eq!(largest(Measure::Bytes)?, Some(("blog".to_owned(), KeyKind::Server)));
         let usages = largest_usages(connection, &STORE, 2)?;
         let usages: Vec<_> = usages.iter().map(|usage| (&*usage.project, usage.key_kind, usage.rows)).collect();
@@ -74,6 +74,36 @@ fn usage_without_triggers_is_counted_by_the_store() {
             assert_eq!(total_usage(connection, &STORE)?.rows, total);
         }
         assert!(largest_usages(connection, &STORE, 9)?.is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn browsers_lose_theirs_first_beyond_their_share_of_the_store() {
+    with_tables(|connection| {
+        let largest = || Ok::<_, crate::error::Error>(largest_project(connection, &STORE, Measure::Rows)?.unwrap().1);
+        add_usage(connection, "shop", KeyKind::Server, 60, 0)?;
+        add_usage(connection, "shop", KeyKind::Browser, 25, 0)?;
+        assert_eq!(largest()?, KeyKind::Server);
+        connection.execute("UPDATE quota_usage SET row_count = 26 WHERE key_kind_id = 2", [])?;
+        assert_eq!(largest()?, KeyKind::Browser);
+        Ok(())
+    });
+}
+
+#[test]
+fn totals_follow_every_change_of_the_usage() {
+    with_tables(|connection| {
+        let total = || total_usage(connection, &STORE);
+        add_usage(connection, "blog", KeyKind::Server, 30, 900)?;
+        add_usage(connection, "shop", KeyKind::Server, 20, 100)?;
+        assert_eq!(total()?, Usage { rows: 50, bytes: 1_000 });
+        connection.execute("UPDATE quota_usage SET row_count = row_count - 1, stored_bytes = stored_bytes - 10", [])?;
+        assert_eq!(total()?, Usage { rows: 48, bytes: 980 });
+        connection.execute("UPDATE quota_usage SET row_count = 0, stored_bytes = 5 WHERE project = 'blog'", [])?;
+        assert_eq!(total()?, Usage { rows: 19, bytes: 90 });
+        connection.execute("DELETE FROM quota_usage", [])?;
+        assert_eq!(total()?, Usage::default());
         Ok(())
     });
 }

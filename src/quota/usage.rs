@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
 
-use super::shares::{Bounds, Holdings, Reason, Usage, refusal};
+use super::shares::{BROWSER_PERCENT, Bounds, Holdings, Reason, Usage, refusal, share};
 use crate::error::Result;
 use crate::records::key_kind::KeyKind;
 
@@ -101,21 +101,27 @@ pub fn add_usage(transaction: &Connection, store: &Store, holder: Holder<'_>, ro
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn total_usage(connection: &Connection, store: &Store) -> Result<Usage> {
-    let mut total = connection.prepare_cached(
+    let mut total = connection.prepare_cached("SELECT row_count, stored_bytes FROM quota_totals WHERE store = ?1")?;
+    if let Some(total) = total.query_row([store.name], |row| usage(row, 0)).optional()? {
+        return Ok(total);
+    }
+    // A store without a total, whose sum is only asked for by readers.
+    let mut sum = connection.prepare_cached(
         "SELECT coalesce(sum(row_count), 0), coalesce(sum(stored_bytes), 0) FROM quota_usage WHERE store = ?1",
     )?;
-    Ok(total.query_row([store.name], |row| usage(row, 0))?)
+    Ok(sum.query_row([store.name], |row| usage(row, 0))?)
 }
 
-/// Returns the project that holds the most of a store, from which the store then evicts, and whether more than half of that
-/// came through its browser keys, which then lose theirs first. `None` if the store is empty.
+/// Returns the project that holds the most of a store, from which the store then evicts, and the kind of keys whose data it
+/// loses first: browsers, if they hold more than half of the project's data or more than their share of the store. `None` if
+/// the store is empty.
 ///
 /// # Errors
 /// Fails if the database cannot be read.
 pub fn largest_project(connection: &Connection, store: &Store, by: Measure) -> Result<Option<(String, KeyKind)>> {
-    let column = match by {
-        Measure::Rows => "row_count",
-        Measure::Bytes => "stored_bytes",
+    let (column, max) = match by {
+        Measure::Rows => ("row_count", store.bounds.rows_max),
+        Measure::Bytes => ("stored_bytes", store.bounds.bytes_max),
     };
     let mut largest = connection.prepare_cached(&format!(
         "SELECT project, sum({column}) AS held, sum(CASE key_kind_id WHEN ?2 THEN {column} ELSE 0 END) AS browser
@@ -123,7 +129,8 @@ pub fn largest_project(connection: &Connection, store: &Store, by: Measure) -> R
     ))?;
     let project = |row: &Row<'_>| {
         let (held, browser): (i64, i64) = (row.get(1)?, row.get(2)?);
-        Ok((row.get(0)?, if browser * 2 > held { KeyKind::Browser } else { KeyKind::Server }))
+        let is_over = browser * 2 > held || browser.unsigned_abs() > share(max, BROWSER_PERCENT);
+        Ok((row.get(0)?, if is_over { KeyKind::Browser } else { KeyKind::Server }))
     };
     Ok(largest.query_row((store.name, KeyKind::Browser.id()), project).optional()?)
 }
