@@ -522,7 +522,7 @@ test("the health dialog shows warnings, usage and rejections by project", { skip
     const dialog = page.getByRole("dialog", { name: "Health" });
     await dialog.getByText("only server keys may write this name").waitFor();
     await dialog.getByRole("heading", { name: "series" }).waitFor();
-    await dialog.getByRole("row", { name: `${project} series reserved name 1` }).waitFor();
+    await dialog.getByRole("row", { name: `${project} metric names reserved name 1` }).waitFor();
     await assertAccessible(page, `health at 390 px, ${dark ? "dark" : "light"}`);
     await page.keyboard.press("Escape");
     await dialog.waitFor({ state: "hidden" });

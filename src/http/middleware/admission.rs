@@ -23,9 +23,11 @@ const API_KEY_REQUIRED: Error =
     Error::Unauthorized("A valid API key is required in X-API-Key or Authorization: Bearer");
 const PUBLIC_KEY_REQUIRED: Error = Error::Unauthorized("A valid public key is required in X-Monlight-Key or ?key=");
 
-/// Maximum requests per minute of one session of the web UI, and of all sessions of one key from one address, so that further
-/// sessions do not raise it. They do not count for the rate of their address.
+/// Maximum requests per minute of one session of the web UI. They do not count for the rate of their address.
 const SESSION_RATE_PER_MIN: u32 = 600;
+/// Maximum requests per minute of all sessions of one key from one address, so that further sessions do not raise the rate
+/// without end. Several people can work behind one address. Without a rate limit for addresses, it does not apply.
+const SESSIONS_OF_ADDRESS_RATE_PER_MIN: u32 = 4 * SESSION_RATE_PER_MIN;
 
 /// Key of limits that count the requests of an address whatever key they carry.
 const ANY_KEY: i64 = 0;
@@ -113,7 +115,10 @@ impl Admission {
             public_key_address_rate: AddressRateLimit::new(settings.public_keys.rate_per_address),
             public_key_rate: RateLimit::new(settings.public_keys.rate_per_key),
             session_rate: RateLimit::new(SESSION_RATE_PER_MIN),
-            session_address_rate: RateLimit::new(SESSION_RATE_PER_MIN),
+            session_address_rate: RateLimit::new(match settings.rate_per_address {
+                0 => 0,
+                _ => SESSIONS_OF_ADDRESS_RATE_PER_MIN,
+            }),
             anonymous: Arc::new(Principal::anonymous()),
             principals: settings.keys.principals(),
             settings,
