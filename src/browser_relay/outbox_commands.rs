@@ -6,7 +6,7 @@ use super::upstream::{OutboundRequest, UpstreamKind};
 use crate::clock::Timestamp;
 use crate::db::{Command, add_to_counter};
 use crate::error::Result;
-use crate::quota::{Bounds, Measure, Reason, Store, largest_project, record_rejection, total_usage};
+use crate::quota::{Bounds, Reason, Store, largest_project_of_two, record_rejection, total_usage};
 use crate::records::key_kind::KeyKind;
 
 /// Estimated bytes of an outbox row besides its body. The triggers of the table use the same number.
@@ -71,33 +71,32 @@ impl Command for EnqueueOutbox {
 /// Evicts while the outbox exceeds its limit.
 fn evict_surplus(transaction: &Connection, bounds: OutboxBounds, now: Timestamp) -> Result<()> {
     loop {
-        let mut bytes = UpstreamKind::ALL.map(|_| 0);
+        let mut bytes = 0;
         for kind in UpstreamKind::ALL {
-            bytes[kind as usize] = total_usage(transaction, &bounds.store(kind))?.bytes;
+            bytes += total_usage(transaction, &bounds.store(kind))?.bytes;
         }
-        if bytes.iter().sum::<u64>() <= bounds.bytes_max {
-            return Ok(());
-        }
-        let largest = if bytes[0] >= bytes[1] { UpstreamKind::Errors } else { UpstreamKind::Metrics };
-        if !evict(transaction, &bounds.store(largest), largest, now)? {
+        if bytes <= bounds.bytes_max || !evict(transaction, bounds, now)? {
             return Ok(());
         }
     }
 }
 
-/// Drops the oldest report of the project that holds the most: first its dead letters, then those of its browser keys if they
-/// make up more than half. Returns `false` if there is none.
-fn evict(transaction: &Connection, store: &Store, kind: UpstreamKind, now: Timestamp) -> Result<bool> {
-    let Some((project, key_kind)) = largest_project(transaction, store, Measure::Bytes)? else { return Ok(false) };
+/// Drops the oldest report of the project that holds the most for both upstreams, of the upstream for which it holds more:
+/// first its dead letters, then those of its browser keys if they make up more than half. Returns `false` if there is none.
+fn evict(transaction: &Connection, bounds: OutboxBounds, now: Timestamp) -> Result<bool> {
+    let stores = UpstreamKind::ALL.map(|kind| bounds.store(kind));
+    let Some(largest) = largest_project_of_two(transaction, &stores)? else { return Ok(false) };
+    let (kind, store) = (UpstreamKind::ALL[largest.store], &stores[largest.store]);
     let oldest = |table: &str, key_kind: Option<KeyKind>| -> Result<Option<i64>> {
         let sql = format!(
             "SELECT id FROM {table} WHERE upstream_id = ?1 AND project = ?2 AND (?3 IS NULL OR key_kind_id = ?3)
                  ORDER BY id LIMIT 1"
         );
         let mut select = transaction.prepare_cached(&sql)?;
-        Ok(select.query_row((kind.id(), &project, key_kind.map(KeyKind::id)), |row| row.get(0)).optional()?)
+        let key_kind = key_kind.map(KeyKind::id);
+        Ok(select.query_row((kind.id(), &largest.project, key_kind), |row| row.get(0)).optional()?)
     };
-    let browser = Some(key_kind).filter(|kind| *kind == KeyKind::Browser);
+    let browser = Some(largest.key_kind).filter(|kind| *kind == KeyKind::Browser);
     let is_dropped = if let Some(id) = oldest("dead_letters", None)? {
         delete_dead_letter(transaction, id)?
     } else {
@@ -109,7 +108,7 @@ fn evict(transaction: &Connection, store: &Store, kind: UpstreamKind, now: Times
     };
     if is_dropped {
         add_to_counter(transaction, "outbox_dropped", 1)?;
-        record_rejection(transaction, store, &project, Reason::Evicted, 1, now)?;
+        record_rejection(transaction, store, &largest.project, Reason::Evicted, 1, now)?;
     }
     Ok(is_dropped)
 }
@@ -117,13 +116,7 @@ fn evict(transaction: &Connection, store: &Store, kind: UpstreamKind, now: Times
 /// Drops the oldest report of the project that holds the most, to free space in the database. Returns `false` if the outbox is
 /// empty.
 pub(super) fn evict_from_outbox(transaction: &Connection) -> Result<bool> {
-    let (bounds, now) = (OutboxBounds { bytes_max: 0 }, Timestamp::now());
-    for kind in UpstreamKind::ALL {
-        if evict(transaction, &bounds.store(kind), kind, now)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    evict(transaction, OutboxBounds { bytes_max: 0 }, Timestamp::now())
 }
 
 /// Removes a delivered report from the outbox.

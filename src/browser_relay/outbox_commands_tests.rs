@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use rusqlite::Connection;
 
 use super::SCHEMA;
-use super::outbox_commands::{EnqueueOutbox, OutboxBounds, RecordFailedAttempt, RetryDeadLetter};
+use super::outbox_commands::{EnqueueOutbox, OutboxBounds, RecordFailedAttempt, RetryDeadLetter, evict_from_outbox};
 use super::outbox_store::count_dead_letters;
 use super::upstream::{OutboundRequest, UpstreamKind};
 use crate::clock::Timestamp;
@@ -39,12 +39,12 @@ fn ids(connection: &Connection) -> Vec<i64> {
 }
 
 #[test]
-fn full_outbox_drops_from_the_largest_project_of_the_larger_upstream() {
+fn full_outbox_drops_from_the_project_that_holds_the_most_for_both_upstreams() {
     use KeyKind::{Browser, Server};
     use UpstreamKind::{Errors, Metrics};
     in_memory(SCHEMA, |connection| {
         let enqueue = |kind, project, key_kind| enqueue(connection, kind, project, key_kind);
-        // 1-2 and 3-4 are the smaller upstream, and 5 is a server key's.
+        // 1-2 and 3-4 are for the other upstream, for which shop has less, and 5 is a server key's.
         for project in ["shop", "shop", "blog", "blog"] {
             enqueue(Metrics, project, Browser)?;
         }
@@ -63,6 +63,25 @@ fn full_outbox_drops_from_the_largest_project_of_the_larger_upstream() {
         let rejected = "SELECT store || ' ' || project || ' ' || reason || ' ' || rejected FROM quota_rejections";
         let rejected: String = connection.query_row(rejected, [], |row| row.get(0))?;
         assert_eq!(rejected, "outbox_errors shop evicted 2");
+        Ok(())
+    });
+}
+
+#[test]
+fn upstream_for_which_others_hold_more_loses_nothing_of_theirs() {
+    use UpstreamKind::{Errors, Metrics};
+    in_memory(SCHEMA, |connection| {
+        for project in ["a", "b", "c"] {
+            enqueue(connection, Errors, project, KeyKind::Browser)?;
+            enqueue(connection, Errors, project, KeyKind::Browser)?;
+        }
+        for _ in 0..10 {
+            enqueue(connection, Metrics, "shop", KeyKind::Browser)?;
+        }
+        assert_eq!(ids(connection), [1, 2, 3, 4, 5, 6, 13, 14, 15, 16]);
+        // To free space in the database, the same project loses first.
+        assert!(evict_from_outbox(connection)? && evict_from_outbox(connection)?);
+        assert_eq!(ids(connection), [1, 2, 3, 4, 5, 6, 15, 16]);
         Ok(())
     });
 }

@@ -135,6 +135,42 @@ pub fn largest_project(connection: &Connection, store: &Store, by: Measure) -> R
     Ok(largest.query_row((store.name, KeyKind::Browser.id()), project).optional()?)
 }
 
+/// The project that loses data of two stores with a common bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LargestProject {
+    /// The project; empty if none.
+    pub project: String,
+    /// The kind of keys whose data are lost first.
+    pub key_kind: KeyKind,
+    /// Index of the store in which these keys, or all, hold more.
+    pub store: usize,
+}
+
+/// Returns the project with the most bytes in two stores with a common bound, as [`largest_project`] does for one. `None` if
+/// both are empty.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn largest_project_of_two(connection: &Connection, stores: &[Store; 2]) -> Result<Option<LargestProject>> {
+    let mut largest = connection.prepare_cached(
+        "SELECT project, sum(stored_bytes) AS held,
+                sum(CASE key_kind_id WHEN ?3 THEN stored_bytes ELSE 0 END) AS browser,
+                sum(CASE store WHEN ?1 THEN stored_bytes ELSE 0 END) AS first_held,
+                sum(CASE WHEN store = ?1 AND key_kind_id = ?3 THEN stored_bytes ELSE 0 END) AS first_browser
+         FROM quota_usage WHERE store IN (?1, ?2) GROUP BY project ORDER BY held DESC, project LIMIT 1",
+    )?;
+    let project = |row: &Row<'_>| {
+        let (held, browser): (i64, i64) = (row.get(1)?, row.get(2)?);
+        let bytes_max = stores[0].bounds.bytes_max;
+        let is_over = browser * 2 > held || browser.unsigned_abs() > share(bytes_max, BROWSER_PERCENT);
+        let (key_kind, all, first) =
+            if is_over { (KeyKind::Browser, browser, row.get(4)?) } else { (KeyKind::Server, held, row.get(3)?) };
+        let first: i64 = first;
+        Ok(LargestProject { project: row.get(0)?, key_kind, store: usize::from(first * 2 < all) })
+    };
+    Ok(largest.query_row((stores[0].name, stores[1].name, KeyKind::Browser.id()), project).optional()?)
+}
+
 /// Returns the `limit` largest usages of a store, the largest first.
 ///
 /// # Errors
