@@ -11,6 +11,7 @@ mod config;
 mod dead_letter_api;
 mod delivery;
 mod direct_forwarder;
+mod fair_queue;
 mod forward_budget;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

@@ -8,9 +8,9 @@ use crate::client::{ClientSettings, Endpoint, HttpClient, OutboundSettings, Resp
 use crate::env::Env;
 use crate::records::key_kind::{KEY_KIND_HEADER, KeyKind};
 
-/// Number of requests that the relay sends at the same time. The more there are, the more reports an upstream flushes to
-/// its disk with one commit.
-pub(super) const CONCURRENT_REQUESTS: usize = 8;
+/// Number of requests that the relay sends to one upstream at the same time, of which one project gets at most two thirds. The
+/// more there are, the more reports an upstream flushes to its disk with one commit.
+pub(super) const CONCURRENT_REQUESTS: usize = 12;
 const CLIENT_SETTINGS: ClientSettings = ClientSettings {
     connect_timeout: Duration::from_secs(2),
     exchange_timeout: Duration::from_secs(5),
@@ -71,8 +71,8 @@ pub(super) struct OutboundRequest {
     /// Identifies the report: the upstream stores it once, however often it is sent.
     pub(super) idempotency_key: String,
     pub(super) client: IpAddr,
-    /// Memory that the body occupies; `None` for the one report that each delivery job reads from the outbox.
-    #[expect(dead_code, reason = "dropping it returns the memory to the budget")]
+    /// Memory that the body occupies, until it is dropped; `None` for the one report that each delivery job reads from the
+    /// outbox.
     pub(super) reservation: Option<BodyReservation>,
 }
 

@@ -3,7 +3,9 @@
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -115,6 +117,114 @@ fn flood_of_one_project_leaves_the_outbox_of_others_alone() {
     assert!(!health["warnings"].to_string().contains("blog"), "{health}");
     let quota = relay.get("/api/quota").expect(200).json();
     assert_eq!(quota["stores"][0]["name"], "outbox_errors", "{quota}");
+}
+
+/// Returns the key of project `name`, as [`keys_setup`] sets it.
+fn project_key(name: &str) -> String {
+    format!("{:x}", md5::compute(name))
+}
+
+/// Returns the setup of a relay with the project `shop` and others, each with its own key.
+fn keys_setup(errors: SocketAddr, metrics: SocketAddr, others: &[&str]) -> Setup {
+    let keys: String = others.iter().map(|name| format!(",{name}:{}", project_key(name))).collect();
+    Setup::browser_relay(errors, metrics).env("DSN_KEYS", format!("shop:{PUBLIC_KEY}{keys}"))
+}
+
+/// Sends a request over `count` connections at once while `others` runs, and returns the statuses.
+fn with_busy_connections(relay: &Service, count: usize, request: &Request, others: impl FnOnce()) -> Vec<u16> {
+    std::thread::scope(|scope| {
+        let busy: Vec<_> = (0..count).map(|_| scope.spawn(|| relay.connect().send(request).status)).collect();
+        others();
+        busy.into_iter().map(|connection| connection.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn slow_upstream_delays_neither_other_projects_nor_the_other_upstream() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let tracker = FakeTracker::start(free_address(), move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_secs(1));
+        "201 Created"
+    });
+    let collector = FakeTracker::start(free_address(), |_| "202 Accepted");
+    let relay = relay_setup(tracker.address, collector.address).start();
+    let statuses = with_busy_connections(&relay, 48, &report(PUBLIC_KEY, "a"), || {
+        wait_until(|| (asked.load(Ordering::Relaxed) >= 8).then_some(())).expect("8 reports at the tracker");
+        let timed = |request: &Request, status| {
+            let start = Instant::now();
+            relay.send(&request.clone().header("X-Monlight-Key", BLOG_KEY)).expect(status);
+            start.elapsed()
+        };
+        let point = json!({ "metrics": [{ "name": "a", "type": "gauge", "value": 1 }] });
+        let metrics = timed(&Request::from_browser(METRICS, &point), 202);
+        let error = timed(&report(BLOG_KEY, "b"), 201);
+        eprintln!("beside 48 connections and a tracker that takes 1 s: metrics {metrics:?}, error {error:?}");
+        assert!(metrics < Duration::from_millis(900), "metrics waited for the tracker: {metrics:?}");
+        assert!(error < Duration::from_millis(2_500), "an error waited for those of another project: {error:?}");
+    });
+    assert!(statuses.iter().all(|status| [201, 202].contains(status)), "{statuses:?}");
+    wait_until_delivered(&relay);
+    assert_eq!(tracker.accepted().len(), 49);
+}
+
+#[test]
+fn full_outbox_takes_from_the_project_that_holds_the_most_in_total() {
+    const OTHERS: [&str; 9] = ["p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"];
+    let down = free_address();
+    let relay = keys_setup(down, down, &OTHERS).env("OUTBOX_MAX_MB", 1).start();
+    let mut client = relay.connect();
+    // 0.9 MB together, less than a tenth of the limit each.
+    let error = json!({ "message": "m", "context": { "padding": "x".repeat(9_500) } });
+    for project in OTHERS {
+        let request = Request::from_browser(ERRORS, &error).header("X-Monlight-Key", &project_key(project));
+        for _ in 0..10 {
+            client.send(&request).expect(202);
+        }
+    }
+    // The upstream service with less in the outbox.
+    let items = vec![json!({ "name": "a", "type": "gauge", "value": 1 }); 20];
+    let metrics = Request::from_browser(METRICS, &json!({ "metrics": items }));
+    for _ in 0..200 {
+        client.send(&metrics).expect(202);
+    }
+    let database = rusqlite::Connection::open(relay.data_dir.path().join("browser-relay.db")).unwrap();
+    let count = |sql: &str| -> i64 { database.query_row(sql, [], |row| row.get(0)).unwrap() };
+    assert_eq!(count("SELECT count(*) FROM outbox WHERE project != 'shop'"), 90);
+    let shop = count("SELECT count(*) FROM outbox WHERE project = 'shop'");
+    assert!((10..200).contains(&shop), "{shop}");
+    let quota = relay.get("/api/quota").expect(200).json();
+    assert!(!quota["rejections"].to_string().contains("p1"), "{quota}");
+}
+
+#[test]
+fn large_reports_go_to_the_outbox_if_too_many_are_being_forwarded() {
+    let released = Arc::new(Mutex::new(false));
+    let is_released = Arc::clone(&released);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let collector = FakeTracker::start(free_address(), move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        wait_until(|| is_released.lock().unwrap().then_some(()));
+        "202 Accepted"
+    });
+    let relay = keys_setup(collector.address, collector.address, &["blog", "wiki"]).start();
+    let large = |project: &str| match project {
+        "shop" => amplified_metrics(230),
+        other => amplified_metrics(230).header("X-Monlight-Key", &project_key(other)),
+    };
+    with_busy_connections(&relay, 2, &large("shop"), || {
+        wait_until(|| (asked.load(Ordering::Relaxed) >= 1).then_some(())).expect("a report at the collector");
+        // More than one project may keep in memory.
+        for project in ["shop", "shop", "blog", "blog", "wiki", "wiki"] {
+            let start = Instant::now();
+            relay.send(&large(project)).expect(202).has(json!({ "status": "queued" }));
+            assert!(start.elapsed() < Duration::from_secs(2), "{project}: {:?}", start.elapsed());
+        }
+        *released.lock().unwrap() = true;
+    });
+    wait_until_delivered(&relay);
 }
 
 #[test]
@@ -268,7 +378,7 @@ fn report_that_makes_the_upstream_hang_does_not_block_others() {
     let tracker = FakeTracker::start(tracker_address, |message| {
         if message == "hang" {
             // Longer than the relay waits.
-            std::thread::sleep(std::time::Duration::from_secs(6));
+            std::thread::sleep(Duration::from_secs(6));
             return "500 Error";
         }
         "201 Created"
