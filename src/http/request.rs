@@ -150,10 +150,7 @@ impl Request {
     /// browser key says so in [`KEY_KIND_HEADER`].
     #[must_use]
     pub fn key_kind(&self) -> KeyKind {
-        match self.header(KEY_KIND_HEADER) {
-            Some(kind) if kind.eq_ignore_ascii_case(KeyKind::Browser.name().as_bytes()) => KeyKind::Browser,
-            _ => self.principal.kind(),
-        }
+        if names_browser(self.head.headers(KEY_KIND_HEADER)) { KeyKind::Browser } else { self.principal.kind() }
     }
 
     /// Returns the client's address, behind trusted proxies.
@@ -166,5 +163,34 @@ impl Request {
     #[must_use]
     pub fn line(&self) -> String {
         format!("{} {}", self.head.method(), self.head.path())
+    }
+}
+
+/// Whether one of the values of [`KEY_KIND_HEADER`] is `browser`. The header only takes rights away, so any of them counts; a
+/// proxy may have joined several headers with commas.
+fn names_browser<'a>(values: impl Iterator<Item = &'a [u8]>) -> bool {
+    let mut kinds = values.flat_map(|value| value.split(|byte| *byte == b','));
+    kinds.any(|kind| kind.trim_ascii().eq_ignore_ascii_case(KeyKind::Browser.name().as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_value_browser_of_the_key_kind_counts() {
+        for (lines, expected) in [
+            ("", false),
+            ("X-Monlight-Key-Kind: server\r\n", false),
+            ("X-Monlight-Key-Kind: Browser\r\n", true),
+            ("X-Monlight-Key-Kind: server\r\nX-Monlight-Key-Kind: browser\r\n", true),
+            ("X-Monlight-Key-Kind: browser\r\nx-monlight-key-kind: server\r\n", true),
+            ("X-Monlight-Key-Kind: server, browser\r\n", true),
+            ("X-Monlight-Key-Kind: no-browser\r\n", false),
+        ] {
+            let text = format!("POST /api/errors HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+            let head = Head::parse(text.as_bytes()).unwrap();
+            assert_eq!(names_browser(head.headers(KEY_KIND_HEADER)), expected, "{lines}");
+        }
     }
 }
