@@ -35,9 +35,10 @@ pub(super) fn add_points(collector: &Collector, request: &Request) -> Result<Add
     let reserved_in = RefCell::new(None);
     let check = |index: usize, point: &Point<'_>| {
         request.principal().check_project(point.project())?;
-        let Some(reserved) = reserved_names::find(point.name()).filter(|_| kind == KeyKind::Browser) else {
+        if kind == KeyKind::Server {
             return Ok(());
-        };
+        }
+        let Some(reserved) = reserved_names::find(point.name()) else { return Ok(()) };
         *reserved_in.borrow_mut() = Some(point.project().to_owned());
         Err(Error::Invalid(format!("Item {index}: only server keys may write metrics named {reserved}")))
     };

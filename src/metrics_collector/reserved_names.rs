@@ -1,26 +1,26 @@
 //! Metric names that only server keys may write. Everybody can send points with the browser key of a page, and must not be able
 //! to forge the state of machines and services, or releases.
 
-/// Reserved names. One that ends in `*` stands for all names that begin with the rest.
+use super::prometheus_characters::metric_name;
+
+/// Reserved names. One that ends in `_*` stands for all names that begin with the rest, and for the rest without `_`: the samples
+/// of a histogram `host` are `host_sum` and `host_count`, and a metric of another kind with its name becomes `host_gauge`.
 const RESERVED: [&str; 5] = ["host_*", "process_*", "monlight_*", "release_info", "database_bytes"];
 
-/// Returns the reserved name that matches a metric name. Characters that Prometheus does not allow count as `_`, because
-/// `/federate` replaces them.
+/// Returns the reserved name that matches a metric name in the form that Prometheus accepts, in which `/federate` and remote
+/// write export it.
 pub(super) fn find(name: &str) -> Option<&'static str> {
-    RESERVED.into_iter().find(|reserved| match reserved.strip_suffix('*') {
-        Some(prefix) => has_prefix(name, prefix),
-        None => name.chars().count() == reserved.len() && has_prefix(name, reserved),
+    let name = metric_name(name);
+    RESERVED.into_iter().find(|reserved| match reserved.strip_suffix("_*") {
+        Some(prefix) => name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')),
+        None => name == *reserved,
     })
-}
-
-fn has_prefix(name: &str, prefix: &str) -> bool {
-    let normalize = |char: char| if char.is_ascii_alphanumeric() || char == ':' { char } else { '_' };
-    let mut chars = name.chars().map(normalize);
-    prefix.chars().all(|expected| chars.next() == Some(expected))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -34,11 +34,36 @@ mod tests {
             ("release-info", Some("release_info")),
             ("release_info_x", None),
             ("hostname", None),
-            ("host", None),
+            ("host", Some("host_*")),
+            ("process", Some("process_*")),
+            ("monlight", Some("monlight_*")),
+            ("0release_info", None),
+            ("_release_info", None),
+            (".release_info", None),
+            ("\u{feff}host_cpu", None),
+            ("host:cpu", None),
+            ("host\u{e9}cpu", Some("host_*")),
             ("my_host_cpu", None),
             ("web_vitals_lcp", None),
         ] {
             assert_eq!(find(name), reserved, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_other_name_is_exported_as_a_reserved_one(
+            first in "[0-9._: é]{0,2}",
+            word in "host|process|monlight|release|database",
+            rest in "[_.:é0]{0,2}(info|bytes|cpu|)(_info|_bytes|)",
+        ) {
+            let name = format!("{first}{word}{rest}");
+            for suffix in ["", "_bucket", "_sum", "_count", "_counter", "_gauge", "_histogram", "_gauge_gauge"] {
+                let exported = format!("{}{suffix}", metric_name(&name));
+                let is_reserved = exported == "release_info" || exported == "database_bytes"
+                    || ["host_", "process_", "monlight_"].iter().any(|prefix| exported.starts_with(prefix));
+                prop_assert!(!is_reserved || find(&name).is_some(), "{name} becomes {exported}");
+            }
         }
     }
 }
