@@ -163,7 +163,7 @@ impl BodySource for FederateBody {
         let families = self.next_families(&snapshot)?;
         let (samples, has_more_samples) = self.next_samples(&snapshot, &families)?;
         let series: HashSet<i64> = samples.iter().flat_map(|sample| sample.series_ids.iter().copied()).collect();
-        let new_totals = totals_with_new_points(&snapshot, KINDS[self.kind], &series)?;
+        let new_totals = totals_with_new_points(&snapshot, KINDS[self.kind], &series, Timestamp::now())?;
         // All families up to that of the last sample are done, also those without series.
         let last = samples.last().map_or(families.len(), |sample| sample.family + 1);
         let mut samples = samples.into_iter().peekable();

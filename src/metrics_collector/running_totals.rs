@@ -66,10 +66,10 @@ impl RunningTotals {
         }
     }
 
-    /// Lets the next point be the latest if the stored one is in the future as of `latest`, the last plausible time: our own
-    /// clock was wrong when it arrived.
-    pub(super) fn forget_future(&mut self, latest: Timestamp) {
-        if self.last_at > latest.ms() {
+    /// Lets the next point be the latest if the stored one is in the future: the clock of its client is ahead, or our own was
+    /// wrong when it arrived.
+    pub(super) fn forget_future(&mut self, now: Timestamp) {
+        if self.last_at > now.ms() {
             self.last_at = i64::MIN;
         }
     }
@@ -143,6 +143,7 @@ pub(super) fn totals_with_new_points(
     snapshot: &Connection,
     kind: MetricKind,
     series: &HashSet<i64>,
+    now: Timestamp,
 ) -> Result<IdMap<i64, RunningTotals>> {
     let mut found: IdMap<i64, RunningTotals> = IdMap::default();
     let mut read = snapshot.prepare_cached("SELECT series_id, value, at_ms FROM points WHERE id > ?1 ORDER BY id")?;
@@ -156,6 +157,7 @@ pub(super) fn totals_with_new_points(
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(first) => first.insert(RunningTotals::load(snapshot, TotalsTable::RolledUp, id)?),
         };
+        totals.forget_future(now);
         totals.add(kind, value, row.get(2)?);
         if kind == MetricKind::Histogram {
             totals.sketch.add(value);

@@ -84,6 +84,32 @@ fn federate_requires_a_key_with_the_read_scope() {
 }
 
 #[test]
+fn gauge_point_of_a_clock_that_is_ahead_hides_no_later_point() {
+    let data_dir = Arc::new(TempDir::new());
+    let start = || Setup::metrics_collector().env("AGGREGATION_INTERVAL", 3_600).data_dir(&data_dir).start();
+    let value = |service: &Service| scrape(service)["workers{project=\"shop\",a_b=\"x\\\"y\"}"];
+    let database = rusqlite::Connection::open_in_memory().unwrap();
+    let nine_minutes_ahead: String =
+        database.query_row("SELECT strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '+9 minutes')", [], |row| row.get(0)).unwrap();
+    let mut ahead = point("workers", "gauge", 1.0);
+    ahead["timestamp"] = json!(nine_minutes_ahead);
+    let service = start();
+    // The collector rolls up at every start.
+    wait_for_rollup(&data_dir);
+    service.post("/api/metrics", &json!([ahead])).expect(202);
+    assert_eq!(value(&service), 1.0);
+    service.post("/api/metrics", &json!([point("workers", "gauge", 2.0)])).expect(202);
+    assert_eq!(value(&service), 2.0, "before the rollup");
+    service.post("/api/metrics", &json!([ahead])).expect(202);
+    service.kill();
+    let service = start();
+    wait_for_rollup(&data_dir);
+    assert_eq!(value(&service), 1.0);
+    service.post("/api/metrics", &json!([point("workers", "gauge", 3.0)])).expect(202);
+    assert_eq!(value(&service), 3.0, "after the rollup");
+}
+
+#[test]
 fn counters_continue_after_their_raw_points_are_deleted() {
     let data_dir = Arc::new(TempDir::new());
     let start = || {

@@ -1,7 +1,6 @@
 //! Command that rolls up points into the tables of minutes and hours.
 
 use std::collections::hash_map::Entry;
-use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row};
 
@@ -24,9 +23,6 @@ use crate::records::point::MetricKind;
 const POINTS_BATCH_MAX: usize = 200_000;
 /// Maximum number of aggregates, one per series and minute, in one transaction.
 const AGGREGATES_BATCH_MAX: usize = 10_000;
-
-/// Time after now up to which the time of a point is plausible.
-const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
 
 /// Adds points that are not rolled up yet to the rollup tables, to the metric rollups and to the running totals. Each
 /// point is added once: the tables and the id of the last rolled-up point change in one transaction.
@@ -71,16 +67,16 @@ impl Command for RollUp {
             let series = match dirty.entry(row.get(1)?) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(vacant) => {
-                    let mut series =
+                    let series =
                         DirtySeries::load(&mut find, transaction, *vacant.key(), (&quota, &mut metric_rollups))?;
-                    if let Some(series) = &mut series {
-                        series.totals.forget_future(self.now + CLOCK_AHEAD_MAX);
-                    }
                     vacant.insert(series.map(Box::new))
                 }
             };
             match series {
-                Some(series) => aggregates += usize::from(series.add(row.get(3)?, row.get(2)?)),
+                Some(series) => {
+                    series.totals.forget_future(self.now);
+                    aggregates += usize::from(series.add(row.get(3)?, row.get(2)?));
+                }
                 None => orphans += 1,
             }
         }
