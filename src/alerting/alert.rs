@@ -175,6 +175,13 @@ impl fmt::Display for AlertSubject {
     }
 }
 
+impl Origin<'_> {
+    /// Whether a server reported something critical. Anybody can send a critical report with a browser key.
+    pub(super) fn is_critical_of_server(self) -> bool {
+        self.is_critical && self.key_kind == KeyKind::Server
+    }
+}
+
 impl Suppression {
     /// Describes the reason for the history and the log.
     pub(super) fn describe(self, subject: AlertSubject) -> String {

@@ -6,13 +6,14 @@ use rusqlite::Connection;
 
 use super::alert::{AlertKind, AlertState, AlertSubject, NewAlert, Origin, Suppression};
 use super::held::{hold, move_into_digest};
-use super::limits::{ONE_ALERT, QUEUE, WAITING_TESTS_MAX, hourly_store};
+use super::limits::{QUEUE, WAITING_TESTS_MAX, hourly_store};
 use super::results::finish_history;
+use super::shares::{is_entitled, refusal};
 use super::store::{self, PendingAlert};
 use crate::clock::Timestamp;
 use crate::db::Command;
 use crate::error::Result;
-use crate::quota::{Holder, Reason, check, record_rejection};
+use crate::quota::{Reason, Store, record_rejection};
 use crate::records::key_kind::KeyKind;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -23,9 +24,10 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// Returns an error if a statement fails.
 pub fn queue(transaction: &Connection, alert: &NewAlert<'_>) -> Result<()> {
     let NewAlert { kind, subject, origin, created_at } = *alert;
-    let holder = Holder { project: origin.project, kind: origin.key_kind };
-    if let Some(reason) = check(transaction, &QUEUE, holder, ONE_ALERT)?
-        && !displace_other(transaction, origin, &[AlertState::Waiting, AlertState::Sending], created_at)?
+    if let Some(reason) = refusal(transaction, &QUEUE, origin)?
+        && displace_other(transaction, &QUEUE, origin, &[AlertState::Waiting, AlertState::Sending], created_at)?
+            .is_none()
+        && !(reason == Reason::ProjectShare && is_entitled(transaction, &QUEUE, origin)?)
     {
         record_rejection(transaction, &QUEUE, origin.project, reason, 1, created_at)?;
         return hold(transaction, subject, origin, created_at);
@@ -105,23 +107,20 @@ impl Command for Admit {
         if let Some(subject) = alert.subject {
             delete_old_admissions(transaction, now)?;
             let store = hourly_store(per_hour_max);
-            let holder = Holder { project: &alert.project, kind: alert.key_kind };
-            if let Some(reason) = check(transaction, &store, holder, ONE_ALERT)?
-                && !is_first(transaction, holder, reason)?
+            if let Some(reason) = refusal(transaction, &store, alert.origin())?
+                && !is_first(transaction, alert.origin(), reason)?
+                && !displace_admitted(transaction, &store, alert.origin(), now)?
+                && !(reason == Reason::ProjectShare && is_entitled(transaction, &store, alert.origin())?)
             {
-                // An alert that nobody has received gives up its part of the hour.
-                if !displace_other(transaction, alert.origin(), &[AlertState::Sending], now)? {
-                    record_rejection(transaction, &store, &alert.project, reason, 1, now)?;
-                    let suppression = Suppression::HourlyLimit(reason);
-                    Suppress { alert, subject, reason: suppression, now, keep_sent }.apply(transaction)?;
-                    return Ok(Some(suppression));
-                }
-            } else {
-                let mut insert = transaction.prepare_cached(
-                    "INSERT INTO alert_admissions (project, key_kind_id, admitted_at_s) VALUES (?1, ?2, ?3)",
-                )?;
-                insert.execute((&alert.project, alert.key_kind.id(), now.seconds()))?;
+                record_rejection(transaction, &store, &alert.project, reason, 1, now)?;
+                let suppression = Suppression::HourlyLimit(reason);
+                Suppress { alert, subject, reason: suppression, now, keep_sent }.apply(transaction)?;
+                return Ok(Some(suppression));
             }
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO alert_admissions (project, key_kind_id, admitted_at_s) VALUES (?1, ?2, ?3)",
+            )?;
+            insert.execute((&alert.project, alert.key_kind.id(), now.seconds()))?;
         }
         let mut update = transaction.prepare_cached("UPDATE alert_events SET state_id = ?2 WHERE id = ?1")?;
         update.execute((alert.id, AlertState::Sending))?;
@@ -130,30 +129,53 @@ impl Command for Admit {
     }
 }
 
-/// Makes room for a critical alert of a server: holds the least important alert of the same project that is in one of `states`
-/// and that no channel has tried to send. Returns `false` if there is none, or if `origin` is no such alert.
-fn displace_other(transaction: &Connection, origin: Origin<'_>, states: &[AlertState], now: Timestamp) -> Result<bool> {
-    if !origin.is_critical || origin.key_kind != KeyKind::Server {
-        return Ok(false);
+/// Makes room for a critical alert of a server: holds the least important alert that is in one of `states` and that no channel
+/// has sent, and returns it. This is one of the same project, or one of any project's browsers if the servers of the project
+/// use less than its share. Returns `None` if there is none, or if `origin` is no such alert.
+fn displace_other(
+    transaction: &Connection,
+    store: &Store,
+    origin: Origin<'_>,
+    states: &[AlertState],
+    now: Timestamp,
+) -> Result<Option<PendingAlert>> {
+    if !origin.is_critical_of_server() {
+        return Ok(None);
     }
-    let Some(other) = store::displaceable(transaction, origin.project, states)? else { return Ok(false) };
-    let Some(subject) = other.subject else { return Ok(false) };
+    let is_of_any_project = is_entitled(transaction, store, origin)?;
+    let other = store::displaceable(transaction, origin.project, is_of_any_project, states)?;
+    let Some((other, subject)) = other.and_then(|other| other.subject.map(|subject| (other, subject))) else {
+        return Ok(None);
+    };
     transaction.prepare_cached("DELETE FROM alert_deliveries WHERE alert_id = ?1")?.execute([other.id])?;
     // The history is trimmed when the critical alert ends.
-    Suppress { alert: other, subject, reason: Suppression::Displaced, now, keep_sent: Duration::MAX }
+    Suppress { alert: other.clone(), subject, reason: Suppression::Displaced, now, keep_sent: Duration::MAX }
         .apply(transaction)?;
+    Ok(Some(other))
+}
+
+/// Makes room in the hour like [`displace_other`]: an alert that nobody has received gives up its part.
+fn displace_admitted(transaction: &Connection, store: &Store, origin: Origin<'_>, now: Timestamp) -> Result<bool> {
+    let Some(other) = displace_other(transaction, store, origin, &[AlertState::Sending], now)? else {
+        return Ok(false);
+    };
+    let mut delete = transaction.prepare_cached(
+        "DELETE FROM alert_admissions WHERE id =
+             (SELECT max(id) FROM alert_admissions WHERE project = ?1 AND key_kind_id = ?2)",
+    )?;
+    delete.execute((&other.project, other.key_kind.id()))?;
     Ok(true)
 }
 
 /// Whether this is the first alert in an hour by server keys of a project, which a small limit must not exclude: half of a
 /// limit of 1 is 0.
-fn is_first(transaction: &Connection, holder: Holder<'_>, reason: Reason) -> Result<bool> {
-    if holder.kind != KeyKind::Server || reason != Reason::ProjectShare {
+fn is_first(transaction: &Connection, origin: Origin<'_>, reason: Reason) -> Result<bool> {
+    if origin.key_kind != KeyKind::Server || reason != Reason::ProjectShare {
         return Ok(false);
     }
     let mut admitted =
         transaction.prepare_cached("SELECT EXISTS (SELECT 1 FROM alert_admissions WHERE project = ?1)")?;
-    Ok(!admitted.query_row([holder.project], |row| row.get::<_, bool>(0))?)
+    Ok(!admitted.query_row([origin.project], |row| row.get::<_, bool>(0))?)
 }
 
 /// Deletes admissions that no longer count: older than an hour, or ahead of now because of a wrong clock.

@@ -24,6 +24,9 @@ mod messages;
 mod queue_tests;
 mod results;
 mod settings;
+mod shares;
+#[cfg(test)]
+mod shares_tests;
 mod source;
 mod store;
 

@@ -87,18 +87,25 @@ pub(super) fn unfinished(reader: &Connection, id: i64) -> Result<Option<PendingA
     Ok(read.query_row([id], PendingAlert::from_row).optional()?)
 }
 
-/// Returns the least important alert of a project that is in one of `states`, that is not a critical one of a server, and that
-/// no channel has tried to send: one of browsers first, and the newest first.
-pub(super) fn displaceable(reader: &Connection, project: &str, states: &[AlertState]) -> Result<Option<PendingAlert>> {
+/// Returns the least important alert of a project, or of any project's browsers if `is_of_any_project`, that is in one of
+/// `states` and that is not a critical one of a server: one of browsers first, and the newest first. No channel has sent it, or
+/// tried to send it if it is one of a server.
+pub(super) fn displaceable(
+    reader: &Connection,
+    project: &str,
+    is_of_any_project: bool,
+    states: &[AlertState],
+) -> Result<Option<PendingAlert>> {
     let state = |index: usize| states.get(index).or(states.first()).copied();
     let mut read = reader.prepare_cached(&format!(
-        "{PENDING_ALERT} WHERE q.project = ?1 AND e.state_id IN (?2, ?3) AND NOT (q.critical = 1 AND q.key_kind_id = 1)
-             AND NOT EXISTS (SELECT 1 FROM alert_deliveries d
-                 WHERE d.alert_id = e.id AND (d.attempts > 0 OR d.state_id <> ?4)) AND {}
-         ORDER BY q.key_kind_id DESC, q.critical, e.id DESC LIMIT 1",
+        "{PENDING_ALERT} WHERE (q.project = ?1 OR ?5 AND q.key_kind_id = 2) AND e.state_id IN (?2, ?3)
+             AND NOT (q.critical = 1 AND q.key_kind_id = 1)
+             AND NOT EXISTS (SELECT 1 FROM alert_deliveries d WHERE d.alert_id = e.id
+                 AND (d.state_id <> ?4 OR d.attempts > 0 AND q.key_kind_id = 1)) AND {}
+         ORDER BY q.key_kind_id DESC, q.project = ?1 DESC, q.critical, e.id DESC LIMIT 1",
         is_known().replace("state_id", "e.state_id")
     ))?;
-    let parameters = (project, state(0), state(1), AlertState::Waiting);
+    let parameters = (project, state(0), state(1), AlertState::Waiting, is_of_any_project);
     Ok(read.query_row(parameters, PendingAlert::from_row).optional()?)
 }
 

@@ -20,8 +20,10 @@ mod usage;
 
 pub use free_space::{FreeSpace, Room};
 pub use rejections::{RejectionEntry, record_rejection, rejection_entries, rejection_warnings};
-pub use shares::{BROWSER_PERCENT, Bounds, PROJECT_PERCENT, Reason, SERVER_RESERVE_PERCENT, Usage, evictions};
+pub use shares::{
+    ALL_BROWSERS_PERCENT, BROWSER_PERCENT, Bounds, PROJECT_PERCENT, Reason, SERVER_RESERVE_PERCENT, Usage, evictions,
+};
 pub use usage::{
-    Holder, LargestProject, Measure, ProjectUsage, Store, add_usage, check, largest_project, largest_project_of_two,
-    largest_usages, total_usage,
+    Holder, LargestProject, Measure, ProjectUsage, Store, add_usage, check, kind_usage, largest_project,
+    largest_project_of_two, largest_usages, total_usage,
 };

@@ -6,6 +6,8 @@ use crate::records::key_kind::KeyKind;
 pub const PROJECT_PERCENT: u64 = 50;
 /// Share of a store that the browser keys of one project may use, in percent: half of the project's.
 pub const BROWSER_PERCENT: u64 = 25;
+/// Share of the alerts that the browser keys of all projects together may use, in percent.
+pub const ALL_BROWSERS_PERCENT: u64 = 50;
 /// Share of a store that only server keys may use, in percent. A project that is alone may not use it either, so that the
 /// first data of a new project always find room.
 pub const SERVER_RESERVE_PERCENT: u64 = 10;
@@ -52,6 +54,8 @@ pub enum Reason {
     ProjectShare,
     /// The browser keys of the project use their share.
     BrowserShare,
+    /// The browser keys of all projects together use their share.
+    AllBrowsersShare,
     /// Only server keys may write this name.
     ReservedName,
     /// The store was full, and this project used most of it.
@@ -69,6 +73,7 @@ impl Reason {
             Self::ServerReserve => "server_reserve",
             Self::ProjectShare => "project_share",
             Self::BrowserShare => "browser_share",
+            Self::AllBrowsersShare => "all_browsers_share",
             Self::ReservedName => "reserved_name",
             Self::Evicted => "evicted",
             Self::DiskFull => "disk_full",
@@ -82,6 +87,7 @@ impl Reason {
             Self::ServerReserve,
             Self::ProjectShare,
             Self::BrowserShare,
+            Self::AllBrowsersShare,
             Self::ReservedName,
             Self::Evicted,
             Self::DiskFull,
@@ -99,6 +105,7 @@ impl Reason {
                 format!("one project may use {PROJECT_PERCENT} %, or {} % if it is alone", 100 - SERVER_RESERVE_PERCENT)
             }
             Self::BrowserShare => format!("the browser keys of one project may use {BROWSER_PERCENT} %"),
+            Self::AllBrowsersShare => format!("all browser keys together may use {ALL_BROWSERS_PERCENT} %"),
             Self::ReservedName => "only server keys may write this name".into(),
             Self::Evicted => "the store was full, and this project used most of it".into(),
             Self::DiskFull => "the disk is almost full".into(),
@@ -111,7 +118,9 @@ impl Usage {
         Self { rows: self.rows.saturating_add(added.rows), bytes: self.bytes.saturating_add(added.bytes) }
     }
 
-    fn exceeds(self, bounds: Bounds, percent: u64) -> bool {
+    /// Whether this is more than a percentage of the bounds.
+    #[must_use]
+    pub fn exceeds(self, bounds: Bounds, percent: u64) -> bool {
         self.rows > share(bounds.rows_max, percent) || self.bytes > share(bounds.bytes_max, percent)
     }
 }
@@ -230,7 +239,9 @@ mod tests {
 
     #[test]
     fn reasons_are_found_by_their_names() {
-        for reason in [Reason::StoreFull, Reason::ReservedName, Reason::DiskFull, Reason::Evicted] {
+        for reason in
+            [Reason::StoreFull, Reason::AllBrowsersShare, Reason::ReservedName, Reason::DiskFull, Reason::Evicted]
+        {
             assert_eq!(Reason::from_name(reason.name()), Some(reason));
         }
         assert_eq!(Reason::from_name("other"), None);

@@ -112,6 +112,18 @@ pub fn total_usage(connection: &Connection, store: &Store) -> Result<Usage> {
     Ok(sum.query_row([store.name], |row| usage(row, 0))?)
 }
 
+/// Returns what one project, or all if `None`, has stored through keys of one kind.
+///
+/// # Errors
+/// Fails if the database cannot be read.
+pub fn kind_usage(connection: &Connection, store: &Store, project: Option<&str>, kind: KeyKind) -> Result<Usage> {
+    let mut sum = connection.prepare_cached(
+        "SELECT coalesce(sum(row_count), 0), coalesce(sum(stored_bytes), 0) FROM quota_usage
+         WHERE store = ?1 AND key_kind_id = ?2 AND (?3 IS NULL OR project = ?3)",
+    )?;
+    Ok(sum.query_row((store.name, kind.id(), project), |row| usage(row, 0))?)
+}
+
 /// Returns the project that holds the most of a store, from which the store then evicts, and the kind of keys whose data it
 /// loses first: browsers, if they hold more than half of the project's data or more than their share of the store. `None` if
 /// the store is empty.

@@ -261,6 +261,29 @@ fn flood_through_a_browser_key_does_not_mute_a_critical_alert_of_another_project
 }
 
 #[test]
+fn floods_through_browser_keys_of_several_projects_leave_half_of_the_hour_to_servers() {
+    let webhook = HttpReceiver::start(&[]);
+    let tracker = Setup::error_tracker().env("ALERT_WEBHOOK_URL", webhook.url()).start();
+    for page in 1..=5 {
+        for number in 1..=6 {
+            post_from_browser(&tracker, &report_of(&format!("page-{page}"), "critical", number));
+        }
+    }
+    let is_decided = |history: &[Value]| {
+        let count = |state| history.iter().filter(|alert| alert["state"] == state).count();
+        count("sent") + count("held") == history.len()
+    };
+    let history = wait_for_history(&tracker, |history| history.len() == 30 && is_decided(history));
+    assert_eq!(history.iter().filter(|alert| alert["state"] == "sent").count(), 10, "{history:?}");
+    for number in 1..=2 {
+        tracker.post("/api/errors", &report_of("app", "error", number)).expect(201);
+    }
+    tracker.post("/api/errors", &report_of("payments", "critical", 1)).expect(201);
+    let history = wait_for_history(&tracker, |history| history.len() == 33 && is_decided(history));
+    assert!(history[..3].iter().all(|alert| alert["state"] == "sent"), "{:?}", &history[..3]);
+}
+
+#[test]
 fn digest_lists_300_held_alerts_by_id() {
     let webhook = HttpReceiver::start(&[]);
     let tracker = Setup::error_tracker()
