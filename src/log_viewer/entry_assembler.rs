@@ -8,7 +8,7 @@ use super::parse::ansi;
 use super::parse::docker::{self, DockerLine};
 use super::parse::entry_joiner::{EntryJoiner, JoinedEntry};
 use super::parse::partial_lines::PartialLineJoiner;
-use super::plausible_time::latest_plausible_ns;
+use super::plausible_time::{latest_plausible_ns, plausible_ns};
 use super::tailer::RawLine;
 use crate::clock::Timestamp;
 use crate::records::log_record::{LogRecord, StdStream};
@@ -87,16 +87,18 @@ impl EntryAssembler {
     pub(super) fn push_line(&mut self, raw: &RawLine<'_>, now: Instant) {
         let is_docker = self.format == LogFormat::Docker;
         let line = if is_docker { docker::parse(trim_nul(raw.bytes)) } else { None };
+        let arrival = Timestamp::now();
+        let arrival_ns = arrival.ms() * 1_000_000;
         // A line that Docker did not write, for example after a power failure, becomes plain text with the latest
-        // timestamp.
-        let time_ns = if is_docker { self.newest_ns } else { Timestamp::now().ms() * 1_000_000 };
+        // timestamp, unless that is ahead.
+        let time_ns = if is_docker && self.newest_ns > 0 { self.newest_ns.min(arrival_ns) } else { arrival_ns };
         let line = line.unwrap_or_else(|| DockerLine {
             log: String::from_utf8_lossy(raw.bytes),
             complete: true,
             stream: StdStream::Stdout,
             time_ns,
         });
-        self.newest_ns = self.newest_ns.max(line.time_ns.min(latest_plausible_ns(Timestamp::now())));
+        self.newest_ns = self.newest_ns.max(plausible_ns(line.time_ns, latest_plausible_ns(arrival)));
         self.line_count += 1;
         let number = self.line_count;
         let stream = &mut self.streams[line.stream.index()];
@@ -234,8 +236,8 @@ mod tests {
         ) {
             let now = Instant::now();
             let later = now + PARTIAL_LINE_TIMEOUT;
-            let mut uninterrupted = EntryAssembler::new(LogFormat::Docker, &[], 0, now);
-            let mut restarted = EntryAssembler::new(LogFormat::Docker, &[], 0, now);
+            let mut uninterrupted = EntryAssembler::new(LogFormat::Docker, &[], 1, now);
+            let mut restarted = EntryAssembler::new(LogFormat::Docker, &[], 1, now);
             let mut entries = [Vec::new(), Vec::new()];
             for (second, (log, err)) in lines.iter().enumerate() {
                 if second == restart {

@@ -150,7 +150,7 @@ pub(super) struct ExportBody {
     filter: Filter,
     format: EntryFormat,
     /// Counts this export until its end.
-    _permit: StreamPermit,
+    permit: StreamPermit,
     /// IDs of the entries that follow.
     ids: VecDeque<i64>,
     /// ID at which the next page of IDs starts; `None` at the end.
@@ -161,13 +161,16 @@ pub(super) struct ExportBody {
 impl ExportBody {
     /// Creates the body for all entries that match the filter.
     pub(super) fn new(readers: ReaderPool, filter: Filter, format: EntryFormat, permit: StreamPermit) -> Self {
-        Self { readers, filter, format, _permit: permit, ids: VecDeque::new(), next_id: Some(0), open: None }
+        Self { readers, filter, format, permit, ids: VecDeque::new(), next_id: Some(0), open: None }
     }
 }
 
 impl BodySource for ExportBody {
     fn write_part(&mut self, out: &mut Vec<u8>) -> Result<bool> {
-        let Self { readers, filter, format, ids, next_id, open, .. } = self;
+        let Self { readers, filter, format, permit, ids, next_id, open } = self;
+        if permit.is_evicted() {
+            return Err(Error::Busy("Another key needed the place of the export"));
+        }
         let deadline = Instant::now() + PART_TIME_MAX;
         let reader = readers.acquire()?;
         let snapshot = reader.unchecked_transaction()?;

@@ -18,6 +18,12 @@ pub(super) fn latest_plausible_ns(now: Timestamp) -> i64 {
     (now + CLOCK_SKEW_MAX).ms().saturating_mul(1_000_000)
 }
 
+/// Returns a time, or the time of arrival if a wrong clock wrote it, in nanoseconds since 1970. `latest_ns` is
+/// [`latest_plausible_ns`] of the arrival.
+pub(super) fn plausible_ns(time_ns: i64, latest_ns: i64) -> i64 {
+    if time_ns > latest_ns { latest_ns - CLOCK_SKEW_MAX.as_nanos() as i64 } else { time_ns }
+}
+
 /// Returns whether a time, in milliseconds since 1970, is so far ahead that a wrong clock wrote it.
 pub(super) fn is_implausible_ms(time_ms: i64, now: Timestamp) -> bool {
     time_ms > (now + CLOCK_SKEW_MAX).ms()

@@ -11,6 +11,7 @@ use rusqlite::{CachedStatement, Connection};
 use super::config::RetentionLimits;
 use super::enumerations::{level_number, stream_number};
 use super::parse::ansi;
+use super::plausible_time::plausible_ns;
 use super::segments::{BatchRange, SEGMENTS, Segment, segments};
 use super::{counter_names, entry_id};
 use crate::db::{counter, set_counter};
@@ -63,7 +64,7 @@ pub(super) struct SegmentRing<'t> {
     /// Ticks of entries that have an ID, but are not inserted yet.
     pending_ticks: HashSet<i64>,
     highest_tick: i64,
-    /// Latest time that an ID can have, unless its tick is used.
+    /// Latest plausible time of an entry. The IDs of later ones are of the time of arrival.
     latest_ns: i64,
     /// Statements that find out whether a segment contains an ID of a tick.
     tick_lookups: HashMap<u8, CachedStatement<'t>>,
@@ -96,7 +97,7 @@ impl<'t> SegmentRing<'t> {
     }
 
     /// Appends entries of one source in the given order. `positions` holds the positions of its streams, and is updated. The
-    /// IDs of entries are of the time `latest_ns` at the latest, so that times of a wrong clock do not sort them above all
+    /// IDs of entries after `latest_ns` are of the time of arrival, so that times of a wrong clock do not sort them above
     /// later entries.
     pub(super) fn append(
         &mut self,
@@ -190,7 +191,7 @@ impl<'t> SegmentRing<'t> {
         let mut rows: Vec<(i64, i64, &LogRecord)> = Vec::with_capacity(records.len());
         for (seq, record) in in_order_of_time((first_seq..).zip(records)) {
             let position = &mut positions[record.stream.index()];
-            let time_ns = record.time_ns.min(self.latest_ns);
+            let time_ns = plausible_ns(record.time_ns, self.latest_ns);
             let id = self.allocate_id(time_ns, record.level, *position)?;
             position.advance(id, time_ns);
             rows.push((id, seq, record));
