@@ -246,7 +246,7 @@ mod tests {
         symlink(other.join("app-1.log"), own.join("foreign.log")).unwrap();
         symlink("missing", own.join("dangling.log")).unwrap();
         symlink(own.join("app-1.log"), other.join("from-root.log")).unwrap();
-        let open = |path: std::path::PathBuf| open_as_users_of_path(&path).map(|_| ()).map_err(|why| why.kind());
+        let open = |path: PathBuf| open_as_users_of_path(&path).map(|_| ()).map_err(|why| why.kind());
         assert_eq!(open(own.join("app-1.log")), Ok(()));
         assert_eq!(open(own.join("dated.log")), Ok(()));
         assert_eq!(open(own.join("dangling.log")), Err(ErrorKind::NotFound));

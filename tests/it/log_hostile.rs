@@ -239,7 +239,9 @@ fn entries_with_an_unreadable_time_have_that_of_their_arrival() {
     ]);
     let viewer = Setup::log_viewer().data_dir(&data_dir).start();
     assert_eventually_eq(&json!(4), || container_status(&viewer, "ahead")["log_count"].clone());
-    web.write_now(["later"]);
+    // Times are written in whole seconds.
+    let later = (monlight::clock::Timestamp::now() + Duration::from_secs(1)).to_string();
+    web.write_lines([(later.as_str(), "stdout", "later\n")]);
     assert_eventually_eq(&json!(5), || viewer.get("/api/logs").expect(200).json()["total"].clone());
     let listed = viewer.get("/api/logs").expect(200).json();
     assert_eq!(listed["logs"][0]["message"], "later", "{listed}");
