@@ -308,9 +308,19 @@ impl Drop for Service {
     }
 }
 
-/// Returns a free loopback address. Linux does not assign the same port again soon, so it stays free for the caller.
+/// Returns a free loopback address. Its port is below those that Linux assigns to other sockets, and no two calls return the
+/// same, so it stays free for the caller.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const PORTS: std::ops::Range<u32> = 10_000..30_000;
+    loop {
+        // Processes that run at the same time start at different ports.
+        let offset = std::process::id().wrapping_mul(100).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + offset % (PORTS.end - PORTS.start)).unwrap();
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
 }
 
 pub fn free_port() -> u16 {
