@@ -113,7 +113,8 @@ fn write_beyond_the_maximum_file_size_is_rejected() {
 
 #[test]
 fn other_signals_end_nothing_or_end_it_in_order() {
-    let service = Setup::error_tracker().start();
+    // The tests themselves may run under nohup.
+    let service = Setup::error_tracker().wrapped_by(&["env", "--default-signal=HUP"]).start();
     for signal in ["USR1", "USR2"] {
         send_signal(service.pid(), signal);
         service.get("/health").expect(200);
