@@ -148,8 +148,16 @@ run_service_command() {
     folder=$2
     shift 2
     if [ -n "$compose" ]; then
-        # shellcheck disable=SC2086 # two words
-        $docker_compose run --rm --no-deps -T --volume "$folder:/backup" "$service" "$1" "/backup/$2" </dev/null
+        if is_running "$service"; then
+            # `docker compose run` would need the fixed address of the relay a second time.
+            docker run --rm --network none --memory "$(docker inspect --format '{{.HostConfig.Memory}}' "$id")" --read-only --cap-drop ALL --security-opt no-new-privileges \
+                --user "$(docker inspect --format '{{.Config.User}}' "$id")" --volumes-from "$id" --volume "$folder:/backup" \
+                --env "DATABASE_PATH=$(docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "$id" | sed -n 's/^DATABASE_PATH=//p')" \
+                "$(docker inspect --format '{{.Image}}' "$id")" "$1" "/backup/$2" </dev/null
+        else
+            # shellcheck disable=SC2086 # two words
+            $docker_compose run --rm --no-deps -T --volume "$folder:/backup" "$service" "$1" "/backup/$2" </dev/null
+        fi
     else
         binary=$(find_binary "$service") || return
         DATABASE_PATH=$(database_path "$service") "$binary" "$1" "$folder/$2"
