@@ -46,7 +46,7 @@ fn rejected_alerts_go_into_the_next_digest() {
             warnings(connection, at(1_002))?.iter().map(|warning| (warning.code, warning.count)).collect();
         assert_eq!(codes, [("alerts_failed", 1)]);
         QueueDigest { channels: vec![SMTP, WEBHOOK], now: at(1_100) }.apply(connection)?;
-        // A digest that nobody got is repeated, and one that somebody got is not.
+        // A digest is sent again only if no channel has delivered it.
         for channel in [SMTP, WEBHOOK] {
             record(connection, 2, channel, rejected(), 1_101)?;
         }

@@ -20,7 +20,7 @@ const PAUSES_S: [u64; 9] = [1, 3, 10, 30, 60, 120, 300, 600, 900];
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(PAUSES_S[PAUSES_S.len() - 1]);
 /// Age at which a channel gives up an alert that it could not send.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3_600);
-/// Attempts of a test alert, which somebody waits for.
+/// Maximum attempts of a test alert. They are few, because the operator waits for the result.
 pub(super) const TEST_ATTEMPTS_MAX: u32 = 3;
 /// Pause before a channel that is down tries an alert that it has not tried yet.
 pub(super) const FRESH_PAUSE: Duration = Duration::from_secs(30);

@@ -144,7 +144,7 @@ mod tests {
         assert_eq!((push("wiki", 1), take_all(&queue)), (1, vec![("wiki".to_owned(), 0)]));
         assert_eq!(push("docs", 100), 18);
         assert!(take_all(&queue).is_empty(), "all threads are busy");
-        // Whoever finishes, the project without a running item is next.
+        // The next thread goes to the project without a running item, whichever project returned it.
         queue.finish("shop");
         assert_eq!(take_all(&queue), [("docs".to_owned(), 0)]);
     }

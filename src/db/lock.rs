@@ -29,7 +29,7 @@ impl DatabaseLock {
     /// Acquires the lock of the existing database at `path`, which must not be a symbolic link.
     ///
     /// # Errors
-    /// As [`DatabaseLock::acquire`], and if the file is a link.
+    /// Fails like [`DatabaseLock::acquire`], and if the file is a link.
     pub(super) fn acquire_no_follow(path: &Path) -> Result<Self, String> {
         match open_options().custom_flags(no_follow()).open(path) {
             Err(why) if why.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
@@ -42,7 +42,7 @@ impl DatabaseLock {
     /// Creates an empty file at `path`, or empties it, and acquires its lock.
     ///
     /// # Errors
-    /// As [`DatabaseLock::acquire`].
+    /// Fails like [`DatabaseLock::acquire`].
     pub(super) fn create(path: &Path) -> Result<Self, String> {
         let file = open_options().create(true).truncate(false).custom_flags(no_follow()).open(path);
         let lock = Self::lock(file, path)?;

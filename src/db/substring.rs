@@ -1,7 +1,8 @@
 //! SQL function `contains(text, part)`: whether a text contains a part, in upper or lower case of ASCII letters.
 //!
-//! It finds the same as `LIKE '%part%'`. But LIKE compares the whole part at each character of the text, so that one text of
-//! 250 KB can take a second, in which SQLite does not look at the time limit. This function is linear in the text.
+//! The function matches the same texts as `LIKE '%part%'`. But LIKE compares the whole part at each character of the text, so
+//! that one text of 250 KB can take a second, in which SQLite does not look at the time limit. This function is linear in the
+//! text.
 
 use memchr::memmem::Finder;
 use rusqlite::Connection;
