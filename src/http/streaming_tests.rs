@@ -225,6 +225,15 @@ fn failed_sources_end_with_an_error_or_a_reset() {
 }
 
 #[test]
+fn several_segments_fit_into_the_send_buffer() {
+    let (server, _) = start();
+    let client = connect(&server);
+    // The loopback interface has segments of 64 KiB. With one of them in flight, the client would delay its acknowledgment.
+    let segment_bytes = socket2::SockRef::from(&client).tcp_mss().unwrap();
+    assert!(segment_bytes as usize * 4 <= worker_pool::SEND_BUFFER_BYTES, "{segment_bytes}");
+}
+
+#[test]
 fn slow_readers_receive_everything_and_occupy_no_worker() {
     let (server, produced) = start();
     let readers: Vec<TcpStream> = (0..40).map(|_| connect_with_small_buffer(&server)).collect();

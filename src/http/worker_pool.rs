@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 const INGEST_WORKERS: usize = 2;
 /// Size of a socket's send buffer in bytes, which the kernel doubles. It bounds the kernel memory that a client who does not
 /// read can occupy: the kernel checks it before each segment of up to 64 KB, so that a connection occupies at most 96 KB.
-const SEND_BUFFER_BYTES: usize = 16 * 1024;
+pub(in crate::http) const SEND_BUFFER_BYTES: usize = 16 * 1024;
 /// Maximum connections in the kernel's accept queue, if the system allows as many. With the standard library's 128, a burst
 /// overflows it, and the dropped clients wait a second until the kernel retries.
 const BACKLOG: i32 = 4096;
@@ -89,13 +89,20 @@ impl BoundListener {
     }
 }
 
+/// Maximum segment size of connections, in bytes. The receiver delays its acknowledgment by 40 ms until more than one segment
+/// has arrived. Segments of the loopback interface have 64 KB, so they would not fit into the send buffer, and each buffer
+/// of a large response would wait for that delay.
+const SEGMENT_BYTES_MAX: u32 = 4 * 1024;
+
 /// Sets the options of the sockets of all connections, which inherit them from the listening one. After the timeout, the
 /// kernel resets a connection whose peer does not acknowledge or accept data, even if we have closed it already.
-fn configure_socket(socket: &TcpListener, response_timeout: Duration) -> rustix::io::Result<()> {
+fn configure_socket(socket: &TcpListener, response_timeout: Duration) -> io::Result<()> {
     // Responses are written at once; Nagle's algorithm would only delay them.
     sockopt::set_tcp_nodelay(socket, true)?;
     sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER_BYTES)?;
-    sockopt::set_tcp_user_timeout(socket, u32::try_from(response_timeout.as_millis()).unwrap_or(u32::MAX))
+    socket2::SockRef::from(socket).set_tcp_mss(SEGMENT_BYTES_MAX)?;
+    sockopt::set_tcp_user_timeout(socket, u32::try_from(response_timeout.as_millis()).unwrap_or(u32::MAX))?;
+    Ok(())
 }
 
 impl Server {
