@@ -283,7 +283,7 @@ fn start_filled_collector(
     database.wait_for_rollup();
     let expiry = (Timestamp::now() - (HOUR + MINUTE)).ms();
     database.wait_for_zero(&format!(
-        "SELECT EXISTS (SELECT 1 FROM points WHERE at < {expiry} AND id < (SELECT max(id) FROM points))"
+        "SELECT EXISTS (SELECT 1 FROM points WHERE at_ms < {expiry} AND id < (SELECT max(id) FROM points))"
     ));
     database.wait_for_zero("SELECT freelist_count > 256 FROM pragma_freelist_count");
     (collector, database)
