@@ -6,8 +6,8 @@ use super::state::ServiceState;
 use crate::error::Result;
 use crate::http::{Request, Response};
 use crate::quota::{
-    BROWSER_PERCENT, PROJECT_PERCENT, ProjectUsage, RejectionEntry, SERVER_RESERVE_PERCENT, Store, largest_usages,
-    rejection_entries, total_usage,
+    ALL_BROWSERS_PERCENT, BROWSER_PERCENT, PROJECT_PERCENT, ProjectUsage, RejectionEntry, SERVER_RESERVE_PERCENT,
+    Store, largest_usages, rejection_entries, total_usage,
 };
 
 /// Maximum number of projects listed for each store, and of rejections.
@@ -25,6 +25,7 @@ struct Quota {
 struct Shares {
     project_percent: u64,
     browser_percent: u64,
+    all_browsers_percent: u64,
     server_reserve_percent: u64,
 }
 
@@ -58,6 +59,7 @@ pub(super) fn quota<S: ServiceState>(state: &S, _: &Request) -> Result<Response>
     let shares = Shares {
         project_percent: PROJECT_PERCENT,
         browser_percent: BROWSER_PERCENT,
+        all_browsers_percent: ALL_BROWSERS_PERCENT,
         server_reserve_percent: SERVER_RESERVE_PERCENT,
     };
     let stores = state.stores().into_iter().map(usage).collect::<Result<_>>()?;

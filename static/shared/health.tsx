@@ -76,7 +76,8 @@ function Quotas({ quota: { shares, stores, rejections } }: { quota: Quota }): JS
       <h3>Storage by project</h3>
       <p class="muted">
         One project may use {shares.project_percent} % of a store, or {100 - shares.server_reserve_percent} % if it is
-        alone; its browser keys {shares.browser_percent} %. Stores that can delete take from the largest project.
+        alone; its browser keys {shares.browser_percent} %. All browser keys together may use{" "}
+        {shares.all_browsers_percent} % of the alerts. Stores that can delete take from the largest project.
       </p>
       {stores.map((store) => (
         <Store key={store.name} store={store} />
