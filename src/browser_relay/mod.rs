@@ -17,6 +17,8 @@ mod forward_budget;
 pub(crate) mod fuzz;
 mod import_original;
 mod lookup_cache;
+#[cfg(test)]
+mod map_eviction_tests;
 mod metrics;
 mod outbox;
 mod outbox_commands;

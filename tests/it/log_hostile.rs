@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::harness::{Client, Request, Service, Setup, TempDir, root_or_skip, wait_until};
 use crate::support::logs::{
-    Container, TailClient, assert_eventually_eq, container_status, export_entries, percent_encode,
+    Container, TailClient, assert_eventually_eq, container_status, export_entries, percent_encode, wait_for_entry_count,
 };
 
 const NOBODY: u32 = 65_534;
@@ -319,5 +319,30 @@ fn sessions_of_one_key_do_not_exclude_other_keys_from_exports() {
     }
     for _ in 0..2 {
         assert_eq!(export_entries(&viewer, "").len(), 50);
+    }
+}
+
+#[test]
+fn secrets_in_the_configuration_of_a_container_are_not_stored() {
+    let data_dir = Arc::new(TempDir::new());
+    let container = Container::new(&data_dir, "web");
+    let path = container.dir().join("config.v2.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["Config"]["Env"] = json!(["DATABASE_URL=postgres://shop:hunter2-env@db/shop"]);
+    config["Config"]["Cmd"] = json!(["serve", "--token=hunter2-cmd"]);
+    config["Config"]["Labels"]["token"] = json!("hunter2-label");
+    config["HostConfig"] = json!({ "Binds": ["/srv/hunter2-bind:/data"] });
+    std::fs::write(&path, config.to_string()).unwrap();
+    container.write_lines([("2026-01-31T12:00:00Z", "stdout", "hello\n")]);
+    let viewer = Setup::log_viewer().data_dir(&data_dir).start();
+    wait_for_entry_count(&viewer, "web", 1);
+    let listed = viewer.get("/api/logs/containers").expect(200).text();
+    assert!(!listed.contains("hunter2"), "{listed}");
+    viewer.stop();
+    for file in
+        std::fs::read_dir(data_dir.path()).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file())
+    {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!bytes.windows(7).any(|window| window == b"hunter2"), "{}", file.display());
     }
 }

@@ -2,8 +2,8 @@
 //! The honest projects must lose nothing, and their writes must stay fast.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -286,6 +286,27 @@ fn start_attacks(workers: &mut Workers, addresses: [std::net::SocketAddr; 4]) {
     }
 }
 
+/// Starts a worker that requests `/health` of every service. Returns the answers that were not `ok`.
+fn watch_health(workers: &mut Workers, addresses: [std::net::SocketAddr; 4]) -> Arc<Mutex<Vec<String>>> {
+    let problems = Arc::new(Mutex::new(Vec::new()));
+    let found = Arc::clone(&problems);
+    workers.spawn_repeating(Duration::from_secs(1), move |_| {
+        for (address, service) in addresses.into_iter().zip(SERVICES) {
+            // A service that this test has stopped does not answer.
+            let Ok(mut client) = Client::connect_from(address, [127, 9, 9, 1]) else { continue };
+            if !client.try_write(&Request::get("/health").bytes()) {
+                continue;
+            }
+            if let Some(response) = client.try_read_response()
+                && response.json()["status"] != "ok"
+            {
+                found.lock().unwrap().push(format!("{service}: {}", response.text()));
+            }
+        }
+    });
+    problems
+}
+
 /// Runs the honest projects for a while; returns the latencies of their writes.
 fn run_honest_projects(
     projects: &mut [HonestProject],
@@ -380,6 +401,7 @@ fn honest_projects_lose_nothing_beside_an_attacker() {
     let alone = run_honest_projects(&mut projects, &latencies, 0, Duration::from_secs(duration_s / 2), || {});
     let mut attackers = Workers::default();
     start_attacks(&mut attackers, stack.addresses);
+    let degraded = watch_health(&mut attackers, stack.addresses);
     let names: Vec<_> = projects.iter().map(|project| (project.name.clone(), stack.addresses[TRACKER])).collect();
     let attacked = run_honest_projects(&mut projects, &latencies, 1_000_000, Duration::from_secs(duration_s), || {
         std::thread::sleep(Duration::from_secs(duration_s / 4));
@@ -390,6 +412,7 @@ fn honest_projects_lose_nothing_beside_an_attacker() {
         stack.wait_until_healthy();
     });
     attackers.stop();
+    assert_eq!(*degraded.lock().unwrap(), Vec::<String>::new(), "public keys changed the status of a service");
 
     let deadline = Instant::now() + ARRIVAL_TIMEOUT;
     for project in &projects {

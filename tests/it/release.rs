@@ -217,3 +217,13 @@ fn bill_of_materials_lists_what_the_programs_contain_with_checksums() {
         assert!(!names.contains(&name), "{name} is not in the programs");
     }
 }
+
+#[test]
+fn advisories_are_looked_up_every_week_and_never_by_the_tests() {
+    let file = |path: &str| std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap();
+    let workflow = file(".github/workflows/advisories.yml");
+    assert!(workflow.contains("- cron: \"17 5 * * 1\"") && workflow.contains("- run: make advisories"), "{workflow}");
+    let makefile = file("Makefile");
+    let test_parts = makefile.lines().find(|line| line.starts_with("TEST_PARTS := ")).unwrap();
+    assert!(!test_parts.split(' ').any(|part| part == "advisories"), "{test_parts}");
+}

@@ -348,3 +348,22 @@ fn database_of_the_original_opens_with_its_keys_and_maps() {
     let maps: i64 = kept.query_row("SELECT count(*) FROM source_maps", [], |row| row.get(0)).unwrap();
     assert_eq!(maps, 2, "the original database is kept as a copy");
 }
+
+#[test]
+fn source_maps_are_never_returned() {
+    let env = RelayEnv::start(|setup| setup);
+    let id = env.relay.send(&upload("/cart.js", &small_map())).expect(201).id();
+    let paths = [
+        MAPS.to_owned(),
+        format!("{MAPS}?project=shop"),
+        format!("{MAPS}/{id}"),
+        format!("{MAPS}/{id}/content"),
+        "/cart.js.map".into(),
+    ];
+    for path in &paths {
+        let response = env.relay.get(path);
+        assert!(matches!(response.status, 200 | 404 | 405), "{path}: {}", response.status);
+        let text = response.text();
+        assert!(!text.contains("add(2)") && !text.contains("AACGA"), "{path}: {text}");
+    }
+}

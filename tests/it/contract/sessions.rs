@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Case, assert_cases};
+use crate::support::databases::update_file;
 use crate::support::harness::{API_KEY, Request, Service, Setup, TEST_TIMEOUT, TempDir, wait_until};
 
 const API_KEYS: &str = "app:ingest:app-key, eye:read:eye-key, ops:admin:ops-key";
@@ -60,6 +61,25 @@ fn sign_in_returns_an_http_only_cookie() {
         assert_cases(&service, cases);
         assert!(!service.log().concat().contains(token));
     }
+}
+
+#[test]
+fn displaced_sessions_end_at_once() {
+    let data_dir = Arc::new(TempDir::new());
+    let start = || Setup::error_tracker().data_dir(&data_dir).start();
+    let tracker = start();
+    let first = sign_in(&tracker, API_KEY);
+    tracker.stop();
+    // 999 more sessions of the same key, which expire later.
+    let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999)
+               INSERT INTO sessions (token_sha256, key_sha256, expires_at_ms)
+               SELECT randomblob(32), key_sha256, expires_at_ms + 1 FROM sessions, n";
+    update_file(&data_dir.path().join("errors.db"), sql);
+    let tracker = start();
+    tracker.send(&with_cookie(&first, "GET", "/api/errors")).expect(200);
+    let second = sign_in(&tracker, API_KEY);
+    tracker.send(&with_cookie(&first, "GET", "/api/errors")).expect(401);
+    tracker.send(&with_cookie(&second, "GET", "/api/errors")).expect(200);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Malformed input: bytes that are not HTTP, not UTF-8 or not JSON.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::harness::{API_KEY, Request, report, report_at};
+use crate::support::databases::update_file;
+use crate::support::harness::{API_KEY, Request, Setup, TempDir, report, report_at};
 
 use super::attack::{Attack, assert_rejected, attacker_address, connect_many};
 
@@ -134,4 +136,45 @@ fn deeply_nested_json_is_rejected() {
         let shallow = Request::new("POST", "/api/errors").body(report_with_extra(&nest("[", "]", 62)));
         assert!(matches!(clients[0].send(&shallow).status, 200 | 201));
     });
+}
+
+#[test]
+fn error_responses_reveal_no_sql_and_no_path() {
+    let data_dir = Arc::new(TempDir::new());
+    let tracker = Setup::error_tracker().data_dir(&data_dir).start();
+    let requests = [
+        Request::get("/api/errors?search=%22%27%3B--&limit=1"),
+        Request::get("/api/errors/1"),
+        Request::get("/api/errors/99999999999999999999"),
+        Request::get("/api/errors?since=%27%29%3B"),
+        Request::get("/api/alerts"),
+        Request::new("POST", "/api/errors/1/resolve"),
+        Request::post("/api/errors", &report_at("lost", 1)),
+        Request::get("/../../etc/passwd"),
+    ];
+    let reveals_nothing = |statuses: &[u16]| {
+        for request in &requests {
+            let response = tracker.send(request);
+            assert!(
+                statuses.contains(&response.status),
+                "{}: {} {}",
+                String::from_utf8_lossy(&request.bytes()),
+                response.status,
+                response.text()
+            );
+            let text = response.text();
+            let secrets =
+                ["SQL", "sql", "SELECT", "no such table", "error_groups", "src/", data_dir.path().to_str().unwrap()];
+            let revealed: Vec<_> = secrets.iter().filter(|secret| text.contains(**secret)).collect();
+            assert!(response.status < 400 || revealed.is_empty(), "{revealed:?} in {text}");
+        }
+    };
+    reveals_nothing(&[200, 201, 400, 404]);
+    // Statements fail from here on, with messages that name the table.
+    update_file(
+        &data_dir.path().join("errors.db"),
+        "PRAGMA foreign_keys = OFF; PRAGMA legacy_alter_table = ON; ALTER TABLE error_groups RENAME TO renamed; ALTER TABLE alert_events RENAME TO renamed_too;",
+    );
+    reveals_nothing(&[400, 404, 500, 503]);
+    assert!(tracker.log().concat().contains("no such table"), "{:?}", tracker.log());
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::harness::{PUBLIC_KEY, Request, Service, Setup};
+use crate::support::receiver::HttpReceiver;
 
 use super::attack::{Attack, attacker_address, connect_many, metric_value, write_until_closed};
 
@@ -107,6 +108,26 @@ fn header_injection_into_responses_is_impossible() {
             );
         }
     });
+}
+
+#[test]
+fn urls_in_reports_and_source_maps_are_never_fetched() {
+    let target = HttpReceiver::start(&[]);
+    let url = format!("{}/app.js", target.url());
+    let attack = Attack::start_on_relay(|setup| setup);
+    attack.assert_survives(|relay| {
+        let map = json!({ "version": 3, "sources": [url], "sourceRoot": url, "names": [], "mappings": "AAAA", "sourceMappingURL": url });
+        let id = relay.send(&upload(&url, &map.to_string())).expect(201).id();
+        let indexed =
+            json!({ "version": 3, "sections": [{ "offset": { "line": 0, "column": 0 }, "url": url }] }).to_string();
+        relay.send(&upload("/indexed.js", &indexed)).expect(400);
+        let stack = format!("E: e\n    at f ({url}:1:1)\n//# sourceMappingURL={url}.map");
+        let context = json!({ "url": url, "referrer": url });
+        let body = json!({ "type": "E", "message": url, "stack": stack, "release": "1.0", "url": url, "context": context });
+        relay.send(&Request::from_browser(ERRORS, &body)).expect(201);
+        relay.send(&Request::new("DELETE", &format!("{MAPS}/{id}"))).expect(200);
+    });
+    assert_eq!(target.requests(), []);
 }
 
 #[test]
