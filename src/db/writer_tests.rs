@@ -268,3 +268,54 @@ fn size_limit_bounds_the_pages_in_use() {
     let file = std::fs::metadata(folder.0.join("test.db")).unwrap().len();
     assert!(file < 1_200_000, "{file}");
 }
+
+/// Reports that it runs, and waits until the receiver is disconnected.
+struct WaitFor(Sender<()>, Receiver<()>);
+
+impl Command for WaitFor {
+    type Output = ();
+
+    fn apply(self, _: &Connection) -> Result<()> {
+        self.0.send(()).unwrap();
+        let _ = self.1.recv();
+        Ok(())
+    }
+}
+
+#[test]
+fn commands_beyond_the_queue_are_rejected_at_once() {
+    let folder = Folder::new("queue");
+    let database = open(&folder.settings(SCHEMA)).unwrap();
+    let (release, released) = bounded(0);
+    let (start, started) = bounded(1);
+    database.writer.submit(WaitFor(start, released), |_| {});
+    started.recv_timeout(Duration::from_secs(5)).unwrap();
+    let (answer, answers) = crossbeam_channel::unbounded();
+    let more = QUEUE_COMMANDS_MAX + 10;
+    for n in 0..more {
+        let answer = answer.clone();
+        database.writer.submit(Insert(n as i64), move |outcome| answer.send(outcome).unwrap());
+    }
+    let rejected: Vec<_> = answers.try_iter().collect();
+    assert_eq!(rejected.len(), 10);
+    assert!(rejected.iter().all(|outcome| matches!(outcome, Err(Error::Busy(_)))));
+    drop(release);
+    let stored = (rejected.len()..more).filter(|_| answers.recv_timeout(Duration::from_secs(5)).unwrap().is_ok());
+    assert_eq!(stored.count(), count(&database.readers) as usize);
+    assert_eq!(count(&database.readers) as usize, more - rejected.len());
+}
+
+#[test]
+fn queries_of_one_use_end_after_five_seconds() {
+    let folder = Folder::new("limit");
+    let database = open(&folder.settings(SCHEMA)).unwrap();
+    let endless = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT max(n) FROM n";
+    let reader = database.readers.acquire().unwrap();
+    let started = Instant::now();
+    let result = reader.query_row(endless, [], |row| row.get::<_, i64>(0)).map_err(Error::from);
+    assert_eq!(result, Err(Error::Busy(crate::db::QUERY_TIMED_OUT)));
+    assert!(started.elapsed() >= Duration::from_secs(4), "{:?}", started.elapsed());
+    drop(reader);
+    // The connection can be used again.
+    assert_eq!(count(&database.readers), 0);
+}

@@ -141,7 +141,18 @@ fn build_images(docker: &DockerDaemon) {
         assert_eq!(config["WorkingDir"], "/app");
         assert_eq!(config["Volumes"], json!({ "/app/data": {} }));
         assert_eq!(config["Labels"]["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(files_of_image(docker, &image), [format!("app/{service}")]);
     }
+}
+
+/// Returns the files of an image that have content. Docker itself adds empty ones, such as `etc/hosts`.
+fn files_of_image(docker: &DockerDaemon, image: &str) -> Vec<String> {
+    let script = format!("id=$(docker create {image}) && docker export $id | tar -tv && docker rm $id >/dev/null");
+    let output = docker.shell(docker.dir.path(), &script).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let listing = String::from_utf8(output.stdout).unwrap();
+    let fields = listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields.filter(|fields| fields[0].starts_with('-') && fields[2] != "0").map(|fields| fields[5].to_owned()).collect()
 }
 
 /// Returns the commands of the documented quick start that create the secrets and start the services, without the first,
