@@ -25,7 +25,7 @@ pub(super) struct ReleaseMaps<'a> {
     cache: &'a LookupCache,
     project: &'a str,
     release: &'a str,
-    /// Source maps by file name, so that they are read once for all files of the same name.
+    /// Source maps by file name as URLs encode it, so that they are read once for all files of the same name.
     candidates: HashMap<String, Vec<CandidateMap>>,
     /// The best match for each file URL, so that every file is matched once.
     selected: HashMap<String, Option<CandidateMap>>,
@@ -71,15 +71,12 @@ impl<'a> ReleaseMaps<'a> {
 
     /// Compares the candidates with the URL of a file. Returns `None` if no work is left for that.
     fn select_map(&mut self, url: &str) -> Result<Option<Option<CandidateMap>>> {
-        let file_name = url_match::file_name(url);
+        let file_name = url_match::encoded_file_name(url);
         if !self.candidates.contains_key(file_name) {
             if self.steps_left == 0 || self.candidate_bytes_left == 0 {
                 return Ok(None);
             }
-            let (project, release) = (self.project, self.release);
-            let limit = CANDIDATES_MAX.min(self.steps_left);
-            let bytes_max = self.candidate_bytes_left;
-            let maps = store::maps_by_file_name(self.connection, project, release, file_name, limit, bytes_max)?;
+            let maps = self.read_candidates(url)?;
             let bytes: usize = maps.iter().map(|map| map.file_url.len()).sum();
             // A file name without maps costs a step too.
             self.steps_left = self.steps_left.saturating_sub(maps.len().max(1));
@@ -93,6 +90,22 @@ impl<'a> ReleaseMaps<'a> {
         self.steps_left -= maps.len();
         let best = url_match::best_match(maps.iter().map(|map| &*map.file_url), url);
         Ok(Some(best.map(|index| maps[index].clone())))
+    }
+
+    /// Reads the source maps that were uploaded for a file of the same name.
+    fn read_candidates(&self, url: &str) -> Result<Vec<CandidateMap>> {
+        let limit = CANDIDATES_MAX.min(self.steps_left);
+        let read = |file_name: &str| {
+            let (project, release, bytes_max) = (self.project, self.release, self.candidate_bytes_left);
+            store::maps_by_file_name(self.connection, project, release, file_name, limit, bytes_max)
+        };
+        let (decoded, encoded) = (url_match::file_name(url), url_match::encoded_file_name(url));
+        let mut maps = read(&decoded)?;
+        if decoded != encoded {
+            // Older maps are stored under the name as it was uploaded.
+            maps.extend(read(encoded)?);
+        }
+        Ok(maps)
     }
 
     /// Looks up a position of a generated file, line and column from 1. Returns `None` if the file has no source map.

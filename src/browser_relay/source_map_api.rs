@@ -143,5 +143,5 @@ fn missing_map_reason(reader: &Connection, project: &str, release: &str) -> Resu
         return Ok(format!("Release '{release}' of project '{project}' has no source maps"));
     }
     let urls: Vec<&str> = maps.iter().map(SourceMap::file_url).collect();
-    Ok(format!("No source map of release '{release}' matches this file; it has maps for: {}", urls.join(", ")))
+    Ok(format!("No source map of release '{release}' has the path of this file; it has maps for: {}", urls.join(", ")))
 }

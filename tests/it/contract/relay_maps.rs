@@ -137,6 +137,55 @@ fn most_specific_map_wins_and_a_new_upload_replaces_the_old() {
 }
 
 #[test]
+fn source_maps_apply_only_to_their_own_files() {
+    let env = RelayEnv::start(|setup| setup);
+    let map = |source: &str| small_map().replace("cart.js", source);
+    for (url, source) in [
+        ("https://shop.example/static/js/main.js", "main.ts"),
+        ("https://shop.example/loader.js", "loader.ts"),
+        ("https://shop.example/_next/pages/blog/[slug]-0a1b.js", "slug.tsx"),
+        ("https://shop.example/caf%C3%A9/menu.js", "menu.ts"),
+    ] {
+        env.relay.send(&upload(url, &map(source))).expect(201);
+    }
+    for (url, expected) in [
+        ("https://shop.example/static/js/main.js", Some("main.ts")),
+        ("https://cdn.example/static/js/main.js", Some("main.ts")),
+        ("https://cdn.widget.example/v3/main.js", None),
+        ("https://shop.example/vendor/main.js", None),
+        ("http://localhost:3000/main.js", None),
+        ("https://www.shop.example/loader.js", Some("loader.ts")),
+        ("https://widget.example/loader.js", None),
+        ("https://shop.example/_next/pages/blog/%5Bslug%5D-0a1b.js", Some("slug.tsx")),
+        ("https://shop.example/caf%c3%a9/menu.js", Some("menu.ts")),
+    ] {
+        let stack = format!("E: e\n    at a ({url}:1:1)");
+        let occurrence = newest_occurrence(&env, &report("1.0", &stack));
+        let source = occurrence["extra"]["frames"][0]["file"].as_str();
+        assert_eq!(source, expected, "{url}");
+        assert_eq!(occurrence["traceback"] == stack, expected.is_none(), "{occurrence}");
+    }
+}
+
+#[test]
+fn source_maps_that_were_stored_with_encoded_names_are_found() {
+    let data_dir = Arc::new(TempDir::new());
+    let env = RelayEnv::start(|setup| setup.data_dir(&data_dir));
+    let url = "https://shop.example/blog/%5Bslug%5D.js";
+    env.relay.send(&upload(url, &small_map())).expect(201);
+    let RelayEnv { tracker, collector, relay } = env;
+    drop(relay);
+    let database = rusqlite::Connection::open(data_dir.path().join("browser-relay.db")).unwrap();
+    let changed = database.execute("UPDATE source_maps SET file_name = '%5Bslug%5D.js' WHERE file_name = '[slug].js'", []);
+    assert_eq!(changed, Ok(1));
+    drop(database);
+    let relay = Setup::browser_relay(tracker.address, collector.address).data_dir(&data_dir).start();
+    let env = RelayEnv { tracker, collector, relay };
+    let occurrence = newest_occurrence(&env, &report("1.0", &format!("E: e\n    at a ({url}:1:1)")));
+    assert_eq!(occurrence["traceback"], "E: e\n    at a (cart.js:2:4)");
+}
+
+#[test]
 fn source_maps_can_be_listed_and_deleted() {
     let env = RelayEnv::start(|setup| setup.env("API_KEYS", "eye:read:r"));
     let relay = &env.relay;
