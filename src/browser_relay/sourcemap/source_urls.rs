@@ -5,12 +5,8 @@
 
 /// Returns a normalized source URL. Removes control characters, with which some bundlers mark their own sources.
 pub(super) fn normalize_source_url(source_root: &str, source: &str) -> String {
-    let mut url = String::with_capacity(source_root.len() + source.len() + 1);
-    if !source_root.is_empty() {
-        url.push_str(source_root);
-        url.push('/');
-    }
-    url.extend(source.chars().filter(|character| !character.is_control()));
+    let source: String = source.chars().filter(|character| !character.is_control()).collect();
+    let url = join(source_root, &source);
     let (base, suffix) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
     let (authority, path) = base.split_at(authority_bytes(base));
     let is_relative = authority.is_empty() && !path.starts_with('/');
@@ -27,10 +23,29 @@ pub(super) fn normalize_source_url(source_root: &str, source: &str) -> String {
     format!("{authority}{normalized}{suffix}")
 }
 
+/// Prepends the root, with one slash between them, unless the source is an absolute URL.
+fn join(source_root: &str, source: &str) -> String {
+    if source_root.is_empty() || is_absolute(source) {
+        return source.to_owned();
+    }
+    let source = source.strip_prefix('/').unwrap_or(source);
+    let slash = if source_root.ends_with('/') { "" } else { "/" };
+    format!("{source_root}{slash}{source}")
+}
+
+/// Whether a source has a scheme or starts with `//host`.
+fn is_absolute(source: &str) -> bool {
+    let is_scheme = |text: &str| !text.is_empty() && text.chars().all(is_scheme_character);
+    source.starts_with("//") || source.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme))
+}
+
+fn is_scheme_character(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "+.-_".contains(character)
+}
+
 /// Returns the length of the leading `scheme://host` or `//host`, or 0.
 fn authority_bytes(url: &str) -> usize {
-    let is_scheme = |character: char| character.is_ascii_alphanumeric() || "+.-_".contains(character);
-    let scheme = url.find(|character| !is_scheme(character)).unwrap_or(0);
+    let scheme = url.find(|character| !is_scheme_character(character)).unwrap_or(0);
     let slashes = match &url[scheme..] {
         rest if scheme > 0 && rest.starts_with("://") => scheme + 1,
         rest if scheme == 0 && rest.starts_with("//") => 0,
@@ -86,8 +101,29 @@ mod tests {
             ("/src", "cart.ts", "/src/cart.ts"),
             ("https://shop.example/src/", "../cart.ts", "https://shop.example/cart.ts"),
             ("..", "cart.ts", "../cart.ts"),
+            ("/", "https://shop.example/cart.ts", "https://shop.example/cart.ts"),
+            ("/src", "//cdn.example/a.js", "//cdn.example/a.js"),
             ("", "C:\\shop\\cart.ts", "C:\\shop\\cart.ts"),
             ("", "\0helpers.js", "helpers.js"),
+        ] {
+            assert_eq!(normalize_source_url(source_root, source), expected, "{source_root:?} {source:?}");
+        }
+    }
+
+    #[test]
+    fn root_and_source_are_joined_with_one_slash() {
+        // The expected URLs are the results of Mozilla's source-map 0.8; trace-mapping leaves two slashes after the root "/".
+        for (source_root, source, expected) in [
+            ("/", "src/cart.ts", "/src/cart.ts"),
+            ("/", "a.ts", "/a.ts"),
+            ("/", "/abs/a.ts", "/abs/a.ts"),
+            ("/", "./src/../a.ts", "/a.ts"),
+            ("/src/", "/cart.ts", "/src/cart.ts"),
+            ("/src", "/cart.ts", "/src/cart.ts"),
+            ("src/", "cart.ts", "src/cart.ts"),
+            ("https://shop.example/", "/cart.ts", "https://shop.example/cart.ts"),
+            ("/", "webpack://shop/./src/cart.ts", "webpack://shop/src/cart.ts"),
+            ("/", "C:\\shop\\cart.ts", "C:\\shop\\cart.ts"),
         ] {
             assert_eq!(normalize_source_url(source_root, source), expected, "{source_root:?} {source:?}");
         }
