@@ -1,8 +1,9 @@
 //! Conversion of a source map to blocks.
 //!
 //! The map is read twice, because its members come in any order and the mappings depend on the others. The first pass
-//! counts sources and names, records where sections start, and already stores names and source contents. The second pass
-//! stores source URLs and mappings.
+//! validates and counts, the second one stores.
+//!
+//! A map that both `source-map` and `@jridgewell/trace-mapping` read is read here too, except for sections within sections.
 //!
 //! Sections ("index maps", which Metro and Turbopack write) are concatenated into one map; each ends where the next one
 //! starts. Sections must not contain sections (ECMA-426). Sections with a `url`, which the standard never had, are
@@ -12,9 +13,8 @@ use std::io::Read;
 
 use super::first_pass::FirstPass;
 use super::json::JsonReader;
-use super::layout::{BlockKind, BlockSink};
+use super::layout::BlockSink;
 use super::second_pass::SecondPass;
-use super::string_table::StringTableWriter;
 use super::validation::invalid;
 use crate::error::Result;
 
@@ -43,20 +43,14 @@ pub(in crate::browser_relay) fn convert<R: Read>(
     mut sink: impl BlockSink,
 ) -> Result<MapStats> {
     let mut first_pass = FirstPass::default();
-    let mut names = StringTableWriter::new(BlockKind::Names);
-    read_document(&mut JsonReader::new(open()?, DOCUMENT), |json| first_pass.read(json, &mut names, &mut sink))?;
-    names.finish(&mut sink)?;
+    read_document(&mut JsonReader::new(open()?, DOCUMENT), |json| first_pass.read(json))?;
     let mut second_pass = SecondPass::new(&first_pass);
     read_document(&mut JsonReader::new(open()?, DOCUMENT), |json| second_pass.read(json, &mut sink))?;
-    let SecondPass { mut mappings, mut source_urls, .. } = second_pass;
+    let SecondPass { mut mappings, mut source_urls, mut names, contents, .. } = second_pass;
     source_urls.finish(&mut sink)?;
+    names.finish(&mut sink)?;
     mappings.finish(&mut sink)?;
-    Ok(MapStats {
-        mappings: mappings.count,
-        sources: source_urls.count(),
-        names: names.count(),
-        contents: first_pass.contents,
-    })
+    Ok(MapStats { mappings: mappings.count, sources: source_urls.count(), names: names.count(), contents })
 }
 
 /// Reads a document. Skips a byte order mark, and a first line that starts with `)`, which servers add so that browsers

@@ -237,6 +237,53 @@ fn additions_of_bundlers_are_accepted() {
 }
 
 #[test]
+fn maps_that_other_readers_read_are_converted() {
+    const PLAIN: &str = r#""version":3,"sources":["a.js"],"names":["add"],"mappings":"AAAA,IACEA","sourcesContent":["\n  add()"]"#;
+    const OTHER: &str = r#""mappings":"AACAD,CCAA","sources":["x","y"],"names":["x"],"sourcesContent":["x","y"]"#;
+    let with = |members: &str| format!("{{{members},{PLAIN}}}");
+    let replaced = |from: &str, to: &str| format!("{{{PLAIN}}}").replacen(from, to, 1);
+    let sections = |map: &str| format!(r#"[{{"offset":{{"line":0,"column":0}},"map":{map}}}]"#);
+    let index_map = |sections: &str| format!(r#"{{"version":3,"sections":{sections}}}"#);
+    let plain_sections = sections(&format!("{{{PLAIN}}}"));
+    let more_contents = replaced(r#"add()"]"#, r#"add()","b",{}]"#);
+    // Mozilla's `source-map` 0.7.6 and `@jridgewell/trace-mapping` 0.3.31 find this position in all of these maps.
+    let expected = ("a.js".to_owned(), 2, 3, Some("add".to_owned()));
+    for map in [
+        replaced(":3", ":\"3\""),
+        with(r#""sections":null"#),
+        replaced("AAAA,", "AAAA,CCAA,").replace("IACEA", "GDCEA"),
+        replaced("IACEA", "IACEAC"),
+        replaced("AAAA,IACEA", "AAAAC,IACED"),
+        with(&format!(r#""version":2,"sourceRoot":"x","sourceRoot":"",{OTHER}"#)),
+        with(&format!(r#""names":null,{OTHER}"#)),
+        with(&format!(r#""sections":{plain_sections},{OTHER}"#)),
+        index_map(&format!(r#"[],"sections":{plain_sections}"#)),
+        index_map(&sections(&format!(r#"{{"version":3,{OTHER}}},"map":{{{PLAIN}}}"#))),
+        index_map(&sections(&more_contents)),
+        more_contents,
+    ] {
+        let stored = StoredMap::convert(map.as_bytes()).unwrap_or_else(|error| panic!("{map}: {error:?}"));
+        let original = stored.original(1, 5).unwrap_or_else(|| panic!("{map}"));
+        assert_eq!(original.context.iter().map(|line| &*line.text).collect::<Vec<_>>(), ["", "  add()"], "{map}");
+        assert_eq!(resolved_position(original), expected, "{map}");
+        assert_eq!((stored.stats.sources, stored.stats.names, stored.stats.contents), (1, 1, 1), "{map}");
+    }
+    // Numbers are read as text. Of anything else, only the affected name, source or content is missing.
+    let numbers = replaced("\"a.js\"", "7,true,{}").replace("\"add\"", "5,null,{}");
+    let position = StoredMap::convert(numbers.as_bytes()).unwrap().original(1, 5).map(resolved_position);
+    assert_eq!(position, Some(("7".to_owned(), 2, 3, Some("5".to_owned()))));
+}
+
+#[test]
+fn segments_with_an_index_out_of_range_have_no_source() {
+    let map = json!({"version": 3, "sources": ["a.js"], "mappings": "AAAA,CCAA,CDAA"}).to_string();
+    let stored = StoredMap::convert(map.as_bytes()).unwrap();
+    assert!(matches!(stored.look_up(1, 1), LookupResult::Resolved(_)));
+    assert_eq!(stored.look_up(1, 2), LookupResult::Generated);
+    assert!(matches!(stored.look_up(1, 3), LookupResult::Resolved(_)));
+}
+
+#[test]
 fn generated_code_and_missing_mappings_are_distinguished() {
     let map = "{\"version\":3,\"sources\":[\"a.js\"],\"mappings\":\"CAAA,E;;A\"}";
     let stored = StoredMap::convert(map.as_bytes()).unwrap();
@@ -258,19 +305,15 @@ fn invalid_source_maps_are_rejected_with_a_reason() {
         ("\"map\"", "must be a JSON object"),
         ("{}", "'version' must be 3"),
         ("{\"version\":2,\"sources\":[],\"mappings\":\"\"}", "'version' must be 3"),
-        ("{\"version\":\"3\",\"sources\":[],\"mappings\":\"\"}", "'version' must be 3"),
+        ("{\"version\":\"3a\",\"sources\":[],\"mappings\":\"\"}", "'version' must be 3"),
+        ("{\"version\":3,\"sources\":[],\"mappings\":\"\",\"version\":4}", "'version' must be 3"),
+        ("{\"version\":3,\"sources\":[],\"names\":{},\"mappings\":\"\"}", "'names' must be an array"),
         ("{\"version\":3,\"sources\":[]}", "'mappings' must be a string"),
         ("{\"version\":3,\"sources\":[],\"mappings\":[]}", "'mappings' must be a string"),
         ("{\"version\":3,\"mappings\":\"\"}", "'sources' must be an array"),
         ("{\"version\":3,\"sources\":{},\"mappings\":\"\"}", "'sources' must be an array"),
-        ("{\"version\":3,\"sources\":[1],\"mappings\":\"\"}", "'sources' must be an array of strings"),
-        ("{\"version\":3,\"sources\":[],\"names\":[1],\"mappings\":\"\"}", "'names' must be an array of strings"),
-        ("{\"version\":3,\"sources\":[],\"sourcesContent\":[1],\"mappings\":\"\"}", "'sourcesContent' must be"),
         ("{\"version\":3,\"sources\":[],\"sourceRoot\":1,\"mappings\":\"\"}", "'sourceRoot' must be a string"),
-        ("{\"version\":3,\"sources\":[],\"mappings\":\"AAAA\"}", "source index 0 is out of range"),
-        ("{\"version\":3,\"sources\":[\"a\"],\"mappings\":\"AAAAA\"}", "name index 0 is out of range"),
         ("{\"version\":3,\"sources\":[\"a\"],\"mappings\":\"AAgggggggE\"}", "more than 32 bits"),
-        ("{\"version\":3,\"sources\":[],\"mappings\":\"\",\"mappings\":\"\"}", "more than one 'mappings'"),
         ("{\"version\":3,\"sources\":[],\"mappings\":\"\"", "ends too early"),
         ("{\"version\":3,\"sources\":[],\"mappings\":\"\"}x", "unexpected data follows its end"),
         ("{\"version\":3,\"sections\":[{}]}", "must have an 'offset' and a 'map'"),
@@ -280,7 +323,6 @@ fn invalid_source_maps_are_rejected_with_a_reason() {
             "an 'offset' and a 'map'",
         ),
         ("{\"version\":3,\"sections\":[{\"offset\":{\"line\":-1,\"column\":0}}]}", "'offset' must be"),
-        ("{\"version\":3,\"sections\":[],\"mappings\":\"\"}", "both 'sections'"),
     ] {
         let sentence = conversion_error(map);
         assert!(sentence.contains(message), "{map}: {sentence}");
@@ -289,10 +331,6 @@ fn invalid_source_maps_are_rejected_with_a_reason() {
         json!({"offset": {"line": line, "column": 0},
         "map": {"version": 3, "sources": [], "mappings": ""}})
     };
-    let surplus = json!({"offset": {"line": 0, "column": 0},
-        "map": {"version": 3, "sources": ["a"], "sourcesContent": ["a", "b"], "mappings": ""}});
-    let surplus = json!({"version": 3, "sections": [surplus, section(1)]}).to_string();
-    assert!(conversion_error(&surplus).contains("more 'sourcesContent' than 'sources'"));
     let unsorted = json!({"version": 3, "sections": [section(1), section(0)]}).to_string();
     assert!(conversion_error(&unsorted).contains("sorted by their offset"));
     let open = "{\"version\":3,\"sections\":[{\"offset\":{\"line\":0,\"column\":0},\"map\":";

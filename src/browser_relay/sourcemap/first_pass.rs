@@ -1,18 +1,18 @@
-//! First pass over a source map: validates the members, stores names and source contents, and collects the sections.
+//! First pass over a source map: validates the members, counts sources and names, and finds where sections start.
 
 use std::io::Read;
 
 use super::json::JsonReader;
-use super::layout::BlockSink;
-use super::source_chunks::SourceChunkWriter;
-use super::string_table::StringTableWriter;
+use super::members::{Member, Occurrences};
 use super::validation::{
-    NAME_BYTES_MAX, SECTIONS_MAX, SOURCE_URL_BYTES_MAX, SOURCES_MAX, invalid, mark_seen, require, too_many, wrong_type,
+    SECTIONS_MAX, SOURCE_URL_BYTES_MAX, SOURCES_MAX, invalid, read_text, require, too_many, wrong_type,
 };
 use super::vlq::NUMBER_MAX;
 use crate::error::Result;
 
 const OFFSET_RULE: &str = "a line and a column that are integers of at least 0";
+/// Bytes of a version that are read.
+const VERSION_BYTES_MAX: usize = 16;
 
 /// A section of an index map, or a complete map without sections.
 #[derive(Default)]
@@ -23,79 +23,42 @@ pub(super) struct Section {
     /// Number of sources and names of this section.
     pub(super) sources: u32,
     pub(super) names: u32,
-    /// Number of items in `sourcesContent`, including nulls.
-    contents: u32,
     /// Number of sources and names of all sections before this one.
     pub(super) sources_before: u32,
     pub(super) names_before: u32,
     pub(super) source_root: String,
+    is_version_3: bool,
+    pub(super) members: Occurrences,
+    /// Number of members `map`, of which the last one is this section's.
+    pub(super) maps: u32,
 }
 
 /// The result of the first pass.
 #[derive(Default)]
 pub(super) struct FirstPass {
     pub(super) sections: Vec<Section>,
-    /// Whether the map has `sections`.
+    /// Whether the map has `sections`. They take precedence over a map next to them.
     pub(super) is_index_map: bool,
+    /// Number of members `sections`, of which the last one counts.
+    pub(super) section_lists: u32,
     sources: u32,
     names: u32,
-    /// Number of sources with content.
-    pub(super) contents: u32,
-}
-
-/// The members of a map that have been read.
-#[derive(Default)]
-struct SeenMembers {
-    version: bool,
-    mappings: bool,
-    sources: bool,
-    names: bool,
-    contents: bool,
-    sections: bool,
-}
-
-impl SeenMembers {
-    fn check_version(&self) -> Result<()> {
-        if self.version { Ok(()) } else { Err(wrong_type("version", "3")) }
-    }
-
-    fn check_required(&self) -> Result<()> {
-        match (self.mappings, self.sources) {
-            (false, _) => Err(wrong_type("mappings", "a string")),
-            (_, false) => Err(wrong_type("sources", "an array")),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl FirstPass {
-    /// Reads a map. Stores names in `names` and source contents in `sink`.
-    pub(super) fn read<R: Read>(
-        &mut self,
-        json: &mut JsonReader<R>,
-        names: &mut StringTableWriter,
-        sink: &mut impl BlockSink,
-    ) -> Result<()> {
-        let mut seen = SeenMembers::default();
+    /// Reads a map.
+    pub(super) fn read<R: Read>(&mut self, json: &mut JsonReader<R>) -> Result<()> {
         let mut section = Section::default();
         json.object(|json, member| match member {
-            "sections" => {
-                mark_seen(&mut seen.sections, member)?;
-                require(json, b'[', member, "an array")?;
-                json.array(|json| self.read_section(json, names, sink))
-            }
-            _ => self.read_member(json, member, &mut section, &mut seen, names, sink),
+            "sections" => self.read_sections(json),
+            _ => section.read_member(json, member),
         })?;
-        seen.check_version()?;
-        if !seen.sections {
-            seen.check_required()?;
-            self.push(section)?;
-        } else if seen.mappings || section.sources + section.names > 0 {
-            // Turbopack writes an empty `sources` next to its sections.
-            return Err(invalid("The source map has both 'sections' and a map of its own"));
+        section.check_version()?;
+        if self.is_index_map {
+            return Ok(());
         }
-        self.is_index_map = seen.sections;
-        Ok(())
+        section.check_required()?;
+        self.push(section)
     }
 
     fn push(&mut self, mut section: Section) -> Result<()> {
@@ -115,119 +78,108 @@ impl FirstPass {
         Ok(())
     }
 
-    fn read_section<R: Read>(
-        &mut self,
-        json: &mut JsonReader<R>,
-        names: &mut StringTableWriter,
-        sink: &mut impl BlockSink,
-    ) -> Result<()> {
-        require(json, b'{', "sections", "an array of objects")?;
-        let mut section = Section::default();
-        let (mut has_offset, mut has_map) = (false, false);
-        json.object(|json, member| match member {
-            "offset" => {
-                mark_seen(&mut has_offset, member)?;
-                (section.line, section.column) = read_offset(json)?;
-                Ok(())
-            }
-            "map" => {
-                mark_seen(&mut has_map, member)?;
-                require(json, b'{', member, "an object")?;
-                let mut seen = SeenMembers::default();
-                json.object(|json, member| match member {
-                    "sections" => Err(invalid("The source map has sections within sections")),
-                    _ => self.read_member(json, member, &mut section, &mut seen, names, sink),
-                })?;
-                seen.check_version()?;
-                seen.check_required()
-            }
-            _ => json.skip(),
-        })?;
-        if !has_offset || !has_map {
-            return Err(invalid("Each section of the source map must have an 'offset' and a 'map'"));
+    fn read_sections<R: Read>(&mut self, json: &mut JsonReader<R>) -> Result<()> {
+        let section_lists = self.section_lists + 1;
+        *self = Self { section_lists, is_index_map: !json.skip_null()?, ..Self::default() };
+        if !self.is_index_map {
+            return Ok(());
         }
-        if section.contents > section.sources {
-            // The surplus would be attributed to the sources of the next section.
-            return Err(invalid("A section of the source map has more 'sourcesContent' than 'sources'"));
-        }
-        self.push(section)
+        require(json, b'[', "sections", "an array")?;
+        json.array(|json| self.read_section(json))
     }
 
-    fn read_member<R: Read>(
-        &mut self,
-        json: &mut JsonReader<R>,
-        member: &str,
-        section: &mut Section,
-        seen: &mut SeenMembers,
-        names: &mut StringTableWriter,
-        sink: &mut impl BlockSink,
-    ) -> Result<()> {
-        match member {
-            "version" => {
-                let is_number = json.next()?.is_ascii_digit();
-                if !is_number || json.unsigned()? != Some(3) {
-                    return Err(wrong_type(member, "3"));
+    fn read_section<R: Read>(&mut self, json: &mut JsonReader<R>) -> Result<()> {
+        require(json, b'{', "sections", "an array of objects")?;
+        let (mut section, mut offset, mut maps) = (Section::default(), None, 0);
+        json.object(|json, member| {
+            match member {
+                "offset" => offset = Some(read_offset(json)?),
+                "map" => {
+                    section = Section::read(json)?;
+                    maps += 1;
                 }
-                seen.version = true;
+                _ => json.skip()?,
             }
-            "mappings" => {
-                mark_seen(&mut seen.mappings, member)?;
-                require(json, b'"', member, "a string")?;
-                json.skip()?;
+            Ok(())
+        })?;
+        let Some((line, column)) = offset.filter(|_| maps > 0) else {
+            return Err(invalid("Each section of the source map must have an 'offset' and a 'map'"));
+        };
+        section.check_version()?;
+        section.check_required()?;
+        self.push(Section { line, column, maps, ..section })
+    }
+}
+
+impl Section {
+    /// Reads the map of a section.
+    fn read<R: Read>(json: &mut JsonReader<R>) -> Result<Self> {
+        require(json, b'{', "map", "an object")?;
+        let mut section = Self::default();
+        json.object(|json, member| match member {
+            "sections" if !json.skip_null()? => Err(invalid("The source map has sections within sections")),
+            "sections" => Ok(()),
+            _ => section.read_member(json, member),
+        })?;
+        Ok(section)
+    }
+
+    fn read_member<R: Read>(&mut self, json: &mut JsonReader<R>, name: &str) -> Result<()> {
+        match name {
+            "version" => {
+                self.is_version_3 = read_text(json, VERSION_BYTES_MAX)?.trim().parse() == Ok(3.0);
             }
-            "sourceRoot" if !json.skip_null()? => {
-                require(json, b'"', member, "a string")?;
-                section.source_root = json.string_prefix(SOURCE_URL_BYTES_MAX)?;
+            "sourceRoot" if json.skip_null()? => self.source_root.clear(),
+            "sourceRoot" => {
+                require(json, b'"', name, "a string")?;
+                self.source_root = json.string_prefix(SOURCE_URL_BYTES_MAX)?;
             }
-            "sources" => {
-                mark_seen(&mut seen.sources, member)?;
-                require(json, b'[', member, "an array")?;
-                json.array(|json| {
-                    section.sources += 1;
-                    json.skip()
-                })?;
-            }
-            "names" if !json.skip_null()? => {
-                mark_seen(&mut seen.names, member)?;
-                require(json, b'[', member, "an array")?;
-                json.array(|json| {
-                    require(json, b'"', "names", "an array of strings")?;
-                    section.names += 1;
-                    names.push(&json.string_prefix(NAME_BYTES_MAX)?, sink)
-                })?;
-            }
-            "sourcesContent" if !json.skip_null()? => {
-                mark_seen(&mut seen.contents, member)?;
-                require(json, b'[', member, "an array")?;
-                json.array(|json| self.read_content(json, section, sink))?;
-            }
-            // The value was `null` and has been skipped.
-            "sourceRoot" | "names" | "sourcesContent" => {}
-            _ => json.skip()?,
+            _ => match Member::from_name(name) {
+                Some(member) => self.count_member(json, name, member)?,
+                None => json.skip()?,
+            },
         }
         Ok(())
     }
 
-    fn read_content<R: Read>(
-        &mut self,
-        json: &mut JsonReader<R>,
-        section: &mut Section,
-        sink: &mut impl BlockSink,
-    ) -> Result<()> {
-        let source = self.sources + section.contents;
-        section.contents += 1;
-        if json.skip_null()? {
-            return Ok(());
+    /// Counts a member and its items, and skips it.
+    fn count_member<R: Read>(&mut self, json: &mut JsonReader<R>, name: &str, member: Member) -> Result<()> {
+        self.members.count(member);
+        match member {
+            Member::Mappings => {
+                require(json, b'"', name, "a string")?;
+                json.skip()?;
+            }
+            Member::Sources => self.sources = count_items(json, name)?,
+            Member::Names if json.skip_null()? => self.names = 0,
+            Member::Names => self.names = count_items(json, name)?,
+            Member::SourcesContent => json.skip()?,
         }
-        require(json, b'"', "sourcesContent", "an array of strings")?;
-        let mut writer = SourceChunkWriter::new(source);
-        json.string(|bytes| writer.feed(bytes, sink))?;
-        self.contents += 1;
-        if self.contents > SOURCES_MAX {
-            return Err(too_many());
-        }
-        writer.finish(sink)
+        Ok(())
     }
+
+    fn check_version(&self) -> Result<()> {
+        if self.is_version_3 { Ok(()) } else { Err(wrong_type("version", "3")) }
+    }
+
+    fn check_required(&self) -> Result<()> {
+        match (self.members.get(Member::Mappings), self.members.get(Member::Sources)) {
+            (0, _) => Err(wrong_type("mappings", "a string")),
+            (_, 0) => Err(wrong_type("sources", "an array")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Skips an array and returns the number of its items.
+fn count_items<R: Read>(json: &mut JsonReader<R>, name: &str) -> Result<u32> {
+    require(json, b'[', name, "an array")?;
+    let mut items = 0;
+    json.array(|json| {
+        items += 1;
+        json.skip()
+    })?;
+    Ok(items)
 }
 
 /// Reads the offset of a section: line and column from 0.

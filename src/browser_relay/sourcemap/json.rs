@@ -153,11 +153,21 @@ impl<R: Read> JsonReader<R> {
         Ok(String::from_utf8_lossy(&prefix).into_owned())
     }
 
-    /// Reads a number. Returns `None` if it is negative or has a fraction.
+    /// Reads an integer. Returns `None` if the number is negative or has a fraction.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the next value is not a number.
     pub(super) fn unsigned(&mut self) -> Result<Option<u64>> {
+        let number: f64 = self.number_text()?.parse().map_err(|_| self.malformed("a number is malformed"))?;
+        let is_unsigned = (0.0..=9e15).contains(&number) && number.fract() == 0.0;
+        Ok(is_unsigned.then_some(number as u64))
+    }
+
+    /// Reads a number and returns at most its first 32 bytes as they are written.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the next value is not a number.
+    pub(super) fn number_text(&mut self) -> Result<String> {
         let mut digits = String::new();
         if !matches!(self.next()?, b'-' | b'0'..=b'9') {
             return Err(self.malformed("a number is missing"));
@@ -168,9 +178,7 @@ impl<R: Read> JsonReader<R> {
                 digits.push(char::from(byte));
             }
         }
-        let number: f64 = digits.parse().map_err(|_| self.malformed("a number is malformed"))?;
-        let is_unsigned = (0.0..=9e15).contains(&number) && number.fract() == 0.0;
-        Ok(is_unsigned.then_some(number as u64))
+        Ok(digits)
     }
 
     /// Skips the next value if it is `null`. Returns whether it was.

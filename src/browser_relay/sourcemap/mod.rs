@@ -32,6 +32,7 @@ mod json;
 #[cfg(test)]
 mod json_tests;
 mod mappings;
+mod members;
 mod open_bracket;
 #[cfg(test)]
 mod scope_oracle_tests;

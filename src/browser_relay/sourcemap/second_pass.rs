@@ -1,4 +1,4 @@
-//! Second pass over a source map: stores source URLs and mappings.
+//! Second pass over a source map: stores sources, names and mappings.
 
 use std::io::Read;
 
@@ -6,86 +6,140 @@ use super::first_pass::{FirstPass, Section};
 use super::json::JsonReader;
 use super::layout::{BlockKind, BlockSink};
 use super::mappings::MappingsWriter;
+use super::members::{Member, Occurrences};
+use super::source_chunks::SourceChunkWriter;
 use super::source_urls::normalize_source_url;
 use super::string_table::StringTableWriter;
-use super::validation::{SOURCE_URL_BYTES_MAX, invalid, require};
+use super::validation::{NAME_BYTES_MAX, SOURCE_URL_BYTES_MAX, invalid, read_text};
 use super::vlq::{Mapping, MappingsDecoder, NO_INDEX, NUMBER_MAX};
 use crate::error::Result;
 
 /// State of the second pass.
 pub(super) struct SecondPass<'a> {
-    sections: &'a [Section],
-    is_index_map: bool,
+    first_pass: &'a FirstPass,
     /// Index of the section that is read next.
     section: usize,
     pub(super) mappings: MappingsWriter,
     pub(super) source_urls: StringTableWriter,
+    pub(super) names: StringTableWriter,
+    /// Number of sources with content.
+    pub(super) contents: u32,
 }
 
 impl<'a> SecondPass<'a> {
     pub(super) fn new(first_pass: &'a FirstPass) -> Self {
         Self {
-            sections: &first_pass.sections,
-            is_index_map: first_pass.is_index_map,
+            first_pass,
             section: 0,
             mappings: MappingsWriter::new(),
             source_urls: StringTableWriter::new(BlockKind::SourceUrls),
+            names: StringTableWriter::new(BlockKind::Names),
+            contents: 0,
         }
     }
 
     /// Reads a map that the first pass has validated.
     pub(super) fn read<R: Read>(&mut self, json: &mut JsonReader<R>, sink: &mut impl BlockSink) -> Result<()> {
-        json.object(|json, member| match member {
-            "sections" => json.array(|json| {
-                json.object(|json, member| match member {
-                    "map" => json.object(|json, member| self.read_member(json, member, sink)),
-                    _ => json.skip(),
-                })?;
-                self.section += 1;
-                Ok(())
-            }),
-            _ if self.is_index_map => json.skip(),
-            _ => self.read_member(json, member, sink),
+        if !self.first_pass.is_index_map {
+            return self.read_map(json, sink);
+        }
+        let mut lists = 0;
+        json.object(|json, name| {
+            lists += u32::from(name == "sections");
+            if name != "sections" || lists < self.first_pass.section_lists {
+                return json.skip();
+            }
+            json.array(|json| self.read_section(json, sink))
         })
     }
 
-    fn read_member<R: Read>(
-        &mut self,
-        json: &mut JsonReader<R>,
-        member: &str,
-        sink: &mut impl BlockSink,
-    ) -> Result<()> {
-        let changed = || invalid("The source map changed between two reads");
-        let sections = self.sections;
-        match member {
-            "sources" => {
-                let source_root = &sections.get(self.section).ok_or_else(changed)?.source_root;
-                json.array(|json| {
-                    if json.skip_null()? {
-                        return self.source_urls.push("", sink);
-                    }
-                    require(json, b'"', "sources", "an array of strings")?;
-                    let source = json.string_prefix(SOURCE_URL_BYTES_MAX)?;
-                    self.source_urls.push(&normalize_source_url(source_root, &source), sink)
-                })
+    fn read_section<R: Read>(&mut self, json: &mut JsonReader<R>, sink: &mut impl BlockSink) -> Result<()> {
+        let section = self.current_section()?;
+        let mut maps = 0;
+        json.object(|json, name| {
+            maps += u32::from(name == "map");
+            if name != "map" || maps < section.maps {
+                return json.skip();
             }
-            "mappings" => {
-                let section = sections.get(self.section).ok_or_else(changed)?;
-                let end = sections.get(self.section + 1).map(|next| (next.line, next.column));
-                self.read_mappings(json, section, end, sink)
-            }
-            _ => json.skip(),
-        }
+            self.read_map(json, sink)
+        })?;
+        self.section += 1;
+        Ok(())
     }
 
-    /// Reads the mappings of a section up to `end`, the generated position at which the next section starts.
+    fn read_map<R: Read>(&mut self, json: &mut JsonReader<R>, sink: &mut impl BlockSink) -> Result<()> {
+        let section = self.current_section()?;
+        let mut members = Occurrences::default();
+        json.object(|json, name| {
+            let Some(member) = Member::from_name(name) else { return json.skip() };
+            if members.count(member) < section.members.get(member) {
+                return json.skip();
+            }
+            let is_array = json.next()? == b'[';
+            match member {
+                Member::Mappings => self.read_mappings(json, section, sink),
+                Member::Sources => self.read_sources(json, section, sink),
+                Member::Names if is_array => self.read_names(json, sink),
+                Member::SourcesContent if is_array => self.read_contents(json, section, sink),
+                Member::Names | Member::SourcesContent => json.skip(),
+            }
+        })
+    }
+
+    fn current_section(&self) -> Result<&'a Section> {
+        let section = self.first_pass.sections.get(self.section);
+        section.ok_or_else(|| invalid("The source map changed between two reads"))
+    }
+
+    /// Reads the sources. A source that is no text has no URL.
+    fn read_sources<R: Read>(
+        &mut self,
+        json: &mut JsonReader<R>,
+        section: &Section,
+        sink: &mut impl BlockSink,
+    ) -> Result<()> {
+        json.array(|json| {
+            let is_text = matches!(json.next()?, b'"' | b'-' | b'0'..=b'9');
+            let source = read_text(json, SOURCE_URL_BYTES_MAX)?;
+            let url = if is_text { normalize_source_url(&section.source_root, &source) } else { String::new() };
+            self.source_urls.push(&url, sink)
+        })
+    }
+
+    /// Reads the names. A name that is no text is empty, which is no name.
+    fn read_names<R: Read>(&mut self, json: &mut JsonReader<R>, sink: &mut impl BlockSink) -> Result<()> {
+        json.array(|json| {
+            let name = read_text(json, NAME_BYTES_MAX)?;
+            self.names.push(&name, sink)
+        })
+    }
+
+    /// Reads the contents of the sources. A content that is no string is skipped, and so are those beyond the last source.
+    fn read_contents<R: Read>(
+        &mut self,
+        json: &mut JsonReader<R>,
+        section: &Section,
+        sink: &mut impl BlockSink,
+    ) -> Result<()> {
+        let mut sources = section.sources_before..section.sources_before + section.sources;
+        json.array(|json| {
+            let is_string = json.next()? == b'"';
+            let Some(source) = sources.next().filter(|_| is_string) else { return json.skip() };
+            let mut writer = SourceChunkWriter::new(source);
+            json.string(|bytes| writer.feed(bytes, sink))?;
+            self.contents += 1;
+            writer.finish(sink)
+        })
+    }
+
+    /// Reads the mappings of a section up to the generated position at which the next section starts.
     fn read_mappings<R: Read>(
         &mut self,
         json: &mut JsonReader<R>,
         section: &Section,
-        end: Option<(u32, u32)>,
         sink: &mut impl BlockSink,
     ) -> Result<()> {
+        let end = self.first_pass.sections.get(self.section + 1).map(|next| (next.line, next.column));
         let mut decoder = MappingsDecoder::new(section.sources, section.names);
         let writer = &mut self.mappings;
         let mut store = |mut mapping: Mapping| {

@@ -31,10 +31,12 @@ pub(super) fn require<R: Read>(json: &mut JsonReader<R>, first: u8, member: &str
     if json.next()? == first { Ok(()) } else { Err(wrong_type(member, expected)) }
 }
 
-/// Marks a member as seen. Fails if it was seen before.
-pub(super) fn mark_seen(seen: &mut bool, member: &str) -> Result<()> {
-    if std::mem::replace(seen, true) {
-        return Err(invalid(format!("The source map has more than one '{member}'")));
+/// Reads a string, at most the first `bytes_max` bytes, or a number as it is written. Returns an empty string for any other
+/// value.
+pub(super) fn read_text<R: Read>(json: &mut JsonReader<R>, bytes_max: usize) -> Result<String> {
+    match json.next()? {
+        b'"' => json.string_prefix(bytes_max),
+        b'-' | b'0'..=b'9' => json.number_text(),
+        _ => json.skip().map(|()| String::new()),
     }
-    Ok(())
 }

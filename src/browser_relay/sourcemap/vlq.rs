@@ -27,7 +27,7 @@ pub(super) struct Mapping {
 
 /// Decoder state, for one map or one section.
 pub(super) struct MappingsDecoder {
-    /// Number of sources and names, which limits their indices.
+    /// Number of sources and names. A segment with an index out of range has none.
     sources: u32,
     names: u32,
     line: i64,
@@ -104,17 +104,18 @@ impl MappingsDecoder {
             self.shift += 5;
             return Ok(());
         }
-        if self.field_count == 5 {
-            return Err(self.invalid("a segment has more than five numbers"));
-        }
         let value = (self.value >> 1) as i64;
-        self.fields[self.field_count] = match (self.value & 1, value) {
+        let number = match (self.value & 1, value) {
             (0, value) => value,
             // The standard defines negative zero as the minimum.
             (_, 0) => i64::from(i32::MIN),
             (_, value) => -value,
         };
-        self.field_count += 1;
+        // Further numbers have no meaning.
+        if let Some(field) = self.fields.get_mut(self.field_count) {
+            *field = number;
+            self.field_count += 1;
+        }
         (self.value, self.shift) = (0, 0);
         Ok(())
     }
@@ -142,13 +143,15 @@ impl MappingsDecoder {
                 *number += delta;
             }
             let [source, line, column, name] = self.original;
-            mapping.source = self.check_range(source, "source index", i64::from(self.sources) - 1)?;
-            mapping.original_line = self.check_range(line, "original line", NUMBER_MAX)?;
-            mapping.original_column = self.check_range(column, "original column", NUMBER_MAX)?;
-            match self.field_count {
-                4 => {}
-                5 => mapping.name = self.check_range(name, "name index", i64::from(self.names) - 1)?,
-                _ => return Err(self.invalid("a segment has two or three numbers")),
+            let original_line = self.check_range(line, "original line", NUMBER_MAX)?;
+            let original_column = self.check_range(column, "original column", NUMBER_MAX)?;
+            if self.field_count < 4 {
+                return Err(self.invalid("a segment has two or three numbers"));
+            }
+            // An index out of range concerns only its segment.
+            if let Some(source) = index_below(source, self.sources) {
+                (mapping.source, mapping.original_line, mapping.original_column) = (source, original_line, original_column);
+                mapping.name = index_below(name, self.names).filter(|_| self.field_count == 5).unwrap_or(NO_INDEX);
             }
         }
         self.field_count = 0;
@@ -167,6 +170,12 @@ impl MappingsDecoder {
     fn invalid(&self, problem: &str) -> Error {
         Error::Invalid(format!("The source map's mappings of generated line {} are invalid: {problem}", self.line + 1))
     }
+}
+
+/// Returns an index if it is below `count`.
+#[inline]
+fn index_below(index: i64, count: u32) -> Option<u32> {
+    u32::try_from(index).ok().filter(|index| *index < count)
 }
 
 #[cfg(test)]
@@ -197,7 +206,7 @@ mod tests {
             original_column,
             name,
         };
-        let decoded = decode("A,CAAA,,IACEC;;KADFC;", 2, 3).unwrap();
+        let decoded = decode("A,CAAA,,IACEC;;KADFCE;", 2, 3).unwrap();
         let expected = [
             mapping(0, 0, NO_INDEX, 0, 0, NO_INDEX),
             mapping(0, 1, 0, 0, 0, NO_INDEX),
@@ -208,18 +217,23 @@ mod tests {
     }
 
     #[test]
+    fn indices_out_of_range_concern_only_their_segment() {
+        let decoded = decode("AAAAA,CCAAA,CDAAC,CDAAD,CCAAA", 1, 1).unwrap();
+        let indices: Vec<_> = decoded.iter().map(|mapping| (mapping.source, mapping.name)).collect();
+        let none = (NO_INDEX, NO_INDEX);
+        assert_eq!(indices, [(0, 0), none, (0, NO_INDEX), none, (0, 0)]);
+    }
+
+    #[test]
     fn invalid_mappings_are_rejected_with_a_reason() {
         for (mappings, message) in [
             ("AA", "two or three numbers"),
             ("AAA", "two or three numbers"),
-            ("AAAAAA", "more than five numbers"),
             ("A!", "not Base64"),
             ("Ag", "truncated"),
             ("AgggggggggA", "more than 32 bits"),
             ("A;D", "the column -1 is out of range"),
             ("B", "the column -2147483648 is out of range"),
-            ("ACAA", "the source index 1 is out of range"),
-            ("AAAAC", "the name index 1 is out of range"),
             ("AADA", "the original line -1 is out of range"),
             ("g/////f", "more than 32 bits"),
             ("+/////B,+/////B,E", "the column 2147483648 is out of range"),
