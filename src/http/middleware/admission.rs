@@ -188,7 +188,11 @@ impl Admission {
         let client = rate_limit_key(self.settings.proxies.client(peer, forwarded_for(head).as_deref()));
         // Without a key, requests below /api do not learn which routes exist.
         let needs_key = segments.first().is_some_and(|first| first == "api") || found != Lookup::NotFound;
-        let principal = self.authenticate(head, access, client, needs_key, now)?;
+        let counts_for_address = match &found {
+            Lookup::Route(index, _) => self.specs[*index].counts_for_address,
+            Lookup::OtherMethods(_) | Lookup::NotFound => true,
+        };
+        let principal = self.authenticate(head, access, counts_for_address, client, needs_key, now)?;
         let (route, params) = match found {
             Lookup::Route(route, params) => (route, params),
             Lookup::OtherMethods(allow) => return Err(Error::MethodNotAllowed(allow)),
@@ -228,6 +232,7 @@ impl Admission {
         &mut self,
         head: &Head,
         access: Option<Access>,
+        counts_for_address: bool,
         client: IpAddr,
         needs_key: bool,
         now: Instant,
@@ -242,11 +247,20 @@ impl Admission {
         if let Some((session, index)) = self.session(head) {
             return self.admit_session(head, session, (index, client), now);
         }
-        if let Err(retry_after_s) = self.address_rate.admit(ANY_KEY, client, now) {
-            let project = self.key_index(head, in_query).and_then(|index| self.principals[index].project());
+        let key = self.key_index(head, in_query);
+        let scope = access.and_then(Access::scope).filter(|_| !counts_for_address);
+        let is_uncounted = key.zip(scope).is_some_and(|(index, scope)| self.principals[index].allows(scope));
+        // At the limit, a valid key is rejected like an invalid one. Otherwise a client could guess keys at any rate.
+        let admitted = if is_uncounted {
+            self.address_rate.check(ANY_KEY, client, now)
+        } else {
+            self.address_rate.admit(ANY_KEY, client, now)
+        };
+        if let Err(retry_after_s) = admitted {
+            let project = key.and_then(|index| self.principals[index].project());
             return Err(self.rejections.record(project, retry_after_s));
         }
-        if needs_key { self.authenticate_key(head, in_query, now) } else { Ok(Arc::clone(&self.anonymous)) }
+        if needs_key { self.authenticate_key(key, now) } else { Ok(Arc::clone(&self.anonymous)) }
     }
 
     /// Returns the principal of a valid key or session, or the anonymous one. An invalid key is not an error, because such
@@ -297,9 +311,9 @@ impl Admission {
         if carries_key(head) { None } else { self.settings.sessions.authenticate(head) }
     }
 
-    /// Authenticates an API key and counts the request for the key's rate.
-    fn authenticate_key(&mut self, head: &Head, in_query: bool, now: Instant) -> Result<Arc<Principal>> {
-        let index = self.key_index(head, in_query).ok_or(API_KEY_REQUIRED)?;
+    /// Returns the holder of an API key, by its index, and counts the request for the key's rate.
+    fn authenticate_key(&mut self, key: Option<usize>, now: Instant) -> Result<Arc<Principal>> {
+        let index = key.ok_or(API_KEY_REQUIRED)?;
         let principal = Arc::clone(&self.principals[index]);
         let admitted = self.key_rate.admit(index, now);
         admitted.map_err(|retry_after_s| self.rejections.record(principal.project(), retry_after_s))?;

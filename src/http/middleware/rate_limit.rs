@@ -44,6 +44,18 @@ impl AddressRateLimit {
             IpAddr::V6(v6) => self.sites.admit((key, site(v6)), now),
         }
     }
+
+    /// Checks that a request of an address would be admitted, without counting it.
+    ///
+    /// # Errors
+    /// See [`AddressRateLimit::admit`].
+    pub(in crate::http) fn check(&mut self, key: i64, address: IpAddr, now: Instant) -> Result<(), u64> {
+        self.addresses.check((key, address), now)?;
+        match address {
+            IpAddr::V4(_) => Ok(()),
+            IpAddr::V6(v6) => self.sites.check((key, site(v6)), now),
+        }
+    }
 }
 
 /// Returns the /48 prefix of an address.
@@ -83,15 +95,17 @@ impl<K: Hash + Eq + Copy> RateLimit<K> {
             self.evict_idle(now);
         }
         let window = self.clients.entry(client).or_insert(Window { started: now, count: 0, previous_count: 0 });
-        window.slide(now);
-        let limit = f64::from(self.per_minute);
-        let elapsed_s = now.saturating_duration_since(window.started).as_secs_f64();
-        let previous_share = 1.0 - (elapsed_s / WINDOW.as_secs_f64()).min(1.0);
-        if f64::from(window.count) + f64::from(window.previous_count) * previous_share + 1.0 <= limit {
-            window.count += 1;
-            return Ok(());
-        }
-        Err(window.retry_after_s(limit, elapsed_s))
+        window.check(self.per_minute, now)?;
+        window.count += 1;
+        Ok(())
+    }
+
+    /// Checks that a request of `client` would be admitted, without counting it.
+    ///
+    /// # Errors
+    /// See [`RateLimit::admit`].
+    pub(in crate::http) fn check(&mut self, client: K, now: Instant) -> Result<(), u64> {
+        self.clients.get_mut(&client).map_or(Ok(()), |window| window.check(self.per_minute, now))
     }
 
     /// Evicts clients whose requests no longer count, and the older half of the others if that frees too little.
@@ -109,6 +123,18 @@ impl<K: Hash + Eq + Copy> RateLimit<K> {
 }
 
 impl Window {
+    /// Moves the window to `now` and checks that it has room for one more request. If not, returns the seconds until it has.
+    fn check(&mut self, per_minute: u32, now: Instant) -> Result<(), u64> {
+        self.slide(now);
+        let limit = f64::from(per_minute);
+        let elapsed_s = now.saturating_duration_since(self.started).as_secs_f64();
+        let previous_share = 1.0 - (elapsed_s / WINDOW.as_secs_f64()).min(1.0);
+        if f64::from(self.count) + f64::from(self.previous_count) * previous_share + 1.0 <= limit {
+            return Ok(());
+        }
+        Err(self.retry_after_s(limit, elapsed_s))
+    }
+
     fn slide(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.started);
         if age < WINDOW {
@@ -149,6 +175,17 @@ mod tests {
         }
         assert!(rate.admit(1, start + Duration::from_secs(1)).is_err());
         assert_eq!(rate.admit(2, start), Ok(()), "another client has its own");
+    }
+
+    #[test]
+    fn check_counts_nothing_and_rejects_at_the_limit() {
+        let (now, mut rate) = (Instant::now(), AddressRateLimit::new(2));
+        let address = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
+        assert!((0..100).all(|_| rate.check(0, address, now).is_ok()));
+        assert!((0..2).all(|_| rate.admit(0, address, now).is_ok()));
+        assert_eq!((rate.check(0, address, now), rate.admit(0, address, now)), (Err(90), Err(90)));
+        assert_eq!(rate.check(0, address, now + WINDOW * 2), Ok(()));
+        assert_eq!(AddressRateLimit::new(0).check(0, address, now), Ok(()));
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct RouteSpec {
     pub body_limit: BodyLimit,
     /// The source of the idempotency key.
     pub idempotency: IdempotencySource,
+    /// Whether requests with a key that grants the scope count for the rate of their address. Other requests always do.
+    pub counts_for_address: bool,
 }
 
 /// The values of a path's variable segments by name.
@@ -76,7 +78,15 @@ impl RouteSpec {
     #[must_use]
     pub fn new(method: Method, path: &'static str, access: Access) -> Self {
         let body_limit = if method == Method::Post { BodyLimit::MaxBodySize } else { BodyLimit::NoBody };
-        Self { method, path, access, cors: CorsPolicy::SameOrigin, body_limit, idempotency: IdempotencySource::None }
+        Self {
+            method,
+            path,
+            access,
+            cors: CorsPolicy::SameOrigin,
+            body_limit,
+            idempotency: IdempotencySource::None,
+            counts_for_address: true,
+        }
     }
 
     /// Sets the cross-origin policy.
@@ -95,6 +105,13 @@ impl RouteSpec {
     #[must_use]
     pub fn idempotency(self, idempotency: IdempotencySource) -> Self {
         Self { idempotency, ..self }
+    }
+
+    /// Lets holders of a key that grants the scope exceed the rate of their address, for programs that send many requests at
+    /// once. The rate of the key still applies.
+    #[must_use]
+    pub fn uncounted_for_address(self) -> Self {
+        Self { counts_for_address: false, ..self }
     }
 
     /// Whether a path belongs to this route.

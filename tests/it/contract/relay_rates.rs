@@ -57,6 +57,32 @@ fn invalid_keys_do_not_count_toward_other_limits() {
 }
 
 #[test]
+fn uploads_with_a_valid_key_do_not_count_for_their_address_and_guesses_of_keys_do() {
+    let (env, _) = fixture(|setup| setup.env("RATE_LIMIT", 3).env("API_KEYS", "ci:read:read-key"));
+    let relay = &env.relay;
+    let upload = |index: usize| {
+        let map = r#"{"version":3,"sources":["a.js"],"mappings":"AAAA"}"#;
+        let file_url = format!("/assets/chunk-{index}.js");
+        let body = json!({ "project": "shop", "release": "1", "file_url": file_url, "map_content": map });
+        Request::post("/api/source-maps", &body)
+    };
+    let mut client = relay.connect();
+    let statuses: Vec<u16> = (0..12).map(|index| client.send(&upload(index)).status).collect();
+    assert_eq!(statuses, [201; 12]);
+    for _ in 0..3 {
+        client.send(&Request::get("/api/source-maps")).expect(200).has(json!({ "total": 12 }));
+    }
+    client.send(&Request::get("/api/source-maps")).expect(429);
+
+    for (address, key, rejection) in [([127, 0, 0, 2], "guess", 401), ([127, 0, 0, 3], "read-key", 403)] {
+        let guess = upload(0).header("X-API-Key", key);
+        let statuses: Vec<u16> = (0..4).map(|_| send_from(relay, address, &guess)).collect();
+        assert_eq!(statuses, [rejection, rejection, rejection, 429], "{key}");
+        assert_eq!(send_from(relay, address, &upload(0)), 429, "a client over its limit learns nothing about a key");
+    }
+}
+
+#[test]
 fn rate_limits_use_the_visitor_address_behind_a_proxy() {
     let (tracker, collector) = (
         Setup::error_tracker().env("RATE_LIMIT", 2).env("TRUSTED_PROXIES", "127.0.0.1").start(),
