@@ -106,7 +106,7 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     let reset = exporter.reset_if_disabled(&database.writer);
     reset.map_err(|error| StartError::Start(format!("failed to reset the export: {error}")))?;
     let exporter = Arc::new(exporter);
-    for sentence in notifier.incomplete() {
+    for sentence in notifier.incomplete().into_iter().chain(notifier.warnings()) {
         log::warn!("{sentence}");
     }
     let (channels, alerts_missing) = (notifier.channels(), notifier.missing());

@@ -23,6 +23,10 @@ pub(super) trait Channel: Send + Sync {
     fn name(&self) -> &'static str;
     /// Sends the message once. Reasons contain no secret of the channel.
     fn attempt(&self, message: &OutgoingMessage) -> Delivery;
+    /// Returns one sentence about a setting with which messages probably do not arrive.
+    fn warning(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The settings of one channel.

@@ -79,6 +79,12 @@ impl Notifier {
         self.incomplete.iter().map(sentence).collect()
     }
 
+    /// Returns one sentence for each channel whose messages probably do not arrive.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.channels.iter().filter_map(|channel| channel.0.warning()).collect()
+    }
+
     /// Returns a sentence that names the variables to set if no channel is completely configured, else `None`.
     #[must_use]
     pub fn missing(&self) -> Option<String> {

@@ -17,7 +17,7 @@ pub const VARIABLES: &[Variable] = &[
     Variable::plain("SMTP_PORT", "25", "Port of the SMTP server; 465 uses TLS, any other port STARTTLS if offered"),
     Variable::plain("SMTP_USERNAME", "", "User name for the SMTP server; only sent over TLS"),
     Variable::secret("SMTP_PASSWORD", "Password for the SMTP server"),
-    Variable::plain("SMTP_FROM", "errors@example.com", "Sender address for SMTP"),
+    Variable::plain("SMTP_FROM", "errors@example.com", "Sender address for SMTP; if unset, SMTP_USERNAME if that is an address"),
     Variable::secret("ALERT_WEBHOOK_URL", "URL that receives alerts as HTTP POST requests"),
     Variable::plain("ALERT_WEBHOOK_FORMAT", "auto", "Webhook payload: auto (by host), json, slack, discord or ntfy"),
     Variable::plain(OLDER_CA_FILE, "", "Older name of CA_FILE; both files are trusted"),
@@ -38,9 +38,14 @@ pub(super) fn recipients(env: &mut Env<'_>) -> Vec<Mailbox> {
 /// Parses an address with or without a display name, and reports an invalid one to `env`. An address that is not ASCII
 /// would need SMTPUTF8 on every server along its way.
 pub(super) fn parse_mailbox(env: &mut Env<'_>, name: &str, address: &str) -> Option<Mailbox> {
-    let mailbox = address.trim().parse::<Mailbox>().ok().filter(|mailbox| mailbox.email.to_string().is_ascii());
+    let mailbox = parse_address(address);
     if mailbox.is_none() {
         env.error(name, format_args!("'{address}' is not an ASCII email address"));
     }
     mailbox
+}
+
+/// Parses an address with or without a display name. Returns `None` unless it is an ASCII email address.
+pub(super) fn parse_address(address: &str) -> Option<Mailbox> {
+    address.trim().parse::<Mailbox>().ok().filter(|mailbox| mailbox.email.to_string().is_ascii())
 }

@@ -17,7 +17,7 @@ use lettre::transport::smtp::extension::ClientId;
 use super::channel::{CONNECT_TIMEOUT, Channel, ChannelConfig, EXCHANGE_TIMEOUT, MissingSettings};
 use super::mail;
 use super::message::OutgoingMessage;
-use super::settings::parse_mailbox;
+use super::settings::{parse_address, parse_mailbox};
 use crate::client::{Delivery, OutboundSettings, Redactor, TrustedRoots};
 use crate::env::{Env, Secret};
 
@@ -30,6 +30,8 @@ const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The channel. Each session's thread holds a reference to the server, which counts the open sessions.
 pub(super) struct Smtp {
     server: Arc<SmtpServer>,
+    /// Whether the sender is the default of `SMTP_FROM`, an address of nobody.
+    is_default_sender: bool,
 }
 
 /// An SMTP server with the sender and the recipients.
@@ -66,8 +68,13 @@ impl Smtp {
         let host = env.string("SMTP_HOST").map(|host| host.trim().trim_matches(['[', ']']).to_owned());
         let port = env.number("SMTP_PORT", 1..=65_535u16);
         let (username, password) = (env.string("SMTP_USERNAME"), env.secret("SMTP_PASSWORD"));
-        let from = env.string("SMTP_FROM").unwrap_or_default();
-        let Some(from) = parse_mailbox(env, "SMTP_FROM", &from) else { return ChannelConfig::Disabled };
+        let account = username.as_deref().filter(|_| !env.is_set("SMTP_FROM")).and_then(parse_address);
+        let is_default_sender = account.is_none() && !env.is_set("SMTP_FROM");
+        let from = account.or_else(|| {
+            let from = env.string("SMTP_FROM").unwrap_or_default();
+            parse_mailbox(env, "SMTP_FROM", &from)
+        });
+        let Some(from) = from else { return ChannelConfig::Disabled };
         if host.is_none() && username.is_none() && password.is_none() {
             return ChannelConfig::Disabled;
         }
@@ -92,7 +99,7 @@ impl Smtp {
         let login = username.zip(password).map(|(username, password)| Login::new(username, &password));
         let to = to.to_vec();
         let server = SmtpServer { host, port, from, to, login, tls, session_timeout: EXCHANGE_TIMEOUT };
-        ChannelConfig::Ready(Box::new(Self { server: Arc::new(server) }))
+        ChannelConfig::Ready(Box::new(Self { server: Arc::new(server), is_default_sender }))
     }
 }
 
@@ -108,6 +115,13 @@ fn tls_config(host: &str, roots: &TrustedRoots) -> Result<TlsParameters, Error> 
 impl Channel for Smtp {
     fn name(&self) -> &'static str {
         "smtp"
+    }
+
+    fn warning(&self) -> Option<String> {
+        let from = &self.server.from;
+        self.is_default_sender.then(|| {
+            format!("Alerts by smtp are sent from {from}, which most servers refuse; set SMTP_FROM to your own address")
+        })
     }
 
     /// Runs the session on its own thread, because neither name resolution nor a server that sends one byte at a time
@@ -303,7 +317,8 @@ mod tests {
     fn smtp(port: u16, session_timeout: Duration) -> Smtp {
         let (from, to) = ("errors@example.com".parse().unwrap(), vec!["a@example.com".parse().unwrap()]);
         let (host, tls) = ("127.0.0.1".to_owned(), tls_config("127.0.0.1", &TrustedRoots::default()).unwrap());
-        Smtp { server: Arc::new(SmtpServer { host, port, from, to, login: None, tls, session_timeout }) }
+        let server = SmtpServer { host, port, from, to, login: None, tls, session_timeout };
+        Smtp { server: Arc::new(server), is_default_sender: false }
     }
 
     #[test]
@@ -347,6 +362,26 @@ mod tests {
         let reason = "127.0.0.1: the server does not offer TLS, and the password is only sent over TLS";
         assert_eq!(result, Delivery::retry(reason));
         assert_eq!(commands.try_iter().collect::<Vec<_>>(), ["EHLO example.com"]);
+    }
+
+    #[test]
+    fn sender_is_the_setting_then_the_account_then_the_default_with_a_warning() {
+        let login = |username| [("SMTP_USERNAME", username), ("SMTP_PASSWORD", "p")];
+        let setting = ("SMTP_FROM", "Alerts <alerts@mail.example>");
+        for (settings, domain, is_warned) in [
+            (vec![], "example.com", true),
+            (login("me").to_vec(), "example.com", true),
+            (login("me@shop.example").to_vec(), "shop.example", false),
+            ([&login("me@shop.example")[..], &[setting]].concat(), "mail.example", false),
+            (vec![setting], "mail.example", false),
+        ] {
+            let (port, commands) = server(|_, _| None);
+            let notifier = to_two_recipients(port, &settings);
+            let warnings = notifier.warnings();
+            assert_eq!(warnings.iter().any(|warning| warning.contains("set SMTP_FROM")), is_warned, "{warnings:?}");
+            send(notifier, &message("m"));
+            assert_eq!(commands.iter().next(), Some(format!("EHLO {domain}")), "{settings:?}");
+        }
     }
 
     #[test]
