@@ -18,10 +18,11 @@ use crate::support::programs::{is_installed, output_text};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Code blocks that this test skips: the start of each block, and where it is tested instead.
-const TESTED_ELSEWHERE: [(&str, &str); 27] = [
+const TESTED_ELSEWHERE: [(&str, &str); 28] = [
     (r#"curl -H "X-API-Key: $KEY" $URL/api/outbox/dead-letters/7"#, "relay_isolation.rs"),
     (r#"curl -X POST -H "X-API-Key: $KEY" $URL/api/outbox/dead-letters/7"#, "relay_isolation.rs"),
     (r#"curl -X DELETE -H "X-API-Key: $KEY" $URL/api/outbox/dead-letters/7"#, "relay_isolation.rs"),
+    ("MONLIGHT_URL=$URL MONLIGHT_KEY=$KEY npx", "sdk/js/tests/unit/upload.test.ts, with the package of this checkout"),
     ("make run\n", "printed_commands_of_the_run_script_work"),
     ("make test\n", "runs this test"),
     ("make demo-data\n", "static/tests/prefix.test.mjs, which fills the services with the same data"),
