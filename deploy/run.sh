@@ -22,6 +22,18 @@ logs=http://localhost:$logs_port
 metrics=http://localhost:$metrics_port
 relay=http://localhost:$relay_port
 
+# Another server on a port answers in place of the service that fails to start there, with another key.
+require_free_port() {
+    if PORT=$2 "./$1" --healthcheck 2>/dev/null; then
+        echo "failed to start: another server responds on port $2; stop it first, or choose another port with $3" >&2
+        exit 1
+    fi
+}
+require_free_port error-tracker "$errors_port" PORT
+require_free_port log-viewer "$logs_port" LOGS_PORT
+require_free_port metrics-collector "$metrics_port" METRICS_PORT
+require_free_port browser-relay "$relay_port" RELAY_PORT
+
 pids=
 stop_services() {
     # shellcheck disable=SC2086 # one word for each process
@@ -101,6 +113,10 @@ export LOG_FILES="${LOG_FILES#,}"
 # Container logs written by `make demo-data`.
 [ ! -d .run/containers ] || export LOG_SOURCES="${LOG_SOURCES:-/var/lib/docker/containers},.run/containers"
 start_service log-viewer "$logs_port" logs
+all_running || {
+    echo "failed to start: a service has stopped; see .run/*.log" >&2
+    exit 1
+}
 
 cat <<END
 
