@@ -2,8 +2,11 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
-use crate::support::harness::{SERVICES, TempDir, skip};
+use crate::support::harness::{SERVICES, Setup, TempDir, root_or_skip, skip, wait_until};
+use crate::support::logs::Container;
+use crate::support::receiver::HttpReceiver;
 
 /// Maximum exposure of a unit, in tenths of the score of `systemd-analyze security`; scores below 20 are rated "OK".
 const EXPOSURE_TENTHS_MAX: u32 = 18;
@@ -25,10 +28,66 @@ fn install() -> Option<TempDir> {
 fn make_install(checkout: &Path, prefix: &TempDir) -> Output {
     Command::new("make")
         .args(["install", &format!("PREFIX={}", prefix.path().display())])
+        .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .current_dir(checkout)
         .output()
         .unwrap()
+}
+
+/// Script that starts a program in a mount namespace with an empty `/etc`, except for the files that a unit binds. The first
+/// argument is a folder for copies of their mounts, then follow the files, `--` and the program.
+const WITH_HIDDEN_ETC: &str = r#"
+copies=$1
+shift
+bound=
+while [ "$1" != -- ]; do
+    if [ -e "$1" ]; then
+        bound="$bound $1"
+        touch "$copies/${1##*/}"
+        mount --bind "$1" "$copies/${1##*/}"
+    fi
+    shift
+done
+shift
+mount -t tmpfs none /etc
+for file in $bound; do
+    touch "$file"
+    mount --bind "$copies/${file##*/}" "$file"
+done
+exec "$@"
+"#;
+
+#[test]
+fn log_viewer_resolves_names_of_servers_with_the_files_that_its_unit_shows() {
+    if !root_or_skip("creating a mount namespace") {
+        return;
+    }
+    let unit = include_str!("../../deploy/systemd/monlight-log-viewer.service");
+    let paths = |setting: &str| -> Vec<&str> {
+        let lines = unit.lines().filter_map(|line| line.strip_prefix(setting));
+        lines.flat_map(str::split_whitespace).map(|path| path.trim_start_matches('-')).collect()
+    };
+    assert!(paths("TemporaryFileSystem=").contains(&"/etc:ro"), "{unit}");
+    let mut shown = paths("BindReadOnlyPaths=");
+    shown.retain(|path| path.starts_with("/etc/"));
+    let (copies, data_dir) = (TempDir::new(), Arc::new(TempDir::new()));
+    Container::new(&data_dir, "web").write_lines([(
+        "2026-01-31T12:00:00Z",
+        "stdout",
+        "fine
+",
+    )]);
+    let receiver = HttpReceiver::start(&[]);
+    let folder = copies.path().display().to_string();
+    let wrapper = [&["unshare", "--mount", "sh", "-euc", WITH_HIDDEN_ETC, "sh", &folder][..], &shown, &["--"]].concat();
+    let viewer = Setup::log_viewer()
+        .data_dir(&data_dir)
+        .env("EXPORT_URL", format!("http://localhost:{}/", receiver.address.port()))
+        .wrapped_by(&wrapper)
+        .start();
+    let sent = wait_until(|| (viewer.health_number("export_sent") == 1).then_some(()));
+    assert!(sent.is_some(), "{}", viewer.log().concat());
 }
 
 /// Runs `systemd-analyze`. Skips the test and returns `None` if it cannot be run.
