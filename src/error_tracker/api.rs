@@ -29,6 +29,8 @@ const SEARCH_CHARS_MAX: usize = 1_000;
 const FACETS_DEFAULT: i64 = 100;
 const FACETS_MAX: i64 = 200;
 const JSON: &str = "application/json";
+/// Project of `deploy/smoke-test.sh`, whose errors raise no alerts.
+const SMOKE_TEST_PROJECT: &str = "monlight-smoke-test";
 
 /// Handles `POST /api/errors`: validates a report and computes its fingerprints.
 pub(super) fn ingest(tracker: &Tracker, request: &Request) -> Result<IngestReport> {
@@ -38,6 +40,7 @@ pub(super) fn ingest(tracker: &Tracker, request: &Request) -> Result<IngestRepor
     let database_bytes = tracker.core.writer.stats().file_bytes.load(Ordering::Relaxed);
     // A relay of an older version does not name the kind of the key, but marks the reports of pages.
     let is_from_page = report.source() == ReportSource::Browser;
+    let alerts_enabled = !tracker.channels.is_empty() && report.project != SMOKE_TEST_PROJECT;
     Ok(IngestReport {
         grouped: GroupedReport::new(report),
         key_kind: if is_from_page { KeyKind::Browser } else { request.key_kind() },
@@ -45,7 +48,7 @@ pub(super) fn ingest(tracker: &Tracker, request: &Request) -> Result<IngestRepor
         room: tracker.free_space.room(database_bytes, now),
         groups_max: tracker.groups_max,
         retention: tracker.retention,
-        alerts_enabled: !tracker.channels.is_empty(),
+        alerts_enabled,
     })
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::harness::{API_KEY, PUBLIC_KEY, Service, Setup, TempDir, skip};
 use crate::support::programs::is_installed;
 use crate::support::smoke_test::{SmokeResult, curl_or_skip, smoke_test};
-use crate::support::stack::{RELAY, start_services};
+use crate::support::stack::{RELAY, TRACKER, start_services};
 
 /// Origin that the relay allows.
 const ORIGIN: &str = "https://shop.example";
@@ -37,6 +37,7 @@ impl Stack {
     /// Starts the services with a changed setup of the relay.
     fn start_with(change: impl Fn(Setup) -> Setup) -> Self {
         let [errors, logs, metrics, relay] = start_services(|service, setup| match service {
+            TRACKER => setup.env("ALERT_WEBHOOK_URL", "http://127.0.0.1:9/"),
             RELAY => change(setup.env("CORS_ORIGINS", ORIGIN).env("RATE_LIMIT", RELAY_RATE_LIMIT)),
             _ => setup,
         });
@@ -71,6 +72,19 @@ impl Stack {
         let stack = self.env(name, url(start_proxy(to, change_request, change_response)));
         stack.run_smoke_test().assert_failed_checks(failed);
         stack.env(name, direct)
+    }
+
+    /// Returns what the web UIs list: projects, environments, releases, metrics and labels.
+    fn visible_names(&self) -> [serde_json::Value; 6] {
+        let get = |service: &Service, path| service.get(path).expect(200).json();
+        [
+            get(&self.errors, "/api/projects"),
+            get(&self.errors, "/api/variants"),
+            get(&self.metrics, "/api/projects"),
+            get(&self.metrics, "/api/metrics/names?search=smoke"),
+            get(&self.metrics, "/api/metrics/labels?name=smoke_test_total"),
+            get(&self.metrics, "/api/metrics/labels?name=smoke_test_page_ms"),
+        ]
     }
 
     fn run_smoke_test(&self) -> SmokeResult {
@@ -167,6 +181,13 @@ fn smoke_test_passes_twice_in_a_row() {
     }
     let stack = Stack::start();
     stack.run_smoke_test().assert_success();
+    let names = stack.visible_names();
+    // An interrupted run leaves an unresolved error.
+    let traceback =
+        "Traceback (most recent call last):\n  File \"/app/smoke.py\", line 7, in check\nSmokeTest: nothing is wrong";
+    let report = json!({ "project": "monlight-smoke-test", "environment": "smoke", "exception_type": "SmokeTest",
+        "message": "nothing is wrong", "traceback": traceback });
+    stack.errors.post("/api/errors", &report).expect(200).has(json!({ "status": "reopened" }));
     let second = stack.run_smoke_test();
     second.assert_success();
     eprintln!("the smoke test took {:.1?}", second.duration);
@@ -176,7 +197,10 @@ fn smoke_test_passes_twice_in_a_row() {
     assert_eq!(keys["keys"].as_array().unwrap().iter().filter(is_active).count(), 0, "{keys}");
     stack.relay.get("/api/source-maps").expect(200).has(json!({ "total": 0 }));
     stack.errors.get("/api/errors").expect(200).has(json!({ "total": 0 }));
-    stack.errors.get("/api/errors?resolved=true").expect(200).has(json!({ "total": 4 }));
+    stack.errors.get("/api/errors?resolved=true").expect(200).has(json!({ "total": 2 }));
+    // Later runs leave nothing more behind than the first one, and nobody is alerted.
+    assert_eq!(stack.visible_names(), names);
+    stack.errors.get("/api/alerts").expect(200).has(json!({ "alerts": [], "channels": ["webhook"] }));
     // Keys must not appear in the arguments of curl, which other users see in the process list.
     assert!(!include_str!("../../deploy/smoke-test.sh").contains("X-API-Key: $"));
 }
