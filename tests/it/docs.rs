@@ -233,6 +233,24 @@ fn documented_commands_work() {
     eprintln!("ran {run} code blocks");
 }
 
+#[test]
+fn documented_start_prints_the_key_and_exports_it_for_the_next_examples() {
+    let blocks = code_blocks(&Path::new(ROOT).join("README.md"));
+    let start = blocks.iter().find(|block| block.code.contains("./error-tracker") && block.code.starts_with("make\n"));
+    let folder = TempDir::new();
+    let service = folder.path().join("error-tracker");
+    std::fs::write(&service, "#!/bin/sh\necho \"API_KEY: $API_KEY\"\n").unwrap();
+    std::fs::set_permissions(&service, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let script = format!("{PRELUDE}\n{}\nenv | grep ^KEY=", start.expect("the README starts a binary").code);
+    let mut command = Command::new("sh");
+    command.arg("-euc").arg(script).current_dir(folder.path());
+    let output = command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).output().unwrap();
+    let text = output_text(&output);
+    let key = text.lines().find_map(|line| line.strip_prefix("Key for signing in: ")).unwrap_or_default();
+    assert!(output.status.success() && key.len() == 32, "{text}");
+    assert!(text.contains(&format!("API_KEY: {key}\n")) && text.contains(&format!("KEY={key}\n")), "{text}");
+}
+
 /// Running `deploy/run.sh`, stopped on drop.
 struct RunScript(Child);
 
@@ -243,8 +261,8 @@ impl Drop for RunScript {
     }
 }
 
-#[test]
-fn printed_commands_of_the_run_script_work() {
+/// Creates a checkout with the run script and the binaries.
+fn checkout_with_binaries() -> TempDir {
     let checkout = TempDir::new();
     let at = |name: &str| checkout.path().join(name);
     std::fs::create_dir(at("deploy")).unwrap();
@@ -252,6 +270,32 @@ fn printed_commands_of_the_run_script_work() {
     for name in SERVICES {
         symlink(binary(name), at(name)).unwrap();
     }
+    checkout
+}
+
+/// Returns the run script in a checkout as a command with free ports.
+fn run_script(checkout: &TempDir) -> Command {
+    let ports = ["PORT", "LOGS_PORT", "METRICS_PORT", "RELAY_PORT"].map(|name| (name, free_port().to_string()));
+    let mut command = Command::new("deploy/run.sh");
+    command.current_dir(checkout.path()).envs(ports);
+    command
+}
+
+#[test]
+fn run_script_fails_if_another_installation_uses_a_port() {
+    let checkout = checkout_with_binaries();
+    let other = Setup::metrics_collector().start();
+    let output = run_script(&checkout).env("METRICS_PORT", other.address.port().to_string()).output().unwrap();
+    let text = output_text(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let message = format!("another server responds on port {}", other.address.port());
+    assert!(text.contains(&message) && text.contains("METRICS_PORT") && !text.contains("API key"), "{text}");
+}
+
+#[test]
+fn printed_commands_of_the_run_script_work() {
+    let checkout = checkout_with_binaries();
+    let at = |name: &str| checkout.path().join(name);
     // A database of a development version before 1.0 is moved aside.
     std::fs::create_dir(at(".run")).unwrap();
     let old = rusqlite::Connection::open(at(".run/metrics.db")).unwrap();
@@ -261,13 +305,8 @@ fn printed_commands_of_the_run_script_work() {
     )
     .unwrap();
     drop(old);
-    let ports = ["PORT", "LOGS_PORT", "METRICS_PORT", "RELAY_PORT"].map(|name| (name, free_port().to_string()));
-    let child = Command::new("deploy/run.sh")
-        .current_dir(checkout.path())
-        .envs(ports)
-        .stdout(Stdio::piped())
-        .stderr(std::fs::File::create(at("stderr")).unwrap())
-        .spawn();
+    let child =
+        run_script(&checkout).stdout(Stdio::piped()).stderr(std::fs::File::create(at("stderr")).unwrap()).spawn();
     let mut script = RunScript(child.unwrap());
     let (sender, lines) = channel();
     let stdout = BufReader::new(script.0.stdout.take().unwrap());
