@@ -205,6 +205,7 @@ fn documented_quick_start_works() {
     eprintln!("the smoke test took {:.1?}", smoke.duration);
     installation.assert_memory_below_limit("after the smoke test");
     check_viewer_reads_all_containers(&installation);
+    check_application_in_another_project(&installation);
     check_confinement(&installation);
     run_load(&installation);
     installation.assert_memory_below_limit("after the load");
@@ -297,6 +298,32 @@ fn check_viewer_reads_all_containers(installation: &Installation) {
         let container = container.unwrap_or_else(|| panic!("the viewer does not read the log of {service}: {list}"));
         assert!(container["log_count"].as_u64() > Some(1), "{container}");
     }
+}
+
+/// Starts an application in a Compose project of its own with the documented file. It reports an error to the URL there.
+fn check_application_in_another_project(installation: &Installation) {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("docs/deployment.md")).unwrap();
+    let file = text.split("```yaml\n").find(|block| block.contains("external: true")).unwrap();
+    let file = file.split("```").next().unwrap();
+    let folder = installation.docker.dir.path().join("shop");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("docker-compose.yml"), file).unwrap();
+    let report = json!({ "project": "shop", "exception_type": "E", "message": "of another project", "traceback": "" });
+    let dockerfile = format!(
+        "FROM scratch\nCOPY busybox /busybox\nENTRYPOINT [\"/busybox\", \"sh\", \"-c\", \"exec /busybox wget -O - \
+         --header 'X-API-Key: {}' --post-file /report $ERRORS_URL/api/errors\"]\nCOPY report /report\n",
+        installation.secret("API_KEY")
+    );
+    std::fs::write(folder.join("report"), report.to_string()).unwrap();
+    std::fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+    let script = "cp $(command -v busybox) busybox && docker build -q -t shop . && docker compose run --rm -T web";
+    let output = installation.docker.shell(&folder, script).output().unwrap();
+    assert!(
+        output.status.success() && output_text(&output).contains("\"status\":\"created\""),
+        "{}",
+        output_text(&output)
+    );
+    assert!(installation.docker.shell(&folder, "docker compose down").output().unwrap().status.success());
 }
 
 /// Checks that the containers have no capabilities, no way to gain any, a read-only file system and a memory limit.
