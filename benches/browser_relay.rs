@@ -107,8 +107,7 @@ impl Services {
     }
 
     fn upload_map(&self, release: &str, map: &str) {
-        let body =
-            serde_json::json!({ "project": "shop", "release": release, "file_url": "/assets/app.js", "map_content": map });
+        let body = serde_json::json!({ "project": "shop", "release": release, "file_url": "/assets/app.js", "map_content": map });
         let status = Client::connect(self.relay.address).send(&post("/api/source-maps", &body.to_string()));
         assert_eq!(status, 201, "the relay rejected the source map");
     }

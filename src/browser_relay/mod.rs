@@ -152,7 +152,8 @@ fn upload(path: &'static str, map_bytes_max: usize) -> Route<Relay> {
     // A map is longer inside a JSON string, because each quote and each line break takes two bytes there.
     let body_limit = BodyLimit::Spooled(map_bytes_max / 5 * 12);
     // A build with lazy routes has hundreds of source maps.
-    let spec = RouteSpec::new(Method::Post, path, Access::Key(Scope::Admin)).body_limit(body_limit).uncounted_for_address();
+    let spec =
+        RouteSpec::new(Method::Post, path, Access::Key(Scope::Admin)).body_limit(body_limit).uncounted_for_address();
     Route::deferred(spec, Box::new(|relay: &Relay, request, responder| relay.uploads.enqueue(request, responder)))
 }
 

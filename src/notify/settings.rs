@@ -17,7 +17,11 @@ pub const VARIABLES: &[Variable] = &[
     Variable::plain("SMTP_PORT", "25", "Port of the SMTP server; 465 uses TLS, any other port STARTTLS if offered"),
     Variable::plain("SMTP_USERNAME", "", "User name for the SMTP server; only sent over TLS"),
     Variable::secret("SMTP_PASSWORD", "Password for the SMTP server"),
-    Variable::plain("SMTP_FROM", "errors@example.com", "Sender address for SMTP; if unset, SMTP_USERNAME if that is an address"),
+    Variable::plain(
+        "SMTP_FROM",
+        "errors@example.com",
+        "Sender address for SMTP; if unset, SMTP_USERNAME if that is an address",
+    ),
     Variable::secret("ALERT_WEBHOOK_URL", "URL that receives alerts as HTTP POST requests"),
     Variable::plain("ALERT_WEBHOOK_FORMAT", "auto", "Webhook payload: auto (by host), json, slack, discord or ntfy"),
     Variable::plain(OLDER_CA_FILE, "", "Older name of CA_FILE; both files are trusted"),

@@ -238,7 +238,8 @@ fn additions_of_bundlers_are_accepted() {
 
 #[test]
 fn maps_that_other_readers_read_are_converted() {
-    const PLAIN: &str = r#""version":3,"sources":["a.js"],"names":["add"],"mappings":"AAAA,IACEA","sourcesContent":["\n  add()"]"#;
+    const PLAIN: &str =
+        r#""version":3,"sources":["a.js"],"names":["add"],"mappings":"AAAA,IACEA","sourcesContent":["\n  add()"]"#;
     const OTHER: &str = r#""mappings":"AACAD,CCAA","sources":["x","y"],"names":["x"],"sourcesContent":["x","y"]"#;
     let with = |members: &str| format!("{{{members},{PLAIN}}}");
     let replaced = |from: &str, to: &str| format!("{{{PLAIN}}}").replacen(from, to, 1);

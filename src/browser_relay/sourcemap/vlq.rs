@@ -150,7 +150,8 @@ impl MappingsDecoder {
             }
             // An index out of range concerns only its segment.
             if let Some(source) = index_below(source, self.sources) {
-                (mapping.source, mapping.original_line, mapping.original_column) = (source, original_line, original_column);
+                (mapping.source, mapping.original_line, mapping.original_column) =
+                    (source, original_line, original_column);
                 mapping.name = index_below(name, self.names).filter(|_| self.field_count == 5).unwrap_or(NO_INDEX);
             }
         }

@@ -176,7 +176,8 @@ fn source_maps_that_were_stored_with_encoded_names_are_found() {
     let RelayEnv { tracker, collector, relay } = env;
     drop(relay);
     let database = rusqlite::Connection::open(data_dir.path().join("browser-relay.db")).unwrap();
-    let changed = database.execute("UPDATE source_maps SET file_name = '%5Bslug%5D.js' WHERE file_name = '[slug].js'", []);
+    let changed =
+        database.execute("UPDATE source_maps SET file_name = '%5Bslug%5D.js' WHERE file_name = '[slug].js'", []);
     assert_eq!(changed, Ok(1));
     drop(database);
     let relay = Setup::browser_relay(tracker.address, collector.address).data_dir(&data_dir).start();
