@@ -9,7 +9,7 @@ import { brotliCompressSync } from "node:zlib";
 import { bundle, ROOT } from "./bundle.mjs";
 
 /** Maximum size of dist/monlight.min.js, compressed with `gzip -9`. */
-const LIMIT_BYTES = 5_000;
+const LIMIT_BYTES = 5_500;
 /** Size of the original's dist/monlight.min.js, compressed with `gzip -9`. */
 const ORIGINAL_BYTES = 3_849;
 
