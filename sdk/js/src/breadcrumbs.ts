@@ -20,17 +20,16 @@ export const addBreadcrumb = (category: Breadcrumb["category"], message: string)
 };
 
 /** Records clicks and navigations as breadcrumbs. */
-export function instrumentInteractions(): void {
+export const instrumentInteractions = (): void => {
   listen(window, "click", ({ target }: Event) => {
     if (target instanceof Element) addBreadcrumb("click", selector(target));
   });
 
-  let currentUrl = location.href;
+  let currentUrl = sanitizeUrl(location.href);
   const recordNavigation = (): void => {
-    const from = sanitizeUrl(currentUrl);
-    currentUrl = location.href;
-    const to = sanitizeUrl(currentUrl);
-    if (from !== to) addBreadcrumb("navigation", `${from} to ${to}`);
+    const from = currentUrl;
+    currentUrl = sanitizeUrl(location.href);
+    if (from !== currentUrl) addBreadcrumb("navigation", `${from} to ${currentUrl}`);
   };
   listen(window, "popstate hashchange", recordNavigation);
   for (const name of ["pushState", "replaceState"]) {
@@ -39,13 +38,13 @@ export function instrumentInteractions(): void {
       return result;
     });
   }
-}
+};
 
 /**
  * Returns a CSS selector for an element, for example `form#order > div.row > button.pay`. Each element contributes its
  * tag name and its id or, without an id, its first class. Text content and form values are never included.
  */
-function selector(element: Element): string {
+const selector = (element: Element): string => {
   const parts = [];
   for (
     let current: Element | null = element;
@@ -57,4 +56,4 @@ function selector(element: Element): string {
     parts.unshift(current.localName + (id ? `#${id}` : firstClass ? `.${firstClass}` : ""));
   }
   return parts.join(" > ");
-}
+};

@@ -4,22 +4,27 @@
  */
 
 import { addBreadcrumb, breadcrumbs } from "./breadcrumbs";
-import { defer, listen, patchMethod, safely } from "./instrumentation";
+import { config, defer, listen, logDebug, patchMethod, safely } from "./instrumentation";
 import { countDropped, isoNow } from "./metrics";
+import { copyContext, serializeEvent } from "./serialize";
 import { sessionId } from "./session";
-import { callerFrames, frameLines, sanitizeUrl, scrub, withoutWrapperFrames } from "./stack";
-import { BODY_MAX_BYTES, byteLength, enqueue, isRelayUrl, toJson } from "./transport";
-import type { BrowserError, MonlightConfig } from "./types";
+import { callerFrames, frameLines, sanitizeUrl, scrub, stackToText, withoutWrapperFrames } from "./stack";
+import { enqueue, isRelayUrl, shutDown } from "./transport";
+import type { BrowserError } from "./types";
+import { describeThrown, isObject, OMITTED, safeToString, TEXT_MAX_CHARS } from "./values";
 
-const MESSAGE_MAX_CHARS = 2_000;
 const STACK_MAX_CHARS = 16_000;
+/** Maximum number of causes and members of an error. */
 const CAUSES_MAX = 5;
 /** Period during which duplicates of an error are counted instead of sent. */
 const REPEAT_WINDOW_MS = 60_000;
 /** Maximum number of distinct errors per window. Further ones are only counted. */
 const DISTINCT_ERRORS_MAX = 50;
-/** Matches `chrome-extension://...` and the bare scheme, which is what a policy violation contains. */
-const EXTENSION = /-extension([: ]|$)/;
+/**
+ * Matches `chrome-extension://...`, the bare scheme, which is what a policy violation contains, and the URL that Safari
+ * shows instead of an extension's.
+ */
+const EXTENSION = /-extension([: ]|$)|webkit-masked-url:/;
 
 export type Context = Record<string, unknown>;
 
@@ -30,12 +35,14 @@ type RecentError = [repeats: number, sendRepeats: (repeats: number) => void];
 const recentErrors = new Map<string, RecentError>();
 /** Error objects that need no further report. */
 const reportedErrors = new WeakSet<object>();
-let config: MonlightConfig;
 let isSending = false;
 /** Context that is added to every error. */
-export let globalContext: Context;
+let globalContext: Context;
 
-const sendError = (type: string, message: string, stack: string, extraContext: Context): void => {
+/** Adds a copy of these values to the context of all later errors. */
+export const addToContext = (context: Context): unknown => Object.assign(globalContext, copyContext(context));
+
+const sendError = (type: string, message: string, stack: string, extraContext: Context, source: unknown): void => {
   const event: BrowserError = {
     type,
     message,
@@ -48,19 +55,29 @@ const sendError = (type: string, message: string, stack: string, extraContext: C
     timestamp: isoNow(),
     context: { ...globalContext, ...extraContext, breadcrumbs: [...breadcrumbs] },
   };
+  const send = (result: unknown): void =>
+    safely(() => {
+      if (result !== event) logDebug("beforeSend returned", result);
+      if ((result as Promise<unknown> | null)?.then) (result as Promise<unknown>).then(send, logDebug);
+      else if (result) enqueue("errors", serializeEvent(result === true ? event : (result as BrowserError)));
+    });
   isSending = true;
-  safely(() => {
-    const result = config.beforeSend ? config.beforeSend(event) : event;
-    if (result) enqueue("errors", serializeEvent(result));
-  });
+  safely(() => send(config.beforeSend ? config.beforeSend(event, source) : event));
   isSending = false;
 };
 
 /** Sends an event, or counts it if it is a duplicate or exceeds `DISTINCT_ERRORS_MAX`. */
-export function captureEvent(type: string, message: string, stack: string, extraContext: Context = {}): void {
+export const captureEvent = (
+  type: string,
+  message: string,
+  stack: string,
+  context?: Context,
+  source?: unknown,
+): void => {
   // An event that `beforeSend` itself causes would recurse without end.
   if (isSending) return;
-  message = scrub(message, MESSAGE_MAX_CHARS);
+  message = scrub(message, TEXT_MAX_CHARS);
+  const extraContext = copyContext(context);
   // An error without a stack is identified by its type and message.
   stack = scrub(withoutWrapperFrames(stack), STACK_MAX_CHARS) || `${type}: ${message}`;
   const key = type + message + frameLines(stack)[0];
@@ -68,15 +85,15 @@ export function captureEvent(type: string, message: string, stack: string, extra
   if (duplicate) duplicate[0]++;
   else if (recentErrors.size >= DISTINCT_ERRORS_MAX) countDropped("limit");
   else {
-    const recent: RecentError = [0, (repeats) => sendError(type, message, stack, { ...extraContext, repeats })];
+    const recent: RecentError = [0, (repeats) => sendError(type, message, stack, { ...extraContext, repeats }, source)];
     recentErrors.set(key, recent);
-    sendError(type, message, stack, extraContext);
+    sendError(type, message, stack, extraContext, source);
     defer(() => {
       recentErrors.delete(key);
       reportRepeats(recent);
     }, REPEAT_WINDOW_MS);
   }
-}
+};
 
 const reportRepeats = (recent: RecentError): void => {
   if (recent[0]) recent[1](recent[0]);
@@ -86,116 +103,110 @@ const reportRepeats = (recent: RecentError): void => {
 /** Reports all duplicates counted so far. */
 export const flushRepeats = (): void => recentErrors.forEach(reportRepeats);
 
-/** Whether a value is an object or a function. Also works for objects of other frames and without a prototype. */
-const isObject = (value: unknown): value is object => Object(value) === value;
-
 /** Marks an error as reported. @returns whether it was already marked */
-export function markReported(error: unknown): boolean {
+export const markReported = (error: unknown): boolean => {
   const alreadyReported = reportedErrors.has(error as Error);
   if (isObject(error)) reportedErrors.add(error);
   return alreadyReported;
-}
-
-/** Reports any thrown value. `type` and `stack` are used if the value has none of its own. */
-export function captureException(value: unknown, type: string, stack: string, extraContext?: Context): void {
-  const error = value as Error | undefined;
-  // An error that is caught, reported and rethrown is reported once.
-  if (markReported(error)) return;
-  if (error?.message === undefined) captureEvent(type, safeToString(error), stack, extraContext);
-  else captureEvent(`${error.name || type}`, `${error.message}`, stackWithCauses(error) || stack, extraContext);
-}
-
-/** Reports a message with the types that console messages have. */
-export const captureMessage = (level: string, message: string, stack: string): void =>
-  captureEvent(level === "warning" ? "ConsoleWarning" : "ConsoleError", message, stack, { level });
+};
 
 /**
- * Reports an uncaught exception or rejection. Only counts it if a browser extension threw it or the page aborted it.
+ * Reports any thrown value. `type` and `stack` are used if the value has none of its own. An uncaught exception is only
+ * counted if the page aborted it or did not cause it.
  */
-function captureUncaught(value: unknown, type: string, fallbackStack = ""): void {
-  const error = value as Partial<Error> | undefined;
-  if (error?.name === "AbortError") countDropped("aborted");
-  else if (EXTENSION.test(frameLines(error?.stack)[0] || fallbackStack)) countDropped("extension");
-  else captureException(value, type, fallbackStack);
-}
+export const captureException = (
+  value: unknown,
+  type: string,
+  stack: string,
+  isUncaught: boolean,
+  context?: Context,
+): unknown => {
+  let message = OMITTED;
+  try {
+    const error = value as Error | undefined;
+    if (isUncaught) {
+      if (error?.name === "AbortError") return countDropped("aborted");
+      if (EXTENSION.test(frameLines(error?.stack)[0] || stack)) return countDropped("extension");
+    }
+    message = describeThrown(error?.message ?? error);
+    if (error?.message !== undefined) {
+      type = `${error.name || type}`;
+      stack = stackWithCauses(error) || stack;
+    }
+  } catch {
+    // Reading the value throws.
+  }
+  // An error that is caught, reported and rethrown is reported once.
+  return markReported(value) || captureEvent(type, message, stack, context, value);
+};
+
+/** Reports a message with the types that console messages have. */
+export const captureMessage = (level: string, message: string, stack: string, source?: unknown): void =>
+  captureEvent(level === "warning" ? "ConsoleWarning" : "ConsoleError", message, stack, { level }, source);
 
 /** Resets the error state and installs the handlers for errors, rejections, policy violations and the console. */
-export function instrumentErrors(settings: MonlightConfig): void {
-  config = settings;
+export const instrumentErrors = (): void => {
   globalContext = {};
   recentErrors.clear();
 
   listen(window, "error", ({ target, message, filename, lineno, colno, error }: ErrorEvent) => {
     if (target instanceof Element) {
-      const { localName, src, href } = target as HTMLScriptElement & HTMLLinkElement;
-      return captureEvent("ResourceError", `${localName} ${sanitizeUrl(src || href)} did not load`, "");
+      const { localName, currentSrc, src, href } = target as HTMLImageElement & HTMLLinkElement;
+      const isImage = localName === "img";
+      if (isImage && !config.captureImages) return;
+      const url = sanitizeUrl(currentSrc || src || href, isImage);
+      return captureEvent("ResourceError", `${localName} ${url} did not load`, "");
     }
-    // Browsers hide the details of errors in cross-origin scripts.
-    if (!error && !filename) return countDropped("script_error");
-    captureUncaught(error ?? message, "Error", `    at ${filename}:${lineno}:${colno}`);
+    // Browsers hide the details of errors in cross-origin scripts. Notices of `ResizeObserver` look the same.
+    if (!error && !lineno) countDropped("script_error");
+    else captureException(error ?? message, "Error", `    at ${filename}:${lineno}:${colno}`, true);
   });
 
   listen(window, "unhandledrejection", ({ reason }: PromiseRejectionEvent) =>
-    captureUncaught(reason, "UnhandledRejection"),
+    captureException(reason, "UnhandledRejection", "", true),
   );
 
   listen(document, "securitypolicyviolation", (event: SecurityPolicyViolationEvent) => {
     const { blockedURI, sourceFile, lineNumber, columnNumber, effectiveDirective } = event;
-    // A violation that blocks the relay cannot be reported to the relay.
-    if (isRelayUrl(blockedURI)) return;
-    if (EXTENSION.test(`${sourceFile} ${blockedURI}`)) return countDropped("extension");
-    const frame = sourceFile && `    at ${sourceFile}:${lineNumber}:${columnNumber}`;
-    captureEvent("CSPViolation", `${effectiveDirective} blocks ${blockedURI}`, frame);
+    if (isRelayUrl(blockedURI)) {
+      // A violation that blocks the relay cannot be reported to the relay.
+      if (event.disposition === "enforce") shutDown(effectiveDirective);
+    } else if (EXTENSION.test(`${sourceFile} ${blockedURI}`)) countDropped("extension");
+    else {
+      const frame = sourceFile && `    at ${sourceFile}:${lineNumber}:${columnNumber}`;
+      captureEvent("CSPViolation", `${effectiveDirective} blocks ${blockedURI}`, frame);
+    }
   });
 
-  for (const name of ["log", "info", "warn", "error"]) {
+  for (const [name, level] of [["log"], ["info"], ["warn", "warning"], ["error", "error"]] as const) {
     patchMethod(console, name, (_, args, callSite) => {
       const message = args.map(safeToString).join(" ");
       addBreadcrumb("console", `${name}: ${message}`);
-      if (config.captureConsole && /^(warn|error)$/.test(name)) {
-        const error = args.find((arg) => arg instanceof Error);
-        captureMessage(
-          name === "warn" ? "warning" : name,
-          message,
-          (error && stackWithCauses(error as Error)) || callerFrames(callSite),
-        );
+      if (level && config.captureConsole) {
+        const error = args.find((arg) => arg instanceof Error) as Error | undefined;
+        captureMessage(level, message, (error && stackWithCauses(error)) || callerFrames(callSite), args);
       }
       return undefined;
     });
   }
-}
+};
 
-/** Returns the stack trace of an error, followed by those of at most `CAUSES_MAX` causes. */
-function stackWithCauses(error: Error): string {
-  let stack = error.stack || "";
-  let cause = error.cause;
-  for (let causes = 0; cause && causes < CAUSES_MAX; causes++) {
-    const { stack: causeStack, cause: nextCause } = cause as Error;
-    stack += `\nCaused by: ${[safeToString(cause), ...frameLines(causeStack)].join("\n")}`;
-    cause = nextCause;
+/** Returns the stack trace of an error, followed by those of at most `CAUSES_MAX` causes and members. */
+const stackWithCauses = (error: Error): string => {
+  // In V8, the message precedes the frames. A long one would displace them.
+  let stack = stackToText(error.stack).replace(error.message, safeToString);
+  const related = relatedErrors(error);
+  let causes = 0;
+  for (const cause of related) {
+    if (!cause || causes++ >= CAUSES_MAX) continue;
+    stack += `\nCaused by: ${[safeToString(cause), ...frameLines(cause.stack)].join("\n")}`;
+    related.push(...relatedErrors(cause));
   }
   return stack;
-}
+};
 
-/**
- * Converts a value to a string. Never calls `toString` of an application object: it could be slow or have side effects.
- */
-function safeToString(value: unknown): string {
-  const isOpaque = isObject(value) && !(value instanceof Error);
-  return (isOpaque ? {}.toString.call(value) : String(value)).slice(0, MESSAGE_MAX_CHARS);
-}
-
-/**
- * Serializes an event. If that fails or exceeds `BODY_MAX_BYTES`, only `user_id`, `level` and `repeats` are kept of the
- * context.
- */
-function serializeEvent(event: BrowserError): string {
-  try {
-    const body = toJson(event);
-    if (byteLength(body) <= BODY_MAX_BYTES) return body;
-  } catch {
-    // The context contains a cycle or a BigInt.
-  }
-  const { user_id, level, repeats } = event.context ?? {};
-  return toJson({ ...event, context: { user_id, level, repeats, shortened: true } });
-}
+/** Returns the cause of an error, if it has one, and the members of an `AggregateError`. */
+const relatedErrors = ({ cause, errors }: Error & { errors?: unknown }): (Error | undefined)[] => [
+  cause as Error | undefined,
+  ...[errors].flat().filter((member) => member instanceof Error),
+];

@@ -1,7 +1,7 @@
 /** Browser monitoring for Monlight: sends errors, Web Vitals and request metrics of a web page to a relay. */
 
 import { instrumentInteractions } from "./breadcrumbs";
-import { captureException, captureMessage, flushRepeats, globalContext, instrumentErrors } from "./errors";
+import { addToContext, captureException, captureMessage, flushRepeats, instrumentErrors } from "./errors";
 import { listen, safely, setup, teardown, warn } from "./instrumentation";
 import { flushMetrics } from "./metrics";
 import { instrumentNetwork } from "./network";
@@ -19,16 +19,16 @@ let currentClient: MonlightClient | undefined;
  * Starts monitoring the page and returns a client for manual reports. A second call replaces the first client. Never
  * throws: on a server, and without a `dsn` or an `endpoint`, the returned client does nothing.
  */
-export function init(config: MonlightConfig): MonlightClient {
+export const init = (config: MonlightConfig): MonlightClient => {
   currentClient?.destroy();
-  setup(config.debug);
+  setup(config);
   const ifCurrent = (callback: () => void): void => {
     if (currentClient === client) safely(callback);
   };
   const client: MonlightClient = {
     captureError(error, context) {
       const callSite = new Error();
-      ifCurrent(() => captureException(error, "Error", callerFrames(callSite), context));
+      ifCurrent(() => captureException(error, "Error", callerFrames(callSite), false, context));
     },
     captureMessage(message, level = "error") {
       const callSite = new Error();
@@ -36,13 +36,12 @@ export function init(config: MonlightConfig): MonlightClient {
     },
     setUser(userId) {
       ifCurrent(() => {
-        globalContext.user_id = userId ?? undefined;
+        addToContext({ user_id: userId });
       });
     },
     addContext(key, value) {
       ifCurrent(() => {
-        // A snapshot: later changes of the value are not reported. Throws if the value is not serializable.
-        globalContext[key] = JSON.parse(JSON.stringify(value));
+        addToContext({ [key]: value });
       });
     },
     destroy() {
@@ -63,20 +62,20 @@ export function init(config: MonlightConfig): MonlightClient {
     warn("[Monlight]", error);
   }
   return client;
-}
+};
 
 /** Enqueues counted duplicates and buffered metrics. */
-function flushPending(): void {
+const flushPending = (): void => {
   flushRepeats();
   flushMetrics();
-}
+};
 
-function start(config: MonlightConfig): void {
+const start = (config: MonlightConfig): void => {
   if (!config.dsn || !config.endpoint) throw "dsn and endpoint required";
   setRelay(resolveUrl(config.endpoint.replace(/\/*$/, "/api/browser/")).href, config.dsn);
   loadSessionId();
   instrumentInteractions();
-  instrumentErrors(config);
+  instrumentErrors();
   instrumentNetwork();
   if (Math.random() < (config.sampleRate ?? 1)) instrumentVitals();
   listen(window, "visibilitychange pagehide", ({ type, timeStamp }: Event) => {
@@ -86,4 +85,4 @@ function start(config: MonlightConfig): void {
       flushPending();
     });
   });
-}
+};

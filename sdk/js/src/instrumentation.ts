@@ -4,6 +4,7 @@
  */
 
 import { setWrapperPosition } from "./stack";
+import type { MonlightConfig } from "./types";
 
 /**
  * Hook that runs before a wrapped function is called. `callSite` is an error created in the wrapper, whose stack shows
@@ -17,14 +18,20 @@ type AnyFunction = (...args: any[]) => any;
 
 /** Aborted by `teardown`; replaced by `setup`. */
 let abortController = new AbortController();
-let debugEnabled: boolean | undefined;
+/** Options of the current period. */
+export let config: MonlightConfig;
 /** The page's original `console.warn`, so that the SDK's own warnings do not become breadcrumbs. */
 export const { warn } = console;
 
-/** Starts a new instrumentation period. @param debug whether to log exceptions thrown by the SDK to the console */
-export const setup = (debug?: boolean): void => {
+/** Logs a warning in debug mode. */
+export const logDebug = (...details: unknown[]): void => {
+  if (config.debug) warn("[Monlight]", ...details);
+};
+
+/** Starts a new instrumentation period. */
+export const setup = (settings: MonlightConfig): void => {
   abortController = new AbortController();
-  debugEnabled = debug;
+  config = settings;
   // All wrappers call the wrapped function from the same position in this file. Wrapping a function that returns its
   // stack reveals that position in the built script.
   setWrapperPosition(
@@ -46,7 +53,7 @@ export const safely = (callback: () => unknown): void => {
   try {
     if (!abortController.signal.aborted) callback();
   } catch (error) {
-    if (debugEnabled) warn("[Monlight]", error);
+    logDebug(error);
   }
 };
 
@@ -82,7 +89,7 @@ const wrapFunction = (original: AnyFunction, hook: CallHook): AnyFunction => {
 /**
  * Replaces a method with a wrapper that runs `hook` around each call. Arguments and exceptions pass through unchanged.
  */
-export function patchMethod(owner: object, name: string, hook: CallHook): void {
+export const patchMethod = (owner: object, name: string, hook: CallHook): void => {
   const methods = owner as Record<string, AnyFunction>;
   const original = methods[name] as AnyFunction;
   const wrapper = wrapFunction(original, hook);
@@ -92,4 +99,4 @@ export function patchMethod(owner: object, name: string, hook: CallHook): void {
     // our wrapper stays and only forwards calls.
     if (methods[name] === wrapper) methods[name] = original;
   });
-}
+};

@@ -3,36 +3,49 @@
 import { addBreadcrumb } from "./breadcrumbs";
 import { captureEvent, markReported } from "./errors";
 import { patchMethod, safely } from "./instrumentation";
-import { incrementCounter, observeHistogram } from "./metrics";
+import { addPoint, incrementCounter } from "./metrics";
 import { callerFrames, resolveUrl, sanitizeUrl } from "./stack";
 import { isRelayUrl, SERVER_ERROR } from "./transport";
 
-/** Path segments that are numbers or UUIDs. They can identify customers, and would split one error into many groups. */
-const ID_SEGMENTS = /\/(\d+|[\da-f]{8}-[\da-f-]{27})(?=\/|$)/gi;
+/** `XMLHttpRequest.DONE`, the state of a request that has a response, has failed or was aborted. */
+const XHR_DONE = 4;
 
-export function instrumentNetwork(): void {
-  /**
-   * Starts tracking a request. Returns `undefined` for requests to the relay and for schemes other than HTTP.
-   *
-   * @returns a function to call when the request ends, with the HTTP status, `"aborted"`, or 0 and the reason of a
-   * failure
-   */
-  const trackRequest = (category: "fetch" | "xhr", method: string, url: string, callSite: Error) => {
+/** Ends the measurement of a request, with the HTTP status, `"aborted"`, or 0 and the reason of a failure. */
+type FinishRequest = (status: number | string, reason?: string) => void;
+
+/** The last request of an `XMLHttpRequest` object. `finish` is set while it has been sent and has not ended. */
+interface XhrRequest {
+  method: string;
+  url: string;
+  finish?: FinishRequest | undefined;
+}
+
+export const instrumentNetwork = (): void => {
+  /** Starts measuring a request. Returns `undefined` for requests to the relay and for schemes other than HTTP. */
+  const trackRequest = (
+    category: "fetch" | "xhr",
+    method: string,
+    url: string,
+    callSite: Error,
+  ): FinishRequest | undefined => {
     const { host, href, protocol } = resolveUrl(url);
     if (isRelayUrl(href) || !protocol.startsWith("http")) return;
     const startedAt = performance.now();
     const page = location.pathname;
-    return (status: number | string, reason = ""): void => {
-      const request = `${method} ${sanitizeUrl(href).replace(ID_SEGMENTS, "/{id}")}`;
+    return (status, reason = "") => {
+      const request = `${method} ${sanitizeUrl(href, true)}`;
       const labels = { page, method, status: `${status}`, host };
       incrementCounter("browser_http_requests_total", labels);
       if (status !== "aborted") {
-        observeHistogram("browser_http_request_duration_ms", performance.now() - startedAt, labels);
+        addPoint("browser_http_request_duration_ms", performance.now() - startedAt, labels);
       }
       addBreadcrumb(category, `${request} ${status || "failed"}`);
       if (status === 0 || +status >= SERVER_ERROR) {
         const message = `${request} ${status ? `failed with status ${status}` : `network error${reason}`}`;
-        captureEvent("NetworkError", message, callerFrames(callSite), { type: "NetworkError" });
+        // The tracker groups errors by the first frame. The caller is often one function for all requests, so the first
+        // frame is the request, with the status as line number.
+        const stack = `    at ${request}:${status}:1\n${callerFrames(callSite)}`;
+        captureEvent("NetworkError", message, stack, { type: "NetworkError" });
       }
     };
   };
@@ -47,15 +60,19 @@ export function instrumentNetwork(): void {
     return (promise) =>
       (promise as Promise<Response>).then(
         (response) => {
-          // An opaque response hides its status, so the label is its type.
-          safely(() => finish(response.status || response.type));
+          safely(() => {
+            // An opaque response hides its status, so the label is its type.
+            finish(response.status || response.type);
+            // An application that throws the response would report the same failure.
+            if (response.status >= SERVER_ERROR) markReported(response);
+          });
           return response;
         },
         (error) => {
           // A timed-out request has failed; a request that the application aborted has not.
-          const timedOut = error?.name === "TimeoutError";
-          const aborted = error?.name === "AbortError" || (signal?.aborted && !timedOut);
-          safely(() => (aborted ? finish("aborted") : finish(0, `: ${error?.message}`)));
+          const name = error?.name;
+          const aborted = name === "AbortError" || (signal?.aborted && name !== "TimeoutError");
+          safely(() => finish(aborted ? "aborted" : 0, `: ${error?.message}`));
           // If the application does not handle the error, it arrives again as an unhandled rejection.
           markReported(error);
           throw error;
@@ -63,19 +80,30 @@ export function instrumentNetwork(): void {
       );
   });
 
-  const openedRequests = new WeakMap<object, [method: string, url: string]>();
-  patchMethod(XMLHttpRequest.prototype, "open", (self, [method, url]) => {
-    openedRequests.set(self as XMLHttpRequest, [String(method).toUpperCase(), String(url)]);
-    return undefined;
-  });
-  patchMethod(XMLHttpRequest.prototype, "send", (self, _, callSite) => {
+  const requests = new WeakMap<object, XhrRequest>();
+  const finishCurrent = (self: unknown): undefined => {
     const xhr = self as XMLHttpRequest;
-    const opened = openedRequests.get(xhr);
-    const finish = opened && trackRequest("xhr", ...opened, callSite);
+    const request = requests.get(xhr);
+    const finish = request?.finish;
     if (!finish) return;
-    let aborted = false;
-    xhr.addEventListener("abort", () => (aborted = true), { once: true });
-    xhr.addEventListener("loadend", () => safely(() => finish(aborted ? "aborted" : xhr.status)), { once: true });
+    request.finish = undefined;
+    finish(xhr.readyState === XHR_DONE ? xhr.status : "aborted");
+  };
+  const { prototype } = XMLHttpRequest;
+  patchMethod(prototype, "open", (self, [method, url]) => {
+    const xhr = self as XMLHttpRequest;
+    // A handler can reuse the object before `loadend`, which then still belongs to the previous request.
+    finishCurrent(xhr);
+    if (!requests.has(xhr)) {
+      xhr.addEventListener("loadend", () => safely(() => xhr.readyState === XHR_DONE && finishCurrent(xhr)));
+    }
+    requests.set(xhr, { method: `${method}`.toUpperCase(), url: `${url}` });
     return undefined;
   });
-}
+  patchMethod(prototype, "abort", finishCurrent);
+  patchMethod(prototype, "send", (self, _, callSite) => {
+    const request = requests.get(self as object);
+    if (request) request.finish = trackRequest("xhr", request.method, request.url, callSite);
+    return undefined;
+  });
+};

@@ -13,5 +13,6 @@ declare global {
   }
 }
 
-window.MonlightSDK = { init };
-if (window.MonlightConfig) window.Monlight = init(window.MonlightConfig);
+// If the script is on the page twice, the second copy calls the first, so that its client replaces the earlier one.
+window.MonlightSDK = window.MonlightSDK || { init };
+if (window.MonlightConfig) window.Monlight = window.MonlightSDK.init(window.MonlightConfig);

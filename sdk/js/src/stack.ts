@@ -9,16 +9,33 @@ export const scrub = (value: string, maxChars: number): string => value.slice(0,
 /** Resolves a URL against the base URL of the document. */
 export const resolveUrl = (url: string): URL => new URL(url, document.baseURI);
 
-/** Resolves a URL and removes its credentials, query string and fragment. */
-export const sanitizeUrl = (url: string): string => {
+/**
+ * Path segments that are one digit, contain two, or contain `@`. They can identify customers, and would split one error
+ * into many groups.
+ */
+const ID_SEGMENTS = /\/(\d(?=\/|$)|[^/]*(\d[^/]*\d|@)[^/]*)/g;
+
+/**
+ * Resolves a URL and removes its credentials, query string and fragment. If `foldIds` is true, also replaces the path
+ * segments that look like IDs by `{id}`.
+ */
+export const sanitizeUrl = (url: string, foldIds?: boolean): string => {
   const { host, pathname, protocol } = resolveUrl(url);
   // The path of a URL without a host, such as a `data:` URL, is its content and is removed as well.
-  return `${protocol}//${host && host + pathname}`;
+  return `${protocol}//${host && host + (foldIds ? pathname.replace(ID_SEGMENTS, "/{id}") : pathname)}`;
 };
+
+/**
+ * Returns a stack trace, or an empty string if it is not text: a library may have replaced `Error.prepareStackTrace`, and
+ * the application may assign anything.
+ */
+export const stackToText = (stack: unknown): string => (typeof stack === "string" ? stack : "");
 
 /** Returns the lines of a stack trace that are frames: `at f (file:1:2)` in V8, `f@file:1:2` in other engines. */
 export const frameLines = (stack: unknown): string[] =>
-  `${stack}`.split("\n").filter((line) => /:\d+:\d+\)?$/.test(line));
+  stackToText(stack)
+    .split("\n")
+    .filter((line) => /:\d+:\d+\)?$/.test(line));
 
 /** Returns the frames of `callSite` without the first, which is the SDK function that created the error. */
 export const callerFrames = (callSite: Error): string => frameLines(callSite.stack).slice(1).join("\n");

@@ -1,11 +1,13 @@
 /** Send queue for the relay. Sends one request at a time and retries with exponential backoff. */
 
-import { safely, teardown } from "./instrumentation";
+import { config, logDebug, safely, teardown } from "./instrumentation";
 import { countDropped } from "./metrics";
 import { randomId } from "./session";
 
-/** Maximum number of queued requests. A new request evicts the oldest one that is not in flight. */
+/** Maximum number of queued requests. Above it, a new request evicts the oldest one after the first `QUEUE_FIRST`. */
 const QUEUE_MAX = 30;
+/** Waiting requests that are never evicted, because the first errors of a burst explain the others. */
+const QUEUE_FIRST = 10;
 /**
  * Maximum body size. Relays accept 65,536 bytes, which is also the browsers' limit for all `keepalive` bodies together.
  */
@@ -56,7 +58,7 @@ let pauseStatus: number;
 let allowsIdempotencyKey: boolean | undefined;
 
 /** Sets the destination and resets the backoff. @param url the relay's URL, ending in `/api/browser/` */
-export function setRelay(url: string, publicKey: string): void {
+export const setRelay = (url: string, publicKey: string): void => {
   baseUrl = url;
   dsn = publicKey;
   // Bound before `fetch` is patched, so that the SDK does not record its own requests.
@@ -64,26 +66,26 @@ export function setRelay(url: string, publicKey: string): void {
   consecutiveFailures = 0;
   pauseStatus = 0;
   allowsIdempotencyKey = undefined;
-}
+};
 
 /** Whether a URL belongs to the relay. Requests to it are not instrumented. */
 export const isRelayUrl = (url: string): boolean => url.startsWith(baseUrl);
 
 /** Enqueues a request to `/api/browser/{path}`. It is sent when those before it have been sent. */
-export function enqueue(path: "errors" | "metrics", body: string): void {
+export const enqueue = (path: "errors" | "metrics", body: string): void => {
   if (queue.size >= QUEUE_MAX) {
-    queue.delete([...queue].find((request) => !request.inFlight) as QueuedRequest);
+    queue.delete([...queue].filter((request) => !request.inFlight)[QUEUE_FIRST] as QueuedRequest);
     countDropped("queue");
   }
   queue.add({ url: baseUrl + path, dsn, body, key: randomId(), tries: 0 });
   sendNext();
-}
+};
 
 /**
  * Sends the whole queue in a way that outlives the page. `enqueuePending` runs first and may enqueue more requests,
  * which are sent in the same way.
  */
-export function flushQueue(enqueuePending: () => void): void {
+export const flushQueue = (enqueuePending: () => void): void => {
   const previousPause = pauseStatus;
   // Pausing keeps `enqueue` from sending immediately, because beacons are sent below.
   pauseStatus ||= 1;
@@ -93,23 +95,23 @@ export function flushQueue(enqueuePending: () => void): void {
   if (pauseStatus === TOO_MANY_REQUESTS) return;
   for (const request of queue) {
     if (request.inFlight) continue;
+    const { url, body, dsn, tries } = request;
     // An earlier attempt may have arrived. A retry needs the `Idempotency-Key` header, which a beacon cannot send.
-    if (request.tries && allowsIdempotencyKey) void attemptSend(request);
-    else if (sendBeacon(request)) queue.delete(request);
+    if ((tries && allowsIdempotencyKey) || !navigator.sendBeacon) void attemptSend(request);
+    // The browser refuses a beacon when it would have to buffer too many bytes.
+    else if (navigator.sendBeacon(`${url}?key=${dsn}`, new Blob([body], { type: "application/json" }))) {
+      queue.delete(request);
+    }
   }
   sendNext();
-}
-
-/** Whether the browser accepted the beacon. It refuses when it would have to buffer too many bytes. */
-const sendBeacon = ({ url, body, dsn }: QueuedRequest): boolean =>
-  navigator.sendBeacon(`${url}?key=${dsn}`, new Blob([body], { type: "application/json" }));
+};
 
 const sendNext = (): void => {
   const [next] = queue;
   if (next && !pauseStatus && !inFlightBytes) void attemptSend(next);
 };
 
-async function attemptSend(request: QueuedRequest): Promise<void> {
+const attemptSend = async (request: QueuedRequest): Promise<void> => {
   const sizeBytes = byteLength(request.body);
   const withKey = allowsIdempotencyKey ?? request.tries < 2;
   let response: Response | undefined;
@@ -131,8 +133,11 @@ async function attemptSend(request: QueuedRequest): Promise<void> {
       signal: AbortSignal.timeout?.(RESPONSE_TIMEOUT_MS),
     });
     allowsIdempotencyKey ??= withKey;
-  } catch {
+    // The answer names what the relay repaired, or why it rejected the request.
+    if (config.debug) logDebug(request.url, response.status, await response.text());
+  } catch (error) {
     // Network error, rejected preflight or timeout. All of them are retried.
+    logDebug(error);
   }
   request.inFlight = false;
   inFlightBytes -= sizeBytes;
@@ -143,18 +148,25 @@ async function attemptSend(request: QueuedRequest): Promise<void> {
     handleFailure(request, response);
   }
   sendNext();
-}
+};
+
+/** Stops sending and removes the instrumentation from the page. */
+export const shutDown = (reason: unknown): void => {
+  logDebug("stopped:", reason);
+  queue.clear();
+  teardown();
+};
 
 /** Shuts down, schedules a retry, or drops the request, depending on the status. */
-function handleFailure(request: QueuedRequest, response: Response | undefined): void {
+const handleFailure = (request: QueuedRequest, response: Response | undefined): void => {
   const status = response?.status ?? 0;
   const rateLimited = status === TOO_MANY_REQUESTS;
   if (!rateLimited) consecutiveFailures++;
   if (FATAL_STATUSES.includes(status) || consecutiveFailures >= FAILURES_MAX) {
-    queue.clear();
-    teardown();
-  } else if (!response || rateLimited || status === REQUEST_TIMEOUT || status >= SERVER_ERROR) {
-    const retryAfterS = +(response?.headers.get("Retry-After") || 0);
+    shutDown(status);
+  } else if (!status || rateLimited || status === REQUEST_TIMEOUT || status >= SERVER_ERROR) {
+    // Zero without the header, and NaN if it is a date.
+    const retryAfterS = Number(response?.headers.get("Retry-After"));
     const backoffS = rateLimited ? BACKOFF_MAX_S : Math.min(2 ** (consecutiveFailures - 1), BACKOFF_MAX_S);
     pauseStatus = status || 1;
     setTimeout(
@@ -168,4 +180,4 @@ function handleFailure(request: QueuedRequest, response: Response | undefined): 
     queue.delete(request);
     countDropped("refused");
   }
-}
+};

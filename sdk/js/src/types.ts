@@ -10,17 +10,23 @@ export interface MonlightConfig {
   environment?: string;
   /** Fraction of page views whose Web Vitals are sent, 0-1. Default 1. Errors and requests are not sampled. */
   sampleRate?: number;
-  /** Logs exceptions inside the SDK to the console. Default false. */
+  /**
+   * Logs to the console what the SDK repaired, what `beforeSend` or the relay rejected and why, and exceptions inside the
+   * SDK. Default false.
+   */
   debug?: boolean;
   /** If false, the SDK instruments and sends nothing. Default true. */
   enabled?: boolean;
   /** Reports calls of `console.error` and `console.warn`. Default false. */
   captureConsole?: boolean;
+  /** Reports images that fail to load. Default false. */
+  captureImages?: boolean;
   /**
-   * Receives each error before it is sent. Returns the error, modified or not, or null to drop it. If it throws, the
-   * error is dropped.
+   * Receives each error before it is sent, and its source: the thrown value or the arguments of the console call.
+   * Returns the error, modified or not, or null to drop it, or a promise of either. If it throws or the promise is
+   * rejected, the error is dropped.
    */
-  beforeSend?: (event: BrowserError) => BrowserError | null;
+  beforeSend?: (event: BrowserError, source?: unknown) => BrowserError | null | Promise<BrowserError | null>;
 }
 
 /** Client returned by `init`. Its methods never throw. */

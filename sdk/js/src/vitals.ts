@@ -6,7 +6,7 @@
  */
 
 import { defer, listen, onTeardown, safely } from "./instrumentation";
-import { observeHistogram } from "./metrics";
+import { addPoint } from "./metrics";
 
 /** Shorter events are not observed: they are numerous, and the page responds to them within two or three frames. */
 const EVENT_DURATION_MIN_MS = 40;
@@ -35,26 +35,28 @@ interface Navigation extends PerformanceNavigationTiming {
   activationStart: number;
 }
 
+/** Names of the metrics that were reported for the current page view, also by an earlier client. */
+let reported: Record<string, boolean> = {};
+
 /** Reports all vitals known when the page is hidden. `undefined` while vitals are not measured. */
 export let finalizeVitals: ((hiddenAt: number) => void) | undefined;
 
-export function instrumentVitals(): void {
+export const instrumentVitals = (): void => {
   // A prerendered page may never become visible. Its times are relative to the activation.
   if ((document as { prerendering?: boolean }).prerendering) listen(document, "prerenderingchange", measurePageViews);
   else measurePageViews();
   onTeardown(() => {
     finalizeVitals = undefined;
   });
-}
+};
 
-function measurePageViews(): void {
+const measurePageViews = (): void => {
   // The browser updates this entry while the page loads.
   const navigation = (performance.getEntriesByType("navigation")[0] ?? {}) as Partial<Navigation>;
   const activationStart = navigation.activationStart || 0;
   const sinceActivation = (time: number): number => Math.max(time - activationStart, 0);
 
   let page = new URL(navigation.name || location.href).pathname;
-  let reported: Record<string, boolean> = {};
   let restoredFromCache = false;
   let lcp = -1;
   let cls = 0;
@@ -76,35 +78,32 @@ function measurePageViews(): void {
   const reportOnce = (name: string, value: number): void => {
     if (reported[name]) return;
     reported[name] = true;
-    observeHistogram(`web_vitals_${name}`, value, { page });
+    addPoint(name, value, { page });
   };
 
   /** One function per observer that processes its queued entries immediately. */
   const flushFunctions: (() => void)[] = [];
-  const flushObservers = (): void => {
-    for (const flush of flushFunctions) flush();
-  };
   /** Observes entries of a type, including those buffered before the call. */
   const observe = (type: string, handler: (entry: Entry) => void): void => {
     if (!PerformanceObserver.supportedEntryTypes.includes(type)) return;
-    const handleAll = (list: PerformanceEntryList): void => (list as Entry[]).forEach(handler);
-    const observer = new PerformanceObserver((list) => safely(() => handleAll(list.getEntries())));
+    const observer = new PerformanceObserver((list) => safely(() => (list.getEntries() as Entry[]).forEach(handler)));
     observer.observe({ type, buffered: true, durationThreshold: EVENT_DURATION_MIN_MS } as PerformanceObserverInit);
-    flushFunctions.push(() => handleAll(observer.takeRecords()));
+    flushFunctions.push(() => (observer.takeRecords() as Entry[]).forEach(handler));
     onTeardown(() => observer.disconnect());
   };
 
   observe("paint", ({ name, startTime }) => {
-    if (name === "first-contentful-paint" && startTime < firstHiddenAt) reportOnce("fcp", sinceActivation(startTime));
+    if (name === "first-contentful-paint" && startTime < firstHiddenAt)
+      reportOnce("web_vitals_fcp", sinceActivation(startTime));
   });
 
   observe("largest-contentful-paint", ({ startTime }) => {
     if (startTime < firstHiddenAt) lcp = sinceActivation(startTime);
   });
   const finalizeLcp = (): void => {
-    flushObservers();
-    if (lcp >= 0) reportOnce("lcp", lcp);
-    reported.lcp = true;
+    for (const flush of flushFunctions) flush();
+    if (lcp >= 0) reportOnce("web_vitals_lcp", lcp);
+    reported.web_vitals_lcp = true;
   };
   listen(window, "keydown click", ({ isTrusted }: Event) => {
     const viewAtInput = reported;
@@ -137,8 +136,9 @@ function measurePageViews(): void {
   const measureLoad = (): void => {
     const { responseStart = 0, loadEventEnd = 0 } = navigation;
     // Zero means that the browser withholds the value. A time in the future is a browser bug.
-    if (responseStart > 0 && responseStart < performance.now()) reportOnce("ttfb", sinceActivation(responseStart));
-    if (loadEventEnd > 0) observeHistogram("page_load_time", sinceActivation(loadEventEnd), { page });
+    if (responseStart > 0 && responseStart < performance.now())
+      reportOnce("web_vitals_ttfb", sinceActivation(responseStart));
+    if (loadEventEnd > 0) reportOnce("page_load_time", sinceActivation(loadEventEnd));
   };
   // `loadEventEnd` is only set after all load listeners have run.
   if (document.readyState === "complete") defer(measureLoad);
@@ -147,7 +147,8 @@ function measurePageViews(): void {
   listen(window, "pageshow", (event: PageTransitionEvent) => {
     if (!event.persisted) return;
     page = location.pathname;
-    reported = {};
+    // The page was not loaded again.
+    reported = { page_load_time: true };
     restoredFromCache = true;
     lcp = -1;
     cls = windowScore = 0;
@@ -156,13 +157,13 @@ function measurePageViews(): void {
     defer(() => {
       firstHiddenAt = currentHiddenTime();
     });
-    reportOnce("ttfb", 0);
+    reportOnce("web_vitals_ttfb", 0);
     requestAnimationFrame(() =>
       requestAnimationFrame(() =>
         safely(() => {
           const sinceRestore = performance.now() - event.timeStamp;
-          reportOnce("fcp", sinceRestore);
-          reportOnce("lcp", sinceRestore);
+          reportOnce("web_vitals_fcp", sinceRestore);
+          reportOnce("web_vitals_lcp", sinceRestore);
         }),
       ),
     );
@@ -174,8 +175,8 @@ function measurePageViews(): void {
     const count = interactionCount() - interactionsBeforeView;
     const outliers = Math.min(longestInteractions.length - 1, Math.floor(count / INTERACTIONS_PER_OUTLIER));
     const inp = longestInteractions[outliers]?.[1] ?? (restoredFromCache && count ? INP_MIN_MS : -1);
-    if (inp >= 0) reportOnce("inp", inp);
+    if (inp >= 0) reportOnce("web_vitals_inp", inp);
     // A page that was never visible has no CLS.
-    if (reported.fcp) reportOnce("cls", cls);
+    if (reported.web_vitals_fcp) reportOnce("web_vitals_cls", cls);
   };
-}
+};

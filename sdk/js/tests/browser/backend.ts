@@ -97,7 +97,8 @@ async function openStub(origin: string): Promise<Backend> {
     request.on("data", (chunk) => chunks.push(chunk));
     request.on("end", () => {
       response.statusCode = handle(request, response, Buffer.concat(chunks));
-      response.end(response.statusCode === 204 ? undefined : "{}");
+      const { statusCode } = response;
+      response.end(statusCode === 204 ? undefined : statusCode < 400 ? "{}" : '{"detail":"rejected"}');
     });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

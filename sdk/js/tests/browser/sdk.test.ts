@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import { type Backend, DSN, openBackend, type ReceivedError } from "./backend";
-import { missingBrowser, openBrowser, openSite, type Site } from "./site";
+import { missingBrowser, openBrowser, openSite, putSdkPage, type Site } from "./site";
 import { waitFor } from "./wait-for";
 
 const skip = missingBrowser();
@@ -28,13 +28,8 @@ afterEach(async () => {
 });
 
 /** Opens a page at `path` that loads the SDK, followed by `script`. */
-async function open(path: string, script = "", config: object = {}, html = ""): Promise<void> {
-  const settings = JSON.stringify({ dsn: DSN, endpoint: backend.url, ...config });
-  site.put(`${path}.js`, { body: script, type: "text/javascript" });
-  site.put(path, {
-    body: `<!doctype html><title>Shop</title><link rel="icon" href="data:,"><script>window.MonlightConfig = ${settings}</script>
-      <script src="/monlight.min.js"></script><main>${html}<p>Welcome</p></main><script src="${path}.js"></script>`,
-  });
+async function open(path: string, script = "", config: object = {}, html = "", headers = {}): Promise<void> {
+  putSdkPage(site, { dsn: DSN, endpoint: backend.url }, path, { script, config, html, headers });
   page = await (await browser.newContext()).newPage();
   await page.goto(`${site.origin}${path}?token=secret#part`);
 }
@@ -97,10 +92,28 @@ test("console.error is not reported by default", { skip }, async () => {
   assert.equal((await backend.errors("/quiet")).length, 1);
 });
 
-test("a resource that fails to load is reported", { skip }, async () => {
-  await open("/resource", "", {}, '<img src="/nothing.png?token=secret" alt="">');
-  const [error] = await receivedErrors("/resource");
-  assert.deepEqual([error?.type, error?.message], ["ResourceError", `img ${site.origin}/nothing.png did not load`]);
+const messages = (errors: ReceivedError[]): string[] =>
+  errors.map(({ type, message }) => `${type}: ${message.replace(site.origin, "")}`).sort();
+const RESOURCES = `<img src="/images/1001.png?token=secret" alt=""><img src="/images/1002.png" alt="">
+  <script src="/lost.js?v=3"></script><link rel="stylesheet" href="/lost.css">`;
+
+test("scripts and style sheets that fail to load are reported, images are not", { skip }, async () => {
+  await open("/resources", "", {}, RESOURCES);
+  await page.evaluate("Monlight.captureMessage('done')");
+  assert.deepEqual(messages(await receivedErrors("/resources", 3)), [
+    "ConsoleError: done",
+    "ResourceError: link /lost.css did not load",
+    "ResourceError: script /lost.js did not load",
+  ]);
+});
+
+test("captureImages reports images that fail to load without the IDs in their paths", { skip }, async () => {
+  await open("/images", "", { captureImages: true }, RESOURCES);
+  assert.deepEqual(messages(await receivedErrors("/images", 3)), [
+    "ResourceError: img /images/{id} did not load",
+    "ResourceError: link /lost.css did not load",
+    "ResourceError: script /lost.js did not load",
+  ]);
 });
 
 test("breadcrumbs contain the preceding events and no page text", { skip }, async () => {
@@ -154,7 +167,25 @@ test("fetch: a server error is reported with the stack of the caller", { skip },
   const [error] = await receivedErrors("/fetch500");
   assert.deepEqual([error?.type, error?.context.type], ["NetworkError", "NetworkError"]);
   assert.equal(error?.message, `GET ${site.origin}/api/fail/{id} failed with status 500`);
-  assert.match(error?.stack.split("\n")[0] ?? "", /^ {4}at buy \(.*\/fetch500\.js:1:/);
+  const [request, caller] = error.stack.split("\n");
+  assert.equal(request, `    at GET ${site.origin}/api/fail/{id}:500:1`);
+  assert.match(caller ?? "", /^ {4}at buy \(.*\/fetch500\.js:1:/);
+});
+
+test("failed requests through one function are separate groups", { skip }, async () => {
+  await open(
+    "/wrapper",
+    `const api = (path, method) => fetch(path, { method }).catch(() => 0);
+     Promise.all([api("/api/fail/1"), api("/api/fail/2"), api("/api/fail/1", "POST"), api("/api/reset")])
+       .then(() => Monlight.captureMessage("done"));`,
+  );
+  const errors = await receivedErrors("/wrapper", 4);
+  assert.deepEqual(messages(errors), [
+    "ConsoleError: done",
+    "NetworkError: GET /api/fail/{id} failed with status 500",
+    "NetworkError: GET /api/reset network error: Failed to fetch",
+    "NetworkError: POST /api/fail/{id} failed with status 500",
+  ]);
 });
 
 test("fetch: network errors and timeouts are reported, aborts are not", { skip }, async () => {
@@ -206,7 +237,7 @@ test("XHR: requests are counted by status, and failures are reported, aborts are
      hanging.open("GET", "/api/hang");
      hanging.send();
      const failing = new XMLHttpRequest();
-     failing.open("GET", "/api/reset");
+     failing.open("GET", "/api/reset/xhr");
      failing.send();
      const failed = new Promise((resolve) => failing.addEventListener("loadend", resolve));
      Promise.all([request("post", "/api/ok"), request("GET", "/api/fail"), failed]).then(() => {
@@ -218,10 +249,10 @@ test("XHR: requests are counted by status, and failures are reported, aborts are
   const errors = await receivedErrors("/xhr", 2);
   assert.deepEqual(errors.map(({ message }) => message.replace(site.origin, "")).sort(), [
     "GET /api/fail failed with status 500",
-    "GET /api/reset network error",
+    "GET /api/reset/xhr network error",
   ]);
   const serverError = errors.find(({ message }) => message.endsWith("500"));
-  assert.match(serverError?.stack.split("\n")[0] ?? "", /^ {4}at request \(.*\/xhr\.js:\d+:/);
+  assert.match(serverError?.stack.split("\n")[1] ?? "", /^ {4}at request \(.*\/xhr\.js:\d+:/);
   await leavePage();
   for (const [method, status] of [
     ["POST", "200"],
@@ -230,6 +261,38 @@ test("XHR: requests are counted by status, and failures are reported, aborts are
     ["GET", "aborted"],
   ] as const) {
     assert.equal((await requests("/xhr", { method, status })).count, 1, `${method} ${status}`);
+  }
+});
+
+test("XHR: an object that is reused in its own handlers is counted once for each request", { skip }, async () => {
+  await open(
+    "/xhrreuse",
+    `const xhr = new XMLHttpRequest();
+     const next = (url) => { xhr.open("GET", url); xhr.send() };
+     const urls = ["/api/ok?2", "/api/fail", "/api/reset/reuse", "/api/ok?3", "/api/ok?4"];
+     const proceed = () => { if (urls.length) next(urls.shift()); else document.body.id = "settled" };
+     xhr.onload = proceed;
+     xhr.onerror = proceed;
+     next("/api/ok?1");
+     const stopped = new XMLHttpRequest();
+     stopped.onload = () => { stopped.onload = null; stopped.open("GET", "/api/hang"); stopped.send(); stopped.abort() };
+     stopped.open("PUT", "/api/ok");
+     stopped.send();`,
+  );
+  await page.waitForSelector("#settled");
+  assert.deepEqual(messages(await receivedErrors("/xhrreuse", 2)), [
+    "NetworkError: GET /api/fail failed with status 500",
+    "NetworkError: GET /api/reset/reuse network error",
+  ]);
+  await leavePage();
+  for (const [method, status, count] of [
+    ["GET", "200", 4],
+    ["GET", "500", 1],
+    ["GET", "0", 1],
+    ["GET", "aborted", 1],
+    ["PUT", "200", 1],
+  ] as const) {
+    assert.equal((await requests("/xhrreuse", { method, status })).count, count, `${method} ${status}`);
   }
 });
 
@@ -288,15 +351,16 @@ test("the SDK runs under a strict content security policy and reports violations
   site.put("/strict", {
     headers: { "Content-Security-Policy": policy },
     body: `<!doctype html><title>Shop</title><script src="/strict.config.js"></script><script src="/monlight.min.js"></script>
-      <p>Welcome</p><script src="/strict.js"></script><img src="http://ads.example/a.png?token=secret" alt="">`,
+      <p>Welcome</p><script src="/strict.js"></script><img src="http://ads.example/a.png?token=secret" alt=""><script src="http://ads.example/b.js?x=1"></script>`,
   });
   page = await (await browser.newContext()).newPage();
   await page.goto(`${site.origin}/strict`);
-  const errors = await receivedErrors("/strict", 3);
+  const errors = await receivedErrors("/strict", 4);
   assert.deepEqual(errors.map(({ type, message }) => `${type}: ${message}`).sort(), [
     "CSPViolation: img-src blocks http://ads.example/a.png",
+    "CSPViolation: script-src-elem blocks http://ads.example/b.js",
     "Error: under policy",
-    "ResourceError: img http://ads.example/a.png did not load",
+    "ResourceError: script http://ads.example/b.js did not load",
   ]);
 });
 

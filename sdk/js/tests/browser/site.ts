@@ -49,6 +49,7 @@ export async function openSite(): Promise<Site> {
       response.writeHead(200, { "Content-Type": file.type ?? "text/html", ...file.headers });
       return response.end(file.body);
     }
+    if (pathname.startsWith("/api/reset")) return request.socket.destroy();
     switch (pathname) {
       case "/collect": {
         let body = "";
@@ -63,8 +64,6 @@ export async function openSite(): Promise<Site> {
       }
       case "/api/hang":
         return hanging.add(response);
-      case "/api/reset":
-        return request.socket.destroy();
       case "/api/prerendered":
         response.statusCode = prerendered.size ? 200 : 404;
         return response.end();
@@ -85,6 +84,34 @@ export async function openSite(): Promise<Site> {
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** Options of `putSdkPage`. */
+export interface SdkPage {
+  /** Script that runs before the SDK, for example to add a function to `MonlightConfig`. */
+  before?: string;
+  /** Script that runs after the SDK. */
+  script?: string;
+  config?: object;
+  html?: string;
+  headers?: Record<string, string>;
+}
+
+/** Serves a page that loads the SDK, followed by the script `{path}.js`. */
+export function putSdkPage(
+  site: Site,
+  settings: object,
+  path: string,
+  { before = "", script = "", config = {}, html = "", headers = {} }: SdkPage,
+): void {
+  const configScript = `window.MonlightConfig = ${JSON.stringify({ ...settings, ...config })}; ${before}`;
+  site.put(`${path}.config.js`, { body: configScript, type: "text/javascript" });
+  site.put(`${path}.js`, { body: script, type: "text/javascript" });
+  site.put(path, {
+    headers,
+    body: `<!doctype html><title>Shop</title><link rel="icon" href="data:,"><script src="${path}.config.js"></script>
+      <script src="/monlight.min.js"></script><main>${html}<p>Welcome</p></main><script src="${path}.js"></script>`,
+  });
 }
 
 /** Returns why browser tests are skipped, or false if Chromium is installed. Throws instead if `CI` is set. */

@@ -4,8 +4,12 @@ import { setMaxListeners } from "node:events";
 import { mock } from "node:test";
 import type { BrowserError, BrowserMetric } from "../../src/types";
 
-/** Scripted response of the relay: a status, a status with headers, a network error, or no response. */
-export type RelayResponse = number | [status: number, headers: Record<string, string>] | "unreachable" | "never";
+/** Scripted response of the relay: a status, a status with headers and a body, a network error, or no response. */
+export type RelayResponse =
+  | number
+  | [status: number, headers: Record<string, string>, body?: string]
+  | "unreachable"
+  | "never";
 
 export interface RecordedRequest {
   path: string;
@@ -82,7 +86,7 @@ export async function openFakePage(): Promise<[FakePage, Sdk]> {
     page.requests.filter((request) => request.path === `/api/browser/${path}`).map(({ body }) => body);
   const fetch = async (url: string, init: RequestInit): Promise<Response> => {
     const { pathname, host } = new URL(url);
-    if (host !== "relay.example") return new Response("response of the application's server");
+    if (host !== "relay.example") return new Response(null, { status: pathname.startsWith("/fail") ? 500 : 200 });
     page.requests.push({
       path: pathname,
       headers: init.headers as Record<string, string>,
@@ -93,9 +97,8 @@ export async function openFakePage(): Promise<[FakePage, Sdk]> {
     const response = page.responses.length > 1 ? page.responses.shift() : page.responses[0];
     if (response === "unreachable") throw new TypeError("Failed to fetch");
     if (response === "never") return new Promise(() => undefined);
-    const [status, headers] =
-      typeof response === "number" ? [response, {}] : (response as [number, Record<string, string>]);
-    return new Response(null, { status, headers });
+    const [status = 0, headers = {}, body = null] = typeof response === "number" ? [response] : (response ?? []);
+    return new Response(body, { status, headers });
   };
   const globals: Record<string, unknown> = {
     addEventListener: events.addEventListener.bind(events),

@@ -79,14 +79,17 @@ test("captureError accepts any value", async () => {
   );
 });
 
-test("a throwing getter of a captured value does not reach the application", async () => {
-  const value = {
-    get message() {
-      throw new Error("from the getter");
-    },
-  };
-  start().captureError(value);
-  assert.deepEqual(await sentErrors(), []);
+test("the members of an AggregateError follow its frames", async () => {
+  const members = [new TypeError("first", { cause: new Error("root") }), new RangeError("second")];
+  start().captureError(new AggregateError(members, "all failed"));
+  const [error] = await sentErrors();
+  assert.deepEqual([error?.type, error?.message], ["AggregateError", "all failed"]);
+  assert.deepEqual(error?.stack.match(/^Caused by: .*/gm), [
+    "Caused by: TypeError: first",
+    "Caused by: RangeError: second",
+    "Caused by: Error: root",
+  ]);
+  assert.match(error.stack, /Caused by: TypeError: first\n {4}at .*reports\.test/);
 });
 
 test("up to five causes follow the frames", async () => {
@@ -151,6 +154,14 @@ test("at most fifty distinct errors per minute are reported, the others are coun
   assert.deepEqual(await droppedCounts(), { limit: 10, queue: 20 });
 });
 
+test("the first ten and the latest errors of a burst are sent", async () => {
+  const client = start();
+  for (let i = 0; i < 50; i++) client.captureMessage(`${i}`);
+  const messages = (await sentErrors()).map(({ message }) => +message);
+  assert.deepEqual(messages.slice(0, 11), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  assert.equal(messages.at(-1), 49);
+});
+
 test("beforeSend modifies and drops errors, and drops them by throwing", async () => {
   const client = start({
     beforeSend(event: BrowserError) {
@@ -177,11 +188,19 @@ test("noise is counted but not reported", async () => {
   });
   page.fire("error", { error: null, message: "x", filename: "moz-extension://abc/inject.js", lineno: 1, colno: 2 });
   page.fire("unhandledrejection", { reason: { message: "x", stack: "f@safari-web-extension://abc/inject.js:1:2" } });
+  page.fire("unhandledrejection", { reason: { message: "x", stack: "f@webkit-masked-url://hidden/:22:4" } });
   page.fire("unhandledrejection", { reason: new DOMException("aborted", "AbortError") });
+  page.fire("error", {
+    error: null,
+    message: "ResizeObserver loop completed with undelivered notifications.",
+    filename: "https://shop.example/",
+    lineno: 0,
+    colno: 0,
+  });
   page.fire("securitypolicyviolation", { blockedURI: "chrome-extension", sourceFile: "" }, document);
   page.fire("securitypolicyviolation", { blockedURI: "inline", sourceFile: "moz-extension" }, document);
   assert.deepEqual(page.errors(), []);
-  assert.deepEqual(await droppedCounts(), { script_error: 1, extension: 5, aborted: 1 });
+  assert.deepEqual(await droppedCounts(), { script_error: 2, extension: 6, aborted: 1 });
 });
 
 test("an error of the page is reported even if an extension called the page", async () => {
@@ -225,26 +244,17 @@ test("policy violations are reported unless they block the relay", async () => {
   );
 });
 
-test("context that is not serializable or too large is dropped, the error is sent", async () => {
-  const client = start();
-  const cycle: Record<string, unknown> = {};
-  cycle.self = cycle;
-  client.setUser("u-42");
-  client.addContext("cycle", cycle);
-  client.captureError(new Error("one"), { cart: 7 });
-  client.captureError(new Error("two"), { cycle });
-  client.captureError(new Error("three"), { much: "€".repeat(30_000) });
-  const [one, two, three] = await sentErrors();
-  assert.equal(one?.context?.cart, 7);
-  assert.deepEqual(two?.context, { user_id: "u-42", shortened: true });
-  assert.deepEqual(three?.context, { user_id: "u-42", shortened: true });
-});
-
 test("long messages and stacks are truncated", async () => {
   const error = Object.assign(new Error("m".repeat(9_000)), { stack: "s".repeat(99_000) });
   start().captureError(error);
   const [truncated] = await sentErrors();
   assert.deepEqual([truncated?.message.length, truncated?.stack.length], [2_000, 16_000]);
+});
+
+test("a message longer than a stack may be leaves the frames", async () => {
+  const client = start();
+  client.captureError(new RangeError("m".repeat(50_000)));
+  assert.match((await sentErrors())[0]?.stack ?? "", /^RangeError: m{2000}\n {4}at .*reports\.test/);
 });
 
 test("long hostile messages and stacks are processed quickly", async () => {
@@ -325,6 +335,31 @@ test("a later wrapper of fetch stays, and a second init does not count requests 
     requests.map(({ value }) => value),
     [1],
   );
+});
+
+test("failed requests are distinguished by method, host, path pattern and status", async () => {
+  start();
+  const request = (path: string, method = "GET") => fetch(`https://api.example${path}`, { method });
+  for (const path of ["/fail/orders/1001", "/fail/orders/1002?a=b", "/fail/carts/ORD-12345", "/fail/v2/users"]) {
+    await request(path);
+  }
+  await request("/fail/v2/users", "POST");
+  assert.deepEqual(
+    (await sentErrors()).map(({ type, stack }) => [type, ...stack.split("\n")].slice(0, 2)),
+    [
+      ["NetworkError", "    at GET https://api.example/fail/orders/{id}:500:1"],
+      ["NetworkError", "    at GET https://api.example/fail/carts/{id}:500:1"],
+      ["NetworkError", "    at GET https://api.example/fail/v2/users:500:1"],
+      ["NetworkError", "    at POST https://api.example/fail/v2/users:500:1"],
+    ],
+  );
+  assert.match((await sentErrors())[0]?.stack.split("\n")[1] ?? "", /reports\.test/);
+});
+
+test("a response that was reported and is then thrown is reported once", async () => {
+  start();
+  page.fire("unhandledrejection", { reason: await fetch("https://api.example/fail") });
+  assert.equal((await sentErrors()).length, 1);
 });
 
 test("a mocked fetch that returns no promise still works", async () => {

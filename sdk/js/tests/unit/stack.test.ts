@@ -38,6 +38,27 @@ test("sanitizeUrl resolves URLs and removes credentials, query strings and data"
   for (const [url = "", expected] of cases) assert.equal(sdk.sanitizeUrl(url), expected);
 });
 
+test("sanitizeUrl replaces path segments that look like IDs if asked to", () => {
+  const ids = [
+    "42",
+    "5f3759df",
+    "01HZX3N8QK2V7J4M9T0B6W5RCD",
+    "V1StGXR8_Z5jdHi6B-myT",
+    "cjld2cjxh0000qzrmn831i7rn",
+    "ORD-12345",
+    "2024-05-12",
+    "1001.png",
+    "john@shop.example",
+    "%7B6ba7b810-9dad-11d1-80b4-00c04fd430c8%7D",
+  ];
+  for (const id of ids) {
+    assert.equal(sdk.sanitizeUrl(`/a/${id}/b/${id}`, true), "https://shop.example/a/{id}/b/{id}", id);
+  }
+  const names = ["/api/v2/users", "/oauth2/token", "/es6/app.js", "/"];
+  for (const path of names) assert.equal(sdk.sanitizeUrl(path, true), `https://shop.example${path}`);
+  assert.equal(sdk.sanitizeUrl("http://127.0.0.1:8080/x", true), "http://127.0.0.1:8080/x");
+});
+
 test("frameLines recognizes the frames of every engine", () => {
   const v8 = "Error: a\nb\n    at f (https://a/b.js:1:2)\n    at async https://a/b.js:3:4\n    at <anonymous>";
   const gecko = "f@https://a/b.js:1:2\n@https://a/b.js:3:4\n";
