@@ -77,6 +77,33 @@ test("stack traces from a Vite bundle contain no SDK frames", {
   await page.close();
 });
 
+test("a bundle with the extra entry reports a resource that a policy blocks once", { skip }, async () => {
+  const script = await bundle(`
+    import { init } from "@monlight/browser";
+    import { withExtra } from "@monlight/browser/extra";
+    const config = ${JSON.stringify({ dsn: DSN, endpoint: backend.url, captureImages: true, captureConsole: true })};
+    init(withExtra(config));
+    const image = new Image();
+    image.onerror = () => setTimeout(() => console.error("%s", "done"));
+    image.src = "http://ads.example/1001.png";`);
+  site.put("/extra.js", { body: script, type: "text/javascript" });
+  site.put("/extra", {
+    headers: { "Content-Security-Policy": "img-src 'self'" },
+    body: '<!doctype html><title>Shop</title><link rel="icon" href="data:,"><script type="module" src="/extra.js"></script>',
+  });
+  const page = await browser.newPage();
+  await page.goto(`${site.origin}/extra`);
+  const errors = await waitFor("the console error", async () => {
+    const received = await backend.errors("/extra");
+    return received.some(({ type }) => type === "ConsoleError") && received;
+  });
+  assert.deepEqual(errors.map(({ type, message }) => `${type}: ${message}`).sort(), [
+    "CSPViolation: img-src blocks http://ads.example/1001.png",
+    "ConsoleError: done",
+  ]);
+  await page.close();
+});
+
 test("an unused import is tree-shaken", { skip }, async () => {
   const script = await bundle('import { init } from "@monlight/browser"; window.answer = 42;');
   assert.ok(script.length < 1_000, script);

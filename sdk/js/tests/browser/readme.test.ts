@@ -41,12 +41,16 @@ const receivedErrors = (path: string, count: number): Promise<string[]> =>
   });
 
 test("README examples run unmodified", { skip }, async () => {
-  const [quickStart = "", client = ""] = examples("js");
+  const [quickStart = "", client = "", extra = ""] = examples("js");
   const [tag = ""] = examples("html");
-  site.put("/monlight.esm.js", { body: readFileSync("dist/monlight.esm.js", "utf8"), type: "text/javascript" });
-  const map = '<script type="importmap">{"imports":{"@monlight/browser":"/monlight.esm.js"}}</script>';
+  for (const file of ["monlight.esm.js", "extra.esm.js"]) {
+    site.put(`/${file}`, { body: readFileSync(`dist/${file}`, "utf8"), type: "text/javascript" });
+  }
+  const imports = { "@monlight/browser": "/monlight.esm.js", "@monlight/browser/extra": "/extra.esm.js" };
+  const map = `<script type="importmap">${JSON.stringify({ imports })}</script>`;
   site.put("/readme/quick-start", { body: `<!doctype html>${map}<script type="module">${quickStart}</script>` });
   site.put("/readme/client", { body: `<!doctype html>${map}<script type="module">${client}</script>` });
+  site.put("/readme/extra", { body: `<!doctype html>${map}<script type="module">${extra}</script>` });
   site.put("/readme/tag", { body: `<!doctype html>${tag}<script>throw new Error("from the script tag")</script>` });
   const page = await browser.newPage();
   await page.goto(`${site.origin}/readme/quick-start`);
@@ -55,6 +59,8 @@ test("README examples run unmodified", { skip }, async () => {
   const [warning, error] = await receivedErrors("/readme/client", 2);
   assert.equal(warning, "ConsoleWarning: slow cart");
   assert.match(error ?? "", /^SyntaxError: /);
+  await page.goto(`${site.origin}/readme/extra`);
+  assert.deepEqual(await receivedErrors("/readme/extra", 1), ["ConsoleError: A-17 is out of stock"]);
   await page.goto(`${site.origin}/readme/tag`);
   assert.deepEqual(await receivedErrors("/readme/tag", 1), ["Error: from the script tag"]);
 });

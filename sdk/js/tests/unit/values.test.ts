@@ -192,3 +192,40 @@ test("a copy of the context is reported, also with the repeats", async () => {
     ],
   );
 });
+
+test("the extra entry refines messages and removes noise", async () => {
+  let sources = 0;
+  const beforeSend = (event: BrowserError, source: unknown): BrowserError => {
+    sources += source === undefined ? 0 : 1;
+    return event;
+  };
+  const client = sdk.init(sdk.withExtra({ ...CONFIG, sampleRate: 0, captureConsole: true, beforeSend }));
+  console.error("%o\n\n%s end https://a.example/?token=secret %s", new TypeError("x"), "in <App>");
+  console.warn("100%", 0);
+  console.warn("%cStyled", "color: red");
+  client.captureError(["not console arguments"]);
+  const event = Object.defineProperty(new Event("error"), "target", {
+    value: Object.assign(new Element(), { localName: "script" }),
+  });
+  page.fire("unhandledrejection", { reason: event });
+  page.fire("unhandledrejection", { reason: "Object Not Found Matching Id:3, MethodName:update, ParamCount:4" });
+  page.fire("error", { error: null, message: "Uncaught null", filename: "https://shop.example/b.js", lineno: 1 });
+  assert.deepEqual(await sentMessages(), [
+    "TypeError: x\n\nin <App> end https://a.example/ %s",
+    "100% 0",
+    "Styled",
+    "[object Array] 0",
+    "[object Event] error script",
+    "null",
+  ]);
+  assert.equal(sources, 6);
+});
+
+test("the extra entry reports a resource that a policy blocks once", () => {
+  const { beforeSend } = sdk.withExtra(CONFIG);
+  const pass = (type: string, message: string): boolean => !!beforeSend?.({ type, message, stack: "" });
+  assert.ok(pass("CSPViolation", "img-src blocks https://ads.example/1001.png"));
+  assert.ok(pass("CSPViolation", "script-src blocks inline"));
+  assert.ok(!pass("ResourceError", "img https://ads.example/{id} did not load"));
+  assert.ok(pass("ResourceError", "img https://shop.example/lost.png did not load"));
+});
