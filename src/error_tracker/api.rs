@@ -75,11 +75,13 @@ pub(super) fn list(tracker: &Tracker, request: &Request) -> Result<Response> {
     let (mut ids, readers) = (page.ids.into_iter(), tracker.core.readers.clone());
     let write_groups = move |groups: &mut ItemWriter<'_>| {
         let reader = readers.acquire()?;
+        // Without a transaction, each statement would lock the database.
+        let snapshot = reader.unchecked_transaction()?;
         while let Some(id) = ids.next() {
             // A group that was deleted since the ids were read is left out.
-            let Some(mut group) = store::group(&reader, id)? else { continue };
+            let Some(mut group) = store::group(&snapshot, id)? else { continue };
             if hours > 0 {
-                store::add_hourly_counts(&reader, &mut group, hours, Timestamp::now())?;
+                store::add_hourly_counts(&snapshot, &mut group, hours, Timestamp::now())?;
             }
             groups.push(&group)?;
             if groups.is_full() {
@@ -153,7 +155,8 @@ pub(super) fn detail(tracker: &Tracker, request: &Request) -> Result<Response> {
     let (mut last_id, mut left) = (i64::MAX, OCCURRENCES_MAX);
     let write_reports = move |reports: &mut ItemWriter<'_>| {
         let reader = readers.acquire()?;
-        while let Some(report) = store::occurrence_before(&reader, id, last_id)? {
+        let snapshot = reader.unchecked_transaction()?;
+        while let Some(report) = store::occurrence_before(&snapshot, id, last_id)? {
             (last_id, left) = (report.id, left - 1);
             reports.push(&report)?;
             if left == 0 || reports.is_full() {
@@ -189,7 +192,8 @@ pub(super) fn projects(tracker: &Tracker, _: &Request) -> Result<Response> {
     let (mut last, readers) = (String::new(), tracker.core.readers.clone());
     let write_projects = move |projects: &mut ItemWriter<'_>| {
         let reader = readers.acquire()?;
-        while let Some(project) = store::project_after(&reader, &last)? {
+        let snapshot = reader.unchecked_transaction()?;
+        while let Some(project) = store::project_after(&snapshot, &last)? {
             projects.push(&project)?;
             last = project;
             if projects.is_full() {

@@ -159,8 +159,9 @@ pub(super) fn projects(readers: ReaderPool) -> impl BodySource {
     let mut last = String::new();
     JsonArray::new(r#"{"projects":["#.into(), "]}".into(), move |out| {
         let reader = readers.acquire()?;
+        let snapshot = reader.unchecked_transaction()?;
         let mut read =
-            reader.prepare_cached("SELECT project FROM metrics WHERE project > ?1 ORDER BY project LIMIT 1")?;
+            snapshot.prepare_cached("SELECT project FROM metrics WHERE project > ?1 ORDER BY project LIMIT 1")?;
         while let Some(project) = read.query_row([&last], |row| row.get::<_, String>(0)).optional()? {
             out.push(&project)?;
             last = project;
