@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::alerts::{self, AlertEntry};
-use super::commands::{IngestReport, IngestResult, QueueTestAlert, Resolve, Resolved, TestAlertQueued};
+use super::commands::{IngestReport, IngestResponse, IngestResult, QueueTestAlert, Resolve, Resolved, TestAlertQueued};
 use super::facets::{self, FacetFilter};
 use super::grouping::GroupedReport;
 use super::payloads::OCCURRENCES_MAX;
@@ -58,10 +58,10 @@ impl IngestCommand for IngestReport {
     }
 }
 
-impl From<IngestResult> for Response {
-    fn from(result: IngestResult) -> Self {
-        let status = if matches!(result, IngestResult::Created { .. }) { 201 } else { 200 };
-        Self::json(status, &result)
+impl From<IngestResponse> for Response {
+    fn from(response: IngestResponse) -> Self {
+        let status = if matches!(response.result, IngestResult::Created { .. }) { 201 } else { 200 };
+        Self::json(status, &response)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Writes caused by reports and by users. `retention.rs` has the writes caused by age and size.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -44,6 +45,16 @@ pub(super) struct IngestReport {
     pub(super) alerts_enabled: bool,
 }
 
+/// Response to a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct IngestResponse {
+    #[serde(flatten)]
+    pub(super) result: IngestResult,
+    /// Names of the fields that were stored otherwise than they were sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    adjusted: Vec<Cow<'static, str>>,
+}
+
 /// Result of a report, as its sender receives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
@@ -71,9 +82,9 @@ struct Group {
 }
 
 impl Command for IngestReport {
-    type Output = IngestResult;
+    type Output = IngestResponse;
 
-    fn apply(self, transaction: &Connection) -> Result<IngestResult> {
+    fn apply(self, transaction: &Connection) -> Result<IngestResponse> {
         let report = &self.grouped.report;
         let at = self.counted_at();
         let result = match find_group(transaction, &self.grouped)? {
@@ -98,7 +109,8 @@ impl Command for IngestReport {
             let subject = AlertSubject::ErrorGroup(id);
             alerting::queue(transaction, &NewAlert { kind, subject, origin, created_at: self.now })?;
         }
-        Ok(result)
+        let adjusted = report.adjusted.iter().copied().map(Cow::Borrowed).collect();
+        Ok(IngestResponse { result, adjusted })
     }
 }
 

@@ -34,7 +34,7 @@ fn ingest(
     let retention = Duration::from_secs(90 * 86_400);
     let command =
         IngestReport { grouped, key_kind, now: now(), groups_max: 1_000, retention, room, alerts_enabled: false };
-    command.apply(connection)
+    Ok(command.apply(connection)?.result)
 }
 
 /// Returns the counted usage as (project, kind, rows, bytes), and checks that a new count gives the same.

@@ -38,8 +38,8 @@ fn report_and_read(database: &Database, round: i64) {
             alerts_enabled: true,
         };
         let key = Some(format!("{round}-{number}"));
-        let result = database.writer.run(Idempotent { scope: "default".into(), key, now, command }).unwrap();
-        last_id = result.id();
+        let response = database.writer.run(Idempotent { scope: "default".into(), key, now, command }).unwrap();
+        last_id = response.result.id();
     }
     database.writer.run(Resolve { id: last_id, now }).unwrap();
 

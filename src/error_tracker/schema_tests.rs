@@ -21,7 +21,7 @@ const RETENTION: Duration = Duration::from_secs(90 * 86_400);
 fn ingest(connection: &Connection, report: &serde_json::Value, now_s: i64) -> Result<IngestResult> {
     let grouped = GroupedReport::new(Report::from_json(report.to_string().as_bytes())?);
     let now = Timestamp::from_seconds(now_s);
-    IngestReport {
+    let command = IngestReport {
         grouped,
         key_kind: KeyKind::Server,
         now,
@@ -29,8 +29,8 @@ fn ingest(connection: &Connection, report: &serde_json::Value, now_s: i64) -> Re
         retention: RETENTION,
         room: Room::Enough,
         alerts_enabled: false,
-    }
-    .apply(connection)
+    };
+    Ok(command.apply(connection)?.result)
 }
 
 fn report(release: &str) -> serde_json::Value {

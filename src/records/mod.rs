@@ -3,6 +3,7 @@
 pub mod key_kind;
 pub mod log_level;
 pub mod log_record;
+pub mod optional_fields;
 pub mod point;
 pub mod report;
 pub mod warning;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::json::{JsonObject, compact};
+use crate::records::optional_fields::OptionalFields;
 use crate::text::truncate_chars;
 
 /// Maximum length of a project name, in characters.
@@ -78,38 +79,52 @@ pub struct Report {
     pub extra: Option<String>,
     /// Time of the error according to the client's clock.
     pub timestamp: Option<Timestamp>,
+    /// Names of the optional fields whose value was repaired, truncated or dropped.
+    pub adjusted: Vec<&'static str>,
 }
 
 impl Report {
-    /// Parses the JSON body of `POST /api/errors`.
+    /// Parses the JSON body of `POST /api/errors`. Optional fields that are too long are truncated, and those with an
+    /// unusable value are repaired or dropped.
     ///
     /// # Errors
-    /// Returns [`Error::Invalid`], which names the field, if the body is not a JSON object, or if a field is missing,
-    /// has the wrong type or is too long. Context fields that are too long are truncated instead.
+    /// Returns [`Error::Invalid`], which names the field, if the body is not a JSON object, if a required field is missing,
+    /// has the wrong type or is too long, or if `timestamp` is not a time.
     pub fn from_json(body: &[u8]) -> Result<Self> {
         let object = JsonObject::parse(body)?;
         let required = |name| object.string(name)?.ok_or_else(|| Error::field(name, "is required"));
         let project = object.required_string("project", 1..=PROJECT_CHARS_MAX)?;
         let exception_type = object.required_string("exception_type", 1..=TYPE_CHARS_MAX)?;
         let (message, traceback) = (required("message")?, required("traceback")?);
-        let extra = object.object("extra")?;
+        let timestamp = object.timestamp("timestamp")?;
+        let mut fields = OptionalFields::new(&object, truncate_chars);
+        let is_not_empty = |value: &Cow<'_, str>| !value.is_empty();
+        let environment = fields.string("environment", NAME_CHARS_MAX).filter(is_not_empty);
+        let release = fields.string_or_number("release", NAME_CHARS_MAX).filter(is_not_empty);
+        let level_name = fields.string("level", NAME_CHARS_MAX).filter(is_not_empty);
+        let level = level_name.as_deref().and_then(ReportLevel::from_name);
+        fields.record_if("level", level_name.is_some() && level.is_none());
+        let request_url = fields.string("request_url", URL_CHARS_MAX);
+        let request_method = fields.string("request_method", METHOD_CHARS_MAX);
+        let request_headers = fields.object("request_headers");
+        let user_id = fields.user_id("user_id", NAME_CHARS_MAX);
+        let extra = fields.object("extra");
         Ok(Self {
-            environment: truncated(object.string("environment")?, NAME_CHARS_MAX)
-                .filter(|name| !name.is_empty())
-                .unwrap_or_else(|| ENVIRONMENT_DEFAULT.to_owned()),
-            release: truncated(object.string_or_number("release")?, NAME_CHARS_MAX).filter(|name| !name.is_empty()),
-            level: level(object.string("level")?.as_deref())?,
-            request_url: truncated(object.string("request_url")?, URL_CHARS_MAX),
-            request_method: truncated(object.string("request_method")?, METHOD_CHARS_MAX),
-            request_headers: object.object("request_headers")?.map(compact),
-            user_id: truncated(object.string_or_number("user_id")?, NAME_CHARS_MAX),
-            session_id: extra.and_then(session_id),
-            extra: extra.map(compact),
-            timestamp: object.timestamp("timestamp")?,
             project: project.into_owned(),
             exception_type: exception_type.into_owned(),
             message: message.into_owned(),
             traceback: traceback.into_owned(),
+            environment: environment.map_or_else(|| ENVIRONMENT_DEFAULT.to_owned(), Cow::into_owned),
+            release: release.map(Cow::into_owned),
+            level: level.unwrap_or(ReportLevel::Error),
+            request_url: request_url.map(Cow::into_owned),
+            request_method: request_method.map(Cow::into_owned),
+            request_headers: request_headers.map(compact),
+            user_id: user_id.map(Cow::into_owned),
+            session_id: extra.and_then(session_id),
+            extra: extra.map(compact),
+            timestamp,
+            adjusted: fields.into_adjusted(),
         })
     }
 
@@ -160,22 +175,14 @@ impl ReportSource {
     }
 }
 
-fn level(name: Option<&str>) -> Result<ReportLevel> {
-    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(ReportLevel::Error) };
-    ReportLevel::from_name(name).ok_or_else(|| Error::field("level", "must be debug, info, warning, error or critical"))
-}
-
 fn session_id(extra: &str) -> Option<String> {
     // A substring search is cheaper than parsing, and most reports have no session.
     if !extra.contains("session_id") {
         return None;
     }
     let object = JsonObject::parse(extra.as_bytes()).ok()?;
-    truncated(object.string("session_id").ok()?, NAME_CHARS_MAX)
-}
-
-fn truncated(value: Option<Cow<'_, str>>, chars_max: usize) -> Option<String> {
-    value.map(|value| truncate_chars(&value, chars_max).into_owned())
+    let session_id = object.string("session_id").ok()??;
+    Some(truncate_chars(&session_id, NAME_CHARS_MAX).into_owned())
 }
 
 #[cfg(test)]

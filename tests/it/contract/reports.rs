@@ -101,29 +101,48 @@ fn optional_fields_are_stored_with_defaults_and_limits() {
 }
 
 #[test]
-fn invalid_field_types_are_rejected() {
+fn unusable_optional_fields_are_repaired_or_dropped_and_named() {
     let service = Setup::error_tracker().start();
-    for (field, value, rule) in [
-        ("environment", json!(1), "must be a string"),
-        ("environment", json!(["prod"]), "must be a string"),
-        ("release", json!(true), "must be a string or a number"),
-        ("level", json!("loud"), "must be debug, info, warning, error or critical"),
-        ("level", json!(40), "must be a string"),
-        ("request_url", json!({}), "must be a string"),
-        ("request_method", json!(7), "must be a string"),
-        ("request_headers", json!([["Accept", "*/*"]]), "must be an object"),
-        ("request_headers", json!("Accept: */*"), "must be an object"),
-        ("user_id", json!(true), "must be a string or a number"),
-        ("user_id", json!({ "id": 1 }), "must be a string or a number"),
-        ("extra", json!([]), "must be an object"),
-        ("extra", json!("{}"), "must be an object"),
-        ("extra", json!(1), "must be an object"),
+    let dropped = Value::Null;
+    for (field, value, stored) in [
+        ("environment", json!(1), json!("1")),
+        ("environment", json!(["prod"]), json!("prod")),
+        ("environment", json!("x".repeat(201)), json!(format!("{}…", "x".repeat(199)))),
+        ("release", json!(true), json!("true")),
+        ("release", json!({}), dropped.clone()),
+        ("level", json!("loud"), json!("error")),
+        ("level", json!(40), json!("error")),
+        ("request_url", json!({}), dropped.clone()),
+        ("request_url", json!(5), json!("5")),
+        ("request_method", json!(7), json!("7")),
+        ("request_headers", json!([["Accept", "*/*"]]), json!({})),
+        ("request_headers", json!("Accept: */*"), json!({})),
+        ("user_id", json!(true), json!("true")),
+        ("user_id", json!({ "id": 7, "email": "a@example.com" }), json!("7")),
+        ("user_id", json!({ "id": "u-42" }), json!("u-42")),
+        ("user_id", json!({ "email": "a@example.com" }), dropped.clone()),
+        ("user_id", json!([7]), dropped.clone()),
+        ("extra", json!([]), json!({})),
+        ("extra", json!("{}"), json!({})),
+        ("extra", json!(1), json!({})),
     ] {
-        let response = service.send(&post_report(&unique_report_with(field, value.clone())));
-        assert_eq!(response.status, 400, "{field}: {value}");
-        response.has_detail(&format!("Field '{field}' {rule}"));
+        let response = service.send(&post_report(&unique_report_with(field, value.clone()))).expect(201);
+        assert_eq!(response.json()["adjusted"], json!([field]), "{field}: {value}");
+        let group = group_detail(&service, response.id());
+        assert_eq!(group["occurrences"][0][field], stored, "{field}: {value}");
     }
-    service.get("/api/errors").expect(200).has(json!({ "total": 0 }));
+    let unusable = json!({ "user_id": { "id": 7 }, "level": 40, "extra": [] });
+    let mut report = unique_report();
+    report.as_object_mut().unwrap().append(&mut unusable.as_object().unwrap().clone());
+    let request = post_report(&report).header("Idempotency-Key", "odd");
+    for _ in 0..2 {
+        let response = service.send(&request).expect(201).json();
+        assert_eq!(
+            response["adjusted"],
+            json!(["level", "user_id", "extra"]),
+            "a repeated request gets the same response"
+        );
+    }
 }
 
 /// Uses a request of `monlight` 0.3 (PyPI) from a FastAPI application. The client has removed sensitive headers.

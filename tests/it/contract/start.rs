@@ -250,7 +250,7 @@ fn log_respects_the_level_and_contains_no_secrets_or_bodies() {
         service.send(&Request::get("/api/projects?api_key=query-key&search=private")).expect(200);
         service.send(&Request::get("/api/projects").header("X-API-Key", "eye-key")).expect(200);
         service.send(&post_report(&unique_report_with("message", "private"))).expect(201);
-        service.send(&post_report(&unique_report_with("environment", 5))).expect(400);
+        service.send(&post_report(&unique_report_with("message", 5))).expect(400);
         let log = service.stop_and_collect_log();
         let has = |part: &str| log.iter().any(|line| line.contains(part));
         assert_eq!(has("GET /api/projects"), logs_requests, "{level}: {log:#?}");
