@@ -24,9 +24,11 @@ use crate::records::report::ReportLevel;
 /// Maximum age of a report from a browser key that counts at its own time. A relay forwards reports of pages for days after
 /// the tracker was down, but nobody may falsify when a group was first seen.
 const BROWSER_AGE_MAX: Duration = Duration::from_secs(7 * 86_400);
-/// Earliest time of a report from a server key that counts at its own time: 2000-01-01. Clocks that were never set start at
-/// 1970 or 1980.
-const SERVER_TIMES_FROM_S: i64 = 946_684_800;
+/// Maximum age of a report from a server key that counts at its own time. Older times come from clocks that were never set,
+/// and would hide an error that happens now below all others.
+const SERVER_AGE_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// Difference by which a clock may be ahead without being reported as wrong. Clocks that are synchronized differ by less.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(600);
 
 /// Adds a report to its group, or creates the group.
 pub(super) struct IngestReport {
@@ -61,7 +63,7 @@ pub(super) struct IngestResponse {
 pub(super) enum IngestResult {
     /// The report created a group.
     Created { id: i64, fingerprint: String },
-    /// The report was added to an unresolved group.
+    /// The report was added to a group. If the group is resolved, the error happened before that.
     Incremented { id: i64, fingerprint: String, count: i64 },
     /// The report was added to a resolved group, which is unresolved now.
     Reopened { id: i64, fingerprint: String, count: i64 },
@@ -72,12 +74,13 @@ struct Group {
     id: i64,
     fingerprint: Fingerprint,
     count: i64,
-    resolved: bool,
+    /// `None` if the group is unresolved.
+    resolved_at: Option<Timestamp>,
     /// Times in seconds since 1970.
     first_seen_s: i64,
     last_seen_s: i64,
     key_kind: KeyKind,
-    /// Whether environment, release and level of the latest report equal those of this one.
+    /// Whether environment, release, level and source of the latest report equal those of this one.
     has_same_context: bool,
 }
 
@@ -88,7 +91,7 @@ impl Command for IngestReport {
         let report = &self.grouped.report;
         let at = self.counted_at();
         let result = match find_group(transaction, &self.grouped)? {
-            Some(group) => self.add_to_group(transaction, &group, at.seconds())?,
+            Some(group) => self.add_to_group(transaction, &group, at)?,
             None => self.create_group(transaction, at.seconds())?,
         };
         let id = result.id();
@@ -98,8 +101,7 @@ impl Command for IngestReport {
             holder: Holder { project: &report.project, kind: self.key_kind },
             environment: &report.environment,
             release: report.release.as_deref().unwrap_or_default(),
-            // Older hours would be deleted at once.
-            hour: if at >= self.now - self.retention { at.hour() } else { self.now.hour() },
+            hour: at.hour(),
             now: self.now,
         };
         count.add(transaction)?;
@@ -109,7 +111,8 @@ impl Command for IngestReport {
             let subject = AlertSubject::ErrorGroup(id);
             alerting::queue(transaction, &NewAlert { kind, subject, origin, created_at: self.now })?;
         }
-        let adjusted = report.adjusted.iter().copied().map(Cow::Borrowed).collect();
+        let is_clock_wrong = self.has_implausible_time().then_some("timestamp");
+        let adjusted = report.adjusted.iter().copied().chain(is_clock_wrong).map(Cow::Borrowed).collect();
         Ok(IngestResponse { result, adjusted })
     }
 }
@@ -147,23 +150,43 @@ impl IngestReport {
         self.grouped.report.timestamp.map_or(self.now, |timestamp| timestamp.min(self.now))
     }
 
-    /// Returns the time at which the report counts: the arrival if the client's time is implausible, because one wrong clock
-    /// would otherwise change for good when the group was first seen.
-    fn counted_at(&self) -> Timestamp {
-        let earliest = match self.key_kind {
-            KeyKind::Server => Timestamp::from_seconds(SERVER_TIMES_FROM_S),
-            KeyKind::Browser => self.now - BROWSER_AGE_MAX,
+    /// Returns the earliest time of an error that counts at its own time. Hourly counts are not kept for longer than the
+    /// retention.
+    fn earliest(&self) -> Timestamp {
+        let age_max = match self.key_kind {
+            KeyKind::Server => SERVER_AGE_MAX,
+            KeyKind::Browser => BROWSER_AGE_MAX,
         };
-        let at = self.occurred_at();
-        if at >= earliest { at } else { self.now }
+        self.now - age_max.min(self.retention)
     }
 
-    fn add_to_group(&self, transaction: &Connection, group: &Group, at: i64) -> Result<IngestResult> {
+    /// Returns the time at which the report counts: the arrival if the client's time is implausible, because one wrong clock
+    /// would otherwise change for good when the group was first seen, or hide an error that happens now.
+    fn counted_at(&self) -> Timestamp {
+        let at = self.occurred_at();
+        if at >= self.earliest() { at } else { self.now }
+    }
+
+    /// Whether the report counts at its arrival because the client's clock is wrong.
+    fn has_implausible_time(&self) -> bool {
+        let plausible = self.earliest()..=self.now + CLOCK_AHEAD_MAX;
+        self.grouped.report.timestamp.is_some_and(|timestamp| !plausible.contains(&timestamp))
+    }
+
+    /// Whether the error happened before its group was resolved. Such a report was late, for example in the queue of a client.
+    fn is_late_for(&self, group: &Group) -> bool {
+        let reported_at = self.grouped.report.timestamp.map(|_| self.counted_at());
+        group.resolved_at.zip(reported_at).is_some_and(|(resolved_at, at)| at <= resolved_at)
+    }
+
+    fn add_to_group(&self, transaction: &Connection, group: &Group, at: Timestamp) -> Result<IngestResult> {
         let report = &self.grouped.report;
-        let count = group.count + 1;
-        let only_count_changes = (group.first_seen_s..=group.last_seen_s).contains(&at)
-            && !group.resolved
-            && group.has_same_context
+        let (count, at_s) = (group.count + 1, at.seconds());
+        let is_latest = at_s >= group.last_seen_s;
+        let reopens = group.resolved_at.is_some() && !self.is_late_for(group);
+        let only_count_changes = (group.first_seen_s..=group.last_seen_s).contains(&at_s)
+            && !reopens
+            && (group.has_same_context || !is_latest)
             && group.key_kind <= self.key_kind;
         if only_count_changes {
             // In a storm, nearly all reports within a second take this branch, which changes no index.
@@ -172,22 +195,28 @@ impl IngestReport {
         } else {
             let mut update = transaction.prepare_cached(
                 "UPDATE error_groups SET count = ?2, last_seen_s = max(last_seen_s, ?3),
-                     first_seen_s = min(first_seen_s, ?3), environment = ?4, release = ?5, level_id = ?6, source_id = ?7,
-                     key_kind_id = min(key_kind_id, ?8), resolved = 0, resolved_at_s = NULL
+                     first_seen_s = min(first_seen_s, ?3), key_kind_id = min(key_kind_id, ?4)
                  WHERE id = ?1",
             )?;
-            let (environment, release) = (&report.environment, &report.release);
-            let (level, source) = (level_id(report.level), source_id(report.source()));
-            let kind = self.key_kind.id();
-            update.execute(params![group.id, count, at, environment, release, level, source, kind])?;
+            update.execute((group.id, count, at_s, self.key_kind.id()))?;
         }
-        if group.resolved {
+        if is_latest && !group.has_same_context {
+            let mut update = transaction.prepare_cached(
+                "UPDATE error_groups SET environment = ?2, release = ?3, level_id = ?4, source_id = ?5 WHERE id = ?1",
+            )?;
+            let (level, source) = (level_id(report.level), source_id(report.source()));
+            update.execute((group.id, &report.environment, &report.release, level, source))?;
+        }
+        if reopens {
+            let mut reopen = transaction
+                .prepare_cached("UPDATE error_groups SET resolved = 0, resolved_at_s = NULL WHERE id = ?1")?;
+            reopen.execute([group.id])?;
             add_to_counter(transaction, "resolved", -1)?;
             count_unresolved(transaction, group.id, self.groups_max, self.now)?;
         }
         self.store_payload(transaction, group.id, group.key_kind.min(self.key_kind), count)?;
         let (id, fingerprint) = (group.id, group.fingerprint.to_string());
-        Ok(if group.resolved {
+        Ok(if reopens {
             IngestResult::Reopened { id, fingerprint, count }
         } else {
             IngestResult::Incremented { id, fingerprint, count }
@@ -247,8 +276,8 @@ impl IngestReport {
 /// original are not split.
 fn find_group(transaction: &Connection, grouped: &GroupedReport) -> Result<Option<Group>> {
     let mut lookup = transaction.prepare_cached(
-        "SELECT g.id, g.fingerprint, g.count, g.resolved, g.first_seen_s, g.last_seen_s, g.environment, g.release,
-             g.level_id, g.key_kind_id
+        "SELECT g.id, g.fingerprint, g.count, g.resolved_at_s, g.first_seen_s, g.last_seen_s, g.environment, g.release,
+             g.level_id, g.key_kind_id, g.source_id
          FROM error_fingerprints f JOIN error_groups g ON g.id = f.group_id
          WHERE f.project = ?1 AND f.algorithm_id = ?2 AND f.hash = ?3",
     )?;
@@ -259,14 +288,15 @@ fn find_group(transaction: &Connection, grouped: &GroupedReport) -> Result<Optio
                 id: row.get(0)?,
                 fingerprint: Fingerprint::from_bytes(row.get(1)?),
                 count: row.get(2)?,
-                resolved: row.get(3)?,
+                resolved_at: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_seconds),
                 first_seen_s: row.get(4)?,
                 last_seen_s: row.get(5)?,
                 key_kind: KeyKind::from_id(row.get(9)?),
                 // Compared without a copy, because most reports of a group have the same context.
                 has_same_context: row.get_ref(6)?.as_str()? == report.environment
                     && row.get_ref(7)?.as_str_or_null()? == report.release.as_deref()
-                    && row.get::<_, i64>(8)? == level_id(report.level),
+                    && row.get::<_, i64>(8)? == level_id(report.level)
+                    && row.get::<_, i64>(10)? == source_id(report.source()),
             })
         };
         lookup.query_row((&report.project, algorithm.id(), hash), group).optional()

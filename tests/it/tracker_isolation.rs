@@ -134,7 +134,7 @@ fn reports_with_wrong_clocks_do_not_change_when_a_group_was_first_seen() {
     let start = minutes_ago(1);
     for (line, request, timestamp) in [
         (1, by_server as fn(&Value) -> Request, "0000-01-01T00:00:00Z".to_owned()),
-        (2, by_server, "1999-12-31T23:59:59Z".to_owned()),
+        (2, by_server, ago(31)),
         (3, by_browser, ago(8)),
     ] {
         service.send(&request(&at(line, &timestamp))).expect(201);
@@ -142,7 +142,7 @@ fn reports_with_wrong_clocks_do_not_change_when_a_group_was_first_seen() {
         assert!(first_seen > start, "{first_seen} after a report of {timestamp}");
         assert_eq!(reported, timestamp, "the report keeps the time of the client");
     }
-    for (line, request, timestamp) in [(4, by_server as fn(&Value) -> Request, ago(400)), (5, by_browser, ago(6))] {
+    for (line, request, timestamp) in [(4, by_server as fn(&Value) -> Request, ago(29)), (5, by_browser, ago(6))] {
         service.send(&request(&at(line, &timestamp))).expect(201);
         assert_eq!(first_seen(line).0, timestamp);
     }

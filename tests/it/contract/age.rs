@@ -100,7 +100,7 @@ fn reopened_group_is_not_evicted() {
     for line in [2, 3] {
         service.post("/api/errors", &report_at("boom", line)).expect(201);
     }
-    service.post("/api/errors", &old).expect(200).has(json!({ "status": "reopened", "id": 1 }));
+    service.post("/api/errors", &report_at("boom", 1)).expect(200).has(json!({ "status": "reopened", "id": 1 }));
     assert_eq!(group_detail(&service, 1)["count"], 2);
     service.get("/api/errors/2").expect(404);
     service.get("/health").has(json!({ "errors_unresolved": 2, "errors_resolved": 0, "errors_evicted": 1 }));
