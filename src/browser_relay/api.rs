@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::bounded_json::BoundedJson;
 use super::commands::{CreateKey, DeactivateKey};
 use super::config::is_valid_project_name;
-use super::metrics::convert_metrics;
+use super::metrics::{ConvertedMetrics, convert_metrics};
+use super::page_json::PageJson;
 use super::report::TrackerReport;
 use super::state::Relay;
 use super::store;
@@ -23,14 +24,19 @@ const REPORT_OVERHEAD_BYTES: usize = 256;
 /// Public keys in a part of the list: about 20 KB, at most 60.
 const KEYS_PER_PART: i64 = 100;
 
+/// The body of a report for its upstream, and the names of the page's fields that were adjusted.
+type Forwarded = (Vec<u8>, Vec<&'static str>);
+
 /// Handles `POST /api/browser/errors`: symbolicates and forwards the report of an error.
 pub(super) fn report_error(relay: &Relay, request: &Request, responder: Responder) {
-    forward(relay, UpstreamKind::Errors, request, error_body(relay, request), responder);
+    forward(relay, UpstreamKind::Errors, request, convert_error(relay, request), responder);
 }
 
-fn error_body(relay: &Relay, request: &Request) -> Result<Vec<u8>> {
+fn convert_error(relay: &Relay, request: &Request) -> Result<Forwarded> {
     let bytes_max = UpstreamKind::Errors.body_bytes_max();
-    let mut report = TrackerReport::parse(request.body(), project(request))?;
+    let page = PageJson::new(request.body())?;
+    let mut report = TrackerReport::parse(&page, project(request), Timestamp::now())?;
+    let adjusted = std::mem::take(&mut report.adjusted);
     let minified = symbolicate(relay, &mut report);
     let serialize = |report: &TrackerReport<'_>| -> Result<Option<Vec<u8>>> {
         // Room for a report without symbolicated frames. A vector that grows takes the allocator's lock at every step.
@@ -38,37 +44,42 @@ fn error_body(relay: &Relay, request: &Request) -> Result<Vec<u8>> {
         Ok(json.serialize(report)?.is_ok().then(|| json.into_bytes()))
     };
     if let Some(json) = serialize(&report)? {
-        return Ok(json);
+        return Ok((json, adjusted));
     }
     // The sources may have made the report longer than the page sent it.
     if let Some(minified) = minified {
         report.traceback = minified;
     }
     report.extra.frames = None;
-    serialize(&report)?.ok_or_else(|| {
+    let json = serialize(&report)?.ok_or_else(|| {
         Error::TooLargeToForward(format!(
             "The report exceeds {bytes_max} bytes as the error tracker receives it, and would be rejected there; shorten it"
         ))
-    })
+    })?;
+    Ok((json, adjusted))
 }
 
 /// Handles `POST /api/browser/metrics`: converts and forwards metrics.
 pub(super) fn report_metrics(relay: &Relay, request: &Request, responder: Responder) {
-    let kind = UpstreamKind::Metrics;
-    let body = convert_metrics(request.body(), project(request), kind.body_bytes_max());
-    forward(relay, kind, request, body, responder);
+    forward(relay, UpstreamKind::Metrics, request, convert_points(request), responder);
+}
+
+fn convert_points(request: &Request) -> Result<Forwarded> {
+    let (page, bytes_max) = (PageJson::new(request.body())?, UpstreamKind::Metrics.body_bytes_max());
+    let ConvertedMetrics { body, adjusted } = convert_metrics(&page, project(request), bytes_max, Timestamp::now())?;
+    Ok((body, adjusted))
 }
 
 fn project(request: &Request) -> &str {
     request.principal().project().unwrap_or_default()
 }
 
-fn forward(relay: &Relay, kind: UpstreamKind, request: &Request, body: Result<Vec<u8>>, responder: Responder) {
-    let outbound = body.and_then(|body| {
+fn forward(relay: &Relay, kind: UpstreamKind, request: &Request, converted: Result<Forwarded>, responder: Responder) {
+    let outbound = converted.and_then(|(body, adjusted)| {
         let reservation = Some(relay.forward_budget.reserve(project(request), body.len())?);
-        let idempotency_key = idempotency_key(request)?;
+        let (idempotency_key, client) = (idempotency_key(request)?, request.client());
         let (project, key_kind) = (project(request).to_owned(), request.key_kind());
-        Ok(OutboundRequest { kind, project, key_kind, body, idempotency_key, client: request.client(), reservation })
+        Ok(OutboundRequest { kind, project, key_kind, body, idempotency_key, client, adjusted, reservation })
     });
     match outbound {
         Ok(outbound) => relay.forwarder.send(outbound, responder),

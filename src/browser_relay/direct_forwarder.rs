@@ -90,6 +90,7 @@ fn forward(outbox: &Outbox, request: OutboundRequest, responder: Responder) {
     match outbox.post(&request) {
         UpstreamResult::Responded { status, body } => {
             outbox.state(kind).record_success(kind);
+            let body = if status < 300 { request.with_adjusted(body) } else { body };
             responder.send(Response::new(status, "application/json", body));
         }
         // The upstream is up, so other clients must not be sent to the outbox.

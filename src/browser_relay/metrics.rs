@@ -7,10 +7,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::bounded_json::{BoundedJson, Full};
-use super::report::truncate;
+use super::page_json::PageJson;
+use super::report::{page_time, prefix};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::json::JsonObject;
+use crate::records::optional_fields::OptionalFields;
 use crate::records::report::NAME_CHARS_MAX;
 
 const METRICS_MAX: usize = 1_000;
@@ -18,22 +20,40 @@ const LABELS_MAX: usize = 24;
 /// Bytes that a point gains besides the shared labels: names of members, quotes and brackets.
 const POINT_OVERHEAD_BYTES: usize = 40;
 
-/// Converts the metrics of a page. Every point gets the labels `project` and `source=browser`, and `page` and `session_id`
-/// if the request has them; pages cannot override these. `bytes_max` is the maximum size of the result.
+/// The metrics of a page in the format of the metrics collector.
+#[derive(Debug)]
+pub(super) struct ConvertedMetrics {
+    pub(super) body: Vec<u8>,
+    /// Names of the page's fields whose value was repaired, truncated or dropped.
+    pub(super) adjusted: Vec<&'static str>,
+}
+
+/// Converts the metrics of a page, which arrived at `now`. Every point gets the labels `project` and `source=browser`, and
+/// `page` and `session_id` if the request has them; pages cannot override these. Unusable labels and times are repaired or
+/// dropped, and so are items without a usable name, type and value, if there are others. `bytes_max` is the maximum size of the
+/// result.
 ///
 /// # Errors
-/// [`Error::Invalid`], naming the item and the field; [`Error::TooLargeToForward`] if the result exceeds `bytes_max`.
-pub(super) fn convert_metrics(body: &[u8], project: &str, bytes_max: usize) -> Result<Vec<u8>> {
-    let request = JsonObject::parse(body)?;
-    // Values other than strings are ignored.
-    let string = |name: &str| request.string(name).ok().flatten().filter(|value| !value.is_empty());
-    let page = string("url").map(|url| truncate(Cow::Borrowed(url_path(&url)), NAME_CHARS_MAX).into_owned());
-    let session = string("session_id").map(|id| truncate(id, NAME_CHARS_MAX));
+/// [`Error::Invalid`], naming the item and the field, if no item is usable; [`Error::TooLargeToForward`] if the result exceeds
+/// `bytes_max`.
+pub(super) fn convert_metrics(
+    page: &PageJson<'_>,
+    project: &str,
+    bytes_max: usize,
+    now: Timestamp,
+) -> Result<ConvertedMetrics> {
+    let request = JsonObject::parse_checked(page.as_str())?;
+    let mut fields = OptionalFields::new(&request, prefix);
+    let url = request.string("url");
+    fields.record_if("url", url.is_err());
+    let url = url.ok().flatten().filter(|url| !url.is_empty());
+    let path = url.map(|url| prefix(url_path(&url), NAME_CHARS_MAX).into_owned());
+    let session = fields.string("session_id", NAME_CHARS_MAX).filter(|id| !id.is_empty());
     let items = request.array("metrics", METRICS_MAX)?.ok_or_else(|| Error::field("metrics", "must be an array"))?;
     let labels = [
         ("project", Some(project)),
         ("source", Some("browser")),
-        ("page", page.as_deref()),
+        ("page", path.as_deref()),
         ("session_id", session.as_deref()),
     ];
     let labels = labels.into_iter().filter_map(|(name, value)| Some((name, value?)));
@@ -49,14 +69,24 @@ pub(super) fn convert_metrics(body: &[u8], project: &str, bytes_max: usize) -> R
     if items.len() * shared.json.len() > bytes_max {
         return Err(too_large());
     }
-    let mut points = BoundedJson::new(body.len() + items.len() * (shared.json.len() + POINT_OVERHEAD_BYTES), bytes_max);
-    for (index, item) in items.iter().enumerate() {
-        let item = Item::parse(item).map_err(|why| Error::Invalid(format!("Item {index}: {why}")))?;
-        let separator = if index == 0 { "[" } else { "," };
-        points.push(separator).and_then(|()| item.write(&mut points, &shared)).map_err(|Full| too_large())?;
+    let expected_bytes = page.as_str().len() + items.len() * (shared.json.len() + POINT_OVERHEAD_BYTES);
+    let mut points = BoundedJson::new(expected_bytes, bytes_max);
+    let (mut separator, mut first_error) = ("[", None);
+    for (index, json) in items.iter().enumerate() {
+        match Item::parse(json, now, &mut fields) {
+            Ok(item) => {
+                points.push(separator).and_then(|()| item.write(&mut points, &shared)).map_err(|Full| too_large())?;
+                separator = ",";
+            }
+            Err(why) => _ = first_error.get_or_insert_with(|| Error::Invalid(format!("Item {index}: {why}"))),
+        }
+        fields.record_if("metrics", first_error.is_some() || page.is_repaired(json));
+    }
+    if let Some(error) = first_error.filter(|_| separator == "[") {
+        return Err(error);
     }
     points.push("]").map_err(|Full| too_large())?;
-    Ok(points.into_bytes())
+    Ok(ConvertedMetrics { body: points.into_bytes(), adjusted: fields.into_adjusted() })
 }
 
 /// The labels that all points of a request share.
@@ -81,13 +111,13 @@ struct Item<'a> {
     name: &'a str,
     kind: &'a str,
     value: &'a str,
-    timestamp: Option<&'a str>,
+    timestamp: Option<Cow<'a, str>>,
     labels: Vec<(String, Cow<'a, str>)>,
 }
 
 impl<'a> Item<'a> {
-    /// Parses one item. Returns an error message that names the field.
-    fn parse(json: &'a str) -> std::result::Result<Self, String> {
+    /// Parses one item, and records which of its optional fields it repairs. Returns an error message that names the field.
+    fn parse(json: &'a str, now: Timestamp, fields: &mut OptionalFields<'_, '_>) -> std::result::Result<Self, String> {
         if !json.starts_with('{') {
             return Err("must be an object".into());
         }
@@ -101,16 +131,15 @@ impl<'a> Item<'a> {
         }
         let value = item.json("value").filter(|value| is_finite_number(value));
         let value = value.ok_or("field 'value' must be a finite number")?;
-        // The collector would reject an invalid timestamp, possibly long after the page received 202.
-        let timestamp = item.json("timestamp");
-        if timestamp.is_some() && Timestamp::parse(&string("timestamp")).is_none() {
-            return Err("field 'timestamp' must be a time such as 2026-01-31T12:00:00Z".into());
-        }
-        let labels = match item.json("labels") {
-            None => Vec::new(),
-            Some(labels) => parse_labels(labels)?,
-        };
+        let (timestamp, is_page_time) = page_time(&item, now);
+        fields.record_if("timestamp", !is_page_time);
+        let (labels, all_usable) = item.json("labels").map_or_else(|| (Vec::new(), true), parse_labels);
+        fields.record_if("labels", !all_usable);
         let member = |name| item.json(name).unwrap_or_default();
+        let timestamp = item.json("timestamp").map(|sent| match is_page_time {
+            true => Cow::Borrowed(sent),
+            false => Cow::Owned(format!("\"{timestamp}\"")),
+        });
         Ok(Self { name: member("name"), kind: member("type"), value, timestamp, labels })
     }
 
@@ -119,7 +148,7 @@ impl<'a> Item<'a> {
         for part in ["{\"name\":", self.name, ",\"type\":", self.kind, ",\"value\":", self.value] {
             points.push(part)?;
         }
-        if let Some(timestamp) = self.timestamp {
+        if let Some(timestamp) = &self.timestamp {
             points.push(",\"timestamp\":")?;
             points.push(timestamp)?;
         }
@@ -139,34 +168,27 @@ impl<'a> Item<'a> {
     }
 }
 
-/// Parses the labels of an item into their names and the JSON of their values. Returns an error message.
-fn parse_labels(json: &str) -> std::result::Result<Vec<(String, Cow<'_, str>)>, String> {
-    let rule = || format!("field 'labels' must be an object with at most {LABELS_MAX} members");
-    let object = JsonObject::parse_checked(json).map_err(|_| rule())?;
-    if object.members().count() > LABELS_MAX {
-        return Err(rule());
-    }
-    object.members().map(|(name, value)| Ok((label_name(name)?, label_value(value)?))).collect()
+/// Parses the labels of an item into their names and the JSON of their values. Leaves out unusable labels and those beyond the
+/// maximum, and returns whether there are none.
+fn parse_labels(json: &str) -> (Vec<(String, Cow<'_, str>)>, bool) {
+    let Ok(object) = JsonObject::parse_checked(json) else { return (Vec::new(), false) };
+    let is_name = |name: &str| (1..=NAME_CHARS_MAX).contains(&name.chars().count());
+    let usable = object.members().filter(|(name, _)| is_name(name));
+    let usable = usable.filter_map(|(name, value)| Some((name.to_owned(), label_value(value)?)));
+    let labels: Vec<_> = usable.take(LABELS_MAX).collect();
+    let all_usable = labels.len() == object.members().count();
+    (labels, all_usable)
 }
 
-fn label_name(name: &str) -> std::result::Result<String, String> {
-    if (1..=NAME_CHARS_MAX).contains(&name.chars().count()) {
-        return Ok(name.to_owned());
-    }
-    Err(format!("field 'labels' must have names of 1-{NAME_CHARS_MAX} characters"))
-}
-
-/// Returns the JSON of a label's value, which is truncated if it is a long string.
-fn label_value(json: &str) -> std::result::Result<Cow<'_, str>, String> {
-    let rule = "field 'labels' must contain only strings, numbers and booleans";
+/// Returns the JSON of a label's value, which is truncated if it is a long string; `None` if it is not a scalar.
+fn label_value(json: &str) -> Option<Cow<'_, str>> {
     // A string has at most as many characters as its JSON has bytes.
     if json.starts_with('"') && json.len() > NAME_CHARS_MAX {
-        let string: String = serde_json::from_str(json).map_err(|_| rule)?;
-        let string = truncate(Cow::Owned(string), NAME_CHARS_MAX);
-        return serde_json::to_string(&string).map(Cow::Owned).map_err(|_| rule.into());
+        let string: String = serde_json::from_str(json).ok()?;
+        return serde_json::to_string(&prefix(&string, NAME_CHARS_MAX)).ok().map(Cow::Owned);
     }
     let is_word = ["true", "false", "null"].contains(&json);
-    if json.starts_with('"') || is_word || is_finite_number(json) { Ok(Cow::Borrowed(json)) } else { Err(rule.into()) }
+    (json.starts_with('"') || is_word || is_finite_number(json)).then_some(Cow::Borrowed(json))
 }
 
 /// Whether a JSON value is a number that a 64-bit floating-point number can represent.
@@ -190,8 +212,12 @@ mod tests {
 
     const BYTES_MAX: usize = 512 * 1024;
 
+    fn try_convert(body: &[u8], bytes_max: usize) -> Result<ConvertedMetrics> {
+        convert_metrics(&PageJson::new(body)?, "shop", bytes_max, Timestamp::from_seconds(1_769_860_800))
+    }
+
     fn convert(body: &str) -> Value {
-        serde_json::from_slice(&convert_metrics(body.as_bytes(), "shop", BYTES_MAX).unwrap()).unwrap()
+        serde_json::from_slice(&try_convert(body.as_bytes(), BYTES_MAX).unwrap().body).unwrap()
     }
 
     #[test]
@@ -209,24 +235,50 @@ mod tests {
     }
 
     #[test]
-    fn invalid_points_are_reported_by_item_and_field() {
-        for (item, message) in [
+    fn requests_without_a_usable_item_are_rejected_by_item_and_field() {
+        for (items, message) in [
             ("7", "Item 0: must be an object"),
             (r#"{"type":"counter","value":1}"#, "Item 0: field 'name'"),
-            (r#"{"name":"n","type":"x","value":1}"#, "Item 0: field 'type'"),
+            (r#"{"name":"n","type":"x","value":1},7"#, "Item 0: field 'type'"),
             (r#"{"name":"n","type":"gauge","value":"1"}"#, "Item 0: field 'value'"),
-            (r#"{"name":"n","type":"gauge","value":1,"labels":{"a":[]}}"#, "Item 0: field 'labels'"),
-            (r#"{"name":"n","type":"gauge","value":1,"labels":{"":1}}"#, "Item 0: field 'labels'"),
-            (r#"{"name":"n","type":"gauge","value":1,"timestamp":7}"#, "Item 0: field 'timestamp'"),
-            (r#"{"name":"n","type":"gauge","value":1,"timestamp":"now"}"#, "Item 0: field 'timestamp'"),
         ] {
-            let why = convert_metrics(format!(r#"{{"metrics":[{item}]}}"#).as_bytes(), "shop", BYTES_MAX);
-            let why = why.unwrap_err().to_string();
+            let why = try_convert(format!(r#"{{"metrics":[{items}]}}"#).as_bytes(), BYTES_MAX).unwrap_err().to_string();
             assert!(why.contains(message), "{why}");
         }
         for body in ["", "[]", "{}", r#"{"metrics":[]}"#, r#"{"metrics":{}}"#] {
-            assert!(convert_metrics(body.as_bytes(), "shop", BYTES_MAX).is_err(), "{body}");
+            assert!(try_convert(body.as_bytes(), BYTES_MAX).is_err(), "{body}");
         }
+    }
+
+    #[test]
+    fn unusable_parts_of_a_request_are_dropped_and_named() {
+        let labels = |json: &str| format!(r#""labels":{json}"#);
+        let many = (0..30).map(|n| format!(r#""l{n:02}":{n}"#)).collect::<Vec<_>>().join(",");
+        for (member, adjusted, label_count) in [
+            (labels(r#"{"a":1}"#), None, 1),
+            (labels(r#"{"a":[],"b":2,"":1,"c":1e999}"#), Some("labels"), 1),
+            (labels("[1]"), Some("labels"), 0),
+            (labels(&format!("{{{many}}}")), Some("labels"), 24),
+            (r#""timestamp":7"#.to_owned(), Some("timestamp"), 0),
+            (r#""timestamp":"now""#.to_owned(), Some("timestamp"), 0),
+            (r#""timestamp":"2026-01-29T12:00:00Z""#.to_owned(), Some("timestamp"), 0),
+            (r#""timestamp":"2026-01-31T11:00:00.25Z""#.to_owned(), None, 0),
+            (labels(r#"{"a":"\ud800"}"#), Some("metrics"), 1),
+        ] {
+            let item = format!(r#"{{"name":"n","type":"gauge","value":1,{member}}}"#);
+            let converted = try_convert(format!(r#"{{"metrics":[{item}]}}"#).as_bytes(), BYTES_MAX).unwrap();
+            assert_eq!(converted.adjusted, Vec::from_iter(adjusted), "{member}");
+            let points: Value = serde_json::from_slice(&converted.body).unwrap();
+            assert_eq!(points[0]["labels"].as_object().unwrap().len(), label_count + 2, "{points}");
+            let arrival = adjusted.filter(|name| *name == "timestamp").map(|_| Value::from("2026-01-31T12:00:00Z"));
+            assert!(arrival.is_none_or(|arrival| points[0]["timestamp"] == arrival), "{points}");
+        }
+        let items =
+            r#"{"metrics":[{"name":"a","type":"gauge","value":1},7,{"name":"b","type":"gauge","value":2}],"url":7}"#;
+        let converted = try_convert(items.as_bytes(), BYTES_MAX).unwrap();
+        let points: Value = serde_json::from_slice(&converted.body).unwrap();
+        assert_eq!((&points[0]["name"], &points[1]["name"]), (&Value::from("a"), &Value::from("b")));
+        assert_eq!(converted.adjusted, ["url", "metrics"]);
     }
 
     #[test]
@@ -260,21 +312,21 @@ mod tests {
             format!(r#"{{"metrics":[{}],"url":"https://x/{long}","session_id":"{long}"}}"#, vec![item; items].join(","))
         };
         for long in ["\u{1F600}".repeat(200), "\\u0001".repeat(200)] {
-            let why = convert_metrics(body(1_000, &long).as_bytes(), "shop", BYTES_MAX).unwrap_err();
+            let why = try_convert(body(1_000, &long).as_bytes(), BYTES_MAX).unwrap_err();
             assert!(matches!(&why, Error::TooLargeToForward(sentence) if sentence.contains("send fewer")), "{why}");
-            assert!(convert_metrics(body(150, &long).as_bytes(), "shop", BYTES_MAX).is_ok());
+            assert!(try_convert(body(150, &long).as_bytes(), BYTES_MAX).is_ok());
         }
         let ordinary = body(1_000, "0123456789abcdef0123456789abcdef");
-        assert!(convert_metrics(ordinary.as_bytes(), "shop", BYTES_MAX).unwrap().len() < BYTES_MAX / 2);
-        let exact = convert_metrics(body(3, "x").as_bytes(), "shop", BYTES_MAX).unwrap();
-        assert_eq!(convert_metrics(body(3, "x").as_bytes(), "shop", exact.len()).unwrap(), exact);
-        assert!(convert_metrics(body(3, "x").as_bytes(), "shop", exact.len() - 1).is_err());
+        assert!(try_convert(ordinary.as_bytes(), BYTES_MAX).unwrap().body.len() < BYTES_MAX / 2);
+        let exact = try_convert(body(3, "x").as_bytes(), BYTES_MAX).unwrap().body;
+        assert_eq!(try_convert(body(3, "x").as_bytes(), exact.len()).unwrap().body, exact);
+        assert!(try_convert(body(3, "x").as_bytes(), exact.len() - 1).is_err());
     }
 
     proptest! {
         #[test]
         fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = convert_metrics(&body, "p", BYTES_MAX);
+            let _ = try_convert(&body, BYTES_MAX);
         }
     }
 }

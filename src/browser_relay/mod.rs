@@ -25,6 +25,7 @@ mod outbox_commands;
 #[cfg(test)]
 mod outbox_commands_tests;
 mod outbox_store;
+mod page_json;
 mod release_maps;
 #[cfg(test)]
 mod release_maps_tests;

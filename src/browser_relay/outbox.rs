@@ -65,13 +65,14 @@ impl Outbox {
     /// Stores a report and then sends the response 202.
     pub(super) fn enqueue(&self, request: OutboundRequest, responder: Responder) {
         let wakeup = self.wakeups[request.kind as usize].0.clone();
+        let queued = request.with_adjusted(br#"{"status":"queued"}"#.to_vec());
         let enqueue = EnqueueOutbox { request, bounds: self.bounds, now: Timestamp::now() };
         self.writer.submit(enqueue, move |outcome| {
             // Also wakes the job if the write failed, because only the job detects that the upstream has recovered. If the
             // channel is full, a wakeup is already pending.
             let _ = wakeup.try_send(());
             responder.send(match outcome {
-                Ok(()) => Response::new(202, "application/json", br#"{"status":"queued"}"#.to_vec()),
+                Ok(()) => Response::new(202, "application/json", queued),
                 Err(why) => why.into(),
             });
         });

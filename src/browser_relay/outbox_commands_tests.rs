@@ -26,6 +26,7 @@ fn enqueue(connection: &Connection, kind: UpstreamKind, project: &str, key_kind:
         body: format!("{:?}", "x".repeat(798)).into_bytes(),
         idempotency_key: "k".into(),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        adjusted: Vec::new(),
         reservation: None,
     };
     EnqueueOutbox { request, bounds: BOUNDS, now: now() }.apply(connection)?;

@@ -61,6 +61,7 @@ pub(super) fn outbox_item(connection: &Connection, kind: UpstreamKind, id: i64) 
             idempotency_key: row.get(2)?,
             body: row.get(3)?,
             client: client(row.get_ref(4)?),
+            adjusted: Vec::new(),
             reservation: None,
         };
         Ok(OutboxItem { id, request })

@@ -51,6 +51,7 @@ fn upload_and_relay(database: &Database, round: i64) {
         body: format!(r#"{{"round":{round}}}"#).into_bytes(),
         idempotency_key: round.to_string(),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        adjusted: Vec::new(),
         reservation: None,
     };
     database.writer.run(EnqueueOutbox { request, bounds: OutboxBounds { bytes_max: 1_000_000 }, now }).unwrap();

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use super::forward_budget::BodyReservation;
 use crate::client::{ClientSettings, Endpoint, HttpClient, OutboundSettings, Response, URL_RULE};
 use crate::env::Env;
@@ -71,9 +73,26 @@ pub(super) struct OutboundRequest {
     /// Identifies the report: the upstream stores it once, however often it is sent.
     pub(super) idempotency_key: String,
     pub(super) client: IpAddr,
+    /// Names of the page's fields whose value was repaired, truncated or dropped, for the response to the page.
+    pub(super) adjusted: Vec<&'static str>,
     /// Memory that the body occupies, until it is dropped; `None` for the one report that each delivery job reads from the
     /// outbox.
     pub(super) reservation: Option<BodyReservation>,
+}
+
+impl OutboundRequest {
+    /// Adds the names of the adjusted fields to the JSON of a response.
+    pub(super) fn with_adjusted(&self, response: Vec<u8>) -> Vec<u8> {
+        if self.adjusted.is_empty() {
+            return response;
+        }
+        let Ok(mut members) = serde_json::from_slice::<Map<String, Value>>(&response) else { return response };
+        // The upstream may have adjusted others.
+        if let Value::Array(names) = members.entry("adjusted").or_insert_with(|| Value::Array(Vec::new())) {
+            names.extend(self.adjusted.iter().map(|name| Value::from(*name)));
+        }
+        Value::Object(members).to_string().into_bytes()
+    }
 }
 
 /// A connection pool for one service.
