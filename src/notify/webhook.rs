@@ -108,7 +108,7 @@ fn generic_json(prepared: &OutgoingMessage) -> Value {
         "event": message.event,
         "title": message.title,
         // Chat programs that accept this format show the text.
-        "text": mail::summary(&prepared.defanged),
+        "text": break_mentions(&mail::summary(&prepared.defanged)),
         "link": message.link,
         "facts": facts,
         "excerpt": message.excerpt,
@@ -116,16 +116,18 @@ fn generic_json(prepared: &OutgoingMessage) -> Value {
     })
 }
 
-/// Renders mrkdwn: <https://docs.slack.dev/messaging/formatting-message-text>. A mention starts with `<`.
+/// Renders mrkdwn: <https://docs.slack.dev/messaging/formatting-message-text>. In Slack, a mention starts with `<`; Mattermost,
+/// which accepts the format, also notifies a channel for `@all`.
 fn slack(message: &Message) -> Value {
-    let escape = |value: &str| escape_code_fence(value).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let escape_entities = |value: &str| value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let escape = |value: &str| escape_entities(&break_mentions(&escape_code_fence(value)));
     let mut mrkdwn = format!("*{}*", escape(&message.title));
     for fact in &message.facts {
         let value = text::truncate_utf16(&fact.value, CHAT_VALUE_MAX_UNITS);
         let _ = write!(mrkdwn, "\n{}: {}", escape(fact.label), escape(&value));
     }
     if let Some(link) = &message.link {
-        let _ = write!(mrkdwn, "\n{}", escape(link));
+        let _ = write!(mrkdwn, "\n{}", escape_entities(link));
     }
     if !message.excerpt.is_empty() {
         let excerpt = text::truncate_middle(&message.excerpt, CHAT_EXCERPT_MAX_UNITS);
@@ -177,6 +179,12 @@ fn escape_code_fence(value: &str) -> String {
     value.replace('`', "`\u{200b}")
 }
 
+/// Returns `value` with a zero-width space after every `@`, so that it mentions nobody:
+/// <https://docs.mattermost.com/integrations-guide/incoming-webhooks.html>.
+fn break_mentions(value: &str) -> String {
+    value.replace('@', "@\u{200b}")
+}
+
 /// Returns `value` with a backslash before each character that has a meaning in Discord's Markdown, and before the colon
 /// of a URL.
 fn escape_discord_markdown(value: &str) -> String {
@@ -191,9 +199,10 @@ fn escape_discord_markdown(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{EXCERPT_MAX_UNITS, VALUE_MAX_UNITS};
+    use super::super::message::{EXCERPT_MAX_UNITS, MessageId, VALUE_MAX_UNITS};
     use super::super::tests::message;
     use super::*;
+    use crate::clock::Timestamp;
 
     fn hostile() -> Message {
         let markup = "<!channel> @everyone & ``` [x](http://evil) ```";
@@ -223,13 +232,25 @@ mod tests {
     #[test]
     fn slack_messages_contain_no_mention_and_one_code_block() {
         let mrkdwn = slack(&hostile())["text"].as_str().unwrap().to_owned();
-        assert!(!mrkdwn.contains(['<', '>']) && mrkdwn.contains("&lt;!channel&gt; @everyone &amp; "), "{mrkdwn}");
+        assert!(!mrkdwn.contains(['<', '>']), "{mrkdwn}");
+        assert_eq!(mrkdwn.matches("&lt;!channel&gt; @\u{200b}everyone &amp; ").count(), 3, "{mrkdwn}");
+        assert!(!mrkdwn.contains("@e"), "{mrkdwn}");
         assert_eq!(mrkdwn.matches("```").count(), 2, "{mrkdwn}");
         assert!(mrkdwn.ends_with("\n```"), "{mrkdwn}");
         assert_eq!(
             slack(&message("m"))["text"],
             "*m*\nProject: shop\nLocation: a.py:7\nhttps://e.example/?a=1&amp;b=2\n```\nTrace\n  boom\n```"
         );
+    }
+
+    #[test]
+    fn text_of_the_generic_format_contains_no_mention() {
+        let id = MessageId { id: "1".to_owned(), created_at: Timestamp::from_seconds(0) };
+        let body = generic_json(&OutgoingMessage::new(&hostile(), &id));
+        let text = body["text"].as_str().unwrap();
+        assert!(text.contains("@\u{200b}everyone") && !text.contains("@everyone"), "{text}");
+        // Programs get the values as they were reported.
+        assert!(body["title"].as_str().unwrap().contains("@everyone"), "{body}");
     }
 
     #[test]
@@ -246,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_largest_message_is_within_the_limits_of_every_service() {
-        for c in ["x", "`", "&", "😀", "é"] {
+        for c in ["x", "`", "@", "&", "😀", "é"] {
             let mut largest = message(&c.repeat(100));
             let value = c.repeat(VALUE_MAX_UNITS / 2);
             largest.facts = vec![Fact { key: "k", label: "Label of a fact", value }; 20];
