@@ -162,9 +162,15 @@ fn start(mut env: Env<'_>) -> Result<RunningService, StartError> {
     let (mut common, config) = (CommonConfig::from_env_with_key(&mut env, config::KEY), Config::from_env(&mut env));
     env.finish().map_err(StartError::Settings)?;
     let public_keys = Arc::<PublicKeys>::default();
+    let public_suffixes: Vec<String> = config.origins.public_suffixes().into_iter().map(str::to_owned).collect();
     common.accept_public_keys(Arc::clone(&public_keys), config.origins);
     let routes = routes(config.map_bytes_max, common.metrics_open);
     let (bound, settings, database) = common.open("monlight-browser-relay", SCHEMA, evict_oldest)?;
+    for name in public_suffixes {
+        log::warn!(
+            "relay: CORS_ORIGINS allows all pages below {name}, where everybody can host pages; list your own names"
+        );
+    }
     let start_error = |why: Error| StartError::Start(format!("cannot start: {why}"));
     let (writer, readers) = (database.writer.clone(), database.readers.clone());
     public_keys.replace(writer.run(SeedKeys { keys: config.dsn_keys, now: Timestamp::now() }).map_err(start_error)?);
