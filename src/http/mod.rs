@@ -37,6 +37,6 @@ pub use middleware::sessions::{Digest, Sessions, token_digest};
 pub use request::Request;
 pub use response::Response;
 pub use route::{DeferredHandler, Handler, Route};
-pub use stats::{LATENCY_BUCKETS_S, RateLimitRejections, ResponseCount, Stats};
+pub use stats::{IgnoredAddresses, LATENCY_BUCKETS_S, RateLimitRejections, RejectedOrigins, ResponseCount, Stats};
 pub use tiny_http::Method;
 pub use worker_pool::{BoundListener, Server, Settings};

@@ -153,7 +153,7 @@ impl Server {
             threads.push(background::spawn_critical(&format!("query-{index}"), move || worker.run_queries(&queue))?);
         }
         let queues = Queues { ingest, query };
-        let admission = Admission::new(settings.admission, specs, Arc::clone(&stats.rejections));
+        let admission = Admission::new(settings.admission, specs, &stats);
         let (now, budget) = (Instant::now(), Budget::default());
         let input_buffer = InputBuffer::default();
         let cx =

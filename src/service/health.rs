@@ -15,7 +15,7 @@ use super::state::ServiceState;
 use super::stats::StatValue;
 use crate::clock::Timestamp;
 use crate::error::Result;
-use crate::http::{Access, LATENCY_BUCKETS_S, Request, Response, Route, Scope};
+use crate::http::{Access, LATENCY_BUCKETS_S, Request, Response, Route, Scope, Stats};
 use crate::quota::rejection_warnings;
 use crate::records::warning::Warning;
 
@@ -66,6 +66,26 @@ fn quota_warnings<S: ServiceState>(state: &S, connection: &Connection) -> Vec<Wa
     state.stores().into_iter().flat_map(warnings).collect()
 }
 
+/// Returns the warnings about settings that reject or mix up requests.
+fn http_warnings(http: &Stats) -> Vec<Warning> {
+    let origin_warning = |(origin, count): (String, u64)| {
+        let message = format!(
+            "requests of pages of {origin} were rejected, because CORS_ORIGINS does not list this origin; add it if the pages \
+             are yours"
+        );
+        Warning::new("origin_rejected", count, &message)
+    };
+    let address_warning = |(peer, count)| {
+        let message = format!(
+            "X-Forwarded-For from {peer} was ignored, so all clients behind it share one rate limit; add {peer} to \
+             TRUSTED_PROXIES if it is your proxy"
+        );
+        Warning::new("proxy_not_trusted", count, &message)
+    };
+    let origins = http.rejected_origins.by_origin().into_iter().map(origin_warning);
+    origins.chain(http.ignored_addresses.latest().map(address_warning)).collect()
+}
+
 /// Adds up the counts of warnings with the same code. Their number could tell how many projects there are.
 fn combine_by_code(warnings: Vec<Warning>) -> Vec<Warning> {
     let mut combined: Vec<Warning> = Vec::new();
@@ -92,6 +112,7 @@ fn health<S: ServiceState>(state: &S, request: &Request) -> Result<Response> {
     let of_quotas = |connection: &Connection| quota_warnings(state, connection);
     let mut warnings = core.warnings.refresh(&core.readers, max_age, of_quotas, || state.warnings());
     warnings.extend(core.writer.warnings());
+    warnings.extend(http_warnings(&core.http));
     warnings.extend(logging::warning());
     let warnings = if can_read { warnings } else { combine_by_code(warnings) };
     let job_error = core.jobs_failed.load(Ordering::Relaxed).then(|| "a background job has stopped".to_owned());

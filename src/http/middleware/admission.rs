@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tiny_http::Method;
 
-use super::client_address::{TrustedProxies, rate_limit_key};
+use super::client_address::{TrustedProxies, is_private, rate_limit_key};
 use super::cors::{AllowedOrigins, CorsHeaders};
 use super::keys::{Keys, Principal};
 use super::public_keys::PublicKeys;
@@ -17,7 +17,7 @@ use super::sessions::{Digest, Sessions, is_same_origin};
 use crate::error::{Error, Result};
 use crate::http::protocol::head::{Framing, Head};
 use crate::http::response::Response;
-use crate::http::stats::RateLimitRejections;
+use crate::http::stats::{IgnoredAddresses, RateLimitRejections, RejectedOrigins, Stats};
 
 const API_KEY_REQUIRED: Error =
     Error::Unauthorized("A valid API key is required in X-API-Key or Authorization: Bearer");
@@ -83,6 +83,8 @@ pub(in crate::http) struct Admission {
     /// By the index that [`Keys::authenticate`] returns.
     principals: Vec<Arc<Principal>>,
     rejections: Arc<RateLimitRejections>,
+    rejected_origins: Arc<RejectedOrigins>,
+    ignored_addresses: Arc<IgnoredAddresses>,
 }
 
 /// A request that may send its body.
@@ -103,11 +105,7 @@ pub(in crate::http) struct AdmittedRequest {
 }
 
 impl Admission {
-    pub(in crate::http) fn new(
-        settings: AdmissionSettings,
-        specs: Arc<[RouteSpec]>,
-        rejections: Arc<RateLimitRejections>,
-    ) -> Self {
+    pub(in crate::http) fn new(settings: AdmissionSettings, specs: Arc<[RouteSpec]>, stats: &Stats) -> Self {
         Self {
             address_rate: AddressRateLimit::new(settings.rate_per_address),
             key_rate: RateLimit::new(settings.rate_per_key),
@@ -124,7 +122,9 @@ impl Admission {
             settings,
             has_cors_routes: specs.iter().any(|spec| spec.cors == CorsPolicy::AllowedOrigins),
             specs,
-            rejections,
+            rejections: Arc::clone(&stats.rejections),
+            rejected_origins: Arc::clone(&stats.rejected_origins),
+            ignored_addresses: Arc::clone(&stats.ignored_addresses),
         }
     }
 
@@ -148,6 +148,10 @@ impl Admission {
         if let Some(cors) = &cors
             && *head.method() == Method::Options
         {
+            // Without permission, the browser does not send the report that would follow.
+            if let Some(origin) = head.header("origin").filter(|_| !cors.is_allowed()) {
+                self.rejected_origins.record(origin);
+            }
             return Err(cors.preflight());
         }
         match self.decide(head, framing, peer, now) {
@@ -185,7 +189,12 @@ impl Admission {
             }
             Lookup::OtherMethods(_) | Lookup::NotFound => None,
         };
-        let client = rate_limit_key(self.settings.proxies.client(peer, forwarded_for(head).as_deref()));
+        let forwarded_for = forwarded_for(head);
+        // Strangers can send this header too, but not from the network of the server.
+        if forwarded_for.is_some() && is_private(peer) && !self.is_trusted(peer) {
+            self.ignored_addresses.record(peer);
+        }
+        let client = rate_limit_key(self.settings.proxies.client(peer, forwarded_for.as_deref()));
         // Without a key, requests below /api do not learn which routes exist.
         let needs_key = segments.first().is_some_and(|first| first == "api") || found != Lookup::NotFound;
         let counts_for_address = match &found {
@@ -292,6 +301,7 @@ impl Admission {
         let settings = &self.settings.public_keys;
         let (origin, host) = (head.header("origin"), head.header("host").unwrap_or_default());
         if let Some(origin) = origin.filter(|origin| !settings.origins.accepts(origin, host)) {
+            self.rejected_origins.record(origin);
             return Err(Error::Forbidden(format!("Origin {origin} is not allowed; add it to CORS_ORIGINS")));
         }
         let in_query = || head.query().into_iter().find(|(name, _)| name == "key").map(|(_, key)| key);

@@ -52,6 +52,14 @@ pub(in crate::http) fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
+/// Whether an address belongs to the machine itself or to a private network, as that of a reverse proxy usually does.
+pub(in crate::http) fn is_private(address: IpAddr) -> bool {
+    match canonical(address) {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
 /// Returns the address that limits count: an IPv4 address, or the /64 prefix of an IPv6 address, since one subscriber
 /// holds a whole /64.
 pub(in crate::http) fn rate_limit_key(address: IpAddr) -> IpAddr {
@@ -85,6 +93,22 @@ mod tests {
             ("10.0.0.1", None, "10.0.0.1"),
         ] {
             assert_eq!(proxies.client(ip(peer), forwarded), ip(client), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_the_machine_and_of_private_networks_are_private() {
+        for (address, expected) in [
+            ("127.0.0.1", true),
+            ("172.18.0.5", true),
+            ("::ffff:10.0.0.1", true),
+            ("::1", true),
+            ("fd00::1", true),
+            ("fe80::1", true),
+            ("198.51.100.9", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_private(ip(address)), expected, "{address}");
         }
     }
 

@@ -183,6 +183,11 @@ impl OriginPattern {
 }
 
 impl CorsHeaders {
+    /// Whether pages of the request's origin may read responses.
+    pub(in crate::http) fn is_allowed(&self) -> bool {
+        self.allow_origin.is_some()
+    }
+
     /// Adds the headers to a response.
     pub(in crate::http) fn apply(&self, response: Response) -> Response {
         // Caches must not serve one origin's response to another.
@@ -199,7 +204,7 @@ impl CorsHeaders {
     /// Returns the response to a preflight request.
     pub(in crate::http) fn preflight(&self) -> Response {
         let mut response = Response::new(204, "text/plain", Vec::new());
-        if self.allow_origin.is_some() {
+        if self.is_allowed() {
             response = response
                 .header("Access-Control-Allow-Methods", "POST, OPTIONS".into())
                 .header("Access-Control-Allow-Headers", "Content-Type, X-Monlight-Key, Idempotency-Key".into())

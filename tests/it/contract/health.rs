@@ -90,3 +90,26 @@ fn collector_health_reports_received_points_and_last_rollup() {
         data_dir = service.kill();
     }
 }
+
+#[test]
+fn forwarded_addresses_of_an_untrusted_proxy_cause_a_warning() {
+    let warnings = |service: &Service| service.get("/health").expect(200).json()["warnings"].clone();
+    let forwarded = Request::get("/api/projects").header("X-Forwarded-For", "203.0.113.7");
+    let service = Setup::error_tracker().start();
+    service.get("/api/projects").expect(200);
+    assert_eq!(warnings(&service), Value::Null);
+    for _ in 0..2 {
+        service.send(&forwarded).expect(200);
+    }
+    let warning = &warnings(&service)[0];
+    assert_eq!((&warning["code"], &warning["count"]), (&json!("proxy_not_trusted"), &json!(2)), "{warning}");
+    assert!(warning["message"].as_str().unwrap().contains("add 127.0.0.1 to TRUSTED_PROXIES"), "{warning}");
+    let public = service.send(&Request::get("/health").without_header("X-API-Key")).expect(200).json();
+    assert_eq!(public["warnings"], json!([{ "code": "proxy_not_trusted", "count": 2 }]));
+    let lines =
+        service.stop_and_collect_log().into_iter().filter(|line| line.contains("X-Forwarded-For from 127.0.0.1"));
+    assert_eq!(lines.count(), 1, "one log line is enough");
+    let trusting = Setup::error_tracker().env("TRUSTED_PROXIES", "127.0.0.1").start();
+    trusting.send(&forwarded).expect(200);
+    assert_eq!(warnings(&trusting), Value::Null);
+}

@@ -431,6 +431,17 @@ fn other_origins_are_rejected_without_cors_headers() {
         assert_eq!(cors_headers(&response), [None; 4], "{path}");
     }
     relay.send(&preflight("/api/dsn-keys", SHOP)).expect(401);
+    // The operator sees which pages are rejected, and everybody else only how many requests.
+    let health = relay.get("/health").expect(200).json();
+    let rejected = health["warnings"].as_array().unwrap().iter().filter(|warning| warning["code"] == "origin_rejected");
+    let named = |origin: &str| {
+        let names_origin = |warning: &&Value| warning["message"].as_str().unwrap().contains(&format!("{origin} were"));
+        rejected.clone().find(names_origin).map(|warning| warning["count"].clone())
+    };
+    assert_eq!((named("https://evil.example"), named("null")), (Some(json!(2)), Some(json!(2))), "{health}");
+    assert_eq!((rejected.clone().count(), named(SHOP)), (9, None), "{health}");
+    let public = relay.send(&Request::get("/health").without_header("X-API-Key")).expect(200).json();
+    assert_eq!(public["warnings"], json!([{ "code": "origin_rejected", "count": 18 }]));
 }
 
 #[test]
