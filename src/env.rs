@@ -1,11 +1,15 @@
 //! Settings from environment variables. Each service has one table of variables with defaults and help texts. All invalid
 //! settings are reported at once. Secrets cannot be printed.
 
+mod spelling;
+
 use std::fmt;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+
+pub use spelling::misspelt_settings;
 
 /// One environment variable of a service.
 #[derive(Debug, Clone, Copy)]
@@ -112,12 +116,22 @@ impl<'a> Env<'a> {
         self.string(name).map(Secret::new)
     }
 
-    /// Returns a secret that the service cannot start without.
+    /// Returns a secret that the service cannot start without, and that the operator makes up.
     pub fn required_secret(&mut self, name: &'static str) -> Secret {
+        self.required(name, "generate one with: openssl rand -hex 16")
+    }
+
+    /// Returns a secret that the service cannot start without, and that exists elsewhere. `origin` describes it: "a key of the
+    /// error tracker".
+    pub fn required_foreign_secret(&mut self, name: &'static str, origin: &str) -> Secret {
+        self.required(name, &format!("set it to {origin}"))
+    }
+
+    fn required(&mut self, name: &'static str, remedy: &str) -> Secret {
         if let Some(secret) = self.secret(name) {
             return secret;
         }
-        self.error(name, format_args!("required; generate one with: openssl rand -hex 16 (or set {name}_FILE)"));
+        self.error(name, format_args!("required; {remedy} (or set {name}_FILE)"));
         Secret::new("")
     }
 

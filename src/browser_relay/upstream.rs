@@ -52,6 +52,14 @@ impl UpstreamKind {
         }
     }
 
+    /// Returns the URL at which the service listens by default.
+    fn example_url(self) -> &'static str {
+        match self {
+            Self::Errors => "http://localhost:5010",
+            Self::Metrics => "http://localhost:5012",
+        }
+    }
+
     /// Returns the maximum size of a body in bytes: the default `MAX_BODY_SIZE` of the service.
     pub(super) fn body_bytes_max(self) -> usize {
         match self {
@@ -139,10 +147,11 @@ impl Upstream {
         // After an error the service does not start, whatever the endpoint is.
         let unused = || Endpoint::parse("http://localhost/").expect("this URL is valid");
         let endpoint = Endpoint::parse(&format!("{}{path}", url.trim().trim_end_matches('/'))).unwrap_or_else(|| {
-            env.error(url_name, format_args!("{URL_RULE} http://localhost:5010"));
+            env.error(url_name, format_args!("{URL_RULE} {}", kind.example_url()));
             unused()
         });
-        let key = env.required_secret(key_name);
+        let key =
+            env.required_foreign_secret(key_name, &format!("a key of the {} with the scope ingest", kind.service()));
         let endpoint = endpoint.with_secret_header("x-api-key", key.reveal()).unwrap_or_else(|| {
             env.error(key_name, "must not contain control characters");
             unused()

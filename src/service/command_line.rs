@@ -11,7 +11,7 @@ use super::lifecycle::RunningService;
 use super::signals;
 use super::start_error::StartError;
 use crate::db::{self, Schema};
-use crate::env::{Env, Variable};
+use crate::env::{Env, Variable, misspelt_settings};
 
 /// The exit code for invalid settings and arguments.
 const EXIT_USAGE: u8 = 2;
@@ -75,15 +75,20 @@ fn run(service: &Service, variables: &[Variable]) -> ExitCode {
         Ok(signals) => signals,
         Err(why) => return print_stderr(&[format!("cannot handle signals: {why}")], 1),
     };
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let misspelt = misspelt_settings(variables, names);
     let started = (service.start)(Env::from_process_env(variables));
     // Lines that were logged come before the reason of a failed start.
     log::logger().flush();
     let running = match started {
         Ok(running) => running,
-        Err(StartError::Settings(errors)) => return print_stderr(&errors, EXIT_USAGE),
+        Err(StartError::Settings(errors)) => return print_stderr(&[errors, misspelt].concat(), EXIT_USAGE),
         Err(StartError::DevelopmentDatabase(why)) => return print_stderr(&[why], EXIT_DEVELOPMENT_DATABASE),
         Err(StartError::Start(why)) => return print_stderr(&[why], 1),
     };
+    for sentence in misspelt {
+        log::warn!("settings: {sentence}");
+    }
     log::info!("{} {} is ready", service.name, env!("CARGO_PKG_VERSION"));
     if let Some(signal) = signals.forever().next() {
         log::info!("stopping on signal {signal}");

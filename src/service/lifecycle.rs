@@ -1,5 +1,6 @@
 //! Start and stop of a service: the parts start and stop in the right order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -37,6 +38,9 @@ pub fn serve<S: ServiceState>(
 ) -> Result<RunningService, StartError> {
     let start_error = |why: std::io::Error| StartError::Start(format!("cannot start: {why}"));
     let writer = database.writer.clone();
+    let path = database.readers.path();
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let has_web_ui = routes.iter().any(|route| route.spec.path == "/");
     let jobs_failed = Arc::new(AtomicBool::new(false));
     let failed = Arc::clone(&jobs_failed);
     let sessions = Arc::clone(&settings.admission.sessions);
@@ -51,7 +55,19 @@ pub fn serve<S: ServiceState>(
     let jobs = shared_state.as_ref().map(jobs).unwrap_or_default();
     let jobs = Jobs::start(jobs, &failed).map_err(start_error)?;
     log::info!("listening on {}", server.address());
+    log::info!("database: {}", path.display());
+    if has_web_ui {
+        log::info!("web UI: {}", local_url(server.address()));
+    }
     Ok(RunningService { server, jobs, writer })
+}
+
+/// Returns the URL to open in a browser on the same machine.
+fn local_url(address: SocketAddr) -> String {
+    match address.ip().is_unspecified() {
+        true => format!("http://localhost:{}/", address.port()),
+        false => format!("http://{address}/"),
+    }
 }
 
 impl RunningService {

@@ -552,7 +552,17 @@ fn invalid_relay_settings_are_reported_by_name() {
     for (name, value, part) in [
         ("ADMIN_API_KEY", "", "ADMIN_API_KEY"),
         ("ERROR_TRACKER_URL", "localhost:5010", "ERROR_TRACKER_URL: must be an absolute http(s) URL"),
-        ("METRICS_COLLECTOR_API_KEY", "", "METRICS_COLLECTOR_API_KEY"),
+        ("METRICS_COLLECTOR_URL", "localhost", "must be an absolute http(s) URL, for example http://localhost:5012"),
+        (
+            "METRICS_COLLECTOR_API_KEY",
+            "",
+            "METRICS_COLLECTOR_API_KEY: required; set it to a key of the metrics collector",
+        ),
+        (
+            "ERROR_TRACKER_API_KEY",
+            "",
+            "ERROR_TRACKER_API_KEY: required; set it to a key of the error tracker with the scope",
+        ),
         ("DSN_KEYS", "shop:tooshort", "DSN_KEYS: must be a comma-separated list of project:key"),
         ("DSN_KEYS", "shop:00112233445566778899aabbccddeeff:root", "kind browser or server"),
         ("CORS_ORIGINS", "shop.example", "'shop.example' is not an origin"),

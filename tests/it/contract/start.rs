@@ -154,6 +154,36 @@ fn all_invalid_settings_are_reported_at_once() {
 }
 
 #[test]
+fn misspelt_settings_are_named_with_the_closest_setting() {
+    let service = Setup::error_tracker().env("RATE_LIMT", 4).env("ALERT_EMAIL", "").env("HOME_URL", "x").start();
+    let log = service.stop_and_collect_log();
+    let named: Vec<&str> = log.iter().filter_map(|line| line.split_once("settings: ")).map(|(_, rest)| rest).collect();
+    let expected = [
+        "ALERT_EMAIL: unknown setting; did you mean ALERT_EMAILS?",
+        "RATE_LIMT: unknown setting; did you mean RATE_LIMIT?",
+    ];
+    assert_eq!(std::collections::BTreeSet::from_iter(named), expected.into(), "{log:#?}");
+    let (code, output) = Setup::error_tracker().env("API_KEY", "").env("API_KEY_FIEL", "/key").run_to_exit();
+    let hint = "API_KEY_FIEL: unknown setting; did you mean API_KEY_FILE?";
+    assert!(code == Some(2) && output.lines().count() == 2 && output.contains(hint), "{output}");
+}
+
+#[test]
+fn start_log_names_the_database_and_the_address_to_open() {
+    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    for (setup, has_web_ui) in [(Setup::error_tracker(), true), (Setup::browser_relay(nowhere, nowhere), false)] {
+        let service = setup.env("LISTEN_ADDR", "0.0.0.0").start();
+        let (port, folder) = (service.address.port(), service.data_dir.path().to_owned());
+        let log = service.stop_and_collect_log();
+        let rest_of =
+            |prefix: &str| log.iter().find_map(|line| line.split_once(prefix).map(|(_, rest)| rest.to_owned()));
+        let database = rest_of("database: ").expect("the log names the database");
+        assert!(std::path::Path::new(&database).starts_with(folder), "{database}");
+        assert_eq!(rest_of("web UI: "), has_web_ui.then(|| format!("http://localhost:{port}/")), "{log:#?}");
+    }
+}
+
+#[test]
 fn secrets_can_be_read_from_files() {
     let dir = TempDir::new();
     let file = |name: &str, content: &str| {
