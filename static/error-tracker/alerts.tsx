@@ -4,6 +4,7 @@ import type { Alert, Alerts as AlertHistory } from "../generated/error-tracker.t
 import type { Session } from "../generated/sessions.ts";
 import { get, send } from "../shared/api.ts";
 import { useFetch } from "../shared/hooks.ts";
+import { toPlainTexts } from "../shared/terminal.ts";
 import { EmptyState, ErrorMessage, Loading, Timestamp } from "../shared/ui.tsx";
 import { plural } from "./trace.ts";
 
@@ -25,7 +26,7 @@ const STATES: Record<Alert["state"], string> = {
 export function Alerts({ session }: { session: Session }): JSX.Element {
   const { value, error, reload } = useFetch(
     "alerts",
-    (signal) => get<AlertHistory>("api/alerts", signal),
+    async (signal) => toPlainTexts(await get<AlertHistory>("api/alerts", signal)),
     REFRESH_INTERVAL_MS,
   );
   const [testResult, setTestResult] = useState<{ message: string; isError: boolean }>();

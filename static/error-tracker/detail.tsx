@@ -4,6 +4,7 @@ import type { ErrorGroupDetail, Occurrence, TraceSection } from "../generated/er
 import type { Session } from "../generated/sessions.ts";
 import { get, send } from "../shared/api.ts";
 import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
+import { toPlainTexts } from "../shared/terminal.ts";
 import { CopyButton, ErrorMessage, Loading, Sparkline, Timestamp } from "../shared/ui.tsx";
 import { formatMarkdown, framesWithSource, plural, relatedLinks, sectionTexts } from "./trace.ts";
 
@@ -15,7 +16,9 @@ const REFRESH_INTERVAL_MS = 15_000;
 export function ErrorDetail({ id, session }: { id: string; session: Session }): JSX.Element {
   const [, setParams] = useParams();
   const path = `api/errors/${encodeURIComponent(id)}?hours=${CHART_HOURS}`;
-  const { value, error, reload } = useFetch(path, (signal) => get<ErrorGroupDetail>(path, signal), REFRESH_INTERVAL_MS);
+  const load = async (signal: AbortSignal): Promise<ErrorGroupDetail> =>
+    toPlainTexts(await get<ErrorGroupDetail>(path, signal));
+  const { value, error, reload } = useFetch(path, load, REFRESH_INTERVAL_MS);
   const [resolveError, setResolveError] = useState<Error>();
   const resolve = async (): Promise<void> => {
     try {

@@ -4,6 +4,7 @@ import type { ErrorGroup, ErrorPage, Projects, Variants } from "../generated/err
 import type { Session } from "../generated/sessions.ts";
 import { get, query, send } from "../shared/api.ts";
 import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
+import { toPlainTexts } from "../shared/terminal.ts";
 import {
   EmptyState,
   ErrorMessage,
@@ -43,7 +44,8 @@ export function ErrorList({ session }: { session: Session }): JSX.Element {
   const offset = Number(params.get("offset") ?? 0) || 0;
   const filters = Object.fromEntries(FILTERS.map((name) => [name, params.get(name) ?? undefined]));
   const path = `api/errors${query({ ...filters, limit: PAGE_SIZE, offset, hours: CHART_HOURS })}`;
-  const fetched = useFetch(path, (signal) => get<ErrorPage>(path, signal), REFRESH_INTERVAL_MS);
+  const load = async (signal: AbortSignal): Promise<ErrorPage> => toPlainTexts(await get<ErrorPage>(path, signal));
+  const fetched = useFetch(path, load, REFRESH_INTERVAL_MS);
   const options = useFetch("options", async (signal): Promise<Projects & Variants> => {
     const [{ projects }, variants] = await Promise.all([
       get<Projects>("api/projects", signal),
@@ -73,12 +75,12 @@ export function ErrorList({ session }: { session: Session }): JSX.Element {
     try {
       for (const id of ids) {
         await send("POST", `api/errors/${id}/resolve`);
+        stable.markResolved(id);
       }
     } catch (error) {
       setResolveError(error as Error);
     }
     setSelected(new Set());
-    stable.showLatest();
     fetched.reload();
   };
   const current = groups[currentIndex];
@@ -160,7 +162,7 @@ export function ErrorList({ session }: { session: Session }): JSX.Element {
         )}
       </div>
       {session.admin && selected.size > 0 && (
-        <div class="bar">
+        <div class="bar selection">
           <button type="button" class="primary" onClick={() => resolve([...selected])}>
             Resolve {selected.size}
           </button>
@@ -208,15 +210,23 @@ export function ErrorList({ session }: { session: Session }): JSX.Element {
 
 /**
  * Prevents rows from moving while the user reads: while the page is scrolled or a row has the focus, the hook updates
- * known groups but neither reorders nor inserts rows. Then `hasChanges` is true, and `showLatest` replaces the page with
- * the latest one.
+ * known groups but neither reorders, inserts nor removes rows. Then `hasChanges` is true if there are new ones, and
+ * `showLatest` replaces the page with the latest one. `markResolved` shows that a group was resolved before the next page
+ * arrives.
  */
 function useStablePage(
   path: string,
   latest: ErrorPage | undefined,
-): { page: ErrorPage | undefined; hasChanges: boolean; showLatest: () => void } {
+): {
+  page: ErrorPage | undefined;
+  hasChanges: boolean;
+  showLatest: () => void;
+  markResolved: (id: number) => void;
+} {
   const [shown, setShown] = useState<{ path: string; page: ErrorPage }>();
   const [mayReplace, setMayReplace] = useState(false);
+  const updateGroups = (update: (group: ErrorGroup) => ErrorGroup): void =>
+    setShown((shown) => shown && { ...shown, page: { ...shown.page, errors: shown.page.errors.map(update) } });
   useEffect(() => {
     if (!latest) {
       return;
@@ -231,16 +241,26 @@ function useStablePage(
       setMayReplace(false);
     } else {
       const byId = new Map(latest.errors.map((group) => [group.id, group]));
-      const errors = shown.page.errors.map((group) => byId.get(group.id) ?? group);
-      setShown({ path, page: { ...shown.page, errors } });
+      updateGroups((group) => byId.get(group.id) ?? group);
     }
   }, [latest, path, mayReplace]);
   const isSamePath = shown?.path === path;
-  const shownIds = new Set(shown?.page.errors.map(({ id }) => id));
-  const hasNewFirst = shown?.page.errors[0]?.id !== latest?.errors[0]?.id;
-  const hasChanges =
-    isSamePath && latest !== undefined && (hasNewFirst || latest.errors.some(({ id }) => !shownIds.has(id)));
-  return { page: isSamePath || !latest ? shown?.page : undefined, hasChanges, showLatest: () => setMayReplace(true) };
+  return {
+    page: isSamePath || !latest ? shown?.page : undefined,
+    hasChanges: isSamePath && latest !== undefined && hasNewErrors(shown.page, latest),
+    showLatest: () => setMayReplace(true),
+    markResolved: (id) => updateGroups((group) => (group.id === id ? { ...group, resolved: true } : group)),
+  };
+}
+
+/** Returns whether `latest` has errors that `shown` lacks, or another order. Errors that are gone make room for others. */
+function hasNewErrors(shown: ErrorPage, latest: ErrorPage): boolean {
+  const latestIds = new Set(latest.errors.map(({ id }) => id));
+  const shownIds = new Set(shown.errors.map(({ id }) => id));
+  const left = shown.errors.filter(({ id }) => latestIds.has(id));
+  const movedUp = shown.errors.length - left.length;
+  const hasNewFirst = latest.errors.length > 0 && left[0]?.id !== latest.errors[0]?.id;
+  return hasNewFirst || latest.errors.slice(0, latest.errors.length - movedUp).some(({ id }) => !shownIds.has(id));
 }
 
 /** One error group in the list. */
@@ -277,12 +297,12 @@ function Row(props: {
         </a>
         <span class="message">{group.message || "(no message)"}</span>
         <span class="tags">
+          {group.resolved && <span class="tag resolved">Resolved</span>}
           <span class={`tag ${group.level}`}>{group.level}</span>
           <span class="tag">{group.project}</span>
           <span class="tag">{group.environment}</span>
           {group.release && <span class="tag">{group.release}</span>}
           {group.source === "browser" && <span class="tag">browser</span>}
-          {group.resolved && <span class="tag resolved">resolved</span>}
           {group.location && <span class="tag">{group.location}</span>}
         </span>
       </div>

@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { stripSequences } from "../shared/terminal.ts";
 import type { LogFeed } from "./feed.ts";
 import { createMatcher, type Match, type Matcher, mergeMatches } from "./matcher.ts";
-import { stripSequences } from "./message.tsx";
 import { RegexWorker } from "./regex-worker.ts";
 
 const NO_MATCHES: Match[] = [];

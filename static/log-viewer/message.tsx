@@ -1,22 +1,7 @@
 // Renders log messages: terminal colors, highlighted matches and JSON.
 import type { ComponentChildren, JSX } from "preact";
+import { SEQUENCE, showControls } from "../shared/terminal.ts";
 import type { Match } from "./matcher.ts";
-
-// Terminal control sequences, by the same rules as src/log_viewer/parse/ansi.rs. The first group contains the parameters
-// of colors and styles (SGR). All other sequences are dropped. A string such as a window title is only dropped if it ends
-// on the same line.
-const SEQUENCE = new RegExp(
-  [
-    "(?:\\u001b\\[|\\u009b)(?:([\\d;:]*)m|[0-?]*[ -/]*[@-~]?)",
-    "(?:\\u001b[\\]PX^_]|[\\u0090\\u0098\\u009d-\\u009f])" +
-      "(?:[^\\n\\u0007\\u001b\\u0080-\\u009f]*(?:\\u0007|\\u009c|\\u001b\\\\|(?=[\\u001b\\u0080-\\u009f])))?",
-    "\\u001b[ -/]*[0-~]?",
-  ].join("|"),
-  "g",
-);
-// Control characters, including those that hide or reorder text. They are shown as visible symbols.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: the expression matches control characters
-const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
 const JSON_TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 /** Maximum number of positions in a line at which `findJson` tries to parse JSON. */
@@ -39,24 +24,6 @@ interface StyledRun {
   start: number;
   text: string;
   class: string | undefined;
-}
-
-/** Removes escape sequences. The service searches the same text. */
-export function stripSequences(text: string): string {
-  return text.replace(SEQUENCE, "");
-}
-
-/** Removes escape sequences and makes control characters visible. */
-export function toPlainText(text: string): string {
-  return showControls(stripSequences(text));
-}
-
-function showControls(text: string): string {
-  return text.replace(CONTROL, (control) => {
-    const code = control.charCodeAt(0);
-    // Drops the carriage return of a Windows line ending.
-    return code === 13 ? "" : code < 32 ? String.fromCharCode(0x2400 + code) : `<U+${code.toString(16).toUpperCase()}>`;
-  });
 }
 
 function splitRuns(text: string): StyledRun[] {

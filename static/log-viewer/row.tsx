@@ -2,12 +2,13 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Entry } from "../generated/log-viewer.ts";
 import { get } from "../shared/api.ts";
+import { stripSequences, toPlainText } from "../shared/terminal.ts";
 import { formatAbsolute } from "../shared/time.ts";
 import { CopyButton, ErrorMessage } from "../shared/ui.tsx";
 import { type Filters, lineLink } from "./filters.ts";
 import { type Highlighter, useMatches } from "./highlights.ts";
 import type { Match } from "./matcher.ts";
-import { ColoredText, FormattedJson, findJson, stripSequences, toPlainText } from "./message.tsx";
+import { ColoredText, FormattedJson, findJson } from "./message.tsx";
 
 /** Limits of a collapsed row. */
 const COLLAPSED_CHARS_MAX = 4_000;

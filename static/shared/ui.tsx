@@ -1,6 +1,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useNow } from "./hooks.ts";
+import { toPlainText } from "./terminal.ts";
 import { formatAbsolute, formatRelative } from "./time.ts";
 
 /** A relative time. The tooltip shows the absolute time. */
@@ -146,7 +147,7 @@ export function Select(props: {
       <select value={props.value} onChange={(event) => props.onSelect(event.currentTarget.value)}>
         {props.options.map(([value, label]) => (
           <option key={value} value={value}>
-            {label}
+            {toPlainText(label)}
           </option>
         ))}
       </select>

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { ColoredText, FormattedJson, findJson, stripSequences, toPlainText } from "../../log-viewer/message.tsx";
+import { ColoredText, FormattedJson, findJson } from "../../log-viewer/message.tsx";
+import { stripSequences, toPlainText, toPlainTexts } from "../../shared/terminal.ts";
 
 // tests/fixtures/terminal-sequences.json is also a test of src/log_viewer/parse/ansi.rs.
 const FIXTURE = new URL("../../../tests/fixtures/terminal-sequences.json", import.meta.url);
@@ -31,6 +32,12 @@ test("control characters are visible", () => {
   assert.equal(toPlainText("a\u202eb\u2066c"), "a<U+202E>b<U+2066>c");
   assert.equal(toPlainText("tab\tnewline\r\nnext"), "tab\tnewline\nnext");
   assert.equal(toPlainText(""), "");
+});
+
+test("control characters are visible in every string of a JSON value", () => {
+  const value = { "a\u202e": ["\u001b[31mred\u001b[0m", 7, null, { b: "\u2066" }], ["__proto__"]: "x" };
+  const expected = '{"a<U+202E>":["red",7,null,{"b":"<U+2066>"}],"__proto__":"x"}';
+  assert.equal(JSON.stringify(toPlainTexts(value)), expected);
 });
 
 test("text has the colors of its sequences", () => {
