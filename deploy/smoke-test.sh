@@ -27,8 +27,8 @@ Environment variables (defaults in brackets):
   LOGS_KEY         API key of the log viewer [API_KEY]
   METRICS_KEY      API key of the metrics collector [API_KEY]
   ADMIN_API_KEY    API key of the browser relay [API_KEY]
-  ORIGIN           an origin in the relay's CORS_ORIGINS [the first one in the --secrets file, else
-                   http://localhost:3000]; empty skips the CORS checks
+  ORIGIN           an origin in the relay's CORS_ORIGINS [the first one in the --secrets file, or
+                   http://localhost:3000 without such a file]; empty skips the CORS checks
   RELAY_RATE_LIMIT RATE_LIMIT of the relay in requests per minute [300]; 0 skips the rate limit check
   CURL_CA_BUNDLE   PEM file with trusted root certificates, for a private CA [curl's own]
 END
@@ -64,8 +64,9 @@ read_secret() {
     [ -z "$secrets" ] || sed -n "s/^$1=//p" "$secrets" | tail -n 1
 }
 origins=$(read_secret CORS_ORIGINS)
+[ -n "$secrets" ] || origins=http://localhost:3000
 # Skip wildcard patterns: no page has such an origin.
-origin=$(printf '%s\n' "${origins:-http://localhost:3000}" | tr ',' '\n' | sed -n '/\*/d; s/^ *//; s/ *$//; p; q')
+origin=$(printf '%s\n' "$origins" | tr ',' '\n' | sed -n '/\*/d; s/^ *//; s/ *$//; p; q')
 origin=${ORIGIN-$origin}
 errors=${ERRORS_URL:-http://localhost:5010}
 logs=${LOGS_URL:-http://localhost:5011}
