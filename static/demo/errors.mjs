@@ -284,6 +284,9 @@ const SYNTHETIC_MODULES = [
   "taxes",
 ];
 
+/** Maximum age of a report. The tracker counts those that are older than 30 days when they arrive. */
+const REPORT_AGE_MAX_MS = 30 * DAY_MS - HOUR_MS;
+
 /**
  * Generates reports for `POST /api/errors`, in chronological order.
  *
@@ -293,8 +296,9 @@ const SYNTHETIC_MODULES = [
  */
 export function generateReports(rng, { now, days, groups }) {
   const reports = [];
+  const maxAgeMs = Math.min(days * DAY_MS, REPORT_AGE_MAX_MS);
   for (const group of RECURRING_GROUPS) {
-    let ageMs = days * DAY_MS;
+    let ageMs = maxAgeMs;
     while (ageMs > 0) {
       // Exponentially distributed intervals make a Poisson process.
       ageMs -= (-Math.log(1 - rng.next()) / group.perHour) * HOUR_MS;
@@ -315,7 +319,7 @@ export function generateReports(rng, { now, days, groups }) {
       formatTrace: pythonTrace,
       frames,
     };
-    reports.push(createReport(rng, group, now, days * DAY_MS * rng.next() ** 2 + 4 * HOUR_MS));
+    reports.push(createReport(rng, group, now, 4 * HOUR_MS + (maxAgeMs - 4 * HOUR_MS) * rng.next() ** 2));
   }
   return reports.sort((a, b) => a.timestamp.localeCompare(b.timestamp));
 }
