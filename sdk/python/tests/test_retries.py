@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from monlight import ErrorClient, MetricsClient, _backoff
 from monlight._backoff import RETRY_AFTER_MAX_S, Backoff, parse_retry_after
 from scripted_server import ScriptedServer
-from services import KEY, Collector, Tracker, wait_until
+from services import KEY, Collector, Tracker, run_script, wait_until
 
 StartServer = Callable[..., ScriptedServer]
 RATE_LIMITED = (429, {"Retry-After": "1"})
@@ -60,11 +60,47 @@ def test_rejected_report_is_dropped_with_a_warning(
     errors = ErrorClient(server.url, KEY)
     errors.capture_exception(ValueError("boom"))
     errors.capture_exception(ValueError("bang"))
-    assert errors.flush()
+    assert not errors.flush(), "a report was dropped"
+    assert errors.flush(), "no report was dropped since the previous flush"
     assert [request.json["message"] for request in server.requests] == ["boom", "bang"]
     assert errors.dropped == 1
     assert f"sending to /api/errors failed: status {status}" in caplog.text
     assert "1 item(s) dropped" in caplog.text
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_warning_about_a_redirect_names_its_target(
+    status: int, start_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_server((status, {"Location": "https://u:pw@errors.example/api/errors"}))
+    errors = ErrorClient(server.url, KEY)
+    errors.capture_exception(ValueError("boom"))
+    assert not errors.flush()
+    assert f"status {status}: redirected to https://errors.example/api/errors" in caplog.text
+
+
+def test_flush_with_a_wrong_key_or_an_earlier_rejection_fails(tracker: Tracker) -> None:
+    errors = ErrorClient(tracker.url, "wrong")
+    errors.capture_exception(ValueError("boom"))
+    wait_until(lambda: errors.dropped == 1, "a rejection by the background thread")
+    assert not errors.flush()
+
+
+def test_debug_mode_prints_what_was_rejected_and_changed_and_why(tracker: Tracker) -> None:
+    script = """
+import logging
+logging.basicConfig(level=logging.CRITICAL)
+from monlight import ErrorClient
+errors = ErrorClient(errors_url, "wrong", debug=is_debug)
+for _ in range(2):
+    errors.capture_exception(ValueError("boom"), {"user_id": object()})
+    errors.flush()
+"""
+    for is_debug in (True, False):
+        output = run_script(f"is_debug = {is_debug}" + script, tracker).stderr
+        expected = 2 if is_debug else 0
+        assert output.count("sending to /api/errors failed: status 401") == expected
+        assert output.count('dropped: {"project":"default","exception_type":"ValueError","message":"boom"') == expected
 
 
 @pytest.mark.usefixtures("short_backoff")
@@ -73,7 +109,7 @@ def test_report_that_always_fails_does_not_block_later_reports(start_server: Sta
     errors = ErrorClient(server.url, KEY)
     errors.capture_exception(ValueError("fails"))
     errors.capture_exception(ValueError("succeeds"))
-    assert errors.flush()
+    assert not errors.flush()
     assert [request.json["message"] for request in server.requests] == ["fails"] * 5 + ["succeeds"]
     assert errors.dropped == 1
 
@@ -141,7 +177,7 @@ def test_full_queue_keeps_the_first_reports(start_server: StartServer) -> None:
         errors.capture_exception(ValueError(number))
     assert errors.dropped == 500
     server.resume_responses()
-    assert errors.flush(20)
+    assert not errors.flush(20), "reports were dropped"
     assert [request.json["message"] for request in server.requests] == ["first", *map(str, range(1_000))]
 
 
@@ -154,7 +190,7 @@ def test_queue_size_is_bounded_in_bytes(start_server: StartServer) -> None:
     assert errors._queued_bytes <= 8_000_000
     assert 100 < errors.dropped < 150
     server.resume_responses()
-    assert errors.flush(20)
+    assert not errors.flush(20), "reports were dropped"
 
 
 def test_batches_have_at_most_a_thousand_points(start_server: StartServer, collector: Collector) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypedDict
 
+from monlight._safety import enable_debug
 from monlight.error_client import ErrorClient
 from monlight.metrics_client import MetricsClient
 
@@ -28,9 +29,12 @@ def create_clients(
     timeout: float,
     excluded_headers: Iterable[str] | None,
     include_locals: bool,
+    debug: bool,
 ) -> Clients:
     """Creates a client for each URL and starts the metrics client; see `monlight.init` for the arguments."""
     clients = Clients(error_client=None, metrics_client=None)
+    if debug:
+        enable_debug()
     if error_tracker_url:
         clients["error_client"] = ErrorClient(
             error_tracker_url,

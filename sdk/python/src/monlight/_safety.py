@@ -20,6 +20,28 @@ WARNING_INTERVAL_S = 60.0
 WARNING_CACHE_MAX = 100
 
 _last_logged_at: dict[str, float] = {}
+_debug_handlers: list[logging.Handler] = []
+
+
+def enable_debug() -> None:
+    """Prints every warning and debug message of this package to standard error, without a minimum interval."""
+    if not _debug_handlers:
+        _debug_handlers.append(logging.StreamHandler())
+        logger.addHandler(_debug_handlers[0])
+        logger.setLevel(logging.DEBUG)
+        # Otherwise a handler of the application would print each message again.
+        logger.propagate = False
+
+
+def is_debug_enabled() -> bool:
+    """Whether `enable_debug` was called."""
+    return bool(_debug_handlers)
+
+
+def log_debug(message: str) -> None:
+    """Logs a message if `enable_debug` was called. Never raises."""
+    if _debug_handlers:
+        logger.debug("%s", message)
 
 
 def log_warning(message: str, *, exc_info: bool = False) -> None:
@@ -27,7 +49,7 @@ def log_warning(message: str, *, exc_info: bool = False) -> None:
     try:
         now = monotonic()
         logged_at = _last_logged_at.get(message)
-        if logged_at is not None and now - logged_at < WARNING_INTERVAL_S:
+        if logged_at is not None and now - logged_at < WARNING_INTERVAL_S and not _debug_handlers:
             return
         if len(_last_logged_at) >= WARNING_CACHE_MAX:
             _last_logged_at.clear()

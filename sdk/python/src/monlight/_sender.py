@@ -10,7 +10,7 @@ from time import monotonic, sleep
 
 from monlight import _lifecycle
 from monlight._backoff import Backoff
-from monlight._safety import is_sending, log_warning, never_raise
+from monlight._safety import is_sending, log_debug, log_warning, never_raise
 from monlight._transport import DeliveryResult, Outcome, Payload, Transport
 
 # An idle thread exits after this time; the next report starts a new one.
@@ -193,6 +193,8 @@ class Sender:
         self._unsent.popleft()
         if result.outcome is not Outcome.DELIVERED:
             self._handle_rejection(payload, result)
+        elif '"adjusted"' in result.reason:
+            log_debug(f"monlight: {payload.path} accepted {payload.excerpt()} with changes: {result.reason}")
         return True
 
     def _handle_rejection(self, payload: Payload, result: DeliveryResult) -> None:
@@ -203,6 +205,7 @@ class Sender:
         items = len(payload.items)
         self._on_dropped(items)
         log_warning(f"monlight: sending to {payload.path} failed: {result.reason}; {items} item(s) dropped")
+        log_debug(f"monlight: dropped: {payload.excerpt()}")
 
     def _close_connection(self) -> None:
         """Closes the connection unless another thread is sending. The next payload opens a new one."""

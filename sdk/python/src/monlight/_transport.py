@@ -15,6 +15,7 @@ import httpx
 
 from monlight._backoff import parse_retry_after
 from monlight._safety import sending_request
+from monlight._secrets import scrub_url
 from monlight._version import __version__
 
 # httpx imports these modules on first use, which would be in the background thread. A process forked during such an
@@ -24,6 +25,7 @@ _PRELOADED_MODULES = (certifi, encodings.idna, httpcore)
 # Shorter than the 60 s of the services, so that the client closes idle connections first.
 KEEPALIVE_S = 15.0
 REASON_CHARS_MAX = 200
+EXCERPT_BYTES_MAX = 300
 # Temporary failures: restart, full disk, rate limit. Status 500 may be caused by the payload; see `SERVER_ERRORS_MAX`.
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 
@@ -43,6 +45,10 @@ class Payload:
     def body(self) -> bytes:
         """Returns the JSON body: a list of all items, or the single item."""
         return b"[" + b",".join(self.items) + b"]" if self.is_list else self.items[0]
+
+    def excerpt(self) -> str:
+        """Returns the beginning of the body, for debug messages."""
+        return self.body()[:EXCERPT_BYTES_MAX].decode("utf-8", "replace")
 
     def split(self) -> list[Payload]:
         """Returns two payloads with half of the items each, and new idempotency keys."""
@@ -123,6 +129,10 @@ class Transport:
         status, reason = response.status_code, f"status {response.status_code}: {response.text[:REASON_CHARS_MAX]}"
         if response.is_success:
             return DeliveryResult(Outcome.DELIVERED, status, reason)
+        location = response.headers.get("Location")
+        if location is not None:
+            # Not followed, because the target may be another host, which must not receive the API key.
+            reason = f"status {status}: redirected to {scrub_url(location)[:REASON_CHARS_MAX]}, which must be the URL"
         if status in RETRY_STATUSES:
             retry_after_s = parse_retry_after(response.headers.get("Retry-After"), time())
             return DeliveryResult(Outcome.RETRY, status, reason, retry_after_s)

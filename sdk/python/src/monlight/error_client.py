@@ -11,7 +11,7 @@ from typing import Any
 from monlight import _dedupe, _lifecycle, _report
 from monlight._context import current_request_context
 from monlight._report import Level
-from monlight._safety import log_warning, never_raise
+from monlight._safety import enable_debug, log_warning, never_raise
 from monlight._secrets import SECRET_HEADERS
 from monlight._sender import FlushMode, Sender
 from monlight._serialize import sanitize_string
@@ -42,6 +42,8 @@ class ErrorClient:
         release: Version of the application, for example `1.4.2` or a commit hash, at most 100 characters.
             Default: None.
         include_locals: Whether to report the local variables of the innermost five frames. Default: False.
+        debug: Whether to print to standard error what the tracker rejected or changed, and why. Applies to all clients
+            of the process. Default: False.
     """
 
     def __init__(
@@ -55,7 +57,10 @@ class ErrorClient:
         environment: str | None = None,
         release: str | None = None,
         include_locals: bool = False,
+        debug: bool = False,
     ) -> None:
+        if debug:
+            enable_debug()
         self.base_url = str(base_url or "").rstrip("/")
         self.api_key = str(api_key or "")
         self.project = _sanitize_name(project) or "default"
@@ -65,6 +70,7 @@ class ErrorClient:
         self.include_locals = include_locals
         self._excluded_headers = SECRET_HEADERS | {str(name).lower() for name in excluded_headers or ()}
         self._dropped = 0
+        self._dropped_before_flush = 0
         self._reset_queue()
         self._sender = Sender(Transport(self.base_url, self.api_key, timeout), self._next_payload, self._count_dropped)
         _lifecycle.register_client(self)
@@ -150,9 +156,12 @@ class ErrorClient:
             timeout: Maximum seconds to wait. Default: 5.
 
         Returns:
-            Whether the queue is empty.
+            Whether the tracker accepted all reports since the previous call: none is left, and none was dropped.
         """
-        return self._sender.drain(FlushMode.WAIT, monotonic() + timeout)
+        is_empty = self._sender.drain(FlushMode.WAIT, monotonic() + timeout)
+        was_dropped = self._dropped > self._dropped_before_flush
+        self._dropped_before_flush = self._dropped
+        return is_empty and not was_dropped
 
     def _flush_at_exit(self, deadline: float) -> None:
         self._sender.drain_at_exit(deadline)

@@ -27,6 +27,7 @@ def init(
     timeout: float = 5.0,
     excluded_headers: Iterable[str] | None = None,
     include_locals: bool = False,
+    debug: bool = False,
 ) -> Clients:
     """Creates the clients and reports every uncaught exception from now on.
 
@@ -49,6 +50,7 @@ def init(
         excluded_headers: Names of request headers to leave out of reports, in addition to headers with secrets.
             Default: none.
         include_locals: Whether to report the local variables of the innermost five frames. Default: False.
+        debug: Whether to print to standard error what the services rejected or changed, and why. Default: False.
 
     Returns:
         The clients that were created.
@@ -64,6 +66,7 @@ def init(
         timeout=timeout,
         excluded_headers=excluded_headers,
         include_locals=include_locals,
+        debug=debug,
     )
     errors = clients["error_client"]
     if errors is not None:

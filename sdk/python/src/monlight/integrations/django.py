@@ -36,6 +36,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "timeout": 5.0,
     "excluded_headers": None,
     "include_locals": False,
+    "debug": False,
 }
 
 

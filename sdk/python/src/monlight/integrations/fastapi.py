@@ -44,6 +44,7 @@ def setup_monlight(
     timeout: float = 5.0,
     excluded_headers: Iterable[str] | None = None,
     include_locals: bool = False,
+    debug: bool = False,
 ) -> Clients:
     """Reports unhandled exceptions of a FastAPI or Starlette application and records its request metrics.
 
@@ -52,7 +53,7 @@ def setup_monlight(
     Args:
         app: Application to instrument.
         error_tracker_url, metrics_collector_url, api_key, project, flush_interval, environment, release, timeout,
-            excluded_headers, include_locals: See `monlight.init`.
+            excluded_headers, include_locals, debug: See `monlight.init`.
 
     Returns:
         The clients that were created.
@@ -68,6 +69,7 @@ def setup_monlight(
         timeout=timeout,
         excluded_headers=excluded_headers,
         include_locals=include_locals,
+        debug=debug,
     )
     _install(app, clients)
     return clients
