@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -114,6 +115,27 @@ class RaisingInStr(Exception):
         raise RuntimeError("repr failed")
 
 
+class ExitingInStr(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+class InterruptedInStr(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+class WithoutDict(Exception):
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("dict failed")
+
+
+class WithoutAttributes(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(f"{name} failed")
+
+
 @dataclasses.dataclass(frozen=True)
 class FrozenError(Exception):
     code: int
@@ -146,6 +168,10 @@ def exception_with_long_cause_chain() -> BaseException:
 
 UNUSUAL_EXCEPTIONS: dict[str, Any] = {
     "str and repr raise": lambda: raise_and_catch(RaisingInStr()),
+    "str raises SystemExit": lambda: raise_and_catch(ExitingInStr()),
+    "str raises KeyboardInterrupt": lambda: raise_and_catch(InterruptedInStr()),
+    "dict raises": lambda: raise_and_catch(WithoutDict()),
+    "all attributes raise": lambda: raise_and_catch(WithoutAttributes()),
     "frozen dataclass": lambda: raise_and_catch(FrozenError(7)),
     "slots": lambda: raise_and_catch(SlottedError()),
     "never raised": lambda: ValueError("never raised"),
@@ -187,7 +213,78 @@ def test_unusual_exceptions_are_delivered(make: Any, tracker: Tracker) -> None:
     )
     assert errors.flush()
     assert errors.dropped == 0
-    assert tracker.count() == 1
+    report = tracker.only_report()
+    assert report["count"] == 1
+    extra = report["occurrences"][0]["extra"]
+    if "monlight" not in extra:
+        assert extra["nan"] == "nan", "the other values are kept"
+        assert extra["bytes"] == "<bytes, 1 items>"
+        assert extra["cyclic"] == {"self": "<circular reference>"}
+
+
+class User:
+    def __init__(self) -> None:
+        self.id = 7
+
+
+REPAIRED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"user_id": {"id": 7, "email": "bob@shop.example"}}, {"user_id": "7"}),
+    ({"user_id": User()}, {"user_id": "7"}),
+    ({"user_id": b"bob"}, {"user_id": "bob"}),
+    ({"user_id": True}, {"user_id": "True"}),
+    ({"user_id": {"email": "bob@shop.example"}}, {"user_id": None}),
+    ({"user_id": object()}, {"user_id": None}),
+    ({"request_method": b"GET", "request_url": httpx.URL("/a")}, {"request_method": "GET", "request_url": "/a"}),
+    ({"request_method": object(), "request_url": RaisingInStr()}, {"request_method": None, "request_url": None}),
+    ({"request_headers": [(b"Accept", b"*/*"), ("X-N", 7)]}, {"request_headers": {"Accept": "*/*", "X-N": "7"}}),
+    ({"request_headers": httpx.Headers({"a": "b"})}, {"request_headers": {"a": "b"}}),
+    ({"request_headers": 7}, {"request_headers": {}}),
+    ({"extra": ["a"]}, {"extra": {"value": ["a"]}}),
+]
+
+
+def test_fields_of_other_types_are_repaired(tracker: Tracker) -> None:
+    errors = ErrorClient(tracker.url, KEY, release=142, environment=b"e")  # type: ignore[arg-type]
+    for number, (context, expected) in enumerate(REPAIRED):
+        errors.capture_exception(raise_and_catch(ValueError(number)), context)
+        assert errors.flush()
+        occurrence = tracker.only_report()["occurrences"][0]
+        for name, value in expected.items():
+            assert (occurrence[name] or None) == (value or None), context
+    assert tracker.only_report()["release"] == "142"
+    ErrorClient(tracker.url, KEY, project=RaisingInStr(), release=RaisingInStr())  # type: ignore[arg-type]
+
+
+def test_removed_value_is_removed_from_all_parts(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "s3cret-env")
+    errors = ErrorClient(tracker.url, KEY, excluded_headers={"X-Tenant"})
+    context = {
+        "request_url": "https://shop.example/reset/s3cret-cookie?token=s3cret-query",
+        "request_headers": {
+            "Authorization": "Bearer s3cret-header",
+            "Cookie": "a=s3cret-cookie",
+            "X-Tenant": "s3cret-tenant",
+            "X-Forwarded-For": "203.0.113.7",
+            "X-Copy": "s3cret-query",
+        },
+        "user_id": "s3cret-cookie",
+        "extra": {"copy": "s3cret-header s3cret-tenant s3cret-env", "args": ["s3cret-query"], "peer": "203.0.113.7"},
+    }
+    message = f"s3cret-header s3cret-cookie https://bob:s3cret-url@h/ password='s3cret-text' {KEY}"
+    try:
+        try:
+            raise KeyError("s3cret-query 203.0.113.7")
+        except KeyError as cause:
+            raise ValueError(message) from cause
+    except ValueError as error:
+        errors.capture_exception(error, context)
+    assert errors.flush()
+    report = tracker.only_report()
+    removed = "[removed]"
+    assert report["message"] == f"{removed} {removed} https://h/ password='{removed}' {removed}"
+    assert "203.0.113.7" not in str(report)
+    # The literals in this function are code in the traceback, except for those that equal a removed value.
+    assert "s3cret" not in str(report).replace("s3cret-url", "").replace("s3cret-text", "")
 
 
 JSON = st.recursive(

@@ -99,6 +99,7 @@ for _ in range(2):
     for is_debug in (True, False):
         output = run_script(f"is_debug = {is_debug}" + script, tracker).stderr
         expected = 2 if is_debug else 0
+        assert output.count("user_id of type object cannot be used") == expected
         assert output.count("sending to /api/errors failed: status 401") == expected
         assert output.count('dropped: {"project":"default","exception_type":"ValueError","message":"boom"') == expected
 

@@ -15,7 +15,7 @@ import httpx
 
 from monlight._backoff import parse_retry_after
 from monlight._safety import sending_request
-from monlight._secrets import scrub_url
+from monlight._scrub import scrub_url
 from monlight._version import __version__
 
 # httpx imports these modules on first use, which would be in the background thread. A process forked during such an

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -10,11 +11,12 @@ from typing import Any
 
 from monlight import _dedupe, _lifecycle, _report
 from monlight._context import current_request_context
-from monlight._report import Level
+from monlight._report import ErrorFields, Level, ReportSettings
 from monlight._safety import enable_debug, log_warning, never_raise
+from monlight._scrub import secrets_in_environment
 from monlight._secrets import SECRET_HEADERS
 from monlight._sender import FlushMode, Sender
-from monlight._serialize import sanitize_string
+from monlight._serialize import sanitize_name
 from monlight._transport import Payload, Transport
 
 # Limits of the queue while the tracker is unreachable. Later reports are dropped: the first ones show the cause.
@@ -63,12 +65,18 @@ class ErrorClient:
             enable_debug()
         self.base_url = str(base_url or "").rstrip("/")
         self.api_key = str(api_key or "")
-        self.project = _sanitize_name(project) or "default"
+        self.project = sanitize_name(project, NAME_CHARS_MAX) or "default"
         self.timeout = timeout
-        self.environment = _sanitize_name(environment)
-        self.release = _sanitize_name(release)
+        self.environment = sanitize_name(environment, NAME_CHARS_MAX)
+        self.release = sanitize_name(release, NAME_CHARS_MAX)
         self.include_locals = include_locals
-        self._excluded_headers = SECRET_HEADERS | {str(name).lower() for name in excluded_headers or ()}
+        self._settings = ReportSettings(
+            project=self.project,
+            environment=self.environment,
+            release=self.release,
+            excluded_headers=SECRET_HEADERS | {str(name).lower() for name in excluded_headers or ()},
+            known_secrets=secrets_in_environment({**os.environ, "MONLIGHT_API_KEY": self.api_key}).values(),
+        )
         self._dropped = 0
         self._dropped_before_flush = 0
         self._reset_queue()
@@ -121,22 +129,12 @@ class ErrorClient:
     def _report(
         self, exception: BaseException, request_context: Mapping[str, Any] | None, level: Level | None = None
     ) -> None:
-        exception_fields = _report.describe_exception(exception, include_locals=self.include_locals)
-        self._enqueue(exception_fields, request_context, level)
+        error = _report.describe_exception(exception, include_locals=self.include_locals)
+        self._enqueue(error, request_context, level)
 
-    def _enqueue(
-        self, exception_fields: Mapping[str, Any], request_context: Mapping[str, Any] | None, level: Level | None
-    ) -> None:
-        body = _report.build_report(
-            exception_fields,
-            {**current_request_context(), **(request_context or {})},
-            project=self.project,
-            environment=self.environment,
-            release=self.release,
-            level=level,
-            excluded_headers=self._excluded_headers,
-            timestamp=time(),
-        )
+    def _enqueue(self, error: ErrorFields, request_context: Mapping[str, Any] | None, level: Level | None) -> None:
+        context = {**current_request_context(), **(request_context or {})}
+        body = _report.build_report(error, context, self._settings, level, time())
         with self._lock:
             if len(self._queue) >= QUEUE_REPORTS_MAX or self._queued_bytes + len(body) > QUEUE_BYTES_MAX:
                 self._dropped += 1
@@ -191,7 +189,3 @@ class ErrorClient:
 
     def _count_dropped(self, reports: int) -> None:
         self._dropped += reports
-
-
-def _sanitize_name(name: object) -> str | None:
-    return None if name is None else sanitize_string(str(name), NAME_CHARS_MAX)

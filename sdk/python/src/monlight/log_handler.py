@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
-from monlight._report import MESSAGE_CHARS_MAX, TRACEBACK_CHARS_MAX, TYPE_CHARS_MAX, Level
+from monlight._report import ErrorFields, Level
 from monlight._safety import is_sending, log_warning
-from monlight._serialize import sanitize_string
 from monlight.error_client import ErrorClient
 
 # Attributes of every log record. Any other attribute was passed by the application in `extra`.
@@ -46,18 +44,14 @@ class MonlightHandler(logging.Handler):
             context = {"extra": {**extra, "logger": record.name, "log_message": message}}
             self._errors._report_once(exception, "log", context, tracker_level(record.levelno))
             return
-        self._errors._enqueue(_record_fields(record, message), {"extra": extra}, tracker_level(record.levelno))
+        self._errors._enqueue(_describe_record(record, message), {"extra": extra}, tracker_level(record.levelno))
 
 
-def _record_fields(record: logging.LogRecord, message: str) -> dict[str, Any]:
-    """Returns the report fields of a record without an exception."""
+def _describe_record(record: logging.LogRecord, message: str) -> ErrorFields:
+    """Describes a record without an exception."""
     frame = f'  File "{record.pathname}", line {record.lineno}, in {record.funcName}\n'
     stack = f"{record.stack_info}\n" if record.stack_info else f"Stack (most recent call last):\n{frame}"
-    return {
-        "exception_type": sanitize_string(record.name, TYPE_CHARS_MAX),
-        "message": sanitize_string(message, MESSAGE_CHARS_MAX),
-        "traceback": sanitize_string(stack, TRACEBACK_CHARS_MAX),
-    }
+    return ErrorFields(record.name, message, stack)
 
 
 def tracker_level(level: int) -> Level:

@@ -10,7 +10,7 @@ from monlight import _lifecycle
 from monlight._points import MetricType, PendingPoints
 from monlight._safety import log_warning, never_raise
 from monlight._sender import Sender
-from monlight._serialize import sanitize_string
+from monlight._serialize import sanitize_name
 from monlight._transport import Payload, Transport
 from monlight.timing import Timer
 
@@ -52,7 +52,7 @@ class MetricsClient:
         self.timeout = timeout
         self.project = project
         self.release = release
-        self._points = PendingPoints(None if project is None else sanitize_string(str(project), PROJECT_CHARS_MAX))
+        self._points = PendingPoints(sanitize_name(project, PROJECT_CHARS_MAX))
         self._rejected = 0
         self._is_started = False
         self._sender = Sender(

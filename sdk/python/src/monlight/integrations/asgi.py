@@ -136,11 +136,18 @@ def describe_request(scope: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the `request_context` of a request, for a report."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())}
     server = scope.get("server") or ("", None)
+    client = scope.get("client") or (None,)
     host = headers.get("host") or (f"{server[0]}:{server[1]}" if server[1] else server[0])
     query = scope.get("query_string", b"").decode("latin-1")
     url = f"{scope.get('scheme', 'http')}://{host}{scope.get('path', '')}" + (f"?{query}" if query else "")
     method = scope.get("method", "WEBSOCKET")
-    return {"request_url": url, "request_method": method, "request_headers": headers}
+    return {
+        "request_url": url,
+        "request_method": method,
+        "request_headers": headers,
+        "client_address": client[0],
+        "path_parameters": scope.get("path_params"),
+    }
 
 
 class _Lifespan:

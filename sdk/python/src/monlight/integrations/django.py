@@ -120,4 +120,6 @@ def describe_request(request: Any) -> dict[str, Any]:
         "request_url": f"{request.scheme}://{host}{request.get_full_path()}",
         "request_method": request.method,
         "request_headers": dict(request.headers),
+        "client_address": request.META.get("REMOTE_ADDR"),
+        "path_parameters": getattr(request.resolver_match, "kwargs", None),
     }

@@ -10,7 +10,7 @@ from flask import Flask, got_request_exception, request, request_started
 from monlight._clients import Clients, create_clients
 from monlight._safety import never_raise
 from monlight.integrations._request_metrics import UNMATCHED
-from monlight.integrations.wsgi import PATH_TEMPLATE_KEY, MonlightMiddleware
+from monlight.integrations.wsgi import PATH_PARAMETERS_KEY, PATH_TEMPLATE_KEY, MonlightMiddleware
 
 __all__ = ["MonlightMiddleware", "setup_monlight"]
 
@@ -64,7 +64,7 @@ def setup_monlight(
 @never_raise(None)
 def _install(app: Flask, clients: Clients) -> None:
     app.extensions[_EXTENSION_KEY] = clients
-    request_started.connect(_store_path_template, app)
+    request_started.connect(_store_route, app)
     got_request_exception.connect(_report, app)
     app.wsgi_app = MonlightMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, clients["metrics_client"], clients["error_client"]
@@ -72,9 +72,10 @@ def _install(app: Flask, clients: Clients) -> None:
 
 
 @never_raise(None)
-def _store_path_template(sender: Flask, **_: Any) -> None:
+def _store_route(sender: Flask, **_: Any) -> None:
     rule = request.url_rule
     request.environ[PATH_TEMPLATE_KEY] = UNMATCHED if rule is None else rule.rule
+    request.environ[PATH_PARAMETERS_KEY] = request.view_args
 
 
 @never_raise(None)

@@ -19,6 +19,8 @@ WSGIApp: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 # Environ key in which a framework, which alone knows its routes, stores the path template of the matched route.
 PATH_TEMPLATE_KEY = "monlight.path_template"
+# Environ key in which it stores the values of the parameters in the path.
+PATH_PARAMETERS_KEY = "monlight.path_parameters"
 # Environ key that marks a request as handled by an outer instance of this middleware.
 _INSTRUMENTED_KEY = "monlight.seen"
 
@@ -144,4 +146,6 @@ def describe_request(environ: Mapping[str, Any]) -> dict[str, Any]:
         "request_url": request_uri(dict(environ)),
         "request_method": environ.get("REQUEST_METHOD"),
         "request_headers": headers,
+        "client_address": environ.get("REMOTE_ADDR"),
+        "path_parameters": environ.get(PATH_PARAMETERS_KEY),
     }
