@@ -61,6 +61,26 @@ def test_report_contains_the_thread_name(tracker: Tracker) -> None:
     assert tracker.only_report()["occurrences"][0]["extra"] == {"thread": "worker"}
 
 
+@pytest.mark.parametrize(
+    "work",
+    [
+        "asyncio.get_running_loop().call_soon(lambda: 1 / 0)",
+        "asyncio.get_running_loop().call_exception_handler({'message': 'Unclosed session'})",
+    ],
+)
+def test_error_of_asyncio_is_reported_once_beside_a_log_handler(work: str, tracker: Tracker) -> None:
+    script = f"""
+import logging
+logging.getLogger().addHandler(monlight.MonlightHandler(monlight.ErrorClient(errors_url, key, project="shop")))
+async def main():
+    {work}
+    await asyncio.sleep(0)
+asyncio.run(main())
+"""
+    run_script(INIT + script, tracker)
+    assert tracker.only_report()["count"] == 1
+
+
 def test_previous_hooks_are_called(tracker: Tracker) -> None:
     script = """
 import sys

@@ -83,17 +83,56 @@ def test_log_records_of_this_package_are_not_reported(tracker: Tracker, caplog: 
     assert [(group["message"], group["count"]) for group in tracker.groups()] == [("one", 1)]
 
 
-def test_record_that_cannot_be_formatted_does_not_raise(
-    logger: logging.Logger, errors: ErrorClient, tracker: Tracker, caplog: pytest.LogCaptureFixture
+def test_record_whose_arguments_do_not_fit_is_reported(
+    logger: logging.Logger, errors: ErrorClient, tracker: Tracker
 ) -> None:
     root = logging.getLogger()
     other_handlers = [handler for handler in root.handlers if not isinstance(handler, MonlightHandler)]
     for handler in other_handlers:
         root.removeHandler(handler)
     try:
-        logger.error("%d carts", "not a number")
+        logger.error("%d carts", "A-16")
+        try:
+            os.environ["NO_CART"]
+        except KeyError:
+            logger.exception("order %d failed", "A-17")
     finally:
         for handler in other_handlers:
             root.addHandler(handler)
     assert errors.flush()
-    assert tracker.groups() == []
+    reports = {report["message"]: report["occurrences"][0]["extra"] for report in tracker.details()}
+    assert reports == {
+        "%d carts": {"log_args": ["A-16"]},
+        "'NO_CART'": {"log_args": ["A-17"], "logger": "shop.cart", "log_message": "order %d failed"},
+    }
+
+
+def test_record_that_cannot_be_reported_is_handled_like_by_other_handlers(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Unprintable:
+        def __str__(self) -> str:
+            raise RuntimeError("str failed")
+
+    logging.getLogger("unprintable").handlers = [
+        handler for handler in logging.getLogger().handlers if isinstance(handler, MonlightHandler)
+    ]
+    logging.getLogger("unprintable").propagate = False
+    logging.getLogger("unprintable").error(Unprintable())
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_record_that_reaches_two_handlers_is_reported_once(
+    logger: logging.Logger, errors: ErrorClient, tracker: Tracker
+) -> None:
+    second_handler = MonlightHandler(ErrorClient(tracker.url, KEY, project="shop"))
+    other_project = ErrorClient(tracker.url, KEY, project="other")
+    for handler in (second_handler, MonlightHandler(other_project)):
+        logger.addHandler(handler)
+    try:
+        logger.error("cart is empty")
+    finally:
+        logger.handlers.clear()
+    for client in (errors, second_handler._errors, other_project):
+        assert client.flush()
+    assert {(group["project"], group["count"]) for group in tracker.groups()} == {("shop", 1), ("other", 1)}

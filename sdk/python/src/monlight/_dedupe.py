@@ -1,12 +1,14 @@
-"""Deduplication of reports: an exception seen by several parts of this package is reported once."""
+"""Deduplication of reports: an exception or log record seen by several parts of this package is reported once."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal, TypeAlias
 
 ReportSource: TypeAlias = Literal["call", "hook", "log", "middleware", "handler"]
 
 _SOURCE_ATTRIBUTE = "__monlight_source__"
+REPORTED_TO_ATTRIBUTE = "_monlight_reported_to"
 
 
 def _attributes(exception: BaseException) -> dict[str, Any]:
@@ -27,3 +29,14 @@ def is_reported_by_other(exception: BaseException, source: ReportSource) -> bool
     same exception object repeatedly; it then arrives from the same source again and counts each time.
     """
     return bool(_attributes(exception).get(_SOURCE_ATTRIBUTE, source) != source)
+
+
+def claim_record(record: logging.LogRecord, target: str) -> bool:
+    """Returns whether this is the first handler that reports the record to `target`, and marks it as reported.
+
+    A record may reach a handler of the application and the hook for asyncio.
+    """
+    targets = vars(record).setdefault(REPORTED_TO_ATTRIBUTE, set())
+    is_first = target not in targets
+    targets.add(target)
+    return is_first

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import logging
 
+from monlight._dedupe import REPORTED_TO_ATTRIBUTE, claim_record
 from monlight._report import ErrorFields, Level
-from monlight._safety import is_sending, log_warning
+from monlight._safety import is_sending
 from monlight.error_client import ErrorClient
 
 # Attributes of every log record. Any other attribute was passed by the application in `extra`.
-_STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    REPORTED_TO_ATTRIBUTE,
+}
 
 
 class MonlightHandler(logging.Handler):
@@ -33,12 +39,19 @@ class MonlightHandler(logging.Handler):
             return
         try:
             self._report(record)
-        except Exception as error:
-            log_warning(f"monlight: failed to report a log record: {type(error).__name__}; the record is not sent")
+        except Exception:
+            self.handleError(record)
 
     def _report(self, record: logging.LogRecord) -> None:
+        if not claim_record(record, f"{self._errors.base_url} {self._errors.project}"):
+            return
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
-        message = record.getMessage()
+        try:
+            message = record.getMessage()
+        except Exception:
+            # The arguments do not fit the format.
+            message = str(record.msg)
+            extra["log_args"] = record.args
         exception = record.exc_info[1] if record.exc_info else None
         if exception is not None:
             context = {"extra": {**extra, "logger": record.name, "log_message": message}}
