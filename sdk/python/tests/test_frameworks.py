@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from services import TIMEOUT_S, Collector, Tracker, base_url, http_client, running_application
+from services import TIMEOUT_S, Collector, Tracker, base_url, http_client, run_script, running_application
 
 OK_REQUESTS, FAILING_REQUESTS, UNMATCHED_REQUESTS = 120, 60, 20
 GUNICORN = ["gunicorn", "--bind", "127.0.0.1:0", "--workers", "4", "--graceful-timeout", "10"]
@@ -125,6 +125,7 @@ def test_fastapi_streams_background_tasks_mounts_and_unknown_methods(tracker: Tr
             assert client.get("/teapot").status_code == 418
             assert client.get("/stream").text == "0\n1\n2\n"
             assert client.get("/background").text == "accepted"
+            assert client.get("/task").status_code == 200
             assert client.get("/sync-broken/7").json() == {"detail": "Internal server error"}
             for shop in ("east", "west"):
                 assert client.get(f"/shops/{shop}/carts/{shop}-1").json() == {"cart": f"{shop}-1"}
@@ -135,25 +136,46 @@ def test_fastapi_streams_background_tasks_mounts_and_unknown_methods(tracker: Tr
         "/teapot": 1,
         "/stream": 1,
         "/background": 1,
+        "/task": 1,
         "/sync-broken/{item}": 1,
         "/shops/{shop}/carts/{cart}": 2,
         "/shops/{shop}/{path}": 1,
         "/api/items/{item}": 1,
     }
     assert collector.sums_by_label("http_requests_total", "status") == {
-        "200": 4,
+        "200": 5,
         "418": 1,
         "500": 1,
         "404": 1,
         "405": 1,
     }
-    assert collector.sums_by_label("http_requests_total", "method") == {"GET": 7, "OTHER": 1}
+    assert collector.sums_by_label("http_requests_total", "method") == {"GET": 8, "OTHER": 1}
     (stream,) = collector.buckets("http_request_duration_seconds", labels="endpoint:/stream")
     assert stream["min"] >= 0.1, "the duration of a streaming response ends with its last byte"
     (background,) = collector.buckets("http_request_duration_seconds", labels="endpoint:/background")
     assert background["max"] < 0.3, "the duration excludes background tasks"
-    assert {group["exception_type"] for group in tracker.groups()} == {"KeyError", "RuntimeError"}
-    assert tracker.count() == 2
+    assert {group["exception_type"] for group in tracker.groups()} == {"KeyError", "RuntimeError", "ArithmeticError"}
+    assert tracker.count() == 3
+
+
+def test_failed_start_of_a_fastapi_application_is_reported(tracker: Tracker) -> None:
+    script = """
+import contextlib, uvicorn
+from fastapi import FastAPI
+from monlight.integrations.fastapi import setup_monlight
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    raise ValueError("no database")
+    yield
+
+app = FastAPI(lifespan=lifespan)
+setup_monlight(app, error_tracker_url=errors_url, api_key=key)
+uvicorn.run(app, port=0)
+"""
+    result = run_script(script, tracker)
+    assert "Application startup failed" in result.stderr
+    assert (tracker.only_report()["message"], tracker.count()) == ("no database", 1)
 
 
 def test_exception_in_flask_stream_is_reported(tracker: Tracker, collector: Collector) -> None:

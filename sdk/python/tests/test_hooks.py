@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from services import Tracker, run_script
+from services import KEY, TIMEOUT_S, Tracker, child_environment, run_script
 
 INIT = """
 import asyncio, gc, threading
@@ -41,6 +45,22 @@ loop = uvloop.new_event_loop(); loop.run_until_complete(main()); loop.close()
 """,
         0,
     ),
+    "finalizer": (
+        "class Cart:\n    def __del__(self): raise ValueError('boom')\nCart()",
+        0,
+    ),
+    "callback at exit": (
+        "import atexit\ndef fail(): raise ValueError('boom')\natexit.register(fail)",
+        0,
+    ),
+    **{
+        f"process started with {method}": (
+            f"import multiprocessing\nprocess = multiprocessing.get_context({method!r}).Process(target=exec, "
+            "args=(\"raise ValueError('boom')\",)); process.start(); process.join()",
+            0,
+        )
+        for method in ("fork", "spawn", "forkserver")
+    },
 }
 
 
@@ -61,6 +81,41 @@ def test_report_contains_the_thread_name(tracker: Tracker) -> None:
     assert tracker.only_report()["occurrences"][0]["extra"] == {"thread": "worker"}
 
 
+def test_report_of_a_process_contains_its_name_and_settings(tracker: Tracker) -> None:
+    script, _ = UNCAUGHT["process started with spawn"]
+    run_script(INIT + script.replace("Process(", "Process(name='worker', "), tracker)
+    report = tracker.only_report()
+    assert report["occurrences"][0]["extra"] == {"process": "worker"}
+    assert (report["project"], report["environment"], report["release"]) == ("shop", "tests", "1.4.2")
+
+
+def test_process_whose_main_module_calls_init_reports_once(tracker: Tracker, tmp_path: Path) -> None:
+    script = f"""
+import multiprocessing, os
+import monlight
+monlight.init(error_tracker_url={tracker.url!r}, api_key={KEY!r})
+
+class Worker(multiprocessing.Process):
+    def run(self):
+        raise ValueError("boom")
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    worker = Worker()
+    worker.start()
+    worker.join()
+"""
+    path = tmp_path / "main.py"
+    path.write_text(script)
+    subprocess.run([sys.executable, path], env=child_environment(), timeout=TIMEOUT_S, check=True, capture_output=True)
+    assert tracker.only_report()["count"] == 1
+
+
+def test_callback_registered_before_the_import_is_reported(tracker: Tracker) -> None:
+    run_script(UNCAUGHT["callback at exit"][0] + INIT, tracker)
+    assert tracker.only_report()["count"] == 1
+
+
 @pytest.mark.parametrize(
     "work",
     [
@@ -79,6 +134,61 @@ asyncio.run(main())
 """
     run_script(INIT + script, tracker)
     assert tracker.only_report()["count"] == 1
+
+
+CELERY = "from celery import Celery\napp = Celery(broker='memory://', set_as_current=False)\n"
+FAILING_TASKS = """
+class Expected(Exception):
+    pass
+
+@app.task(bind=True, name="pay", throws=(Expected,))
+def pay(task, kind):
+    if kind == "retry":
+        raise task.retry(exc=ValueError("boom"), max_retries=2, countdown=0)
+    raise Expected() if kind == "expected" else ValueError("boom")
+
+for kind in ("retry", "expected", "fail"):
+    pay.apply(args=[kind], task_id=kind)
+"""
+
+
+@pytest.mark.parametrize("script", [INIT + CELERY, CELERY + INIT], ids=["init first", "celery first"])
+def test_failed_celery_tasks_are_reported_once(script: str, tracker: Tracker) -> None:
+    result = run_script(script + FAILING_TASKS, tracker)
+    assert result.returncode == 0, result.stderr
+    reports = tracker.details()
+    assert [(report["exception_type"], report["count"]) for report in reports] == [("ValueError", 1)] * 2
+    extra = [report["occurrences"][0]["extra"] for report in reports]
+    assert sorted(extra, key=str) == [{"task": "pay", "task_id": "fail"}, {"task": "pay", "task_id": "retry"}]
+
+
+def test_failed_management_command_is_reported(tracker: Tracker) -> None:
+    script = """
+import django
+from django.conf import settings
+from django.core.management.base import BaseCommand
+settings.configure(
+    INSTALLED_APPS=["monlight.integrations.django.MonlightConfig"],
+    MONLIGHT={"error_tracker_url": errors_url, "api_key": key},
+)
+django.setup()
+
+class Command(BaseCommand):
+    def handle(self, **options):
+        raise ValueError("boom")
+
+Command().run_from_argv(["manage.py", "pay"])
+"""
+    result = run_script(script, tracker)
+    assert result.stderr.endswith("ValueError: boom\n")
+    assert tracker.only_report()["count"] == 1
+
+
+def test_hooks_import_neither_celery_nor_multiprocessing(tracker: Tracker) -> None:
+    script = "import sys\nprint(sorted({'celery', 'multiprocessing', 'django'} & set(sys.modules)))\n"
+    assert run_script(INIT + script, tracker).stdout == "[]\n"
+    script = "import multiprocessing.process as module, inspect\nprint('BaseProcess' in inspect.getsource(module))"
+    assert run_script(INIT + script, tracker).stdout == "True\n"
 
 
 def test_previous_hooks_are_called(tracker: Tracker) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import unquote_plus
 
 import pytest
 
 import planted
 from scripted_server import RecordedRequest, ScriptedServer
-from services import base_url, http_client, running_application
+from services import base_url, http_client, run_script, running_application, wait_until
 
 GUNICORN = ["gunicorn", "--bind", "127.0.0.1:0", "--graceful-timeout", "5"]
 WSGI_PATHS = ["", "/django"]
@@ -74,3 +77,49 @@ def test_web_frameworks_send_no_secrets(
     innermost = [next(iter(report["extra"]["locals"].items())) for report in sent if "locals" in report["extra"]]
     assert all(frame.endswith("in charge") and variables["arguments"] for frame, variables in innermost)
     assert_no_secret_is_sent(server.requests)
+
+
+def test_celery_worker_reports_each_failure_once_without_secrets(
+    start_server: Callable[..., ScriptedServer], tmp_path: Path
+) -> None:
+    server = start_server()
+    environment = {"MONLIGHT_TRACKER": server.url, "BROKER": str(tmp_path), **planted.ENVIRONMENT}
+    enqueue = f"""
+import planted_celery, planted
+planted_celery.charge.delay(planted.HEADERS, {json.dumps(planted.BODY)!r}, token=planted.secret("argument of a task"))
+planted_celery.retry.delay()
+planted_celery.hang.delay()
+"""
+    result = run_script(enqueue, **environment)
+    assert result.returncode == 0, result.stderr
+    command = ["celery", "-A", "planted_celery", "worker", "--concurrency", "2", "--loglevel", "CRITICAL"]
+    command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    expected = {"planted": 1, "ValueError": 1, "KeyError": 1, "TimeLimitExceeded": 1}
+    with running_application(command, "tasks", **environment) as process:
+        wait_until(lambda: sum(reports(server).values()) >= sum(expected.values()), "all reports")
+        output = process.stop()
+    assert reports(server) == expected, output
+    tasks = {request.json["exception_type"]: request.json["extra"] for request in server.requests}
+    assert tasks["KeyError"]["task"] == "planted_celery.retry"
+    assert re.fullmatch(r"[0-9a-f-]{36}", tasks["TimeLimitExceeded"]["task_id"])
+    assert_no_secret_is_sent(server.requests)
+
+
+def test_requests_that_gunicorn_aborts_are_reported(start_server: Callable[..., ScriptedServer]) -> None:
+    server = start_server()
+    urls = {"MONLIGHT_TRACKER": server.url, "MONLIGHT_COLLECTOR": server.url, **planted.ENVIRONMENT}
+    command = [*GUNICORN, "--timeout", "1", "--workers", "2", "planted_wsgi:application"]
+    with (
+        running_application(command, "Listening at", **urls) as process,
+        http_client(base_url(process)) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        for prefix in WSGI_PATHS:
+            pool.submit(client.get, f"{prefix}/hang")
+        wait_until(lambda: reports(server).get("SystemExit") == 2, "the reports of both requests")
+    sent = [request.json for request in server.requests if request.path == "/api/errors"]
+    assert sorted(re.findall(r"in (\w*hang)\n", "".join(report["traceback"] for report in sent))) == [
+        "django_hang",
+        "hang",
+    ]
+    assert {report["request_url"].rpartition("/")[2] for report in sent} == {"hang"}

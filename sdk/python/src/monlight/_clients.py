@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypedDict
 
+from monlight._exception_hooks import hooks
 from monlight._safety import enable_debug
 from monlight.error_client import ErrorClient
 from monlight.metrics_client import MetricsClient
@@ -31,12 +32,15 @@ def create_clients(
     include_locals: bool,
     debug: bool,
 ) -> Clients:
-    """Creates a client for each URL and starts the metrics client; see `monlight.init` for the arguments."""
+    """Creates a client for each URL, starts the metrics client and installs the hooks for uncaught exceptions.
+
+    See `monlight.init` for the arguments.
+    """
     clients = Clients(error_client=None, metrics_client=None)
     if debug:
         enable_debug()
     if error_tracker_url:
-        clients["error_client"] = ErrorClient(
+        errors = clients["error_client"] = ErrorClient(
             error_tracker_url,
             api_key,
             project,
@@ -46,6 +50,7 @@ def create_clients(
             release=release,
             include_locals=include_locals,
         )
+        hooks.install(errors)
     if metrics_collector_url:
         metrics = clients["metrics_client"] = MetricsClient(
             metrics_collector_url, api_key, flush_interval, timeout, project, release

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal, TypeAlias
 
-ReportSource: TypeAlias = Literal["call", "hook", "log", "middleware", "handler"]
+ReportSource: TypeAlias = Literal["call", "hook", "log", "middleware", "handler", "task"]
 
 _SOURCE_ATTRIBUTE = "__monlight_source__"
 REPORTED_TO_ATTRIBUTE = "_monlight_reported_to"

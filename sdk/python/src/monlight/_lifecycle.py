@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import weakref
 from time import monotonic
 from typing import Protocol
@@ -35,6 +36,7 @@ class Client(Protocol):
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _installed_hooks: set[str] = set()
+_exiting = threading.Event()
 
 
 def register_client(client: Client) -> None:
@@ -51,6 +53,17 @@ def flush_all_clients() -> None:
         # Divide the remaining time, so that one unresponsive service does not use up the time of the others.
         client_timeout_s = (deadline - monotonic()) / (len(clients) - index)
         client._flush_at_exit(monotonic() + client_timeout_s)
+
+
+def flush_if_exiting() -> None:
+    """Sends what was recorded after the flush of `atexit`: the interpreter can no longer start a thread for it."""
+    if _exiting.is_set():
+        flush_all_clients()
+
+
+def _flush_at_exit() -> None:
+    flush_all_clients()
+    _exiting.set()
 
 
 @never_raise(None)
@@ -92,6 +105,6 @@ def _after_fork_in_child() -> None:
         client._reset_in_child()
 
 
-atexit.register(flush_all_clients)
+atexit.register(_flush_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -12,7 +12,7 @@ from typing import Any
 from monlight import _dedupe, _lifecycle, _report
 from monlight._context import current_request_context
 from monlight._report import ErrorFields, Level, ReportSettings
-from monlight._safety import enable_debug, log_warning, never_raise
+from monlight._safety import enable_debug, is_debug_enabled, log_warning, never_raise
 from monlight._scrub import secrets_in_environment
 from monlight._secrets import SECRET_HEADERS
 from monlight._sender import FlushMode, Sender
@@ -83,6 +83,20 @@ class ErrorClient:
         self._sender = Sender(Transport(self.base_url, self.api_key, timeout), self._next_payload, self._count_dropped)
         _lifecycle.register_client(self)
 
+    def _arguments(self) -> dict[str, Any]:
+        """Returns arguments with which a child process creates the same client."""
+        return {
+            "base_url": self.base_url,
+            "api_key": self.api_key,
+            "project": self.project,
+            "timeout": self.timeout,
+            "excluded_headers": sorted(self._settings.excluded_headers),
+            "environment": self.environment,
+            "release": self.release,
+            "include_locals": self.include_locals,
+            "debug": is_debug_enabled(),
+        }
+
     @property
     def dropped(self) -> int:
         """Number of reports dropped in this process, because the queue was full or the tracker rejected them."""
@@ -125,6 +139,16 @@ class ErrorClient:
             return
         _dedupe.mark_reported(exception, source)
         self._report(exception, request_context, level)
+
+    def _report_failure(
+        self, exception: BaseException, source: _dedupe.ReportSource, request_context: Mapping[str, Any] | None = None
+    ) -> None:
+        """Reports an exception that ended a request, unless it is a cancellation, an interrupt or a normal exit.
+
+        A server aborts a request after a timeout with the exit code 1.
+        """
+        if isinstance(exception, Exception) or (isinstance(exception, SystemExit) and exception.code not in (None, 0)):
+            self._report_once(exception, source, request_context)
 
     def _report(
         self, exception: BaseException, request_context: Mapping[str, Any] | None, level: Level | None = None

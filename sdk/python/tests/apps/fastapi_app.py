@@ -1,6 +1,7 @@
 """Typical FastAPI application: a router with a prefix, a mounted application, and handlers that raise."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, WebSocket
@@ -52,6 +53,18 @@ async def background(tasks: BackgroundTasks) -> PlainTextResponse:
 
     tasks.add_task(work)
     return PlainTextResponse("accepted", background=tasks)
+
+
+@app.get("/task")
+async def task() -> None:
+    async def work() -> None:
+        raise ArithmeticError("task failed")
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    del task
+    # asyncio reports the exception when it deletes the task.
+    gc.collect()
 
 
 @app.websocket("/socket")

@@ -50,7 +50,7 @@ class MonlightMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _Lifespan(self.app, receive, send).run(scope)
+            await _Lifespan(self.app, receive, send, self.error_client).run(scope)
             return
         if scope["type"] not in ("http", "websocket") or _INSTRUMENTED_KEY in scope:
             await self.app(scope, receive, send)
@@ -60,13 +60,10 @@ class MonlightMiddleware:
         with _context.request_scope(lambda: describe_request(scope)):
             try:
                 await self.app(scope, receive, request.send)
-            except Exception as error:
-                request.record(500)
+            except BaseException as error:
+                request.record(500 if isinstance(error, Exception) else STATUS_CLIENT_CLOSED)
                 if self.error_client is not None:
-                    self.error_client._report_once(error, "middleware")
-                raise
-            except BaseException:
-                request.record(STATUS_CLIENT_CLOSED)
+                    self.error_client._report_failure(error, "middleware")
                 raise
             request.record(500)
 
@@ -151,19 +148,26 @@ def describe_request(scope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Lifespan:
-    """Proxy for the lifespan protocol that sends pending data before the server receives the shutdown confirmation."""
+    """Proxy for the lifespan protocol that sends pending data before the server receives the shutdown confirmation.
 
-    def __init__(self, app: ASGIApp, receive: Receive, send: Send) -> None:
+    It reports an exception of the application's start or end.
+    """
+
+    def __init__(self, app: ASGIApp, receive: Receive, send: Send, errors: ErrorClient | None) -> None:
         self._app = app
         self._receive = receive
         self._send = send
+        self._errors = errors
         self._is_supported = False
 
     async def run(self, scope: Scope) -> None:
         try:
             await self._app(scope, self._receive_event, self._flush_and_send)
-        except Exception:
+        except Exception as error:
             if self._is_supported:
+                # The start or the end of the application failed.
+                if self._errors is not None:
+                    self._errors._report_failure(error, "middleware")
                 raise
             # The application raised before it received an event: it does not support the lifespan protocol.
             await self._confirm_events()

@@ -3,6 +3,7 @@
 Put the middleware first and configure the services in the settings:
 
     MIDDLEWARE = ["monlight.integrations.django.MonlightMiddleware", ...]
+    INSTALLED_APPS = ["monlight.integrations.django.MonlightConfig", ...]  # for management commands
     MONLIGHT = {"error_tracker_url": "...", "metrics_collector_url": "...", "api_key": "...", "project": "shop"}
 
 The keys of `MONLIGHT` are the arguments of `monlight.init`.
@@ -17,6 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.apps import AppConfig
 from django.conf import settings
 from django.core.signals import got_request_exception
 
@@ -50,6 +52,16 @@ def clients() -> Clients:
     return create_clients(**{**_DEFAULTS, **options})
 
 
+class MonlightConfig(AppConfig):  # type: ignore[misc]
+    """Application for `INSTALLED_APPS` that reports exceptions of management commands."""
+
+    name = "monlight.integrations.django"
+    label = "monlight"
+
+    def ready(self) -> None:
+        _connect_signal()
+
+
 class MonlightMiddleware:
     """Django middleware that records request metrics and reports unhandled exceptions of views and middlewares.
 
@@ -74,8 +86,8 @@ class MonlightMiddleware:
         with _context.request_scope(lambda: describe_request(request)):
             try:
                 response = self.get_response(request)
-            except BaseException:
-                _record(request, 500, start)
+            except BaseException as error:
+                _record_failure(request, error, start)
                 raise
         _record(request, response.status_code, start)
         return response
@@ -87,7 +99,7 @@ class MonlightMiddleware:
                 awaitable: Awaitable[Any] = self.get_response(request)
                 response = await awaitable
             except BaseException as error:
-                _record(request, 500 if isinstance(error, Exception) else STATUS_CLIENT_CLOSED, start)
+                _record_failure(request, error, start)
                 raise
         _record(request, response.status_code, start)
         return response
@@ -95,6 +107,8 @@ class MonlightMiddleware:
 
 @never_raise(None)
 def _connect_signal() -> None:
+    # Creating the clients installs the hooks for exceptions outside of requests.
+    clients()
     got_request_exception.connect(_report, dispatch_uid="monlight")
 
 
@@ -103,6 +117,16 @@ def _report(request: Any = None, **_: Any) -> None:
     exception, errors = sys.exc_info()[1], clients()["error_client"]
     if exception is not None and errors is not None:
         errors._report_once(exception, "handler", describe_request(request))
+
+
+@never_raise(None)
+def _record_failure(request: Any, error: BaseException, start: float) -> None:
+    """Records a request that ended with an exception, and reports it if the server raised it, which Django ignores."""
+    is_aborted_by_server = isinstance(error, SystemExit)
+    _record(request, 500 if is_aborted_by_server or isinstance(error, Exception) else STATUS_CLIENT_CLOSED, start)
+    errors = clients()["error_client"]
+    if errors is not None and is_aborted_by_server:
+        errors._report_failure(error, "middleware", describe_request(request))
 
 
 @never_raise(None)

@@ -92,8 +92,8 @@ class _RequestRecorder:
     def record_failure(self, error: BaseException) -> None:
         """Records the request and reports the exception that ended it."""
         self.record()
-        if self._errors is not None and isinstance(error, Exception):
-            self._errors._report_once(error, "middleware", describe_request(self._environ))
+        if self._errors is not None:
+            self._errors._report_failure(error, "middleware", describe_request(self._environ))
 
     @never_raise(None)
     def record(self) -> None:
@@ -122,7 +122,10 @@ class _StreamingBody:
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._body
-        except Exception as error:
+        except GeneratorExit:
+            # The client closed the connection.
+            raise
+        except BaseException as error:
             self._request.record_failure(error)
             raise
 

@@ -1,0 +1,40 @@
+"""Celery application with a broker in the file system, whose tasks fail with the secrets of `planted`."""
+
+import logging
+import os
+import time
+
+from celery import Celery, Task
+
+import monlight
+import planted
+
+clients = monlight.init(
+    error_tracker_url=os.environ["MONLIGHT_TRACKER"],
+    api_key=os.environ["MONLIGHT_KEY"],
+    project="shop",
+    include_locals=True,
+)
+assert clients["error_client"] is not None
+logging.getLogger("planted").addHandler(monlight.MonlightHandler(clients["error_client"]))
+app = Celery(broker=f"filesystem://{os.environ['BROKER']}")
+app.conf.broker_transport_options = {
+    "data_folder_in": os.environ["BROKER"],
+    "data_folder_out": os.environ["BROKER"],
+    "control_folder": os.environ["BROKER"],
+}
+
+
+@app.task
+def charge(headers: dict[str, str], body: str, token: str) -> None:
+    planted.charge(None, headers, body.encode(), token)
+
+
+@app.task(bind=True, autoretry_for=(KeyError,), max_retries=2, default_retry_delay=0)
+def retry(task: Task) -> None:
+    raise KeyError("cart")
+
+
+@app.task(time_limit=1)
+def hang() -> None:
+    time.sleep(60)
