@@ -147,6 +147,26 @@ def test_idle_thread_ends_and_a_report_starts_a_new_one(tracker: Tracker, monkey
         wait_until(lambda: not errors._sender.is_running, "the end of the thread")
 
 
+def test_idle_thread_closes_the_connection_although_another_thread_flushes(
+    start_server: Callable[..., ScriptedServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sender, "IDLE_TIMEOUT_S", 0.05)
+    server = start_server()
+    errors = ErrorClient(server.url, KEY)
+    drain, lock = errors._sender.drain, errors._sender._drain_lock
+
+    def drain_and_hold_lock(mode: _sender.FlushMode, deadline: float | None = None) -> bool:
+        is_empty = drain(mode, deadline)
+        lock.acquire()
+        threading.Timer(0.05, lock.release).start()
+        return is_empty
+
+    monkeypatch.setattr(errors._sender, "drain", drain_and_hold_lock)
+    errors.capture_exception(ValueError("boom"))
+    wait_until(lambda: server.requests, "the report")
+    wait_until(lambda: server.closed_connections == [server.requests[0].client], "a closed connection")
+
+
 def test_package_prints_nothing_and_raises_no_warnings(tracker: Tracker, collector: Collector) -> None:
     script = "import logging; logging.basicConfig(level=logging.DEBUG)\n" + CLIENTS
     result = run_script(script + "record(30)", tracker, collector, PYTHONDEVMODE="1", PYTHONWARNINGS="error")

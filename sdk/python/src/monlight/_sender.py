@@ -123,7 +123,7 @@ class Sender:
         if self._wake_event.is_set() and not self._is_stopped:
             # `wake` was called just before `_thread` was cleared, so it did not start a new thread.
             self.start()
-        self._close_connection()
+        self._close_connection(is_blocking=True)
 
     def _wait_timeout_s(self) -> float:
         delay_s = self._backoff.delay_s(monotonic())
@@ -207,9 +207,12 @@ class Sender:
         log_warning(f"monlight: sending to {payload.path} failed: {result.reason}; {items} item(s) dropped")
         log_debug(f"monlight: dropped: {payload.excerpt()}")
 
-    def _close_connection(self) -> None:
-        """Closes the connection unless another thread is sending. The next payload opens a new one."""
-        if self._drain_lock.acquire(blocking=False):
+    def _close_connection(self, *, is_blocking: bool = False) -> None:
+        """Closes the connection, unless another thread is sending and `is_blocking` is not set.
+
+        The next payload opens a new connection.
+        """
+        if self._drain_lock.acquire(blocking=is_blocking):
             try:
                 self._transport.close()
             finally:
