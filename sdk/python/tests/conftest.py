@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from monlight import _safety
 from scripted_server import ScriptedServer
 from services import Collector, Tracker
+
+# An example takes long while other tests use the processor.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 
 @pytest.fixture
