@@ -2,8 +2,8 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Entry } from "../generated/log-viewer.ts";
 import { get } from "../shared/api.ts";
-import { stripSequences, toPlainText } from "../shared/terminal.ts";
-import { formatAbsolute } from "../shared/time.ts";
+import { dropOverwritten, stripSequences, toPlainText } from "../shared/terminal.ts";
+import { formatAbsolute, formatTimestamp } from "../shared/time.ts";
 import { CopyButton, ErrorMessage } from "../shared/ui.tsx";
 import { type Filters, lineLink } from "./filters.ts";
 import { type Highlighter, useMatches } from "./highlights.ts";
@@ -13,15 +13,6 @@ import { ColoredText, FormattedJson, findJson } from "./message.tsx";
 /** Limits of a collapsed row. */
 const COLLAPSED_CHARS_MAX = 4_000;
 const COLLAPSED_LINES_MAX = 20;
-
-/** Formats a timestamp in the user's time zone: `01-31 12:00:00.123`. */
-function formatTimestamp(timestamp: string): string {
-  const date = new Date(timestamp);
-  const twoDigits = (value: number): string => String(value).padStart(2, "0");
-  const day = `${twoDigits(date.getMonth() + 1)}-${twoDigits(date.getDate())}`;
-  const second = `${twoDigits(date.getHours())}:${twoDigits(date.getMinutes())}:${twoDigits(date.getSeconds())}`;
-  return `${day} ${second}.${String(date.getMilliseconds()).padStart(3, "0")}`;
-}
 
 /** A log entry in a list. */
 export function Row(props: {
@@ -42,10 +33,11 @@ export function Row(props: {
   onShowContext: () => void;
 }): JSX.Element {
   const { entry, position, isExpanded } = props;
-  const lines = entry.message.split("\n");
+  const message = dropOverwritten(entry.message);
+  const lines = message.split("\n");
   const shownLines = props.wrap ? lines.slice(0, COLLAPSED_LINES_MAX).join("\n") : (lines[0] ?? "");
   const hiddenLines = lines.length - (props.wrap ? Math.min(lines.length, COLLAPSED_LINES_MAX) : 1);
-  const matches = useMatches(props.highlighter, entry.message);
+  const matches = useMatches(props.highlighter, message);
   const shownText = shownLines.slice(0, COLLAPSED_CHARS_MAX);
   // If all matches are in the hidden part, its label is highlighted instead.
   const isMatchHidden = (matches[0]?.[0] ?? 0) >= stripSequences(shownText).length && matches.length > 0;
@@ -128,7 +120,7 @@ function ExpandedEntry(props: {
 }): JSX.Element {
   const { entry } = props;
   const [whole, setWhole] = useState<string>();
-  const message = whole ?? entry.message;
+  const message = dropOverwritten(whole ?? entry.message);
   const matches = useMatches(props.highlighter, message);
   const text = useRef<HTMLPreElement>(null);
   return (

@@ -18,6 +18,17 @@ export const SEQUENCE = new RegExp(
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression matches control characters
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
+/**
+ * Removes the text of each line that a carriage return overwrote, such as all steps of a progress bar but the last. The
+ * service searches the same text.
+ */
+export function dropOverwritten(text: string): string {
+  return text.replace(/[^\n]*\r[^\n]*/g, (line) => {
+    const parts = line.split("\r");
+    return parts.findLast((part) => stripSequences(part).trim() !== "") ?? parts[0] ?? "";
+  });
+}
+
 /** Removes escape sequences. The log viewer searches the same text. */
 export function stripSequences(text: string): string {
   return text.replace(SEQUENCE, "");

@@ -27,6 +27,16 @@ export function formatAbsolute(time: string): string {
   return Number.isNaN(ms) ? time : ABSOLUTE.format(ms);
 }
 
+/** Formats a timestamp in the user's time zone: `01-31 12:00:00.123`, with the year if it is not that of `now`. */
+export function formatTimestamp(time: string, now = new Date()): string {
+  const date = new Date(time);
+  const year = date.getFullYear() === now.getFullYear() ? "" : `${date.getFullYear()}-`;
+  const twoDigits = (value: number): string => String(value).padStart(2, "0");
+  const day = `${twoDigits(date.getMonth() + 1)}-${twoDigits(date.getDate())}`;
+  const second = `${twoDigits(date.getHours())}:${twoDigits(date.getMinutes())}:${twoDigits(date.getSeconds())}`;
+  return `${year}${day} ${second}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+}
+
 /** Returns an RFC 3339 timestamp in UTC, in whole seconds. */
 export function toTimestamp(ms: number): string {
   return new Date(ms).toISOString().replace(/\.\d+/, "");

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { ColoredText, FormattedJson, findJson } from "../../log-viewer/message.tsx";
-import { stripSequences, toPlainText, toPlainTexts } from "../../shared/terminal.ts";
+import { dropOverwritten, stripSequences, toPlainText, toPlainTexts } from "../../shared/terminal.ts";
 
 // tests/fixtures/terminal-sequences.json is also a test of src/log_viewer/parse/ansi.rs.
 const FIXTURE = new URL("../../../tests/fixtures/terminal-sequences.json", import.meta.url);
@@ -38,6 +38,21 @@ test("control characters are visible in every string of a JSON value", () => {
   const value = { "a\u202e": ["\u001b[31mred\u001b[0m", 7, null, { b: "\u2066" }], ["__proto__"]: "x" };
   const expected = '{"a<U+202E>":["red",7,null,{"b":"<U+2066>"}],"__proto__":"x"}';
   assert.equal(JSON.stringify(toPlainTexts(value)), expected);
+});
+
+test("only the last step of a progress bar is shown", () => {
+  for (const [text, shown] of [
+    ["tty line\r", "tty line"],
+    ["tty\r\nlines\r\n", "tty\nlines\n"],
+    ["10%\r50%\r100%", "100%"],
+    ["\r 0%|   |\r 5%|\u001b[32m█\u001b[0m  |", " 5%|\u001b[32m█\u001b[0m  |"],
+    ["10%\r50%\r\u001b[K", "50%"],
+    ["downloading\r   \r\n  next\rlast\r\r", "downloading\nlast"],
+    ["   \r", "   "],
+    ["plain", "plain"],
+  ]) {
+    assert.equal(dropOverwritten(text), shown, JSON.stringify(text));
+  }
 });
 
 test("text has the colors of its sequences", () => {

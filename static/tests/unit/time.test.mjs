@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatAbsolute, formatRelative, toLocalInput, toTimestamp } from "../../shared/time.ts";
+import { formatAbsolute, formatRelative, formatTimestamp, toLocalInput, toTimestamp } from "../../shared/time.ts";
 
 const NOW = Date.parse("2026-01-01T00:00:30Z");
 
@@ -28,6 +28,12 @@ test("absolute times are in the user's time zone", () => {
   assert.match(formatAbsolute("2026-01-31T23:30:05Z"), /\b0?12:30:05.AM|\b0?0:30:05/);
   assert.match(formatAbsolute("2026-12-31T23:30:00Z"), /2027/);
   assert.equal(formatAbsolute("never"), "never");
+});
+
+test("times of lines have a year unless it is the current one", () => {
+  const now = new Date("2026-06-30T12:00:00Z");
+  assert.match(formatTimestamp("2026-03-31T12:34:56.789123Z", now), /^03-31 \d\d:34:56\.789$/);
+  assert.match(formatTimestamp("1970-01-15T12:34:56Z", now), /^1970-01-15 \d\d:34:56\.000$/);
 });
 
 test("timestamps are in UTC and in whole seconds", () => {
