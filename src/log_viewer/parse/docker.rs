@@ -7,12 +7,9 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use time::{Date, Month};
 
+use super::calendar::{NS_PER_SECOND, day_seconds, offset_seconds, parse_digits, split_fraction_ns};
 use crate::records::log_record::StdStream;
-
-const NS_PER_SECOND: i64 = 1_000_000_000;
-const SECONDS_PER_DAY: i64 = 86_400;
 
 /// One record of a json-file log: a line of a program's output, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,53 +110,32 @@ fn decode_escapes(inner: &str) -> Option<String> {
 
 /// Parses an RFC 3339 timestamp (section 5.6) into nanoseconds since 1970; digits of the fraction after the ninth are
 /// dropped. Returns `None` outside the years 1678 to 2262 and for leap seconds, which Docker's clock never shows.
-fn parse_time_ns(text: &str) -> Option<i64> {
+pub(super) fn parse_time_ns(text: &str) -> Option<i64> {
     let (date_time, rest) = text.as_bytes().split_at_checked(19)?;
     let [_, _, _, _, b'-', _, _, b'-', _, _, b'T' | b't' | b' ', _, _, b':', _, _, b':', _, _] = date_time else {
         return None;
     };
-    let month = Month::try_from(u8::try_from(parse_digits(&date_time[5..7])?).ok()?).ok()?;
-    let day = u8::try_from(parse_digits(&date_time[8..10])?).ok()?;
-    let date = Date::from_calendar_date(i32::try_from(parse_digits(&date_time[..4])?).ok()?, month, day).ok()?;
-    let days = i64::from(date.to_julian_day()) - i64::from(time::OffsetDateTime::UNIX_EPOCH.to_julian_day());
+    let year = i32::try_from(parse_digits(&date_time[..4])?).ok()?;
+    let [month, day] = [5..7, 8..10].map(|digits| parse_digits(&date_time[digits]).and_then(|n| u8::try_from(n).ok()));
+    let day_seconds = day_seconds(year, month?, day?)?;
     let (hour, minute, second) =
         (parse_digits(&date_time[11..13])?, parse_digits(&date_time[14..16])?, parse_digits(&date_time[17..19])?);
     if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
     let (fraction_ns, zone) = split_fraction_ns(rest)?;
-    let seconds = days * SECONDS_PER_DAY + hour * 3_600 + minute * 60 + second - offset_seconds(zone)?;
+    let seconds = day_seconds + hour * 3_600 + minute * 60 + second - zone_seconds(zone)?;
     seconds.checked_mul(NS_PER_SECOND)?.checked_add(fraction_ns)
 }
 
-/// Splits the fraction of a second, such as `.5`, from the rest. Returns it in nanoseconds; 0 if there is none.
-fn split_fraction_ns(rest: &[u8]) -> Option<(i64, &[u8])> {
-    let Some(after_point) = rest.strip_prefix(b".") else { return Some((0, rest)) };
-    let digits = after_point.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, zone) = after_point.split_at(digits);
-    let used = &digits[..digits.len().min(9)];
-    let missing = u32::try_from(9 - used.len()).ok()?;
-    Some((parse_digits(used)? * 10_i64.pow(missing), zone))
-}
-
 /// Parses a UTC offset: `Z`, or `+hh:mm` east of Greenwich.
-fn offset_seconds(zone: &[u8]) -> Option<i64> {
-    let (sign, h, m) = match *zone {
-        [b'Z' | b'z'] => return Some(0),
-        [b'+', a, b, b':', c, d] => (1, [a, b], [c, d]),
-        [b'-', a, b, b':', c, d] => (-1, [a, b], [c, d]),
-        _ => return None,
-    };
-    let (hours, minutes) = (parse_digits(&h)?, parse_digits(&m)?);
-    (hours < 24 && minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
-}
-
-/// Parses one to nine decimal digits.
-fn parse_digits(digits: &[u8]) -> Option<i64> {
-    if digits.is_empty() {
-        return None;
+fn zone_seconds(zone: &[u8]) -> Option<i64> {
+    match *zone {
+        [b'Z' | b'z'] => Some(0),
+        [b'+', a, b, b':', c, d] => offset_seconds(1, [a, b], [c, d]),
+        [b'-', a, b, b':', c, d] => offset_seconds(-1, [a, b], [c, d]),
+        _ => None,
     }
-    digits.iter().try_fold(0_i64, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')))
 }
 
 #[cfg(test)]

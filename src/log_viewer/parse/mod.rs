@@ -5,13 +5,16 @@
 //! ```
 
 pub(super) mod ansi;
+pub(super) mod cri;
 pub(super) mod docker;
 pub(super) mod entry_joiner;
 pub(super) mod level;
 pub(super) mod partial_lines;
+pub(super) mod stated_time;
 
 mod access_log;
 mod ambiguous_level_names;
+mod calendar;
 #[cfg(test)]
 mod corpus_tests;
 #[cfg(test)]
