@@ -17,6 +17,7 @@ pub const TARGETS: &[Target] = &[
     ("error_reports", error_tracker::fuzz::reports),
     ("http_bodies", http::fuzz::bodies),
     ("http_heads", http::fuzz::heads),
+    ("line_times", log_viewer::fuzz::line_times),
     ("log_lines", log_viewer::fuzz::lines),
     ("log_queries", log_viewer::fuzz::queries),
     ("metric_points", metrics_collector::fuzz::batches),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::config::RetentionLimits;
 use super::entry_bodies::{EntryBody, list_body};
 use super::levels::ByLevel;
-use super::plausible_time::latest_plausible_ns;
+use super::plausible_time::{EARLIEST_PLAUSIBLE_NS, latest_plausible_ns};
 use super::query::{BoundFilter, Filter};
 use super::search::Search;
 use super::state::LogViewer;
@@ -149,13 +149,16 @@ pub(super) fn histogram(viewer: &LogViewer, request: &Request) -> Result<Respons
     }
     let reader = viewer.core.readers.acquire()?;
     let mut filter = filter(&reader, request, viewer.limits)?;
+    // Otherwise one entry that a wrong clock wrote would extend the range by decades.
     if request.query("until").is_none() {
-        // Otherwise one entry that a wrong clock wrote would extend the range by decades.
         filter.times_ns.end = latest_plausible_ns(Timestamp::now());
+        if request.query("since").is_none() {
+            filter.times_ns.start = filter.times_ns.start.max(EARLIEST_PLAUSIBLE_NS);
+        }
     }
     let snapshot = reader.unchecked_transaction()?;
     let stats = store::stats(&snapshot)?;
-    let first = stats.oldest_ns.unwrap_or(0).max(filter.times_ns.start).div_euclid(NS_PER_MINUTE);
+    let first = store::first_minute_from(&snapshot, filter.times_ns.start.div_euclid(NS_PER_MINUTE))?.unwrap_or(0);
     let last = stats.newest_ns.unwrap_or(0).min(filter.times_ns.end.saturating_sub(1)).div_euclid(NS_PER_MINUTE);
     let bucket_minutes = request.query_number("bucket_minutes", default_bucket_minutes(last - first + 1), 1..=1_440);
     let (counts, partial) =

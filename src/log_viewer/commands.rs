@@ -6,6 +6,7 @@ use super::config::RetentionLimits;
 use super::counter_names;
 use super::discovery::{LogFormat, LogSource};
 use super::enumerations::SourceKind;
+use super::line_clock::BatchTimes;
 use super::plausible_time::latest_plausible_ns;
 use super::rotation::FileFingerprint;
 use super::segment_ring::{SegmentRing, StreamPosition};
@@ -42,7 +43,7 @@ impl Command for UpsertSource {
         let LogSource { key, name, image, project, service, format, .. } = self.source;
         let kind = match format {
             LogFormat::Docker => SourceKind::DockerContainer,
-            LogFormat::Text => SourceKind::TextFile,
+            LogFormat::Text(_) => SourceKind::TextFile,
         };
         let exists = source_exists(transaction, &key)?;
         while !exists && !make_room_for_source(transaction, &self.keep)? {
@@ -94,6 +95,7 @@ pub(super) struct AppendEntries {
     /// Number of earlier commands for this log. The command fails if one of them was not stored.
     pub(super) version: i64,
     pub(super) missed_rotations: u64,
+    pub(super) times: BatchTimes,
     pub(super) limits: RetentionLimits,
     pub(super) now: Timestamp,
 }
@@ -118,12 +120,16 @@ impl Command for AppendEntries {
             return Err(Error::Internal("an earlier batch of this log was not stored".into()));
         }
         let records = std::mem::take(&mut self.records);
-        let mut ring = SegmentRing::open(transaction, self.limits)?;
+        let mut ring = SegmentRing::open(transaction, self.limits)?.keep_order(self.times.keep_order);
         let batches = ring.append(self.source, records, &mut positions, latest_plausible_ns(self.now))?;
         self.store_checkpoint(transaction, positions)?;
         set_counter(transaction, counter_names::LAST_INGEST_MS, self.now.ms())?;
-        let missed_rotations = i64::try_from(self.missed_rotations).unwrap_or(i64::MAX);
-        add_to_counter(transaction, counter_names::MISSED_ROTATIONS, missed_rotations)?;
+        for (name, count) in [
+            (counter_names::MISSED_ROTATIONS, self.missed_rotations),
+            (counter_names::CORRECTED_TIMES, self.times.corrected),
+        ] {
+            add_to_counter(transaction, name, i64::try_from(count).unwrap_or(i64::MAX))?;
+        }
         Ok(batches)
     }
 }
@@ -193,6 +199,7 @@ pub(super) fn evict_oldest_segment(connection: &Connection) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::super::SCHEMA;
@@ -202,7 +209,7 @@ mod tests {
     fn removed_sources_are_deleted_with_their_checkpoints() {
         let limits = RetentionLimits { entries: 1_000, bytes: 0, age: Duration::ZERO };
         let readers = crate::db::in_memory(SCHEMA, |transaction| {
-            for (key, format) in [("0123456789ab", LogFormat::Docker), ("file:app", LogFormat::Text)] {
+            for (key, format) in [("0123456789ab", LogFormat::Docker), ("file:app", LogFormat::Text(Arc::default()))] {
                 let source = LogSource {
                     key: key.into(),
                     name: key.into(),
@@ -216,8 +223,8 @@ mod tests {
                 let position = Position::default();
                 let checkpoint = Checkpoint { position, previous_file: None, newest_ns: 0, pending_lines: Vec::new() };
                 let (source, version, records) = (stored.id, stored.version, Vec::new());
-                let (missed_rotations, now) = (0, Timestamp::now());
-                AppendEntries { source, records, checkpoint, version, missed_rotations, limits, now }
+                let (missed_rotations, times, now) = (0, BatchTimes::default(), Timestamp::now());
+                AppendEntries { source, records, checkpoint, version, missed_rotations, times, limits, now }
                     .apply(transaction)?;
             }
             let kinds = "SELECT group_concat(k.name) FROM sources s JOIN source_kinds k ON k.id = s.kind_id";

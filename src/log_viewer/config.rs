@@ -1,8 +1,10 @@
 //! Settings of the log viewer.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::local_zone::LocalZone;
 use crate::client::{OutboundSettings, ProxyPolicy};
 use crate::clock::Timestamp;
 use crate::env::{Env, Variable};
@@ -31,7 +33,17 @@ const OWN: &[Variable] = &[
         "",
         "Comma-separated list of container names to follow; * matches any characters; empty = all",
     ),
-    Variable::plain("LOG_FILES", "", "Comma-separated list of text files to follow like containers, as name=path"),
+    Variable::plain(
+        "LOG_FILES",
+        "",
+        "Comma-separated list of text files to follow like containers, as name=path or path; * matches any characters",
+    ),
+    Variable::plain(
+        "LOG_FILES_TZ",
+        "",
+        "Time zone of times in LOG_FILES that state none, for example Europe/Berlin; empty = TZ",
+    ),
+    Variable::plain("TZ", "", "Time zone of the machine; empty = /etc/localtime, or UTC without that file"),
     Variable::plain(
         "MAX_ENTRIES",
         "100000",
@@ -70,8 +82,36 @@ pub(super) struct SourceSettings {
     pub(super) folders: Vec<PathBuf>,
     /// Patterns for the names of containers, with `*`; empty = all.
     pub(super) containers: Vec<String>,
-    /// Names and paths of text files.
-    pub(super) files: Vec<(String, PathBuf)>,
+    pub(super) files: Vec<FileSetting>,
+    /// Zone of times in text files that state none.
+    pub(super) zone: Arc<LocalZone>,
+    /// Sentence that says why `TZ` does not apply.
+    pub(super) zone_error: Option<String>,
+}
+
+/// Item of `LOG_FILES`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileSetting {
+    /// Name of the source; `None` if each file is a source of its own.
+    pub(super) name: Option<String>,
+    /// Absolute path, in which `*` stands for any characters of a file or folder name.
+    pub(super) path: PathBuf,
+}
+
+impl FileSetting {
+    /// Parses `name=path`, or a path that starts with `/` or `.`. Returns `None` for anything else.
+    fn parse(item: &str) -> Option<Self> {
+        let (name, path) = match item.split_once('=') {
+            _ if item.starts_with(['/', '.']) => (None, item),
+            Some((name, path)) => (Some(name.trim().to_owned()).filter(|name| !name.is_empty()), path.trim()),
+            None => return None,
+        };
+        if path.is_empty() || (name.is_none() && path != item) {
+            return None;
+        }
+        // A relative path may have no parent directory to watch.
+        Some(Self { name, path: std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)) })
+    }
 }
 
 /// Retention limits; 0 = unlimited.
@@ -93,22 +133,18 @@ impl RetentionLimits {
 impl Config {
     /// Parses the settings. Errors are collected in `env`.
     pub(super) fn read(env: &mut Env<'_>) -> Self {
-        let mut files = Vec::new();
-        for entry in env.list("LOG_FILES") {
-            match entry.split_once('=') {
-                Some((name, path)) if !name.trim().is_empty() && !path.trim().is_empty() => {
-                    // A relative path may have no parent directory to watch.
-                    let path = std::path::absolute(path.trim()).unwrap_or_else(|_| PathBuf::from(path.trim()));
-                    files.push((name.trim().to_owned(), path));
-                }
-                _ => env.error("LOG_FILES", "must be a comma-separated list of name=path"),
-            }
+        let files: Option<Vec<_>> = env.list("LOG_FILES").iter().map(|item| FileSetting::parse(item)).collect();
+        if files.is_none() {
+            env.error("LOG_FILES", "must be a comma-separated list of name=path, or of paths that start with / or .");
         }
+        let (zone, zone_error) = zone(env);
         Self {
             sources: SourceSettings {
                 folders: env.list("LOG_SOURCES").into_iter().map(PathBuf::from).collect(),
                 containers: env.list("CONTAINERS"),
-                files,
+                files: files.unwrap_or_default(),
+                zone: Arc::new(zone),
+                zone_error,
             },
             limits: RetentionLimits {
                 entries: env.number("MAX_ENTRIES", 100..=10_000_000),
@@ -117,6 +153,50 @@ impl Config {
             },
             poll_interval: Duration::from_secs(env.number("POLL_INTERVAL", 1..=3_600)),
             tail_bytes: env.number("TAIL_BUFFER", 0..=1_000_000_000),
+        }
+    }
+}
+
+/// Returns the zone of times in text files, and a sentence if `TZ` has an unknown one. Other programs on the machine may know
+/// it, so it does not prevent the start.
+fn zone(env: &mut Env<'_>) -> (LocalZone, Option<String>) {
+    const UNKNOWN: &str = "unknown time zone; its file must be in /usr/share/zoneinfo";
+    if let Some(name) = env.string("LOG_FILES_TZ") {
+        let zone = LocalZone::parse(name.trim());
+        if zone.is_none() {
+            env.error("LOG_FILES_TZ", UNKNOWN);
+        }
+        return (zone.unwrap_or_default(), None);
+    }
+    match env.string("TZ").map(|name| (LocalZone::parse(name.trim()), name)) {
+        None => (LocalZone::of_machine(), None),
+        Some((Some(zone), _)) => (zone, None),
+        Some((None, name)) => {
+            let error = format!("TZ={name}: {UNKNOWN}. Times in LOG_FILES that state no zone are read in UTC");
+            (LocalZone::default(), Some(error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_a_name_or_a_path_that_looks_like_one() {
+        let setting = |item: &str| FileSetting::parse(item).map(|setting| (setting.name, setting.path));
+        let here = std::env::current_dir().unwrap();
+        for (item, name, path) in [
+            ("web=/var/log/web.log", Some("web"), PathBuf::from("/var/log/web.log")),
+            (" web = a=b.log", Some("web"), here.join("a=b.log")),
+            ("/var/log/*.log", None, PathBuf::from("/var/log/*.log")),
+            ("/var/log/a=b.log", None, PathBuf::from("/var/log/a=b.log")),
+            ("./app.log", None, here.join("app.log")),
+        ] {
+            assert_eq!(setting(item), Some((name.map(str::to_owned), path)), "{item}");
+        }
+        for item in ["app", "app=", "=app.log", "*.log", " = "] {
+            assert_eq!(setting(item), None, "{item}");
         }
     }
 }

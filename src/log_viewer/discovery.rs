@@ -1,16 +1,19 @@
-//! Discovery of logs: Docker's containers from the files that Docker keeps about them, and text files by name.
+//! Discovery of Docker's containers from the files that Docker keeps about them.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::config::SourceSettings;
 use super::glob::glob_match;
+use super::local_zone::LocalZone;
 use super::safe_open::open_file;
+use crate::records::warning::Warning;
 
 /// Maximum size of Docker's files about a container, in bytes. They have a few kilobytes, unless there are many labels.
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -21,18 +24,18 @@ const SHORT_ID_CHARS: usize = 12;
 const FOLLOWED_MAX: usize = 2_000;
 
 /// Format of a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LogFormat {
     /// Docker's json-file.
     Docker,
-    /// Lines of text.
-    Text,
+    /// Lines of text, with the zone of the times that state none.
+    Text(Arc<LocalZone>),
 }
 
 /// A log that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LogSource {
-    /// Docker's container ID, or `file:` and the name.
+    /// Docker's container ID, or `file:` and the name or the path.
     pub(super) key: String,
     pub(super) name: String,
     /// Image of the container; empty if there is none, like the two fields below.
@@ -59,14 +62,33 @@ type FileVersion = (u64, i64, i64, u64);
 #[derive(Debug, Default)]
 pub(super) struct SourceSnapshot {
     pub(super) sources: Vec<LogSource>,
-    /// One sentence for each configured folder or file that cannot be read.
-    pub(super) errors: Vec<String>,
+    /// Settings that cannot be applied, such as folders and files that cannot be read.
+    pub(super) problems: Vec<Warning>,
+    /// Files of `sources` that do not exist, with the sentence that says so.
+    pub(super) missing: HashMap<PathBuf, String>,
     /// Folders to watch for changes.
     pub(super) folders: Vec<PathBuf>,
 }
 
+impl SourceSnapshot {
+    /// Returns the reason why a log cannot be read, if there is one.
+    pub(super) fn reason<'s>(&'s self, source: &'s LogSource) -> Option<&'s String> {
+        source.path.as_ref().map_or_else(Some, |path| self.missing.get(path))
+    }
+}
+
+/// Returns the warning that something cannot be read.
+pub(super) fn unreadable(message: &str) -> Warning {
+    Warning::new("source_unreadable", 1, message)
+}
+
+/// Returns the warning that nothing exists yet that a setting names.
+pub(super) fn missing(message: &str) -> Warning {
+    Warning::new("source_missing", 1, message)
+}
+
 impl Discovery {
-    /// Scans all configured folders and files.
+    /// Scans all configured folders.
     pub(super) fn scan(&mut self, settings: &SourceSettings) -> SourceSnapshot {
         let mut snapshot = SourceSnapshot::default();
         let mut containers = Vec::new();
@@ -76,7 +98,7 @@ impl Discovery {
                 Ok(folders) => containers.extend(folders),
                 // Without Docker, following only files is a valid setup.
                 Err(why) if why.kind() == ErrorKind::NotFound && !settings.files.is_empty() => {}
-                Err(why) => snapshot.errors.push(describe_io_error(folder, &why)),
+                Err(why) => snapshot.problems.push(unreadable(&describe_io_error(folder, &why))),
             }
         }
         if containers.len() > FOLLOWED_MAX {
@@ -84,23 +106,30 @@ impl Discovery {
             // Those that are followed already stay.
             containers.sort_unstable_by_key(|folder| !self.cache.contains_key(folder));
             containers.truncate(FOLLOWED_MAX);
-            snapshot.errors.push(format!(
+            snapshot.problems.push(unreadable(&format!(
                 "there are {count} containers, of which {FOLLOWED_MAX} are followed: remove stopped ones (docker container prune)"
-            ));
+            )));
         }
         let folders: HashSet<&PathBuf> = containers.iter().collect();
         self.cache.retain(|folder, _| folders.contains(folder));
+        let mut unmatched: Vec<&str> = settings.containers.iter().map(String::as_str).collect();
         for folder in containers {
             let source = self.container(&folder);
             snapshot.folders.push(folder);
-            snapshot.sources.extend(source.filter(|source| matches_any(&source.name, &settings.containers)));
+            let Some(source) = source else { continue };
+            unmatched.retain(|pattern| !glob_match(&source.name, pattern));
+            if matches_any(&source.name, &settings.containers) {
+                snapshot.sources.push(source);
+            }
         }
-        for (name, path) in &settings.files {
-            snapshot.folders.extend(path.parent().map(Path::to_owned));
-            let file = text_file(name, path);
-            snapshot.errors.extend(file.path.as_ref().err().cloned());
-            snapshot.sources.push(file);
+        // If the folders cannot be read, that is the problem.
+        if snapshot.problems.is_empty() {
+            snapshot.problems.extend(unmatched.into_iter().map(|pattern| {
+                missing(&format!("no container matches {pattern} in CONTAINERS (yet); only * has a special meaning"))
+            }));
         }
+        let zone_error = settings.zone_error.as_deref().filter(|_| !settings.files.is_empty());
+        snapshot.problems.extend(zone_error.map(|why| Warning::new("time_zone_unknown", 1, why)));
         snapshot
     }
 
@@ -216,13 +245,21 @@ fn read_container(folder: &Path, config: &Path) -> Option<LogSource> {
         Some(path) => check_readable(path),
         None => match log_driver(folder).as_deref() {
             None | Some("json-file" | "") => Err("the container was never started".into()),
-            Some(driver) => Err(format!(
-                "its log driver is {driver}, which writes no file that can be read; \
-                 use json-file (docker run --log-driver json-file)"
-            )),
+            Some(driver) => Err(describe_driver(driver)),
         },
     };
     Some(source)
+}
+
+/// Says why the logs of a driver other than json-file cannot be read.
+fn describe_driver(driver: &str) -> String {
+    let why = match driver {
+        "none" => "keeps no logs",
+        "local" => "keeps them in a format of its own, which only Docker reads",
+        // Docker's copy of them for `docker logs` is in the format of the driver local.
+        _ => "sends them to another system",
+    };
+    format!("its log driver is {driver}, which {why}; use json-file (docker run --log-driver json-file)")
 }
 
 fn read_config_file(path: &Path) -> Option<Vec<u8>> {
@@ -255,18 +292,6 @@ fn unnamed_container(folder: &Path) -> LogSource {
         service: String::new(),
         format: LogFormat::Docker,
         path: Err(String::new()),
-    }
-}
-
-fn text_file(name: &str, path: &Path) -> LogSource {
-    LogSource {
-        key: format!("file:{name}"),
-        name: name.to_owned(),
-        image: String::new(),
-        project: String::new(),
-        service: String::new(),
-        format: LogFormat::Text,
-        path: check_readable(path.to_owned()),
     }
 }
 

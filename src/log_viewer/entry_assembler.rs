@@ -1,15 +1,18 @@
 //! Assembler for the entries of one log: joins partial lines and stack traces, separately for stdout and stderr.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::discovery::LogFormat;
+use super::line_clock::BatchTimes;
 use super::parse::ansi;
 use super::parse::docker::{self, DockerLine};
 use super::parse::entry_joiner::{EntryJoiner, JoinedEntry};
 use super::parse::partial_lines::PartialLineJoiner;
 use super::plausible_time::{latest_plausible_ns, plausible_ns};
 use super::tailer::RawLine;
+use super::text_lines::TextLines;
 use crate::clock::Timestamp;
 use crate::records::log_record::{LogRecord, StdStream};
 
@@ -23,7 +26,8 @@ const PARTIAL_LINE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Assembler with the finished entries of a log and the lines of unfinished ones.
 pub(super) struct EntryAssembler {
-    format: LogFormat,
+    /// Reader for the lines of a text file; `None` for Docker's logs.
+    text_lines: Option<TextLines>,
     /// By [`StdStream::index`].
     streams: [StreamAssembler; 2],
     /// Number of lines so far.
@@ -67,7 +71,7 @@ impl PendingLines {
 
 impl EntryAssembler {
     /// Creates an assembler that starts with the pending lines of a checkpoint.
-    pub(super) fn new(format: LogFormat, pending_lines: &[u8], newest_ns: i64, now: Instant) -> Self {
+    pub(super) fn new(format: &LogFormat, pending_lines: &[u8], newest_ns: i64, now: Instant) -> Self {
         let stream = |stream| StreamAssembler {
             partial_lines: PartialLineJoiner::default(),
             entries: EntryJoiner::new(stream),
@@ -75,7 +79,12 @@ impl EntryAssembler {
             last_line_at: now,
         };
         let streams = [stream(StdStream::Stdout), stream(StdStream::Stderr)];
-        let mut assembler = Self { format, streams, line_count: 0, finished: Vec::new(), finished_bytes: 0, newest_ns };
+        let text_lines = match format {
+            LogFormat::Docker => None,
+            LogFormat::Text(zone) => Some(TextLines::new(Arc::clone(zone), now)),
+        };
+        let mut assembler =
+            Self { text_lines, streams, line_count: 0, finished: Vec::new(), finished_bytes: 0, newest_ns };
         for line in pending_lines.split_inclusive(|byte| *byte == b'\n') {
             let line = RawLine { bytes: line.strip_suffix(b"\n").unwrap_or(line), truncated_bytes: 0 };
             assembler.push_line(&line, now);
@@ -85,20 +94,15 @@ impl EntryAssembler {
 
     /// Adds the next line of the log.
     pub(super) fn push_line(&mut self, raw: &RawLine<'_>, now: Instant) {
-        let is_docker = self.format == LogFormat::Docker;
-        let line = if is_docker { docker::parse(trim_nul(raw.bytes)) } else { None };
-        let arrival = Timestamp::now();
-        let arrival_ns = arrival.ms() * 1_000_000;
-        // A line that Docker did not write, for example after a power failure, becomes plain text with the latest
-        // timestamp, unless that is ahead.
-        let time_ns = if is_docker && self.newest_ns > 0 { self.newest_ns.min(arrival_ns) } else { arrival_ns };
-        let line = line.unwrap_or_else(|| DockerLine {
-            log: String::from_utf8_lossy(raw.bytes),
-            complete: true,
-            stream: StdStream::Stdout,
-            time_ns,
-        });
-        self.newest_ns = self.newest_ns.max(plausible_ns(line.time_ns, latest_plausible_ns(arrival)));
+        let line = match &mut self.text_lines {
+            Some(text_lines) => {
+                let line = text_lines.parse(raw.bytes, now);
+                // Rotated files are compared with it by the time of their last change.
+                self.newest_ns = self.newest_ns.max(text_lines.clock.arrival_ns());
+                line
+            }
+            None => self.parse_docker_line(raw),
+        };
         self.line_count += 1;
         let number = self.line_count;
         let stream = &mut self.streams[line.stream.index()];
@@ -125,6 +129,38 @@ impl EntryAssembler {
         if first_unfinished.is_some() {
             stream.pending.push(number, raw.bytes);
         }
+        self.order_before_stated_time();
+    }
+
+    /// Parses a line of Docker's log. A line that Docker did not write, for example after a power failure, becomes plain text
+    /// with the latest timestamp, unless that is ahead.
+    fn parse_docker_line<'a>(&mut self, raw: &RawLine<'a>) -> DockerLine<'a> {
+        let arrival = Timestamp::now();
+        let arrival_ns = arrival.ms() * 1_000_000;
+        let line = docker::parse(trim_nul(raw.bytes)).unwrap_or_else(|| DockerLine {
+            log: String::from_utf8_lossy(raw.bytes),
+            complete: true,
+            stream: StdStream::Stdout,
+            time_ns: if self.newest_ns > 0 { self.newest_ns.min(arrival_ns) } else { arrival_ns },
+        });
+        self.newest_ns = self.newest_ns.max(plausible_ns(line.time_ns, latest_plausible_ns(arrival)));
+        line
+    }
+
+    /// Sorts the entries with the time of reading before the next line of the read that states a time. Otherwise a heading in
+    /// front of old lines would move them to the present.
+    fn order_before_stated_time(&mut self) {
+        let Some(clock) = self.text_lines.as_mut().map(|lines| &mut lines.clock) else { return };
+        let Some(stated_ns) = clock.take_next_stated_ns() else { return };
+        let arrival_ns = clock.arrival_ns();
+        for record in self.finished.iter_mut().filter(|record| record.order_ns == arrival_ns) {
+            record.order_ns = stated_ns.min(arrival_ns);
+        }
+    }
+
+    /// Returns the properties of the times of the lines since the last call.
+    pub(super) fn take_times(&mut self) -> BatchTimes {
+        self.text_lines.as_mut().map(|lines| lines.clock.take_batch()).unwrap_or_default()
     }
 
     /// Finishes the entries whose timeout has expired.
@@ -205,7 +241,8 @@ fn trim_nul(line: &[u8]) -> &[u8] {
 
 fn to_record(entry: JoinedEntry<u64>) -> LogRecord {
     let search_text = ansi::stripped(&entry.text);
-    LogRecord { time_ns: entry.time_ns, stream: entry.stream, level: entry.level, message: entry.text, search_text }
+    let JoinedEntry { time_ns, stream, level, text: message, .. } = entry;
+    LogRecord { time_ns, order_ns: time_ns, stream, level, message, search_text }
 }
 
 #[cfg(test)]
@@ -236,14 +273,14 @@ mod tests {
         ) {
             let now = Instant::now();
             let later = now + PARTIAL_LINE_TIMEOUT;
-            let mut uninterrupted = EntryAssembler::new(LogFormat::Docker, &[], 1, now);
-            let mut restarted = EntryAssembler::new(LogFormat::Docker, &[], 1, now);
+            let mut uninterrupted = EntryAssembler::new(&LogFormat::Docker, &[], 1, now);
+            let mut restarted = EntryAssembler::new(&LogFormat::Docker, &[], 1, now);
             let mut entries = [Vec::new(), Vec::new()];
             for (second, (log, err)) in lines.iter().enumerate() {
                 if second == restart {
                     entries[1].extend(take_finished(&mut restarted));
                     let pending_lines = restarted.pending_lines();
-                    restarted = EntryAssembler::new(LogFormat::Docker, &pending_lines, restarted.newest_ns(), now);
+                    restarted = EntryAssembler::new(&LogFormat::Docker, &pending_lines, restarted.newest_ns(), now);
                 }
                 let stream = if *err { "stderr" } else { "stdout" };
                 let line = format!(r#"{{"log":"{log}","stream":"{stream}","time":"2026-01-31T12:00:{second:02}Z"}}"#);

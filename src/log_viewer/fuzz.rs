@@ -1,6 +1,6 @@
 //! Fuzz targets: invariants of lines, timestamps, Docker's files about containers, and queries, for arbitrary bytes.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::commands::{AppendEntries, UpsertSource};
@@ -8,9 +8,13 @@ use super::config::{RetentionLimits, SourceSettings};
 use super::discovery::{Discovery, LogFormat, LogSource};
 use super::entry_assembler::EntryAssembler;
 use super::entry_reader::EntryReader;
+use super::line_clock::BatchTimes;
+use super::local_zone::LocalZone;
 use super::parse::{ansi, docker};
+use super::plausible_time::latest_plausible_ns;
 use super::query::BoundFilter;
 use super::tailer::{Checkpoint, Position, RawLine};
+use super::text_lines::TextLines;
 use super::{SCHEMA, api};
 use crate::clock::Timestamp;
 use crate::db::{Command as _, ReaderPool};
@@ -32,8 +36,8 @@ pub(crate) fn lines(data: &[u8]) {
         assert!(plain.len() <= text.len());
         assert_eq!(ansi::strip(&plain), plain, "stripping is idempotent");
     }
-    let _ = assemble(LogFormat::Text, &lines, None);
-    let uninterrupted = assemble(LogFormat::Docker, &lines, None);
+    let _ = assemble(&LogFormat::Text(Arc::default()), &lines, None);
+    let uninterrupted = assemble(&LogFormat::Docker, &lines, None);
     assert!(uninterrupted.len() <= lines.len());
     // An invalid byte becomes three, and a truncated line has a marker.
     assert!(uninterrupted.iter().map(|entry| entry.message.len()).sum::<usize>() <= 3 * data.len() + 64 * lines.len());
@@ -41,13 +45,13 @@ pub(crate) fn lines(data: &[u8]) {
     if lines.iter().all(|line| docker::parse(line).is_some()) {
         let restart =
             data.iter().fold(7_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into())) % lines.len();
-        let restarted = assemble(LogFormat::Docker, &lines, Some(restart));
+        let restarted = assemble(&LogFormat::Docker, &lines, Some(restart));
         assert_eq!(sorted(restarted), sorted(uninterrupted), "restarted before line {restart}");
     }
 }
 
 /// Assembles the entries of a log, with a restart before the line of index `restart`.
-fn assemble(format: LogFormat, lines: &[&[u8]], restart: Option<usize>) -> Vec<LogRecord> {
+fn assemble(format: &LogFormat, lines: &[&[u8]], restart: Option<usize>) -> Vec<LogRecord> {
     let now = Instant::now();
     let mut assembler = EntryAssembler::new(format, &[], 0, now);
     let mut records = Vec::new();
@@ -70,6 +74,20 @@ fn sorted(records: Vec<LogRecord>) -> Vec<(i64, &'static str, String)> {
         records.into_iter().map(|record| (record.time_ns, record.stream.name(), record.message)).collect();
     sorted.sort();
     sorted
+}
+
+/// Reads the times of the lines of a text file in several zones. None is ahead, and no text is added.
+pub(crate) fn line_times(data: &[u8]) {
+    let now = Instant::now();
+    for zone in ["UTC", "CET-1CEST,M3.5.0,M10.5.0/3", "<+1245>-12:45<+1345>,M9.5.0/2:45,M4.1.0/3:45"] {
+        let zone = Arc::new(LocalZone::parse(zone).expect("the zone is valid"));
+        let mut lines = TextLines::new(zone, now);
+        for line in data.split(|byte| *byte == b'\n') {
+            let first_ns = lines.parse(line, now).time_ns;
+            assert!(first_ns <= latest_plausible_ns(Timestamp::now()), "{}", String::from_utf8_lossy(line));
+            assert!(lines.parse(line, now).log.len() <= 3 * line.len());
+        }
+    }
 }
 
 /// Parses a timestamp. Both parsers agree, and a formatted timestamp is parsed to the same value.
@@ -105,11 +123,11 @@ pub(crate) fn containers(data: &[u8]) {
     for (name, content) in [("config.v2.json", config), ("hostconfig.json", host)] {
         std::fs::write(folder.join(name), content).expect("the temporary folder is writable");
     }
-    let settings = SourceSettings { folders: vec![all.clone()], files: Vec::new(), containers: Vec::new() };
+    let settings = SourceSettings { folders: vec![all.clone()], ..SourceSettings::default() };
     let mut discovery = Discovery::default();
     let snapshot = discovery.scan(&settings);
     assert_eq!(discovery.scan(&settings).sources, snapshot.sources, "a second scan finds the same");
-    assert!(snapshot.sources.len() <= 1 && snapshot.errors.is_empty());
+    assert!(snapshot.sources.len() <= 1 && snapshot.problems.is_empty());
     for LogSource { path, key, name, .. } in &snapshot.sources {
         assert!(!key.is_empty() && !name.is_empty());
         if let Ok(path) = path {
@@ -184,9 +202,9 @@ fn database() -> ReaderPool {
                 newest_ns: 0,
                 pending_lines: Vec::new(),
             };
-            let (records, now) = (assemble(LogFormat::Docker, &lines, None), Timestamp::now());
-            let (version, missed_rotations) = (0, 0);
-            AppendEntries { source, records, checkpoint, version, missed_rotations, limits: LIMITS, now }
+            let (records, now) = (assemble(&LogFormat::Docker, &lines, None), Timestamp::now());
+            let (version, missed_rotations, times) = (0, 0, BatchTimes::default());
+            AppendEntries { source, records, checkpoint, version, missed_rotations, times, limits: LIMITS, now }
                 .apply(transaction)?;
         }
         Ok(())

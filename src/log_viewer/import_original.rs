@@ -136,5 +136,5 @@ fn read_record(row: &Row<'_>) -> Result<Option<LogRecord>> {
     let stream = StdStream::from_name(&text(2)?).unwrap_or(StdStream::Stdout);
     let level = Level::from_name(&text(3)?).unwrap_or(Level::Info);
     let time_ns = timestamp.ms().saturating_mul(NS_PER_MS);
-    Ok(Some(LogRecord { time_ns, stream, level, message, search_text }))
+    Ok(Some(LogRecord { time_ns, order_ns: time_ns, stream, level, message, search_text }))
 }

@@ -4,7 +4,7 @@
 //! the checkpoint after it are stored in one transaction. If a batch cannot be stored, the log is read again from its last
 //! checkpoint.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,12 +13,13 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::commands::{AppendEntries, ApplyRetention, UpsertSource};
 use super::config::{Config, RetentionLimits, SourceSettings};
-use super::discovery::{Discovery, LogSource, describe_io_error};
+use super::discovery::{LogSource, describe_io_error};
 use super::disk_pause::DiskPause;
 use super::inotify::{FileWatcher, FsEvent};
 use super::open_log::{OpenLog, starts_after};
 use super::plausible_time::{ExpiryClock, is_implausible_ms};
 use super::segments::BatchRange;
+use super::source_finder::SourceFinder;
 use super::state::{LogViewer, SourceStatuses};
 use super::tailer::{BatchEnd, Checkpoint, StartAt};
 use super::{counter_names, retention};
@@ -83,7 +84,7 @@ struct Ingester {
     limits: RetentionLimits,
     poll_interval: Duration,
     tail_bytes: u64,
-    discovery: Discovery,
+    finder: SourceFinder,
     watcher: FileWatcher,
     /// By key.
     sources: HashMap<String, SourceState>,
@@ -112,7 +113,7 @@ impl Ingester {
             limits: config.limits,
             poll_interval: config.poll_interval,
             tail_bytes: config.tail_bytes,
-            discovery: Discovery::default(),
+            finder: SourceFinder::default(),
             watcher: FileWatcher::new(),
             sources: HashMap::new(),
             poll_order: Vec::new(),
@@ -160,14 +161,14 @@ impl Ingester {
     /// Finds new, renamed and removed logs.
     fn scan_sources(&mut self) {
         self.scanned_at = Some(Instant::now());
-        let snapshot = self.discovery.scan(&self.settings);
+        let mut snapshot = self.finder.scan(&self.settings);
         self.watcher.set_folders(&snapshot.folders);
         for state in self.sources.values_mut() {
             // A log that was already missing at the previous scan was read to its end since.
             state.may_have_changed |= !state.is_removed;
             state.is_removed = true;
         }
-        for source in snapshot.sources {
+        for source in std::mem::take(&mut snapshot.sources) {
             match self.sources.get_mut(&source.key) {
                 Some(state) => {
                     state.is_removed = false;
@@ -180,14 +181,11 @@ impl Ingester {
         }
         self.sources.retain(|_, state| !state.is_removed || state.in_flight > 0 || state.is_unfinished());
         self.poll_order = self.sources.keys().cloned().collect();
-        let sources = self.sources.iter().map(|(key, state)| {
-            let reason = state.source.path.as_ref().err().or(state.read_error.as_ref()).cloned();
-            (key.clone(), reason)
-        });
-        let sources: BTreeMap<String, Option<String>> = sources.collect();
+        let reason = |state: &SourceState| snapshot.reason(&state.source).or(state.read_error.as_ref()).cloned();
+        let sources = self.sources.iter().map(|(key, state)| (key.clone(), reason(state))).collect();
         self.disk_pause = DiskPause::new(&self.viewer);
         let paused = self.sources.values().filter(|state| self.disk_pause.includes(state.id)).count();
-        self.viewer.set_source_status(SourceStatuses { sources, errors: snapshot.errors, paused });
+        self.viewer.set_source_status(SourceStatuses { sources, problems: snapshot.problems, paused });
         self.is_first_scan = false;
     }
 
@@ -246,7 +244,7 @@ impl Ingester {
     fn poll_source(&mut self, key: &str) -> bool {
         let now = Instant::now();
         let Some(state) = self.sources.get_mut(key) else { return false };
-        let deadline = state.reader.as_ref().and_then(|reader| reader.assembler.deadline());
+        let deadline = state.reader.as_ref().and_then(OpenLog::deadline);
         let is_due = deadline.is_some_and(|deadline| deadline <= now);
         if !(state.may_have_changed || is_due) || state.not_before > now || self.disk_pause.includes(state.id) {
             return false;
@@ -282,7 +280,7 @@ impl Ingester {
     /// Submits the finished entries of a log to the writer, together with the checkpoint after them.
     fn submit_batch(&mut self, key: &str) {
         let Some(state) = self.sources.get_mut(key) else { return };
-        let Some(OpenLog { tailer, assembler }) = &mut state.reader else { return };
+        let Some(OpenLog { tailer, assembler, .. }) = &mut state.reader else { return };
         let missed_rotations = tailer.take_missed_rotations();
         if missed_rotations > 0 {
             let name = &state.source.name;
@@ -303,6 +301,7 @@ impl Ingester {
             checkpoint: Checkpoint { position, previous_file, newest_ns, pending_lines },
             version: state.version,
             missed_rotations,
+            times: assembler.take_times(),
             limits: self.limits,
             now: Timestamp::now(),
         };
@@ -355,7 +354,7 @@ impl Ingester {
         let stored = self.viewer.core.writer.run(upsert);
         let stored = stored.map_err(|why| io::Error::other(why.to_string()))?;
         state.version = stored.version;
-        let (format, now) = (state.source.format, Instant::now());
+        let (format, now) = (&state.source.format, Instant::now());
         let reader = match stored.checkpoint {
             Some(checkpoint) => OpenLog::resume(&path, format, &checkpoint, now),
             None => {
@@ -364,7 +363,7 @@ impl Ingester {
                 let previous_ms = self.previous_ingest_ms;
                 let is_new = state.is_new
                     || is_implausible_ms(previous_ms, Timestamp::now())
-                    || previous_ms > 0 && starts_after(&path, format, previous_ms.saturating_mul(1_000_000))?;
+                    || previous_ms > 0 && starts_after(&path, format, Timestamp::from_ms(previous_ms))?;
                 let start = if is_new { StartAt::Beginning } else { StartAt::Tail(self.tail_bytes) };
                 OpenLog::start(&path, format, start, now)?
             }
@@ -416,7 +415,7 @@ impl Ingester {
             _ if state.may_have_changed && state.source.path.is_ok() => {
                 Some(state.not_before.max(now + ACK_POLL_INTERVAL))
             }
-            Some(reader) => reader.assembler.deadline().map(|deadline| deadline.max(state.not_before)),
+            Some(reader) => reader.deadline().map(|deadline| deadline.max(state.not_before)),
             None => None,
         });
         let next_scan = self.scanned_at.map_or(now, |scanned_at| scanned_at + self.poll_interval);
@@ -443,7 +442,7 @@ impl Ingester {
 impl SourceState {
     /// Returns whether a removed log still has lines to read or to store.
     fn is_unfinished(&self) -> bool {
-        let has_unfinished = |reader: &OpenLog| reader.assembler.deadline().is_some() || self.may_have_changed;
+        let has_unfinished = |reader: &OpenLog| reader.deadline().is_some() || self.may_have_changed;
         self.write_failed || self.reader.as_ref().is_some_and(has_unfinished)
     }
 }

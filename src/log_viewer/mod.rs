@@ -13,6 +13,8 @@ mod entry_id;
 mod entry_reader;
 mod enumerations;
 mod export;
+mod file_kind;
+mod file_sources;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod glob;
@@ -21,6 +23,8 @@ mod import_original;
 mod ingester;
 mod inotify;
 mod levels;
+mod line_clock;
+mod local_zone;
 mod log_entry;
 mod open_log;
 mod parse;
@@ -37,6 +41,7 @@ mod safe_open;
 mod search;
 mod segment_ring;
 mod segments;
+mod source_finder;
 mod source_lists;
 mod sources;
 mod state;
@@ -45,6 +50,7 @@ mod stream_slots;
 mod streams;
 mod tail_broadcast;
 mod tailer;
+mod text_lines;
 
 use std::sync::Arc;
 
@@ -73,7 +79,7 @@ const SCHEMA: Schema = Schema {
     // "MLLV"
     application_id: 0x4D4C_4C56,
     create: create_tables,
-    migrations: &[ISOLATION],
+    migrations: &[ISOLATION, LINE_TIMES],
     import: Some(import_original::IMPORT),
 };
 
@@ -85,6 +91,10 @@ const ISOLATION: Migration = Migration {
     ),
     oldest_reader: 100,
 };
+
+/// Times of the lines of text files.
+const LINE_TIMES: Migration =
+    Migration { sql: include_str!("../../sql/log-viewer/0102_line_times.sql"), oldest_reader: 100 };
 
 fn create_tables(connection: &Connection) -> crate::error::Result<()> {
     connection.execute_batch(include_str!("../../sql/log-viewer/0100_schema.sql"))?;

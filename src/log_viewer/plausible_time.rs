@@ -13,6 +13,9 @@ const TRUSTED_AFTER: Duration = Duration::from_secs(3_600);
 /// Time without new entries after which a clock may be wrong at the start.
 const QUIET_MAX: Duration = Duration::from_secs(86_400);
 
+/// Start of 2000, in nanoseconds since 1970. Machines without a battery start with an earlier time.
+pub(super) const EARLIEST_PLAUSIBLE_NS: i64 = 946_684_800_000_000_000;
+
 /// Returns the latest time that an entry that arrives now can have, in nanoseconds since 1970.
 pub(super) fn latest_plausible_ns(now: Timestamp) -> i64 {
     (now + CLOCK_SKEW_MAX).ms().saturating_mul(1_000_000)

@@ -19,7 +19,7 @@ fn ns(timestamp: &str) -> i64 {
 }
 
 fn record(time_ns: i64, message: String) -> LogRecord {
-    LogRecord { time_ns, stream: StdStream::Stdout, level: Level::Info, message, search_text: None }
+    LogRecord { time_ns, order_ns: time_ns, stream: StdStream::Stdout, level: Level::Info, message, search_text: None }
 }
 
 /// Inserts a source with a name.

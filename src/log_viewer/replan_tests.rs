@@ -5,6 +5,7 @@ use super::commands::{AppendEntries, ApplyRetention, UpsertSource};
 use super::config::RetentionLimits;
 use super::discovery::{LogFormat, LogSource};
 use super::entry_reader::EntryReader;
+use super::line_clock::BatchTimes;
 use super::query::{BoundFilter, Filter};
 use super::store;
 use super::tailer::{Checkpoint, Position};
@@ -32,6 +33,7 @@ fn store_and_read(database: &Database, round: i64) {
     let stored = database.writer.run(UpsertSource { source, keep: Vec::new() }).unwrap();
     let record = |n: i64| LogRecord {
         time_ns: (now.ms() + n) * 1_000_000,
+        order_ns: (now.ms() + n) * 1_000_000,
         stream: if n % 2 == 0 { StdStream::Stdout } else { StdStream::Stderr },
         level: if n % 3 == 0 { Level::Error } else { Level::Info },
         message: format!("order {n} failed"),
@@ -41,7 +43,8 @@ fn store_and_read(database: &Database, round: i64) {
         Checkpoint { position: Position::default(), previous_file: None, newest_ns: 0, pending_lines: Vec::new() };
     let (source, version) = (stored.id, stored.version);
     let records = (0..10).map(record).collect();
-    let append = AppendEntries { source, records, checkpoint, version, missed_rotations: 0, limits: LIMITS, now };
+    let (missed_rotations, times) = (0, BatchTimes::default());
+    let append = AppendEntries { source, records, checkpoint, version, missed_rotations, times, limits: LIMITS, now };
     database.writer.run(append).unwrap();
     database
         .writer

@@ -7,7 +7,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use flate2::bufread::MultiGzDecoder;
 use rustix::fs::SeekFrom;
@@ -17,6 +17,8 @@ use super::safe_open::open_file;
 
 /// Maximum length of the first line in a fingerprint, in bytes. Of a longer line, only the beginning is used.
 const FIRST_LINE_BYTES_MAX: usize = 64 * 1024;
+/// Time after which the only line of a file counts as complete, although it has no newline.
+const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(10);
 const DECOMPRESS_BUFFER_BYTES: usize = 16 * 1024;
 /// Number of bytes at the end of a file that are compared with another file.
 const COMPARED_BYTES: u64 = 4 * 1024;
@@ -69,12 +71,12 @@ impl FileFingerprint {
         Self { bytes: u32::try_from(first_line.len()).unwrap_or(u32::MAX), hash: u64::from_le_bytes(hash) }
     }
 
-    /// Reads the fingerprint of a file's content; `None` if the first line is incomplete.
-    fn read(content: impl BufRead) -> io::Result<Option<Self>> {
+    /// Reads the fingerprint of a file's content; `None` if the first line is incomplete and can still be continued.
+    fn read(content: impl BufRead, can_continue: impl Fn() -> bool) -> io::Result<Option<Self>> {
         let mut line = Vec::new();
         content.take(FIRST_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
         let complete = line.ends_with(b"\n") || line.len() == FIRST_LINE_BYTES_MAX;
-        Ok(complete.then(|| Self::new(&line)))
+        Ok((complete || !line.is_empty() && !can_continue()).then(|| Self::new(&line)))
     }
 }
 
@@ -99,6 +101,20 @@ impl LogFile {
         let content = open_content(open_file(&self.path)?, self.compressed);
         content.take(FIRST_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
         Ok(line)
+    }
+
+    /// Returns whether the file has this fingerprint, or had it when its first line was incomplete.
+    pub(super) fn has_fingerprint(&self, fingerprint: FileFingerprint) -> io::Result<bool> {
+        if fingerprint.bytes >= self.fingerprint.bytes {
+            return Ok(self.fingerprint == fingerprint);
+        }
+        let line = self.first_line()?;
+        Ok(line.get(..fingerprint.bytes as usize).is_some_and(|start| FileFingerprint::new(start) == fingerprint))
+    }
+
+    /// Returns the time at which the file was created; `None` if the file system does not know it.
+    pub(super) fn created(&self) -> Option<SystemTime> {
+        std::fs::metadata(&self.path).and_then(|file| file.created()).ok()
     }
 
     /// Returns the time of the last change of the content.
@@ -203,7 +219,11 @@ impl RotationCandidate {
             return Err(rotation_in_progress());
         }
         let bytes = metadata.len();
-        match FileFingerprint::read(open_content(file, compressed)) {
+        let can_continue = || {
+            let unchanged = metadata.modified().ok().and_then(|modified| modified.elapsed().ok());
+            compressed || !active || unchanged.is_none_or(|unchanged| unchanged < FIRST_LINE_TIMEOUT)
+        };
+        match FileFingerprint::read(open_content(file, compressed), can_continue) {
             Ok(fingerprint) => {
                 Ok(fingerprint.map(|fingerprint| LogFile { fingerprint, inode, compressed, active, path, bytes }))
             }
@@ -334,6 +354,13 @@ impl LogReader {
 
     pub(super) fn inode(&self) -> Inode {
         self.inode
+    }
+
+    /// Returns whether the offset is within a line of a plain file.
+    pub(super) fn is_within_line(&self) -> bool {
+        let (Content::Plain(file), Some(before)) = (&self.content, self.offset.checked_sub(1)) else { return false };
+        let mut byte = [b'\n'];
+        file.read_exact_at(&mut byte, before).is_ok() && byte != *b"\n"
     }
 
     pub(super) fn compressed(&self) -> bool {

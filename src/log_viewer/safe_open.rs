@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -40,7 +40,8 @@ pub(super) fn open_file(path: &Path) -> io::Result<File> {
     }
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+    let kind = FileType::from_raw_mode(file.metadata()?.mode());
+    if kind == FileType::RegularFile { Ok(file) } else { Err(not_regular(kind)) }
 }
 
 /// Opens a file that all users who can change a part of the path could open too.
@@ -60,7 +61,7 @@ fn open_as_users_of_path(path: &Path) -> io::Result<File> {
             walk.enter(&part)?;
         }
     }
-    Err(not_regular())
+    Err(not_regular(FileType::Directory))
 }
 
 /// Puts the parts of a path before those that remain.
@@ -154,8 +155,9 @@ impl Walk {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = openat(&self.folder, name, flags, Mode::empty())?;
         let stat = fstat(&file)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(not_regular());
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::RegularFile {
+            return Err(not_regular(kind));
         }
         self.add_users(&stat);
         let is_own = !self.has_several_users && self.user == Some(stat.st_uid);
@@ -203,8 +205,14 @@ fn identity(stat: &Stat) -> Identity {
     (stat.st_dev, stat.st_ino)
 }
 
-fn not_regular() -> io::Error {
-    io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")
+fn not_regular(kind: FileType) -> io::Error {
+    let kind = match kind {
+        FileType::Directory => "a directory",
+        FileType::Fifo => "a named pipe",
+        FileType::Socket => "a socket",
+        _ => "a device",
+    };
+    io::Error::new(ErrorKind::InvalidInput, format!("it is {kind}, not a regular file"))
 }
 
 fn refused(kind: &str) -> io::Error {

@@ -38,10 +38,12 @@ pub(super) struct StreamPosition {
 }
 
 impl StreamPosition {
-    /// Returns the first tick that the next entry of the stream can have, given its time.
-    fn first_tick(self, time_ns: i64) -> i64 {
+    /// Returns the first tick that the next entry of the stream can have, given its time. With `keeps_order`, it follows the
+    /// last entry however far its time steps back.
+    fn first_tick(self, time_ns: i64, keeps_order: bool) -> i64 {
         let (tick, last_tick) = (entry_id::tick_at(time_ns), entry_id::tick(self.last_id));
-        if self.continues_at(time_ns) && last_tick < entry_id::LAST_TICK { tick.max(last_tick + 1) } else { tick }
+        let follows = self.continues_at(time_ns) || keeps_order && self.last_id > 0;
+        if follows && last_tick < entry_id::LAST_TICK { tick.max(last_tick + 1) } else { tick }
     }
 
     fn continues_at(self, time_ns: i64) -> bool {
@@ -66,6 +68,8 @@ pub(super) struct SegmentRing<'t> {
     highest_tick: i64,
     /// Latest plausible time of an entry. The IDs of later ones are of the time of arrival.
     latest_ns: i64,
+    /// Whether the entries of a stream keep their order where their times step back.
+    keeps_order: bool,
     /// Statements that find out whether a segment contains an ID of a tick.
     tick_lookups: HashMap<u8, CachedStatement<'t>>,
 }
@@ -92,8 +96,16 @@ impl<'t> SegmentRing<'t> {
             pending_ticks: HashSet::new(),
             highest_tick,
             latest_ns: i64::MAX,
+            keeps_order: false,
             tick_lookups: HashMap::new(),
         })
+    }
+
+    /// Keeps the order of each stream in the entries that are appended, even where their times step back. The times of a text
+    /// file are read from its lines, which are in the order in which they were written.
+    pub(super) fn keep_order(mut self, keeps_order: bool) -> Self {
+        self.keeps_order = keeps_order;
+        self
     }
 
     /// Appends entries of one source in the given order. `positions` holds the positions of its streams, and is updated. The
@@ -191,7 +203,7 @@ impl<'t> SegmentRing<'t> {
         let mut rows: Vec<(i64, i64, &LogRecord)> = Vec::with_capacity(records.len());
         for (seq, record) in in_order_of_time((first_seq..).zip(records)) {
             let position = &mut positions[record.stream.index()];
-            let time_ns = plausible_ns(record.time_ns, self.latest_ns);
+            let time_ns = plausible_ns(record.order_ns, self.latest_ns);
             let id = self.allocate_id(time_ns, record.level, *position)?;
             position.advance(id, time_ns);
             rows.push((id, seq, record));
@@ -226,7 +238,7 @@ impl<'t> SegmentRing<'t> {
     /// Returns the ID for a time and a level. If its tick is used, or not after the last entry of the same stream, takes a
     /// later free tick.
     fn allocate_id(&mut self, time_ns: i64, level: Level, position: StreamPosition) -> Result<i64> {
-        let tick = self.free_tick_from(position.first_tick(time_ns))?;
+        let tick = self.free_tick_from(position.first_tick(time_ns, self.keeps_order))?;
         if tick > entry_id::LAST_TICK {
             return Err(Error::Internal("all entry IDs after the year 2109 are in use".into()));
         }

@@ -46,10 +46,8 @@ struct ContainerList {
 /// Handles `GET /api/logs/containers`.
 pub(super) fn containers(viewer: &LogViewer, _: &Request) -> Result<Response> {
     let status = viewer.source_status();
-    let after = match &status.errors[..] {
-        [] => "]}".to_owned(),
-        errors => format!(r#"],"troubles":{}}}"#, json(&errors)?),
-    };
+    let troubles: Vec<&str> = status.problems.iter().map(|problem| problem.message.as_str()).collect();
+    let after = if troubles.is_empty() { "]}".to_owned() } else { format!(r#"],"troubles":{}}}"#, json(&troubles)?) };
     let reader = viewer.core.readers.acquire()?;
     let snapshot = reader.unchecked_transaction()?;
     let (counts, names) = (store::stats(&snapshot)?.by_source, source_names(&snapshot)?);

@@ -44,8 +44,8 @@ pub(super) struct LogViewer {
 pub(super) struct SourceStatuses {
     /// Existing logs by key, with the reason for those that cannot be read.
     pub(super) sources: BTreeMap<String, Option<String>>,
-    /// One sentence for each folder that cannot be read.
-    pub(super) errors: Vec<String>,
+    /// Settings of sources that cannot be applied.
+    pub(super) problems: Vec<Warning>,
     /// Number of logs that are not read because the disk is almost full.
     pub(super) paused: usize,
 }
@@ -81,7 +81,12 @@ impl LogViewer {
         Arc::clone(&self.source_status.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Replaces the status of the logs, and logs the problems that are new.
     pub(super) fn set_source_status(&self, status: SourceStatuses) {
+        let known = self.source_status();
+        for problem in status.problems.iter().filter(|problem| !known.problems.contains(problem)) {
+            log::warn!("log-ingester: failed to follow a source: {}; retrying at each scan", problem.message);
+        }
         *self.source_status.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
     }
 
@@ -89,10 +94,12 @@ impl LogViewer {
         let counters = store::health_counters(reader)?;
         let last_ingest = Some(counters.last_ingest_ms).filter(|ms| *ms > 0).map(Timestamp::from_ms);
         let missed = "Rotated files that were deleted or damaged before they were read.";
+        const CORRECTED_TIMES: &str = "Lines of text files that stated a time over ten minutes ahead.";
         let own = [
             Stat::count("logs_indexed", "Stored log entries.", counters.entries),
             Stat::count("containers", "Logs that are followed or have entries.", counters.sources),
             Stat::count("gaps", missed, counters.missed_rotations),
+            Stat::count("times_corrected", CORRECTED_TIMES, counters.corrected_times),
             Stat::time("last_ingest", "Time when an entry was last stored.", last_ingest),
         ];
         let exported = self.exporter.stats(reader, self.latest_id(reader)?)?;
@@ -111,11 +118,11 @@ impl ServiceState for LogViewer {
 
     fn warnings(&self) -> Vec<Warning> {
         let source_status = self.source_status();
-        let unreadable = source_status.errors.iter().map(|why| Warning::new("source_unreadable", 1, why));
+        let problems = source_status.problems.iter().cloned();
         let paused = (source_status.paused > 0).then(|| {
             let message = "The disk is almost full: the largest log, or every log, is not read until there is room";
             Warning::new("disk_low", source_status.paused as u64, message)
         });
-        unreadable.chain(paused).chain(self.exporter.warnings()).collect()
+        problems.chain(paused).chain(self.exporter.warnings()).collect()
     }
 }

@@ -14,6 +14,7 @@ pub(super) struct HealthCounters {
     pub(super) entries: i64,
     pub(super) sources: i64,
     pub(super) missed_rotations: i64,
+    pub(super) corrected_times: i64,
     /// Time of the last stored batch, in milliseconds since 1970; 0 if nothing was ever stored.
     pub(super) last_ingest_ms: i64,
 }
@@ -25,6 +26,7 @@ pub(super) fn health_counters(connection: &Connection) -> Result<HealthCounters>
         entries: count("SELECT sum(entries) FROM segments")?,
         sources: count("SELECT count(*) FROM sources")?,
         missed_rotations: counter(connection, counter_names::MISSED_ROTATIONS)?,
+        corrected_times: counter(connection, counter_names::CORRECTED_TIMES)?,
         last_ingest_ms: counter(connection, counter_names::LAST_INGEST_MS)?,
     })
 }
@@ -35,6 +37,15 @@ pub(super) fn largest_source(connection: &Connection) -> Result<Option<i64>> {
         "SELECT source_id FROM entry_counts GROUP BY source_id ORDER BY sum(entries) DESC, source_id LIMIT 1",
     )?;
     Ok(largest.query_row([], |row| row.get(0)).optional()?)
+}
+
+/// Returns the first minute with entries, counted from 1970, that is not before a minute; `None` if there is none.
+pub(super) fn first_minute_from(connection: &Connection, minute: i64) -> Result<Option<i64>> {
+    // One lookup in the primary key for each segment.
+    let mut first = connection.prepare_cached(
+        "SELECT min((SELECT min(at_min) FROM entry_counts WHERE segment_id = s.id AND at_min >= ?1)) FROM segments s",
+    )?;
+    Ok(first.query_row([minute], |row| row.get(0))?)
 }
 
 /// Returns the ingest sequence number of an entry.

@@ -90,6 +90,10 @@ pub(super) struct LogTailer {
     partial_line: Vec<u8>,
     /// Number of bytes of the partial line beyond [`LINE_BYTES_MAX`].
     truncated_bytes: u64,
+    /// Time of the last change of the partial line.
+    partial_line_at: Instant,
+    /// Whether the position is after a line without a newline, so that the newline may follow.
+    is_within_line: bool,
     /// Number of bytes in holes of the file before the end of the partial line. They belong to no line.
     hole_bytes: u64,
     /// Whether the file had a successor before it was last read to its end, so that nothing follows.
@@ -148,6 +152,8 @@ impl LogTailer {
             truncated: None,
             partial_line: Vec::new(),
             truncated_bytes: 0,
+            partial_line_at: Instant::now(),
+            is_within_line: false,
             hole_bytes: 0,
             is_final_read: false,
             discard_first_line: false,
@@ -276,7 +282,7 @@ impl LogTailer {
         let mut current = None;
         for (index, file) in files.iter().enumerate() {
             let same_inode = file.inode.number() == position.inode;
-            let same = if position.file.bytes == 0 { same_inode } else { file.fingerprint == position.file };
+            let same = if position.file.bytes == 0 { same_inode } else { file.has_fingerprint(position.file)? };
             // A compressed file is complete, and its length is only known modulo 2^32.
             let is_long_enough = || Ok::<_, io::Error>(file.compressed || file.content_bytes()? >= position.offset);
             if !same || self.truncated == Some(file.inode) || !is_long_enough()? {
@@ -342,6 +348,7 @@ impl LogTailer {
         }
         self.position = Some(Position { file: file.fingerprint, inode: file.inode.number(), offset });
         self.close_current();
+        self.is_within_line = reader.is_within_line();
         self.truncated = None;
         self.newest_ns = None;
         self.reader = Some(reader);
@@ -368,6 +375,9 @@ impl LogTailer {
             flow = self.emit_line(&bytes[..end], emit);
             bytes = &bytes[end + 1..];
         }
+        if !bytes.is_empty() {
+            self.partial_line_at = Instant::now();
+        }
         let room = LINE_BYTES_MAX.saturating_sub(self.partial_line.len());
         self.partial_line.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.truncated_bytes += bytes.len().saturating_sub(room) as u64;
@@ -391,10 +401,35 @@ impl LogTailer {
             joined = std::mem::take(&mut self.partial_line);
             joined.as_slice()
         };
-        if std::mem::take(&mut self.discard_first_line) {
+        let ends_emitted_line = std::mem::take(&mut self.is_within_line) && matches!(bytes, b"" | b"\r");
+        if std::mem::take(&mut self.discard_first_line) || ends_emitted_line {
             return ControlFlow::Continue(());
         }
         emit(RawLine { bytes, truncated_bytes })
+    }
+
+    /// Returns the end of a last line without a newline, in bytes, and when it changed; `None` if there is none.
+    pub(super) fn last_line_end(&self) -> Option<(u64, Instant)> {
+        let offset = self.position.filter(|_| !self.partial_line.is_empty())?.offset;
+        let end = offset + self.hole_bytes + self.truncated_bytes + self.partial_line.len() as u64;
+        Some((end, self.partial_line_at))
+    }
+
+    /// Emits the last line of the file, although it has no newline. If it ends with a carriage return, these end its lines.
+    pub(super) fn emit_last_line(&mut self, emit: &mut impl FnMut(RawLine<'_>) -> ControlFlow<()>) {
+        let Some(position) = &mut self.position else { return };
+        let truncated_bytes = std::mem::take(&mut self.truncated_bytes);
+        let bytes = std::mem::take(&mut self.partial_line);
+        position.offset += std::mem::take(&mut self.hole_bytes) + truncated_bytes + bytes.len() as u64;
+        self.is_within_line = true;
+        let lines = bytes.strip_suffix(b"\r").unwrap_or(&bytes);
+        if lines.len() == bytes.len() {
+            let _ = emit(RawLine { bytes: &bytes, truncated_bytes });
+            return;
+        }
+        for bytes in lines.split(|byte| *byte == b'\r') {
+            let _ = emit(RawLine { bytes, truncated_bytes: 0 });
+        }
     }
 
     /// Emits the partial line at the end of a rotated file, because its newline will not follow.

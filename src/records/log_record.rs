@@ -7,6 +7,9 @@ use super::log_level::Level;
 pub struct LogRecord {
     /// Time of the first line, in nanoseconds since 1970 (UTC).
     pub time_ns: i64,
+    /// Time by which the entry is sorted, in nanoseconds since 1970. It differs from `time_ns` for an entry that states no
+    /// time and precedes one that does.
+    pub order_ns: i64,
     /// Standard stream that the process wrote the entry to.
     pub stream: StdStream,
     /// Severity.

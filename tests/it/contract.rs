@@ -15,6 +15,7 @@ mod health;
 mod json;
 mod keys;
 mod lists;
+mod log_files;
 mod log_ring;
 mod log_search;
 mod log_sources;

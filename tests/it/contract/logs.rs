@@ -466,7 +466,7 @@ fn log_viewer_health_reports_counts_and_last_ingest() {
     let health = health.json();
     let at = health["last_ingest"].as_str().and_then(monlight::clock::Timestamp::parse).unwrap();
     assert!((0..60).contains(&(monlight::clock::Timestamp::now().seconds() - at.seconds())), "{health}");
-    assert_eq!(member_names(&health).len(), 8, "{health}");
+    assert_eq!(member_names(&health).len(), 9, "{health}");
     let text = viewer.get("/metrics").expect(200).text();
     assert!(text.contains("\nmonlight_logs_indexed 6\n"), "{text}");
 }
