@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { createMatcher, findMatches } from "../../log-viewer/matcher.ts";
-import { stripSequences } from "../../log-viewer/message.tsx";
 import { translateRegex } from "../../log-viewer/regex-worker.ts";
+import { stripSequences } from "../../shared/terminal.ts";
 
 const FIXTURE = new URL("../../../tests/fixtures/log-search.json", import.meta.url);
 const { lines, cases } = JSON.parse(readFileSync(FIXTURE, "utf8"));
