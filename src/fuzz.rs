@@ -3,6 +3,8 @@
 //! `make fuzz` runs them with cargo-fuzz, which needs a nightly compiler. The tests below run them on the corpus in
 //! `fuzz/corpus`, which contains examples and past findings. Neither is part of a program.
 
+use crate::page_path::fold_page_path;
+use crate::records::point::LABEL_CHARS_MAX;
 use crate::{browser_relay, error_tracker, http, log_viewer, metrics_collector};
 
 /// A fuzz target: its name, which is also that of its file in `fuzz/targets` and of its folder in `fuzz/corpus`, and its
@@ -22,6 +24,7 @@ pub const TARGETS: &[Target] = &[
     ("log_queries", log_viewer::fuzz::queries),
     ("metric_points", metrics_collector::fuzz::batches),
     ("metric_queries", metrics_collector::fuzz::queries),
+    ("page_paths", page_paths),
     ("page_reports", page_reports),
     ("sketches", metrics_collector::fuzz::sketches),
     ("source_maps", browser_relay::fuzz::maps),
@@ -29,6 +32,17 @@ pub const TARGETS: &[Target] = &[
     ("stacks", browser_relay::fuzz::stacks),
     ("timestamps", log_viewer::fuzz::timestamps),
 ];
+
+/// Checks that a folded path is a label value, that folding it again changes nothing, and that it has no query.
+fn page_paths(data: &[u8]) {
+    let page = String::from_utf8_lossy(data);
+    let folded = fold_page_path(&page, LABEL_CHARS_MAX);
+    assert!((1..=LABEL_CHARS_MAX).contains(&folded.chars().count()) && !folded.contains(['?', '#', ';']), "{folded}");
+    // A path can contain what looks like the host of a URL, and a truncated one half an id.
+    if !folded.contains("://") && !folded.ends_with('…') {
+        assert_eq!(fold_page_path(&folded, LABEL_CHARS_MAX), folded);
+    }
+}
 
 /// Checks that every page report that the relay accepts is accepted by the upstream service, because the relay may have
 /// answered it by then.

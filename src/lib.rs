@@ -14,6 +14,7 @@ pub mod varint;
 pub mod background;
 pub mod env;
 pub mod json;
+pub mod page_path;
 pub mod random;
 pub mod trace;
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::clock::Timestamp;
+use crate::page_path::fold_page_path;
 
 /// Maximum length of a metric name, in characters.
 pub const NAME_CHARS_MAX: usize = 200;
@@ -150,6 +151,21 @@ impl<'a> Point<'a> {
         self.at
     }
 
+    /// Returns the value of a label.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.iter().find(|(label, _)| label == name).map(|(_, value)| &**value)
+    }
+
+    /// Folds the ids in a label that contains the path of a page, if the point has it.
+    pub fn fold_page_label(&mut self, name: &str) {
+        let Some((_, value)) = self.labels.iter_mut().find(|(label, _)| label == name) else { return };
+        let folded = fold_page_path(value, LABEL_CHARS_MAX);
+        if folded != *value {
+            *value = Cow::Owned(folded.into_owned());
+        }
+    }
+
     /// Removes the labels whose names match, and returns them in their order.
     pub fn remove_labels(&mut self, matches: impl Fn(&str) -> bool) -> Vec<Label<'a>> {
         self.labels.extract_if(.., |(name, _)| matches(name)).collect()
@@ -219,5 +235,6 @@ mod tests {
         assert_eq!(point.labels(), [("a", "x"), ("b", "2"), ("c", "3")].map(pair));
         assert_eq!(point.remove_labels(|name| name != "b"), [("a", "x"), ("c", "3")].map(pair));
         assert_eq!(point.labels(), [("b", "2")].map(pair));
+        assert_eq!((point.label("b"), point.label("a")), (Some("2"), None));
     }
 }

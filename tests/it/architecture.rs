@@ -18,7 +18,7 @@ const SERVICES: [(&str, &str, &str); 4] = [
 ];
 
 /// The layer of each module of the library. A module uses only modules of lower layers.
-const LAYERS: [(&str, u32); 25] = [
+const LAYERS: [(&str, u32); 26] = [
     ("clock", 0),
     ("error", 0),
     ("ip_network", 0),
@@ -27,6 +27,7 @@ const LAYERS: [(&str, u32); 25] = [
     ("background", 1),
     ("env", 1),
     ("json", 1),
+    ("page_path", 1),
     ("random", 1),
     ("trace", 1),
     ("records", 2),
