@@ -12,11 +12,14 @@ use super::report::{page_time, prefix};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::json::JsonObject;
+use crate::page_path::fold_page_path;
 use crate::records::optional_fields::OptionalFields;
 use crate::records::report::NAME_CHARS_MAX;
 
 const METRICS_MAX: usize = 1_000;
 const LABELS_MAX: usize = 24;
+/// Label with the path of the page.
+const PAGE_LABEL: &str = "page";
 /// Bytes that a point gains besides the shared labels: names of members, quotes and brackets.
 const POINT_OVERHEAD_BYTES: usize = 40;
 
@@ -29,9 +32,9 @@ pub(super) struct ConvertedMetrics {
 }
 
 /// Converts the metrics of a page, which arrived at `now`. Every point gets the labels `project` and `source=browser`, and
-/// `page` and `session_id` if the request has them; pages cannot override these. Unusable labels and times are repaired or
-/// dropped, and so are items without a usable name, type and value, if there are others. `bytes_max` is the maximum size of the
-/// result.
+/// `page`, `session_id`, `environment` and `release` if the request has them; pages cannot override these. Ids in page paths are
+/// folded. Unusable labels and times are repaired or dropped, and so are items without a usable name, type and value, if there
+/// are others. `bytes_max` is the maximum size of the result.
 ///
 /// # Errors
 /// [`Error::Invalid`], naming the item and the field, if no item is usable; [`Error::TooLargeToForward`] if the result exceeds
@@ -47,14 +50,17 @@ pub(super) fn convert_metrics(
     let url = request.string("url");
     fields.record_if("url", url.is_err());
     let url = url.ok().flatten().filter(|url| !url.is_empty());
-    let path = url.map(|url| prefix(url_path(&url), NAME_CHARS_MAX).into_owned());
-    let session = fields.string("session_id", NAME_CHARS_MAX).filter(|id| !id.is_empty());
+    let path = url.map(|url| fold_page_path(&url, NAME_CHARS_MAX).into_owned());
+    let [session, environment, release] = ["session_id", "environment", "release"]
+        .map(|name| fields.string(name, NAME_CHARS_MAX).filter(|value| !value.is_empty()));
     let items = request.array("metrics", METRICS_MAX)?.ok_or_else(|| Error::field("metrics", "must be an array"))?;
     let labels = [
         ("project", Some(project)),
         ("source", Some("browser")),
-        ("page", path.as_deref()),
+        (PAGE_LABEL, path.as_deref()),
         ("session_id", session.as_deref()),
+        ("environment", environment.as_deref()),
+        ("release", release.as_deref()),
     ];
     let labels = labels.into_iter().filter_map(|(name, value)| Some((name, value?)));
     let shared = SharedLabels::new(labels.collect(), project)?;
@@ -174,18 +180,20 @@ fn parse_labels(json: &str) -> (Vec<(String, Cow<'_, str>)>, bool) {
     let Ok(object) = JsonObject::parse_checked(json) else { return (Vec::new(), false) };
     let is_name = |name: &str| (1..=NAME_CHARS_MAX).contains(&name.chars().count());
     let usable = object.members().filter(|(name, _)| is_name(name));
-    let usable = usable.filter_map(|(name, value)| Some((name.to_owned(), label_value(value)?)));
+    let usable = usable.filter_map(|(name, value)| Some((name.to_owned(), label_value(name, value)?)));
     let labels: Vec<_> = usable.take(LABELS_MAX).collect();
     let all_usable = labels.len() == object.members().count();
     (labels, all_usable)
 }
 
-/// Returns the JSON of a label's value, which is truncated if it is a long string; `None` if it is not a scalar.
-fn label_value(json: &str) -> Option<Cow<'_, str>> {
+/// Returns the JSON of a label's value; `None` if it is not a scalar. A page path is folded, and a long string is truncated.
+fn label_value<'a>(name: &str, json: &'a str) -> Option<Cow<'a, str>> {
+    let is_page = name == PAGE_LABEL;
     // A string has at most as many characters as its JSON has bytes.
-    if json.starts_with('"') && json.len() > NAME_CHARS_MAX {
+    if json.starts_with('"') && (is_page || json.len() > NAME_CHARS_MAX) {
         let string: String = serde_json::from_str(json).ok()?;
-        return serde_json::to_string(&prefix(&string, NAME_CHARS_MAX)).ok().map(Cow::Owned);
+        let fold = if is_page { fold_page_path } else { prefix };
+        return serde_json::to_string(&fold(&string, NAME_CHARS_MAX)).ok().map(Cow::Owned);
     }
     let is_word = ["true", "false", "null"].contains(&json);
     (json.starts_with('"') || is_word || is_finite_number(json)).then_some(Cow::Borrowed(json))
@@ -195,12 +203,6 @@ fn label_value(json: &str) -> Option<Cow<'_, str>> {
 fn is_finite_number(json: &str) -> bool {
     let is_number = json.starts_with(|first: char| first == '-' || first.is_ascii_digit());
     is_number && json.parse().is_ok_and(f64::is_finite)
-}
-
-/// Returns the path of a URL, without query and fragment.
-fn url_path(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
-    rest.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/")
 }
 
 #[cfg(test)]
@@ -225,7 +227,7 @@ mod tests {
         let body = r#"{"metrics":[{"name":"n","type":"counter","value":1,"labels":{"project":"other","a":true},"project":"other"}],
             "url":"https://a/user/7?q#f","session_id":"s"}"#;
         let points = convert(body);
-        let labels = serde_json::json!({ "project": "shop", "source": "browser", "page": "/user/7", "session_id": "s", "a": true });
+        let labels = serde_json::json!({ "project": "shop", "source": "browser", "page": "/user/:id", "session_id": "s", "a": true });
         assert_eq!(
             points,
             serde_json::json!([{ "name": "n", "type": "counter", "value": 1, "labels": labels, "project": "shop" }])
@@ -282,12 +284,44 @@ mod tests {
     }
 
     #[test]
-    fn url_path_excludes_host_query_and_fragment() {
-        for (url, expected) in
-            [("https://a/b/c?d#e", "/b/c"), ("https://a", "/"), ("/x?y", "/x"), ("", "/"), ("#", "/")]
-        {
-            assert_eq!(url_path(url), expected, "{url}");
+    fn page_paths_are_folded_in_the_request_and_in_the_labels_of_items() {
+        let item =
+            r#"{"name":"n","type":"gauge","value":1,"labels":{"page":"/reset/john%40a.example;s=1?x","to":"/user/7"}}"#;
+        let labels = |more: &str| convert(&format!(r#"{{"metrics":[{item}]{more}}}"#))[0]["labels"].clone();
+        assert_eq!(labels("")["page"], "/reset/:id");
+        assert_eq!(labels("")["to"], "/user/7");
+        assert_eq!(labels(r#","url":"https://shop.example/order/ORD-12345?x#y""#)["page"], "/order/:id");
+        assert_eq!(labels(r#","url":"https://shop.example""#)["page"], "/");
+    }
+
+    #[test]
+    fn environment_and_release_of_a_request_are_labels_of_all_its_points() {
+        let items =
+            r#"[{"name":"a","type":"gauge","value":1},{"name":"b","type":"gauge","value":1,"labels":{"release":"9"}}]"#;
+        let points = |more: &str| convert(&format!(r#"{{"metrics":{items}{more}}}"#));
+        let labelled = points(r#","environment":"staging","release":"1.4.2""#);
+        for point in labelled.as_array().unwrap() {
+            let labels = &point["labels"];
+            assert_eq!((&labels["environment"], &labels["release"]), (&"staging".into(), &"1.4.2".into()));
         }
+        for more in ["", r#","environment":"","release":{}"#, r#","environment":null,"release":["1"]"#] {
+            let plain = points(more);
+            assert_eq!(plain[0]["labels"], serde_json::json!({ "project": "shop", "source": "browser" }), "{more}");
+            assert_eq!(plain[1]["labels"]["release"], "9", "{more}");
+        }
+        let long = points(&format!(r#","release":"{}""#, "\u{1F600}".repeat(201)));
+        assert_eq!(long[0]["labels"]["release"].as_str().unwrap().chars().count(), 200);
+    }
+
+    #[test]
+    fn labels_of_a_point_are_at_most_as_many_as_the_collector_accepts() {
+        let labels: Vec<String> = (0..LABELS_MAX).map(|n| format!(r#""l{n}":1"#)).collect();
+        let points = convert(&format!(
+            r#"{{"url":"/a","session_id":"s","environment":"e","release":"r",
+                "metrics":[{{"name":"n","type":"gauge","value":1,"labels":{{{}}}}}]}}"#,
+            labels.join(",")
+        ));
+        assert!(points[0]["labels"].as_object().unwrap().len() <= crate::records::point::LABELS_MAX);
     }
 
     #[test]
