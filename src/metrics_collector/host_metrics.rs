@@ -65,7 +65,9 @@ fn measure(database: &Path, previous: &mut PreviousSample) -> Vec<Point<'static>
         points.push(gauge("host_disk_used_bytes", disk.used_bytes as f64));
         points.push(gauge("host_disk_total_bytes", disk.total_bytes as f64));
     }
-    let traffic = traffic(&read("/proc/net/dev"));
+    let traffic = count_once(traffic(&read("/proc/net/dev")), |interface| {
+        Path::new("/sys/class/net").join(interface).join("device").exists()
+    });
     if !previous.traffic.is_empty() {
         let since = traffic_since(&traffic, &previous.traffic);
         points.push(counter("host_network_received_bytes", since.received_bytes as f64));
@@ -161,7 +163,22 @@ struct Traffic {
     sent_bytes: u64,
 }
 
-/// Parses `/proc/net/dev`. Leaves out the loopback interface.
+/// Beginnings of the names that containers and virtual machines give to their uplinks.
+const UPLINKS: [&str; 5] = ["eth", "en", "wl", "venet", "tap"];
+
+/// Returns the interfaces of which each byte passes only one: the physical ones. The others, such as bridges and the ends of
+/// containers' connections, count the same bytes again. A container has no physical interface, but an uplink.
+fn count_once(
+    mut interfaces: BTreeMap<String, Traffic>,
+    is_physical: impl Fn(&str) -> bool,
+) -> BTreeMap<String, Traffic> {
+    let has_physical = interfaces.keys().any(|name| is_physical(name));
+    let is_uplink = |name: &str| UPLINKS.iter().any(|prefix| name.starts_with(prefix));
+    interfaces.retain(|name, _| if has_physical { is_physical(name) } else { is_uplink(name) });
+    interfaces
+}
+
+/// Parses the interfaces in `/proc/net/dev`.
 fn traffic(dev: &str) -> BTreeMap<String, Traffic> {
     let interface = |line: &str| {
         let (name, fields) = line.split_once(':')?;
@@ -171,7 +188,7 @@ fn traffic(dev: &str) -> BTreeMap<String, Traffic> {
         let sent_bytes = fields.nth(7)?.parse().ok()?;
         Some((name.trim().to_owned(), Traffic { received_bytes, sent_bytes }))
     };
-    dev.lines().filter_map(interface).filter(|(name, _)| name != "lo").collect()
+    dev.lines().filter_map(interface).collect()
 }
 
 /// Returns the traffic between two samples. An interface that is new or was reset counts from the next sample on.
@@ -257,9 +274,23 @@ veth1:99 1 0 0 0 0 0 0 77 1 0 0 0 0 0 0
     }
 
     #[test]
-    fn traffic_excludes_the_loopback_interface() {
+    fn each_byte_of_traffic_counts_once() {
+        let counted = |names: &[&str], physical: &[&str]| {
+            let interfaces = names.iter().map(|name| ((*name).to_owned(), Traffic::default())).collect();
+            count_once(interfaces, |name| physical.contains(&name)).into_keys().collect::<Vec<_>>()
+        };
+        let docker_host = ["br-0f1e", "docker0", "enp3s0", "lo", "tap0", "veth12", "virbr0", "wg0", "wlan0"];
+        assert_eq!(counted(&docker_host, &["enp3s0", "wlan0"]), ["enp3s0", "wlan0"]);
+        assert_eq!(counted(&["bond0", "eth0", "eth0.7", "eth1", "lo"], &["eth0", "eth1"]), ["eth0", "eth1"]);
+        assert_eq!(counted(&["eth0", "eth1", "lo", "tunl0"], &[]), ["eth0", "eth1"], "a container in two networks");
+        assert_eq!(counted(&["lo", "tap0"], &[]), ["tap0"], "a rootless container");
+        assert_eq!(counted(&["br0", "lo", "veth1"], &[]), [""; 0], "a namespace without an uplink");
+    }
+
+    #[test]
+    fn traffic_is_counted_between_two_samples() {
         let first = traffic(DEV);
-        assert_eq!(first.keys().collect::<Vec<_>>(), ["eth0", "ifb0", "veth1"]);
+        assert_eq!(first.keys().collect::<Vec<_>>(), ["eth0", "ifb0", "lo", "veth1"]);
         assert_eq!(first["eth0"], Traffic { received_bytes: 146_415_261, sent_bytes: 657_168 });
         assert_eq!(first["veth1"], Traffic { received_bytes: 99, sent_bytes: 77 });
         let mut later = first.clone();
