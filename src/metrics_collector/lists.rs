@@ -41,22 +41,23 @@ struct LabelValues {
 /// Returns `{"metrics":[…]}`: names and types in alphabetical order, each once.
 pub(super) fn metrics(readers: ReaderPool, filter: MetricsFilter) -> impl BodySource {
     let MetricsFilter { project, search, limit } = filter;
-    let search = search.map(|search| search.to_ascii_lowercase());
+    let search = search.map(|search| search.to_lowercase());
+    // SQLite knows the case of ASCII letters only.
+    let is_found = move |name: &str| search.as_ref().is_none_or(|search| name.to_lowercase().contains(search));
     let mut left = limit.unwrap_or(u64::MAX);
     let mut last = (String::new(), 0);
     JsonArray::new(r#"{"metrics":["#.into(), "]}".into(), move |out| {
         let reader = readers.acquire()?;
         let mut read = reader.prepare_cached(
             "SELECT name, type_id FROM metrics WHERE (name, type_id) > (?1, ?2) AND (?3 IS NULL OR project = ?3)
-                 AND (?4 IS NULL OR instr(lower(name), ?4) > 0)
                  AND EXISTS (SELECT 1 FROM series WHERE metric_id = metrics.id)
              ORDER BY name, type_id",
         )?;
-        let mut rows = read.query((last.0.clone(), last.1, &project, &search))?;
+        let mut rows = read.query((last.0.clone(), last.1, &project))?;
         while let Some(row) = rows.next()? {
             let (name, type_id) = (row.get_ref(0)?.as_str().unwrap_or_default(), row.get(1)?);
-            // The same metric of another project.
-            if name == last.0 && type_id == last.1 {
+            // The same metric of another project is listed once.
+            if name == last.0 && type_id == last.1 || !is_found(name) {
                 continue;
             }
             if left == 0 {

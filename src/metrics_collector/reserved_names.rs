@@ -42,7 +42,7 @@ mod tests {
             (".release_info", None),
             ("\u{feff}host_cpu", None),
             ("host:cpu", None),
-            ("host\u{e9}cpu", Some("host_*")),
+            ("host\u{e9}cpu", None),
             ("my_host_cpu", None),
             ("web_vitals_lcp", None),
         ] {
