@@ -1,6 +1,7 @@
 //! Aggregates of points: count, sum, extremes, last value and distribution. Aggregates can be merged, so any period and
 //! any set of series has one.
 
+use super::compensated_sum::CompensatedSum;
 use super::sketch::Sketch;
 use super::web_vitals::{RatingCounts, WebVital};
 use crate::records::point::MetricKind;
@@ -29,7 +30,7 @@ impl AggregateParts {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Aggregate {
     pub(super) count: u64,
-    pub(super) sum: f64,
+    pub(super) sum: CompensatedSum,
     pub(super) min: f64,
     pub(super) max: f64,
     /// Value of the latest point.
@@ -50,7 +51,7 @@ impl Aggregate {
     pub(super) fn from_point(value: f64, at: i64, kind: AggregateParts) -> Self {
         let mut aggregate = Self {
             count: 0,
-            sum: 0.0,
+            sum: CompensatedSum::default(),
             min: value,
             max: value,
             last: value,
@@ -73,7 +74,7 @@ impl Aggregate {
         }
         self.imported_percentiles = None;
         self.count += 1;
-        self.sum = finite(self.sum + value);
+        self.sum.add(value);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
         if at >= self.last_at {
@@ -85,7 +86,7 @@ impl Aggregate {
     /// result has none: percentiles of only a part of the points would be wrong.
     pub(super) fn merge(&mut self, other: &Self) {
         self.count += other.count;
-        self.sum = finite(self.sum + other.sum);
+        self.sum.merge(other.sum);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         if other.last_at >= self.last_at {
@@ -115,25 +116,38 @@ impl Aggregate {
         size_of::<(i64, Self)>() + self.sketch.as_ref().map_or(0, Sketch::heap_bytes)
     }
 
-    /// Returns the value at a quantile from 0 to 1, between minimum and maximum; `None` without a sketch.
-    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
-        self.sketch.as_ref()?.quantile(q).map(|value| value.clamp(self.min, self.max))
+    /// Returns the mean, between minimum and maximum. The quotient of a rounded sum can be outside: that of three times 0.1 is
+    /// greater than 0.1.
+    pub(super) fn avg(&self) -> f64 {
+        self.sum.mean(self.count).max(self.min).min(self.max)
     }
-}
 
-/// Limits a sum to finite numbers. Adding infinities of both signs would give NaN, which a NOT NULL column rejects.
-fn finite(sum: f64) -> f64 {
-    sum.clamp(f64::MIN, f64::MAX)
+    /// Returns the value at a quantile from 0 to 1, between minimum and maximum, which are the exact values at the first and the
+    /// last rank; `None` without a sketch.
+    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
+        let sketch = self.sketch.as_ref()?;
+        let rank = sketch.rank(q)?;
+        if rank == 1 {
+            return Some(self.min);
+        }
+        if rank == sketch.count() {
+            return Some(self.max);
+        }
+        sketch.value_at(rank).map(|value| value.max(self.min).min(self.max))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn imported() -> Aggregate {
         let point = Aggregate::from_point(10.0, 0, AggregateParts::default());
         let imported_percentiles = Some(Box::new([10.0, 25.0, 29.0]));
-        Aggregate { count: 9, sum: 90.0, min: 1.0, max: 30.0, imported_percentiles, ..point }
+        let sum = CompensatedSum::from_parts(90.0, 0.0);
+        Aggregate { count: 9, sum, min: 1.0, max: 30.0, imported_percentiles, ..point }
     }
 
     #[test]
@@ -145,16 +159,52 @@ mod tests {
         second.merge(&imported());
         for merged in [first, second] {
             assert_eq!((merged.percentiles(), &merged.ratings), ([None; 3], &None));
-            assert_eq!((merged.count, merged.sum, merged.max, merged.last), (10, 590.0, 500.0, 500.0));
+            assert_eq!((merged.count, merged.sum.value(), merged.max, merged.last), (10, 590.0, 500.0, 500.0));
         }
     }
 
     #[test]
-    fn sum_stays_finite() {
-        let mut aggregate = Aggregate::from_point(f64::MAX, 0, AggregateParts::default());
-        aggregate.add(f64::MAX, 1, AggregateParts::default());
-        aggregate.merge(&Aggregate::from_point(f64::MIN, 2, AggregateParts::default()));
-        aggregate.add(f64::MIN, 3, AggregateParts::default());
-        assert!(aggregate.sum.is_finite());
+    fn percentiles_at_the_first_and_last_rank_are_exact() {
+        let kind = AggregateParts::for_metric(Some(MetricKind::Histogram), "ms");
+        let mut aggregate = Aggregate::from_point(0.0, 0, kind);
+        aggregate.add(1_000.0, 1, kind);
+        assert_eq!(aggregate.percentiles(), [Some(0.0), Some(1_000.0), Some(1_000.0)]);
+        (0..98).for_each(|at| aggregate.add(500.0, at, kind));
+        let [p50, _, p99] = aggregate.percentiles().map(Option::unwrap);
+        assert!((p50 - 500.0).abs() < 5.5 && (p99 - 500.0).abs() < 5.5, "{p50}, {p99}");
+    }
+
+    proptest! {
+        #[test]
+        fn average_and_percentiles_are_between_minimum_and_maximum(
+            values in proptest::collection::vec(prop_oneof![
+                Just(0.1), Just(f64::MAX), Just(f64::MIN), -1.0..1.0f64, 1e-12..1e-8f64, 1e17..1e20f64,
+                any::<f64>().prop_filter("finite", |value| value.is_finite()),
+            ], 1..40),
+            split_at in 0..40usize,
+        ) {
+            let kind = AggregateParts::for_metric(Some(MetricKind::Histogram), "ms");
+            let aggregate_of = |values: &[f64]| {
+                let mut aggregate = Aggregate::from_point(values[0], 0, kind);
+                values[1..].iter().for_each(|value| aggregate.add(*value, 0, kind));
+                aggregate
+            };
+            let (first, second) = values.split_at(split_at.clamp(1, values.len()));
+            let mut merged = aggregate_of(first);
+            if !second.is_empty() {
+                merged.merge(&aggregate_of(second));
+            }
+            let [p50, p95, p99] = merged.percentiles().map(Option::unwrap);
+            prop_assert!(merged.min <= p50 && p50 <= p95 && p95 <= p99 && p99 <= merged.max, "{merged:?}");
+            prop_assert!(merged.min <= merged.avg() && merged.avg() <= merged.max, "{merged:?}");
+            prop_assert!(merged.sum.value().is_finite());
+        }
+
+        #[test]
+        fn average_of_equal_values_is_their_value(value in -1e6..1e6f64, count in 1..100i64) {
+            let mut aggregate = Aggregate::from_point(value, 0, AggregateParts::default());
+            (1..count).for_each(|at| aggregate.add(value, at, AggregateParts::default()));
+            prop_assert_eq!(aggregate.avg(), value);
+        }
     }
 }

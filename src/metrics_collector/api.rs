@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::buckets::{BucketsBody, Fields, Query};
 use super::commands::{Accepted, AddPoints, RecordReservedName};
-use super::dashboard::{self, Dashboard};
+use super::dashboard::{self, Dashboard, SeriesFilter};
 use super::lists::{self, MetricsFilter};
 use super::releases::{self, Release};
 use super::reserved_names;
@@ -103,9 +103,13 @@ pub(super) fn dashboard(collector: &Collector, request: &Request) -> Result<Resp
     let is_short = time_range.duration() <= DASHBOARD_MINUTES_MAX;
     let has_minutes = time_range.age() <= collector.retention.minutes;
     let resolution = if is_short && has_minutes { Resolution::Minute } else { Resolution::Hour };
-    let (project, buckets) = (request.query("project"), time_range.buckets(resolution));
+    let buckets = time_range.buckets(resolution);
+    let filter = SeriesFilter {
+        project: request.query("project").map(str::to_owned),
+        labels: label_pairs(request.query("labels").unwrap_or_default())?,
+    };
     let reader = collector.core.readers.acquire()?;
-    let dashboard = dashboard::read(&reader, &collector.closed_hours, project, buckets, resolution, now)?;
+    let dashboard = dashboard::read(&reader, &collector.closed_hours, &filter, buckets, resolution, now)?;
     Ok(Response::json(200, &Body { period: time_range.period(), resolution: resolution.as_str(), dashboard }))
 }
 

@@ -98,10 +98,10 @@ pub(super) struct Bucket {
 
 impl Serialize for Bucket {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let Aggregate { count, sum, min, max, last, .. } = &self.aggregate;
+        let Aggregate { count, min, max, last, .. } = &self.aggregate;
         let [p50, p95, p99] = self.aggregate.percentiles();
-        let avg = sum / (*count).max(1) as f64;
-        let numbers = [Some(*sum), Some(*min), Some(*max), Some(avg), p50, p95, p99, Some(*last)];
+        let (sum, avg) = (self.aggregate.sum.value(), self.aggregate.avg());
+        let numbers = [Some(sum), Some(*min), Some(*max), Some(avg), p50, p95, p99, Some(*last)];
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("bucket", &self.start)?;
         if self.fields.contains(0) {

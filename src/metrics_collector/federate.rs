@@ -293,7 +293,7 @@ fn write_totals(text: &mut String, kind: MetricKind, name: &str, labels: &str, t
         let _ = writeln!(text, "{name}{labels} {value}");
     };
     match kind {
-        MetricKind::Counter => line(name, &braced, &format_number(totals.sum)),
+        MetricKind::Counter => line(name, &braced, &format_number(totals.sum.value())),
         MetricKind::Gauge => line(name, &braced, &format_number(totals.last)),
         MetricKind::Histogram => {
             let (bucket, comma) = (format!("{name}_bucket"), if labels.is_empty() { "" } else { "," });
@@ -303,7 +303,7 @@ fn write_totals(text: &mut String, kind: MetricKind, name: &str, labels: &str, t
                 line(&bucket, &format!("{{{labels}{comma}le=\"{bound}\"}}"), &count);
             }
             line(&bucket, &format!("{{{labels}{comma}le=\"+Inf\"}}"), &totals.count.to_string());
-            line(&format!("{name}_sum"), &braced, &format_number(totals.sum));
+            line(&format!("{name}_sum"), &braced, &format_number(totals.sum.value()));
             line(&format!("{name}_count"), &braced, &totals.count.to_string());
         }
     }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row};
 use serde_json::Value;
 
 use super::aggregate::Aggregate;
+use super::compensated_sum::CompensatedSum;
 use super::resolution::Resolution;
 use super::rollup_quota;
 use super::rollup_tables::{RollupScope, RollupTable, UpsertStmt};
@@ -89,7 +90,7 @@ fn aggregate(row: &Row<'_>, at: i64) -> Result<Aggregate> {
     let count: i64 = row.get(5)?;
     Ok(Aggregate {
         count: count.unsigned_abs(),
-        sum: row.get(6)?,
+        sum: CompensatedSum::from_parts(row.get(6)?, 0.0),
         min: row.get(7)?,
         max: row.get(8)?,
         last: row.get(9)?,

@@ -6,6 +6,7 @@ mod api;
 mod buckets;
 mod cardinality;
 mod commands;
+mod compensated_sum;
 mod config;
 mod dashboard;
 mod federate;
@@ -72,7 +73,7 @@ const SCHEMA: Schema = Schema {
     // "MLMC"
     application_id: 0x4D4C_4D43,
     create: create_tables,
-    migrations: &[ISOLATION],
+    migrations: &[ISOLATION, SUMS],
     import: Some(import_original::IMPORT),
 };
 
@@ -84,6 +85,10 @@ const ISOLATION: Migration = Migration {
     ),
     oldest_reader: 100,
 };
+
+/// Rounding errors of sums, and names without ASCII.
+const SUMS: Migration =
+    Migration { sql: include_str!("../../sql/metrics-collector/0102_sums.sql"), oldest_reader: 100 };
 
 fn create_tables(connection: &rusqlite::Connection) -> crate::error::Result<()> {
     Ok(connection.execute_batch(include_str!("../../sql/metrics-collector/0100_schema.sql"))?)

@@ -73,7 +73,11 @@ mod tests {
             ("shop", r#"{"project":"web"}"#, "project=shop,exported_project=web"),
             ("", r#"{"project":"web"}"#, "project=web"),
             ("", r#"{"a.b":"1","a_b":"2","a-b":""}"#, "a_b=1,a_b_=2"),
-            ("", r#"{"le":"1","__name__":"x","1st":"y","ö":"z"}"#, "_1st=y,exported___name__=x,exported_le=1,U___f6_=z"),
+            (
+                "",
+                r#"{"le":"1","__name__":"x","1st":"y","ö":"z"}"#,
+                "_1st=y,exported___name__=x,exported_le=1,U___f6_=z",
+            ),
         ] {
             let (name, project, labels) = ("n".into(), project.into(), labels.to_owned());
             let series = SeriesKey { kind: MetricKind::Counter, name, project, labels };

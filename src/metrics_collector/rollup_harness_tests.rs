@@ -348,7 +348,7 @@ fn check_bucket(bucket: &serde_json::Value, kind: &str, points: &[(i64, f64)], q
 
 fn check_row(aggregate: &Aggregate, points: &[(i64, f64)], kind: &str) {
     let sum = points.iter().map(|(_, value)| value).sum::<f64>();
-    assert_eq!((aggregate.count, aggregate.sum), (points.len() as u64, sum), "{points:?}");
+    assert_eq!((aggregate.count, aggregate.sum.value()), (points.len() as u64, sum), "{points:?}");
     assert_eq!([aggregate.min, aggregate.max], extremes(points), "{points:?}");
     let (at, values) = last_values(points);
     let Aggregate { last, last_at, .. } = aggregate;

@@ -3,6 +3,7 @@
 use rusqlite::{CachedStatement, Connection, Row, params};
 
 use super::aggregate::Aggregate;
+use super::compensated_sum::CompensatedSum;
 use super::resolution::{MS_PER_HOUR, MS_PER_MINUTE, Resolution};
 use super::sketch::Sketch;
 use super::web_vitals::RatingCounts;
@@ -43,23 +44,23 @@ impl RollupTable {
 }
 
 /// Columns that [`read_numbers`] reads.
-pub(super) const NUMBER_COLUMNS: &str = "count, sum, min, max, last, last_at_ms";
+pub(super) const NUMBER_COLUMNS: &str = "count, sum, sum_rest, min, max, last, last_at_ms";
 /// Columns that [`read_aggregate`] reads.
 pub(super) const AGGREGATE_COLUMNS: &str =
-    "count, sum, min, max, last, last_at_ms, sketch, p50, p95, p99, good, needs_improvement, poor";
+    "count, sum, sum_rest, min, max, last, last_at_ms, sketch, p50, p95, p99, good, needs_improvement, poor";
 
 /// Decodes an aggregate from [`AGGREGATE_COLUMNS`], which begin at the column `first`. A corrupt sketch counts as none.
 pub(super) fn read_aggregate(row: &Row<'_>, first: usize) -> Result<Aggregate> {
-    let sketch = row.get_ref(first + 6)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode);
-    let imported_percentiles = match row.get(first + 7)? {
-        Some(p50) => Some(Box::new([p50, row.get(first + 8)?, row.get(first + 9)?])),
+    let sketch = row.get_ref(first + 7)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode);
+    let imported_percentiles = match row.get(first + 8)? {
+        Some(p50) => Some(Box::new([p50, row.get(first + 9)?, row.get(first + 10)?])),
         None => None,
     };
     let count = |column| row.get(first + column).map(i64::unsigned_abs);
-    let ratings = match row.get(first + 10)? {
+    let ratings = match row.get(first + 11)? {
         Some(good) => {
             let good = i64::unsigned_abs(good);
-            Some(Box::new(RatingCounts { good, needs_improvement: count(11)?, poor: count(12)? }))
+            Some(Box::new(RatingCounts { good, needs_improvement: count(12)?, poor: count(13)? }))
         }
         None => None,
     };
@@ -72,11 +73,11 @@ pub(super) fn read_numbers(row: &Row<'_>, first: usize) -> Result<Aggregate> {
     let count: i64 = row.get(first)?;
     Ok(Aggregate {
         count: count.unsigned_abs(),
-        sum: row.get(first + 1)?,
-        min: row.get(first + 2)?,
-        max: row.get(first + 3)?,
-        last: row.get(first + 4)?,
-        last_at: row.get(first + 5)?,
+        sum: CompensatedSum::from_parts(row.get(first + 1)?, row.get(first + 2)?),
+        min: row.get(first + 3)?,
+        max: row.get(first + 4)?,
+        last: row.get(first + 5)?,
+        last_at: row.get(first + 6)?,
         sketch: None,
         imported_percentiles: None,
         ratings: None,
@@ -142,7 +143,7 @@ impl<'c> UpsertStmt<'c> {
         let read = format!("SELECT {AGGREGATE_COLUMNS} FROM {name} WHERE {id} = ?1 AND {bucket} = ?2");
         let write = format!(
             "INSERT OR REPLACE INTO {name} ({id}, {bucket}, {AGGREGATE_COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
         );
         Ok(Self { read: transaction.prepare_cached(&read)?, write: transaction.prepare_cached(&write)? })
     }
@@ -173,7 +174,8 @@ impl<'c> UpsertStmt<'c> {
             id,
             bucket,
             count,
-            sum,
+            sum.value(),
+            sum.rest(),
             min,
             max,
             last,

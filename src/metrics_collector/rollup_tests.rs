@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::commands::{AddPoints, RollUp};
-use super::dashboard::{self, ClosedHoursCache};
+use super::dashboard::{self, ClosedHoursCache, SeriesFilter};
 use super::resolution::Resolution;
 use super::rollup_harness_tests::{Sql, TestCollector};
 use super::rollup_oracle_tests::{HOUR, METRICS, Step, step};
@@ -133,10 +133,10 @@ fn dashboard_does_not_change_with_a_rollup() {
     let dashboards = |collector: &TestCollector| {
         let connection = collector.database().readers.acquire().unwrap();
         [Resolution::Minute, Resolution::Hour].map(|resolution| {
-            let closed_hours = ClosedHoursCache::new(HOUR * 24);
+            let (closed_hours, filter) = (ClosedHoursCache::new(HOUR * 24), SeriesFilter::default());
             let buckets = resolution.bucket((collector.now - HOUR * 24).ms())..i64::MAX;
             let dashboard =
-                dashboard::read(&connection, &closed_hours, None, buckets, resolution, collector.now).unwrap();
+                dashboard::read(&connection, &closed_hours, &filter, buckets, resolution, collector.now).unwrap();
             serde_json::to_value(&dashboard).unwrap()
         })
     };

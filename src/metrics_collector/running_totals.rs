@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, Row, params};
 
+use super::compensated_sum::CompensatedSum;
 use super::series::IdMap;
 use super::sketch::Sketch;
 use crate::clock::Timestamp;
@@ -34,13 +35,13 @@ impl TotalsTable {
 /// Running totals of one series.
 ///
 /// Points are always added one by one in the order of arrival, by rollups and by queries. Another order could round
-/// the sum differently. Prometheus takes a sum that decreases in the last digit for a counter reset, and counts the
-/// whole sum again.
+/// the sum differently, although it is compensated. Prometheus takes a sum that decreases in the last digit for a counter
+/// reset, and counts the whole sum again.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct RunningTotals {
     pub(super) count: u64,
     /// Sum of all values; negative increments of counters are left out.
-    pub(super) sum: f64,
+    pub(super) sum: CompensatedSum,
     /// Value of the latest point.
     pub(super) last: f64,
     /// Time of the latest point, in ms since 1970.
@@ -51,7 +52,8 @@ pub(super) struct RunningTotals {
 
 impl Default for RunningTotals {
     fn default() -> Self {
-        Self { count: 0, sum: 0.0, last: 0.0, last_at: i64::MIN, sketch: Sketch::default() }
+        let (sum, sketch) = (CompensatedSum::default(), Sketch::default());
+        Self { count: 0, sum, last: 0.0, last_at: i64::MIN, sketch }
     }
 }
 
@@ -59,8 +61,7 @@ impl RunningTotals {
     /// Adds a point to everything except the sketch; `at` is in ms since 1970.
     pub(super) fn add(&mut self, kind: MetricKind, value: f64, at: i64) {
         self.count += 1;
-        let increase = if kind == MetricKind::Counter { value.max(0.0) } else { value };
-        self.sum = (self.sum + increase).clamp(f64::MIN, f64::MAX);
+        self.sum.add(if kind == MetricKind::Counter { value.max(0.0) } else { value });
         if at >= self.last_at {
             (self.last, self.last_at) = (value, at);
         }
@@ -77,7 +78,7 @@ impl RunningTotals {
     /// Adds the totals of another series.
     pub(super) fn merge(&mut self, other: &Self) {
         self.count += other.count;
-        self.sum = (self.sum + other.sum).clamp(f64::MIN, f64::MAX);
+        self.sum.merge(other.sum);
         if other.last_at >= self.last_at {
             (self.last, self.last_at) = (other.last, other.last_at);
         }
@@ -93,10 +94,10 @@ impl RunningTotals {
 
     /// Loads the totals of a series without the sketch, which is large.
     pub(super) fn load_without_sketch(connection: &Connection, table: TotalsTable, series: i64) -> Result<Self> {
-        let sql = format!("SELECT count, sum, last, last_at_ms, NULL FROM {} WHERE series_id = ?1", table.as_str());
+        let sql = format!("SELECT count, sum, sum_rest, last, last_at_ms FROM {} WHERE series_id = ?1", table.as_str());
         let mut read = connection.prepare_cached(&sql)?;
         let mut rows = read.query([series])?;
-        Ok(rows.next()?.map(|row| Self::read(row, 0)).transpose()?.flatten().unwrap_or_default())
+        Ok(rows.next()?.map(Self::read_without_sketch).transpose()?.unwrap_or_default())
     }
 
     /// Loads the sketch that [`Self::load_without_sketch`] left out.
@@ -110,29 +111,22 @@ impl RunningTotals {
         Ok(())
     }
 
-    /// Decodes totals from five columns that begin at `first`; `None` if they are null, as after an outer join.
-    fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Self>> {
-        let Some(count) = row.get::<_, Option<i64>>(first)? else { return Ok(None) };
-        let sketch = row.get_ref(first + 4)?.as_blob_or_null().ok().flatten().and_then(Sketch::decode);
-        Ok(Some(Self {
-            count: count.unsigned_abs(),
-            sum: row.get(first + 1)?,
-            last: row.get(first + 2)?,
-            last_at: row.get(first + 3)?,
-            sketch: sketch.unwrap_or_default(),
-        }))
+    fn read_without_sketch(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let sum = CompensatedSum::from_parts(row.get(1)?, row.get(2)?);
+        let sketch = Sketch::default();
+        Ok(Self { count: row.get::<_, i64>(0)?.unsigned_abs(), sum, last: row.get(3)?, last_at: row.get(4)?, sketch })
     }
 
     /// Stores the totals of a series, replacing the previous ones.
     pub(super) fn store(&self, transaction: &Connection, table: TotalsTable, series: i64) -> Result<()> {
         let mut write = transaction.prepare_cached(&format!(
-            "INSERT OR REPLACE INTO {} (series_id, count, sum, last, last_at_ms, sketch)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO {} (series_id, count, sum, sum_rest, last, last_at_ms, sketch)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             table.as_str()
         ))?;
         let count = i64::try_from(self.count).unwrap_or(i64::MAX);
         let sketch = (self.sketch.count() > 0).then(|| self.sketch.encode());
-        write.execute(params![series, count, self.sum, self.last, self.last_at, sketch])?;
+        write.execute(params![series, count, self.sum.value(), self.sum.rest(), self.last, self.last_at, sketch])?;
         Ok(())
     }
 }

@@ -44,10 +44,10 @@ fn start() -> Service {
                 (id, page, now_ms),
             )
             .unwrap();
-        transaction.execute("INSERT INTO series_totals VALUES (?1, 1, 1.0, 1.0, ?2, NULL)", (id, now_ms)).unwrap();
+        transaction.execute("INSERT INTO series_totals VALUES (?1, 1, 1.0, 1.0, ?2, NULL, 0.0)", (id, now_ms)).unwrap();
         for (table, bucket_ms) in [("series_minutes", 60_000), ("series_hours", 3_600_000)] {
             let insert = format!(
-                "INSERT INTO {table} VALUES (?1, ?2, 1, 1.0, 1.0, 1.0, 1.0, ?3, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+                "INSERT INTO {table} VALUES (?1, ?2, 1, 1.0, 1.0, 1.0, 1.0, ?3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0.0)"
             );
             transaction.execute(&insert, (id, now_ms / bucket_ms, now_ms)).unwrap();
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::range_stats::RangeStats;
+use super::series_filter::SeriesFilter;
 use crate::clock::Timestamp;
 use crate::error::Result;
 
@@ -25,7 +26,7 @@ pub(in super::super) struct ClosedHoursCache {
 }
 
 struct CachedRange {
-    project: Option<String>,
+    filter: SeriesFilter,
     hours: Range<i64>,
     stats: Arc<RangeStats>,
 }
@@ -50,11 +51,11 @@ impl ClosedHoursCache {
     /// Returns the statistics of a range of closed hours, from the cache or from `read`.
     pub(super) fn get_or_read(
         &self,
-        project: Option<&str>,
+        filter: &SeriesFilter,
         hours: Range<i64>,
         read: impl FnOnce() -> Result<RangeStats>,
     ) -> Result<Arc<RangeStats>> {
-        let is_same = |range: &&CachedRange| range.project.as_deref() == project && range.hours == hours;
+        let is_same = |range: &&CachedRange| range.filter == *filter && range.hours == hours;
         if let Some(range) = self.lock().iter().find(is_same) {
             return Ok(Arc::clone(&range.stats));
         }
@@ -65,7 +66,7 @@ impl ClosedHoursCache {
             if ranges.len() == RANGES_MAX {
                 ranges.remove(0);
             }
-            ranges.push(CachedRange { project: project.map(str::to_owned), hours, stats: Arc::clone(&stats) });
+            ranges.push(CachedRange { filter: filter.clone(), hours, stats: Arc::clone(&stats) });
         }
         Ok(stats)
     }

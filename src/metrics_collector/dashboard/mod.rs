@@ -3,6 +3,7 @@
 mod closed_hours;
 mod range_stats;
 mod response;
+mod series_filter;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -17,15 +18,16 @@ use crate::error::Result;
 pub(super) use closed_hours::ClosedHoursCache;
 use range_stats::RangeStats;
 pub(super) use response::Dashboard;
+pub(super) use series_filter::SeriesFilter;
 
 /// Time after now up to which points are included.
 const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
 
-/// Returns the dashboard of one project, or of all projects, for a range of buckets.
+/// Returns the dashboard of the matching series for a range of buckets.
 pub(super) fn read(
     connection: &Connection,
     closed_hours: &ClosedHoursCache,
-    project: Option<&str>,
+    filter: &SeriesFilter,
     buckets: Range<i64>,
     resolution: Resolution,
     now: Timestamp,
@@ -35,13 +37,13 @@ pub(super) fn read(
     let buckets = buckets.start..end;
     let snapshot = connection.unchecked_transaction()?;
     let hasher = closed_hours.page_hasher();
-    let series = range_stats::series(&snapshot, project, hasher)?;
+    let series = range_stats::series(&snapshot, filter, hasher)?;
     let reader = RollupReader::open(&snapshot, buckets.start, resolution, |id| {
         let index = series.binary_search_by_key(&id, |series| series.id).ok()?;
         Some(series[index].aggregate_kind())
     })?;
     let pages = (&buckets, response::PAGES_MAX);
-    let pages = range_stats::tracked_pages(&snapshot, project, hasher, &series, &reader, pages)?;
+    let pages = range_stats::tracked_pages(&snapshot, filter, hasher, &series, &reader, pages)?;
     let mut stats = RangeStats::default();
     let mut start = buckets.start;
     let closed_until =
@@ -49,7 +51,7 @@ pub(super) fn read(
     // If rollups are far behind, closed hours can still change and must not be cached. The most viewed pages of a longer range
     // are others.
     if start < closed_until && pages.is_complete && !reader.has_not_rolled_up_before(closed_until) {
-        let closed = closed_hours.get_or_read(project, start..closed_until, || {
+        let closed = closed_hours.get_or_read(filter, start..closed_until, || {
             RangeStats::read(&snapshot, &reader, &series, &pages, start..closed_until)
         })?;
         stats.merge(&closed);

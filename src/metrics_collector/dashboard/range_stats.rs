@@ -12,12 +12,15 @@ use rusqlite::{CachedStatement, Connection, Row};
 
 use super::super::aggregate::{Aggregate, AggregateParts};
 use super::super::cardinality::OVERFLOW_LABELS;
+use super::super::compensated_sum::CompensatedSum;
 use super::super::metric_rollup::{self, MetricRollupRows};
 use super::super::rollup_reader::{RollupReader, merge_into};
 use super::super::rollup_tables::{RollupScope, RollupTable};
-use super::super::web_vitals::{WEB_VITAL_COUNT, WEB_VITALS, normalize_path};
+use super::super::web_vitals::{WEB_VITAL_COUNT, WEB_VITALS};
+use super::series_filter::SeriesFilter;
 use crate::error::Result;
-use crate::records::point::MetricKind;
+use crate::page_path::fold_page_path;
+use crate::records::point::{LABEL_CHARS_MAX, MetricKind};
 
 /// Maximum number of pages whose Web Vitals are aggregated. If there are more, only the most viewed ones are.
 const TRACKED_PAGES_MAX: usize = 200;
@@ -33,7 +36,7 @@ pub(super) struct Series {
     metric_id: i64,
     /// Index of the Web Vital in [`WEB_VITALS`], if browsers report the series.
     vital: Option<usize>,
-    /// Normalized path; `None` if unknown, or if the series is no Web Vital.
+    /// Folded path; `None` if unknown, or if the series is no Web Vital.
     page: Option<PageHash>,
     /// Rollup of its metric, if it can be read instead of the series.
     rollup: Option<MetricRollupRows>,
@@ -48,11 +51,11 @@ impl Series {
     }
 }
 
-/// Returns all series of one project, or of all projects, sorted by id.
-pub(super) fn series(connection: &Connection, project: Option<&str>, hasher: &RandomState) -> Result<Vec<Series>> {
+/// Returns the matching series, sorted by id.
+pub(super) fn series(connection: &Connection, filter: &SeriesFilter, hasher: &RandomState) -> Result<Vec<Series>> {
     let (mut found, mut mixed) = (Vec::new(), HashSet::new());
-    for_each_series(connection, project, None, |row, vital, browser_page| {
-        let rollup = MetricRollupRows::read(row, 4)?;
+    for_each_series(connection, filter, None, |row, vital, browser_page| {
+        let rollup = MetricRollupRows::read(row, 4)?.filter(|_| !filter.has_labels());
         // This rollup also contains points that no browser reported.
         mixed.extend(rollup.filter(|_| vital.is_some() && browser_page.is_none()).map(|rollup| rollup.metric_id));
         let page = browser_page.as_ref().and_then(Option::as_deref).map(|page| hasher.hash_one(page));
@@ -66,11 +69,11 @@ pub(super) fn series(connection: &Connection, project: Option<&str>, hasher: &Ra
     Ok(found)
 }
 
-/// Passes each series to `visit`, with the index of its Web Vital and, if browsers report it, the normalized path of its page.
+/// Passes each matching series to `visit`, with the index of its Web Vital and, if browsers report it, the folded path of its page.
 /// `kind` limits them to one type.
 fn for_each_series(
     connection: &Connection,
-    project: Option<&str>,
+    filter: &SeriesFilter,
     kind: Option<MetricKind>,
     mut visit: impl FnMut(&Row<'_>, Option<usize>, Option<Option<String>>) -> Result<()>,
 ) -> Result<()> {
@@ -78,13 +81,17 @@ fn for_each_series(
         "SELECT id, labels, name, type, metric_id, rollup_from_h FROM series_keys
              WHERE (?1 IS NULL OR project = ?1) AND (?2 IS NULL OR type = ?2) ORDER BY id",
     )?;
-    let mut rows = read.query((project, kind.map(MetricKind::as_str)))?;
+    let mut rows = read.query((&filter.project, kind.map(MetricKind::as_str)))?;
     while let Some(row) = rows.next()? {
+        let labels = row.get_ref(1)?.as_str().unwrap_or("{}");
+        if !filter.matches(labels) {
+            continue;
+        }
         let is_histogram = row.get_ref(3)?.as_str().is_ok_and(|kind| kind == MetricKind::Histogram.as_str());
         let name = row.get_ref(2)?.as_str().unwrap_or_default();
         let vital = WEB_VITALS.iter().position(|vital| is_histogram && vital.metric == name);
         let browser_page = match vital {
-            Some(_) => browser_page(row.get_ref(1)?.as_str().unwrap_or("{}")),
+            Some(_) => browser_page(labels),
             None => None,
         };
         visit(row, vital, browser_page)?;
@@ -92,7 +99,8 @@ fn for_each_series(
     Ok(())
 }
 
-/// Returns the normalized path of a series that browsers report; the inner `None` if it is unknown.
+/// Returns the folded path of a series that browsers report; the inner `None` if it is unknown. Older versions stored paths
+/// with their ids.
 fn browser_page(labels: &str) -> Option<Option<String>> {
     if labels == OVERFLOW_LABELS {
         // The page of points in the overflow series is unknown, but they count in the totals.
@@ -100,7 +108,7 @@ fn browser_page(labels: &str) -> Option<Option<String>> {
     }
     let labels: BTreeMap<String, String> = serde_json::from_str(labels).unwrap_or_default();
     let is_browser = labels.get("source").is_some_and(|source| source == "browser");
-    is_browser.then(|| labels.get("page").map(|page| normalize_path(page)))
+    is_browser.then(|| labels.get("page").map(|page| fold_page_path(page, LABEL_CHARS_MAX).into_owned()))
 }
 
 /// Pages whose Web Vitals are aggregated.
@@ -114,7 +122,7 @@ pub(super) struct TrackedPages {
 /// number of views, the first path comes first.
 pub(super) fn tracked_pages(
     connection: &Connection,
-    project: Option<&str>,
+    filter: &SeriesFilter,
     hasher: &RandomState,
     series: &[Series],
     reader: &RollupReader<'_>,
@@ -135,7 +143,7 @@ pub(super) fn tracked_pages(
         }
     }
     let mut first: BTreeMap<(Reverse<u64>, String), PageHash> = BTreeMap::new();
-    for_each_series(connection, project, Some(MetricKind::Histogram), |_, _, browser_page| {
+    for_each_series(connection, filter, Some(MetricKind::Histogram), |_, _, browser_page| {
         let Some(path) = browser_page.flatten() else { return Ok(()) };
         let page = hasher.hash_one(path.as_str());
         let views = views.get(&page).and_then(|vitals| vitals.iter().max()).copied().unwrap_or(0);
@@ -152,7 +160,7 @@ pub(super) fn tracked_pages(
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct CountSum {
     pub(super) count: u64,
-    pub(super) sum: f64,
+    pub(super) sum: CompensatedSum,
 }
 
 /// Prepared statements that add up rows of the rollup tables.
@@ -166,8 +174,8 @@ impl<'c> CountSumStmts<'c> {
         let prepare = |scope| {
             let RollupTable { name, id, bucket } = RollupTable::new(scope, reader.resolution());
             connection.prepare_cached(&format!(
-                "SELECT coalesce(sum(count), 0), coalesce(sum(sum), 0.0) FROM {name} WHERE {id} = ?1
-                     AND {bucket} >= ?2 AND {bucket} < ?3"
+                "SELECT coalesce(sum(count), 0), coalesce(sum(sum), 0.0), coalesce(sum(sum_rest), 0.0) FROM {name}
+                     WHERE {id} = ?1 AND {bucket} >= ?2 AND {bucket} < ?3"
             ))
         };
         Ok(Self { series: prepare(RollupScope::Series)?, metrics: prepare(RollupScope::Metric)? })
@@ -178,7 +186,13 @@ impl<'c> CountSumStmts<'c> {
         if buckets.is_empty() {
             return Ok(CountSum::default());
         }
-        let count_sum = |row: &Row<'_>| Ok(CountSum { count: row.get::<_, i64>(0)?.unsigned_abs(), sum: row.get(1)? });
+        let count_sum = |row: &Row<'_>| {
+            let mut sum = CompensatedSum::default();
+            // SQLite compensates sums too, but not those that overflow.
+            sum.add(row.get::<_, f64>(1)?.clamp(f64::MIN, f64::MAX));
+            sum.add(row.get(2)?);
+            Ok(CountSum { count: row.get::<_, i64>(0)?.unsigned_abs(), sum })
+        };
         let statement = match scope {
             RollupScope::Series => &mut self.series,
             RollupScope::Metric => &mut self.metrics,
@@ -300,7 +314,7 @@ impl RangeStats {
         if added.count > 0 {
             let metric = self.metrics.entry(metric_id).or_default();
             metric.count += added.count;
-            metric.sum += added.sum;
+            metric.sum.merge(added.sum);
         }
     }
 
@@ -337,9 +351,14 @@ pub(super) fn transpose<K: Ord>(tables: [BTreeMap<K, Aggregate>; WEB_VITAL_COUNT
     rows
 }
 
-/// Returns the 75th percentile of each Web Vital.
+/// Returns the 75th percentile of each Web Vital, which agrees with the exact rating of the values.
 pub(super) fn p75(vitals: &PerVital) -> [Option<f64>; WEB_VITAL_COUNT] {
-    vitals.each_ref().map(|aggregate| aggregate.as_ref()?.quantile(0.75))
+    std::array::from_fn(|vital| {
+        let aggregate = vitals[vital].as_ref()?;
+        let (estimate, rating) =
+            (aggregate.quantile(0.75)?, aggregate.ratings.as_ref().and_then(|ratings| ratings.rating()));
+        Some(rating.map_or(estimate, |rating| WEB_VITALS[vital].fit_to_rating(estimate, rating)))
+    })
 }
 
 fn merge_total(total: &mut Option<Aggregate>, aggregate: &Aggregate) {

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use super::super::aggregate::Aggregate;
+use super::super::compensated_sum::CompensatedSum;
 use super::super::lists::type_name;
 use super::super::resolution::Resolution;
 use super::super::web_vitals::{Rating, WEB_VITAL_COUNT, WEB_VITALS};
@@ -46,7 +47,7 @@ struct TopMetric {
     name: String,
     r#type: &'static str,
     count: u64,
-    total: f64,
+    total: CompensatedSum,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,8 +73,8 @@ impl<T> From<[T; WEB_VITAL_COUNT]> for PerVital<T> {
     }
 }
 
-/// Summary of one Web Vital. Values are in ms; the layout shift has no unit. Rating counts and rating are exact, the
-/// percentile has the error of the sketch.
+/// Summary of one Web Vital. Values are in ms; the layout shift has no unit. Rating counts and rating are exact; the
+/// percentile has the error of the sketch, but agrees with the rating.
 #[derive(Debug, Serialize)]
 struct VitalSummary {
     avg: Option<f64>,
@@ -119,7 +120,7 @@ impl Dashboard {
             count: vitals.count,
         };
         let web_vitals = has_vitals.then(|| WebVitals {
-            summary: stats.vitals.map(|aggregate| summarize(aggregate.as_ref())).into(),
+            summary: summaries(&stats.vitals).into(),
             timeseries: stats.by_bucket.into_iter().map(vitals_bucket).collect(),
             by_page: top_pages(stats.by_page, paths),
         });
@@ -152,13 +153,13 @@ fn top_metrics(connection: &Connection, stats: &RangeStats) -> Result<(Summary, 
             let vital = WEB_VITALS.iter().position(|vital| vital.metric == name && kind == HISTOGRAM);
             let (count, total) = match vital.and_then(|vital| stats.vitals[vital].as_ref()) {
                 Some(aggregate) => (aggregate.count, aggregate.sum),
-                None => (0, 0.0),
+                None => (0, CompensatedSum::default()),
             };
             current = Some(TopMetric { name: name.to_owned(), r#type: kind, count, total });
         }
         if let (Some(metric), Some(added)) = (&mut current, stats.metrics.get(&row.get(0)?)) {
             metric.count += added.count;
-            metric.total += added.sum;
+            metric.total.merge(added.sum);
         }
     }
     current.into_iter().for_each(&mut add);
@@ -185,11 +186,16 @@ fn top_pages(
     sorted.into_iter().map(page).collect()
 }
 
-fn summarize(aggregate: Option<&Aggregate>) -> VitalSummary {
+fn summaries(vitals: &range_stats::PerVital) -> [VitalSummary; WEB_VITAL_COUNT] {
+    let p75 = p75(vitals);
+    std::array::from_fn(|vital| summarize(vitals[vital].as_ref(), p75[vital]))
+}
+
+fn summarize(aggregate: Option<&Aggregate>, p75: Option<f64>) -> VitalSummary {
     let ratings = aggregate.and_then(|aggregate| aggregate.ratings.as_deref().copied()).unwrap_or_default();
     VitalSummary {
-        avg: aggregate.map(|aggregate| aggregate.sum / aggregate.count.max(1) as f64),
-        p75: aggregate.and_then(|aggregate| aggregate.quantile(0.75)),
+        avg: aggregate.map(Aggregate::avg),
+        p75,
         count: aggregate.map_or(0, |aggregate| aggregate.count),
         good: ratings.good,
         needs_improvement: ratings.needs_improvement,

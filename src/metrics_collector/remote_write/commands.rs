@@ -36,8 +36,8 @@ impl Command for StartFromNow {
         let at = self.now.ms().max(counter(transaction, "remote_sample_at_ms")?);
         transaction.execute("DELETE FROM series_totals_sent", [])?;
         transaction.execute(
-            "INSERT INTO series_totals_sent (series_id, count, sum, last, last_at_ms, sketch)
-                 SELECT series_id, count, sum, last, last_at_ms, sketch FROM series_totals",
+            "INSERT INTO series_totals_sent (series_id, count, sum, sum_rest, last, last_at_ms, sketch)
+                 SELECT series_id, count, sum, sum_rest, last, last_at_ms, sketch FROM series_totals",
             [],
         )?;
         set_counter(transaction, "remote_on", 1)?;

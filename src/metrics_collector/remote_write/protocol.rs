@@ -53,7 +53,7 @@ impl WriteRequest {
     pub(super) fn add(&mut self, name: &str, series: &SeriesKey, totals: &RunningTotals, at: i64) {
         let labels = label_pairs(series);
         match series.kind {
-            MetricKind::Counter => self.add_sample(name, &labels, None, totals.sum, at),
+            MetricKind::Counter => self.add_sample(name, &labels, None, totals.sum.value(), at),
             MetricKind::Gauge => self.add_sample(name, &labels, None, totals.last, at),
             MetricKind::Histogram => {
                 let bucket = format!("{name}_bucket");
@@ -64,7 +64,7 @@ impl WriteRequest {
                     self.add_sample(&bucket, &labels, Some(&bound.to_string()), count, at);
                 }
                 self.add_sample(&bucket, &labels, Some("+Inf"), totals.count as f64, at);
-                self.add_sample(&format!("{name}_sum"), &labels, None, totals.sum, at);
+                self.add_sample(&format!("{name}_sum"), &labels, None, totals.sum.value(), at);
                 self.add_sample(&format!("{name}_count"), &labels, None, totals.count as f64, at);
             }
         }
