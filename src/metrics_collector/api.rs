@@ -1,12 +1,14 @@
 //! Request handlers. Each parses the request, makes one call and responds.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::buckets::{BucketsBody, Fields, Query};
 use super::commands::{Accepted, AddPoints, RecordReservedName};
+use super::config::Retention;
 use super::dashboard::{self, Dashboard, SeriesFilter};
 use super::lists::{self, MetricsFilter};
 use super::releases::{self, Release};
@@ -18,7 +20,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
 use crate::records::key_kind::KeyKind;
-use crate::records::point::Point;
+use crate::records::point::{MetricKind, Point};
 
 const JSON: &str = "application/json";
 /// Number of listed metrics if `limit` is not a number. Without `limit`, all are listed.
@@ -26,7 +28,7 @@ const LIMIT_DEFAULT: i64 = 100;
 const LIMIT_MAX: i64 = 10_000;
 /// Maximum duration of a dashboard with minute resolution. Longer charts would have more points than pixels.
 const DASHBOARD_MINUTES_MAX: Duration = Duration::from_secs(6 * 3_600);
-/// Maximum age of the start of a time range for which minute is the default resolution.
+/// Maximum age of the start of a time range for which minute is the default resolution, if minutes are stored as long.
 const BUCKETS_MINUTES_MAX: Duration = Duration::from_secs(86_400);
 
 /// Handles `POST /api/metrics`: stores a batch of points.
@@ -59,7 +61,7 @@ impl From<Accepted> for Response {
 
 /// Handles `GET /api/metrics`: returns the buckets of a metric.
 pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Response> {
-    let (query, time_range) = parse_query(request, Timestamp::now())?;
+    let (query, time_range) = parse_query(request, collector.retention, Timestamp::now())?;
     let body = BucketsBody::new(collector.core.readers.clone(), query, time_range.period());
     Ok(Response::streamed(200, JSON, body))
 }
@@ -68,23 +70,26 @@ pub(super) fn buckets(collector: &Collector, request: &Request) -> Result<Respon
 ///
 /// # Errors
 /// [`Error::Invalid`] if a parameter is missing or malformed; names the parameter.
-pub(super) fn parse_query(request: &Request, now: Timestamp) -> Result<(Query, TimeRange<'_>)> {
+pub(super) fn parse_query(request: &Request, retention: Retention, now: Timestamp) -> Result<(Query, TimeRange<'_>)> {
     let name = request.query("name").ok_or_else(|| Error::field("name", "is required"))?;
     let time_range = TimeRange::read(request, now)?;
     let resolution = match request.query("resolution") {
         Some("minute") => Resolution::Minute,
         Some("hour") => Resolution::Hour,
-        _ if time_range.age() <= BUCKETS_MINUTES_MAX => Resolution::Minute,
+        _ if time_range.age() <= BUCKETS_MINUTES_MAX.min(retention.minutes) => Resolution::Minute,
         _ => Resolution::Hour,
     };
     let query = Query {
         name: name.to_owned(),
+        kind: request.query("type").map(parse_kind).transpose()?,
         project: request.query("project").map(str::to_owned),
-        labels: label_pairs(request.query("labels").unwrap_or_default())?,
+        labels: label_filters(request.query("labels").unwrap_or_default())?,
         buckets: time_range.buckets(resolution),
         resolution,
         group_by: request.query("group_by").map(str::to_owned),
         fields: request.query("fields").map_or(Ok(Fields::ALL), Fields::parse)?,
+        gauge_lifetime: retention.gauges,
+        coverage: time_range.coverage(resolution, retention.of(resolution)),
     };
     Ok((query, time_range))
 }
@@ -106,7 +111,7 @@ pub(super) fn dashboard(collector: &Collector, request: &Request) -> Result<Resp
     let buckets = time_range.buckets(resolution);
     let filter = SeriesFilter {
         project: request.query("project").map(str::to_owned),
-        labels: label_pairs(request.query("labels").unwrap_or_default())?,
+        labels: label_filters(request.query("labels").unwrap_or_default())?,
     };
     let reader = collector.core.readers.acquire()?;
     let dashboard = dashboard::read(&reader, &collector.closed_hours, &filter, buckets, resolution, now)?;
@@ -125,11 +130,20 @@ pub(super) fn releases(collector: &Collector, request: &Request) -> Result<Respo
     Ok(Response::json(200, &Releases { releases }))
 }
 
-/// Parses a list of label pairs such as `a:1,b:2`. A value may contain colons.
-fn label_pairs(list: &str) -> Result<Vec<(String, String)>> {
+fn parse_kind(name: &str) -> Result<MetricKind> {
+    MetricKind::from_name(name).ok_or_else(|| Error::field("type", "must be counter, gauge or histogram"))
+}
+
+/// Parses a list of label pairs such as `a:1,b:2`, in which a value may contain colons. A JSON object such as `{"a":"1"}` can
+/// also contain names with colons, and values with commas or with spaces at their ends.
+fn label_filters(list: &str) -> Result<Vec<(String, String)>> {
+    let invalid = || Error::field("labels", "must be name:value,name:value or a JSON object of strings");
+    if list.starts_with('{') {
+        let labels: BTreeMap<String, String> = serde_json::from_str(list).map_err(|_| invalid())?;
+        return Ok(labels.into_iter().collect());
+    }
     let pair = |pair: &str| {
-        let (name, value) =
-            pair.split_once(':').ok_or_else(|| Error::field("labels", "must be name:value,name:value"))?;
+        let (name, value) = pair.split_once(':').ok_or_else(invalid)?;
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
     list.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
@@ -164,9 +178,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn label_filter_is_a_list_of_pairs() {
-        let pairs = label_pairs("a:1, b:x:y").unwrap();
-        assert_eq!(pairs, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "x:y".to_owned())]);
-        assert!(label_pairs("a").is_err());
+    fn label_filter_is_a_list_of_pairs_or_a_json_object() {
+        for (list, expected) in [
+            ("a:1, b:x:y", &[("a", "1"), ("b", "x:y")][..]),
+            ("a:", &[("a", "")]),
+            (" , ", &[]),
+            ("{}", &[]),
+            (r#"{"ns:key":" x,y\n","b":"\\"}"#, &[("b", "\\"), ("ns:key", " x,y\n")]),
+        ] {
+            let pairs = label_filters(list).unwrap();
+            assert!(pairs.iter().map(|(name, value)| (&**name, &**value)).eq(expected.iter().copied()), "{pairs:?}");
+        }
+        for list in ["a", "{", r#"{"a":1}"#, r#"{"a":"1"}x"#] {
+            assert!(label_filters(list).is_err(), "{list}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::cardinality::CardinalityLimits;
+use super::resolution::Resolution;
 use crate::client::{OutboundSettings, ProxyPolicy};
 use crate::env::{Env, Variable};
 use crate::forward::HttpSink;
@@ -24,6 +25,11 @@ const VARIABLES: &[Variable] = &[
     Variable::plain("RETENTION_RAW", "1", "Hours to keep raw points, 1-168"),
     Variable::plain("RETENTION_MINUTE", "24", "Hours to keep minutes, 1-720"),
     Variable::plain("RETENTION_HOURLY", "30", "Days to keep hours, 1-3650"),
+    Variable::plain(
+        "GAUGE_LIFETIME",
+        "5",
+        "Minutes after its last point for which a gauge is in `GET /federate` and in the last value of several series, 1-1440",
+    ),
     Variable::plain(
         "MAX_POINT_AGE",
         "24",
@@ -80,12 +86,24 @@ pub(super) struct Config {
     pub(super) remote_write: Option<HttpSink>,
 }
 
-/// Retention of raw points and of each rollup table.
+/// Retention of raw points and of each rollup table, and the lifetime of gauges.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retention {
     pub(super) points: Duration,
     pub(super) minutes: Duration,
     pub(super) hours: Duration,
+    /// Time after its last point for which a gauge is live.
+    pub(super) gauges: Duration,
+}
+
+impl Retention {
+    /// Returns the retention of the buckets of a resolution.
+    pub(super) fn of(self, resolution: Resolution) -> Duration {
+        match resolution {
+            Resolution::Minute => self.minutes,
+            Resolution::Hour => self.hours,
+        }
+    }
 }
 
 impl Config {
@@ -99,6 +117,7 @@ impl Config {
                 points: hours(env.number("RETENTION_RAW", 1..=168)),
                 minutes: hours(env.number("RETENTION_MINUTE", 1..=720)),
                 hours: hours(24 * env.number("RETENTION_HOURLY", 1..=3_650u64)),
+                gauges: Duration::from_secs(60 * env.number("GAUGE_LIFETIME", 1..=1_440u64)),
             },
             point_age_max: hours(env.number("MAX_POINT_AGE", 1..=8_760u64)),
             dropped_labels: env.list("ROLLUP_DROP_LABELS"),

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use super::buckets::BucketsBody;
 use super::cardinality::CardinalityLimits;
 use super::commands::{AddPoints, RollUp};
+use super::config::Retention;
 use super::lists::MetricsFilter;
 use super::point_decoder::PointDecoder;
 use super::series::{SeriesHasher, labels_json};
@@ -22,6 +23,8 @@ use crate::http::fuzz::request;
 use crate::records::key_kind::KeyKind;
 use crate::records::point::Point;
 
+const HOUR: Duration = Duration::from_secs(3_600);
+const RETENTION: Retention = Retention { points: HOUR, minutes: HOUR, hours: HOUR, gauges: HOUR };
 const LIMITS: CardinalityLimits = CardinalityLimits { total: 64, per_metric: 8 };
 
 /// Checks whether a body is a valid batch of points.
@@ -93,7 +96,7 @@ pub(crate) fn queries(data: &[u8]) {
     let Some(request) = request(&format!("/api/metrics?{}", String::from_utf8_lossy(data))) else { return };
     let readers = STORED.get_or_init(database_with_points);
     let now = Timestamp::from_ms(1_769_860_830_000);
-    if let Ok((query, time_range)) = api::parse_query(&request, now) {
+    if let Ok((query, time_range)) = api::parse_query(&request, RETENTION, now) {
         assert!(!query.buckets.is_empty() && !time_range.duration().is_zero());
         let json = read_body(BucketsBody::new(readers.clone(), query, time_range.period()));
         let count = |list: &str| json[list].as_array().map_or(0, Vec::len);

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SCHEMA;
-use super::buckets::{BucketsBody, Fields, Query};
+use super::buckets::{BucketsBody, Coverage, Fields, Query};
 use super::cardinality::CardinalityLimits;
 use super::commands::{AddPoints, RollUp};
 use super::lists::{self, MetricsFilter};
@@ -33,16 +33,19 @@ fn send_and_read(database: &Database, decoder: &Arc<PointDecoder>, round: i64) {
     database.writer.run(command).unwrap();
     while database.writer.run(RollUp::at(now)).unwrap() {}
 
-    for (name, group_by) in [("requests", None), ("duration", Some("path".to_owned()))] {
+    for (name, group_by) in [("requests", None), ("memory", None), ("duration", Some("path".to_owned()))] {
         let minute = now.ms() / 60_000;
         let query = Query {
             name: name.into(),
+            kind: None,
             project: Some("shop".into()),
             labels: Vec::new(),
             buckets: minute - 60..minute + 1,
             resolution: Resolution::Minute,
             group_by,
             fields: Fields::ALL,
+            gauge_lifetime: HOUR,
+            coverage: Coverage { since: now, until: now, stored_since: None },
         };
         let is_grouped = query.group_by.is_some();
         let body = read_json(BucketsBody::new(database.readers.clone(), query, "1h"));

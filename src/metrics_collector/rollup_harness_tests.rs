@@ -11,14 +11,15 @@ use serde_json::json;
 
 use super::SCHEMA;
 use super::aggregate::Aggregate;
-use super::buckets::{BucketsBody, Fields, Query};
+use super::buckets::{BucketsBody, Coverage, Fields, Query};
 use super::cardinality::CardinalityLimits;
 use super::commands::{AddPoints, DeleteExpired, RollUp};
 use super::metric_rollup::MetricRollupRows;
 use super::point_decoder::PointDecoder;
 use super::resolution::Resolution;
 use super::rollup_oracle_tests::{
-    HOUR, LABEL_SETS, METRICS, Oracle, PROJECTS, RETENTION, SERIES, START_MS, SentPoint, Step, add_to_table,
+    HOUR, LABEL_SETS, METRICS, Oracle, OracleTable, PROJECTS, RETENTION, SERIES, START_MS, SentPoint, Step,
+    add_to_table,
 };
 use super::rollup_tables::{AGGREGATE_COLUMNS, RollupScope, RollupTable, read_aggregate};
 use super::sketch::Sketch;
@@ -213,12 +214,15 @@ impl TestCollector {
             let (name, kind) = METRICS[metric];
             let query = Query {
                 name: name.to_owned(),
+                kind: None,
                 project: project.map(str::to_owned),
                 labels: label.map(|value| ("n".to_owned(), value.to_owned())).into_iter().collect(),
                 buckets: first..resolution.bucket((self.now + HOUR * 24 * 366).ms()),
                 resolution,
                 group_by: None,
                 fields: Fields::ALL,
+                gauge_lifetime: RETENTION.gauges,
+                coverage: Coverage { since: self.now, until: self.now, stored_since: None },
             };
             let json = read_json(BucketsBody::new(self.database().readers.clone(), query.clone(), "1h"));
             let buckets = json["data"].as_array().unwrap();
@@ -226,6 +230,12 @@ impl TestCollector {
             for (bucket, (number, points)) in buckets.iter().zip(expected) {
                 assert_eq!(bucket["bucket"], Timestamp::from_ms(number * resolution.ms()).to_string());
                 check_bucket(bucket, kind, &points, &format!("{query:?}"));
+                if kind == "gauge" {
+                    let series = sets.iter().map(|set| metric * LABEL_SETS + set);
+                    let expected = live_last_values(&table, series, number);
+                    let (sum, count) = (expected.iter().sum::<f64>(), expected.len() as f64);
+                    assert_eq!([&bucket["last"], &bucket["last_avg"]], [sum, sum / count], "{query:?}: {expected:?}");
+                }
             }
         }
     }
@@ -335,15 +345,27 @@ fn check_bucket(bucket: &serde_json::Value, kind: &str, points: &[(i64, f64)], q
     assert_eq!(bucket["count"], values.len(), "{query}: {bucket}");
     assert_eq!(bucket["sum"], values.iter().sum::<f64>(), "{query}: {bucket}");
     assert_eq!([bucket["min"].as_f64(), bucket["max"].as_f64()].map(Option::unwrap), extremes(points));
-    let last = bucket.get("last").map(|last| last.as_f64().unwrap());
-    assert_eq!(last.is_some(), kind == "gauge");
-    assert!(last.is_none_or(|last| last_values(points).1.contains(&last)), "{query}: {bucket}");
+    assert_eq!(bucket.get("last").is_some(), kind == "gauge");
     let percentiles = ["p50", "p95", "p99"].map(|field| bucket[field].as_f64());
     if kind == "histogram" {
         check_percentiles(percentiles, values);
     } else {
         assert_eq!(percentiles, [None; 3]);
     }
+}
+
+/// Returns the last values of the series that are live in a bucket.
+fn live_last_values(table: &OracleTable, series: impl Iterator<Item = usize> + Clone, bucket: i64) -> Vec<f64> {
+    let points = series.clone().filter_map(|series| table.get(&(series, bucket)));
+    let latest = points.flatten().map(|(at, _)| *at).max().unwrap();
+    let lifetime_ms = RETENTION.gauges.as_millis() as i64;
+    let last = |series: usize| {
+        let (_, points) = table.range((series, i64::MIN)..=(series, bucket)).next_back()?;
+        // Of points with the same time, the one that arrived last.
+        let (at, value) = points.iter().max_by_key(|(at, _)| *at)?;
+        (*at >= latest - lifetime_ms).then_some(*value)
+    };
+    series.filter_map(last).collect()
 }
 
 fn check_row(aggregate: &Aggregate, points: &[(i64, f64)], kind: &str) {

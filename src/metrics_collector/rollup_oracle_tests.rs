@@ -10,8 +10,12 @@ use super::resolution::Resolution;
 use crate::clock::Timestamp;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
-pub(super) const RETENTION: Retention =
-    Retention { points: HOUR, minutes: HOUR.saturating_mul(24), hours: HOUR.saturating_mul(24 * 30) };
+pub(super) const RETENTION: Retention = Retention {
+    points: HOUR,
+    minutes: HOUR.saturating_mul(24),
+    hours: HOUR.saturating_mul(24 * 30),
+    gauges: Duration::from_secs(300),
+};
 /// 2026-01-31T12:00:00Z
 pub(super) const START_MS: i64 = 1_769_860_800_000;
 const DAY_MS: i64 = 86_400_000;

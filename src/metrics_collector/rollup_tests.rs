@@ -67,14 +67,15 @@ fn imported_rows_are_read_per_series() {
         collector.check_tables();
     }
     assert_eq!(collector.query_number("SELECT count(*) FROM metric_hours"), 2 * METRICS.len() as i64);
-    // From this hour on, queries read only metric rollups, and before it only series.
+    // From this hour on, queries read only metric rollups, and before it only series. The last values of a gauge are always
+    // those of its series.
     for sql in [
         format!("DELETE FROM series_hours WHERE at_h >= {first_hour}"),
         format!("DELETE FROM series_minutes WHERE at_min >= 60 * {first_hour}"),
     ] {
         collector.database().writer.run(Sql(sql)).unwrap();
     }
-    for metric in 0..METRICS.len() {
+    for (metric, _) in METRICS.iter().enumerate().filter(|(_, (_, kind))| *kind != "gauge") {
         collector.check_query(metric, &[0, 1], None, Some(""));
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use super::buckets::Coverage;
 use super::resolution::Resolution;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -66,6 +67,19 @@ impl<'a> TimeRange<'a> {
     /// Whether a time lies in the range.
     pub(super) fn contains(&self, at: Timestamp) -> bool {
         at >= self.since && at < self.until.unwrap_or(self.now + CLOCK_AHEAD_MAX)
+    }
+
+    /// Returns the time range that its buckets cover, the current one included in full. `retention` is that of the buckets.
+    pub(super) fn coverage(&self, resolution: Resolution, retention: Duration) -> Coverage {
+        let start_of = |bucket: i64| Timestamp::from_ms(bucket.saturating_mul(resolution.ms()));
+        let first = resolution.bucket(self.since.ms());
+        let stored = resolution.bucket((self.now - retention).ms());
+        let end = self.until.unwrap_or(self.now).max(self.since + Duration::from_millis(1));
+        Coverage {
+            since: start_of(first),
+            until: start_of(resolution.bucket(end.ms() - 1) + 1),
+            stored_since: (first < stored).then(|| start_of(stored)),
+        }
     }
 
     /// Returns the buckets that overlap the range.

@@ -35,10 +35,8 @@ impl Command for DeleteExpired {
 
     fn apply(self, transaction: &Connection) -> Result<bool> {
         let deleted_points = self.delete_points(transaction)?;
-        for (resolution, retention) in
-            [(Resolution::Minute, self.retention.minutes), (Resolution::Hour, self.retention.hours)]
-        {
-            let first = resolution.bucket((self.now - retention).ms());
+        for resolution in [Resolution::Minute, Resolution::Hour] {
+            let first = resolution.bucket((self.now - self.retention.of(resolution)).ms());
             for (project, kind) in holders(transaction)? {
                 delete_rows(transaction, resolution, Holder { project: &project, kind }, first)?;
             }

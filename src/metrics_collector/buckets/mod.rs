@@ -1,33 +1,41 @@
 //! `GET /api/metrics`: the buckets of a metric, merged over its series or by the values of a label, written part by part.
-//! Buckets include points that are not rolled up yet, so results are current.
+//! Buckets include points that are not rolled up yet, so results are current. A response has the points of one type only: the
+//! percentiles of a histogram cannot include the points of a gauge with its name.
 //!
-//! A part reads as many buckets as fit into [`WINDOW_BYTES`], however many series and buckets the metric has. Each bucket is
+//! A part reads as many buckets as fit into a [`Window`], however many series and buckets the metric has. Each bucket is
 //! read in one snapshot, so no point in it is counted twice or missed.
 
+mod fields;
+mod last_values;
+mod point_counts;
+mod query;
+mod window;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::{BuildHasher as _, RandomState};
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde::Serialize;
 
-use super::aggregate::{Aggregate, AggregateParts};
+use super::aggregate::AggregateParts;
 use super::metric_rollup::{self, MetricRollupRows};
-use super::resolution::Resolution;
-use super::rollup_reader::{RollupReader, merge_into};
+use super::rollup_reader::RollupReader;
 use super::rollup_tables::{RollupScope, RollupTable};
 use crate::clock::Timestamp;
 use crate::db::ReaderPool;
 use crate::error::{Error, Result};
 use crate::http::{BodySource, PART_BYTES};
 use crate::records::point::MetricKind;
+use fields::Bucket;
+pub(super) use fields::Fields;
+use last_values::LastValues;
+use point_counts::PointCounts;
+pub(super) use query::{Coverage, Query};
+use window::Window;
 
 /// Maximum number of groups in a response; further label values are combined in the group `other`.
 const GROUPS_MAX: usize = 50;
-/// Size of the aggregates that one part merges, in bytes. About as many bytes are written for them.
-const WINDOW_BYTES: usize = 128 * 1024;
 /// About the number of rows that are merged at once, so that a part takes a fraction of a second.
 const WINDOW_ROWS: i64 = 200_000;
 /// Number of buckets that are merged at once, however many series there are.
@@ -35,89 +43,10 @@ const WINDOW_BUCKETS_MIN: i64 = 16;
 /// Time after which a part ends, also if it is empty, so that the queries of others are served in between.
 const PART_TIME_MAX: Duration = Duration::from_millis(100);
 
-/// Query for the buckets of a metric.
-#[derive(Debug, Clone)]
-pub(super) struct Query {
-    pub(super) name: String,
-    pub(super) project: Option<String>,
-    /// Labels that a series must have, in any order.
-    pub(super) labels: Vec<(String, String)>,
-    pub(super) buckets: Range<i64>,
-    pub(super) resolution: Resolution,
-    /// Name of the label whose values form groups.
-    pub(super) group_by: Option<String>,
-    pub(super) fields: Fields,
-}
-
-/// Set of bucket members to return: bit i stands for the i-th of [`FIELDS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fields(u16);
-
-/// Members of a bucket, in the order of the response. Only gauges have `last`.
-const FIELDS: [&str; 9] = ["count", "sum", "min", "max", "avg", "p50", "p95", "p99", "last"];
-
-impl Fields {
-    pub(super) const ALL: Self = Self(u16::MAX);
-
-    /// Parses a comma-separated list of names.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if a name is not one of [`FIELDS`].
-    pub(super) fn parse(list: &str) -> Result<Self> {
-        let index_of = |name: &str| {
-            let index = FIELDS.iter().position(|field| *field == name.trim());
-            index.ok_or_else(|| {
-                let allowed = FIELDS.join(", ");
-                Error::field("fields", format_args!("must be a comma-separated list of these names: {allowed}"))
-            })
-        };
-        list.split(',').try_fold(Self(0), |fields, name| Ok(Self(fields.0 | 1 << index_of(name)?)))
-    }
-
-    /// Whether sketches are needed. Reading and merging them takes most of the time of a query.
-    fn has_percentiles(self) -> bool {
-        (5..8).any(|index| self.contains(index))
-    }
-
-    fn without_last(self) -> Self {
-        Self(self.0 & !(1 << (FIELDS.len() - 1)))
-    }
-
-    fn contains(self, index: usize) -> bool {
-        self.0 >> index & 1 == 1
-    }
-}
-
-/// One bucket of the response.
-#[derive(Debug)]
-pub(super) struct Bucket {
-    start: Timestamp,
-    aggregate: Aggregate,
-    fields: Fields,
-}
-
-impl Serialize for Bucket {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let Aggregate { count, min, max, last, .. } = &self.aggregate;
-        let [p50, p95, p99] = self.aggregate.percentiles();
-        let (sum, avg) = (self.aggregate.sum.value(), self.aggregate.avg());
-        let numbers = [Some(sum), Some(*min), Some(*max), Some(avg), p50, p95, p99, Some(*last)];
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("bucket", &self.start)?;
-        if self.fields.contains(0) {
-            map.serialize_entry(FIELDS[0], count)?;
-        }
-        for (index, number) in (1..).zip(&numbers).filter(|(index, _)| self.fields.contains(*index)) {
-            map.serialize_entry(FIELDS[index], number)?;
-        }
-        map.end()
-    }
-}
-
 /// Series that matches a query, and the index of the group it belongs to.
 struct MatchingSeries {
     id: i64,
-    kind: Option<MetricKind>,
+    kind: MetricKind,
     group: usize,
     rollup: Option<MetricRollupRows>,
 }
@@ -138,13 +67,20 @@ impl Groups {
     }
 }
 
-/// Numbers of points by the hashes of the label values: the number of values is unbounded, and only the largest are listed.
-#[derive(Default)]
-struct ValueCounts {
-    hasher: RandomState,
-    points: HashMap<u64, u64>,
-    /// The last series that is counted.
-    last_id: i64,
+/// Members of the response before its lists.
+#[derive(Serialize)]
+struct Head<'a> {
+    name: &'a str,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    other_types: Vec<&'static str>,
+    resolution: &'static str,
+    period: &'a str,
+    since: Timestamp,
+    until: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored_since: Option<Timestamp>,
 }
 
 /// Body of the response.
@@ -153,7 +89,9 @@ pub(super) struct BucketsBody {
     query: Query,
     /// The period as the client sent it.
     period: String,
-    counts: ValueCounts,
+    counts: PointCounts,
+    /// Types of the metric whose points are left out.
+    other_kinds: Vec<MetricKind>,
     groups: Groups,
     has_started: bool,
     /// Index of the group that is written.
@@ -167,9 +105,18 @@ pub(super) struct BucketsBody {
 impl BucketsBody {
     /// Creates the body of a query. `period` is repeated in the response.
     pub(super) fn new(readers: ReaderPool, query: Query, period: &str) -> Self {
-        let (counts, groups, next_bucket) = (ValueCounts::default(), Groups::default(), query.buckets.start);
-        let period = period.to_owned();
-        Self { readers, query, period, counts, groups, has_started: false, group: 0, next_bucket, has_items: false }
+        Self {
+            readers,
+            next_bucket: query.buckets.start,
+            query,
+            period: period.to_owned(),
+            counts: PointCounts::default(),
+            other_kinds: Vec::new(),
+            groups: Groups::default(),
+            has_started: false,
+            group: 0,
+            has_items: false,
+        }
     }
 
     /// Returns the number of lists of buckets in the response.
@@ -178,23 +125,23 @@ impl BucketsBody {
     }
 
     /// Passes the matching series behind an id to `visit`, in the order of their ids, with the value of the label that forms
-    /// groups, until it returns `false`. The fixed order keeps sums and last values the same in every response: another order could round sums differently and pick
-    /// another of two simultaneous last values.
+    /// groups, until it returns `false`. The fixed order keeps last values the same in every response: another order could pick
+    /// another of two simultaneous ones.
     fn for_each_series(
         &self,
         snapshot: &Connection,
         after_id: i64,
         mut visit: impl FnMut(MatchingSeries, &str) -> Result<bool>,
     ) -> Result<()> {
-        let Query { name, project, labels: filter, group_by, .. } = &self.query;
+        let Query { name, kind, project, labels: filter, group_by, .. } = &self.query;
         let is_unfiltered = filter.is_empty() && group_by.is_none();
         let mut read = snapshot.prepare_cached(
             "SELECT id, labels, type, metric_id, rollup_from_h FROM series_keys
-                 WHERE name = ?1 AND (?2 IS NULL OR project = ?2) AND id > ?3 ORDER BY id",
+                 WHERE name = ?1 AND (?2 IS NULL OR project = ?2) AND id > ?3 AND (?4 IS NULL OR type = ?4) ORDER BY id",
         )?;
-        let mut rows = read.query((name, project, after_id))?;
+        let mut rows = read.query((name, project, after_id, kind.map(MetricKind::as_str)))?;
         while let Some(row) = rows.next()? {
-            let kind = MetricKind::from_name(row.get_ref(2)?.as_str().unwrap_or_default());
+            let Some(kind) = MetricKind::from_name(row.get_ref(2)?.as_str().unwrap_or_default()) else { continue };
             let rollup = if is_unfiltered { MetricRollupRows::read(row, 3)? } else { None };
             let series = MatchingSeries { id: row.get(0)?, kind, group: 0, rollup };
             if is_unfiltered {
@@ -215,16 +162,42 @@ impl BucketsBody {
         Ok(())
     }
 
-    fn aggregate_parts(&self, kind: Option<MetricKind>) -> AggregateParts {
+    /// Returns the types of the metric that have series.
+    fn kinds(&self, snapshot: &Connection) -> Result<Vec<MetricKind>> {
+        let mut read = snapshot.prepare_cached(
+            "SELECT DISTINCT t.name FROM metrics m JOIN metric_types t ON t.id = m.type_id
+                 WHERE m.name = ?1 AND (?2 IS NULL OR m.project = ?2)
+                     AND EXISTS (SELECT 1 FROM series WHERE metric_id = m.id) ORDER BY t.id",
+        )?;
+        let names = read.query_map((&self.query.name, &self.query.project), |row| row.get::<_, String>(0))?;
+        let kinds = names.map(|name| name.map(|name| MetricKind::from_name(&name)));
+        Ok(kinds.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// Selects the type, and counts the points for this and for the groups if necessary, until a part has taken its time.
+    /// Returns whether all are counted.
+    fn select_kind(&mut self, snapshot: &Connection, started: Instant) -> Result<bool> {
+        let kinds = self.kinds(snapshot)?;
+        let is_ambiguous = self.query.kind.is_none() && kinds.len() > 1;
+        if (is_ambiguous || self.query.group_by.is_some()) && !self.count_points(snapshot, started)? {
+            return Ok(false);
+        }
+        let selected = self.query.kind.or_else(|| self.counts.largest_kind()).or(kinds.last().copied());
+        self.other_kinds = kinds.into_iter().filter(|kind| Some(*kind) != selected).collect();
+        self.query.kind = selected;
+        Ok(true)
+    }
+
+    fn aggregate_parts(&self) -> AggregateParts {
         if self.query.fields.has_percentiles() {
-            AggregateParts::for_metric(kind, &self.query.name)
+            AggregateParts::for_metric(self.query.kind, &self.query.name)
         } else {
             AggregateParts::default()
         }
     }
 
-    /// Counts the points of each value, until a part has taken its time. Returns whether all are counted.
-    fn count_values(&mut self, snapshot: &Connection, started: Instant) -> Result<bool> {
+    /// Counts the points of each type and value, until a part has taken its time. Returns whether all are counted.
+    fn count_points(&mut self, snapshot: &Connection, started: Instant) -> Result<bool> {
         let mut counts = std::mem::take(&mut self.counts);
         let Query { buckets, resolution, .. } = &self.query;
         let any = |_| Some(AggregateParts::default());
@@ -238,7 +211,7 @@ impl BucketsBody {
             let stored: i64 = count.query_row((series.id, buckets.start, buckets.end), |row| row.get(0))?;
             let new: u64 = reader.not_rolled_up(series.id, buckets).map(|(_, aggregate)| aggregate.count).sum();
             if stored > 0 || new > 0 {
-                *counts.points.entry(counts.hasher.hash_one(value)).or_default() += stored.unsigned_abs() + new;
+                counts.add(series.kind, value, stored.unsigned_abs() + new);
             }
             counts.last_id = series.id;
             is_complete = started.elapsed() < PART_TIME_MAX;
@@ -250,30 +223,39 @@ impl BucketsBody {
 
     /// Finds the values with the most points.
     fn find_groups(&self, snapshot: &Connection) -> Result<Groups> {
-        let ValueCounts { points, hasher, .. } = &self.counts;
         let mut largest: BTreeSet<(Reverse<u64>, String)> = BTreeSet::new();
-        self.for_each_series(snapshot, 0, |_, value| {
-            let Some(points) = points.get(&hasher.hash_one(value)) else { return Ok(true) };
-            if largest.len() < GROUPS_MAX || largest.last().is_some_and(|last| last.0 >= Reverse(*points)) {
-                largest.insert((Reverse(*points), value.to_owned()));
+        self.for_each_series(snapshot, 0, |series, value| {
+            let Some(points) = self.counts.get(series.kind, value) else { return Ok(true) };
+            if largest.len() < GROUPS_MAX || largest.last().is_some_and(|last| last.0 >= Reverse(points)) {
+                largest.insert((Reverse(points), value.to_owned()));
             }
             if largest.len() > GROUPS_MAX {
                 largest.pop_last();
             }
             Ok(true)
         })?;
-        let has_other = points.len() > largest.len();
+        let has_other = self.query.kind.is_some_and(|kind| self.counts.values(kind) > largest.len());
         Ok(Groups { values: largest.into_iter().map(|(_, value)| value).collect(), has_other })
     }
 
     fn start(&mut self, snapshot: &Connection, out: &mut Vec<u8>) -> Result<()> {
-        let Query { name, resolution, group_by, .. } = &self.query;
-        let (name, period) = (serde_json::Value::from(name.as_str()), serde_json::Value::from(self.period.as_str()));
-        let resolution = resolution.as_str();
-        let lists = if group_by.is_some() { r#""data":[],"groups":["# } else { r#""data":["# };
-        out.extend_from_slice(
-            format!(r#"{{"name":{name},"resolution":"{resolution}","period":{period},{lists}"#).as_bytes(),
-        );
+        let Query { name, kind, resolution, group_by, coverage, .. } = &self.query;
+        let head = Head {
+            name,
+            kind: kind.map(MetricKind::as_str),
+            other_types: self.other_kinds.iter().map(|kind| kind.as_str()).collect(),
+            resolution: resolution.as_str(),
+            period: &self.period,
+            since: coverage.since,
+            until: coverage.until,
+            stored_since: coverage.stored_since,
+        };
+        serde_json::to_writer(&mut *out, &head)
+            .map_err(|why| Error::Internal(format!("failed to serialize: {why}")))?;
+        // The lists continue the object.
+        out.pop();
+        let lists: &[u8] = if group_by.is_some() { br#","data":[],"groups":["# } else { br#","data":["# };
+        out.extend_from_slice(lists);
         if group_by.is_some() {
             self.groups = self.find_groups(snapshot)?;
         }
@@ -286,9 +268,8 @@ impl BucketsBody {
         let buckets_max = (WINDOW_ROWS / series.max(1)).max(WINDOW_BUCKETS_MIN);
         let end = self.query.buckets.end.min(self.next_bucket.saturating_add(buckets_max));
         let mut window = Window::new(self.next_bucket..end);
-        let mut rollups_read = HashSet::new();
+        let (parts, mut rollups_read) = (self.aggregate_parts(), HashSet::new());
         for series in matching.iter().filter(|series| series.group == self.group) {
-            let parts = self.aggregate_parts(series.kind);
             let [per_series, per_metric] =
                 metric_rollup::split_range(&window.range, series.rollup, self.query.resolution);
             if let Some(rollup) = series.rollup.filter(|rollup| rollups_read.insert(rollup.metric_id)) {
@@ -306,8 +287,30 @@ impl BucketsBody {
         Ok(window)
     }
 
+    /// Reads the last values of the current group, if the metric is a gauge and the query has them.
+    fn read_last_values(
+        &self,
+        reader: &RollupReader<'_>,
+        matching: &[MatchingSeries],
+        window: &Window,
+    ) -> Result<BTreeMap<i64, LastValues>> {
+        if !self.has_last_values() {
+            return Ok(BTreeMap::new());
+        }
+        let ids = matching.iter().filter(|series| series.group == self.group).map(|series| series.id);
+        last_values::read(reader, ids, &window.buckets, self.gauge_lifetime_ms())
+    }
+
+    fn has_last_values(&self) -> bool {
+        self.query.kind == Some(MetricKind::Gauge) && self.query.fields.has_last()
+    }
+
+    fn gauge_lifetime_ms(&self) -> i64 {
+        i64::try_from(self.query.gauge_lifetime.as_millis()).unwrap_or(i64::MAX)
+    }
+
     /// Appends the window to the list of the current group. Begins and ends the list where necessary.
-    fn write_window(&mut self, window: Window, fields: Fields, out: &mut Vec<u8>) -> Result<()> {
+    fn write_window(&mut self, window: Window, last: &BTreeMap<i64, LastValues>, out: &mut Vec<u8>) -> Result<()> {
         let is_grouped = self.query.group_by.is_some();
         if is_grouped && self.next_bucket == self.query.buckets.start {
             let value = self.groups.values.get(self.group).map_or("other", String::as_str);
@@ -321,7 +324,8 @@ impl BucketsBody {
                 out.push(b',');
             }
             let start = Timestamp::from_ms(bucket.saturating_mul(self.query.resolution.ms()));
-            serde_json::to_writer(&mut *out, &Bucket { start, aggregate, fields })
+            let (last, fields) = (last.get(&bucket).copied(), self.query.fields);
+            serde_json::to_writer(&mut *out, &Bucket { start, aggregate, last, fields })
                 .map_err(|why| Error::Internal(format!("failed to serialize a bucket: {why}")))?;
         }
         self.next_bucket = window.range.end;
@@ -342,7 +346,7 @@ impl BodySource for BucketsBody {
         let snapshot = connection.unchecked_transaction()?;
         let started = Instant::now();
         if !self.has_started {
-            if self.query.group_by.is_some() && !self.count_values(&snapshot, started)? {
+            if !self.select_kind(&snapshot, started)? {
                 return Ok(true);
             }
             self.start(&snapshot, out)?;
@@ -354,16 +358,16 @@ impl BodySource for BucketsBody {
             matching.push(MatchingSeries { group, ..series });
             Ok(true)
         })?;
-        let parts_of = |id: i64| {
-            let index = matching.binary_search_by_key(&id, |series| series.id).ok()?;
-            Some(self.aggregate_parts(matching[index].kind))
-        };
-        let reader = RollupReader::open(&snapshot, self.query.buckets.start, self.query.resolution, parts_of)?;
-        let has_gauge = matching.iter().any(|series| series.kind == Some(MetricKind::Gauge));
-        let fields = if has_gauge { self.query.fields } else { self.query.fields.without_last() };
+        let parts_of =
+            |id: i64| matching.binary_search_by_key(&id, |series| series.id).is_ok().then(|| self.aggregate_parts());
+        let Query { buckets, resolution, .. } = &self.query;
+        let before =
+            if self.has_last_values() { last_values::buckets_before(*resolution, self.gauge_lifetime_ms()) } else { 0 };
+        let reader = RollupReader::open(&snapshot, buckets.start.saturating_sub(before), *resolution, parts_of)?;
         while self.group < self.groups_count() {
             let window = self.read_window(&reader, &matching)?;
-            self.write_window(window, fields, out)?;
+            let last = self.read_last_values(&reader, &matching, &window)?;
+            self.write_window(window, &last, out)?;
             if out.len() >= PART_BYTES || started.elapsed() >= PART_TIME_MAX {
                 break;
             }
@@ -373,34 +377,5 @@ impl BodySource for BucketsBody {
         }
         out.extend_from_slice(b"]}");
         Ok(false)
-    }
-}
-
-/// The first buckets of a range, as many as fit into [`WINDOW_BYTES`]. At least one.
-struct Window {
-    /// The range in which all buckets are in the window. Its end moves down when buckets are left out.
-    range: Range<i64>,
-    buckets: BTreeMap<i64, Aggregate>,
-    size_bytes: usize,
-}
-
-impl Window {
-    fn new(range: Range<i64>) -> Self {
-        Self { range, buckets: BTreeMap::new(), size_bytes: 0 }
-    }
-
-    fn add(&mut self, bucket: i64, aggregate: Aggregate) {
-        if bucket >= self.range.end {
-            return;
-        }
-        self.size_bytes -= self.buckets.get(&bucket).map_or(0, Aggregate::size_bytes);
-        merge_into(&mut self.buckets, bucket, aggregate);
-        self.size_bytes += self.buckets.get(&bucket).map_or(0, Aggregate::size_bytes);
-        while self.size_bytes > WINDOW_BYTES && self.buckets.len() > 1 {
-            if let Some((last, aggregate)) = self.buckets.pop_last() {
-                self.size_bytes -= aggregate.size_bytes();
-                self.range.end = last;
-            }
-        }
     }
 }
