@@ -11,7 +11,8 @@ use std::fmt::Write as _;
 use rusqlite::Connection;
 
 use super::lists::type_id;
-use super::prometheus_names::{BOUND_EXPONENTS, label_pairs};
+use super::prometheus_names::{BOUNDS, histogram_bounds, label_pairs};
+use super::releases;
 use super::running_totals::{RunningTotals, TotalsTable, totals_with_new_points};
 use super::series::SeriesKey;
 use super::state::Collector;
@@ -31,16 +32,33 @@ const LINE_BYTES: usize = 32;
 
 /// Handles `GET /federate`: returns all live series in Prometheus text format.
 pub(super) fn federate(collector: &Collector, _: &Request) -> Result<Response> {
-    let since = (Timestamp::now() - collector.retention.minutes).ms();
-    let body = FederateBody::new(collector.core.readers.clone(), since);
+    let (now, retention) = (Timestamp::now(), collector.retention);
+    let live = Live { since: (now - retention.minutes).ms(), gauges_since: (now - retention.gauges).ms() };
+    let body = FederateBody::new(collector.core.readers.clone(), live);
     Ok(Response::streamed(200, "text/plain; version=0.0.4; charset=utf-8", body))
+}
+
+/// Times of the last points that series must have to be live, in ms since 1970.
+#[derive(Debug, Clone, Copy)]
+struct Live {
+    since: i64,
+    /// Later time for gauges: an old value is not the current one, and Prometheus must see that the gauge is absent.
+    gauges_since: i64,
+}
+
+impl Live {
+    /// Returns the time for a family. The value of [`releases::METRIC`] has no meaning, and clients send it once.
+    fn since(self, kind: MetricKind, name: &str) -> i64 {
+        let is_value = kind == MetricKind::Gauge && name != releases::METRIC;
+        if is_value { self.gauges_since.max(self.since) } else { self.since }
+    }
 }
 
 /// Body of the response.
 struct FederateBody {
     readers: ReaderPool,
-    /// Series without a point since this time, in ms since 1970, are left out.
-    since: i64,
+    /// Other series are left out.
+    live: Live,
     /// Index in [`KINDS`].
     kind: usize,
     /// The last family that was written, by its name without a suffix of the kind; empty at the start of a kind.
@@ -67,8 +85,8 @@ struct NextSample {
 }
 
 impl FederateBody {
-    fn new(readers: ReaderPool, since: i64) -> Self {
-        Self { readers, since, kind: 0, family: String::new(), labels: None, is_described: false }
+    fn new(readers: ReaderPool, live: Live) -> Self {
+        Self { readers, live, kind: 0, family: String::new(), labels: None, is_described: false }
     }
 
     /// Returns the next families of the current kind. The first one is the last one written if samples of it are left.
@@ -103,7 +121,7 @@ impl FederateBody {
     /// Returns the next samples of these families, until a part is full, and whether samples of the last one are left.
     fn next_samples(&self, snapshot: &Connection, families: &[(String, Family)]) -> Result<(Vec<NextSample>, bool)> {
         let kind = KINDS[self.kind];
-        let lines = if kind == MetricKind::Histogram { BOUND_EXPONENTS.count() + 3 } else { 1 };
+        let lines = if kind == MetricKind::Histogram { BOUNDS + 3 } else { 1 };
         let mut read = snapshot.prepare_cached(
             "SELECT s.id, m.name, m.project, s.labels FROM series s JOIN metrics m ON m.id = s.metric_id
                  WHERE s.metric_id = ?1 ORDER BY s.id",
@@ -180,7 +198,8 @@ impl BodySource for FederateBody {
                         None => merged.merge(&RunningTotals::load(&snapshot, TotalsTable::RolledUp, id)?),
                     }
                 }
-                if merged.count > 0 && merged.last_at >= self.since {
+                let since = self.live.since(KINDS[self.kind], &family.original_name);
+                if merged.count > 0 && merged.last_at >= since {
                     self.write_sample((&name, &family.original_name), &labels, &merged, out);
                 }
                 self.labels = Some(labels);
@@ -297,8 +316,7 @@ fn write_totals(text: &mut String, kind: MetricKind, name: &str, labels: &str, t
         MetricKind::Gauge => line(name, &braced, &format_number(totals.last)),
         MetricKind::Histogram => {
             let (bucket, comma) = (format!("{name}_bucket"), if labels.is_empty() { "" } else { "," });
-            for exponent in BOUND_EXPONENTS {
-                let bound = f64::from(exponent).exp2();
+            for bound in histogram_bounds() {
                 let count = totals.sketch.count_at_most(bound).to_string();
                 line(&bucket, &format!("{{{labels}{comma}le=\"{bound}\"}}"), &count);
             }
@@ -316,107 +334,5 @@ fn format_number(value: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics_collector::SCHEMA;
-    use crate::metrics_collector::series::{self, MetricRef};
-    use crate::records::key_kind::KeyKind;
-
-    type TestSeries = (MetricKind, &'static str, &'static str, &'static str, &'static [f64]);
-
-    /// Returns the response for series with the kind, name, project, labels and values of each.
-    fn render(all: &[TestSeries], since: i64) -> String {
-        let readers = crate::db::in_memory(SCHEMA, |connection| {
-            for (kind, name, project, labels, values) in all {
-                let metric = MetricRef { name, kind: *kind, project };
-                let id = series::get_or_create(connection, metric, labels, KeyKind::Server, Timestamp::from_ms(0))?;
-                let mut totals = RunningTotals::default();
-                for (at, value) in (0..).zip(*values) {
-                    totals.add(*kind, *value, at);
-                    totals.sketch.add(*value);
-                }
-                totals.store(connection, TotalsTable::RolledUp, id)?;
-            }
-            Ok(())
-        });
-        let (mut body, mut out) = (FederateBody::new(readers, since), Vec::new());
-        loop {
-            let before = out.len();
-            let has_more = body.write_part(&mut out).unwrap();
-            assert!(out.len() - before < 4 * PART_BYTES);
-            if !has_more {
-                return String::from_utf8(out).unwrap();
-            }
-        }
-    }
-
-    #[test]
-    fn label_values_are_escaped() {
-        let series = [(MetricKind::Counter, "n", "", r#"{"a":"q\"\\\n"}"#, &[1.0][..])];
-        assert!(render(&series, 0).contains(r#"n{a="q\"\\\n"} 1"#));
-    }
-
-    #[test]
-    fn equal_names_are_merged_and_kinds_stay_separate() {
-        let text = render(
-            &[
-                (MetricKind::Counter, "a.b", "", "{}", &[1.0, -5.0]),
-                (MetricKind::Counter, "a_b", "", "{}", &[2.0]),
-                (MetricKind::Gauge, "a_b", "", "{}", &[1e300]),
-                (MetricKind::Histogram, "h", "", "{}", &[1.0]),
-                (MetricKind::Gauge, "h_count", "", "{}", &[7.0]),
-            ],
-            0,
-        );
-        for line in [
-            "# TYPE a_b gauge\na_b 1e300\n",
-            "# TYPE a_b_counter counter\na_b_counter 3\n",
-            "h_count 1\n",
-            "# TYPE h_count_gauge gauge\nh_count_gauge 7\n",
-        ] {
-            assert!(text.contains(line), "{line} in {text}");
-        }
-        assert_samples_are_unique(&text);
-    }
-
-    /// Returns the number of samples.
-    fn assert_samples_are_unique(text: &str) -> usize {
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        let mut names: Vec<&str> = samples.filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name).collect();
-        let all = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), all, "{text}");
-        all
-    }
-
-    #[test]
-    fn value_equal_to_a_bound_counts_up_to_it() {
-        const VALUES: &[f64] = &[-3.0, 0.0, 0.5, 1.0, 1.0f64.next_up(), 2.0, 3e6];
-        let series = [(MetricKind::Histogram, "h", "p", r#"{"a":"b"}"#, VALUES)];
-        let text = render(&series, 0);
-        for (bound, count) in [("0.0009765625", 2), ("0.5", 3), ("1", 4), ("2", 6), ("1048576", 6), ("+Inf", 7)] {
-            let line = format!("h_bucket{{project=\"p\",a=\"b\",le=\"{bound}\"}} {count}\n");
-            assert!(text.contains(&line), "{line} in {text}");
-        }
-        assert!(text.contains("h_count{project=\"p\",a=\"b\"} 7\n"), "{text}");
-        assert_eq!(render(&series, 7), "", "the last point is at 6 ms");
-    }
-
-    #[test]
-    fn families_and_labels_that_exceed_a_part_are_complete() {
-        let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
-        let mut series: Vec<TestSeries> = Vec::new();
-        for n in 0..700 {
-            // 700 names with equal forms in Prometheus, 700 different ones, and 700 series of one histogram.
-            let junk: String = (0..10).map(|bit| if n >> bit & 1 == 1 { '\u{1F600}' } else { '\u{1F601}' }).collect();
-            series.push((MetricKind::Gauge, leak(format!("{junk}{}", "x".repeat(190))), "", "{}", &[1.0]));
-            series.push((MetricKind::Gauge, leak(format!("{n:0200}")), "", "{}", &[1.0]));
-            series.push((MetricKind::Histogram, "h", "", leak(format!(r#"{{"page":"{n:0200}"}}"#)), &[1.0]));
-        }
-        let text = render(&series, 0);
-        assert_eq!(assert_samples_are_unique(&text), 1 + 700 + 700 * 34);
-        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 1 + 700 + 1);
-        assert!(text.contains("# TYPE h histogram\n") && text.contains("h_count{page=\"0"), "{}", &text[..2_000]);
-    }
-}
+#[path = "federate_tests.rs"]
+mod tests;

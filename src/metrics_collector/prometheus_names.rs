@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
-use std::ops::RangeInclusive;
 
 pub(super) use super::prometheus_characters::metric_name;
 use super::prometheus_characters::sanitize;
 use super::series::SeriesKey;
 use crate::records::point::MetricKind;
 
-/// Exponents of the histogram bounds: powers of two from 2^-10 to 2^20. A bucket of the sketch ends at each of them, so
-/// the counts are exact.
-pub(super) const BOUND_EXPONENTS: RangeInclusive<i32> = -10..=20;
+/// Number of histogram bounds.
+pub(super) const BOUNDS: usize = 41;
+
+/// Returns the histogram bounds: powers of two from 2^-10 to 2^20, for seconds and milliseconds, and then every second one to
+/// 2^40, for bytes. A bucket of the sketch ends at each of them, so the counts are exact.
+pub(super) fn histogram_bounds() -> impl Iterator<Item = f64> {
+    (-10..=20).chain((22..=40).step_by(2)).map(|exponent: i32| f64::from(exponent).exp2())
+}
 
 /// Hashes of the metric names that are used. The names themselves would need megabytes.
 #[derive(Debug, Default)]
@@ -64,6 +68,13 @@ pub(super) fn label_pairs(series: &SeriesKey) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn histogram_bounds_ascend_from_a_thousandth_to_a_terabyte() {
+        let bounds: Vec<f64> = histogram_bounds().collect();
+        assert!(bounds.len() == BOUNDS && bounds.is_sorted(), "{bounds:?}");
+        assert_eq!((bounds[0], bounds[30], bounds[BOUNDS - 1]), (1.0 / 1_024.0, 1_048_576.0, 1024f64.powi(4)));
+    }
 
     #[test]
     fn label_names_are_valid_and_unique() {

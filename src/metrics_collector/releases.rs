@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
 /// Name of the gauge. Its value has no meaning; OpenMetrics calls this type info (OpenMetrics 1.0, section 5.5).
-const METRIC: &str = "release_info";
+pub(super) const METRIC: &str = "release_info";
 const LABEL: &str = "release";
 /// Maximum number of releases in the result; the latest are returned.
 const RELEASES_MAX: usize = 200;

@@ -1,7 +1,7 @@
 //! Encoder for requests of Prometheus remote write 1.0 (prometheus.io/docs/specs/prw/remote_write_spec): samples in
 //! Protocol Buffers, compressed with Snappy.
 
-use super::super::prometheus_names::{BOUND_EXPONENTS, label_pairs};
+use super::super::prometheus_names::{histogram_bounds, label_pairs};
 use super::super::running_totals::RunningTotals;
 use super::super::series::SeriesKey;
 use crate::error::{Error, Result};
@@ -58,8 +58,7 @@ impl WriteRequest {
             MetricKind::Histogram => {
                 let bucket = format!("{name}_bucket");
                 // f64 represents every count that a series can reach.
-                for exponent in BOUND_EXPONENTS {
-                    let bound = f64::from(exponent).exp2();
+                for bound in histogram_bounds() {
                     let count = totals.sketch.count_at_most(bound) as f64;
                     self.add_sample(&bucket, &labels, Some(&bound.to_string()), count, at);
                 }
@@ -142,6 +141,6 @@ mod tests {
             SeriesKey { kind: MetricKind::Histogram, name: "h".into(), project: String::new(), labels: "{}".into() };
         let mut request = WriteRequest::default();
         request.add("h", &series, &RunningTotals::default(), 0);
-        assert_eq!(request.samples(), BOUND_EXPONENTS.count() + 3);
+        assert_eq!(request.samples(), histogram_bounds().count() + 3);
     }
 }
