@@ -259,7 +259,8 @@ fn remote_write_passes_a_series_with_which_the_server_fails() {
     let stuck = || warning_count(&collector, "records_stuck");
     assert_eq!(wait_until(stuck), Some(1), "{:#?}", collector.log());
     is_repaired.store(true, Ordering::Relaxed);
-    wait_for_number(&collector, "remote_write_sent", 21);
+    // Each new counter begins with a sample of 0.
+    wait_for_number(&collector, "remote_write_sent", 2 * 21);
     assert_eq!(
         (collector.health_number("remote_write_waiting"), collector.health_number("remote_write_refused")),
         (0, 0)

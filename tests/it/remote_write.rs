@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use monlight::clock::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::harness::{Service, Setup, TempDir, free_address, skip, wait_until};
@@ -126,6 +127,51 @@ fn victoria_metrics_receives_every_point_despite_its_downtime() {
     assert_receives_every_point("victoria-metrics", &arguments, "/api/v1/write");
 }
 
+/// Returns a counter with an increment so many seconds ago.
+fn increment(name: &str, value: f64, seconds: u64) -> Value {
+    let at = (Timestamp::now() - Duration::from_secs(seconds)).to_string();
+    json!({ "name": name, "type": "counter", "value": value, "timestamp": at, "labels": { "code": "500" } })
+}
+
+#[test]
+fn prometheus_counts_what_a_new_counter_begins_with_and_remembers_rare_ones() {
+    let (server_dir, address, data_dir) = (Arc::new(TempDir::new()), free_address(), Arc::new(TempDir::new()));
+    let Some(prometheus) = Prometheus::start("prometheus", PROMETHEUS_ARGUMENTS, &server_dir, address) else {
+        return skip("prometheus is not installed; new counters in it are not tested");
+    };
+    let url = format!("http://{address}/api/v1/write");
+    let collector = start_collector(&data_dir, &url);
+    // A later point completes the interval of the ones before.
+    let batch = [
+        increment("new_errors_total", 50.0, 120),
+        increment("new_errors_total", 5.0, 100),
+        json!({ "name": "took_ms", "type": "histogram", "value": 3, "timestamp": increment("", 0.0, 100)["timestamp"] }),
+        increment("other_total", 1.0, 70),
+    ];
+    collector.post("/api/metrics", &json!(batch)).expect(202);
+    let value = |expression: &str, at| prometheus.query_value(expression, at);
+    let arrived = wait_until(|| value("new_errors_total", None).filter(|total| *total == 55.0));
+    assert_eq!(arrived, Some(55.0), "{} {:#?}", prometheus.log(), collector.log());
+    // At the timestamp of a sample, Prometheus does not extrapolate after it, and not before a sample of value 0 either.
+    let at = value("timestamp(new_errors_total)", None);
+    assert_eq!(value("increase(new_errors_total[1h])", at).map(f64::round), Some(55.0));
+    assert_eq!(value("increase(took_ms_count[1h])", at).map(f64::round), Some(1.0));
+    assert_eq!(value("min_over_time(took_ms_bucket{le=\"4\"}[1h])", at), Some(0.0));
+    // A restart repeats the totals at once, as the collector does every minute while it runs.
+    let samples = || value("count_over_time(new_errors_total[1h])", None);
+    let before = samples().unwrap();
+    collector.kill();
+    let collector = start_collector(&data_dir, &url);
+    assert!(wait_until(|| samples().filter(|samples| *samples > before)).is_some(), "{:#?}", collector.log());
+    assert_eq!((value("new_errors_total", None), value("took_ms_count", None)), (Some(55.0), Some(1.0)));
+    // These are older than the repetition, and get a time after it.
+    let late = [increment("new_errors_total", 2.0, 40), increment("other_total", 1.0, 20)];
+    collector.post("/api/metrics", &json!(late)).expect(202);
+    assert_eq!(wait_until(|| value("new_errors_total", None).filter(|total| *total == 57.0)), Some(57.0));
+    assert_eq!(value("resets(new_errors_total[1h])", None), Some(0.0));
+    assert_eq!(collector.health_number("remote_write_refused"), 0, "{:#?}", collector.log());
+}
+
 #[test]
 fn failed_requests_are_repeated_unchanged_and_rejected_ones_are_skipped() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -153,19 +199,19 @@ fn failed_requests_are_repeated_unchanged_and_rejected_ones_are_skipped() {
         );
     }
     let sent = || Some(collector.health_number("remote_write_sent")).filter(|samples| *samples > 0);
-    // Two counters, a gauge, and a histogram with 31 buckets and three more samples.
-    assert_eq!(wait_until(sent), Some(37));
+    // Two counters, a gauge, and a histogram with 41 buckets and three more samples. New totals begin with 0.
+    assert_eq!(wait_until(sent), Some(2 * 2 + 1 + 2 * 44));
     collector.post("/api/metrics", &json!([{ "name": "n", "type": "counter", "value": 1 }])).expect(202);
     receive_request(listener.accept().unwrap().0, "400 Bad Request");
     let rejected = || Some(collector.health_number("remote_write_refused")).filter(|samples| *samples > 0);
-    assert_eq!(wait_until(rejected), Some(1));
+    assert_eq!(wait_until(rejected), Some(2));
     assert_eq!(
         (collector.health_number("remote_write_waiting"), collector.health_number("remote_write_sent")),
-        (0, 37)
+        (0, 93)
     );
     let log = collector.log().concat();
     assert!(
-        log.contains("the server rejected 1 samples, skipping them: 127.0.0.1: HTTP 400") && !log.contains("s3cret"),
+        log.contains("the server rejected 2 samples, skipping them: 127.0.0.1: HTTP 400") && !log.contains("s3cret"),
         "{log}"
     );
 }

@@ -63,6 +63,22 @@ impl Command for ClaimBatch {
     }
 }
 
+/// Reserves the timestamp of repeated totals, so that the next batch has a later one.
+pub(super) struct ClaimRepetition {
+    pub(super) now: Timestamp,
+}
+
+impl Command for ClaimRepetition {
+    /// The timestamp, in ms since 1970.
+    type Output = i64;
+
+    fn apply(self, transaction: &Connection) -> Result<i64> {
+        let at = self.now.ms().max(counter(transaction, "remote_sample_at_ms")? + 1);
+        set_counter(transaction, "remote_sample_at_ms", at)?;
+        Ok(at)
+    }
+}
+
 /// Records that the server accepted or permanently rejected a batch.
 pub(super) struct CommitBatch {
     /// Id of the last point of the batch.

@@ -11,9 +11,10 @@
 mod batch;
 mod commands;
 mod protocol;
+mod repetition;
 mod series_names;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,11 @@ use crate::clock::Timestamp;
 use crate::db::counter;
 use crate::error::Result;
 use crate::forward::{AfterFailure, HttpSink, Pacing, REQUEST_BYTES_MAX, SuspectRecord};
-use batch::{Batch, SAMPLE_INTERVAL};
+use batch::{Batch, BatchSeries, SAMPLE_INTERVAL};
 pub(super) use commands::ResetState;
-use commands::{ClaimBatch, CommitBatch, StartFromNow};
+use commands::{ClaimBatch, ClaimRepetition, CommitBatch, StartFromNow};
 use protocol::WriteRequest;
+use repetition::Repetition;
 use series_names::SeriesNames;
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,6 +45,7 @@ pub(super) fn job(collector: &Arc<Collector>, sink: HttpSink) -> Job {
         names: SeriesNames::default(),
         sent_at: Instant::now(),
         progress: BatchProgress::default(),
+        repetition: Repetition::default(),
         suspects: HashMap::new(),
         accepted: 0,
         next_probe: 0,
@@ -63,6 +66,7 @@ struct Sender {
     /// Time at which the last batch was accepted.
     sent_at: Instant,
     progress: BatchProgress,
+    repetition: Repetition,
     /// Attempts to send the series with which the server fails, by id. They are kept for later batches.
     suspects: HashMap<i64, SuspectRecord>,
     /// Number of requests that the server accepted.
@@ -99,7 +103,10 @@ impl Sender {
                 continue;
             }
             let is_due = self.sent_at.elapsed() >= SAMPLE_INTERVAL;
-            let Some(batch) = Batch::next(&reader, is_due)? else { return Ok(()) };
+            let Some(batch) = Batch::next(&reader, is_due)? else {
+                drop(reader);
+                return if self.repetition.is_due() { self.repeat_totals(stop) } else { Ok(()) };
+            };
             drop(reader);
             if !batch.is_claimed {
                 writer.run(ClaimBatch { last: batch.last, now: Timestamp::now() })?;
@@ -110,9 +117,47 @@ impl Sender {
                 return Ok(());
             }
             let BatchProgress { sent, rejected, .. } = std::mem::take(&mut self.progress);
-            let totals = batch.series.into_iter().map(|(id, (_, totals))| (id, totals)).collect();
+            let totals = batch.series.into_iter().map(|(id, series)| (id, series.totals)).collect();
             writer.run(CommitBatch { last: batch.last, at: batch.at, totals, sent, rejected })?;
             self.sent_at = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Sends the totals of live series without new points again.
+    fn repeat_totals(&mut self, stop: &StopToken) -> Result<()> {
+        let now = Timestamp::now();
+        let last_point = now - self.collector.retention.minutes..now - SAMPLE_INTERVAL;
+        let at = self.collector.core.writer.run(ClaimRepetition { now })?;
+        self.repetition.start();
+        while !stop.stopping() {
+            let reader = self.collector.core.readers.acquire()?;
+            let series = self.repetition.next_series(&reader, last_point.clone())?;
+            drop(reader);
+            let Some((&last_id, _)) = series.last_key_value() else {
+                self.repetition.finish();
+                return Ok(());
+            };
+            let ids: Vec<i64> = series.keys().copied().filter(|id| !self.suspects.contains_key(id)).collect();
+            if ids.is_empty() {
+                self.repetition.passed(last_id, 0);
+                continue;
+            }
+            let (request, count) = self.build_request(&series, at, &ids)?;
+            self.repetition.passed(ids[count - 1], request.samples());
+            match self.sink.post(&protocol::HEADERS, &request.compress()?) {
+                Delivery::Accepted => self.pacing.accepted(),
+                // Nothing is lost: the next batch contains the totals.
+                Delivery::Rejected { reason } => {
+                    log::debug!("remote write: the server rejected repeated totals: {reason}");
+                }
+                Delivery::Retry { after, reason } => {
+                    self.collector.remote.failed(reason);
+                    self.pacing.wait(after);
+                    return Ok(());
+                }
+            }
+            self.collector.remote.recovered();
         }
         Ok(())
     }
@@ -146,7 +191,7 @@ impl Sender {
 
     /// Sends the first of these series. Returns `false` if the server may be down.
     fn send_next(&mut self, batch: &Batch, ids: &[i64]) -> Result<bool> {
-        let (request, count) = self.build_request(batch, ids)?;
+        let (request, count) = self.build_request(&batch.series, batch.at, ids)?;
         match self.post(&request, &ids[..count])? {
             Delivery::Accepted => {}
             Delivery::Rejected { .. } if count > 1 => self.pacing.split(count),
@@ -170,7 +215,7 @@ impl Sender {
 
     /// Sends a series with which the server failed before. Returns `false` if it is to be sent again later.
     fn retry(&mut self, batch: &Batch, id: i64) -> Result<bool> {
-        let (request, _) = self.build_request(batch, &[id])?;
+        let (request, _) = self.build_request(&batch.series, batch.at, &[id])?;
         match self.post(&request, &[id])? {
             Delivery::Accepted => {
                 self.suspects.remove(&id);
@@ -202,19 +247,25 @@ impl Sender {
         let other = (!others.is_empty()).then(|| others[self.next_probe % others.len()]);
         self.next_probe += 1;
         let Some(id) = self.progress.accepted_series.or(other) else { return Ok(false) };
-        let (request, _) = self.build_request(batch, &[id])?;
+        let (request, _) = self.build_request(&batch.series, batch.at, &[id])?;
         Ok(self.post(&request, &[id])? == Delivery::Accepted)
     }
 
-    /// Builds a request with the first of these series that fit, at least one. Returns their number.
-    fn build_request(&mut self, batch: &Batch, ids: &[i64]) -> Result<(WriteRequest, usize)> {
+    /// Builds a request with the first of these series that fit, at least one. Returns their number. `at` is in ms since 1970.
+    fn build_request(
+        &mut self,
+        series: &BTreeMap<i64, BatchSeries>,
+        at: i64,
+        ids: &[i64],
+    ) -> Result<(WriteRequest, usize)> {
         let reader = self.collector.core.readers.acquire()?;
         let (mut request, mut count) = (WriteRequest::default(), 0);
         for id in &ids[..ids.len().min(self.pacing.records_max())] {
-            let Some((key, totals)) = batch.series.get(id) else { continue };
+            let Some(series) = series.get(id) else { continue };
+            let BatchSeries { key, totals, .. } = series;
             let (name, labeled_key) = self.names.get(&reader, *id, key)?;
             let before = request.mark();
-            request.add(&name, labeled_key.as_ref().unwrap_or(key), totals, batch.at);
+            request.add(&name, labeled_key.as_ref().unwrap_or(key), totals, series.sample_times(at));
             if request.bytes() > REQUEST_BYTES_MAX && count > 0 {
                 request.truncate(before);
                 break;

@@ -19,7 +19,15 @@ const VARINT: u64 = 0;
 const FIXED_64: u64 = 1;
 const DELIMITED: u64 = 2;
 
-/// Request under construction. All its samples have the same timestamp.
+/// Times of the samples of a series, in ms since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SampleTimes {
+    pub(super) at: i64,
+    /// Time of the sample with the value 0, which only a new series has.
+    pub(super) zero_at: Option<i64>,
+}
+
+/// Request under construction.
 #[derive(Debug, Default)]
 pub(super) struct WriteRequest {
     series: Vec<u8>,
@@ -48,13 +56,15 @@ impl WriteRequest {
         self.samples = mark.1;
     }
 
-    /// Adds the samples of a series: one for a counter or gauge; buckets, sum and count for a histogram. `at` is in ms
-    /// since 1970.
-    pub(super) fn add(&mut self, name: &str, series: &SeriesKey, totals: &RunningTotals, at: i64) {
+    /// Adds the samples of a series: one for a counter or gauge; buckets, sum and count for a histogram. All totals of a new
+    /// series get a sample with the value 0 before, because Prometheus does not count what a series begins with.
+    pub(super) fn add(&mut self, name: &str, series: &SeriesKey, totals: &RunningTotals, at: SampleTimes) {
         let labels = label_pairs(series);
         match series.kind {
             MetricKind::Counter => self.add_sample(name, &labels, None, totals.sum.value(), at),
-            MetricKind::Gauge => self.add_sample(name, &labels, None, totals.last, at),
+            MetricKind::Gauge => {
+                self.add_sample(name, &labels, None, totals.last, SampleTimes { zero_at: None, ..at });
+            }
             MetricKind::Histogram => {
                 let bucket = format!("{name}_bucket");
                 // f64 represents every count that a series can reach.
@@ -70,7 +80,7 @@ impl WriteRequest {
     }
 
     /// Adds one sample. `le` is the upper bound of a histogram bucket.
-    fn add_sample(&mut self, name: &str, labels: &[(String, String)], le: Option<&str>, value: f64, at: i64) {
+    fn add_sample(&mut self, name: &str, labels: &[(String, String)], le: Option<&str>, value: f64, at: SampleTimes) {
         let mut pairs: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         pairs.push(("__name__", name));
         pairs.extend(le.map(|le| ("le", le)));
@@ -83,15 +93,17 @@ impl WriteRequest {
             put_bytes(&mut label, 2, value.as_bytes());
             put_bytes(&mut series, 1, &label);
         }
-        let mut sample = Vec::with_capacity(20);
-        varint::put(&mut sample, 1 << 3 | FIXED_64);
-        sample.extend_from_slice(&value.to_le_bytes());
-        varint::put(&mut sample, 2 << 3 | VARINT);
-        // The format encodes a negative timestamp as its two's complement, in ten bytes.
-        varint::put(&mut sample, at.cast_unsigned());
-        put_bytes(&mut series, 2, &sample);
+        for (value, at) in at.zero_at.map(|zero_at| (0.0, zero_at)).into_iter().chain([(value, at.at)]) {
+            let mut sample = Vec::with_capacity(20);
+            varint::put(&mut sample, 1 << 3 | FIXED_64);
+            sample.extend_from_slice(&f64::to_le_bytes(value));
+            varint::put(&mut sample, 2 << 3 | VARINT);
+            // The format encodes a negative timestamp as its two's complement, in ten bytes.
+            varint::put(&mut sample, at.cast_unsigned());
+            put_bytes(&mut series, 2, &sample);
+            self.samples += 1;
+        }
         put_bytes(&mut self.series, 1, &series);
-        self.samples += 1;
     }
 
     /// Returns the compressed body.
@@ -110,6 +122,7 @@ fn put_bytes(message: &mut Vec<u8>, field: u64, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::prometheus_names::BOUNDS;
     use super::*;
 
     #[test]
@@ -123,7 +136,7 @@ mod tests {
         let mut totals = RunningTotals::default();
         totals.add(MetricKind::Counter, 1.5, 3);
         let mut request = WriteRequest::default();
-        request.add("n", &series, &totals, 300);
+        request.add("n", &series, &totals, SampleTimes { at: 300, zero_at: None });
         let mut expected = vec![0x0A, 51];
         // Labels are sorted by bytes: Z, __name__, project.
         expected.extend(b"\x0A\x06\x0A\x01Z\x12\x01z\x0A\x0D\x0A\x08__name__\x12\x01n\x0A\x0C\x0A\x07project\x12\x01p");
@@ -136,11 +149,30 @@ mod tests {
     }
 
     #[test]
+    fn new_counter_begins_with_zero_and_a_new_gauge_does_not() {
+        let mut totals = RunningTotals::default();
+        totals.add(MetricKind::Counter, 50.0, 3);
+        for (kind, samples) in [(MetricKind::Counter, 2), (MetricKind::Gauge, 1)] {
+            let series = SeriesKey { kind, name: "n".into(), project: String::new(), labels: "{}".into() };
+            let mut request = WriteRequest::default();
+            request.add("n", &series, &totals, SampleTimes { at: 300, zero_at: Some(200) });
+            assert_eq!(request.samples(), samples);
+            let zero = b"\x12\x0C\x09\0\0\0\0\0\0\0\0\x10\xC8\x01";
+            assert_eq!(request.series.windows(zero.len()).any(|part| part == zero), kind == MetricKind::Counter);
+            assert!(
+                request.series.ends_with(&[&[0x12, 0x0C, 0x09][..], &50f64.to_le_bytes(), b"\x10\xAC\x02"].concat())
+            );
+        }
+    }
+
+    #[test]
     fn histogram_has_a_sample_per_bound_and_three_more() {
         let series =
             SeriesKey { kind: MetricKind::Histogram, name: "h".into(), project: String::new(), labels: "{}".into() };
         let mut request = WriteRequest::default();
-        request.add("h", &series, &RunningTotals::default(), 0);
-        assert_eq!(request.samples(), histogram_bounds().count() + 3);
+        for (zero_at, samples) in [(None, BOUNDS + 3), (Some(0), 3 * (BOUNDS + 3))] {
+            request.add("h", &series, &RunningTotals::default(), SampleTimes { at: 1, zero_at });
+            assert_eq!(request.samples(), samples);
+        }
     }
 }
