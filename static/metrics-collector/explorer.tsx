@@ -6,6 +6,7 @@ import { useFetch, useParams, useShortcuts } from "../shared/hooks.ts";
 import { EmptyState, ErrorMessage, Loading, SearchBox, Select } from "../shared/ui.tsx";
 import { Chart, LINES_MAX, type Line } from "./chart.tsx";
 import { formatValue, type Unit, unitFromName } from "./format.ts";
+import { formatLabelFilters, parseLabelFilters } from "./label-filters.ts";
 import { MetricName } from "./metric-name.tsx";
 import { NoMetrics } from "./overview.tsx";
 import {
@@ -17,7 +18,7 @@ import {
   type Statistic,
   sumBuckets,
 } from "./series.ts";
-import type { BucketRange, RangeSelection } from "./time-range.ts";
+import { type BucketRange, type RangeSelection, toBucketRange } from "./time-range.ts";
 
 /** Maximum number of metrics in the list. */
 const LISTED_MAX = 300;
@@ -39,7 +40,8 @@ const STATISTICS: Record<MetricType, [value: ChartStatistic, label: string][]> =
     ["sum", "Sum per bucket"],
   ],
   gauge: [
-    ["last", "Last"],
+    ["last", "Last (sum of series)"],
+    ["last_avg", "Last (average of series)"],
     ["avg", "Average"],
     ["min", "Min"],
     ["max", "Max"],
@@ -199,21 +201,22 @@ function MetricView(props: {
 }): JSX.Element {
   const { name, type, selection, project } = props;
   const [params, setParams] = useParams();
-  const labelFilters = parseLabels(params.get("labels") ?? "");
+  const labelFilters = parseLabelFilters(params.get("labels") ?? "");
   const groupBy = params.get("group_by") ?? undefined;
   const options = STATISTICS[type].filter(([value]) => !groupBy || value !== "percentiles");
   const defaultStatistic = type === "histogram" && groupBy ? "p95" : (options[0]?.[0] ?? "count");
   const requested = params.get("show");
   const statistic = options.find(([value]) => value === requested)?.[0] ?? defaultStatistic;
   const chartFields = statistic === "percentiles" ? PERCENTILES : statistic === "rate" ? [] : [statistic];
-  const parameters = { name, project, labels: params.get("labels") ?? undefined, group_by: groupBy };
+  const parameters = { name, type, project, labels: params.get("labels") ?? undefined, group_by: groupBy };
   const labelsPath = `api/metrics/labels${query({ name, project })}`;
   const labels = useFetch(labelsPath, (signal) => get<Labels>(labelsPath, signal));
   const series = useFetch(
     `${query(parameters)} ${statistic} ${selection.key}`,
     async (signal): Promise<MetricSeries> => {
-      const { range, query: rangeQuery } = selection.resolve();
+      const { range: timeRange, query: rangeQuery } = selection.resolve();
       const response = await fetchBuckets({ ...rangeQuery, ...parameters, fields: TABLE_FIELDS, chartFields }, signal);
+      const range = toBucketRange(timeRange, response.resolution);
       const groups = response.groups?.map(({ value, data }) => ({ label: value || "(none)", data })) ?? [
         { label: name, data: response.data },
       ];
@@ -225,8 +228,7 @@ function MetricView(props: {
   const setLabelFilter = (label: string, value: string): void => {
     const next = new Map(labelFilters);
     next.set(label, value);
-    const text = [...next].flatMap(([label, value]) => (value ? [`${label}:${value}`] : [])).join(",");
-    setParams({ labels: text });
+    setParams({ labels: formatLabelFilters(next) });
   };
   const availableLabels = labels.value?.labels ?? [];
   return (
@@ -258,7 +260,7 @@ function MetricView(props: {
             key={label.name}
             label={label.name}
             value={labelFilters.get(label.name) ?? ""}
-            options={[["", "Any"], ...withSelected(label.values.filter(isFilterable), labelFilters.get(label.name))]}
+            options={[["", "Any"], ...withSelected(label.values.filter(Boolean), labelFilters.get(label.name))]}
             onSelect={(value) => setLabelFilter(label.name, value)}
           />
         ))}
@@ -358,11 +360,13 @@ function MetricCharts(props: {
               const count = points[index] ?? 0;
               const min = data.reduce((lowest, { min }) => Math.min(lowest, min), Number.POSITIVE_INFINITY);
               const max = data.reduce((highest, { max }) => Math.max(highest, max), Number.NEGATIVE_INFINITY);
+              // The average of a rounded sum can be beyond the extremes by a rounding error.
+              const average = Math.min(max, Math.max(min, sum / count));
               return (
                 <tr key={index}>
                   <th scope="row">{label}</th>
                   <td>{count.toLocaleString("en")}</td>
-                  {[type === "gauge" ? null : sum, min, max, sum / count].map((value, column) => (
+                  {[type === "gauge" ? null : sum, min, max, average].map((value, column) => (
                     <td key={column}>{formatValue(value, unitFromName(name))}</td>
                   ))}
                 </tr>
@@ -373,19 +377,6 @@ function MetricCharts(props: {
       </div>
     </>
   );
-}
-
-/** Parses label filters in the syntax of the API. Example: `a:1,b:x:y` sets `a` to `1` and `b` to `x:y`. */
-function parseLabels(text: string): Map<string, string> {
-  const pairs = text.split(",").filter((pair) => pair.includes(":"));
-  return new Map(
-    pairs.map((pair) => [pair.slice(0, pair.indexOf(":")).trim(), pair.slice(pair.indexOf(":") + 1).trim()]),
-  );
-}
-
-/** Whether the API can filter by a label value: commas separate filters, and an empty value means any. */
-function isFilterable(value: string): boolean {
-  return value !== "" && value === value.trim() && !value.includes(",");
 }
 
 /** Returns options for the values, including the selected one even if no series has it. */

@@ -16,7 +16,7 @@ import {
   sumBuckets,
   type Values,
 } from "./series.ts";
-import type { BucketRange, RangeSelection } from "./time-range.ts";
+import { type BucketRange, type RangeSelection, toBucketRange } from "./time-range.ts";
 
 /** Metrics of the Python package's middleware. */
 const REQUEST_COUNTER = "http_requests_total";
@@ -82,7 +82,7 @@ async function fetchOverview(
   project: string | undefined,
   signal: AbortSignal,
 ): Promise<OverviewData> {
-  const { range, query } = selection.resolve();
+  const { range: timeRange, query } = selection.resolve();
   const projectQuery = { ...query, ...(project ? { project } : {}) };
   const [{ metrics }, requests, durations, ...host] = await Promise.all([
     get<Metrics>(`api/metrics/names?limit=${NAMES_MAX}`, signal),
@@ -90,6 +90,7 @@ async function fetchOverview(
     fetchBuckets({ name: REQUEST_DURATION, fields: ["p50", "p95", "p99"], ...projectQuery }, signal),
     ...HOST_METRICS.map((name) => fetchBuckets({ name, fields: ["sum", "avg"], ...query }, signal)),
   ]);
+  const range = toBucketRange(timeRange, requests.resolution);
   const groups = requests.groups ?? [];
   const failed = groups.filter(({ value }) => /^5\d\d$/.test(value));
   return {

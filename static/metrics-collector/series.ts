@@ -1,5 +1,5 @@
 // Fetches metrics and converts them to the values that a chart draws.
-import type { Bucket, Buckets, Dashboard, Release, Releases } from "../generated/metrics-collector.ts";
+import type { Bucket, Buckets, Dashboard, MetricType, Release, Releases } from "../generated/metrics-collector.ts";
 import { get, query } from "../shared/api.ts";
 import type { BucketRange, RangeQuery } from "./time-range.ts";
 
@@ -13,8 +13,8 @@ const RATE_MIN_ELAPSED_S = 60;
 
 /** A statistic of a bucket, as the parameter `fields` names it. */
 export type Statistic = Exclude<keyof Bucket, "bucket">;
-/** Statistics that a bucket has whenever they are requested. Only buckets of gauges have `last`. */
-type RequiredStatistic = Exclude<Statistic, "last">;
+/** Statistics that a bucket has whenever they are requested. Only buckets of gauges have last values. */
+type RequiredStatistic = Exclude<Statistic, "last" | "last_avg">;
 /** A bucket of a response to a request for these statistics. */
 export type BucketWith<S extends RequiredStatistic> = Bucket & Required<Pick<Bucket, S>>;
 /** A response to a request for these statistics. */
@@ -27,6 +27,7 @@ export type BucketsWith<S extends RequiredStatistic> = Omit<Buckets, "data" | "g
 export async function fetchBuckets<S extends RequiredStatistic>(
   request: RangeQuery & {
     name: string;
+    type?: MetricType;
     project?: string;
     labels?: string;
     group_by?: string;

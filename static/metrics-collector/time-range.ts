@@ -1,5 +1,6 @@
 // The time range that a page shows. All times are in seconds since 1970.
 import { useMemo } from "preact/hooks";
+import type { Resolution } from "../generated/metrics-collector.ts";
 import { useParams } from "../shared/hooks.ts";
 import { toTimestamp } from "../shared/time.ts";
 
@@ -11,8 +12,6 @@ export const PERIODS: [period: string, label: string][] = [
 ];
 const PERIOD_DEFAULT = "24h";
 const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
-/** Above this age of the start, the service returns hourly buckets. */
-const MINUTE_RESOLUTION_MAX_S = 86_400;
 const ZOOM_MIN_S = 120;
 const REFRESH_INTERVAL_MS = 30_000;
 
@@ -38,7 +37,7 @@ export interface RangeSelection {
   key: string;
   intervalMs: number;
   /** Resolves the selection at the current time. */
-  resolve: () => { range: BucketRange; query: RangeQuery };
+  resolve: () => { range: TimeRange; query: RangeQuery };
   setPeriod: (period: string) => void;
   /** Zooms to a range, or back to the period. */
   zoomTo: (range: TimeRange | undefined) => void;
@@ -62,10 +61,9 @@ export function parseZoom(params: URLSearchParams, now: number): TimeRange | und
   return from < to ? { from, to } : undefined;
 }
 
-/** Divides a range into buckets as the service does: minutes if it starts within the last 24 hours, otherwise hours. */
-export function toBucketRange(range: TimeRange, now: number): BucketRange {
-  const age = Math.max(60, Math.ceil((now - range.from) / 60) * 60);
-  return { ...range, step: age <= MINUTE_RESOLUTION_MAX_S ? 60 : 3600 };
+/** Divides a range into buckets of the resolution that the service chose, which depends on how long it stores minutes. */
+export function toBucketRange(range: TimeRange, resolution: Resolution): BucketRange {
+  return { ...range, step: resolution === "minute" ? 60 : 3600 };
 }
 
 /** Returns the URL parameters that zoom to a range, which is widened to at least two minutes. */
@@ -90,7 +88,7 @@ export function useRangeSelection(): RangeSelection {
     const query = zoom ? formatRange(zoom) : { period };
     const resolve: RangeSelection["resolve"] = () => {
       const now = Date.now() / 1000;
-      return { range: toBucketRange(zoom ?? { from: now - parsePeriod(period), to: now }, now), query };
+      return { range: zoom ?? { from: now - parsePeriod(period), to: now }, query };
     };
     const setPeriod = (next: string): void =>
       setParams({ period: next === PERIOD_DEFAULT ? undefined : next, since: undefined, until: undefined });

@@ -5,7 +5,7 @@ import { EmptyState, ErrorMessage, Loading } from "../shared/ui.tsx";
 import { Chart } from "./chart.tsx";
 import { formatValue, type Unit } from "./format.ts";
 import { bucketsInRange, bucketValues, fetchDashboard } from "./series.ts";
-import type { RangeSelection } from "./time-range.ts";
+import { type RangeSelection, toBucketRange } from "./time-range.ts";
 
 type VitalName = keyof VitalPercentiles;
 const VITALS = ["lcp", "inp", "cls", "fcp", "ttfb"] as const satisfies VitalName[];
@@ -32,7 +32,7 @@ export function WebVitals(props: {
     async (signal) => {
       const { range, query } = selection.resolve();
       const dashboard = await fetchDashboard(query, project, signal);
-      return { range, vitals: dashboard.web_vitals, step: dashboard.resolution === "hour" ? 3600 : 60 };
+      return { range: toBucketRange(range, dashboard.resolution), vitals: dashboard.web_vitals };
     },
     selection.intervalMs,
   );
@@ -42,7 +42,7 @@ export function WebVitals(props: {
   if (!value) {
     return <Loading />;
   }
-  const { vitals } = value;
+  const { range, vitals } = value;
   if (!vitals) {
     return (
       <div class="card">
@@ -54,7 +54,6 @@ export function WebVitals(props: {
       </div>
     );
   }
-  const range = { ...value.range, step: value.step };
   const buckets = bucketsInRange(range, vitals.timeseries);
   return (
     <>

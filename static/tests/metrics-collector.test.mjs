@@ -377,6 +377,28 @@ test("reported releases are marked", { skip }, async (context) => {
   await page.close();
 });
 
+test("last values are summed, and hours are shown where minutes are not stored", { skip }, async (context) => {
+  const short = await service("metrics-collector", { HOST_METRICS: "0", RETENTION_MINUTE: "1" });
+  context.after(short.stop);
+  const depth = (host, value) => ({ name: "depth", type: "gauge", value, labels: { host } });
+  await short.ask("POST", "/api/metrics", [depth("a, west", 20), depth("b", 200)]);
+  const page = await chrome.visit(`${short.url}/?view=explore&metric=depth`);
+  await page.getByText("2 points in 1-hour buckets").waitFor();
+  const latest = page.locator(".chart").first().locator(".legend li").first();
+  await until(async () => (await latest.innerText()).includes("220"), "the sum of both series");
+  await select(page, "Statistic").selectOption("last_avg");
+  await until(async () => (await latest.innerText()).includes("110"), "their average");
+  await select(page, "host").selectOption("a, west");
+  await page.getByText("1 points in 1-hour buckets").waitFor();
+  await until(async () => (await latest.innerText()).includes("20"), "the only series");
+  await select(page, "Period").selectOption("1h");
+  await page.getByText("1 points in 1-minute buckets").waitFor();
+  await page.reload();
+  await page.getByText("1 points in 1-minute buckets").waitFor();
+  assert.equal(await select(page, "host").inputValue(), "a, west");
+  await page.close();
+});
+
 test("views request only the selected range", { skip }, async () => {
   const at = (ago) => new Date(Date.now() - ago * MINUTE_MS).toISOString().replace(/\.\d+/, "");
   const [since, end] = [at(100), at(40)];

@@ -41,18 +41,11 @@ test("the zoom is a range that can cross a year", () => {
   }
 });
 
-test("ranges that start within the last 24 hours have buckets of a minute", () => {
-  const step = (age) => toBucketRange({ from: NOW - age, to: NOW }, NOW).step;
-  assert.equal(step(60), 60);
-  assert.equal(step(86_400), 60);
-  assert.equal(step(86_401), 3_600);
-  assert.equal(step(604_800), 3_600);
-  // A short range in the past has no minutes any more.
-  assert.deepEqual(toBucketRange({ from: NOW - 90_000, to: NOW - 89_000 }, NOW), {
-    from: NOW - 90_000,
-    to: NOW - 89_000,
-    step: 3_600,
-  });
+test("the service's resolution is the width of the buckets", () => {
+  const range = { from: NOW - 86_400, to: NOW };
+  assert.deepEqual(toBucketRange(range, "minute"), { ...range, step: 60 });
+  // The service stores minutes for less than a day.
+  assert.deepEqual(toBucketRange(range, "hour"), { ...range, step: 3_600 });
 });
 
 test("the URL of a zoom is in whole seconds and covers at least two minutes", () => {
