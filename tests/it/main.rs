@@ -18,6 +18,7 @@ mod collector_dashboard;
 mod collector_federate;
 mod collector_import;
 mod collector_isolation;
+mod collector_numbers;
 mod collector_percentiles;
 mod compose;
 mod contract;

@@ -110,6 +110,34 @@ fn browser_metrics_get_labels_that_pages_cannot_override() {
 }
 
 #[test]
+fn metrics_of_environments_and_releases_are_told_apart() {
+    let env = RelayEnv::start(|setup| setup);
+    for (environment, lcp) in [("prod", 100.0), ("staging", 9_000.0)] {
+        let item =
+            json!({ "name": "web_vitals_lcp", "type": "histogram", "value": lcp, "labels": { "page": "/user/7" } });
+        let body = json!({ "metrics": [item, item], "environment": environment, "release": "1.4.2" });
+        env.relay.send(&Request::from_browser(METRICS, &body)).expect(202).has(json!({ "status": "accepted" }));
+    }
+    let vitals =
+        |query: &str| env.collector.get(&format!("/api/dashboard{query}")).expect(200).json()["web_vitals"].clone();
+    for (environment, lcp) in [("prod", 100.0), ("staging", 9_000.0)] {
+        for _ in 0..2 {
+            let vitals = vitals(&format!("?labels=environment:{environment},release:1.4.2"));
+            assert_eq!(
+                (&vitals["summary"]["lcp"]["p75"], &vitals["summary"]["lcp"]["count"]),
+                (&json!(lcp), &json!(2))
+            );
+            assert_eq!(vitals["timeseries"][0]["count"], 2, "{vitals}");
+            let page = json!({ "page": "/user/:id", "lcp": lcp, "page_views": 2 });
+            assert!(contains_subset(&vitals["by_page"], &json!([page])), "{vitals}");
+        }
+    }
+    assert_eq!(vitals("")["summary"]["lcp"]["count"], 4);
+    assert_eq!(vitals("?labels=environment:test"), Value::Null);
+    env.collector.get("/api/dashboard?labels=environment").expect(400).has_detail("labels");
+}
+
+#[test]
 fn reports_require_an_active_public_key() {
     let env = RelayEnv::start(|setup| setup);
     let without_key = Request::from_browser(ERRORS, &browser_error("e")).without_header("X-Monlight-Key");
