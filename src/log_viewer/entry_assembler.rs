@@ -94,15 +94,40 @@ impl EntryAssembler {
 
     /// Adds the next line of the log.
     pub(super) fn push_line(&mut self, raw: &RawLine<'_>, now: Instant) {
-        let line = match &mut self.text_lines {
-            Some(text_lines) => {
-                let line = text_lines.parse(raw.bytes, now);
-                // Rotated files are compared with it by the time of their last change.
-                self.newest_ns = self.newest_ns.max(text_lines.clock.arrival_ns());
-                line
-            }
-            None => self.parse_docker_line(raw),
-        };
+        if let Some(text_lines) = &mut self.text_lines {
+            let line = text_lines.parse(raw.bytes, now);
+            // Rotated files are compared with it by the time of their last change.
+            self.newest_ns = self.newest_ns.max(text_lines.clock.arrival_ns());
+            return self.push_record(line, raw, now);
+        }
+        if let Some(line) = docker::parse(raw.bytes) {
+            return self.push_docker_record(line, raw, now);
+        }
+        let mut pieces = docker::split_records(raw.bytes).peekable();
+        while let Some(bytes) = pieces.next() {
+            // Only the end of the line was cut off.
+            let truncated_bytes = if pieces.peek().is_none() { raw.truncated_bytes } else { 0 };
+            let line = docker::parse(bytes).unwrap_or_else(|| self.incomplete_record(bytes));
+            self.push_docker_record(line, &RawLine { bytes, truncated_bytes }, now);
+        }
+    }
+
+    /// Returns the text of an incomplete record, or of a line that Docker did not write, for example after a power failure. It
+    /// has the latest timestamp, unless that is ahead.
+    fn incomplete_record<'a>(&self, bytes: &'a [u8]) -> DockerLine<'a> {
+        let arrival_ns = Timestamp::now().ms() * 1_000_000;
+        let time_ns = if self.newest_ns > 0 { self.newest_ns.min(arrival_ns) } else { arrival_ns };
+        let log = String::from_utf8_lossy(docker::incomplete_text(bytes));
+        DockerLine { log, complete: true, stream: StdStream::Stdout, time_ns }
+    }
+
+    fn push_docker_record(&mut self, line: DockerLine<'_>, raw: &RawLine<'_>, now: Instant) {
+        self.newest_ns = self.newest_ns.max(plausible_ns(line.time_ns, latest_plausible_ns(Timestamp::now())));
+        self.push_record(line, raw, now);
+    }
+
+    /// Adds a record of Docker, or the line of a text file as one.
+    fn push_record(&mut self, line: DockerLine<'_>, raw: &RawLine<'_>, now: Instant) {
         self.line_count += 1;
         let number = self.line_count;
         let stream = &mut self.streams[line.stream.index()];
@@ -130,21 +155,6 @@ impl EntryAssembler {
             stream.pending.push(number, raw.bytes);
         }
         self.order_before_stated_time();
-    }
-
-    /// Parses a line of Docker's log. A line that Docker did not write, for example after a power failure, becomes plain text
-    /// with the latest timestamp, unless that is ahead.
-    fn parse_docker_line<'a>(&mut self, raw: &RawLine<'a>) -> DockerLine<'a> {
-        let arrival = Timestamp::now();
-        let arrival_ns = arrival.ms() * 1_000_000;
-        let line = docker::parse(trim_nul(raw.bytes)).unwrap_or_else(|| DockerLine {
-            log: String::from_utf8_lossy(raw.bytes),
-            complete: true,
-            stream: StdStream::Stdout,
-            time_ns: if self.newest_ns > 0 { self.newest_ns.min(arrival_ns) } else { arrival_ns },
-        });
-        self.newest_ns = self.newest_ns.max(plausible_ns(line.time_ns, latest_plausible_ns(arrival)));
-        line
     }
 
     /// Sorts the entries with the time of reading before the next line of the read that states a time. Otherwise a heading in
@@ -233,12 +243,6 @@ impl StreamAssembler {
     }
 }
 
-/// Removes the leading NUL bytes that a power failure leaves where a line was not written.
-fn trim_nul(line: &[u8]) -> &[u8] {
-    let count = line.iter().take_while(|byte| **byte == 0).count();
-    &line[count..]
-}
-
 fn to_record(entry: JoinedEntry<u64>) -> LogRecord {
     let search_text = ansi::stripped(&entry.text);
     let JoinedEntry { time_ns, stream, level, text: message, .. } = entry;
@@ -262,6 +266,32 @@ mod tests {
 
     fn take_finished(assembler: &mut EntryAssembler) -> Vec<(i64, String)> {
         assembler.take_finished().into_iter().map(|record| (record.time_ns, record.message)).collect()
+    }
+
+    #[test]
+    fn a_record_after_an_incomplete_one_is_an_entry_of_its_own() {
+        let now = Instant::now();
+        let mut assembler = EntryAssembler::new(&LogFormat::Docker, &[], 1, now);
+        let record = r#"{"log":"ERROR after restart\n","stream":"stderr","time":"2026-01-31T12:00:05Z"}"#;
+        let lines = [format!(r#"{{"log":"interrupted by the po{record}"#), format!("{record}{record}")];
+        for line in &lines {
+            assembler.push_line(&RawLine { bytes: line.as_bytes(), truncated_bytes: 0 }, now);
+        }
+        // The pending lines are pieces.
+        let mut assembler = {
+            let mut restarted = EntryAssembler::new(&LogFormat::Docker, &assembler.pending_lines(), 1, now);
+            restarted.finished.splice(0..0, assembler.take_finished());
+            restarted
+        };
+        assembler.flush(now + PARTIAL_LINE_TIMEOUT);
+        let mut entries: Vec<_> =
+            assembler.take_finished().into_iter().map(|entry| (entry.stream, entry.message)).collect();
+        entries.sort_by_key(|(stream, _)| stream.index());
+        let error = (StdStream::Stderr, "ERROR after restart".to_owned());
+        assert_eq!(
+            entries,
+            [(StdStream::Stdout, "interrupted by the po".to_owned()), error.clone(), error.clone(), error]
+        );
     }
 
     proptest! {

@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use super::calendar::{NS_PER_SECOND, day_seconds, offset_seconds, parse_digits, split_fraction_ns};
 use crate::records::log_record::StdStream;
 
+/// Start of every record that Docker writes.
+const RECORD_START: &[u8] = br#"{"log":"#;
+
 /// One record of a json-file log: a line of a program's output, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::log_viewer) struct DockerLine<'a> {
@@ -47,6 +50,19 @@ pub(in crate::log_viewer) fn parse(line: &[u8]) -> Option<DockerLine<'_>> {
             Some(DockerLine { log: Cow::Owned(log.into_owned()), complete, stream, time_ns })
         }
     }
+}
+
+/// Splits a line that [`parse`] rejects at each start of a record. After a power failure, Docker continues an incomplete record
+/// with the next one. Within a record, quotation marks are escaped, so each match is a start.
+pub(in crate::log_viewer) fn split_records(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let starts = memchr::memmem::find_iter(line, RECORD_START).filter(|start| *start > 0);
+    let ends = starts.chain(std::iter::once(line.len()));
+    ends.scan(0, |start, end| Some(&line[std::mem::replace(start, end)..end]))
+}
+
+/// Returns the text of a record that is incomplete.
+pub(in crate::log_viewer) fn incomplete_text(record: &[u8]) -> &[u8] {
+    record.strip_prefix(RECORD_START).and_then(|text| text.strip_prefix(b"\"")).unwrap_or(record)
 }
 
 fn parse_str(text: &str) -> Option<DockerLine<'_>> {
@@ -206,6 +222,23 @@ mod tests {
         ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_broken_line_is_split_at_each_start_of_a_record() {
+        let whole = r#"{"log":"b {\"log\":\n","stream":"stderr","time":"2026-01-31T12:00:05Z"}"#;
+        for (line, expected) in [
+            (format!(r#"{{"log":"half{whole}"#), vec![r#"{"log":"half"#, whole]),
+            (format!("{whole}{whole}"), vec![whole, whole]),
+            (format!("text {whole}"), vec!["text ", whole]),
+            ("text".into(), vec!["text"]),
+            (String::new(), vec![""]),
+        ] {
+            let pieces: Vec<&[u8]> = split_records(line.as_bytes()).collect();
+            assert_eq!(pieces, expected.iter().map(|piece| piece.as_bytes()).collect::<Vec<_>>(), "{line}");
+        }
+        assert_eq!(incomplete_text(br#"{"log":"half"#), b"half");
+        assert_eq!(incomplete_text(br#"{"log"#), br#"{"log"#);
     }
 
     #[test]
