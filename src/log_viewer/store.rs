@@ -53,6 +53,12 @@ pub(super) fn ingest_seq_of(connection: &Connection, id: i64) -> Result<Option<i
     column_of(connection, "ingest_seq", id)
 }
 
+/// Returns whether an entry that does not exist was probably deleted, because there are newer ones.
+pub(super) fn is_deleted(connection: &Connection, id: i64) -> Result<bool> {
+    let has_newer = |segment: &Segment| segment.entries > 0 && segment.last_id > id;
+    Ok(id > 0 && segments(connection)?.iter().any(has_newer))
+}
+
 /// Reads a column of an entry; `None` if the entry does not exist.
 fn column_of(connection: &Connection, column: &str, id: i64) -> Result<Option<i64>> {
     for segment in

@@ -86,19 +86,23 @@ struct LiveTail {
     session: Option<(Arc<Sessions>, Digest)>,
     /// Ingest sequence number up to which entries were sent or did not match.
     seq: i64,
+    /// ID of the client's last entry, if it was deleted. Entries after it may have been deleted too.
+    deleted_id: Option<i64>,
     last_sent_at: Instant,
 }
 
 impl LiveTail {
-    /// Creates a tail that starts after the entry in `Last-Event-ID`, or with the next entry to be stored.
+    /// Creates a tail that starts after the entry in `Last-Event-ID`, with the oldest entry if that one was deleted, or
+    /// without the header with the next entry to be stored.
     fn new(viewer: &LogViewer, request: &Request) -> Result<Self> {
         let readers = viewer.core.readers.clone();
         let reader = readers.acquire()?;
         let filter = api::filter(&reader, request, viewer.limits)?;
         let last_id = request.header("last-event-id").and_then(|id| std::str::from_utf8(id).ok()?.trim().parse().ok());
-        let last_seq = match last_id {
-            Some(id) => store::ingest_seq_of(&reader, id)?,
-            None => None,
+        let last_seq = last_id.map(|id| store::ingest_seq_of(&reader, id)).transpose()?.flatten();
+        let deleted_id = match last_id {
+            Some(id) if last_seq.is_none() && store::is_deleted(&reader, id)? => Some(id),
+            _ => None,
         };
         drop(reader);
         let (broadcast, sessions) = (Arc::clone(&viewer.broadcast), Arc::clone(&viewer.core.sessions));
@@ -106,13 +110,21 @@ impl LiveTail {
             .session_token_digest(&sessions)
             .filter(|token| sessions.is_open(*token))
             .map(|token| (sessions, token));
-        let seq = last_seq.unwrap_or_else(|| broadcast.last_seq());
-        Ok(Self { broadcast, readers, filter, session, seq, last_sent_at: Instant::now() })
+        let seq = match deleted_id {
+            Some(_) => 0,
+            None => last_seq.unwrap_or_else(|| broadcast.last_seq()),
+        };
+        Ok(Self { broadcast, readers, filter, session, seq, deleted_id, last_sent_at: Instant::now() })
     }
 
     fn run(&mut self, stream: &mut ResponseStream, permit: &StreamPermit) -> io::Result<StreamEnd> {
         let deadline = Instant::now() + TAIL_DURATION_MAX;
         stream.send(RETRY_FIELD.as_bytes())?;
+        if let Some(id) = self.deleted_id {
+            let message = "Entries after this one may have been deleted; the oldest ones follow";
+            let event = format!("event: gap\ndata: {{\"after\":{id},\"message\":\"{message}\"}}\n\n");
+            self.send(stream, event.as_bytes())?;
+        }
         let may_continue = |stream: &ResponseStream| !stream.is_stopping() && !permit.is_evicted();
         while Instant::now() < deadline && may_continue(stream) && self.is_authenticated() {
             match self.broadcast.wait_after(self.seq, POLL_INTERVAL) {

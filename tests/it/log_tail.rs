@@ -174,6 +174,25 @@ fn reconnecting_reader_misses_and_repeats_no_entry() {
 }
 
 #[test]
+fn reader_whose_last_entry_was_deleted_receives_the_kept_entries_after_a_gap() {
+    const KEPT_MAX: usize = 100;
+    let (viewer, log) = start_viewer();
+    let first = viewer.get("/api/logs").expect(200).json()["logs"][0]["id"].to_string();
+    let viewer = Setup::log_viewer().data_dir(&viewer.kill()).env("MAX_ENTRIES", KEPT_MAX).start();
+    log.write_now(numbered_lines(0..1_000));
+    let newest = || viewer.get("/api/logs?limit=1").expect(200).json()["logs"][0]["message"].clone();
+    assert!(wait_until(|| (newest() == numbered_lines(999..1_000)[0].as_str()).then_some(())).is_some());
+    let mut reader = TailReader::resume(&viewer, "", Some(&first));
+    let (name, id, data) = reader.next_event().unwrap();
+    assert_eq!((name.as_str(), id, data["after"].to_string()), ("gap", None, first));
+    let kept = viewer.get("/api/logs/stats").expect(200).json()["total_logs"].as_u64().unwrap() as usize;
+    assert!((KEPT_MAX / 2..=KEPT_MAX).contains(&kept), "{kept}");
+    assert_eq!(messages(&reader.read_entries(kept)), numbered_lines(1_000 - kept..1_000));
+    log.write_now(["new"]);
+    assert_eq!(messages(&reader.read_entries(1)), ["new"]);
+}
+
+#[test]
 fn reader_that_connects_after_a_start_receives_only_new_entries() {
     let (viewer, log) = start_viewer();
     log.write_now(numbered_lines(0..1_000));
