@@ -74,18 +74,20 @@ fn column_of(connection: &Connection, column: &str, id: i64) -> Result<Option<i6
     Ok(None)
 }
 
-/// Returns the IDs of an entry, and of the entries of the same source before and after it, in ascending order.
+/// Returns the IDs of an entry, and of the entries before and after it of the sources with the same name, in ascending order. A
+/// container that was recreated is another source with the same name.
 ///
 /// # Errors
 /// Returns [`Error::NotFound`] if the entry does not exist.
 pub(super) fn context_ids(connection: &Connection, id: i64, before: usize, after: usize) -> Result<Vec<i64>> {
     let source = column_of(connection, "source_id", id)?.ok_or_else(|| no_entry(id))?;
+    let same_name = "source_id IN (SELECT id FROM sources WHERE name = (SELECT name FROM sources WHERE id = ?2))";
     let segments: Vec<Segment> = segments(connection)?.into_iter().filter(|segment| segment.entries > 0).collect();
     let side = |comparison: &str, order: &str, count: usize| -> Result<Vec<i64>> {
         let mut ids: Vec<i64> = Vec::new();
         for segment in &segments {
             let mut read = connection.prepare_cached(&format!(
-                "SELECT id FROM segment_{} WHERE id {comparison} ?1 AND source_id = ?2 ORDER BY id {order} LIMIT ?3",
+                "SELECT id FROM segment_{} WHERE id {comparison} ?1 AND {same_name} ORDER BY id {order} LIMIT ?3",
                 segment.index
             ))?;
             let mut rows = read.query((id, source, count as i64))?;
