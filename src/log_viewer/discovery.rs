@@ -66,8 +66,10 @@ pub(super) struct SourceSnapshot {
     pub(super) problems: Vec<Warning>,
     /// Files of `sources` that do not exist, with the sentence that says so.
     pub(super) missing: HashMap<PathBuf, String>,
-    /// Folders to watch for changes.
+    /// Folders of containers, to watch for changes.
     pub(super) folders: Vec<PathBuf>,
+    /// Folders to watch that can be deleted and created again.
+    pub(super) recreated_folders: Vec<PathBuf>,
 }
 
 impl SourceSnapshot {
@@ -93,7 +95,7 @@ impl Discovery {
         let mut snapshot = SourceSnapshot::default();
         let mut containers = Vec::new();
         for folder in &settings.folders {
-            snapshot.folders.push(folder.clone());
+            snapshot.recreated_folders.push(folder.clone());
             match list_containers(folder) {
                 Ok(folders) => containers.extend(folders),
                 // Without Docker, following only files is a valid setup.

@@ -60,7 +60,7 @@ impl FileFinder {
             if !paths.insert(path.clone()) {
                 continue;
             }
-            snapshot.folders.extend(path.parent().map(Path::to_owned));
+            snapshot.recreated_folders.extend(path.parent().map(Path::to_owned));
             let shown = path.strip_prefix(&base).unwrap_or(&path).display().to_string();
             let (key, name) = match &setting.name {
                 // A name had only one file in earlier versions, and its key was the name.

@@ -162,7 +162,9 @@ impl Ingester {
     fn scan_sources(&mut self) {
         self.scanned_at = Some(Instant::now());
         let mut snapshot = self.finder.scan(&self.settings);
-        self.watcher.set_folders(&snapshot.folders);
+        if self.watcher.set_folders(&snapshot.folders, &snapshot.recreated_folders) {
+            self.scanned_at = None;
+        }
         for state in self.sources.values_mut() {
             // A log that was already missing at the previous scan was read to its end since.
             state.may_have_changed |= !state.is_removed;
@@ -423,11 +425,12 @@ impl Ingester {
         let timeout = deadline.saturating_duration_since(now);
         let timeout = if self.in_flight > 0 { timeout.min(ACK_POLL_INTERVAL) } else { timeout };
         for event in self.watcher.wait(timeout, stop) {
-            if let FsEvent::File(folder, name) = &event
-                && (self.settings.folders.contains(folder)
-                    || name.to_str().is_some_and(|name| name.starts_with("config.v2")))
-            {
-                // A container was created, renamed or removed.
+            // A container was created, renamed or removed, or the folder of a file was.
+            let changes_sources = matches!(&event, FsEvent::File(folder, name) if
+                self.settings.folders.contains(folder)
+                    || name.to_str().is_some_and(|name| name.starts_with("config.v2"))
+                    || self.watcher.affects_folders(folder, name));
+            if changes_sources {
                 self.scanned_at = None;
             }
             for state in self.sources.values_mut() {

@@ -1,6 +1,6 @@
 //! File watcher: reports changes in folders, so that logs need not be polled.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -10,19 +10,33 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
 
+use super::rotation::Inode;
 use crate::background::StopToken;
 
 /// Size of the buffer for events, in bytes.
 const BUFFER_BYTES: usize = 4 * 1024;
 
 /// Watcher for a set of folders. Where inotify is unavailable or its limits are reached, changes are found by polling.
+///
+/// A watch belongs to a folder, not to its path, and the kernel reports the deletion of a folder only after the last file in it
+/// was closed. So folders that can be deleted and created again are watched together with all folders above them.
 pub(super) struct FileWatcher {
     /// `None` if inotify is unavailable.
     inotify: Option<OwnedFd>,
-    /// Watch descriptors by folder.
-    folders: HashMap<PathBuf, i32>,
+    /// By path.
+    watches: HashMap<PathBuf, Watch>,
+    /// Folders that can be created again, and those above them.
+    paths: HashSet<PathBuf>,
     warned: bool,
+}
+
+/// Watch of one folder.
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    descriptor: i32,
+    inode: Inode,
 }
 
 /// A change that the kernel reported.
@@ -53,40 +67,60 @@ impl FileWatcher {
         if let Err(why) = &inotify {
             log::warn!("log-ingester: inotify unavailable: {why}; polling every POLL_INTERVAL");
         }
-        Self { inotify: inotify.ok(), folders: HashMap::new(), warned: false }
+        Self { inotify: inotify.ok(), watches: HashMap::new(), paths: HashSet::new(), warned: false }
     }
 
-    /// Replaces the set of watched folders.
-    pub(super) fn set_folders(&mut self, folders: &[PathBuf]) {
-        let Some(inotify) = &self.inotify else { return };
-        let removed: Vec<PathBuf> = self.folders.keys().filter(|watched| !folders.contains(watched)).cloned().collect();
-        for folder in removed {
-            if let Some(descriptor) = self.folders.remove(&folder) {
+    /// Replaces the set of watched folders. Those in `recreated` can be deleted and created again. Returns whether one of them
+    /// was not watched before, so that earlier changes were not reported.
+    pub(super) fn set_folders(&mut self, folders: &[PathBuf], recreated: &[PathBuf]) -> bool {
+        let Some(inotify) = &self.inotify else { return false };
+        let folder_changes = WatchFlags::CREATE | WatchFlags::MOVE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
+        let ancestors = recreated.iter().flat_map(|folder| folder.ancestors().skip(1));
+        let mut wanted: HashMap<&Path, WatchFlags> = ancestors.map(|ancestor| (ancestor, folder_changes)).collect();
+        wanted.extend(
+            folders.iter().chain(recreated).map(|folder| (folder.as_path(), folder_changes | WatchFlags::MODIFY)),
+        );
+        self.paths = recreated.iter().flat_map(|folder| folder.ancestors()).map(Path::to_owned).collect();
+        self.watches.retain(|path, watch| {
+            let is_current =
+                || !self.paths.contains(path) || matches!(Inode::at(path), Ok(Some(inode)) if inode == watch.inode);
+            let is_kept = wanted.contains_key(path.as_path()) && is_current();
+            if !is_kept {
                 // Fails if the folder was deleted, because the kernel removed the watch then.
-                let _ = inotify::remove_watch(inotify, descriptor);
+                let _ = inotify::remove_watch(inotify, watch.descriptor);
             }
-        }
-        for folder in folders {
-            if self.folders.contains_key(folder) {
+            is_kept
+        });
+        let mut has_new = false;
+        for (path, flags) in wanted {
+            if self.watches.contains_key(path) {
                 continue;
             }
-            let changes = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVE | WatchFlags::DELETE;
-            match inotify::add_watch(inotify, folder, changes | WatchFlags::ONLYDIR) {
+            // Inspected first, so that a folder that is replaced meanwhile is watched again at the next scan.
+            let Ok(Some(inode)) = Inode::at(path) else { continue };
+            match inotify::add_watch(inotify, path, flags) {
                 Ok(descriptor) => {
-                    self.folders.insert(folder.clone(), descriptor);
+                    has_new = true;
+                    self.watches.insert(path.to_owned(), Watch { descriptor, inode });
                 }
-                Err(why @ (rustix::io::Errno::NOSPC | rustix::io::Errno::NOMEM)) if !self.warned => {
+                Err(why @ (Errno::NOSPC | Errno::NOMEM)) if !self.warned => {
                     self.warned = true;
                     log::warn!(
                         "log-ingester: failed to watch {}: {why}; polling some folders every POLL_INTERVAL until \
                          fs.inotify.max_user_watches is raised",
-                        folder.display()
+                        path.display()
                     );
                 }
                 // An unreadable folder is reported by the scan.
                 Err(_) => {}
             }
         }
+        has_new
+    }
+
+    /// Returns whether a change of a file in a folder can be the creation or the deletion of a watched folder.
+    pub(super) fn affects_folders(&self, folder: &Path, name: &OsString) -> bool {
+        self.paths.contains(&folder.join(name))
     }
 
     /// Waits for changes, until the timeout or until the program stops, and returns them.
@@ -117,7 +151,7 @@ impl FileWatcher {
             let event = if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                 Some(FsEvent::Overflow)
             } else {
-                let watched = self.folders.iter().find(|(_, descriptor)| **descriptor == event.wd());
+                let watched = self.watches.iter().find(|(_, watch)| watch.descriptor == event.wd());
                 let name = event.file_name().map(|name| OsString::from_vec(name.to_bytes().to_vec()));
                 watched.zip(name).map(|((folder, _), name)| FsEvent::File(folder.clone(), name))
             };
