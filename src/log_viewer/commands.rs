@@ -40,7 +40,7 @@ impl Command for UpsertSource {
     type Output = StoredSource;
 
     fn apply(self, transaction: &Connection) -> Result<StoredSource> {
-        let LogSource { key, name, image, project, service, format, .. } = self.source;
+        let LogSource { key, name, is_named, image, project, service, format, .. } = self.source;
         let kind = match format {
             LogFormat::Docker => SourceKind::DockerContainer,
             LogFormat::Text(_) => SourceKind::TextFile,
@@ -53,7 +53,8 @@ impl Command for UpsertSource {
             }
         }
         let [name, image, project, service] = [name, image, project, service].map(|name| clean_name(&name));
-        let id = upsert_source(transaction, kind, &Source { key, name, image, project, service })?;
+        let source = Source { key, name, image, project, service };
+        let id = upsert_source(transaction, kind, &source, is_named)?;
         let mut read = transaction.prepare_cached(
             "SELECT version, first_line_bytes, first_line_hash, inode, offset_bytes, previous_first_line_bytes,
                  previous_first_line_hash, newest_ns, pending_lines
@@ -213,6 +214,7 @@ mod tests {
                 let source = LogSource {
                     key: key.into(),
                     name: key.into(),
+                    is_named: true,
                     image: String::new(),
                     project: String::new(),
                     service: String::new(),

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -19,6 +20,9 @@ use crate::records::warning::Warning;
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Length of the abbreviated ID that replaces a missing name, as in `docker ps`, in characters.
 const SHORT_ID_CHARS: usize = 12;
+
+/// Time after which a `config.v2.json` that is incomplete is taken for damaged. Docker writes it within milliseconds.
+const CONFIG_WRITE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Maximum number of containers that are followed at a time.
 const FOLLOWED_MAX: usize = 2_000;
@@ -38,6 +42,8 @@ pub(super) struct LogSource {
     /// Docker's container ID, or `file:` and the name or the path.
     pub(super) key: String,
     pub(super) name: String,
+    /// Whether the name and the labels are known. Otherwise, those that are stored remain.
+    pub(super) is_named: bool,
     /// Image of the container; empty if there is none, like the two fields below.
     pub(super) image: String,
     /// Compose project.
@@ -116,7 +122,7 @@ impl Discovery {
         self.cache.retain(|folder, _| folders.contains(folder));
         let mut unmatched: Vec<&str> = settings.containers.iter().map(String::as_str).collect();
         for folder in containers {
-            let source = self.container(&folder);
+            let source = self.container(&folder, &mut snapshot.problems);
             snapshot.folders.push(folder);
             let Some(source) = source else { continue };
             unmatched.retain(|pattern| !glob_match(&source.name, pattern));
@@ -136,32 +142,44 @@ impl Discovery {
     }
 
     /// Returns the container of a folder; `None` while Docker creates or removes it.
-    fn container(&mut self, folder: &Path) -> Option<LogSource> {
+    fn container(&mut self, folder: &Path, problems: &mut Vec<Warning>) -> Option<LogSource> {
         let config = folder.join("config.v2.json");
-        // Opened rather than only inspected, because a file with readable metadata can still be unreadable.
-        let version = open_file(&config).and_then(|file| file.metadata()).map(|file| file_version(&file));
         let cached = self.cache.get(folder);
-        match (version, cached) {
-            (Ok(version), Some((cached_version, source))) if *cached_version == version => source.clone(),
-            (Ok(version), cached) => {
-                let (version, source) = match read_container(folder, &config) {
-                    // The log can become readable without a change of this file, so the source is not cached as current.
-                    Some(source) if source.path.is_err() => (FileVersion::default(), Some(source)),
-                    Some(source) => (version, Some(source)),
-                    // Docker rewrites the file while the container runs, so it can be incomplete. The cached source is
-                    // used until the next scan.
-                    None => (FileVersion::default(), cached.and_then(|(_, source)| source.clone())),
-                };
-                self.cache.insert(folder.to_owned(), (version, source.clone()));
-                source
+        let known = cached.and_then(|(_, source)| source.clone());
+        // Docker creates the log after the configuration. So if there is a log before and after it is found missing, the
+        // container has none, and its ID must do as its name.
+        let has_log = known.is_none() && container_without_config(folder).is_some();
+        let unnamed = || has_log.then(|| container_without_config(folder)).flatten();
+        // Opened rather than only inspected, because a file with readable metadata can still be unreadable.
+        let file = match open_file(&config).and_then(|file| file.metadata()) {
+            Ok(file) => file,
+            Err(why) if why.kind() == ErrorKind::NotFound => return known.or_else(unnamed),
+            Err(why) => {
+                return Some(LogSource { path: Err(describe_io_error(&config, &why)), ..unnamed_container(folder) });
             }
-            (Err(why), cached) if why.kind() == ErrorKind::NotFound => {
-                cached.and_then(|(_, source)| source.clone()).or_else(|| container_without_config(folder))
-            }
-            (Err(why), _) => {
-                Some(LogSource { path: Err(describe_io_error(&config, &why)), ..unnamed_container(folder) })
-            }
+        };
+        let version = file_version(&file);
+        if cached.is_some_and(|(cached_version, _)| *cached_version == version) {
+            return known;
         }
+        let (version, source) = match read_container(folder, &config) {
+            // The log can become readable without a change of this file, so the source is not cached as current.
+            Some(source) if source.path.is_err() => (FileVersion::default(), Some(source)),
+            Some(source) => (version, Some(source)),
+            // Docker rewrites the file while the container runs, so it can be incomplete. The cached source is used until
+            // the next scan.
+            None if file.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < CONFIG_WRITE_TIME_MAX)) => {
+                (FileVersion::default(), known)
+            }
+            None => {
+                let why = format!("{} is damaged: the container's name and labels are unknown", config.display());
+                problems.push(unreadable(&why));
+                (FileVersion::default(), known.or_else(unnamed))
+            }
+        };
+        // A container without a name is looked at again.
+        self.cache.insert(folder.to_owned(), (version, source.clone().filter(|source| source.is_named)));
+        source
     }
 }
 
@@ -233,9 +251,13 @@ fn read_container(folder: &Path, config: &Path) -> Option<LogSource> {
         source.key = container.id;
     }
     let name = container.name.trim_start_matches('/');
+    // docker-compose 1 renames a container like this before it replaces it (docker/compose#1349).
+    let replaced_name = name.strip_prefix(&source.name).and_then(|name| name.strip_prefix('_'));
+    let name = replaced_name.filter(|name| !name.is_empty()).unwrap_or(name);
     if !name.is_empty() {
         source.name = name.to_owned();
     }
+    source.is_named = true;
     source.image = container.config.image.unwrap_or_default();
     let mut labels = container.config.labels.unwrap_or_default();
     let mut label = |name: &str| labels.remove(name).unwrap_or_default();
@@ -289,6 +311,7 @@ fn unnamed_container(folder: &Path) -> LogSource {
     LogSource {
         name: id.chars().take(SHORT_ID_CHARS).collect(),
         key: id,
+        is_named: false,
         image: String::new(),
         project: String::new(),
         service: String::new(),
@@ -310,3 +333,7 @@ fn check_readable(path: PathBuf) -> Result<PathBuf, String> {
 fn matches_any(name: &str, patterns: &[String]) -> bool {
     patterns.is_empty() || patterns.iter().any(|pattern| glob_match(name, pattern))
 }
+
+#[cfg(test)]
+#[path = "discovery_tests.rs"]
+mod tests;

@@ -73,6 +73,7 @@ impl FileFinder {
             let source = LogSource {
                 key,
                 name,
+                is_named: true,
                 image: String::new(),
                 project: String::new(),
                 service: String::new(),

@@ -180,6 +180,7 @@ fn database() -> ReaderPool {
             let source = LogSource {
                 key: name.into(),
                 name: name.into(),
+                is_named: true,
                 image: String::new(),
                 project: String::new(),
                 service: String::new(),

@@ -88,7 +88,7 @@ impl Sources<'_> {
         let (key, name) = (key.to_owned(), name.to_owned());
         let (image, project, service) = (String::new(), String::new(), String::new());
         let source = Source { key, name: name.clone(), image, project, service };
-        let id = upsert_source(self.connection, SourceKind::DockerContainer, &source)?;
+        let id = upsert_source(self.connection, SourceKind::DockerContainer, &source, true)?;
         self.by_name.insert(name, id);
         Ok(id)
     }

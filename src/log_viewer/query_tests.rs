@@ -26,7 +26,7 @@ fn record(time_ns: i64, message: String) -> LogRecord {
 fn source(transaction: &Connection, name: &str) -> Result<i64> {
     let [key, name] = [name, name].map(str::to_owned);
     let (image, project, service) = (String::new(), String::new(), String::new());
-    upsert_source(transaction, SourceKind::DockerContainer, &Source { key, name, image, project, service })
+    upsert_source(transaction, SourceKind::DockerContainer, &Source { key, name, image, project, service }, true)
 }
 
 /// Returns a database with one source. Its entries have these times, and their numbers as messages.

@@ -24,6 +24,7 @@ fn store_and_read(database: &Database, round: i64) {
     let source = LogSource {
         key: "web".into(),
         name: "web".into(),
+        is_named: true,
         image: String::new(),
         project: String::new(),
         service: String::new(),

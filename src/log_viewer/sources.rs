@@ -82,13 +82,21 @@ pub(super) fn clean_name(name: &str) -> String {
     name
 }
 
-/// Inserts a source of this host, or updates the row with its key. Returns the row ID.
-pub(super) fn upsert_source(transaction: &Connection, kind: SourceKind, source: &Source) -> Result<i64> {
+/// Inserts a source of this host, or updates the row with its key, unless its name is unknown. Returns the row ID.
+pub(super) fn upsert_source(
+    transaction: &Connection,
+    kind: SourceKind,
+    source: &Source,
+    is_named: bool,
+) -> Result<i64> {
     let Source { key, name, image, project, service } = source;
     let mut upsert = transaction.prepare_cached(
         "INSERT INTO sources (kind_id, host, key, name, image, project, service) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (host, key) DO UPDATE SET name = ?4, image = ?5, project = ?6, service = ?7 RETURNING id",
+         ON CONFLICT (host, key) DO UPDATE SET
+             name = iif(?8, ?4, name), image = iif(?8, ?5, image), project = iif(?8, ?6, project),
+             service = iif(?8, ?7, service)
+         RETURNING id",
     )?;
-    let values = (source_kind_number(kind), LOCAL_HOST, key, name, image, project, service);
+    let values = (source_kind_number(kind), LOCAL_HOST, key, name, image, project, service, is_named);
     Ok(upsert.query_row(values, |row| row.get(0))?)
 }
