@@ -2,17 +2,17 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::checkpoint::Checkpoint;
+use super::checkpoint_rows::{read_checkpoint, store_checkpoint};
 use super::config::RetentionLimits;
 use super::counter_names;
 use super::discovery::{LogFormat, LogSource};
 use super::enumerations::SourceKind;
 use super::line_clock::BatchTimes;
 use super::plausible_time::latest_plausible_ns;
-use super::rotation::FileFingerprint;
 use super::segment_ring::{SegmentRing, StreamPosition};
 use super::segments::BatchRange;
-use super::sources::{Source, clean_name, make_room_for_source, source_exists, upsert_source};
-use super::tailer::{Checkpoint, Position};
+use super::sources::{Source, add_gaps, clean_name, make_room_for_source, source_exists, upsert_source};
 use crate::clock::Timestamp;
 use crate::db::{Command, add_to_counter, set_counter};
 use crate::error::{Error, Result};
@@ -55,32 +55,7 @@ impl Command for UpsertSource {
         let [name, image, project, service] = [name, image, project, service].map(|name| clean_name(&name));
         let source = Source { key, name, image, project, service };
         let id = upsert_source(transaction, kind, &source, is_named)?;
-        let mut read = transaction.prepare_cached(
-            "SELECT version, first_line_bytes, first_line_hash, inode, offset_bytes, previous_first_line_bytes,
-                 previous_first_line_hash, newest_ns, pending_lines
-             FROM checkpoints WHERE source_id = ?1",
-        )?;
-        let fingerprint = |row: &rusqlite::Row<'_>, column: usize| {
-            let hash: i64 = row.get(column + 1)?;
-            Ok::<_, rusqlite::Error>(FileFingerprint { bytes: row.get(column)?, hash: hash.cast_unsigned() })
-        };
-        let stored = read
-            .query_row([id], |row| {
-                let (inode, offset): (i64, i64) = (row.get(3)?, row.get(4)?);
-                let position = Position {
-                    file: fingerprint(row, 1)?,
-                    inode: inode.cast_unsigned(),
-                    offset: offset.unsigned_abs(),
-                };
-                let previous_file = Some(fingerprint(row, 5)?).filter(|file| file.bytes > 0);
-                // Files that start before this time are taken as read, so a clock that was wrong must not move it ahead.
-                let newest_ns: i64 = row.get(7)?;
-                let newest_ns = newest_ns.min(latest_plausible_ns(Timestamp::now()));
-                let checkpoint = Checkpoint { position, previous_file, newest_ns, pending_lines: row.get(8)? };
-                Ok((row.get(0)?, checkpoint))
-            })
-            .optional()?;
-        Ok(match stored {
+        Ok(match read_checkpoint(transaction, id)? {
             Some((version, checkpoint)) => StoredSource { id, checkpoint: Some(checkpoint), version },
             None => StoredSource { id, checkpoint: None, version: 0 },
         })
@@ -123,47 +98,20 @@ impl Command for AppendEntries {
         let records = std::mem::take(&mut self.records);
         let mut ring = SegmentRing::open(transaction, self.limits)?.keep_order(self.times.keep_order);
         let batches = ring.append(self.source, records, &mut positions, latest_plausible_ns(self.now))?;
-        self.store_checkpoint(transaction, positions)?;
+        store_checkpoint(transaction, self.source, self.version + 1, &self.checkpoint, positions)?;
         set_counter(transaction, counter_names::LAST_INGEST_MS, self.now.ms())?;
-        for (name, count) in [
-            (counter_names::MISSED_ROTATIONS, self.missed_rotations),
-            (counter_names::CORRECTED_TIMES, self.times.corrected),
-        ] {
-            add_to_counter(transaction, name, i64::try_from(count).unwrap_or(i64::MAX))?;
+        add_to_counter(transaction, counter_names::CORRECTED_TIMES, count_of(self.times.corrected))?;
+        if self.missed_rotations > 0 {
+            add_to_counter(transaction, counter_names::MISSED_ROTATIONS, count_of(self.missed_rotations))?;
+            add_gaps(transaction, self.source, count_of(self.missed_rotations), self.now)?;
         }
         Ok(batches)
     }
 }
 
-impl AppendEntries {
-    fn store_checkpoint(&self, transaction: &Connection, [stdout, stderr]: [StreamPosition; 2]) -> Result<()> {
-        let Checkpoint { position, previous_file, newest_ns, pending_lines } = &self.checkpoint;
-        let previous_file = previous_file.unwrap_or_default();
-        transaction
-            .prepare_cached(
-                "INSERT OR REPLACE INTO checkpoints (source_id, version, first_line_bytes, first_line_hash, inode,
-                     offset_bytes, previous_first_line_bytes, previous_first_line_hash, pending_lines, newest_ns,
-                     stdout_last_id, stdout_newest_ns, stderr_last_id, stderr_newest_ns)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-            )?
-            .execute(rusqlite::params![
-                self.source,
-                self.version + 1,
-                position.file.bytes,
-                position.file.hash.cast_signed(),
-                position.inode.cast_signed(),
-                i64::try_from(position.offset).unwrap_or(i64::MAX),
-                previous_file.bytes,
-                previous_file.hash.cast_signed(),
-                pending_lines,
-                newest_ns,
-                stdout.last_id,
-                stdout.newest_ns,
-                stderr.last_id,
-                stderr.newest_ns,
-            ])?;
-        Ok(())
-    }
+/// Returns a number as SQLite stores it.
+fn count_of(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Deletes entries beyond the limits, and removed sources that have no entries left.
@@ -204,11 +152,14 @@ mod tests {
     use std::time::Duration;
 
     use super::super::SCHEMA;
+    use super::super::checkpoint::{LogPositions, Position};
     use super::*;
 
     #[test]
     fn removed_sources_are_deleted_with_their_checkpoints() {
         let limits = RetentionLimits { entries: 1_000, bytes: 0, age: Duration::ZERO };
+        let position = Position { inode: u64::MAX, offset: 7, ..Position::default() };
+        let positions = LogPositions { replaced: vec![position; 2], ..LogPositions::default() };
         let readers = crate::db::in_memory(SCHEMA, |transaction| {
             for (key, format) in [("0123456789ab", LogFormat::Docker), ("file:app", LogFormat::Text(Arc::default()))] {
                 let source = LogSource {
@@ -222,8 +173,7 @@ mod tests {
                     path: Err(String::new()),
                 };
                 let stored = UpsertSource { source, keep: Vec::new() }.apply(transaction)?;
-                let position = Position::default();
-                let checkpoint = Checkpoint { position, previous_file: None, newest_ns: 0, pending_lines: Vec::new() };
+                let checkpoint = Checkpoint { positions: positions.clone(), newest_ns: 0, pending_lines: Vec::new() };
                 let (source, version, records) = (stored.id, stored.version, Vec::new());
                 let (missed_rotations, times, now) = (0, BatchTimes::default(), Timestamp::now());
                 AppendEntries { source, records, checkpoint, version, missed_rotations, times, limits, now }
@@ -237,5 +187,8 @@ mod tests {
         let count = |sql: &str| reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(count("SELECT sum(id) FROM sources"), 2);
         assert_eq!(count("SELECT sum(source_id) FROM checkpoints"), 2);
+        assert_eq!(count("SELECT sum(source_id) FROM replaced_files"), 4);
+        let stored = read_checkpoint(&reader, 2).unwrap().unwrap();
+        assert_eq!((stored.0, stored.1.positions), (1, positions));
     }
 }

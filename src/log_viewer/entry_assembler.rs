@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::discovery::LogFormat;
 use super::line_clock::BatchTimes;
+use super::line_splitter::RawLine;
 use super::parse::ansi;
 use super::parse::docker::{self, DockerLine};
 use super::parse::entry_joiner::{EntryJoiner, JoinedEntry};
 use super::parse::partial_lines::PartialLineJoiner;
 use super::plausible_time::{latest_plausible_ns, plausible_ns};
-use super::tailer::RawLine;
 use super::text_lines::TextLines;
 use crate::clock::Timestamp;
 use crate::records::log_record::{LogRecord, StdStream};

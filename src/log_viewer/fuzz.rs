@@ -3,17 +3,18 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::checkpoint::{Checkpoint, LogPositions};
 use super::commands::{AppendEntries, UpsertSource};
 use super::config::{RetentionLimits, SourceSettings};
 use super::discovery::{Discovery, LogFormat, LogSource};
 use super::entry_assembler::EntryAssembler;
 use super::entry_reader::EntryReader;
 use super::line_clock::BatchTimes;
+use super::line_splitter::RawLine;
 use super::local_zone::LocalZone;
 use super::parse::{ansi, docker};
 use super::plausible_time::latest_plausible_ns;
 use super::query::BoundFilter;
-use super::tailer::{Checkpoint, Position, RawLine};
 use super::text_lines::TextLines;
 use super::{SCHEMA, api};
 use crate::clock::Timestamp;
@@ -197,12 +198,7 @@ fn database() -> ReaderPool {
                 })
                 .collect();
             let lines: Vec<&[u8]> = lines.iter().map(String::as_bytes).collect();
-            let checkpoint = Checkpoint {
-                position: Position::default(),
-                previous_file: None,
-                newest_ns: 0,
-                pending_lines: Vec::new(),
-            };
+            let checkpoint = Checkpoint { positions: LogPositions::default(), newest_ns: 0, pending_lines: Vec::new() };
             let (records, now) = (assemble(&LogFormat::Docker, &lines, None), Timestamp::now());
             let (version, missed_rotations, times) = (0, 0, BatchTimes::default());
             AppendEntries { source, records, checkpoint, version, missed_rotations, times, limits: LIMITS, now }

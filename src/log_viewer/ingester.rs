@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::checkpoint::Checkpoint;
 use super::commands::{AppendEntries, ApplyRetention, UpsertSource};
 use super::config::{Config, RetentionLimits, SourceSettings};
 use super::discovery::{LogSource, describe_io_error};
@@ -20,8 +21,9 @@ use super::open_log::{OpenLog, starts_after};
 use super::plausible_time::{ExpiryClock, is_implausible_ms};
 use super::segments::BatchRange;
 use super::source_finder::SourceFinder;
+use super::source_state::SourceState;
 use super::state::{LogViewer, SourceStatuses};
-use super::tailer::{BatchEnd, Checkpoint, StartAt};
+use super::tailer::{BatchEnd, StartAt};
 use super::{counter_names, retention};
 use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
@@ -48,31 +50,6 @@ pub(super) fn job(viewer: &Arc<LogViewer>, config: Config) -> Job {
         }
     });
     Job { name: "log-ingester", interval: Duration::from_secs(3_600), run }
-}
-
-/// State of one log.
-struct SourceState {
-    source: LogSource,
-    /// Row ID of the source.
-    id: i64,
-    /// Number of commands that were submitted to the writer for this log.
-    version: i64,
-    /// `None` if the log has to be opened.
-    reader: Option<OpenLog>,
-    /// Whether the file may have changed since it was last read.
-    may_have_changed: bool,
-    /// Number of batches in the writer's queue.
-    in_flight: usize,
-    /// Whether a batch could not be stored, so that the log has to be read again from its checkpoint.
-    write_failed: bool,
-    /// Earliest time of the next read.
-    not_before: Instant,
-    /// Whether the log was created after the start of the ingester.
-    is_new: bool,
-    /// Whether the log no longer exists. The rest of its open file is still read.
-    is_removed: bool,
-    /// Reason for which the last read failed.
-    read_error: Option<String>,
 }
 
 /// Key of a log, and the length of the messages of one of its batches in bytes, with the writer's result.
@@ -211,19 +188,7 @@ impl Ingester {
                 state.is_removed = false;
             }
             None => {
-                let state = SourceState {
-                    id: stored.id,
-                    version: stored.version,
-                    reader: None,
-                    may_have_changed: true,
-                    in_flight: 0,
-                    write_failed: false,
-                    not_before: Instant::now(),
-                    is_new: !self.is_first_scan,
-                    is_removed: false,
-                    read_error: None,
-                    source,
-                };
+                let state = SourceState::new(source, &stored, !self.is_first_scan);
                 self.sources.insert(state.source.key.clone(), state);
             }
         }
@@ -295,12 +260,12 @@ impl Ingester {
         if entries == 0 && missed_rotations == 0 {
             return;
         }
-        let Some((position, previous_file)) = tailer.checkpoint() else { return };
+        let Some(positions) = tailer.positions() else { return };
         let (newest_ns, pending_lines) = (assembler.newest_ns(), assembler.pending_lines());
         let append = AppendEntries {
             source: state.id,
             records: assembler.take_finished(),
-            checkpoint: Checkpoint { position, previous_file, newest_ns, pending_lines },
+            checkpoint: Checkpoint { positions, newest_ns, pending_lines },
             version: state.version,
             missed_rotations,
             times: assembler.take_times(),
@@ -439,13 +404,5 @@ impl Ingester {
                 }
             }
         }
-    }
-}
-
-impl SourceState {
-    /// Returns whether a removed log still has lines to read or to store.
-    fn is_unfinished(&self) -> bool {
-        let has_unfinished = |reader: &OpenLog| reader.deadline().is_some() || self.may_have_changed;
-        self.write_failed || self.reader.as_ref().is_some_and(has_unfinished)
     }
 }

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-use super::rotation::Inode;
+use super::file_identity::Inode;
 use crate::background::StopToken;
 
 /// Size of the buffer for events, in bytes.

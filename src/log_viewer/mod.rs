@@ -2,6 +2,8 @@
 //! tails.
 
 mod api;
+mod checkpoint;
+mod checkpoint_rows;
 mod commands;
 mod config;
 mod counter_names;
@@ -13,6 +15,7 @@ mod entry_id;
 mod entry_reader;
 mod enumerations;
 mod export;
+mod file_identity;
 mod file_kind;
 mod file_sources;
 #[cfg(any(test, fuzzing))]
@@ -24,8 +27,11 @@ mod ingester;
 mod inotify;
 mod levels;
 mod line_clock;
+mod line_splitter;
 mod local_zone;
 mod log_entry;
+mod log_reader;
+mod moved_files;
 mod open_log;
 mod parse;
 mod pattern;
@@ -33,9 +39,11 @@ mod plain_text;
 mod plausible_time;
 mod query;
 mod query_order;
+mod replaced_files;
 #[cfg(test)]
 mod replan_tests;
 mod retention;
+mod rotated_names;
 mod rotation;
 mod safe_open;
 mod search;
@@ -43,6 +51,7 @@ mod segment_ring;
 mod segments;
 mod source_finder;
 mod source_lists;
+mod source_state;
 mod sources;
 mod state;
 mod store;
@@ -79,7 +88,7 @@ const SCHEMA: Schema = Schema {
     // "MLLV"
     application_id: 0x4D4C_4C56,
     create: create_tables,
-    migrations: &[ISOLATION, LINE_TIMES],
+    migrations: &[ISOLATION, LINE_TIMES, ROTATION],
     import: Some(import_original::IMPORT),
 };
 
@@ -95,6 +104,10 @@ const ISOLATION: Migration = Migration {
 /// Times of the lines of text files.
 const LINE_TIMES: Migration =
     Migration { sql: include_str!("../../sql/log-viewer/0102_line_times.sql"), oldest_reader: 100 };
+
+/// Recognition of rotated files by their content, and gaps by source.
+const ROTATION: Migration =
+    Migration { sql: include_str!("../../sql/log-viewer/0103_rotation.sql"), oldest_reader: 100 };
 
 fn create_tables(connection: &Connection) -> crate::error::Result<()> {
     connection.execute_batch(include_str!("../../sql/log-viewer/0100_schema.sql"))?;

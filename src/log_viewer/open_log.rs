@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use super::checkpoint::Checkpoint;
 use super::discovery::LogFormat;
 use super::entry_assembler::EntryAssembler;
 use super::parse::docker;
-use super::rotation::rotation_set;
-use super::tailer::{BatchEnd, Checkpoint, LogTailer, StartAt, TimestampOf};
+use super::rotation::LogNames;
+use super::tailer::{BatchEnd, LogTailer, LogTraits, StartAt};
 use crate::clock::Timestamp;
 
 /// Maximum number of entries in a batch, exceeded at most by those of one read.
@@ -34,7 +35,7 @@ impl OpenLog {
     /// Opens a log at a checkpoint.
     pub(super) fn resume(path: &Path, format: &LogFormat, checkpoint: &Checkpoint, now: Instant) -> Self {
         Self {
-            tailer: LogTailer::resume(path, timestamp_of(format), checkpoint),
+            tailer: LogTailer::resume(path, traits_of(format), checkpoint),
             assembler: EntryAssembler::new(format, &checkpoint.pending_lines, checkpoint.newest_ns, now),
             takes_last_line: matches!(format, LogFormat::Text(_)),
         }
@@ -43,7 +44,7 @@ impl OpenLog {
     /// Opens a log that was never read.
     pub(super) fn start(path: &Path, format: &LogFormat, start: StartAt, now: Instant) -> io::Result<Self> {
         Ok(Self {
-            tailer: LogTailer::start(path, timestamp_of(format), start)?,
+            tailer: LogTailer::start(path, traits_of(format), start)?,
             assembler: EntryAssembler::new(format, &[], 0, now),
             takes_last_line: matches!(format, LogFormat::Text(_)),
         })
@@ -89,20 +90,22 @@ impl OpenLog {
 /// Returns whether the oldest line of a log is newer than a time. Text files can state other times than those at which they
 /// were written, so the creation of the oldest file counts, if the file system knows it.
 pub(super) fn starts_after(path: &Path, format: &LogFormat, time: Timestamp) -> io::Result<bool> {
-    let files = rotation_set(path)?;
+    let files = LogNames { path: path.to_owned(), family: None }.rotation_set(None)?;
     let Some(oldest) = files.last() else { return Ok(true) };
     if let LogFormat::Text(_) = format {
         let since_1970 = oldest.created().and_then(|created| created.duration_since(UNIX_EPOCH).ok());
         return Ok(since_1970.is_some_and(|created| created.as_millis() > time.ms().unsigned_abs().into()));
     }
     let time_ns = time.ms().saturating_mul(1_000_000);
-    Ok(timestamp_of(format)(&oldest.first_line()?).is_some_and(|start_ns| start_ns > time_ns))
+    Ok((traits_of(format).timestamp_of)(&oldest.read_first_line()?).is_some_and(|start_ns| start_ns > time_ns))
 }
 
-fn timestamp_of(format: &LogFormat) -> TimestampOf {
+fn traits_of(format: &LogFormat) -> LogTraits {
     match format {
-        LogFormat::Docker => |line| docker::parse(line).map(|line| line.time_ns),
-        LogFormat::Text(_) => |_| None,
+        LogFormat::Docker => {
+            LogTraits { timestamp_of: |line| docker::parse(line).map(|line| line.time_ns), rotated_by_others: false }
+        }
+        LogFormat::Text(_) => LogTraits { timestamp_of: |_| None, rotated_by_others: true },
     }
 }
 
@@ -153,8 +156,8 @@ mod tests {
 
         /// Continues at the checkpoint.
         fn restart(&mut self) {
-            let (position, previous_file) = self.log.tailer.checkpoint().unwrap();
-            let checkpoint = Checkpoint { position, previous_file, newest_ns: 0, pending_lines: Vec::new() };
+            let positions = self.log.tailer.positions().unwrap();
+            let checkpoint = Checkpoint { positions, newest_ns: 0, pending_lines: Vec::new() };
             let format = LogFormat::Text(std::sync::Arc::default());
             self.log = OpenLog::resume(&self.path, &format, &checkpoint, Instant::now());
         }

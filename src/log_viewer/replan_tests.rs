@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::SCHEMA;
+use super::checkpoint::{Checkpoint, LogPositions};
 use super::commands::{AppendEntries, ApplyRetention, UpsertSource};
 use super::config::RetentionLimits;
 use super::discovery::{LogFormat, LogSource};
@@ -8,7 +9,6 @@ use super::entry_reader::EntryReader;
 use super::line_clock::BatchTimes;
 use super::query::{BoundFilter, Filter};
 use super::store;
-use super::tailer::{Checkpoint, Position};
 use crate::clock::Timestamp;
 use crate::db::{Database, replanned_statements};
 use crate::records::log_level::Level;
@@ -40,8 +40,7 @@ fn store_and_read(database: &Database, round: i64) {
         message: format!("order {n} failed"),
         search_text: None,
     };
-    let checkpoint =
-        Checkpoint { position: Position::default(), previous_file: None, newest_ns: 0, pending_lines: Vec::new() };
+    let checkpoint = Checkpoint { positions: LogPositions::default(), newest_ns: 0, pending_lines: Vec::new() };
     let (source, version) = (stored.id, stored.version);
     let records = (0..10).map(record).collect();
     let (missed_rotations, times) = (0, BatchTimes::default());

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::counter_names;
 use super::levels::ByLevel;
 use super::log_entry::format_timestamp;
-use super::sources::{read_source, source_names};
+use super::sources::{gaps_of, read_source, source_names};
 use super::state::{LogViewer, SourceStatuses};
 use super::store::{self, SourceCounts};
 use crate::db::{Reader, ReaderPool, counter};
@@ -32,6 +32,8 @@ struct Container {
     followed: bool,
     /// Reason why the log cannot be read.
     reason: Option<String>,
+    /// Number of times that files were deleted, truncated or damaged before they could be read.
+    gaps: i64,
 }
 
 /// Producer of the list of containers, in the order of their names.
@@ -88,6 +90,7 @@ impl ContainerList {
             let container = container.get_or_insert_default();
             container.log_count += entries;
             container.levels.add(levels);
+            container.gaps += gaps_of(reader, *id)?;
             // Row IDs ascend, so a later row is a newer container.
             if status.is_some() || !container.followed {
                 container.name = source.name;

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::enumerations::{SourceKind, source_kind_number};
+use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::text::replace_control_chars;
 
@@ -11,6 +12,8 @@ const LOCAL_HOST: &str = "";
 
 /// Maximum number of stored sources. Each has a few hundred bytes in memory while they are listed.
 const SOURCES_MAX: i64 = 5_000;
+/// Maximum number of sources with gaps that a warning names.
+const GAP_NAMES_MAX: i64 = 5;
 /// Maximum length of a name or a label, in bytes.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -51,6 +54,12 @@ pub(super) fn read_source(connection: &Connection, id: i64) -> Result<Option<Sou
         })
     };
     Ok(read.query_row([id], source).optional()?)
+}
+
+/// Returns how often files of a source were gone or damaged before they could be read.
+pub(super) fn gaps_of(connection: &Connection, id: i64) -> Result<i64> {
+    let mut read = connection.prepare_cached("SELECT gaps FROM sources WHERE id = ?1")?;
+    Ok(read.query_row([id], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
 /// Returns whether a source of this host has a row.
@@ -99,4 +108,31 @@ pub(super) fn upsert_source(
     )?;
     let values = (source_kind_number(kind), LOCAL_HOST, key, name, image, project, service, is_named);
     Ok(upsert.query_row(values, |row| row.get(0))?)
+}
+
+/// Adds to the number of times that files of a source were gone or damaged before they could be read.
+pub(super) fn add_gaps(transaction: &Connection, id: i64, gaps: i64, now: Timestamp) -> Result<()> {
+    let mut add = transaction.prepare_cached("UPDATE sources SET gaps = gaps + ?2, last_gap_s = ?3 WHERE id = ?1")?;
+    add.execute((id, gaps, now.ms().div_euclid(1_000)))?;
+    Ok(())
+}
+
+/// Gaps of all sources in a period.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RecentGaps {
+    /// Number of sources.
+    pub(super) sources: u64,
+    /// Names of the first sources, at most [`GAP_NAMES_MAX`].
+    pub(super) names: Vec<String>,
+}
+
+/// Returns the sources whose last gap was after a time.
+pub(super) fn recent_gaps(connection: &Connection, since: Timestamp) -> Result<RecentGaps> {
+    let since_s = since.ms().div_euclid(1_000);
+    let mut count = connection.prepare_cached("SELECT count(*) FROM sources WHERE last_gap_s > ?1")?;
+    let sources: i64 = count.query_row([since_s], |row| row.get(0))?;
+    let mut read = connection
+        .prepare_cached("SELECT DISTINCT name FROM sources WHERE last_gap_s > ?1 ORDER BY last_gap_s DESC LIMIT ?2")?;
+    let names = read.query_map((since_s, GAP_NAMES_MAX), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(RecentGaps { sources: sources.unsigned_abs(), names })
 }

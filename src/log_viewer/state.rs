@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::config::RetentionLimits;
+use super::sources::recent_gaps;
 use super::store;
 use super::stream_slots::StreamSlots;
 use super::tail_broadcast::TailBroadcast;
@@ -21,6 +23,9 @@ use crate::service::{Core, ServiceState, Stat, StatsCache};
 const TAILS_MAX: usize = 5;
 /// Maximum number of exports, of which one client can have half.
 const EXPORTS_MAX: usize = 12;
+
+/// Time for which a gap is shown as a warning.
+const GAPS_SHOWN_TIME: Duration = Duration::from_secs(24 * 3_600);
 
 /// The log viewer.
 pub(super) struct LogViewer {
@@ -90,6 +95,17 @@ impl LogViewer {
         *self.source_status.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
     }
 
+    /// Returns the warning about sources with gaps, which is shown until a day after the last gap.
+    fn gaps_warning(&self, now: Timestamp) -> Option<Warning> {
+        let reader = self.core.readers.acquire().ok()?;
+        let gaps = recent_gaps(&reader, now - GAPS_SHOWN_TIME).ok().filter(|gaps| gaps.sources > 0)?;
+        let (names, more) = (gaps.names.join(", "), if gaps.sources > gaps.names.len() as u64 { ", …" } else { "" });
+        let message = format!(
+            "Lines of {names}{more} may be missing: files were deleted, truncated or damaged before they were read"
+        );
+        Some(Warning::new("lines_missing", gaps.sources, &message))
+    }
+
     fn read_stats(&self, reader: &Connection) -> Result<Vec<Stat>> {
         let counters = store::health_counters(reader)?;
         let last_ingest = Some(counters.last_ingest_ms).filter(|ms| *ms > 0).map(Timestamp::from_ms);
@@ -123,6 +139,7 @@ impl ServiceState for LogViewer {
             let message = "The disk is almost full: the largest log, or every log, is not read until there is room";
             Warning::new("disk_low", source_status.paused as u64, message)
         });
-        problems.chain(paused).chain(self.exporter.warnings()).collect()
+        let gaps = self.gaps_warning(Timestamp::now());
+        problems.chain(paused).chain(gaps).chain(self.exporter.warnings()).collect()
     }
 }

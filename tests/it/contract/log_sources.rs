@@ -261,7 +261,7 @@ fn text_file_is_followed_through_copytruncate() {
     });
     fixture.expect_lines(&["six", "seven"]);
     log.append("", "ei\u{0}ght \u{1b}[1mbold\u{1b}[0m\r\n");
-    fixture.expect_lines(&["ei\u{0}ght \u{1b}[1mbold\u{1b}[0m"]);
+    fixture.expect_lines(&["eight \u{1b}[1mbold\u{1b}[0m"]);
 }
 
 #[test]
