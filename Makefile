@@ -31,15 +31,16 @@ LITESTREAM_VERSION := 0.5.17
 # Parts of `make bench`, in the order in which they run. ONLY="stack peers" selects some of them.
 BENCHES := error_tracker log_viewer metrics_collector browser_relay stack soak chaos peers python js
 ONLY ?= $(BENCHES)
-PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy strace libfaketime
+PEER_PACKAGES := prometheus victoria-metrics clickhouse-server nginx caddy logrotate strace libfaketime
 DOCKER_DIR := $(CURDIR)/target/docker
 # Directory for measured figures, one JSON file for each part.
 FIGURES_DIR := $(CURDIR)/target/figures
 # Slow proofs. The target of each runs its long form, with the parameters below. `make test` runs the same code with the
 # parameters in SHORT_PROOFS, or, for the proofs that are part of another suite, with the defaults of their tests. Only long
 # forms write figures.
-PROOFS := torture schemathesis memory chaos soak neighbors fuzz
+PROOFS := torture rotation schemathesis memory chaos soak neighbors fuzz
 TORTURE_RUNS ?= 200
+ROTATION_RUNS ?= 20
 EXAMPLES ?= 500
 SEED ?= $(shell date +%s)
 LOAD_S ?= 60
@@ -62,7 +63,7 @@ CARGO_TEST := MONLIGHT_BIN_DIR=$(CURDIR) MONLIGHT_TEST_PYTHON=$(CURDIR)/$(PYTHON
 # Scripts that open the web interfaces start the binaries in MONLIGHT_BIN_DIR themselves.
 UI_NODE := cd static && MONLIGHT_BIN_DIR=$(CURDIR) node
 
-.PHONY: all run demo-data screenshots first-loads schema smoke install image memory test test-quick prove python pythons js interfaces torture \
+.PHONY: all run demo-data screenshots first-loads schema smoke install image memory test test-quick prove python pythons js interfaces torture rotation \
 	schemathesis chaos soak neighbors check deny advisories fuzz bench bench-compare peers-bench versions clean help downloads rust-build rust hostile compose build chromium tools peers docker measure $(BENCHES:%=measure-%)
 
 all: build ## Build the four services as static binaries in the repository root
@@ -210,8 +211,11 @@ pythons: all ## Test the Python SDK with each interpreter in PYTHONS and the new
 		( $(PYTHON_SDK_RUN) $$folder/bin/python -m pytest --quiet --numprocesses 3 ) || exit 1; \
 	done
 
-torture: all ## Run the log tailing torture test with TORTURE_RUNS random schedules (200; make test: 20)
+torture: all peers ## Run the log tailing torture test with TORTURE_RUNS random schedules (200; make test: 20)
 	MONLIGHT_TORTURE_RUNS=$(TORTURE_RUNS) $(CARGO_TEST) --test it torture:: -- --nocapture
+
+rotation: all peers ## Rotate the log of a loaded nginx 40 times in each of ROTATION_RUNS runs; no line is lost (20; make test: 1)
+	MONLIGHT_ROTATION_RUNS=$(ROTATION_RUNS) $(CARGO_TEST) --test it log_rotation:: -- --nocapture
 
 schemathesis: all $(PYTHON) ## Send EXAMPLES generated requests to each operation with a random SEED (500; make test: 25, fixed seed)
 	MONLIGHT_EXAMPLES=$(EXAMPLES) MONLIGHT_SEED=$(SEED) $(CARGO_TEST) --test it openapi:: -- --nocapture --test-threads 1

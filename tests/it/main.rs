@@ -35,6 +35,7 @@ mod litestream;
 mod log_fixtures;
 mod log_hostile;
 mod log_large;
+mod log_rotation;
 mod log_tail;
 mod neighbors;
 mod notify;
