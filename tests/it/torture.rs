@@ -1,7 +1,7 @@
 //! Randomized test of the log viewer. A writer does to its logs everything that Docker, logrotate and administrators do,
 //! while the viewer is killed and suspended. In the end, each line must be stored exactly once and in order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -16,16 +16,25 @@ use serde_json::{Value, json};
 
 use crate::support::docker_log::{container_config, json_file_line, log_name};
 use crate::support::harness::{Service, Setup, TempDir, send_signal, wait_until};
+use crate::support::peers::find_program;
 use crate::support::rng::Rng;
 
 const RUNS_DEFAULT: u64 = 20;
 const STEPS: u32 = 60;
+/// Number of steps while the viewer is slowed, after [`TortureRun::run_short_containers`].
+const SLOWED_STEPS: u32 = 12;
 const CONTAINERS: usize = 2;
 /// Length at which Docker splits a line into partial lines, in bytes.
 const PARTIAL_LINE_BYTES: usize = 16_384;
 const FILE_BYTES_MAX: usize = 10_000;
 /// Number of rotated files that are kept; the oldest is deleted by the next rotation.
 const ROTATED_MAX: usize = 4;
+/// Number of containers that a step runs one after the other, each for a moment.
+const SHORT_CONTAINERS: usize = 3;
+/// Maximum time between the folder of a container and its files.
+const CREATE_DELAY_MAX_US: usize = 10_000;
+/// Time by which a slowed viewer inspects each file later, so that files change between any two of its steps.
+const INSPECT_DELAY_US: u32 = 2_000;
 
 /// Writes the configuration like Docker, in two steps, so that a reader may find an incomplete file.
 fn write_config(folder: &Path, id: &str, name: &str) {
@@ -56,6 +65,7 @@ impl Container {
         let id =
             format!("{:016x}{:016x}{:016x}{:016x}", rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64());
         std::fs::create_dir(sources.join(&id)).unwrap();
+        std::thread::sleep(Duration::from_micros(rng.below(CREATE_DELAY_MAX_US) as u64));
         // Docker writes the configuration when it creates a container, and the log when it starts it. A log without a
         // configuration belongs to a container without a name.
         write_config(&sources.join(&id), &id, name);
@@ -229,6 +239,15 @@ impl Container {
     }
 }
 
+/// Returns the command of a program that delays another program whenever it inspects a file; nothing if there is no such program.
+fn inspect_delays() -> Vec<String> {
+    let Some(strace) = find_program("strace") else { return Vec::new() };
+    let delay = format!("inject=statx:delay_enter={INSPECT_DELAY_US}");
+    // The viewer itself is the child, which is killed and suspended.
+    let arguments = ["-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=statx", "-e", &delay];
+    std::iter::once(strace.display().to_string()).chain(arguments.map(str::to_owned)).collect()
+}
+
 /// Returns the current time as Docker writes it: in nanoseconds, without trailing zeros.
 fn docker_timestamp() -> String {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -247,6 +266,8 @@ struct TortureRun {
     viewer: Option<Service>,
     containers: Vec<Container>,
     removed: Vec<Container>,
+    /// Program that delays system calls of the viewer, with its arguments; empty if nothing is delayed.
+    slowed_by: Vec<String>,
     /// Steps so far, for the message of a failure.
     steps: VecDeque<String>,
 }
@@ -258,8 +279,9 @@ impl TortureRun {
         std::fs::create_dir(&sources).unwrap();
         let mut rng = Rng(seed);
         let containers = (0..CONTAINERS).map(|n| Container::create(&sources, &format!("shop-{n}"), &mut rng)).collect();
-        let mut run =
-            Self { seed, rng, data_dir, viewer: None, containers, removed: Vec::new(), steps: VecDeque::new() };
+        let (removed, steps) = (Vec::new(), VecDeque::new());
+        let slowed_by = if rng.one_in(3) { inspect_delays() } else { Vec::new() };
+        let mut run = Self { seed, rng, data_dir, viewer: None, containers, removed, slowed_by, steps };
         run.start_viewer();
         run
     }
@@ -267,7 +289,8 @@ impl TortureRun {
     fn start_viewer(&mut self) {
         if self.viewer.is_none() {
             let setup = Setup::log_viewer().env("MAX_ENTRIES", 1_000_000).env("TAIL_BUFFER", 1_000_000_000);
-            self.viewer = Some(setup.data_dir(&self.data_dir).start());
+            let slowed_by: Vec<&str> = self.slowed_by.iter().map(String::as_str).collect();
+            self.viewer = Some(setup.data_dir(&self.data_dir).wrapped_by(&slowed_by).start());
         }
     }
 
@@ -280,21 +303,48 @@ impl TortureRun {
     /// Waits until the viewer has stored all written lines.
     fn wait_until_stored(&mut self) {
         self.start_viewer();
+        self.containers.iter().for_each(|container| self.wait_for_lines_of(container));
+        self.containers.iter_mut().for_each(|container| container.unread_rotations = 0);
+    }
+
+    /// Waits until the running viewer has stored all lines of a container.
+    fn wait_for_lines_of(&self, container: &Container) {
         let viewer = self.viewer.as_ref().unwrap();
-        for container in &mut self.containers {
-            for id in container.last_line_ids() {
-                let path = format!("/api/logs?search={id}&limit=1");
-                let stored = wait_until(|| (viewer.get(&path).expect(200).json()["total"] != json!(0)).then_some(()));
-                let message = format!(
-                    "seed {}: the line {id} of {} was not stored; steps {:?}; log {:#?}",
-                    self.seed,
-                    container.name,
-                    self.steps,
-                    viewer.log()
-                );
-                stored.expect(&message);
-            }
-            container.unread_rotations = 0;
+        for id in container.last_line_ids() {
+            let path = format!("/api/logs?search={id}&limit=1");
+            let stored = wait_until(|| (viewer.get(&path).expect(200).json()["total"] != json!(0)).then_some(()));
+            let message = format!(
+                "seed {}: the line {id} of {} was not stored; steps {:?}; log {:#?}",
+                self.seed,
+                container.name,
+                self.steps,
+                viewer.log()
+            );
+            stored.expect(&message);
+        }
+    }
+
+    /// Runs containers that are removed as soon as their lines are stored.
+    fn run_short_containers(&mut self) {
+        self.start_viewer();
+        for _ in 0..SHORT_CONTAINERS {
+            let name = format!("job-{}", self.removed.len());
+            let sources = self.containers[0].sources.clone();
+            let mut container = Container::create(&sources, &name, &mut self.rng);
+            container.write_burst(&mut self.rng);
+            self.wait_for_lines_of(&container);
+            std::fs::remove_dir_all(container.dir()).unwrap();
+            self.removed.push(container);
+        }
+    }
+
+    /// Performs all steps of the run.
+    fn perform_steps(&mut self) {
+        if self.slowed_by.is_empty() {
+            (0..STEPS).for_each(|_| self.perform_step());
+        } else {
+            self.run_short_containers();
+            (0..SLOWED_STEPS).for_each(|_| self.perform_step());
         }
     }
 
@@ -350,6 +400,7 @@ impl TortureRun {
                 std::thread::sleep(Duration::from_millis(self.rng.below(150) as u64));
             }
             11 => self.wait_until_stored(),
+            12 => self.run_short_containers(),
             _ => container.write_burst(rng),
         }
     }
@@ -364,8 +415,9 @@ impl TortureRun {
         }
         let mut written: [Vec<String>; 2] = [Vec::new(), Vec::new()];
         let mut lines = 0;
-        for number in 0..CONTAINERS {
-            let name = format!("shop-{number}");
+        let names: BTreeSet<String> =
+            self.removed.iter().chain(&self.containers).map(|container| container.name.clone()).collect();
+        for name in names {
             for (stream, stream_name) in ["stdout", "stderr"].into_iter().enumerate() {
                 let containers = self.removed.iter().chain(&self.containers).filter(|container| container.name == name);
                 written[stream] = containers.flat_map(|container| container.written[stream].clone()).collect();
@@ -421,9 +473,7 @@ fn every_line_is_stored_once_despite_rotation_truncation_and_kills() {
                 let seed = first + number;
                 eprintln!("torture: MONLIGHT_TORTURE_SEED={seed} MONLIGHT_TORTURE_RUNS=1");
                 let mut run = TortureRun::new(seed);
-                for _ in 0..STEPS {
-                    run.perform_step();
-                }
+                run.perform_steps();
                 lines.fetch_add(run.verify() as u64, Ordering::Relaxed);
             }
         })
