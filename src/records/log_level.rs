@@ -58,6 +58,19 @@ impl Level {
         })
     }
 
+    /// Returns the level that an initial stands for, in the notations of klog, Android, qBittorrent and others.
+    #[must_use]
+    pub fn from_letter(letter: u8) -> Option<Self> {
+        Some(match letter {
+            b'D' | b'V' | b'T' => Self::Debug,
+            b'I' | b'N' => Self::Info,
+            b'W' => Self::Warning,
+            b'E' => Self::Error,
+            b'F' | b'C' => Self::Critical,
+            _ => return None,
+        })
+    }
+
     /// Returns the rank, 0 (debug) to 4 (critical).
     #[must_use]
     pub fn rank(self) -> u8 {

@@ -201,6 +201,13 @@ pub struct CandidateLine<'l> {
 }
 
 impl CandidateLine<'_> {
+    /// Returns whether the line is a record although it looks like the name of an exception. A name of one letter could be
+    /// the initial of a level, but hardly between the frames of a trace.
+    pub(super) fn is_record(&self) -> bool {
+        let log = (self.classify)(self.line);
+        log.is_logged || (log.starts_record && self.line.as_bytes().get(1) != Some(&b':'))
+    }
+
     /// Returns whether the line starts a record.
     pub(super) fn starts_record(&self) -> bool {
         (self.classify)(self.line).starts_record

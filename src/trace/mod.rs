@@ -13,6 +13,7 @@
 
 mod display_sections;
 mod extended_location;
+mod first_byte_index;
 mod frame;
 mod language;
 mod languages;
@@ -29,11 +30,12 @@ pub(crate) mod test_strategies;
 
 pub use display_sections::{LineRun, RunKind, sections};
 pub use extended_location::extended_location;
+pub use first_byte_index::FirstByteIndex;
 pub use frame::{ContextLine, Frame};
 pub use language::{CandidateLine, Language, LogLine};
 pub use languages::{LANGUAGES, javascript};
 pub use legacy_location::legacy_location;
 pub use location_notation::Location;
-pub use multiline::{OpenTrace, is_continuation_only};
+pub use multiline::{OpenTrace, introduces_cause, is_continuation_only};
 pub use render::render;
-pub use scan::class_name;
+pub use scan::{ANY_BYTE, class_name};

@@ -1,7 +1,9 @@
 //! The state of a trace that is read line by line from a log.
 
+use super::first_byte_index::FirstByteIndex;
 use super::language::{CandidateLine, Language, LineRule, LogLine, TracePhase};
 use super::languages::LANGUAGES;
+use super::scan::starts_with_any;
 
 /// The language whose continuation lines also belong to an unidentified trace: the first line of an Elixir crash is often
 /// only recognized as an error.
@@ -88,6 +90,11 @@ impl OpenTrace {
     }
 }
 
+/// Returns whether a line, without its indentation, introduces another error of a chain, whose message follows.
+pub fn introduces_cause(line: &str) -> bool {
+    LANGUAGES.iter().any(|language| starts_with_any(line, language.causes))
+}
+
 /// Returns whether an unindented line can only belong to the entry before it.
 pub fn is_continuation_only(line: &str) -> bool {
     CONTINUATIONS.find(line, LogLine::default()).is_some()
@@ -118,42 +125,29 @@ impl Role {
     }
 }
 
-/// The rules of one role in all languages, indexed by the first byte of a line. Most lines of a log match none, so they
-/// cost one table lookup.
+/// The rules of one role in all languages.
 struct RuleIndex {
     role: Role,
-    /// For each first byte, one bit for each language whose rule can match.
-    languages: [u16; 256],
+    index: FirstByteIndex,
 }
 
 impl RuleIndex {
     const fn new(role: Role) -> Self {
-        assert!(LANGUAGES.len() <= u16::BITS as usize);
-        let mut languages = [0; 256];
+        let mut index = FirstByteIndex::EMPTY;
         let mut language = 0;
         while language < LANGUAGES.len() {
-            let bytes = role.rule(LANGUAGES[language]).first_bytes;
-            let mut at = 0;
-            while at < bytes.len() {
-                languages[bytes[at] as usize] |= 1 << language;
-                at += 1;
-            }
+            index = index.with(language, role.rule(LANGUAGES[language]).first_bytes);
             language += 1;
         }
-        Self { role, languages }
+        Self { role, index }
     }
 
     /// Returns the trace after a line that matches a rule. The first language of the table decides.
     fn find(&self, line: &str, log: LogLine) -> Option<OpenTrace> {
-        let mut candidates = self.languages[usize::from(*line.as_bytes().first()?)];
-        while candidates != 0 {
-            let language = LANGUAGES[candidates.trailing_zeros() as usize];
-            if let Some(phase) = (self.role.rule(language).phase)(line, log) {
-                return Some(OpenTrace::new(language, phase));
-            }
-            candidates &= candidates - 1;
-        }
-        None
+        let mut languages = self.index.candidates(line).map(|position| LANGUAGES[position]);
+        languages.find_map(|language| {
+            (self.role.rule(language).phase)(line, log).map(|phase| OpenTrace::new(language, phase))
+        })
     }
 }
 

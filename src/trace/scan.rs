@@ -1,7 +1,7 @@
 //! Small scanners for lines, numbers and class names.
 
 /// Every byte, for rules that cannot be narrowed down by the first byte of a line.
-pub(super) const ANY_BYTE: &[u8] = &{
+pub const ANY_BYTE: &[u8] = &{
     let mut bytes = [0; 256];
     let mut at = 0;
     while at < bytes.len() {

@@ -1,12 +1,19 @@
 //! Reader for the HTTP status in a line of an access log.
 
+use crate::records::log_level::Level;
+
+/// Recognizes a line of an access log by its status, which determines the level.
+pub(super) fn request_level(line: &str) -> Option<Option<Level>> {
+    status(line).map(|status| Some(Level::from_http_status(status)))
+}
+
 /// Returns the status, 100 to 599, if the line is in one of these formats:
 ///
 /// - the common or combined format (Apache's `mod_log_config`) and its relatives: the status follows the quoted request,
 ///   or precedes it at the end of the line, as in HAProxy's `httplog`;
 /// - `GET /cart 500 12 ms`: morgan's `dev` and `tiny`;
 /// - `Completed 500 Internal Server Error`: Rails.
-pub(super) fn status(line: &str) -> Option<u16> {
+fn status(line: &str) -> Option<u16> {
     quoted_request_status(line).or_else(|| unquoted_request_status(line))
 }
 

@@ -4,8 +4,9 @@
 
 use super::ansi;
 use super::first_line::{self, FirstLine};
+use super::format::Format;
 use super::level;
-use super::multiline::MultilineState;
+use super::multiline::{Join, MultilineState};
 use crate::records::log_level::Level;
 use crate::records::log_record::StdStream;
 
@@ -16,15 +17,22 @@ pub(in crate::log_viewer) const ENTRY_BYTES_MAX: usize = 256 << 10;
 /// Maximum time between two lines of an entry, in nanoseconds. It matters for lines that are read later, where a program
 /// may have crashed and been restarted. For live lines, the caller flushes much earlier.
 const GAP_NS_MAX: i64 = 5_000_000_000;
+/// Maximum time between two lines that a program wrote together, in nanoseconds.
+const IMMEDIATE_NS_MAX: i64 = 20_000_000;
+
+/// Unicode's byte order mark, with which text files of Windows start.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// One or more lines that form one entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(in crate::log_viewer) struct JoinedEntry<T> {
     /// The lines as written, separated by `\n`.
     pub(in crate::log_viewer) text: String,
     /// Number of lines, 1 to 500.
     pub(in crate::log_viewer) lines: usize,
     pub(in crate::log_viewer) level: Level,
+    /// The format that the first line was recognized by.
+    pub(in crate::log_viewer) format: Option<&'static Format>,
     pub(in crate::log_viewer) stream: StdStream,
     /// Time of the first line, in nanoseconds since 1970.
     pub(in crate::log_viewer) time_ns: i64,
@@ -48,18 +56,19 @@ impl<T: Copy> EntryJoiner<T> {
     /// Adds the next line, without its newline, and returns the entry that ends before it, if any.
     pub(in crate::log_viewer) fn push(&mut self, line: &str, time_ns: i64, tag: T) -> Option<JoinedEntry<T>> {
         let plain = ansi::strip(line);
+        let plain = plain.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&plain);
         let next = match &mut self.open {
             Some(open) => {
-                if !open.accepts(&plain, time_ns) {
-                    OpenEntry::new(line, &plain, time_ns, tag)
+                if !open.accepts(plain, time_ns) {
+                    OpenEntry::new(line, plain, time_ns, tag)
                 } else if open.has_room(line) {
                     open.append(line, time_ns);
                     return None;
                 } else {
-                    open.continuation(line, time_ns, tag, self.stream)
+                    open.continuation(line, time_ns, tag)
                 }
             }
-            None => OpenEntry::new(line, &plain, time_ns, tag),
+            None => OpenEntry::new(line, plain, time_ns, tag),
         };
         self.open.replace(next).map(|open| open.finish(self.stream))
     }
@@ -72,6 +81,11 @@ impl<T: Copy> EntryJoiner<T> {
     /// Returns the tag of the open entry.
     pub(in crate::log_viewer) fn open_tag(&self) -> Option<T> {
         self.open.as_ref().map(|open| open.tag)
+    }
+
+    /// Returns why the last line belongs to the entry of the line before it; `None` if it started an entry.
+    pub(in crate::log_viewer) fn last_join(&self) -> Option<Join> {
+        self.open.as_ref().and_then(|open| open.last_join)
     }
 
     /// Returns whether the open entry is incomplete, for example within the frames of a stack trace, so that the caller
@@ -89,6 +103,7 @@ struct OpenEntry<T> {
     state: MultilineState,
     time_ns: i64,
     last_line_ns: i64,
+    last_join: Option<Join>,
     tag: T,
 }
 
@@ -96,18 +111,39 @@ impl<T> OpenEntry<T> {
     fn new(line: &str, plain: &str, time_ns: i64, tag: T) -> Self {
         let first_line = first_line::parse(plain);
         let state = MultilineState::new(plain, &first_line);
-        Self { text: line.to_owned(), lines: 1, first_line, state, time_ns, last_line_ns: time_ns, tag }
+        Self {
+            text: line.to_owned(),
+            lines: 1,
+            first_line,
+            state,
+            time_ns,
+            last_line_ns: time_ns,
+            last_join: None,
+            tag,
+        }
     }
 
     /// Starts the entry for the lines that do not fit into this one. It has the same level.
-    fn continuation(&self, line: &str, time_ns: i64, tag: T, stream: StdStream) -> Self {
-        let first_line = FirstLine { level: Some(self.level(stream)), ..self.first_line };
-        let state = self.state;
-        Self { text: line.to_owned(), lines: 1, first_line, state, time_ns, last_line_ns: time_ns, tag }
+    fn continuation(&self, line: &str, time_ns: i64, tag: T) -> Self {
+        let first_line = FirstLine { level: Some(self.level()), ..self.first_line };
+        let (text, state, last_join) = (line.to_owned(), self.state, None);
+        Self { text, lines: 1, first_line, state, time_ns, last_line_ns: time_ns, last_join, tag }
     }
 
+    /// Decides whether a line belongs to the entry.
     fn accepts(&mut self, plain: &str, time_ns: i64) -> bool {
-        time_ns.saturating_sub(self.last_line_ns) <= GAP_NS_MAX && self.state.continues(plain, &self.text)
+        let gap_ns = time_ns.saturating_sub(self.last_line_ns);
+        if gap_ns > GAP_NS_MAX {
+            return false;
+        }
+        self.last_join = self.state.join(plain, &self.text, gap_ns <= IMMEDIATE_NS_MAX);
+        if self.first_line.is_blank && self.last_join != Some(Join::Blank) {
+            // npm, Rust and others print a blank line first.
+            self.first_line = first_line::parse(plain);
+            self.state = MultilineState::new(plain, &self.first_line);
+            self.last_join = Some(Join::AfterBlank);
+        }
+        self.last_join.is_some()
     }
 
     fn has_room(&self, line: &str) -> bool {
@@ -121,17 +157,17 @@ impl<T> OpenEntry<T> {
         self.last_line_ns = time_ns;
     }
 
-    fn level(&self, stream: StdStream) -> Level {
+    fn level(&self) -> Level {
         if self.lines > 1 && self.first_line.level.is_none() && self.text.starts_with('{') {
             // A pretty-printed JSON object.
-            return level::detect(&self.text, stream);
+            return level::detect(&self.text);
         }
-        self.state.stated_level().unwrap_or_else(|| level::resolve(&self.first_line, self.state.is_trace(), stream))
+        self.state.stated_level().unwrap_or_else(|| level::resolve(&self.first_line, self.state.is_trace()))
     }
 
     fn finish(self, stream: StdStream) -> JoinedEntry<T> {
-        let level = self.level(stream);
-        let Self { text, lines, time_ns, tag, .. } = self;
-        JoinedEntry { text, lines, level, stream, time_ns, tag }
+        let level = self.level();
+        let Self { text, lines, time_ns, tag, first_line, .. } = self;
+        JoinedEntry { text, lines, level, format: first_line.format, stream, time_ns, tag }
     }
 }

@@ -23,9 +23,19 @@ fn join(text: &str) -> Vec<JoinedEntry<usize>> {
     join_timed(&text.split('\n').map(|line| (line, 0)).collect::<Vec<_>>())
 }
 
-/// Asserts that a text is split exactly where `§` precedes a line. The marker is not part of the text.
+/// Asserts that a text is split exactly where `§` precedes a line. The marker is not part of the text. A line with a
+/// marker is written a second after the one before, all others at the same time.
 fn assert_split_at_markers(text: &str) {
-    let entries: Vec<String> = join(&text.replace("\n§", "\n")).into_iter().map(|entry| entry.text).collect();
+    let mut time_ns = 0;
+    let lines: Vec<(&str, i64)> = text
+        .split('\n')
+        .map(|line| {
+            let start = line.strip_prefix('§');
+            time_ns += if start.is_some() { 1_000_000_000 } else { 0 };
+            (start.unwrap_or(line), time_ns)
+        })
+        .collect();
+    let entries: Vec<String> = join_timed(&lines).into_iter().map(|entry| entry.text).collect();
     assert_eq!(entries.join("\n§"), text);
 }
 

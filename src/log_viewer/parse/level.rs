@@ -4,20 +4,19 @@
 //!
 //! 1. The level that the record states: a JSON member, `level=` in logfmt, a word in the prefix, klog's initial, a syslog
 //!    priority, Redis' mark. Words in the message never count.
-//! 2. The HTTP status in an access log: 5xx is ERROR, 4xx WARNING, anything else INFO.
+//! 2. The HTTP status in an access log: 5xx is ERROR, 4xx WARNING, anything else INFO. It also takes precedence over a
+//!    stated level of INFO, with which many servers log every request.
 //! 3. The first line of a crash: ERROR. It is CRITICAL if the process certainly ended: Go's `panic:` and `fatal error:`,
-//!    and PHP's fatal errors.
+//!    C++'s `terminate called` and PHP's fatal errors.
 //! 4. A stack trace after the first line: ERROR.
-//! 5. A record with a timestamp and a JSON object are INFO on both streams, because Go's `log` and many other loggers
-//!    write everything to stderr. Anything else is INFO on stdout and ERROR on stderr.
+//! 5. Anything else is INFO, on stdout and on stderr. Many programs write their whole log to stderr.
 
 use super::ansi;
 use super::first_line::{self, FirstLine};
 use crate::records::log_level::Level;
-use crate::records::log_record::StdStream;
 
 /// Detects the level of an entry of one or more lines, in time linear in its length.
-pub(in crate::log_viewer) fn detect(text: &str, stream: StdStream) -> Level {
+pub(in crate::log_viewer) fn detect(text: &str) -> Level {
     let plain = ansi::strip(text);
     let first = plain.find('\n').map_or(&*plain, |end| &plain[..end]);
     let further = &plain[first.len()..];
@@ -26,16 +25,15 @@ pub(in crate::log_viewer) fn detect(text: &str, stream: StdStream) -> Level {
         // A pretty-printed JSON object.
         first_line = first_line::parse(&plain);
     }
-    resolve(&first_line, !further.is_empty() && contains_trace(further), stream)
+    resolve(&first_line, !further.is_empty() && contains_trace(further))
 }
 
-/// Resolves the level of an entry from its first line, whether a stack trace follows, and its stream.
-pub(super) fn resolve(first_line: &FirstLine, has_trace: bool, stream: StdStream) -> Level {
+/// Resolves the level of an entry from its first line and whether a stack trace follows.
+pub(super) fn resolve(first_line: &FirstLine, has_trace: bool) -> Level {
     match first_line.level {
         Some(level) => level,
         None if has_trace => Level::Error,
-        None if first_line.from_logger || first_line.is_blank || stream == StdStream::Stdout => Level::Info,
-        None => Level::Error,
+        None => Level::Info,
     }
 }
 

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::level::detect;
 use super::{ansi, first_line};
 use crate::records::log_level::Level;
-use crate::records::log_record::StdStream::{Stderr, Stdout};
 
 const DEBUG: Level = Level::Debug;
 const INFO: Level = Level::Info;
@@ -13,19 +12,19 @@ const WARNING: Level = Level::Warning;
 const ERROR: Level = Level::Error;
 const CRITICAL: Level = Level::Critical;
 
-/// Asserts the level of lines that state it, which is the same on both streams.
+/// Asserts the level of entries.
 fn assert_level(cases: &[(Level, &str)]) {
     for (level, line) in cases {
         let parsed = first_line::parse(&ansi::strip(line));
-        assert_eq!((detect(line, Stdout), detect(line, Stderr)), (*level, *level), "{line} {parsed:?}");
+        assert_eq!(detect(line), *level, "{line} {parsed:?}");
     }
 }
 
-/// Asserts that lines state no level, so that the stream decides.
+/// Asserts that lines state no level.
 fn assert_no_level(lines: &[&str]) {
     for line in lines {
         let parsed = first_line::parse(&ansi::strip(line));
-        assert_eq!((detect(line, Stdout), detect(line, Stderr)), (INFO, ERROR), "{line} {parsed:?}");
+        assert_eq!((parsed.level, detect(line)), (None, INFO), "{line} {parsed:?}");
     }
 }
 
@@ -151,8 +150,11 @@ fn status_in_access_logs_determines_the_level() {
         (INFO, "GET /error/page 200 1.2 ms - 12"),
         (ERROR, "\u{1b}[0mGET /pay \u{1b}[31m500\u{1b}[0m 3.127 ms - 148\u{1b}[0m"),
         (ERROR, "[GIN] 2026/01/31 - 12:00:00 | 500 |     1.234ms |      172.17.0.1 | GET      \"/pay\""),
-        // The stated level takes precedence over the status.
-        (INFO, "INFO:     172.17.0.1:50000 - \"GET /pay HTTP/1.1\" 500 Internal Server Error"),
+        // The status takes precedence over the level info, with which many servers log every request.
+        (ERROR, "INFO:     172.17.0.1:50000 - \"GET /pay HTTP/1.1\" 500 Internal Server Error"),
+        (INFO, "INFO:     172.17.0.1:50000 - \"GET /pay HTTP/1.1\" 200 OK"),
+        (ERROR, "I, [2026-01-31T12:00:00.000000 #1]  INFO -- : [4f1c] Completed 500 Internal Server Error in 5ms"),
+        (DEBUG, "2026-01-31 12:00:00 DEBUG 172.17.0.1 \"GET /pay HTTP/1.1\" 500 12"),
     ]);
 }
 
@@ -181,7 +183,7 @@ fn first_lines_of_crashes_are_detected() {
 }
 
 #[test]
-fn a_record_with_a_timestamp_but_no_level_is_info_on_both_streams() {
+fn a_record_with_a_timestamp_but_no_level_is_info() {
     assert_level(&[
         (INFO, "2026/01/31 12:00:00 listening on :8080"),
         (INFO, "2026/01/31 12:00:00 main.go:12: no errors found"),
@@ -216,7 +218,6 @@ fn words_of_the_message_are_not_levels() {
         "https://shop.example/ERROR",
         "Information for you",
         "Fine, thanks",
-        "warning signs ahead",
         "31457280",
         "{ not: json }",
     ]);
@@ -224,8 +225,8 @@ fn words_of_the_message_are_not_levels() {
 
 proptest! {
     #[test]
-    fn arbitrary_text_never_panics(text in "(?s).{0,120}", stderr: bool) {
-        let _ = detect(&text, if stderr { Stderr } else { Stdout });
+    fn arbitrary_text_never_panics(text in "(?s).{0,120}") {
+        let _ = detect(&text);
     }
 
     #[test]
@@ -235,6 +236,6 @@ proptest! {
         "\\", ".rb:", "1:in ", "Warning: ",
     ][..]), 0..16)) {
         let text = tokens.concat();
-        let _ = detect(&text, Stderr);
+        let _ = detect(&text);
     }
 }

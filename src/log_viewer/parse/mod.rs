@@ -8,6 +8,7 @@ pub(super) mod ansi;
 pub(super) mod cri;
 pub(super) mod docker;
 pub(super) mod entry_joiner;
+pub(super) mod format;
 pub(super) mod level;
 pub(super) mod partial_lines;
 pub(super) mod stated_time;
@@ -15,13 +16,21 @@ pub(super) mod stated_time;
 mod access_log;
 mod ambiguous_level_names;
 mod calendar;
+mod blocks;
+mod brackets;
 #[cfg(test)]
 mod corpus_tests;
 #[cfg(test)]
 mod entry_joiner_tests;
+mod exceptions;
 mod first_line;
 #[cfg(test)]
+mod format_tests;
+mod formats;
+mod layout;
+#[cfg(test)]
 mod level_tests;
+mod level_words;
 mod multiline;
 mod prefix;
 mod structured;

@@ -5,10 +5,18 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{Deserialize, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::ansi;
 use crate::records::log_level::Level;
 
 /// Maximum number of logfmt pairs that are searched for a level. It is usually among the first.
 const PAIRS_MAX: usize = 32;
+
+/// Recognizes a line with a JSON object, or with the beginning of one whose level is known.
+pub(super) fn json_record(line: &str) -> Option<Option<Level>> {
+    let members = line.strip_prefix('{')?.trim_ascii_start();
+    let level = json_level(line);
+    (level.is_some() || (line.ends_with('}') && members.starts_with('"'))).then_some(level)
+}
 
 /// Returns the level that a member of a JSON object states, or else the level of the HTTP status that the object logs.
 /// Reading stops at the member with the level, so the rest of the text need not be valid JSON.
@@ -17,19 +25,66 @@ pub(super) fn json_level(text: &str) -> Option<Level> {
     // Returns an error as soon as a level is found.
     let _ = serde_json::Deserializer::from_str(text)
         .deserialize_map(ObjectVisitor { members: &mut members, is_nested: false });
-    let status = members.status.filter(|_| members.has_request).and_then(|status| u16::try_from(status).ok());
-    let level =
-        members.level.or_else(|| status.filter(|status| (100..600).contains(status)).map(Level::from_http_status));
-    // Serilog's compact format omits `@l` if the level is Information.
-    level.or_else(|| members.is_serilog.then_some(Level::Info))
+    members.level()
 }
 
 #[derive(Default)]
 struct RelevantMembers {
     level: Option<Level>,
+    /// A numeric level below 10, which programs count on different scales.
+    small_level: Option<i64>,
+    scale: Option<SmallScale>,
     status: Option<i64>,
     has_request: bool,
     is_serilog: bool,
+    /// The level among the tags of a record of Kibana 7.
+    tag: Option<Level>,
+}
+
+/// Scale of a numeric level below 10, to judge by the other members.
+#[derive(Clone, Copy)]
+enum SmallScale {
+    /// GELF has the severities of syslog.
+    Syslog,
+    /// Nextcloud counts from 0 (debug) to 4 (fatal).
+    Nextcloud,
+    /// Go's `slog` has -4 (debug), 0, 4 and 8 (error).
+    Slog,
+}
+
+impl RelevantMembers {
+    fn level(&self) -> Option<Level> {
+        let status_level = || {
+            let status = self.status.filter(|_| self.has_request).and_then(|status| u16::try_from(status).ok());
+            status.filter(|status| (100..600).contains(status)).map(Level::from_http_status)
+        };
+        match self.level {
+            // Traefik logs every request with the level info.
+            Some(Level::Info) => status_level().or(self.level),
+            Some(_) => self.level,
+            None => self
+                .small_level
+                .and_then(|number| small_level(number, self.scale?))
+                .or_else(status_level)
+                .or(self.tag)
+                // Serilog's compact format omits `@l` if the level is Information.
+                .or_else(|| self.is_serilog.then_some(Level::Info)),
+        }
+    }
+}
+
+fn small_level(number: i64, scale: SmallScale) -> Option<Level> {
+    match scale {
+        SmallScale::Syslog => Level::from_syslog_severity(number),
+        SmallScale::Nextcloud => u8::try_from(number).ok().and_then(Level::from_rank),
+        SmallScale::Slog => match number {
+            -8 | -4 => Some(Level::Debug),
+            0 => Some(Level::Info),
+            4 => Some(Level::Warning),
+            8 => Some(Level::Error),
+            _ => None,
+        },
+    }
 }
 
 /// Meaning of a member, by its name.
@@ -47,6 +102,9 @@ enum Member {
     NestedLog,
     Status,
     Request,
+    /// Member that only programs have which count levels on this scale.
+    Scale(SmallScale),
+    Tags,
     SerilogTime,
     Other,
 }
@@ -85,6 +143,10 @@ impl Visitor<'_> for MemberNameVisitor {
             "status" | "status_code" | "statusCode" | "DownstreamStatus" => Member::Status,
             "method" | "request" | "request_method" | "requestMethod" | "RequestMethod" | "verb" => Member::Request,
             "@t" => Member::SerilogTime,
+            "short_message" => Member::Scale(SmallScale::Syslog),
+            "reqId" => Member::Scale(SmallScale::Nextcloud),
+            "msg" => Member::Scale(SmallScale::Slog),
+            "tags" => Member::Tags,
             _ => Member::Other,
         })
     }
@@ -107,7 +169,11 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_> {
         let Self { members, is_nested } = self;
         while let Some(member) = map.next_key_seed(MemberNameVisitor)? {
             let level = match member {
-                Member::Level => map.next_value::<MemberValue>()?.level(),
+                Member::Level => {
+                    let value = map.next_value::<MemberValue>()?;
+                    members.small_level = members.small_level.or(value.number.filter(|number| *number < 10));
+                    value.level()
+                }
                 Member::PythonLevel => map.next_value::<MemberValue>()?.number.and_then(python_level),
                 Member::OtelSeverity => map.next_value::<MemberValue>()?.number.and_then(Level::from_otel_severity),
                 Member::JournaldPriority => {
@@ -122,9 +188,16 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_> {
                     members.status = map.next_value::<MemberValue>()?.number;
                     None
                 }
+                Member::Tags => {
+                    members.tag = map.next_value::<MemberValue>()?.item;
+                    None
+                }
                 other => {
                     members.has_request |= matches!(other, Member::Request);
                     members.is_serilog |= matches!(other, Member::SerilogTime);
+                    if let Member::Scale(scale) = other {
+                        members.scale.get_or_insert(scale);
+                    }
                     map.next_value::<IgnoredAny>()?;
                     None
                 }
@@ -167,6 +240,8 @@ struct MemberValue {
     name: Option<Level>,
     initial: Option<Level>,
     number: Option<i64>,
+    /// The first level among the items of an array.
+    item: Option<Level>,
 }
 
 impl MemberValue {
@@ -175,6 +250,7 @@ impl MemberValue {
     }
 
     fn from_string(string: &str) -> Self {
+        let string = &*ansi::strip(string);
         // slog writes a level between two others as `INFO+2`.
         let name = string.split(['+', '-']).next().unwrap_or_default().trim_ascii();
         let level = Level::from_name(name);
@@ -205,8 +281,8 @@ impl<'de> Deserialize<'de> for MemberValue {
                 Ok(MemberValue { number: i64::try_from(number).ok(), ..MemberValue::default() })
             }
 
-            fn visit_i64<E>(self, _: i64) -> Result<MemberValue, E> {
-                Ok(MemberValue::default())
+            fn visit_i64<E>(self, number: i64) -> Result<MemberValue, E> {
+                Ok(MemberValue { number: Some(number), ..MemberValue::default() })
             }
 
             fn visit_f64<E>(self, _: f64) -> Result<MemberValue, E> {
@@ -222,8 +298,11 @@ impl<'de> Deserialize<'de> for MemberValue {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<MemberValue, A::Error> {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(MemberValue::default())
+                let mut item = None;
+                while let Some(value) = items.next_element::<MemberValue>()? {
+                    item = item.or(value.name);
+                }
+                Ok(MemberValue { item, ..MemberValue::default() })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MemberValue, A::Error> {
@@ -260,24 +339,36 @@ fn python_level(number: i64) -> Option<Level> {
     })
 }
 
-/// Returns the level among the logfmt pairs at the start of a text: `time=… level=info msg="…"`. Skips quoted values, and
-/// stops at the first word that is not a pair.
+/// Returns the level among the logfmt pairs at the start of a text, or else that of the request which the pairs describe:
+/// `time=… level=info msg="…"`, `method=GET path=/cart status=500`. Skips quoted values, and stops at the first word that
+/// is not a pair.
 pub(super) fn logfmt_level(text: &str) -> Option<Level> {
+    let mut members = RelevantMembers::default();
     let mut rest = text;
     for _ in 0..PAIRS_MAX {
-        let (key, after) = rest.split_at(rest.find(['=', ' ', '"'])?);
-        let value = after.strip_prefix('=').filter(|_| !key.is_empty())?;
-        let (value, after) = split_value(value)?;
-        if matches!(key, "level" | "lvl" | "severity" | "loglevel" | "log_level" | "log.level" | "levelname" | "@level")
-        {
-            let level = MemberValue::from_string(value).level();
-            if level.is_some() {
-                return level;
+        let Some((key, value, after)) = split_pair(rest) else { break };
+        match key {
+            "level" | "lvl" | "severity" | "loglevel" | "log_level" | "log.level" | "levelname" | "@level" => {
+                members.level = MemberValue::from_string(value).level();
+                if members.level.is_some() {
+                    break;
+                }
             }
+            "status" => members.status = value.parse().ok(),
+            "method" => members.has_request = true,
+            _ => {}
         }
         rest = after.trim_ascii_start();
     }
-    None
+    members.level()
+}
+
+/// Splits a text into the key and the value of its first pair, and the rest.
+fn split_pair(text: &str) -> Option<(&str, &str, &str)> {
+    let (key, after) = text.split_at(text.find(['=', ' ', '"'])?);
+    let value = after.strip_prefix('=').filter(|_| !key.is_empty())?;
+    let (value, after) = split_value(value)?;
+    Some((key, value, after))
 }
 
 /// Splits a value, without its quotes, from the rest of the text.
@@ -324,7 +415,24 @@ mod tests {
             (r#"{"status":502,"request":"GET / HTTP/1.1"}"#, Some(Level::Error)),
             (r#"{"request_method":"GET","status":"404"}"#, Some(Level::Warning)),
             (r#"{"status":500,"message":"x"}"#, None),
+            // Other programs count levels below 10 on other scales.
+            (r#"{"version":"1.1","host":"h","short_message":"x","level":3}"#, Some(Level::Error)),
+            (r#"{"level":2,"version":"1.1","short_message":"x"}"#, Some(Level::Critical)),
+            (r#"{"version":"1.1","short_message":"x","level":7}"#, Some(Level::Debug)),
+            (r#"{"reqId":"x","level":3,"app":"PHP","message":"x"}"#, Some(Level::Error)),
+            (r#"{"reqId":"x","level":0,"app":"PHP","message":"x"}"#, Some(Level::Debug)),
+            (r#"{"reqId":"x","level":4,"app":"PHP","message":"x"}"#, Some(Level::Critical)),
+            (r#"{"time":"x","level":8,"msg":"x"}"#, Some(Level::Error)),
+            (r#"{"time":"x","level":-4,"msg":"x"}"#, Some(Level::Debug)),
+            (r#"{"time":"x","level":5,"msg":"x"}"#, None),
             (r#"{"level":7,"player":"x"}"#, None),
+            (r#"{"DownstreamStatus":502,"RequestMethod":"GET","level":"info","msg":""}"#, Some(Level::Error)),
+            (r#"{"DownstreamStatus":200,"RequestMethod":"GET","level":"info","msg":""}"#, Some(Level::Info)),
+            (r#"{"status":500,"method":"GET","level":"debug"}"#, Some(Level::Debug)),
+            (r#"{"level":"\u001b[31merror\u001b[39m","message":"x"}"#, Some(Level::Error)),
+            (r#"{"type":"log","tags":["listening","error"],"message":"x"}"#, Some(Level::Error)),
+            (r#"{"tags":["error"],"level":"info"}"#, Some(Level::Info)),
+            (r#"{"tags":[{"level":"error"},[["error"]]]}"#, None),
             (r#"{"level":"expert"}"#, None),
             (r#"{"level":null,"lvl":[1],"severity":{},"loglevel":true,"log_level":-1,"@level":1.5}"#, None),
             (r#"{"message":"{\"level\":\"error\"}"}"#, None),
@@ -346,6 +454,9 @@ mod tests {
             (r#"msg="a \" level=debug""#, None),
             ("pid=1 started with level=debug", None),
             ("=x level=debug", None),
+            ("method=GET path=/pay format=html status=500 duration=5.8", Some(Level::Error)),
+            ("at=error code=H12 desc=\"Request timeout\" method=GET path=\"/\" status=503", Some(Level::Error)),
+            ("path=/pay status=500", None),
             ("error_count=0 retries=0", None),
             ("a=", None),
             ("", None),

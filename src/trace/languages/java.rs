@@ -11,8 +11,9 @@ use crate::trace::scan::{CLASS_START, class_name, starts_with_any};
 /// Extensions of source files, by which a frame without a line number is recognized.
 const EXTENSIONS: [&str; 4] = [".java", ".kt", ".scala", ".groovy"];
 
-/// Lines above the frames of a cause, or of an exception that `try` with resources suppressed.
-const CAUSES: [&str; 2] = ["Caused by: ", "Suppressed: "];
+/// Lines above the frames of a cause, of an exception that `try` with resources suppressed, or, where Logback prints the
+/// root cause first, of the exception that wraps the one above.
+const CAUSES: [&str; 3] = ["Caused by: ", "Suppressed: ", "Wrapped by: "];
 
 /// The rules for this language.
 pub(super) static JAVA: Language = Language {
@@ -43,15 +44,18 @@ pub(super) static JAVA: Language = Language {
     causes: &CAUSES,
     multiline: Multiline {
         indented: LineRule {
-            first_bytes: b"a.CS",
+            first_bytes: b"a.CSW",
             phase: |line, _| {
                 let belongs = is_at_frame(line) || line.starts_with("... ") || starts_with_any(line, &CAUSES);
                 belongs.then_some(TracePhase::Unidentified)
             },
         },
         continuation_only: LineRule {
-            first_bytes: b"CS",
-            phase: |line, _| starts_with_any(line, &["Caused by:", "Suppressed: "]).then_some(TracePhase::Unidentified),
+            first_bytes: b"CSW",
+            phase: |line, _| {
+                starts_with_any(line, &["Caused by:", "Suppressed: ", "Wrapped by: "])
+                    .then_some(TracePhase::Unidentified)
+            },
         },
         cause_start: LineRule {
             first_bytes: CLASS_START,

@@ -6,6 +6,7 @@ mod elixir;
 mod go;
 mod java;
 pub mod javascript;
+mod perl;
 mod php;
 mod python;
 mod ruby;
@@ -27,4 +28,5 @@ pub static LANGUAGES: &[&Language] = &[
     &php::PHP,
     &dotnet::DOTNET,
     &ELIXIR,
+    &perl::PERL,
 ];

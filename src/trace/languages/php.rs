@@ -14,6 +14,9 @@ const MONOLOG_MARK: &str = "\n[stacktrace]";
 /// Lines above a further exception of a chain.
 const CAUSES: [&str; 2] = ["Next ", "[previous exception]"];
 
+/// Maximum number of further lines of the message of an exception in a chain.
+const MESSAGE_LINES_MAX: u8 = 16;
+
 /// The rules for this language.
 pub(super) static PHP: Language = Language {
     name: "PHP",
@@ -31,10 +34,7 @@ pub(super) static PHP: Language = Language {
         start: LineRule { first_bytes: b"#S[", phase: |line, _| is_trace_line(line).then_some(TracePhase::Frames) },
         start_at_colon: |line| line.ends_with("Stack trace:").then_some(TracePhase::Frames),
         start_at_error: |line| line.contains("PHP Fatal error:").then_some(TracePhase::Frames),
-        continues: |_, candidate: &CandidateLine<'_>| {
-            let line = candidate.line;
-            line.starts_with("\"}") || starts_with_any(line, &CAUSES) || is_trace_line(line)
-        },
+        continues,
         indented: LineRule {
             first_bytes: b"t",
             phase: |line, _| line.starts_with("thrown in /").then_some(TracePhase::Frames),
@@ -126,6 +126,20 @@ fn write_frame(text: &mut String, index: usize, frame: &Frame<'_>) {
     }
     text.push_str(frame.function.unwrap_or("unknown"));
     text.push_str("()\n");
+}
+
+fn continues(phase: &mut TracePhase, candidate: &CandidateLine<'_>) -> bool {
+    let line = candidate.line;
+    if starts_with_any(line, &CAUSES) {
+        let is_complete = line.rsplit_once(" in ").and_then(|(_, place)| file_line(place)).is_some();
+        *phase = if is_complete { TracePhase::Frames } else { TracePhase::Message { lines_left: MESSAGE_LINES_MAX } };
+        return true;
+    }
+    if is_trace_line(line) {
+        *phase = TracePhase::Frames;
+        return true;
+    }
+    line.starts_with("\"}") || (phase.consume_message_line() && !candidate.starts_record())
 }
 
 /// Returns whether a line is a frame, or the line above the frames.

@@ -44,8 +44,13 @@ pub(super) static PYTHON: Language = Language {
             },
         },
         continuation_only: LineRule {
-            first_bytes: b"C",
-            phase: |line, _| line.starts_with("Current thread 0x").then_some(TracePhase::Frames),
+            first_bytes: b"CL[(",
+            phase: |line, _| {
+                if line.starts_with("Current thread 0x") {
+                    return Some(TracePhase::Frames);
+                }
+                (starts_with_any(line, &SQLALCHEMY) || is_sql_position(line)).then_some(TracePhase::Ended)
+            },
         },
         cause_start: LineRule {
             first_bytes: b"T",
@@ -116,13 +121,19 @@ fn continues(phase: &mut TracePhase, candidate: &CandidateLine<'_>) -> bool {
             if starts_with_any(line, &[HEADER, "> File \""]) {
                 return true;
             }
-            let ended = names_exception(line) && !candidate.starts_record();
+            let ended = names_exception(line) && !candidate.is_record();
             if ended {
                 *phase = if line.contains(" validation error") { TracePhase::Details } else { TracePhase::Ended };
             }
             ended
         }
     }
+}
+
+/// Returns whether a line is `LINE 1: SELECT * FROM carts`, which libpq adds below the message of an error.
+fn is_sql_position(line: &str) -> bool {
+    let number = line.strip_prefix("LINE ").and_then(leading_number);
+    number.is_some_and(|(_, rest)| rest.starts_with(": "))
 }
 
 /// Returns whether a line ends a traceback: `shop.errors.Declined: no funds`, `KeyboardInterrupt`. Classes that are

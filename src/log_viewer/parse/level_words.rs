@@ -1,0 +1,111 @@
+//! Decision whether a word in the prefix of a line is the name of a level.
+
+use super::ambiguous_level_names::is_unambiguous;
+use crate::records::log_level::Level;
+
+/// What comes before a word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WordPosition {
+    /// Whether the line has a logger's prefix so far, or starts with a bracketed group.
+    pub(super) in_prefix: bool,
+    /// Whether a logger wrote the line.
+    pub(super) from_logger: bool,
+    /// Whether the previous word was a timestamp.
+    pub(super) after_timestamp: bool,
+    /// Whether the previous word was a number.
+    pub(super) after_number: bool,
+    /// Whether a sign such as `✖` precedes the word.
+    pub(super) after_sign: bool,
+    /// Whether a `|` precedes the word.
+    pub(super) after_pipe: bool,
+    /// Number of ordinary words so far.
+    pub(super) ordinary_words: usize,
+}
+
+/// Returns the level that a word names, if it is in a position where it is a level. `rest` is the text after the word.
+pub(super) fn level(word: &str, rest: &str, position: WordPosition) -> Option<Level> {
+    let WordPosition { in_prefix, from_logger, after_timestamp, after_number, after_sign, after_pipe, .. } = position;
+    let (name, tail) = split_name(word);
+    if name.len() < 2 {
+        return if after_timestamp { level_from_initial(word, rest) } else { None };
+    }
+    if in_prefix && let Some(inner) = word.strip_suffix(':') {
+        // Monolog: `channel.LEVEL:`.
+        if let Some((_, last)) = inner.rsplit_once('.')
+            && last.len() > 1
+            && last.bytes().all(|byte| byte.is_ascii_uppercase())
+        {
+            return Level::from_name(last);
+        }
+        // Icinga: `critical/ApiListener:`.
+        if from_logger && tail.starts_with('/') {
+            return Level::from_name(name);
+        }
+    }
+    let is_early = position.ordinary_words == 0 || (position.ordinary_words == 1 && (from_logger || after_number));
+    let level = Level::from_name(name).filter(|_| is_early)?;
+    let is_column = tail.is_empty() && after_pipe && rest.trim_ascii_start().starts_with('|');
+    let is_level = if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        // `Error:` without a prefix is usually the name of an exception.
+        let is_label = tail == ":" && (name != "Error" || from_logger) && is_unambiguous(name);
+        let is_separated = rest.starts_with('\t') || (after_timestamp && is_separated_name(name, rest));
+        let is_after_sign = after_sign && rest.starts_with(' ') && is_unambiguous(name);
+        is_label || is_column || (tail.is_empty() && ((from_logger && is_separated) || is_after_sign))
+    } else {
+        let has_colon = tail.starts_with(':');
+        (tail.is_empty() || has_colon || tail == ",") && (has_colon || in_prefix || is_unambiguous(name))
+    };
+    let is_value = || tail == ":" && is_nothing(rest.trim_ascii());
+    (is_level && !is_value()).then_some(level)
+}
+
+/// Returns whether a name such as `Error` or `error` after a timestamp is separated from the message by more than one
+/// blank, or by its case.
+fn is_separated_name(name: &str, rest: &str) -> bool {
+    let Some(next) = rest.strip_prefix(' ') else { return false };
+    let is_capitalized = name.starts_with(|first: char| first.is_ascii_uppercase());
+    is_unambiguous(name)
+        && next
+            .starts_with(|next: char| matches!(next, ' ' | '[' | '(') || (is_capitalized && next.is_ascii_uppercase()))
+}
+
+/// Returns whether the text after `Error:` or the like says that there is none.
+pub(super) fn is_nothing(value: &str) -> bool {
+    matches!(value, "0" | "none" | "None" | "NONE" | "no" | "null" | "nil" | "false" | "[]" | "{}")
+}
+
+/// Parses the initial of a level after a timestamp: `E!` (Telegraf), `E |` (etcd) and `E/Tag` (Android).
+fn level_from_initial(word: &str, rest: &str) -> Option<Level> {
+    let [letter, tail @ ..] = word.as_bytes() else { return None };
+    let is_initial = match tail {
+        [] => rest.starts_with(" | "),
+        [b'!'] => true,
+        [b'/', ..] => true,
+        _ => false,
+    };
+    Level::from_letter(*letter).filter(|_| is_initial)
+}
+
+/// Parses a level that is attached to a timestamp: `12:00:00,123::ERROR::`, `12:00:00,123:ERROR:shop`.
+pub(super) fn level_after_timestamp(word: &str) -> Option<Level> {
+    // A timestamp alone has at most one letter in a row, or the three of a month.
+    let is_attached = |pair: &[u8]| pair[0] == b':' && pair[1].is_ascii_uppercase();
+    let clock_end = word.len().min(8);
+    let start = clock_end + word.as_bytes()[clock_end..].windows(2).position(is_attached)?;
+    let (name, tail) = split_name(&word[start + 1..]);
+    Level::from_name(name).filter(|_| name.len() > 1 && tail.starts_with(':'))
+}
+
+/// Splits the letters and digits at the start of a text from the rest.
+pub(super) fn split_name(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(text.len()))
+}
+
+/// Returns the level of a sign in front of a message.
+pub(super) fn sign_level(sign: char) -> Option<Level> {
+    match sign {
+        '✖' | '✗' | '✘' | '⨯' | '❌' | '🚨' | '🔥' => Some(Level::Error),
+        '⚠' => Some(Level::Warning),
+        _ => None,
+    }
+}
