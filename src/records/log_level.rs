@@ -51,7 +51,7 @@ impl Level {
             // MySQL and PostgreSQL. The last five add details to the message before.
             b"NOTE" | b"SYSTEM" | b"LOG" | b"DETAIL" | b"HINT" | b"STATEMENT" | b"CONTEXT" | b"QUERY" => Self::Info,
             b"WARNING" | b"WARN" | b"WRN" | b"W" => Self::Warning,
-            b"ERROR" | b"ERR" | b"ERRO" | b"EROR" | b"E" | b"FAIL" | b"SEVERE" => Self::Error,
+            b"ERROR" | b"ERR" | b"ERRO" | b"EROR" | b"E" | b"FAIL" | b"FAILED" | b"SEVERE" => Self::Error,
             b"CRITICAL" | b"CRIT" | b"FATAL" | b"FATA" | b"FTL" | b"F" => Self::Critical,
             b"PANIC" | b"PANI" | b"PNC" | b"DPANIC" | b"EMERG" | b"EMERGENCY" | b"ALERT" => Self::Critical,
             _ => return None,

@@ -18,6 +18,10 @@ fn status(line: &str) -> Option<u16> {
 }
 
 fn quoted_request_status(line: &str) -> Option<u16> {
+    // Most lines have no quote. A loop body without branches is vectorized, unlike a search.
+    if !line.bytes().fold(false, |found, byte| found | (byte == b'"')) {
+        return None;
+    }
     let open = line.find('"')?;
     let inside = &line[open + 1..];
     let close = closing_quote(inside)?;
@@ -25,6 +29,10 @@ fn quoted_request_status(line: &str) -> Option<u16> {
     let is_request = request.contains(" HTTP/") || after_method(request).is_some() || line[..open].ends_with("] ");
     if !is_request {
         return None;
+    }
+    // http-server of Node.js writes `Error (404)`.
+    if let Some(error) = after.strip_prefix(" Error (") {
+        return status_code(error.split(')').next().unwrap_or_default());
     }
     match after.strip_prefix(' ') {
         Some(after) => status_code(after),

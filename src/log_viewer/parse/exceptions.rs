@@ -26,7 +26,7 @@ pub(super) fn python_warning_level(message: &str) -> Option<Option<Level>> {
 /// Returns the level of a message that starts with the name of an exception or a warning:
 ///
 /// `ValueError: …`, `java.lang.IllegalStateException`, `TypeError [ERR_INVALID_ARG_TYPE]: …`, `FooWarning: …`,
-/// `app.rb:3:in 'pay': … (ArgumentError)`, `NoMethodError (undefined method …):`.
+/// `app.rb:3:in 'pay': … (ArgumentError)`, `NoMethodError (undefined method …):`, `Options error: …`.
 pub(super) fn exception_level(message: &str) -> Option<Option<Level>> {
     let name = class_name(message);
     let after = &message[name.len()..];
@@ -38,6 +38,12 @@ pub(super) fn exception_level(message: &str) -> Option<Option<Level>> {
     }
     if ends && !after.is_empty() && name.ends_with("Warning") {
         return Some(Some(Level::Warning));
+    }
+    if let Some(what) = after.strip_prefix(' ').filter(|_| name.len() > 2)
+        && let Some(message) = what.strip_prefix("error: ").or_else(|| what.strip_prefix("ERROR: "))
+        && !is_nothing(message.trim_ascii())
+    {
+        return Some(Some(Level::Error));
     }
     let is_ruby = message.ends_with(')') && message.contains(".rb:") && message.contains(":in ");
     is_ruby.then_some(Some(Level::Error))

@@ -110,7 +110,8 @@ fn unlabelled(prefix: &Prefix, message: &str) -> FirstLine {
 
 /// Returns the message of a record without what may come between the level and the request: `-- : [4f1c] `.
 fn message_of_request(message: &str) -> &str {
-    let message = message.trim_start_matches([' ', '-', ':', '|']);
-    let tagged = message.strip_prefix('[').and_then(|tagged| tagged.split_once("] "));
-    tagged.map_or(message, |(_, message)| message)
+    let separators = message.bytes().take_while(|byte| b" -:|".contains(byte)).count();
+    let message = &message[separators..];
+    let tag_end = if message.starts_with('[') { message.find(']') } else { None };
+    tag_end.map_or(message, |end| message[end + 1..].trim_ascii_start())
 }

@@ -77,10 +77,16 @@ pub(super) static RECORDS: Formats = Formats::new(&[
         rule: Layout(&[Text("<"), Time, Text("> <"), LevelName, Text(">")]),
     },
     Format {
-        name: "Zigbee2MQTT",
+        name: "Murmur",
+        level_from: LETTER,
+        first_bytes: b"<",
+        rule: Layout(&[Text("<"), LevelLetter, Text(">"), Time]),
+    },
+    Format {
+        name: "APT",
         level_from: NAME,
-        first_bytes: b"Z",
-        rule: Layout(&[Text("Zigbee2MQTT:"), LevelName, Blanks]),
+        first_bytes: b"E",
+        rule: Layout(&[LevelName, Text(":"), Number, Text(" ")]),
     },
     Format {
         name: "AddressSanitizer",
@@ -106,6 +112,7 @@ pub(super) static RECORDS: Formats = Formats::new(&[
         first_bytes: b"[",
         rule: Starts(&["[FAILED] ", "[DEPEND] "], Error),
     },
+    Format { name: "stunnel", level_from: "the sign in brackets", first_bytes: b"[", rule: Starts(&["[!] "], Error) },
     Format {
         name: "MySQL slow query log",
         level_from: "the purpose of the log",
@@ -134,6 +141,18 @@ pub(super) static REQUESTS: Formats = Formats::new(&[
         level_from: STATUS,
         first_bytes: b"1",
         rule: Layout(&[Digits(&[10]), Text("."), Number, Blanks, Number, Text(" "), Until("/"), HttpStatus, Text(" ")]),
+    },
+    Format {
+        name: "BusyBox httpd",
+        level_from: STATUS,
+        first_bytes: b"[",
+        rule: Layout(&[Text("["), Until("]:"), Number, Text(": response:"), HttpStatus]),
+    },
+    Format {
+        name: "serve",
+        level_from: STATUS,
+        first_bytes: b"H",
+        rule: Layout(&[Text("HTTP "), Blanks, Time, Text(" "), Until(" Returned "), HttpStatus]),
     },
     Format { name: "access log", level_from: STATUS, first_bytes: ANY_BYTE, rule: Parser(access_log::request_level) },
 ]);
@@ -167,6 +186,8 @@ pub(super) static MESSAGES: Formats = Formats::new(&[
     message("Python", b"E", &["Exception ignored in"], Error),
     message("uncaught exception", b"U", &["Unhandled exception", "Unhandled Exception", "Uncaught "], Error),
     message("Elixir", b"*", &["** ("], Error),
+    message("make", b"m", &["make: *** ", "make[1]: *** ", "make[2]: *** "], Error),
+    Format { name: "rustc", level_from: NAME, first_bytes: b"ew", rule: Layout(&[LevelName, Text("["), Until("]: ")]) },
     Format { name: "Rust panic", level_from: MEANING, first_bytes: b"t", rule: Parser(rust_panic_level) },
     Format { name: "Node.js warning", level_from: MEANING, first_bytes: b"(", rule: Parser(node_warning_level) },
     Format { name: "Python warning", level_from: MEANING, first_bytes: b"/<", rule: Parser(python_warning_level) },

@@ -18,6 +18,8 @@ pub(super) struct WordPosition {
     pub(super) after_sign: bool,
     /// Whether a `|` precedes the word.
     pub(super) after_pipe: bool,
+    /// Whether the word is the first one that is not part of a timestamp.
+    pub(super) is_first: bool,
     /// Number of ordinary words so far.
     pub(super) ordinary_words: usize,
 }
@@ -42,6 +44,16 @@ pub(super) fn level(word: &str, rest: &str, position: WordPosition) -> Option<Le
             return Level::from_name(name);
         }
     }
+    if position.is_first
+        && tail.len() > 1
+        && tail.starts_with(':')
+        && let Some(level) = level_after_name(word)
+    {
+        return Some(level);
+    }
+    if after_timestamp && name.starts_with("LOG") && tail.is_empty() {
+        return level_from_severity(word, rest);
+    }
     let is_early = position.ordinary_words == 0 || (position.ordinary_words == 1 && (from_logger || after_number));
     let level = Level::from_name(name).filter(|_| is_early)?;
     let is_column = tail.is_empty() && after_pipe && rest.trim_ascii_start().starts_with('|');
@@ -53,7 +65,7 @@ pub(super) fn level(word: &str, rest: &str, position: WordPosition) -> Option<Le
         is_label || is_column || (tail.is_empty() && ((from_logger && is_separated) || is_after_sign))
     } else {
         let has_colon = tail.starts_with(':');
-        (tail.is_empty() || has_colon || tail == ",") && (has_colon || in_prefix || is_unambiguous(name))
+        (tail.is_empty() || has_colon || tail == "," || tail == "!") && (has_colon || in_prefix || is_unambiguous(name))
     };
     let is_value = || tail == ":" && is_nothing(rest.trim_ascii());
     (is_level && !is_value()).then_some(level)
@@ -74,6 +86,19 @@ pub(super) fn is_nothing(value: &str) -> bool {
     matches!(value, "0" | "none" | "None" | "NONE" | "no" | "null" | "nil" | "false" | "[]" | "{}")
 }
 
+/// Parses `app:error` and `log4j:WARN`, the names of a logger and a level.
+fn level_after_name(word: &str) -> Option<Level> {
+    let (logger, level) = word.rsplit_once(':')?;
+    let is_logger = logger.starts_with(|first: char| first.is_ascii_alphabetic()) && !logger.ends_with(':');
+    Level::from_name(level).filter(|_| is_logger && level.len() >= 4 && is_unambiguous(level))
+}
+
+/// Parses the severity of syslog as stunnel writes it after a timestamp: `LOG3[ui]:`.
+fn level_from_severity(word: &str, rest: &str) -> Option<Level> {
+    let [digit @ b'0'..=b'7'] = *word.strip_prefix("LOG")?.as_bytes() else { return None };
+    Level::from_syslog_severity(i64::from(digit - b'0')).filter(|_| rest.starts_with('['))
+}
+
 /// Parses the initial of a level after a timestamp: `E!` (Telegraf), `E |` (etcd) and `E/Tag` (Android).
 fn level_from_initial(word: &str, rest: &str) -> Option<Level> {
     let [letter, tail @ ..] = word.as_bytes() else { return None };
@@ -88,10 +113,14 @@ fn level_from_initial(word: &str, rest: &str) -> Option<Level> {
 
 /// Parses a level that is attached to a timestamp: `12:00:00,123::ERROR::`, `12:00:00,123:ERROR:shop`.
 pub(super) fn level_after_timestamp(word: &str) -> Option<Level> {
-    // A timestamp alone has at most one letter in a row, or the three of a month.
+    // `12:00:00` is the shortest timestamp, and `:WARN:` the shortest level.
+    const BYTES_MIN: usize = 14;
+    if word.len() < BYTES_MIN {
+        return None;
+    }
     let is_attached = |pair: &[u8]| pair[0] == b':' && pair[1].is_ascii_uppercase();
-    let clock_end = word.len().min(8);
-    let start = clock_end + word.as_bytes()[clock_end..].windows(2).position(is_attached)?;
+    const CLOCK_BYTES: usize = 8;
+    let start = CLOCK_BYTES + word.as_bytes()[CLOCK_BYTES..].windows(2).position(is_attached)?;
     let (name, tail) = split_name(&word[start + 1..]);
     Level::from_name(name).filter(|_| name.len() > 1 && tail.starts_with(':'))
 }

@@ -250,6 +250,10 @@ impl MultilineState {
         if self.message_lines_left == 0 && !is_markup {
             return false;
         }
+        // Most of the lines after a warning are records, which this recognizes at less cost.
+        if line.starts_with("{\"") || starts_with_timestamp(line) {
+            return false;
+        }
         let next = first_line::parse(line);
         let trace = OpenTrace::start(line, log_line(&next));
         if next.level.is_none() && trace.is_none() {
@@ -269,7 +273,7 @@ impl MultilineState {
     fn is_indented_record(&self, line: &str, inner: &str) -> bool {
         let first = inner.as_bytes()[0];
         if first.is_ascii_digit() {
-            return timestamps::is_timestamp(inner.split(' ').next().unwrap_or_default());
+            return starts_with_timestamp(inner);
         }
         if first.is_ascii_uppercase() {
             // The lines of Python's traces are followed by lines of the source, which can be anything.
@@ -280,6 +284,10 @@ impl MultilineState {
         let is_sign = |first: char| !first.is_ascii() && !first.is_alphanumeric() && !is_box(first);
         line.len() == inner.len() + 1 && self.trace.is_none() && inner.starts_with(is_sign)
     }
+}
+
+fn starts_with_timestamp(line: &str) -> bool {
+    timestamps::is_timestamp(line.split(' ').next().unwrap_or_default())
 }
 
 /// Returns whether a line starts with the name of a level in capitals, and blanks.

@@ -203,6 +203,7 @@ impl<'l> PrefixParser<'l> {
             after_number,
             after_sign: self.after_sign,
             after_pipe: self.after_pipe,
+            is_first: self.ordinary_words == 0 && self.names == 0,
             ordinary_words: self.ordinary_words,
         };
         if let Some(level) = level_words::level(word, rest, position) {

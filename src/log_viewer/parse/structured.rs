@@ -348,7 +348,7 @@ pub(super) fn logfmt_level(text: &str) -> Option<Level> {
     for _ in 0..PAIRS_MAX {
         let Some((key, value, after)) = split_pair(rest) else { break };
         match key {
-            "level" | "lvl" | "severity" | "loglevel" | "log_level" | "log.level" | "levelname" | "@level" => {
+            "level" | "lvl" | "severity" | "loglevel" | "log_level" | "log.level" | "levelname" | "@level" | "prio" => {
                 members.level = MemberValue::from_string(value).level();
                 if members.level.is_some() {
                     break;
