@@ -49,6 +49,7 @@ pub const SERVICE: Service = Service {
     variables: config::variables,
     schema: SCHEMA,
     start,
+    tool: None,
 };
 
 const SCHEMA: Schema = Schema {

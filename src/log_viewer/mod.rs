@@ -14,6 +14,7 @@ mod entry_bodies;
 mod entry_id;
 mod entry_reader;
 mod enumerations;
+mod explain;
 mod export;
 mod file_identity;
 mod file_kind;
@@ -70,7 +71,7 @@ use crate::db::{Migration, Schema, counter};
 use crate::env::Env;
 use crate::forward::Exporter;
 use crate::http::{Access, Method, Request, Responder, Route, RouteSpec, Scope};
-use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartError, WebUi};
+use crate::service::{self, Asset, CommonConfig, RunningService, Service, StartError, Tool, WebUi};
 use config::Config;
 use state::LogViewer;
 use tail_broadcast::TailBroadcast;
@@ -82,6 +83,11 @@ pub const SERVICE: Service = Service {
     variables: config::variables,
     schema: SCHEMA,
     start,
+    tool: Some(Tool {
+        option: "--explain",
+        help: "Shows the entries and levels of lines of a log, from TEXT or stdin, and why they are as they are",
+        run: explain::explain,
+    }),
 };
 
 const SCHEMA: Schema = Schema {

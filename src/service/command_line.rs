@@ -1,6 +1,6 @@
 //! Command line of a service: runs it, or executes one of the options.
 
-use std::io::Write as _;
+use std::io::{BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +31,18 @@ pub struct Service {
     pub schema: Schema,
     /// Reads the settings and starts the service.
     pub start: fn(Env<'_>) -> Result<RunningService, StartError>,
+    /// An option that only this program has.
+    pub tool: Option<Tool>,
+}
+
+/// An option that transforms text, without settings and without the database.
+pub struct Tool {
+    /// The option, for example `--explain`. A text can follow it; otherwise it reads stdin.
+    pub option: &'static str,
+    /// What the option does, for `--help`.
+    pub help: &'static str,
+    /// Writes the result for a text.
+    pub run: fn(&mut dyn BufRead, &mut dyn Write) -> std::io::Result<()>,
 }
 
 /// Runs the program of a service and returns its exit code.
@@ -47,16 +59,39 @@ pub fn main(service: &Service) -> ExitCode {
         ["--backup", file] => backup(service, &variables, file.as_ref()),
         ["--restore", file] => restore(service, &variables, file.as_ref()),
         ["--backup" | "--restore"] => print_stderr(&[format!("{} requires a FILE", arguments[0])], EXIT_USAGE),
+        [option, ref text @ ..] if let Some(tool) = service.tool.as_ref().filter(|tool| tool.option == option) => {
+            run_tool(tool, text)
+        }
         _ => print_stderr(&[format!("unknown argument {}; see --help", arguments.join(" "))], EXIT_USAGE),
     }
 }
 
+/// Runs a tool on the words of the command line, or else on stdin.
+fn run_tool(tool: &Tool, words: &[&str]) -> ExitCode {
+    let (text, mut stdout) = (words.join(" "), std::io::stdout().lock());
+    let ended = match *words {
+        [] => (tool.run)(&mut std::io::stdin().lock(), &mut stdout),
+        _ => (tool.run)(&mut text.as_bytes(), &mut stdout),
+    };
+    match ended {
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {
+            print_stderr(&[format!("{}: {why}", tool.option)], 1)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 fn help(service: &Service, variables: &[Variable]) -> String {
+    let (tool_usage, tool_help) = match &service.tool {
+        Some(tool) => (format!(" | {} [TEXT]", tool.option), format!("  {:<14}  {}\n", tool.option, tool.help)),
+        None => Default::default(),
+    };
     format!(
-        "{} {} - {}\n\nUsage: {} [--help | --version | --healthcheck | --backup FILE | --restore FILE]\n\n\
+        "{} {} - {}\n\nUsage: {} [--help | --version | --healthcheck | --backup FILE | --restore FILE{tool_usage}]\n\n\
          Options:\n  --healthcheck   Requests /health of the service on this machine; exits with 0 if it is healthy\n  \
          --backup FILE   Copies the database at DATABASE_PATH, which may be in use, to a new FILE, checked and flushed\n  \
-         --restore FILE  Replaces the database with FILE while the service is stopped; keeps the replaced one\n\n\
+         --restore FILE  Replaces the database with FILE while the service is stopped; keeps the replaced one\n\
+         {tool_help}\n\
          Settings are environment variables. Defaults are in brackets. NAME_FILE names a file that contains a secret:\n\n{}",
         service.name,
         env!("CARGO_PKG_VERSION"),
@@ -176,6 +211,6 @@ fn request_health(address: SocketAddr) -> std::io::Result<String> {
     socket.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;
     socket.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(socket), &mut line)?;
+    BufRead::read_line(&mut std::io::BufReader::new(socket), &mut line)?;
     Ok(line.trim_end().to_owned())
 }

@@ -22,7 +22,7 @@ mod web_ui;
 
 pub use assets::{Asset, asset_route};
 pub(crate) use assets::{embed_asset, openapi_asset, ui_assets};
-pub use command_line::{Service, main};
+pub use command_line::{Service, Tool, main};
 pub use command_routes::{IngestCommand, command_route, ingest_route};
 pub use config::{CommonConfig, Defaults, common_variables};
 pub use health::common_routes;

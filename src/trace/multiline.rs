@@ -66,6 +66,11 @@ impl OpenTrace {
         !matches!(self.phase, TracePhase::Ended | TracePhase::Details)
     }
 
+    /// Returns whether the lines so far are those of the error's message.
+    pub fn reads_message(self) -> bool {
+        matches!(self.phase, TracePhase::Message { .. })
+    }
+
     /// Returns whether traces of this language follow a line that announces an error, so that a
     /// frame which follows anything else starts a trace of its own.
     pub fn follows_announcement(self) -> bool {

@@ -31,6 +31,7 @@ pub(in crate::log_viewer) struct JoinedEntry<T> {
     /// Number of lines, 1 to 500.
     pub(in crate::log_viewer) lines: usize,
     pub(in crate::log_viewer) level: Level,
+    pub(in crate::log_viewer) level_source: LevelSource,
     /// The format that the first line was recognized by.
     pub(in crate::log_viewer) format: Option<&'static Format>,
     pub(in crate::log_viewer) stream: StdStream,
@@ -38,6 +39,27 @@ pub(in crate::log_viewer) struct JoinedEntry<T> {
     pub(in crate::log_viewer) time_ns: i64,
     /// The caller's tag of the first line, such as its line number.
     pub(in crate::log_viewer) tag: T,
+}
+
+/// Reason why an entry has its level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::log_viewer) enum LevelSource {
+    FirstLine,
+    FurtherLine,
+    Trace,
+    Default,
+}
+
+impl LevelSource {
+    /// Returns the reason in words, for `--explain`.
+    pub(in crate::log_viewer) fn reason(self, format: Option<&'static Format>) -> &'static str {
+        match self {
+            Self::FirstLine => format.map_or("the entry continues one of this level", |format| format.level_from),
+            Self::FurtherLine => "a further line states it",
+            Self::Trace => "a stack trace follows",
+            Self::Default => "no line states one",
+        }
+    }
 }
 
 /// Joiner for the lines of one stream of one container. An entry ends when a line arrives that does not belong to it, or
@@ -125,7 +147,7 @@ impl<T> OpenEntry<T> {
 
     /// Starts the entry for the lines that do not fit into this one. It has the same level.
     fn continuation(&self, line: &str, time_ns: i64, tag: T) -> Self {
-        let first_line = FirstLine { level: Some(self.level()), ..self.first_line };
+        let first_line = FirstLine { level: Some(self.level().0), format: None, ..self.first_line };
         let (text, state, last_join) = (line.to_owned(), self.state, None);
         Self { text, lines: 1, first_line, state, time_ns, last_line_ns: time_ns, last_join, tag }
     }
@@ -157,17 +179,24 @@ impl<T> OpenEntry<T> {
         self.last_line_ns = time_ns;
     }
 
-    fn level(&self) -> Level {
-        if self.lines > 1 && self.first_line.level.is_none() && self.text.starts_with('{') {
-            // A pretty-printed JSON object.
-            return level::detect(&self.text);
+    fn level(&self) -> (Level, LevelSource) {
+        if let Some(level) = self.state.stated_level() {
+            return (level, LevelSource::FurtherLine);
         }
-        self.state.stated_level().unwrap_or_else(|| level::resolve(&self.first_line, self.state.is_trace()))
+        match self.first_line.level {
+            Some(level) => (level, LevelSource::FirstLine),
+            // A pretty-printed JSON object.
+            None if self.lines > 1 && self.text.starts_with('{') => {
+                (level::detect(&self.text), LevelSource::FurtherLine)
+            }
+            None if self.state.is_trace() => (Level::Error, LevelSource::Trace),
+            None => (Level::Info, LevelSource::Default),
+        }
     }
 
     fn finish(self, stream: StdStream) -> JoinedEntry<T> {
-        let level = self.level();
+        let (level, level_source) = self.level();
         let Self { text, lines, time_ns, tag, first_line, .. } = self;
-        JoinedEntry { text, lines, level, format: first_line.format, stream, time_ns, tag }
+        JoinedEntry { text, lines, level, level_source, format: first_line.format, stream, time_ns, tag }
     }
 }

@@ -12,7 +12,7 @@
 //! 5. Anything else is INFO, on stdout and on stderr. Many programs write their whole log to stderr.
 
 use super::ansi;
-use super::first_line::{self, FirstLine};
+use super::first_line;
 use crate::records::log_level::Level;
 
 /// Detects the level of an entry of one or more lines, in time linear in its length.
@@ -25,16 +25,8 @@ pub(in crate::log_viewer) fn detect(text: &str) -> Level {
         // A pretty-printed JSON object.
         first_line = first_line::parse(&plain);
     }
-    resolve(&first_line, !further.is_empty() && contains_trace(further))
-}
-
-/// Resolves the level of an entry from its first line and whether a stack trace follows.
-pub(super) fn resolve(first_line: &FirstLine, has_trace: bool) -> Level {
-    match first_line.level {
-        Some(level) => level,
-        None if has_trace => Level::Error,
-        None => Level::Info,
-    }
+    let has_trace = || !further.is_empty() && contains_trace(further);
+    first_line.level.unwrap_or_else(|| if has_trace() { Level::Error } else { Level::Info })
 }
 
 /// Returns whether the lines after the first contain the start or a frame of a stack trace.

@@ -10,12 +10,15 @@ pub(super) mod docker;
 pub(super) mod entry_joiner;
 pub(super) mod format;
 pub(super) mod level;
+pub(super) mod multiline;
 pub(super) mod partial_lines;
 pub(super) mod stated_time;
 
 mod access_log;
 mod ambiguous_level_names;
 mod calendar;
+#[cfg(test)]
+mod block_tests;
 mod blocks;
 mod brackets;
 #[cfg(test)]
@@ -31,7 +34,6 @@ mod layout;
 #[cfg(test)]
 mod level_tests;
 mod level_words;
-mod multiline;
 mod prefix;
 mod structured;
 mod timestamps;

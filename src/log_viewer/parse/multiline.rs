@@ -192,14 +192,14 @@ impl MultilineState {
         if let Some(trace) = &mut self.trace
             && trace.continues(&CandidateLine { line, entry, classify })
         {
-            if !self.is_record {
+            if !self.is_record && !trace.reads_message() {
                 // Python names the exception, whose message may have several lines, at the end.
                 self.message_lines_left = if trace.expects_more() { 0 } else { EXCEPTION_LINES_MAX };
             }
             return Some(Join::Trace);
         }
         if self.in_bracket && matches!(first_byte, b'}' | b']' | b')') {
-            (self.in_bracket, self.takes_indented) = (false, self.trace.is_some());
+            (self.in_bracket, self.takes_indented) = (false, self.trace.is_some() || self.is_record);
             return Some(Join::Bracket);
         }
         if let Some(block) = self.block.filter(|block| *block != Block::Report) {

@@ -101,6 +101,9 @@ fn write_frame(text: &mut String, index: usize, frame: &Frame<'_>) {
 }
 
 fn continues(phase: &mut TracePhase, candidate: &CandidateLine<'_>) -> bool {
-    let is_message = phase.consume_message_line() && !candidate.starts_record();
-    is_message || starts_with_any(candidate.line, &["note: ", "stack backtrace:"])
+    if starts_with_any(candidate.line, &["note: ", "stack backtrace:"]) {
+        *phase = TracePhase::Frames;
+        return true;
+    }
+    phase.consume_message_line() && !candidate.starts_record()
 }
