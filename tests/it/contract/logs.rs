@@ -22,7 +22,7 @@ fn fixture_with(configure: impl Fn(Setup) -> Setup) -> Service {
     Container::new(&data_dir, "web-1").write_lines([
         ("2026-01-31T12:00:00.123456789Z", "stdout", "alpha: first\n"),
         ("2026-01-31T12:00:02Z", "stdout", "level=warn msg=\"gamma: slow\"\n"),
-        ("2026-01-31T12:01:30.5Z", "stderr", "epsilon: no level\n"),
+        ("2026-01-31T12:01:30.5Z", "stderr", "ERROR: epsilon: no level\n"),
     ]);
     Container::new(&data_dir, "db").write_lines([
         ("2026-01-31T12:00:01.5Z", "stderr", "DEBUG: beta: ready\n"),
@@ -391,7 +391,7 @@ fn export_returns_all_matching_entries_in_both_formats() {
     assert_eq!(
         plain.text(),
         "2026-01-31T12:00:59.999999999Z db stdout ERROR [ERROR] delta: failed\n\
-         2026-01-31T12:01:30.500000000Z web-1 stderr ERROR epsilon: no level\n\
+         2026-01-31T12:01:30.500000000Z web-1 stderr ERROR ERROR: epsilon: no level\n\
          2026-01-31T12:05:00.000000000Z db stdout CRITICAL CRITICAL: omega: gone\n"
     );
     for (query, count) in [

@@ -293,6 +293,19 @@ fn log_respects_the_level_and_contains_no_secrets_or_bodies() {
 }
 
 #[test]
+fn explain_argument_shows_entries_and_levels_without_settings() {
+    let explain = |arguments: &[&str]| Setup::log_viewer().env("API_KEY", "").arguments(arguments).run_to_exit();
+    let (code, output) = explain(&["--explain", "E0131 12:00:00.000000 1 main.go:12] x\n\tat y"]);
+    let expected = "lines 1-2: ERROR\n  format: klog, glog, CockroachDB\n  level: the letter in the prefix\n  \
+                    line 2 joined: it is indented\n";
+    assert_eq!((code, output.as_str().trim_end()), (Some(0), expected.trim_end()));
+    assert_eq!(explain(&["--explain"]), (Some(0), String::new()), "stdin is empty");
+    assert!(explain(&["--help"]).1.contains("--explain"));
+    let (code, output) = Setup::error_tracker().arguments(&["--explain", "x"]).run_to_exit();
+    assert!(code == Some(2) && output.starts_with("unknown argument"), "{code:?} {output}");
+}
+
+#[test]
 fn healthcheck_argument_reports_health_by_exit_code() {
     let check = |listen: &str, port: u16| {
         let setup = Setup::error_tracker().env("API_KEY", "").env("LISTEN_ADDR", listen).env("PORT", port);
