@@ -13,7 +13,7 @@ use super::format::{Format, Formats};
 use super::layout::Part::{
     Blanks, Digits, HttpStatus, LevelLetter, LevelName, Number, OneOf, RedisMark, SyslogPriority, Text, Time, Until,
 };
-use super::{access_log, structured};
+use super::{access_log, json_level};
 use crate::records::log_level::Level;
 use crate::records::log_level::Level::{Critical, Error, Info, Warning};
 use crate::trace::ANY_BYTE;
@@ -45,7 +45,7 @@ const fn general(name: &'static str, level_from: &'static str) -> Format {
 
 /// Formats that the start of a line shows. They take precedence over a level in the prefix.
 pub(super) static RECORDS: Formats = Formats::new(&[
-    Format { name: "JSON object", level_from: MEMBER, first_bytes: b"{", rule: Parser(structured::json_record) },
+    Format { name: "JSON object", level_from: MEMBER, first_bytes: b"{", rule: Parser(json_level::json_record) },
     Format {
         name: "syslog",
         level_from: "the priority",

@@ -30,10 +30,11 @@ mod first_line;
 #[cfg(test)]
 mod format_tests;
 mod formats;
+mod json_level;
 mod layout;
 #[cfg(test)]
 mod level_tests;
 mod level_words;
+mod logfmt;
 mod prefix;
-mod structured;
 mod timestamps;

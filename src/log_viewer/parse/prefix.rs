@@ -9,7 +9,7 @@
 use super::brackets::{self, split_group};
 use super::format::Format;
 use super::level_words::{self, WordPosition};
-use super::{access_log, formats, structured, timestamps};
+use super::{access_log, formats, json_level, logfmt, timestamps};
 use crate::records::log_level::Level;
 
 /// Maximum number of words in a prefix. Those of Java and Rails have eight.
@@ -174,7 +174,7 @@ impl<'l> PrefixParser<'l> {
     /// Consumes a group in braces, such as the identifier of a query in ClickHouse's log, or reads a JSON object.
     fn read_braces(&mut self) -> bool {
         if self.rest[1..].trim_ascii_start().starts_with('"') {
-            let level = structured::json_level(self.rest).filter(|_| self.ordinary_words == 0);
+            let level = json_level::json_level(self.rest).filter(|_| self.ordinary_words == 0);
             return level.is_some_and(|level| self.end_with(level, &formats::PREFIXED_JSON));
         }
         let group = split_group(self.rest, b'}').filter(|_| self.in_prefix());
@@ -237,7 +237,7 @@ impl<'l> PrefixParser<'l> {
     }
 
     fn read_pair(&mut self, word: &str, rest: &'l str) -> bool {
-        if let Some(level) = structured::logfmt_level(self.rest) {
+        if let Some(level) = logfmt::logfmt_level(self.rest) {
             self.prefix.from_logger = true;
             return self.end_with(level, &formats::LOGFMT);
         }

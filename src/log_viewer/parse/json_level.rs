@@ -1,4 +1,4 @@
-//! Level detection in structured records: JSON objects and logfmt (`key=value` pairs).
+//! Level detection in JSON objects.
 
 use std::fmt;
 
@@ -7,9 +7,6 @@ use serde::de::{Deserialize, DeserializeSeed, Error as _, IgnoredAny, MapAccess,
 
 use super::ansi;
 use crate::records::log_level::Level;
-
-/// Maximum number of logfmt pairs that are searched for a level. It is usually among the first.
-const PAIRS_MAX: usize = 32;
 
 /// Recognizes a line with a JSON object, or with the beginning of one whose level is known.
 pub(super) fn json_record(line: &str) -> Option<Option<Level>> {
@@ -28,14 +25,15 @@ pub(super) fn json_level(text: &str) -> Option<Level> {
     members.level()
 }
 
+/// Members of a record that can determine its level.
 #[derive(Default)]
-struct RelevantMembers {
-    level: Option<Level>,
+pub(super) struct RelevantMembers {
+    pub(super) level: Option<Level>,
     /// A numeric level below 10, which programs count on different scales.
     small_level: Option<i64>,
     scale: Option<SmallScale>,
-    status: Option<i64>,
-    has_request: bool,
+    pub(super) status: Option<i64>,
+    pub(super) has_request: bool,
     is_serilog: bool,
     /// The level among the tags of a record of Kibana 7.
     tag: Option<Level>,
@@ -53,7 +51,7 @@ enum SmallScale {
 }
 
 impl RelevantMembers {
-    fn level(&self) -> Option<Level> {
+    pub(super) fn level(&self) -> Option<Level> {
         let status_level = || {
             let status = self.status.filter(|_| self.has_request).and_then(|status| u16::try_from(status).ok());
             status.filter(|status| (100..600).contains(status)).map(Level::from_http_status)
@@ -236,7 +234,7 @@ impl<'de> DeserializeSeed<'de> for NestedObject<'_> {
 
 /// Value of a member, in each form that can be a level or a status.
 #[derive(Default)]
-struct MemberValue {
+pub(super) struct MemberValue {
     name: Option<Level>,
     initial: Option<Level>,
     number: Option<i64>,
@@ -245,11 +243,11 @@ struct MemberValue {
 }
 
 impl MemberValue {
-    fn level(&self) -> Option<Level> {
+    pub(super) fn level(&self) -> Option<Level> {
         self.name.or(self.initial).or_else(|| self.number.and_then(numeric_level))
     }
 
-    fn from_string(string: &str) -> Self {
+    pub(super) fn from_string(string: &str) -> Self {
         let string = &*ansi::strip(string);
         // slog writes a level between two others as `INFO+2`.
         let name = string.split(['+', '-']).next().unwrap_or_default().trim_ascii();
@@ -339,54 +337,6 @@ fn python_level(number: i64) -> Option<Level> {
     })
 }
 
-/// Returns the level among the logfmt pairs at the start of a text, or else that of the request which the pairs describe:
-/// `time=… level=info msg="…"`, `method=GET path=/cart status=500`. Skips quoted values, and stops at the first word that
-/// is not a pair.
-pub(super) fn logfmt_level(text: &str) -> Option<Level> {
-    let mut members = RelevantMembers::default();
-    let mut rest = text;
-    for _ in 0..PAIRS_MAX {
-        let Some((key, value, after)) = split_pair(rest) else { break };
-        match key {
-            "level" | "lvl" | "severity" | "loglevel" | "log_level" | "log.level" | "levelname" | "@level" | "prio" => {
-                members.level = MemberValue::from_string(value).level();
-                if members.level.is_some() {
-                    break;
-                }
-            }
-            "status" => members.status = value.parse().ok(),
-            "method" => members.has_request = true,
-            _ => {}
-        }
-        rest = after.trim_ascii_start();
-    }
-    members.level()
-}
-
-/// Splits a text into the key and the value of its first pair, and the rest.
-fn split_pair(text: &str) -> Option<(&str, &str, &str)> {
-    let (key, after) = text.split_at(text.find(['=', ' ', '"'])?);
-    let value = after.strip_prefix('=').filter(|_| !key.is_empty())?;
-    let (value, after) = split_value(value)?;
-    Some((key, value, after))
-}
-
-/// Splits a value, without its quotes, from the rest of the text.
-fn split_value(text: &str) -> Option<(&str, &str)> {
-    match text.strip_prefix('"') {
-        None => Some(text.split_at(text.find(' ').unwrap_or(text.len()))),
-        Some(inside) => {
-            let mut escaped = false;
-            let end = inside.bytes().position(|byte| {
-                let closes = byte == b'"' && !escaped;
-                escaped = byte == b'\\' && !escaped;
-                closes
-            })?;
-            Some((&inside[..end], &inside[end + 1..]))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -442,26 +392,6 @@ mod tests {
             ("{not json", None),
         ] {
             assert_eq!(json_level(text), level, "{text}");
-        }
-    }
-
-    #[test]
-    fn level_of_logfmt_pairs_is_read() {
-        for (text, level) in [
-            (r#"time="2026-01-31T12:00:00Z" level=warning msg="level=error""#, Some(Level::Warning)),
-            ("t=2026-01-31T12:00:00+0000 lvl=eror msg=x", Some(Level::Error)),
-            (r#"msg="set level=debug" level="info""#, Some(Level::Info)),
-            (r#"msg="a \" level=debug""#, None),
-            ("pid=1 started with level=debug", None),
-            ("=x level=debug", None),
-            ("method=GET path=/pay format=html status=500 duration=5.8", Some(Level::Error)),
-            ("at=error code=H12 desc=\"Request timeout\" method=GET path=\"/\" status=503", Some(Level::Error)),
-            ("path=/pay status=500", None),
-            ("error_count=0 retries=0", None),
-            ("a=", None),
-            ("", None),
-        ] {
-            assert_eq!(logfmt_level(text), level, "{text}");
         }
     }
 }
