@@ -244,9 +244,20 @@ impl StreamAssembler {
 }
 
 fn to_record(entry: JoinedEntry<u64>) -> LogRecord {
-    let search_text = ansi::stripped(&entry.text);
-    let JoinedEntry { time_ns, stream, level, text: message, .. } = entry;
+    let JoinedEntry { time_ns, stream, level, text, .. } = entry;
+    let message = without_leading_blank_lines(text);
+    let search_text = ansi::stripped(&message);
     LogRecord { time_ns, order_ns: time_ns, stream, level, message, search_text }
+}
+
+/// Removes the blank lines that npm, Rust and others print before a message, of which lists show the first line. A message
+/// that is blank as a whole stays.
+fn without_leading_blank_lines(text: String) -> String {
+    let blank = text.len() - text.trim_start().len();
+    match text[..blank].rfind('\n') {
+        Some(newline) if blank < text.len() => text[newline + 1..].to_owned(),
+        _ => text,
+    }
 }
 
 #[cfg(test)]
@@ -292,6 +303,13 @@ mod tests {
             entries,
             [(StdStream::Stdout, "interrupted by the po".to_owned()), error.clone(), error.clone(), error]
         );
+    }
+
+    #[test]
+    fn messages_start_with_a_line_that_is_not_blank() {
+        for (text, expected) in [("\n \n  a\n\nb", "  a\n\nb"), ("\n ", "\n "), (" a", " a"), ("", "")] {
+            assert_eq!(without_leading_blank_lines(text.to_owned()), expected);
+        }
     }
 
     proptest! {
