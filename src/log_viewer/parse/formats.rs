@@ -82,6 +82,7 @@ pub(super) static RECORDS: Formats = Formats::new(&[
         first_bytes: b"<",
         rule: Layout(&[Text("<"), LevelLetter, Text(">"), Time]),
     },
+    Format { name: "CUPS", level_from: LETTER, first_bytes: b"DEINW", rule: Layout(&[LevelLetter, Text(" ["), Time]) },
     Format {
         name: "APT",
         level_from: NAME,
@@ -185,6 +186,7 @@ pub(super) static MESSAGES: Formats = Formats::new(&[
     message("Python", b"T", &["Traceback (most recent call last)", "Task exception was never retrieved"], Error),
     message("Python", b"E", &["Exception ignored in"], Error),
     message("uncaught exception", b"U", &["Unhandled exception", "Unhandled Exception", "Uncaught "], Error),
+    message("rsync", b"@", &["@ERROR: "], Error),
     message("Elixir", b"*", &["** ("], Error),
     message("make", b"m", &["make: *** ", "make[1]: *** ", "make[2]: *** "], Error),
     Format { name: "rustc", level_from: NAME, first_bytes: b"ew", rule: Layout(&[LevelName, Text("["), Until("]: ")]) },

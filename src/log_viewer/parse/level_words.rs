@@ -29,7 +29,11 @@ pub(super) fn level(word: &str, rest: &str, position: WordPosition) -> Option<Le
     let WordPosition { in_prefix, from_logger, after_timestamp, after_number, after_sign, after_pipe, .. } = position;
     let (name, tail) = split_name(word);
     if name.len() < 2 {
-        return if after_timestamp { level_from_initial(word, rest) } else { None };
+        return if after_timestamp {
+            level_from_initial(word, rest)
+        } else {
+            level_from_mark(word).filter(|_| from_logger)
+        };
     }
     if in_prefix && let Some(inner) = word.strip_suffix(':') {
         // Monolog: `channel.LEVEL:`.
@@ -57,9 +61,10 @@ pub(super) fn level(word: &str, rest: &str, position: WordPosition) -> Option<Le
     let is_early = position.ordinary_words == 0 || (position.ordinary_words == 1 && (from_logger || after_number));
     let level = Level::from_name(name).filter(|_| is_early)?;
     let is_column = tail.is_empty() && after_pipe && rest.trim_ascii_start().starts_with('|');
+    let is_known = is_unambiguous(name) || (from_logger && level >= Level::Warning);
     let is_level = if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
         // `Error:` without a prefix is usually the name of an exception.
-        let is_label = tail == ":" && (name != "Error" || from_logger) && is_unambiguous(name);
+        let is_label = tail == ":" && (name != "Error" || from_logger) && is_known;
         let is_separated = rest.starts_with('\t') || (after_timestamp && is_separated_name(name, rest));
         let is_after_sign = after_sign && rest.starts_with(' ') && is_unambiguous(name);
         is_label || is_column || (tail.is_empty() && ((from_logger && is_separated) || is_after_sign))
@@ -86,9 +91,9 @@ pub(super) fn is_nothing(value: &str) -> bool {
     matches!(value, "0" | "none" | "None" | "NONE" | "no" | "null" | "nil" | "false" | "[]" | "{}")
 }
 
-/// Parses `app:error` and `log4j:WARN`, the names of a logger and a level.
+/// Parses `app:error`, `gpsd:ERROR:` and `log4j:WARN`, the names of a logger and a level.
 fn level_after_name(word: &str) -> Option<Level> {
-    let (logger, level) = word.rsplit_once(':')?;
+    let (logger, level) = word.trim_end_matches(':').rsplit_once(':')?;
     let is_logger = logger.starts_with(|first: char| first.is_ascii_alphabetic()) && !logger.ends_with(':');
     Level::from_name(level).filter(|_| is_logger && level.len() >= 4 && is_unambiguous(level))
 }
@@ -109,6 +114,12 @@ fn level_from_initial(word: &str, rest: &str) -> Option<Level> {
         _ => false,
     };
     Level::from_letter(*letter).filter(|_| is_initial)
+}
+
+/// Parses the initial of a level in front of a message: `E>` (Tarantool).
+fn level_from_mark(word: &str) -> Option<Level> {
+    let [letter, b'>'] = *word.as_bytes() else { return None };
+    Level::from_letter(letter)
 }
 
 /// Parses a level that is attached to a timestamp: `12:00:00,123::ERROR::`, `12:00:00,123:ERROR:shop`.

@@ -152,10 +152,12 @@ impl<'l> PrefixParser<'l> {
     /// Consumes a group in parentheses. At the start of the line, a level must follow, as in
     /// `(EngineCore pid=271) ERROR …`.
     fn read_parentheses(&mut self) -> bool {
-        let Some((_, rest)) = split_group(self.rest, b')') else { return false };
+        let Some((inside, rest)) = split_group(self.rest, b')') else { return false };
         if self.rest.len() < self.line.len() {
             self.rest = rest;
-            return self.in_prefix();
+            // PTPd: `ptpd2[4].startup (warning)`.
+            let level = brackets::name(inside).filter(|_| self.prefix.from_logger);
+            return self.end_with_name(level) && self.in_prefix();
         }
         let (name, rest) = level_words::split_name(rest.trim_ascii_start());
         let is_level = name.len() > 1 && name.bytes().all(|byte| byte.is_ascii_uppercase()) && rest.starts_with(' ');
