@@ -112,6 +112,6 @@ fn unlabelled(prefix: &Prefix, message: &str) -> FirstLine {
 fn message_of_request(message: &str) -> &str {
     let separators = message.bytes().take_while(|byte| b" -:|".contains(byte)).count();
     let message = &message[separators..];
-    let tag_end = if message.starts_with('[') { message.find(']') } else { None };
+    let tag_end = if message.starts_with('[') { message.bytes().position(|byte| byte == b']') } else { None };
     tag_end.map_or(message, |end| message[end + 1..].trim_ascii_start())
 }

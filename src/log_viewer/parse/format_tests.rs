@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::entry_joiner::{EntryJoiner, JoinedEntry};
+use super::format::Formats;
 use super::formats::{MESSAGES, RECORDS, REQUESTS};
 use crate::records::log_record::StdStream;
 
@@ -42,7 +43,7 @@ fn every_format_of_the_table_has_a_line() {
         rows().filter_map(|(_, _, line)| Some(entry(&line, StdStream::Stdout).format?.name)).collect();
     let missing: Vec<&str> = [&RECORDS, &REQUESTS, &MESSAGES]
         .into_iter()
-        .flat_map(|section| section.names())
+        .flat_map(Formats::names)
         .filter(|name| !found.contains(name))
         .collect();
     assert!(missing.is_empty(), "no line in tests/corpus/log_formats.tsv: {missing:?}");

@@ -61,10 +61,10 @@ pub(super) fn level(word: &str, rest: &str, position: WordPosition) -> Option<Le
     let is_early = position.ordinary_words == 0 || (position.ordinary_words == 1 && (from_logger || after_number));
     let level = Level::from_name(name).filter(|_| is_early)?;
     let is_column = tail.is_empty() && after_pipe && rest.trim_ascii_start().starts_with('|');
-    let is_known = is_unambiguous(name) || (from_logger && level >= Level::Warning);
+    let is_known = || is_unambiguous(name) || (from_logger && level >= Level::Warning);
     let is_level = if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
         // `Error:` without a prefix is usually the name of an exception.
-        let is_label = tail == ":" && (name != "Error" || from_logger) && is_known;
+        let is_label = tail == ":" && (name != "Error" || from_logger) && is_known();
         let is_separated = rest.starts_with('\t') || (after_timestamp && is_separated_name(name, rest));
         let is_after_sign = after_sign && rest.starts_with(' ') && is_unambiguous(name);
         is_label || is_column || (tail.is_empty() && ((from_logger && is_separated) || is_after_sign))

@@ -109,7 +109,7 @@ impl<'l> PrefixParser<'l> {
         loop {
             let separators = self.rest.bytes().take_while(|byte| b" \t|-:,".contains(byte)).count();
             let (separators, rest) = self.rest.split_at(separators);
-            self.after_pipe |= separators.contains('|');
+            self.after_pipe |= separators.bytes().any(|byte| byte == b'|');
             self.rest = rest;
             if rest.as_bytes().first().is_none_or(u8::is_ascii) {
                 return;
