@@ -4,8 +4,8 @@
 //! [`super::prefix`] reads in any order. The table has the formats that state the level in another way, as a letter, a
 //! number or an HTTP status, and the messages that stand for a level although they name none.
 //!
-//! To support another format, add a row here and lines of the program to `format_tests.rs`. In each section, the first
-//! row that matches decides.
+//! To support another format, add a row here and lines of the program to `tests/corpus/log_formats.tsv`. In each section,
+//! the first row that matches decides.
 
 use super::exceptions::{exception_level, node_warning_level, python_warning_level, rust_panic_level};
 use super::format::Rule::{Layout, Parser, Starts};
@@ -69,6 +69,26 @@ pub(super) static RECORDS: Formats = Formats::new(&[
         level_from: "the mark after the time",
         first_bytes: b"0123456789",
         rule: Layout(&[Number, Text(":"), OneOf(b"CMSX"), Text(" "), Time, Text(" "), RedisMark, Text(" ")]),
+    },
+    Format {
+        name: "NFS-Ganesha",
+        level_from: NAME,
+        first_bytes: b"0123",
+        rule: Layout(&[
+            Digits(&[2]),
+            Text("/"),
+            Digits(&[2]),
+            Text("/"),
+            Digits(&[4]),
+            Text(" "),
+            Time,
+            Text(" : epoch "),
+            Until("] "),
+            Until(" :"),
+            Until(" :"),
+            LevelName,
+            Text(" :"),
+        ]),
     },
     Format {
         name: "WebLogic",

@@ -105,8 +105,10 @@ pub(super) fn is_month_or_weekday(word: &str) -> bool {
 pub(super) fn is_zone(word: &str) -> bool {
     let word = word.trim_end_matches([',', ':']);
     match word.as_bytes() {
-        [b'+' | b'-', digits @ ..] => digits.iter().all(|byte| byte.is_ascii_digit() || *byte == b':'),
-        letters => letters.len() <= 5 && letters.iter().all(u8::is_ascii_uppercase),
+        [b'+' | b'-', digits @ ..] => {
+            !digits.is_empty() && digits.iter().all(|byte| byte.is_ascii_digit() || *byte == b':')
+        }
+        letters => matches!(letters.len(), 1..=5) && letters.iter().all(u8::is_ascii_uppercase),
     }
 }
 
