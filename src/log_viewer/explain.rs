@@ -12,7 +12,8 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// Writes an explanation of each entry that the lines become. Lines of Docker's log files are read as such.
 pub(super) fn explain(input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> {
-    let mut explainer = Explainer { joiner: EntryJoiner::new(StdStream::Stdout), line_number: 0, joins: Vec::new() };
+    let mut explainer =
+        Explainer { joiner: EntryJoiner::new(StdStream::Stdout), line_number: 0, time_ns: 0, joins: Vec::new() };
     let mut line = Vec::new();
     while input.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? > 0 {
         explainer.push(line.strip_suffix(b"\n").unwrap_or(&line), output)?;
@@ -26,6 +27,8 @@ struct Explainer {
     /// Entries are tagged with the number of their first line.
     joiner: EntryJoiner<usize>,
     line_number: usize,
+    /// Time of the last line of Docker. Other lines count as written at once.
+    time_ns: i64,
     /// Reasons why lines belong to the open entry, by line number. Their number is limited by that of its lines.
     joins: Vec<(usize, Join)>,
 }
@@ -34,11 +37,14 @@ impl Explainer {
     fn push(&mut self, line: &[u8], output: &mut dyn Write) -> io::Result<()> {
         self.line_number += 1;
         let docker = docker::parse(line);
-        let (text, time_ns) = match &docker {
-            Some(line) => (line.log.clone(), line.time_ns),
-            None => (String::from_utf8_lossy(line), 0),
+        let text = match &docker {
+            Some(line) => {
+                self.time_ns = line.time_ns;
+                line.log.clone()
+            }
+            None => String::from_utf8_lossy(line),
         };
-        let finished = self.joiner.push(&text, time_ns, self.line_number);
+        let finished = self.joiner.push(&text, self.time_ns, self.line_number);
         if let Some(entry) = finished {
             self.write(&entry, output)?;
             self.joins.clear();
@@ -69,13 +75,13 @@ mod tests {
             "2026-01-31 12:00:00 ERROR failed",
             "java.lang.IllegalStateException: closed",
             "\tat shop.Pay.charge(Pay.java:12)",
-            "starting",
-            docker,
+            "2026-01-31 12:00:01 starting",
             "{",
             "  \"level\": \"warn\"",
             "}",
             "done",
             "    at f (/app/a.js:1:2)",
+            docker,
         ]
         .join("\n");
         let mut output = Vec::new();
@@ -89,18 +95,18 @@ lines 1-3: ERROR
 line 4: INFO
   format: none recognized
   level: no line states one
-line 5: ERROR
-  format: klog, glog, CockroachDB
-  level: the letter in the prefix
-lines 6-8: WARNING
+lines 5-7: WARNING
   format: none recognized
   level: a further line states it
-  line 7 joined: it is indented
-  line 8 joined: it closes a bracket
-lines 9-10: ERROR
+  line 6 joined: it is indented
+  line 7 joined: it closes a bracket
+lines 8-9: ERROR
   format: none recognized
   level: a stack trace follows
-  line 10 joined: it is a frame of a stack trace
+  line 9 joined: it is a frame of a stack trace
+line 10: ERROR
+  format: klog, glog, CockroachDB
+  level: the letter in the prefix
 ";
         assert_eq!(String::from_utf8(output).unwrap(), expected);
     }

@@ -39,7 +39,7 @@ pub struct Service {
 pub struct Tool {
     /// The option, for example `--explain`. A text can follow it; otherwise it reads stdin.
     pub option: &'static str,
-    /// What the option does, for `--help`.
+    /// Description for `--help`.
     pub help: &'static str,
     /// Writes the result for a text.
     pub run: fn(&mut dyn BufRead, &mut dyn Write) -> std::io::Result<()>,

@@ -27,7 +27,7 @@ pub(super) enum Block {
     Box,
 }
 
-/// What a line of a block changes.
+/// Effect of a line on the block that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BlockLine {
     /// The block after the line; `None` if it is complete.

@@ -28,7 +28,7 @@ impl FirstLine {
     }
 }
 
-/// Whether the message ends with the line.
+/// End of the message that starts in a line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum MessageEnd {
     /// Nothing else belongs to a JSON object or to a line of an access log.

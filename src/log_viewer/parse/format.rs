@@ -10,7 +10,7 @@ use crate::trace::FirstByteIndex;
 pub(in crate::log_viewer) struct Format {
     /// Name of the format, as `--explain` prints it.
     pub(in crate::log_viewer) name: &'static str,
-    /// What states the level, as `--explain` prints it.
+    /// Source of the level, as `--explain` prints it.
     pub(in crate::log_viewer) level_from: &'static str,
     /// Possible first bytes. Comparing them first keeps the cost of other lines low.
     pub(super) first_bytes: &'static [u8],

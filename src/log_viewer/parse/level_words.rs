@@ -3,7 +3,7 @@
 use super::ambiguous_level_names::is_unambiguous;
 use crate::records::log_level::Level;
 
-/// What comes before a word.
+/// Context of a word in the prefix of a line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WordPosition {
     /// Whether the line has a logger's prefix so far, or starts with a bracketed group.
