@@ -16,11 +16,11 @@ pub(super) mod stated_time;
 
 mod access_log;
 mod ambiguous_level_names;
-mod calendar;
 #[cfg(test)]
 mod block_tests;
 mod blocks;
 mod brackets;
+mod calendar;
 #[cfg(test)]
 mod corpus_tests;
 #[cfg(test)]
