@@ -186,7 +186,8 @@ fn blank_first_line_belongs_to_the_entry_after_it() {
 
 #[test]
 fn byte_order_mark_does_not_hide_the_level() {
-    assert_entries(&[(Error, "\u{feff}2026-01-31 12:00:00 ERROR first line of the file")]);
+    assert_entries(&[(Error, "\u{feff}ERROR: first line of the file"), (Info, "second line")]);
+    assert_entries(&[(Error, "\u{feff}{\"level\":\"error\"}")]);
 }
 
 #[test]
