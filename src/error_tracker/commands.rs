@@ -174,9 +174,10 @@ impl IngestReport {
     }
 
     /// Whether the error happened before its group was resolved. Such a report was late, for example in the queue of a client.
+    /// Resolutions are stored in whole seconds, so an error of the same second counts as a new one rather than being missed.
     fn is_late_for(&self, group: &Group) -> bool {
         let reported_at = self.grouped.report.timestamp.map(|_| self.counted_at());
-        group.resolved_at.zip(reported_at).is_some_and(|(resolved_at, at)| at <= resolved_at)
+        group.resolved_at.zip(reported_at).is_some_and(|(resolved_at, at)| at < resolved_at)
     }
 
     fn add_to_group(&self, transaction: &Connection, group: &Group, at: Timestamp) -> Result<IngestResult> {
