@@ -574,16 +574,18 @@ fn section<'a>(document: &'a str, heading: &str) -> &'a str {
 /// Returns the paths of all Rust tests as `cargo test` prints them, for example `db::writer::tests::files_are_private`.
 fn test_paths() -> BTreeSet<String> {
     let (library, integration) = (sources("src"), sources("tests/it"));
-    // Modules of tests with a file of their own: the file, and the module that declares it.
-    let declared: BTreeMap<PathBuf, Vec<String>> = library
+    // Modules of tests with a file of their own: the file, the file that declares it, and its name.
+    let declared: BTreeMap<PathBuf, (&Path, &str)> = library
         .iter()
-        .filter_map(|(file, text)| {
-            let (_, name) = text.split_once("#[path = \"")?;
-            Some((file.with_file_name(name.split('"').next()?), [module_path(file), vec!["tests".to_owned()]].concat()))
+        .flat_map(|(file, text)| text.split("#[path = \"").skip(1).map(move |rest| (file, rest)))
+        .filter_map(|(file, rest)| {
+            let (path, rest) = rest.split_once("\"]\n")?;
+            let name = rest.strip_prefix("mod ")?.split(';').next()?;
+            Some((file.with_file_name(path), (file.as_path(), name)))
         })
         .collect();
     let paths = |file: &Path, text: &str| -> Vec<String> {
-        let mut module = declared.get(file).cloned().unwrap_or_else(|| module_path(file));
+        let mut module = declared_path(file, &declared);
         if file.starts_with("tests/it") {
             module.remove(0);
         }
@@ -593,6 +595,14 @@ fn test_paths() -> BTreeSet<String> {
         test_names(text).into_iter().map(|name| format!("{}::{name}", module.join("::"))).collect()
     };
     [library.as_slice(), &integration].concat().iter().flat_map(|(file, text)| paths(file, text)).collect()
+}
+
+/// Returns the path of the module in a file, which may be declared by another file than its folder says.
+fn declared_path(file: &Path, declared: &BTreeMap<PathBuf, (&Path, &str)>) -> Vec<String> {
+    declared.get(file).map_or_else(
+        || module_path(file),
+        |(declaring, name)| [declared_path(declaring, declared), vec![(*name).to_owned()]].concat(),
+    )
 }
 
 /// Returns the rows of the tables in a section whose last cell is neither `none` nor a list of tests, which are the paths of
@@ -615,10 +625,11 @@ fn rows_without_tests<'a>(section: &'a str, tests: &BTreeSet<String>) -> Vec<&'a
 }
 
 #[test]
-fn security_page_names_existing_tests() {
-    let (page, tests) = (read("docs/security.md"), test_paths());
-    for heading in ["Claims and tests", "Attacks"] {
-        let section = section(&page, heading);
+fn tables_of_tests_name_existing_ones() {
+    let (security, regressions, tests) = (read("docs/security.md"), read("docs/regressions.md"), test_paths());
+    for (page, heading) in [(&security, "Claims and tests"), (&security, "Attacks"), (&regressions, "Inputs and tests")]
+    {
+        let section = section(page, heading);
         assert!(section.matches("::").count() > 40, "{heading}: there are tests");
         let rows = rows_without_tests(section, &tests);
         assert!(rows.is_empty(), "{heading}: these rows name a test that does not exist: {rows:#?}");
