@@ -54,16 +54,16 @@ impl Serialize for CompensatedSum {
     }
 }
 
-/// Returns the sum of two numbers and its rounding error (Knuth, The Art of Computer Programming, volume 2, 4.2.2, theorem B). A
-/// sum beyond the largest number is that number, and the error is the excess.
+/// Returns the sum of two numbers and its rounding error (Dekker, as above; Knuth's algorithm, which needs no comparison, can
+/// overflow although the sum does not). A sum beyond the largest number is that number, and the error is the excess.
 fn two_sum(left: f64, right: f64) -> (f64, f64) {
     let sum = left + right;
     if sum.is_infinite() {
         let limit = f64::MAX.copysign(sum);
         return (limit, left - limit + right);
     }
-    let added = sum - left;
-    (sum, (left - (sum - added)) + (right - added))
+    let (larger, smaller) = if left.abs() >= right.abs() { (left, right) } else { (right, left) };
+    (sum, smaller - (sum - larger))
 }
 
 #[cfg(test)]
@@ -89,6 +89,7 @@ mod tests {
             (&[1.7e308, 1.7e308, -1.7e308], 1.7e308),
             (&[-1.7e308, -1.7e308, 1.7e308], -1.7e308),
             (&[f64::MAX, f64::MAX, f64::MIN, f64::MIN, 3.0], 3.0),
+            (&[-7.731665821846671e307, f64::MAX, f64::MIN], -7.731665821846671e307),
         ] {
             assert_eq!(sum(numbers).value().to_bits(), f64::to_bits(expected), "{numbers:?}");
         }
