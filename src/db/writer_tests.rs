@@ -307,7 +307,7 @@ fn commands_beyond_the_queue_are_rejected_at_once() {
 
 #[test]
 fn queries_of_one_use_end_after_five_seconds() {
-    let folder = Folder::new("limit");
+    let folder = Folder::new("query-limit");
     let database = open(&folder.settings(SCHEMA)).unwrap();
     let endless = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT max(n) FROM n";
     let reader = database.readers.acquire().unwrap();
