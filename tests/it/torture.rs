@@ -423,9 +423,9 @@ impl TortureRun {
                 written[stream] = containers.flat_map(|container| container.written[stream].clone()).collect();
                 let stored = entries
                     .iter()
-                    .filter(|entry| entry["container"] == name.as_str() && entry["stream"] == stream_name);
-                let stored: Vec<&str> =
-                    stored.flat_map(|entry| entry["message"].as_str().unwrap().split('\n')).collect();
+                    .filter(|entry| entry["container"] == name.as_str() && entry["stream"] == stream_name)
+                    .map(|entry| entry["message"].as_str().unwrap());
+                let stored = with_blank_lines(stored, &written[stream]);
                 if stored != written[stream] {
                     panic!(
                         "seed {}: {}",
@@ -454,6 +454,25 @@ impl TortureRun {
         let _ = writeln!(report, "steps: {:?}\nlog: {:#?}", self.steps, self.viewer.as_ref().map(Service::log));
         report
     }
+}
+
+/// Returns the lines of messages, with the blank lines that were written in front of a message, which are not stored. Blank
+/// lines within a message are.
+fn with_blank_lines<'a>(messages: impl Iterator<Item = &'a str>, written: &[String]) -> Vec<&'a str> {
+    let mut lines = Vec::new();
+    let add_blank = |lines: &mut Vec<&str>| {
+        while written.get(lines.len()).is_some_and(String::is_empty) {
+            lines.push("");
+        }
+    };
+    for message in messages {
+        if !message.trim().is_empty() {
+            add_blank(&mut lines);
+        }
+        lines.extend(message.split('\n'));
+    }
+    add_blank(&mut lines);
+    lines
 }
 
 #[test]
