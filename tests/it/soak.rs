@@ -396,10 +396,11 @@ fn mixed_load_causes_no_growth_and_no_warnings_in_thirty_megabytes_each() {
     let origin: String = serde_json::from_str(&browser.read_line()).unwrap();
     let data_dir = Arc::new(TempDir::new());
     let configure = move |service: usize, setup: Setup| match service {
-        TRACKER => setup.env("MAX_GROUPS", GROUPS_MAX),
+        // The relay forwards the addresses of its clients.
+        TRACKER => setup.env("MAX_GROUPS", GROUPS_MAX).env("TRUSTED_PROXIES", "127.0.0.1"),
         VIEWER => setup.env("MAX_ENTRIES", ENTRIES_MAX),
         RELAY => setup.env("CORS_ORIGINS", &origin),
-        _ => setup.env("HOST_METRICS", 1),
+        _ => setup.env("HOST_METRICS", 1).env("TRUSTED_PROXIES", "127.0.0.1"),
     };
     let stack = Arc::new(Stack::start(&data_dir, Some(cgroups), Box::new(configure)));
     let (mut workers, latencies) = (Workers::default(), Latencies::default());
