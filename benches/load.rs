@@ -251,7 +251,8 @@ pub fn run_load(
                 let number = NEXT.fetch_add(1, Ordering::Relaxed);
                 let finished = match stop_after {
                     StopAfter::Requests(count) => number - first >= count,
-                    StopAfter::Time(time) => start.elapsed() >= time,
+                    // At least one request, even if the thread started late on a busy machine.
+                    StopAfter::Time(time) => start.elapsed() >= time && !latencies.is_empty(),
                 };
                 if finished {
                     return latencies;
