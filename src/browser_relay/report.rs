@@ -21,9 +21,23 @@ const TYPE_DEFAULT: &str = "Error";
 const CONTEXT_LEVELS_MAX: usize = 62;
 /// Maximum difference between a page's clock and ours. Beyond it, the page's clock is wrong.
 const CLOCK_ERROR_MAX: Duration = Duration::from_secs(86_400);
+/// Maximum number of parts of a fingerprint, and of characters in each of them.
+const FINGERPRINT_PARTS_MAX: usize = 10;
+const FINGERPRINT_PART_CHARS_MAX: usize = 200;
 /// Fields of a page's report that are read.
-const FIELDS: [&str; 10] =
-    ["type", "message", "stack", "url", "user_agent", "session_id", "release", "environment", "context", "timestamp"];
+const FIELDS: [&str; 11] = [
+    "type",
+    "message",
+    "stack",
+    "url",
+    "user_agent",
+    "session_id",
+    "release",
+    "environment",
+    "fingerprint",
+    "context",
+    "timestamp",
+];
 
 /// An error report in the format of the error tracker.
 #[derive(Debug, Serialize)]
@@ -43,6 +57,9 @@ pub(super) struct TrackerReport<'a> {
     user_id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<&'static str>,
+    /// The grouping that the page asked for; the error tracker reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<Vec<String>>,
     timestamp: Timestamp,
     pub(super) extra: Extra<'a>,
     /// Names of the page's fields whose value was repaired, truncated or dropped.
@@ -86,6 +103,7 @@ impl<'a> TrackerReport<'a> {
         let context = fields.object("context").map(|context| prune(context, CONTEXT_LEVELS_MAX));
         fields.record_if("context", matches!(context, Some(Cow::Owned(_))));
         let (user_id, level) = user_and_level(context.as_deref(), &mut fields);
+        let fingerprint = fields.strings("fingerprint", FINGERPRINT_PARTS_MAX, FINGERPRINT_PART_CHARS_MAX);
         let mut bounded = |name, chars_max| -> Option<Cow<'a, str>> {
             fields.string(name, chars_max).filter(|value| !value.is_empty())
         };
@@ -106,6 +124,7 @@ impl<'a> TrackerReport<'a> {
             request_method: BROWSER_METHOD,
             user_id: user_id.map(Cow::Owned),
             level,
+            fingerprint,
             timestamp,
             extra: Extra {
                 user_agent,
@@ -170,12 +189,13 @@ mod tests {
     #[test]
     fn errors_are_converted_to_the_format_of_the_tracker() {
         let body = r#"{"type":"TypeError","message":"x is undefined","stack":"TypeError: x\n    at f (https://a/b.js:1:2)",
-            "url":"https://a/cart?x=1","user_agent":"UA","session_id":"s1","release":"1.0","environment":"prod","context":{"user_id":7,"level":"warning"}}"#;
+            "url":"https://a/cart?x=1","user_agent":"UA","session_id":"s1","release":"1.0","environment":"prod","context":{"user_id":7,"level":"warning"},
+            "fingerprint":["cart"]}"#;
         let expected = json!({
             "project": "shop", "exception_type": "TypeError", "message": "x is undefined",
             "traceback": "TypeError: x\n    at f (https://a/b.js:1:2)", "environment": "prod", "release": "1.0",
             "request_url": "https://a/cart?x=1", "request_method": "BROWSER", "user_id": "7", "level": "warning",
-            "timestamp": NOW,
+            "fingerprint": ["cart"], "timestamp": NOW,
             "extra": { "user_agent": "UA", "session_id": "s1", "release": "1.0", "context": { "user_id": 7, "level": "warning" } },
         });
         assert_eq!(convert(body).unwrap(), (expected, vec![]));
@@ -215,6 +235,20 @@ mod tests {
             (r#""context":{"user_id":{"id":7,"email":"e"}}"#, "user_id", "/user_id", json!("7")),
             (r#""context":{"user_id":{"email":"e"}}"#, "user_id", "/user_id", Value::Null),
             (r#""context":{"user_id":true}"#, "user_id", "/user_id", json!("true")),
+            (r#""fingerprint":["{{ default }}","eve"]"#, "", "/fingerprint", json!(["{{ default }}", "eve"])),
+            (r#""fingerprint":[7,{},"cart"]"#, "fingerprint", "/fingerprint", json!(["7", "cart"])),
+            (r#""fingerprint":"cart""#, "fingerprint", "/fingerprint", json!(["cart"])),
+            (r#""fingerprint":[]"#, "", "/fingerprint", Value::Null),
+            (r#""fingerprint":{"a":1}"#, "fingerprint", "/fingerprint", Value::Null),
+            (r#""fingerprint":["a\ud800"]"#, "fingerprint", "/fingerprint/0", json!("a\u{fffd}")),
+            (
+                &format!(r#""fingerprint":["{}"]"#, "x".repeat(201)),
+                "fingerprint",
+                "/fingerprint/0",
+                json!("x".repeat(200)),
+            ),
+            (&format!(r#""fingerprint":[{}1]"#, "1,".repeat(10)), "fingerprint", "/fingerprint/9", json!("1")),
+            (&format!(r#""fingerprint":[{}1]"#, "1,".repeat(10)), "fingerprint", "/fingerprint/10", Value::Null),
             (r#""timestamp":1769860800000"#, "timestamp", "/timestamp", json!(NOW)),
             (r#""timestamp":"2015-01-01T00:00:00Z""#, "timestamp", "/timestamp", json!(NOW)),
             (r#""timestamp":"2026-02-01T12:00:01Z""#, "timestamp", "/timestamp", json!(NOW)),

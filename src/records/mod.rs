@@ -6,4 +6,5 @@ pub mod log_record;
 pub mod optional_fields;
 pub mod point;
 pub mod report;
+mod string_list;
 pub mod warning;

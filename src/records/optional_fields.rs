@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::string_list::StringList;
 use crate::json::JsonObject;
 
 /// Shortens a string to a maximum number of characters.
@@ -39,6 +40,22 @@ impl<'o, 'a> OptionalFields<'o, 'a> {
         self.record(name);
         let id = JsonObject::parse_checked(user).ok().and_then(|user| scalar(&user, "id"));
         self.truncated(name, id, chars_max)
+    }
+
+    /// Returns the strings of an array: at most `items_max` of at most `chars_max` characters each. Numbers and booleans become
+    /// strings, other items are dropped, and a single value counts as an array of one. `None` if no string is left.
+    pub fn strings(&mut self, name: &'static str, items_max: usize, chars_max: usize) -> Option<Vec<String>> {
+        let StringList { mut items, is_adjusted } = StringList::parse(self.object.json(name)?, items_max);
+        self.record_if(name, is_adjusted);
+        for item in &mut items {
+            let truncated = (self.truncate)(item, chars_max);
+            if truncated != *item {
+                let truncated = truncated.into_owned();
+                *item = truncated;
+                self.record(name);
+            }
+        }
+        Some(items).filter(|items| !items.is_empty())
     }
 
     /// Returns the JSON of an object. Other values are dropped.

@@ -318,6 +318,7 @@ fn odd_values_of_a_page_do_not_cost_the_report() {
         (&format!(r#""context":{{"a":1,"deep":{deep}}}"#), "context", "/extra/context/a", json!(1)),
         (r#""release":142"#, "release", "/release", json!("142")),
         (r#""url":5"#, "url", "/request_url", json!("5")),
+        (r#""fingerprint":{}"#, "fingerprint", "/message", json!("m")),
         (r#""message":"a\u0000b\ud800""#, "message", "/message", json!("a\u{fffd}b\u{fffd}")),
         (r#""stack":{}"#, "stack", "/traceback", json!("")),
     ];
