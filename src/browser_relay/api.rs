@@ -24,8 +24,14 @@ const REPORT_OVERHEAD_BYTES: usize = 256;
 /// Public keys in a part of the list: about 20 KB, at most 60.
 const KEYS_PER_PART: i64 = 100;
 
-/// The body of a report for its upstream, and the names of the page's fields that were adjusted.
-type Forwarded = (Vec<u8>, Vec<&'static str>);
+/// A report of a page as its upstream receives it.
+struct Forwarded {
+    body: Vec<u8>,
+    /// The idempotency key in the body of the page.
+    idempotency_key: Option<String>,
+    /// Names of the page's fields that were adjusted.
+    adjusted: Vec<&'static str>,
+}
 
 /// Handles `POST /api/browser/errors`: symbolicates and forwards the report of an error.
 pub(super) fn report_error(relay: &Relay, request: &Request, responder: Responder) {
@@ -36,27 +42,27 @@ fn convert_error(relay: &Relay, request: &Request) -> Result<Forwarded> {
     let bytes_max = UpstreamKind::Errors.body_bytes_max();
     let page = PageJson::new(request.body())?;
     let mut report = TrackerReport::parse(&page, project(request), Timestamp::now())?;
-    let adjusted = std::mem::take(&mut report.adjusted);
+    let (idempotency_key, adjusted) = (report.idempotency_key.take(), std::mem::take(&mut report.adjusted));
     let minified = symbolicate(relay, &mut report);
     let serialize = |report: &TrackerReport<'_>| -> Result<Option<Vec<u8>>> {
         // Room for a report without symbolicated frames. A vector that grows takes the allocator's lock at every step.
         let mut json = BoundedJson::new(request.body().len() + REPORT_OVERHEAD_BYTES, bytes_max);
         Ok(json.serialize(report)?.is_ok().then(|| json.into_bytes()))
     };
-    if let Some(json) = serialize(&report)? {
-        return Ok((json, adjusted));
+    if let Some(body) = serialize(&report)? {
+        return Ok(Forwarded { body, idempotency_key, adjusted });
     }
     // The sources may have made the report longer than the page sent it.
     if let Some(minified) = minified {
         report.traceback = minified;
     }
     report.extra.frames = None;
-    let json = serialize(&report)?.ok_or_else(|| {
+    let body = serialize(&report)?.ok_or_else(|| {
         Error::TooLargeToForward(format!(
             "The report exceeds {bytes_max} bytes as the error tracker receives it, and would be rejected there; shorten it"
         ))
     })?;
-    Ok((json, adjusted))
+    Ok(Forwarded { body, idempotency_key, adjusted })
 }
 
 /// Handles `POST /api/browser/metrics`: converts and forwards metrics.
@@ -66,8 +72,9 @@ pub(super) fn report_metrics(relay: &Relay, request: &Request, responder: Respon
 
 fn convert_points(request: &Request) -> Result<Forwarded> {
     let (page, bytes_max) = (PageJson::new(request.body())?, UpstreamKind::Metrics.body_bytes_max());
-    let ConvertedMetrics { body, adjusted } = convert_metrics(&page, project(request), bytes_max, Timestamp::now())?;
-    Ok((body, adjusted))
+    let ConvertedMetrics { body, idempotency_key, adjusted } =
+        convert_metrics(&page, project(request), bytes_max, Timestamp::now())?;
+    Ok(Forwarded { body, idempotency_key, adjusted })
 }
 
 fn project(request: &Request) -> &str {
@@ -75,9 +82,9 @@ fn project(request: &Request) -> &str {
 }
 
 fn forward(relay: &Relay, kind: UpstreamKind, request: &Request, converted: Result<Forwarded>, responder: Responder) {
-    let outbound = converted.and_then(|(body, adjusted)| {
+    let outbound = converted.and_then(|Forwarded { body, idempotency_key, adjusted }| {
         let reservation = Some(relay.forward_budget.reserve(project(request), body.len())?);
-        let (idempotency_key, client) = (idempotency_key(request)?, request.client());
+        let (idempotency_key, client) = (upstream_key(request, idempotency_key)?, request.client());
         let (project, key_kind) = (project(request).to_owned(), request.key_kind());
         Ok(OutboundRequest { kind, project, key_kind, body, idempotency_key, client, adjusted, reservation })
     });
@@ -88,9 +95,9 @@ fn forward(relay: &Relay, kind: UpstreamKind, request: &Request, converted: Resu
 }
 
 /// Returns the idempotency key for the upstream: a random one, or a hash of the page's key and its public key, so that
-/// the keys of different projects never collide.
-fn idempotency_key(request: &Request) -> Result<String> {
-    match request.idempotency_key()? {
+/// the keys of different projects never collide. The header takes precedence over the body.
+fn upstream_key(request: &Request, key_in_body: Option<String>) -> Result<String> {
+    match request.idempotency_key()?.or(key_in_body) {
         Some(page_key) => Ok(format!("{:x}", md5::compute(format!("{} {page_key}", request.principal().name)))),
         None => random::hex_token(128),
     }

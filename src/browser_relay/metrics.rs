@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::bounded_json::{BoundedJson, Full};
 use super::page_json::PageJson;
-use super::report::{page_time, prefix};
+use super::report::{idempotency_key, page_time, prefix};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::json::JsonObject;
@@ -27,6 +27,8 @@ const POINT_OVERHEAD_BYTES: usize = 40;
 #[derive(Debug)]
 pub(super) struct ConvertedMetrics {
     pub(super) body: Vec<u8>,
+    /// Key that identifies a repeated request, if the body has one.
+    pub(super) idempotency_key: Option<String>,
     /// Names of the page's fields whose value was repaired, truncated or dropped.
     pub(super) adjusted: Vec<&'static str>,
 }
@@ -47,6 +49,7 @@ pub(super) fn convert_metrics(
 ) -> Result<ConvertedMetrics> {
     let request = JsonObject::parse_checked(page.as_str())?;
     let mut fields = OptionalFields::new(&request, prefix);
+    let idempotency_key = idempotency_key(&mut fields);
     let url = request.string("url");
     fields.record_if("url", url.is_err());
     let url = url.ok().flatten().filter(|url| !url.is_empty());
@@ -92,7 +95,7 @@ pub(super) fn convert_metrics(
         return Err(error);
     }
     points.push("]").map_err(|Full| too_large())?;
-    Ok(ConvertedMetrics { body: points.into_bytes(), adjusted: fields.into_adjusted() })
+    Ok(ConvertedMetrics { body: points.into_bytes(), idempotency_key, adjusted: fields.into_adjusted() })
 }
 
 /// The labels that all points of a request share.
@@ -234,6 +237,18 @@ mod tests {
         );
         let bare = convert(r#"{"metrics":[{"name":"n","type":"gauge","value":1.5,"labels":{"page":"/x"}}]}"#);
         assert_eq!(bare[0]["labels"], serde_json::json!({ "project": "shop", "source": "browser", "page": "/x" }));
+    }
+
+    #[test]
+    fn idempotency_key_of_a_request_is_returned() {
+        let point = r#"{"name":"n","type":"counter","value":1}"#;
+        let key_in = |members: &str| {
+            let converted = try_convert(format!(r#"{{"metrics":[{point}]{members}}}"#).as_bytes(), BYTES_MAX).unwrap();
+            (converted.idempotency_key, converted.adjusted)
+        };
+        assert_eq!(key_in(r#","idempotency_key":"k-1""#), (Some("k-1".to_owned()), vec![]));
+        assert_eq!(key_in(r#","idempotency_key":[]"#), (None, vec!["idempotency_key"]));
+        assert_eq!(key_in(""), (None, vec![]));
     }
 
     #[test]

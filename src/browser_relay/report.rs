@@ -24,8 +24,10 @@ const CLOCK_ERROR_MAX: Duration = Duration::from_secs(86_400);
 /// Maximum number of parts of a fingerprint, and of characters in each of them.
 const FINGERPRINT_PARTS_MAX: usize = 10;
 const FINGERPRINT_PART_CHARS_MAX: usize = 200;
+/// Maximum length of an idempotency key, as in the header `Idempotency-Key`.
+const IDEMPOTENCY_KEY_CHARS_MAX: usize = 64;
 /// Fields of a page's report that are read.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "type",
     "message",
     "stack",
@@ -37,6 +39,7 @@ const FIELDS: [&str; 11] = [
     "fingerprint",
     "context",
     "timestamp",
+    "idempotency_key",
 ];
 
 /// An error report in the format of the error tracker.
@@ -62,6 +65,9 @@ pub(super) struct TrackerReport<'a> {
     fingerprint: Option<Vec<String>>,
     timestamp: Timestamp,
     pub(super) extra: Extra<'a>,
+    /// Key that identifies a repeated request, if the body has one.
+    #[serde(skip)]
+    pub(super) idempotency_key: Option<String>,
     /// Names of the page's fields whose value was repaired, truncated or dropped.
     #[serde(skip)]
     pub(super) adjusted: Vec<&'static str>,
@@ -104,6 +110,7 @@ impl<'a> TrackerReport<'a> {
         fields.record_if("context", matches!(context, Some(Cow::Owned(_))));
         let (user_id, level) = user_and_level(context.as_deref(), &mut fields);
         let fingerprint = fields.strings("fingerprint", FINGERPRINT_PARTS_MAX, FINGERPRINT_PART_CHARS_MAX);
+        let idempotency_key = idempotency_key(&mut fields);
         let mut bounded = |name, chars_max| -> Option<Cow<'a, str>> {
             fields.string(name, chars_max).filter(|value| !value.is_empty())
         };
@@ -135,6 +142,7 @@ impl<'a> TrackerReport<'a> {
                 skipped_frames: None,
             },
             release,
+            idempotency_key,
             adjusted: fields.into_adjusted(),
         })
     }
@@ -149,6 +157,16 @@ pub(super) fn page_time(object: &JsonObject<'_>, now: Timestamp) -> (Timestamp, 
         Ok(Some(sent)) if plausible.contains(&sent) => (sent, true),
         _ => (now, false),
     }
+}
+
+/// Returns the idempotency key in the body of a page, for `sendBeacon`, which cannot set headers. A key that is too long is
+/// dropped: if it were truncated, two reports could have the same.
+pub(super) fn idempotency_key(fields: &mut OptionalFields<'_, '_>) -> Option<String> {
+    let name = "idempotency_key";
+    let sent = fields.string(name, usize::MAX).filter(|key| !key.is_empty())?;
+    let key = Some(sent).filter(|key| key.chars().count() <= IDEMPOTENCY_KEY_CHARS_MAX);
+    fields.record_if(name, key.is_none());
+    key.map(Cow::into_owned)
 }
 
 /// Returns the user and the level that the context of a report names.
@@ -249,6 +267,8 @@ mod tests {
             ),
             (&format!(r#""fingerprint":[{}1]"#, "1,".repeat(10)), "fingerprint", "/fingerprint/9", json!("1")),
             (&format!(r#""fingerprint":[{}1]"#, "1,".repeat(10)), "fingerprint", "/fingerprint/10", Value::Null),
+            (r#""idempotency_key":"k-1""#, "", "/idempotency_key", Value::Null),
+            (r#""idempotency_key":{}"#, "idempotency_key", "/message", json!("m")),
             (r#""timestamp":1769860800000"#, "timestamp", "/timestamp", json!(NOW)),
             (r#""timestamp":"2015-01-01T00:00:00Z""#, "timestamp", "/timestamp", json!(NOW)),
             (r#""timestamp":"2026-02-01T12:00:01Z""#, "timestamp", "/timestamp", json!(NOW)),
@@ -267,6 +287,28 @@ mod tests {
             let members = &members[..members.len().min(80)];
             assert_eq!(named, Vec::from_iter((!adjusted.is_empty()).then_some(adjusted)), "{members}");
             assert_eq!(report.pointer(field), Some(&value).filter(|value| !value.is_null()), "{members}");
+        }
+    }
+
+    #[test]
+    fn idempotency_keys_in_bodies_have_1_to_64_characters() {
+        let key_in = |json: &str| {
+            let body = format!(r#"{{"message":"m","idempotency_key":{json}}}"#);
+            let page = PageJson::new(body.as_bytes()).unwrap();
+            let report = TrackerReport::parse(&page, "shop", Timestamp::parse(NOW).unwrap()).unwrap();
+            (report.idempotency_key, report.adjusted)
+        };
+        let longest = "\u{fc}".repeat(64);
+        for (json, key, adjusted) in [
+            (r#""k-1""#, Some("k-1"), vec![]),
+            (r#""""#, None, vec![]),
+            ("null", None, vec![]),
+            ("7", Some("7"), vec!["idempotency_key"]),
+            ("[7]", None, vec!["idempotency_key"]),
+            (&format!(r#""{longest}""#), Some(&*longest), vec![]),
+            (&format!(r#""{longest}x""#), None, vec!["idempotency_key"]),
+        ] {
+            assert_eq!(key_in(json), (key.map(str::to_owned), adjusted), "{json}");
         }
     }
 

@@ -369,6 +369,17 @@ fn idempotency_key_of_a_page_makes_a_report_count_once() {
     assert_eq!(env.only_error()["count"], 1);
     // The same key from another project is a different key.
     env.relay.send(&report.header("X-Monlight-Key", other["public_key"].as_str().unwrap())).expect(201);
+    let with_member = |key: &str| {
+        let mut body = browser_error("e");
+        body["idempotency_key"] = json!(key);
+        Request::from_browser(ERRORS, &body)
+    };
+    env.relay.send(&with_member("page-1")).expect(201);
+    for _ in 0..2 {
+        env.relay.send(&with_member("page-2")).expect(200).has(json!({ "count": 2 }));
+    }
+    env.relay.send(&with_member("page-2").header("Idempotency-Key", "page-3")).expect(200).has(json!({ "count": 3 }));
+    env.relay.send(&with_member("")).expect(200).has(json!({ "count": 4 }));
     // As in the upstream services, the limit counts characters, and keys must be UTF-8.
     let with_idempotency_key =
         |key: &str| Request::from_browser(ERRORS, &browser_error("e")).header("Idempotency-Key", key);
