@@ -21,7 +21,7 @@ export const addBreadcrumb = (category: Breadcrumb["category"], message: string)
 
 /** Records clicks and navigations as breadcrumbs. */
 export const instrumentInteractions = (): void => {
-  listen(window, "click", ({ target }: Event) => {
+  listen("click", ({ target }: Event) => {
     if (target instanceof Element) addBreadcrumb("click", selector(target));
   });
 
@@ -31,7 +31,7 @@ export const instrumentInteractions = (): void => {
     currentUrl = sanitizeUrl(location.href);
     if (from !== currentUrl) addBreadcrumb("navigation", `${from} to ${currentUrl}`);
   };
-  listen(window, "popstate hashchange", recordNavigation);
+  listen("popstate hashchange", recordNavigation);
   for (const name of ["pushState", "replaceState"]) {
     patchMethod(history, name, () => (result) => {
       recordNavigation();

@@ -28,8 +28,8 @@ const EXTENSION = /-extension([: ]|$)|webkit-masked-url:/;
 
 export type Context = Record<string, unknown>;
 
-/** Number of duplicates since the last report, and a function that reports them. */
-type RecentError = [repeats: number, sendRepeats: (repeats: number) => void];
+/** Number of duplicates since the last report, and a function that sends the error with that number. */
+type RecentError = [repeats: number, send: (repeats: number) => void];
 
 /** Errors of the current window by type, message and first frame. */
 const recentErrors = new Map<string, RecentError>();
@@ -42,19 +42,8 @@ let globalContext: Context;
 /** Adds a copy of these values to the context of all later errors. */
 export const addToContext = (context: Context): unknown => Object.assign(globalContext, copyContext(context));
 
-const sendError = (type: string, message: string, stack: string, extraContext: Context, source: unknown): void => {
-  const event: BrowserError = {
-    type,
-    message,
-    stack,
-    url: sanitizeUrl(location.href),
-    user_agent: navigator.userAgent,
-    session_id: sessionId,
-    release: config.release,
-    environment: config.environment ?? "prod",
-    timestamp: isoNow(),
-    context: { ...globalContext, ...extraContext, breadcrumbs: [...breadcrumbs] },
-  };
+/** Passes an event to `beforeSend`, if there is one, and enqueues the result. */
+const sendEvent = (event: BrowserError, source: unknown): void => {
   const send = (result: unknown): void =>
     safely(() => {
       if (result !== event) logDebug("beforeSend returned", result);
@@ -85,9 +74,25 @@ export const captureEvent = (
   if (duplicate) duplicate[0]++;
   else if (recentErrors.size >= DISTINCT_ERRORS_MAX) countDropped("limit");
   else {
-    const recent: RecentError = [0, (repeats) => sendError(type, message, stack, { ...extraContext, repeats }, source)];
+    const send = (repeats?: number): void =>
+      sendEvent(
+        {
+          type,
+          message,
+          stack,
+          url: sanitizeUrl(location.href),
+          user_agent: navigator.userAgent,
+          session_id: sessionId,
+          release: config.release,
+          environment: config.environment ?? "prod",
+          timestamp: isoNow(),
+          context: { ...globalContext, ...extraContext, repeats, breadcrumbs: [...breadcrumbs] },
+        },
+        source,
+      );
+    const recent: RecentError = [0, send];
     recentErrors.set(key, recent);
-    sendError(type, message, stack, extraContext, source);
+    send();
     defer(() => {
       recentErrors.delete(key);
       reportRepeats(recent);
@@ -149,7 +154,7 @@ export const instrumentErrors = (): void => {
   globalContext = {};
   recentErrors.clear();
 
-  listen(window, "error", ({ target, message, filename, lineno, colno, error }: ErrorEvent) => {
+  listen("error", ({ target, message, filename, lineno, colno, error }: ErrorEvent) => {
     if (target instanceof Element) {
       const { localName, currentSrc, src, href } = target as HTMLImageElement & HTMLLinkElement;
       const isImage = localName === "img";
@@ -162,11 +167,11 @@ export const instrumentErrors = (): void => {
     else captureException(error ?? message, "Error", `    at ${filename}:${lineno}:${colno}`, true);
   });
 
-  listen(window, "unhandledrejection", ({ reason }: PromiseRejectionEvent) =>
+  listen("unhandledrejection", ({ reason }: PromiseRejectionEvent) =>
     captureException(reason, "UnhandledRejection", "", true),
   );
 
-  listen(document, "securitypolicyviolation", (event: SecurityPolicyViolationEvent) => {
+  listen("securitypolicyviolation", (event: SecurityPolicyViolationEvent) => {
     const { blockedURI, sourceFile, lineNumber, columnNumber, effectiveDirective } = event;
     if (isRelayUrl(blockedURI)) {
       // A violation that blocks the relay cannot be reported to the relay.

@@ -51,12 +51,10 @@ export const init = (config: MonlightConfig): MonlightClient => {
       });
     },
   };
+  currentClient = client;
   try {
-    currentClient = undefined;
-    if (typeof window === "object" && config.enabled !== false) {
-      start(config);
-      currentClient = client;
-    }
+    if (typeof window === "object" && config.enabled !== false) start(config);
+    else teardown();
   } catch (error) {
     teardown();
     warn("[Monlight]", error);
@@ -72,13 +70,13 @@ const flushPending = (): void => {
 
 const start = (config: MonlightConfig): void => {
   if (!config.dsn || !config.endpoint) throw "dsn and endpoint required";
-  setRelay(resolveUrl(config.endpoint.replace(/\/*$/, "/api/browser/")).href, config.dsn);
+  setRelay(resolveUrl(config.endpoint.replace(/\/*$/, "/api/browser/")).href);
   loadSessionId();
   instrumentInteractions();
   instrumentErrors();
   instrumentNetwork();
   if (Math.random() < (config.sampleRate ?? 1)) instrumentVitals();
-  listen(window, "visibilitychange pagehide", ({ type, timeStamp }: Event) => {
+  listen("visibilitychange pagehide", ({ type, timeStamp }: Event) => {
     if (!document.hidden && type !== "pagehide") return;
     flushQueue(() => {
       finalizeVitals?.(timeStamp);

@@ -63,10 +63,10 @@ export const defer = (callback: () => unknown, delayMs = 0): unknown => setTimeo
 /**
  * Adds a listener for each event type in a space-separated list. Listeners run in the capture phase, before the page's.
  */
-export function listen<E extends Event>(target: EventTarget, types: string, handler: (event: E) => void): void {
+export function listen<E extends Event>(types: string, handler: (event: E) => void): void {
   for (const type of types.split(" ")) {
     const listener = (event: Event): void => safely(() => handler(event as E));
-    target.addEventListener(type, listener, { capture: true, signal: abortController.signal });
+    addEventListener(type, listener, { capture: true, signal: abortController.signal });
   }
 }
 

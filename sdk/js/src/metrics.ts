@@ -51,7 +51,7 @@ const enqueueBatch = (metrics: BrowserMetric[]): void => {
   const body = toJson({
     metrics,
     environment: config.environment ?? "prod",
-    release: config.release?.toString(),
+    release: config.release,
   });
   const half = metrics.length >> 1;
   if (half && byteLength(body) > BODY_MAX_BYTES) {

@@ -28,51 +28,51 @@ export const instrumentNetwork = (): void => {
     url: string,
     callSite: Error,
   ): FinishRequest | undefined => {
-    const { host, href, protocol } = resolveUrl(url);
-    if (isRelayUrl(href) || !protocol.startsWith("http")) return;
+    const { host, href } = resolveUrl(url);
+    if (isRelayUrl(href) || !href.startsWith("http")) return;
+    method = `${method}`.toUpperCase();
     const startedAt = performance.now();
     const page = location.pathname;
-    return (status, reason = "") => {
-      const request = `${method} ${sanitizeUrl(href, true)}`;
-      const labels = { page, method, status: `${status}`, host };
-      incrementCounter("browser_http_requests_total", labels);
-      if (status !== "aborted") {
-        addPoint("browser_http_request_duration_ms", performance.now() - startedAt, labels);
-      }
-      addBreadcrumb(category, `${request} ${status || "failed"}`);
-      if (status === 0 || +status >= SERVER_ERROR) {
-        const message = `${request} ${status ? `failed with status ${status}` : `network error${reason}`}`;
-        // The tracker groups errors by the first frame. The caller is often one function for all requests, so the first
-        // frame is the request, with the status as line number.
-        const stack = `    at ${request}:${status}:1\n${callerFrames(callSite)}`;
-        captureEvent("NetworkError", message, stack, { type: "NetworkError" });
-      }
-    };
+    return (status, reason = "") =>
+      safely(() => {
+        const request = `${method} ${sanitizeUrl(href, true)}`;
+        const labels = { page, method, status: `${status}`, host };
+        incrementCounter("browser_http_requests_total", labels);
+        if (status !== "aborted") {
+          addPoint("browser_http_request_duration_ms", performance.now() - startedAt, labels);
+        }
+        addBreadcrumb(category, `${request} ${status || "failed"}`);
+        if (status === 0 || +status >= SERVER_ERROR) {
+          const message = `${request} ${status ? `failed with status ${status}` : `network error${reason}`}`;
+          // The tracker groups errors by the first frame. The caller is often one function for all requests, so the first
+          // frame is the request, with the status as line number.
+          const stack = `    at ${request}:${status}:1\n${callerFrames(callSite)}`;
+          captureEvent("NetworkError", message, stack, { type: "NetworkError" });
+        }
+      });
   };
 
   patchMethod(window, "fetch", (_, [input, init], callSite) => {
     const request = input as Request;
     const options = init as RequestInit | undefined;
-    const method = (options?.method || request.method || "GET").toUpperCase();
-    const finish = trackRequest("fetch", method, request.url || String(input), callSite);
+    const method = options?.method || request.method || "GET";
+    const finish = trackRequest("fetch", method, request.url || (input as string), callSite);
     if (!finish) return;
     const signal = options?.signal || request.signal;
     return (promise) =>
       (promise as Promise<Response>).then(
         (response) => {
-          safely(() => {
-            // An opaque response hides its status, so the label is its type.
-            finish(response.status || response.type);
-            // An application that throws the response would report the same failure.
-            if (response.status >= SERVER_ERROR) markReported(response);
-          });
+          // An opaque response hides its status, so the label is its type. A mocked response may be nothing.
+          finish(response?.status || response?.type);
+          // An application that throws the response would report the same failure.
+          if (response?.status >= SERVER_ERROR) markReported(response);
           return response;
         },
         (error) => {
           // A timed-out request has failed; a request that the application aborted has not.
           const name = error?.name;
           const aborted = name === "AbortError" || (signal?.aborted && name !== "TimeoutError");
-          safely(() => finish(aborted ? "aborted" : 0, `: ${error?.message}`));
+          finish(aborted ? "aborted" : 0, `: ${error?.message}`);
           // If the application does not handle the error, it arrives again as an unhandled rejection.
           markReported(error);
           throw error;
@@ -95,9 +95,9 @@ export const instrumentNetwork = (): void => {
     // A handler can reuse the object before `loadend`, which then still belongs to the previous request.
     finishCurrent(xhr);
     if (!requests.has(xhr)) {
-      xhr.addEventListener("loadend", () => safely(() => xhr.readyState === XHR_DONE && finishCurrent(xhr)));
+      xhr.addEventListener("loadend", () => xhr.readyState === XHR_DONE && finishCurrent(xhr));
     }
-    requests.set(xhr, { method: `${method}`.toUpperCase(), url: `${url}` });
+    requests.set(xhr, { method: method as string, url: url as string });
     return undefined;
   });
   patchMethod(prototype, "abort", finishCurrent);

@@ -20,7 +20,7 @@ const RETRY_AFTER_MAX_S = 3_600;
 /** Consecutive failures after which the SDK shuts down, about four minutes of outage. */
 const FAILURES_MAX = 10;
 /** Statuses after which the SDK shuts down: the key is invalid or the endpoint does not exist. */
-const FATAL_STATUSES = [401, 403, 404];
+const FATAL_STATUSES = /40[134]/;
 const REQUEST_TIMEOUT = 408;
 const TOO_MANY_REQUESTS = 429;
 /** Lowest status of a server error. */
@@ -34,12 +34,10 @@ export const toJson = (value: unknown): string =>
   JSON.stringify(value).replace(/\\(u0000|ud[89a-f]..|.)/g, (all, code) => (code[1] ? "\\ufffd" : all));
 
 interface QueuedRequest {
+  /** Contains the public key, because a beacon cannot set headers. */
   url: string;
-  dsn: string;
-  body: string;
-  /** Idempotency key, the same for all tries. */
-  key: string;
-  tries: number;
+  /** Contains an idempotency key, the same for all tries. In the URL, it would make each request need a preflight. */
+  body: Blob;
   inFlight?: boolean;
 }
 
@@ -47,37 +45,33 @@ const queue = new Set<QueuedRequest>();
 /** Body bytes of all requests in flight. */
 let inFlightBytes = 0;
 let baseUrl: string;
-let dsn: string;
 let fetch: typeof window.fetch;
 let consecutiveFailures: number;
 /** 0 while sending is enabled. During a backoff, the status that caused it, or 1 if there was no response. */
 let pauseStatus: number;
-// Whether the relay's CORS policy allows `Idempotency-Key`. The original's relay does not allow it, and a browser
-// cannot distinguish a rejected preflight from an outage. Until the relay has responded once, the first two attempts of
-// each request send the header and later attempts omit it.
-let allowsIdempotencyKey: boolean | undefined;
 
 /** Sets the destination and resets the backoff. @param url the relay's URL, ending in `/api/browser/` */
-export const setRelay = (url: string, publicKey: string): void => {
+export const setRelay = (url: string): void => {
   baseUrl = url;
-  dsn = publicKey;
-  // Bound before `fetch` is patched, so that the SDK does not record its own requests.
-  fetch = window.fetch.bind(window);
+  // Read before `fetch` is patched, so that the SDK does not record its own requests.
+  fetch = window.fetch;
   consecutiveFailures = 0;
   pauseStatus = 0;
-  allowsIdempotencyKey = undefined;
 };
 
 /** Whether a URL belongs to the relay. Requests to it are not instrumented. */
 export const isRelayUrl = (url: string): boolean => url.startsWith(baseUrl);
 
-/** Enqueues a request to `/api/browser/{path}`. It is sent when those before it have been sent. */
+/** Enqueues a JSON object for `/api/browser/{path}`. It is sent when those before it have been sent. */
 export const enqueue = (path: "errors" | "metrics", body: string): void => {
   if (queue.size >= QUEUE_MAX) {
     queue.delete([...queue].filter((request) => !request.inFlight)[QUEUE_FIRST] as QueuedRequest);
     countDropped("queue");
   }
-  queue.add({ url: baseUrl + path, dsn, body, key: randomId(), tries: 0 });
+  queue.add({
+    url: `${baseUrl + path}?key=${config.dsn}`,
+    body: new Blob([body.replace("{", `{"idempotency_key":"${randomId()}",`)], { type: "application/json" }),
+  });
   sendNext();
 };
 
@@ -94,16 +88,12 @@ export const flushQueue = (enqueuePending: () => void): void => {
   // `Retry-After` is honored even when the page is hidden.
   if (pauseStatus === TOO_MANY_REQUESTS) return;
   for (const request of queue) {
-    if (request.inFlight) continue;
-    const { url, body, dsn, tries } = request;
-    // An earlier attempt may have arrived. A retry needs the `Idempotency-Key` header, which a beacon cannot send.
-    if ((tries && allowsIdempotencyKey) || !navigator.sendBeacon) void attemptSend(request);
-    // The browser refuses a beacon when it would have to buffer too many bytes.
-    else if (navigator.sendBeacon(`${url}?key=${dsn}`, new Blob([body], { type: "application/json" }))) {
-      queue.delete(request);
-    }
+    const { url, body, inFlight } = request;
+    if (inFlight) continue;
+    // Old browsers have no beacons, and others refuse one when they would have to buffer too many bytes.
+    if (navigator.sendBeacon?.(url, body)) queue.delete(request);
+    else void attemptSend(request);
   }
-  sendNext();
 };
 
 const sendNext = (): void => {
@@ -112,35 +102,27 @@ const sendNext = (): void => {
 };
 
 const attemptSend = async (request: QueuedRequest): Promise<void> => {
-  const sizeBytes = byteLength(request.body);
-  const withKey = allowsIdempotencyKey ?? request.tries < 2;
+  const { url, body } = request;
   let response: Response | undefined;
-  request.tries++;
   request.inFlight = true;
-  inFlightBytes += sizeBytes;
+  inFlightBytes += body.size;
   try {
-    response = await fetch(request.url, {
+    response = await fetch(url, {
       method: "POST",
-      headers: {
-        "Content-Type": "application/json",
-        "X-Monlight-Key": request.dsn,
-        ...(withKey && { "Idempotency-Key": request.key }),
-      },
-      body: request.body,
+      body,
       credentials: "omit",
       // Browsers reject `keepalive` requests above this limit.
       keepalive: inFlightBytes <= BODY_MAX_BYTES,
       signal: AbortSignal.timeout?.(RESPONSE_TIMEOUT_MS),
     });
-    allowsIdempotencyKey ??= withKey;
     // The answer names what the relay repaired, or why it rejected the request.
-    if (config.debug) logDebug(request.url, response.status, await response.text());
+    if (config.debug) logDebug(url, response.status, await response.text());
   } catch (error) {
     // Network error, rejected preflight or timeout. All of them are retried.
     logDebug(error);
   }
   request.inFlight = false;
-  inFlightBytes -= sizeBytes;
+  inFlightBytes -= body.size;
   if (response?.ok) {
     consecutiveFailures = 0;
     queue.delete(request);
@@ -162,7 +144,7 @@ const handleFailure = (request: QueuedRequest, response: Response | undefined): 
   const status = response?.status ?? 0;
   const rateLimited = status === TOO_MANY_REQUESTS;
   if (!rateLimited) consecutiveFailures++;
-  if (FATAL_STATUSES.includes(status) || consecutiveFailures >= FAILURES_MAX) {
+  if (FATAL_STATUSES.test(`${status}`) || consecutiveFailures >= FAILURES_MAX) {
     shutDown(status);
   } else if (!status || rateLimited || status === REQUEST_TIMEOUT || status >= SERVER_ERROR) {
     // Zero without the header, and NaN if it is a date.

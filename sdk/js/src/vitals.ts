@@ -43,7 +43,7 @@ export let finalizeVitals: ((hiddenAt: number) => void) | undefined;
 
 export const instrumentVitals = (): void => {
   // A prerendered page may never become visible. Its times are relative to the activation.
-  if ((document as { prerendering?: boolean }).prerendering) listen(document, "prerenderingchange", measurePageViews);
+  if ((document as { prerendering?: boolean }).prerendering) listen("prerenderingchange", measurePageViews);
   else measurePageViews();
   onTeardown(() => {
     finalizeVitals = undefined;
@@ -105,7 +105,7 @@ const measurePageViews = (): void => {
     if (lcp >= 0) reportOnce("web_vitals_lcp", lcp);
     reported.web_vitals_lcp = true;
   };
-  listen(window, "keydown click", ({ isTrusted }: Event) => {
+  listen("keydown click", ({ isTrusted }: Event) => {
     const viewAtInput = reported;
     // Deferred because paints from before the input may still be delivered, and to keep the response to the input fast.
     if (isTrusted) defer(() => viewAtInput === reported && finalizeLcp(), LCP_DELAY_MS);
@@ -134,7 +134,7 @@ const measurePageViews = (): void => {
   observe("first-input", handleInteraction);
 
   const measureLoad = (): void => {
-    const { responseStart = 0, loadEventEnd = 0 } = navigation;
+    const { responseStart, loadEventEnd } = navigation as Navigation;
     // Zero means that the browser withholds the value. A time in the future is a browser bug.
     if (responseStart > 0 && responseStart < performance.now())
       reportOnce("web_vitals_ttfb", sinceActivation(responseStart));
@@ -142,9 +142,9 @@ const measurePageViews = (): void => {
   };
   // `loadEventEnd` is only set after all load listeners have run.
   if (document.readyState === "complete") defer(measureLoad);
-  else listen(window, "load", () => defer(measureLoad));
+  else listen("load", () => defer(measureLoad));
 
-  listen(window, "pageshow", (event: PageTransitionEvent) => {
+  listen("pageshow", (event: PageTransitionEvent) => {
     if (!event.persisted) return;
     page = location.pathname;
     // The page was not loaded again.

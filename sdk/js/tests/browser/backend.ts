@@ -74,13 +74,12 @@ async function openStub(origin: string): Promise<Backend> {
     if ((request.headers["x-monlight-key"] ?? searchParams.get("key")) !== DSN) return 401;
     if (request.headers["content-type"] !== "application/json") return 415;
     if (body.length > BODY_MAX_BYTES) return 413;
-    const key = request.headers["idempotency-key"];
-    if (typeof key === "string") {
+    const { idempotency_key: key, ...payload } = JSON.parse(body.toString());
+    if (key !== undefined) {
       if (!/^.{1,64}$/.test(key)) return 400;
       if (keys.has(key)) return 202;
       keys.add(key);
     }
-    const payload = JSON.parse(body.toString());
     if (pathname === "/api/browser/errors") {
       errors.push(payload);
       return 201;

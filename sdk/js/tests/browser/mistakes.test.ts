@@ -112,7 +112,7 @@ test("debug logs that the relay does not know the key", { skip }, async () => {
   const { page, log } = await open("/wrong-key", { config: { dsn: "f".repeat(32) }, script: THROW });
   await waitFor(
     () => `the relay's answer: ${log}`,
-    () => log.some((line) => /\/api\/browser\/errors 401 .*detail/.test(line)),
+    () => log.some((line) => /\/api\/browser\/errors\?key=\S+ 401 .*detail/.test(line)),
   );
   await page.close();
 });

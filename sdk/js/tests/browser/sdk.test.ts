@@ -85,6 +85,22 @@ test("captureConsole reports console.error and console.warn with the stack of th
   assert.match(broken?.stack.split("\n")[0] ?? "", /^ {4}at buy \(.*\/console\.js:1:/);
 });
 
+test("a report that is sent twice because its response was lost counts once", { skip }, async () => {
+  await open("/lostresponse", "function report() { Monlight.captureMessage('once') }");
+  await page.route(
+    (url) => url.pathname === "/api/browser/errors",
+    async (route) => {
+      await route.fetch();
+      await route.abort();
+    },
+    { times: 1 },
+  );
+  const retried = page.waitForResponse((response) => response.url().includes("/api/browser/errors"));
+  await page.evaluate("report()");
+  assert.ok((await retried).ok());
+  assert.equal((await receivedErrors("/lostresponse")).length, 1);
+});
+
 test("console.error is not reported by default", { skip }, async () => {
   await open("/quiet", "console.error('broken'); window.Monlight.captureMessage('done');");
   const [error] = await receivedErrors("/quiet");

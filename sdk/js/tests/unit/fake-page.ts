@@ -13,7 +13,10 @@ export type RelayResponse =
 
 export interface RecordedRequest {
   path: string;
-  headers: Record<string, string>;
+  publicKey: string | null;
+  mediaType: string;
+  idempotencyKey: string | undefined;
+  /** The body without the idempotency key. */
   body: string;
   keepalive: boolean | undefined;
   atMs: number;
@@ -26,9 +29,25 @@ class FakeXhr extends EventTarget {
 
 class FakeElement extends EventTarget {}
 
+/** Blob whose content can be read without waiting. */
+class FakeBlob {
+  readonly size: number;
+  readonly type: string;
+  readonly idempotencyKey: string | undefined;
+  /** The content without the idempotency key. */
+  readonly content: string;
+
+  constructor([content = ""]: string[], { type = "" } = {}) {
+    this.size = Buffer.byteLength(content);
+    this.type = type;
+    this.idempotencyKey = /"idempotency_key":"(.*?)",/.exec(content)?.[1];
+    this.content = content.replace(/"idempotency_key":".*?",/, "");
+  }
+}
+
 export interface FakePage {
   requests: RecordedRequest[];
-  beacons: { url: string; body: Blob }[];
+  beacons: { url: string; body: FakeBlob }[];
   /** Responses of the relay in order. The last one repeats. */
   responses: RelayResponse[];
   warnings: unknown[][];
@@ -37,7 +56,8 @@ export interface FakePage {
   /** Advances the mocked clock and runs the timers and promises that become due. */
   advance(ms: number): Promise<void>;
   hide(): void;
-  fire(type: string, fields: object, target?: EventTarget): void;
+  /** Dispatches an event that reaches the window. */
+  fire(type: string, fields: object): void;
 }
 
 // Node warns about many listeners of one target; browsers do not.
@@ -78,27 +98,30 @@ export async function openFakePage(): Promise<[FakePage, Sdk]> {
       page.fire("visibilitychange", {});
       document.hidden = false;
     },
-    fire: (type, fields, target = events) => {
-      target.dispatchEvent(Object.assign(new Event(type), fields));
+    fire: (type, fields) => {
+      events.dispatchEvent(Object.assign(new Event(type), fields));
     },
   };
   const bodies = (path: string): string[] =>
     page.requests.filter((request) => request.path === `/api/browser/${path}`).map(({ body }) => body);
   const fetch = async (url: string, init: RequestInit): Promise<Response> => {
-    const { pathname, host } = new URL(url);
+    const { pathname, host, searchParams } = new URL(url);
     if (host !== "relay.example") return new Response(null, { status: pathname.startsWith("/fail") ? 500 : 200 });
+    const body = init.body as unknown as FakeBlob;
     page.requests.push({
       path: pathname,
-      headers: init.headers as Record<string, string>,
-      body: init.body as string,
+      publicKey: searchParams.get("key"),
+      mediaType: body.type,
+      idempotencyKey: body.idempotencyKey,
+      body: body.content,
       keepalive: init.keepalive,
       atMs: Date.now(),
     });
     const response = page.responses.length > 1 ? page.responses.shift() : page.responses[0];
     if (response === "unreachable") throw new TypeError("Failed to fetch");
     if (response === "never") return new Promise(() => undefined);
-    const [status = 0, headers = {}, body = null] = typeof response === "number" ? [response] : (response ?? []);
-    return new Response(body, { status, headers });
+    const [status = 0, headers = {}, text = null] = typeof response === "number" ? [response] : (response ?? []);
+    return new Response(text, { status, headers });
   };
   const globals: Record<string, unknown> = {
     addEventListener: events.addEventListener.bind(events),
@@ -107,12 +130,13 @@ export async function openFakePage(): Promise<[FakePage, Sdk]> {
     location: new URL("https://shop.example/cart?coupon=secret#top"),
     navigator: {
       userAgent: "a browser",
-      sendBeacon: (url: string, body: Blob) => page.beacons.push({ url, body }) > 0,
+      sendBeacon: (url: string, body: FakeBlob) => page.beacons.push({ url, body }) > 0,
     },
     history: { pushState: () => undefined, replaceState: () => undefined },
     sessionStorage: store,
     XMLHttpRequest: FakeXhr,
     Element: FakeElement,
+    Blob: FakeBlob,
     console: {
       log: () => undefined,
       info: () => undefined,
