@@ -42,6 +42,10 @@ let globalContext: Context;
 /** Adds a copy of these values to the context of all later errors. */
 export const addToContext = (context: Context): unknown => Object.assign(globalContext, copyContext(context));
 
+/** Adds a tag to all later errors. Undefined removes it. */
+export const addTag = (key: string, value: unknown): unknown =>
+  addToContext({ tags: { ...(globalContext.tags as Context), [key]: value } });
+
 /** Passes an event to `beforeSend`, if there is one, and enqueues the result. */
 const sendEvent = (event: BrowserError, source: unknown): void => {
   const send = (result: unknown): void =>
@@ -67,14 +71,16 @@ export const captureEvent = (
   if (isSending) return;
   message = scrub(message, TEXT_MAX_CHARS);
   const extraContext = copyContext(context);
+  if (extraContext.tags) extraContext.tags = { ...(globalContext.tags as Context), ...(extraContext.tags as Context) };
   // An error without a stack is identified by its type and message.
   stack = scrub(withoutWrapperFrames(stack), STACK_MAX_CHARS) || `${type}: ${message}`;
-  const key = type + message + frameLines(stack)[0];
+  const key = type + message + frameLines(stack)[0] + extraContext.fingerprint;
   const duplicate = recentErrors.get(key);
   if (duplicate) duplicate[0]++;
   else if (recentErrors.size >= DISTINCT_ERRORS_MAX) countDropped("limit");
   else {
-    const send = (repeats?: number): void =>
+    const send = (repeats?: number): void => {
+      const { fingerprint, ...context } = { ...globalContext, ...extraContext };
       sendEvent(
         {
           type,
@@ -86,10 +92,12 @@ export const captureEvent = (
           release: config.release,
           environment: config.environment ?? "prod",
           timestamp: isoNow(),
-          context: { ...globalContext, ...extraContext, repeats, breadcrumbs: [...breadcrumbs] },
+          fingerprint: fingerprint as string[],
+          context: { ...context, repeats, breadcrumbs: [...breadcrumbs] },
         },
         source,
       );
+    };
     const recent: RecentError = [0, send];
     recentErrors.set(key, recent);
     send();
@@ -145,9 +153,9 @@ export const captureException = (
   return markReported(value) || captureEvent(type, message, stack, context, value);
 };
 
-/** Reports a message with the types that console messages have. */
-export const captureMessage = (level: string, message: string, stack: string, source?: unknown): void =>
-  captureEvent(level === "warning" ? "ConsoleWarning" : "ConsoleError", message, stack, { level }, source);
+/** Reports a message with the types that console messages have. `context` contains its level. */
+export const captureMessage = (context: Context, message: string, stack: string, source?: unknown): void =>
+  captureEvent(context.level === "warning" ? "ConsoleWarning" : "ConsoleError", message, stack, context, source);
 
 /** Resets the error state and installs the handlers for errors, rejections, policy violations and the console. */
 export const instrumentErrors = (): void => {
@@ -189,7 +197,7 @@ export const instrumentErrors = (): void => {
       addBreadcrumb("console", `${name}: ${message}`);
       if (level && config.captureConsole) {
         const error = args.find((arg) => arg instanceof Error) as Error | undefined;
-        captureMessage(level, message, (error && stackWithCauses(error)) || callerFrames(callSite), args);
+        captureMessage({ level }, message, (error && stackWithCauses(error)) || callerFrames(callSite), args);
       }
       return undefined;
     });

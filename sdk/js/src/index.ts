@@ -1,7 +1,15 @@
 /** Browser monitoring for Monlight: sends errors, Web Vitals and request metrics of a web page to a relay. */
 
 import { instrumentInteractions } from "./breadcrumbs";
-import { addToContext, captureException, captureMessage, flushRepeats, instrumentErrors } from "./errors";
+import {
+  addTag,
+  addToContext,
+  type Context,
+  captureException,
+  captureMessage,
+  flushRepeats,
+  instrumentErrors,
+} from "./errors";
 import { listen, safely, setup, teardown, warn } from "./instrumentation";
 import { flushMetrics } from "./metrics";
 import { instrumentNetwork } from "./network";
@@ -9,9 +17,18 @@ import { loadSessionId } from "./session";
 import { callerFrames, resolveUrl } from "./stack";
 import { flushQueue, setRelay } from "./transport";
 import type { MonlightClient, MonlightConfig } from "./types";
+import { isObject } from "./values";
 import { finalizeVitals, instrumentVitals } from "./vitals";
 
-export type { Breadcrumb, BrowserError, BrowserMetric, MonlightClient, MonlightConfig } from "./types";
+export type {
+  Breadcrumb,
+  BrowserError,
+  BrowserMetric,
+  CaptureContext,
+  MonlightClient,
+  MonlightConfig,
+  User,
+} from "./types";
 
 let currentClient: MonlightClient | undefined;
 
@@ -22,34 +39,29 @@ let currentClient: MonlightClient | undefined;
 export const init = (config: MonlightConfig): MonlightClient => {
   currentClient?.destroy();
   setup(config);
-  const ifCurrent = (callback: () => void): void => {
-    if (currentClient === client) safely(callback);
-  };
+  /** Returns a method that runs only while this client is the current one. `stack` is that of its caller. */
+  const method =
+    <A extends unknown[]>(run: (stack: string, ...args: A) => unknown) =>
+    (...args: A): void => {
+      const callSite = new Error();
+      if (currentClient === client) safely(() => run(callerFrames(callSite), ...args));
+    };
+  const captureError = method((stack, error: unknown, context?: Context) =>
+    captureException(error, "Error", stack, false, context),
+  );
   const client: MonlightClient = {
-    captureError(error, context) {
-      const callSite = new Error();
-      ifCurrent(() => captureException(error, "Error", callerFrames(callSite), false, context));
-    },
-    captureMessage(message, level = "error") {
-      const callSite = new Error();
-      ifCurrent(() => captureMessage(level, `${message}`, callerFrames(callSite)));
-    },
-    setUser(userId) {
-      ifCurrent(() => {
-        addToContext({ user_id: userId });
-      });
-    },
-    addContext(key, value) {
-      ifCurrent(() => {
-        addToContext({ [key]: value });
-      });
-    },
-    destroy() {
-      ifCurrent(() => {
-        flushPending();
-        teardown();
-      });
-    },
+    captureError,
+    captureException: captureError,
+    captureMessage: method((stack, message: string, options: string | Context = "error") =>
+      captureMessage(isObject(options) ? options : { level: options }, `${message}`, stack),
+    ),
+    setUser: method((_, user: unknown) => addToContext({ user_id: user })),
+    setTag: method((_, key: string, value: unknown) => addTag(key, value)),
+    addContext: method((_, key: string, value: unknown) => addToContext({ [key]: value })),
+    destroy: method(() => {
+      flushPending();
+      teardown();
+    }),
   };
   currentClient = client;
   try {

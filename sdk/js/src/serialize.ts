@@ -10,9 +10,9 @@ const TOO_DEEP = /\n {51}/;
 /** Maximum length of a value in the context as JSON with that indentation. */
 const VALUE_MAX_CHARS = 50_000;
 
-/** Converts a member to a string. An object, which other SDKs accept as user, is replaced by its `id`. */
+/** Converts a member to a string. An object, which is accepted as user, is replaced by its ID, name or address. */
 const repair = (key: string, value: unknown): string | undefined => {
-  const text = (isObject(value) ? value.id : value)?.toString();
+  const text = (isObject(value) ? (value.id ?? value.username ?? value.email) : value)?.toString();
   if (text !== value) logDebug("repaired", key, value);
   return text;
 };
@@ -34,9 +34,10 @@ export const copyContext = (context: Properties | undefined): Properties => {
 
 /** Serializes an event. If it exceeds `BODY_MAX_BYTES`, only `user_id`, `level` and `repeats` are kept of the context. */
 export const serializeEvent = (event: BrowserError): string => {
-  const { context, ...fields } = event as unknown as Properties & { context?: Properties };
+  const { context, fingerprint, ...fields } = event as unknown as Properties & { context?: Properties };
   for (const key of Object.keys(fields)) fields[key] = repair(key, fields[key]);
   const copy = copyContext(context);
+  Object.assign(fields, copyContext({ fingerprint }));
   const body = toJson({ ...fields, context: copy });
   if (byteLength(body) <= BODY_MAX_BYTES) return body;
   const { user_id, level, repeats } = copy;

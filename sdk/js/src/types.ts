@@ -31,16 +31,39 @@ export interface MonlightConfig {
 
 /** Client returned by `init`. Its methods never throw. */
 export interface MonlightClient {
-  /** Reports an error or any other thrown value. `context` is added to this report only. */
-  captureError(error: unknown, context?: Record<string, unknown>): void;
-  /** Reports a message. `level` is `"error"` (the default), `"warning"` or a custom string. */
-  captureMessage(message: string, level?: string): void;
-  /** Sets the user ID of all later errors and messages. Null removes it. */
-  setUser(userId: string | number | null): void;
+  /** Reports an error or any other thrown value. */
+  captureException(error: unknown, context?: CaptureContext): void;
+  /** Alias of `captureException`. */
+  captureError(error: unknown, context?: CaptureContext): void;
+  /** Reports a message. `level` is `"error"` (the default), `"warning"` or a custom string; or a context with a level. */
+  captureMessage(message: string, level?: string | CaptureContext): void;
+  /** Sets the user of all later errors and messages. Null removes it. */
+  setUser(user: string | number | User | null): void;
+  /** Adds a tag to all later errors and messages. Undefined removes it. */
+  setTag(key: string, value: string | number | boolean | undefined): void;
   /** Adds a JSON-serializable value to the context of all later errors and messages. */
   addContext(key: string, value: unknown): void;
   /** Sends pending reports, removes all instrumentation from the page and disables the client. */
   destroy(): void;
+}
+
+/** Data that is added to one report: the members below and any other JSON-serializable values. */
+export interface CaptureContext {
+  /** Strings that decide about the group instead of the first frame. `{{ default }}` stands for the usual fingerprint. */
+  fingerprint?: string[];
+  /** Severity, for example `"warning"`. */
+  level?: string;
+  /** Tags, in addition to those of `setTag`. */
+  tags?: Record<string, string | number | boolean>;
+  [key: string]: unknown;
+}
+
+/** User of the application. Only the first member that is set is sent. */
+export interface User {
+  id?: string | number | undefined;
+  username?: string | undefined;
+  email?: string | undefined;
+  [key: string]: unknown;
 }
 
 /** Error report, as sent to the relay and as passed to `beforeSend`. */
@@ -60,8 +83,10 @@ export interface BrowserError {
   environment?: string;
   /** Time of the report, RFC 3339. */
   timestamp?: string;
+  /** Up to ten strings that decide about the group. */
+  fingerprint?: string[];
   /**
-   * Custom context, `user_id`, `level`, `breadcrumbs`, and `repeats`: the number of duplicates since the previous
+   * Custom context, `user_id`, `tags`, `level`, `breadcrumbs`, and `repeats`: the number of duplicates since the previous
    * report.
    */
   context?: Record<string, unknown>;

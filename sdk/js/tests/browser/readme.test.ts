@@ -41,7 +41,7 @@ const receivedErrors = (path: string, count: number): Promise<string[]> =>
   });
 
 test("README examples run unmodified", { skip }, async () => {
-  const [quickStart = "", client = "", extra = ""] = examples("js");
+  const [quickStart = "", client = "", fingerprint = "", extra = ""] = examples("js");
   const [tag = ""] = examples("html");
   for (const file of ["monlight.esm.js", "extra.esm.js"]) {
     site.put(`/${file}`, { body: readFileSync(`dist/${file}`, "utf8"), type: "text/javascript" });
@@ -50,6 +50,7 @@ test("README examples run unmodified", { skip }, async () => {
   const map = `<script type="importmap">${JSON.stringify({ imports })}</script>`;
   site.put("/readme/quick-start", { body: `<!doctype html>${map}<script type="module">${quickStart}</script>` });
   site.put("/readme/client", { body: `<!doctype html>${map}<script type="module">${client}</script>` });
+  site.put("/readme/fingerprint", { body: `<!doctype html>${map}<script type="module">${fingerprint}</script>` });
   site.put("/readme/extra", { body: `<!doctype html>${map}<script type="module">${extra}</script>` });
   site.put("/readme/tag", { body: `<!doctype html>${tag}<script>throw new Error("from the script tag")</script>` });
   const page = await browser.newPage();
@@ -59,6 +60,8 @@ test("README examples run unmodified", { skip }, async () => {
   const [warning, error] = await receivedErrors("/readme/client", 2);
   assert.equal(warning, "ConsoleWarning: slow cart");
   assert.match(error ?? "", /^SyntaxError: /);
+  await page.goto(`${site.origin}/readme/fingerprint`);
+  assert.deepEqual(await receivedErrors("/readme/fingerprint", 1), ["Error: no stock"]);
   await page.goto(`${site.origin}/readme/extra`);
   assert.deepEqual(await receivedErrors("/readme/extra", 1), ["ConsoleError: A-17 is out of stock"]);
   await page.goto(`${site.origin}/readme/tag`);

@@ -85,6 +85,28 @@ test("captureConsole reports console.error and console.warn with the stack of th
   assert.match(broken?.stack.split("\n")[0] ?? "", /^ {4}at buy \(.*\/console\.js:1:/);
 });
 
+test("captureException and captureMessage report the user, tags and a fingerprint", { skip }, async () => {
+  await open(
+    "/capture",
+    `Monlight.setUser({ username: "eve", email: "eve@shop.example" });
+     Monlight.setTag("tenant", "acme");
+     function pay() { Monlight.captureException("no stock", { tags: { step: "pay" }, fingerprint: ["pay"] }) }
+     pay();
+     Monlight.captureMessage("slow", { level: "warning", fingerprint: ["{{ default }}", "cart"] });`,
+  );
+  const [exception, message] = (await receivedErrors("/capture", 2)).sort((a, b) => (a.type > b.type ? -1 : 1));
+  assert.deepEqual(
+    [exception?.type, exception?.message, exception?.context.user_id, exception?.context.tags],
+    ["Error", "no stock", "eve", { tenant: "acme", step: "pay" }],
+  );
+  assert.match(exception?.stack.split("\n")[0] ?? "", /^ {4}at pay \(.*\/capture\.js:3:/);
+  assert.deepEqual(
+    [message?.type, message?.context.level, message?.context.tags],
+    ["ConsoleWarning", "warning", { tenant: "acme" }],
+  );
+  assert.ok(!JSON.stringify([exception, message]).includes("eve@"));
+});
+
 test("a report that is sent twice because its response was lost counts once", { skip }, async () => {
   await open("/lostresponse", "function report() { Monlight.captureMessage('once') }");
   await page.route(

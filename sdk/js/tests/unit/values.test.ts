@@ -25,21 +25,22 @@ const throwing = (): never => {
 };
 const hostileProxy = new Proxy({}, Object.fromEntries(Reflect.ownKeys(Reflect).map((trap) => [trap, throwing])));
 
-test("a user that is an object is reported by its id", async () => {
+test("a user that is an object is reported by its ID, name or address", async () => {
   const client = start();
-  client.setUser({ id: 7, email: "eve@shop.example" } as never);
-  client.captureMessage("one");
-  client.setUser({ email: "eve@shop.example" } as never);
-  client.captureMessage("two");
-  client.setUser(null);
-  client.captureError(new Error("three"), { user_id: { id: "u-8" } });
-  client.captureError(new Error("four"), { user_id: true });
+  const email = "eve@shop.example";
+  const users = [{ id: 7, username: "eve", email }, { username: "eve", email }, { email }, { ip_address: "1" }, null];
+  for (const [index, user] of users.entries()) {
+    client.setUser(user);
+    client.captureMessage(`${index}`);
+  }
+  client.captureError(new Error("id in the context"), { user_id: { id: "u-8" } });
+  client.captureError(new Error("boolean"), { user_id: true });
   const errors = await sentErrors();
   assert.deepEqual(
     errors.map(({ context }) => context?.user_id),
-    ["7", undefined, "u-8", "true"],
+    ["7", "eve", email, undefined, undefined, "u-8", "true"],
   );
-  assert.ok(!JSON.stringify(errors).includes("eve@"));
+  assert.equal(JSON.stringify(errors).split(email).length - 1, 1);
   assert.equal(warnings()[0], "repaired user_id [object Object]");
 });
 
