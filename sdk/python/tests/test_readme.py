@@ -27,7 +27,8 @@ def test_readme_examples_run(examples: list[str], tracker: Tracker, collector: C
         expected_error = "the first report" if "raise" in example else ""
         assert expected_error in result.stderr
         assert result.returncode == (1 if expected_error else 0), result.stderr
-    messages = {"the first report", "'cart'", "cart 7 is empty", "test"}
+    messages = {"the first report", "'cart'", "cart 7 is empty", "test", "few carts left", "'basket'", "declined"}
+    messages |= {"no stock", "stock is low", "in the east"}
     wait_until(lambda: {group["message"] for group in tracker.groups()} == messages, "all reports")
     names = {metric["name"] for metric in collector.get("/api/metrics/names")["metrics"]}
     assert names == {"orders_total", "order_ms", "queue_depth", "import_seconds", "checkout_seconds"}

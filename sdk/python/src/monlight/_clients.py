@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypedDict
 
+from monlight._before_send import BeforeSend
 from monlight._exception_hooks import hooks
 from monlight._safety import enable_debug
 from monlight.error_client import ErrorClient
@@ -31,6 +32,7 @@ def create_clients(
     excluded_headers: Iterable[str] | None,
     include_locals: bool,
     debug: bool,
+    before_send: BeforeSend | None,
 ) -> Clients:
     """Creates a client for each URL, starts the metrics client and installs the hooks for uncaught exceptions.
 
@@ -49,6 +51,7 @@ def create_clients(
             environment=environment,
             release=release,
             include_locals=include_locals,
+            before_send=before_send,
         )
         hooks.install(errors)
     if metrics_collector_url:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
+from monlight._scope import Scope, unit_of_work
+
 # A function instead of a mapping, so that only requests that report an error pay for building the context.
 BuildRequestContext: TypeAlias = Callable[[], Mapping[str, Any]]
 
@@ -24,10 +26,14 @@ def current_request_context() -> Mapping[str, Any]:
 
 
 @contextmanager
-def request_scope(build_context: BuildRequestContext) -> Iterator[None]:
-    """Attaches the context that `build_context` returns to every report made inside the `with` block."""
+def request_scope(build_context: BuildRequestContext) -> Iterator[Scope]:
+    """Attaches the context that `build_context` returns to every report made inside the `with` block.
+
+    The user and tags that are set inside the block end with it. Returns their scope.
+    """
     token = _build_current.set(build_context)
     try:
-        yield
+        with unit_of_work() as scope:
+            yield scope
     finally:
         _build_current.reset(token)

@@ -8,7 +8,8 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from monlight import _lifecycle
+from monlight import _lifecycle, _scope
+from monlight._before_send import pickle_function, unpickle_function
 from monlight._child_processes import report_failed_processes
 from monlight._post_import import when_imported
 from monlight._safety import never_raise
@@ -22,6 +23,11 @@ class ExceptionHooks:
 
     def __init__(self) -> None:
         self._errors: ErrorClient | None = None
+
+    @property
+    def client(self) -> ErrorClient | None:
+        """Client that the hooks report to; None before `install`."""
+        return self._errors
 
     @never_raise(None)
     def install(self, errors: ErrorClient) -> None:
@@ -86,14 +92,27 @@ class ExceptionHooks:
             _lifecycle.flush_if_exiting()
 
     def _child_setup(self) -> Any:
-        return None if self._errors is None else (_install_in_child, (self._errors._arguments(),))
+        if self._errors is None:
+            return None
+        scope = _scope.process_scope()
+        before_send = pickle_function(self._errors.before_send)
+        return _install_in_child, (self._errors._arguments(), before_send, scope.user_id, dict(scope.tags))
 
 
 hooks = ExceptionHooks()
 
 
 @never_raise(None)
-def _install_in_child(arguments: dict[str, Any]) -> None:
-    """Installs the hooks in a child process that does not inherit them, unless its main module has installed them."""
-    if hooks._errors is None:
-        hooks.install(ErrorClient(**arguments))
+def _install_in_child(
+    arguments: dict[str, Any], before_send: bytes | None, user_id: str | None, tags: dict[str, str]
+) -> None:
+    """Installs the hooks in a child process that does not inherit them, unless its main module has installed them.
+
+    Args:
+        arguments: Arguments of the client.
+        before_send: Result of `pickle_function`.
+        user_id, tags: User and tags of the parent process.
+    """
+    if hooks.client is None:
+        hooks.install(ErrorClient(**arguments, before_send=unpickle_function(before_send)))
+        _scope.inherit(user_id, tags)

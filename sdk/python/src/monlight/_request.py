@@ -14,8 +14,9 @@ from monlight._serialize import Serializer, scalar_text
 HEADERS_MAX = 64
 # Twice the maximum of a string in a report, so that a copy of a secret at the end is complete when it is removed.
 HEADER_CHARS_MAX = 4_000
-# Attributes that hold the identifier of an object given as the user.
+# Attributes that hold the identifier of an object given as the user, and those that identify a user without one.
 _ID_NAMES = ("id", "pk")
+_USER_NAMES = (*_ID_NAMES, "username", "email")
 
 
 def request_fields(context: Mapping[str, Any], excluded_headers: frozenset[str], scrubber: Scrubber) -> dict[str, Any]:
@@ -52,7 +53,15 @@ def _url_text(url: Any) -> str | None:
         return None
 
 
-def _user_id(user: Any) -> str | None:
+def user_identifier(user: Any) -> str | None:
+    """Returns the ID, or else the name or the address, of a user that is given as a value, a mapping or an object."""
+    identifier = _user_id(user, _USER_NAMES)
+    if identifier is None and user is not None:
+        log_debug(f"monlight: a user of type {type(user).__name__} cannot be used; the user is not reported")
+    return identifier
+
+
+def _user_id(user: Any, names: tuple[str, ...] = _ID_NAMES) -> str | None:
     """Returns the identifier of a user that is given as a single value, a mapping or an object."""
     text = scalar_text(user)
     if text is not None or user is None:
@@ -60,7 +69,8 @@ def _user_id(user: Any) -> str | None:
     try:
         # Not `getattr`, which runs a database query if the object is lazy.
         attributes = user if issubclass(type(user), dict) else object.__getattribute__(user, "__dict__")
-        return next((scalar_text(attributes[name]) for name in _ID_NAMES if name in attributes), None)
+        texts = (scalar_text(attributes[name]) for name in names if name in attributes)
+        return next((text for text in texts if text), None)
     except Exception:
         return None
 

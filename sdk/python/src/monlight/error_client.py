@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic, time
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeAlias
 
 from monlight import _dedupe, _lifecycle, _report
+from monlight._before_send import BeforeSend, Hint, apply_before_send
 from monlight._context import current_request_context
-from monlight._report import ErrorFields, Level, ReportSettings
+from monlight._report import ErrorFields, ReportDetails, ReportSettings, level_named
+from monlight._request import user_identifier
 from monlight._safety import enable_debug, is_debug_enabled, log_warning, never_raise
-from monlight._scrub import secrets_in_environment
+from monlight._scope import current_scope, tag_texts
+from monlight._scrub import Scrubber, secrets_in_environment
 from monlight._secrets import SECRET_HEADERS
 from monlight._sender import FlushMode, Sender
 from monlight._serialize import sanitize_name
@@ -23,6 +29,12 @@ from monlight._transport import Payload, Transport
 QUEUE_REPORTS_MAX = 1_000
 QUEUE_BYTES_MAX = 8_000_000
 NAME_CHARS_MAX = 100
+
+# Result of `sys.exc_info()`.
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+NO_DETAILS = ReportDetails()
 
 
 class ErrorClient:
@@ -46,6 +58,9 @@ class ErrorClient:
         include_locals: Whether to report the local variables of the innermost five frames. Default: False.
         debug: Whether to print to standard error what the tracker rejected or changed, and why. Applies to all clients
             of the process. Default: False.
+        before_send: Function that receives each report, a dictionary with the fields of `POST /api/errors`, and a hint
+            with `exc_info` or `log_record`. Returns the report, changed or not, or None to drop it. The report is sent
+            unchanged if it raises. Runs in the thread that reports. Default: None.
     """
 
     def __init__(
@@ -60,9 +75,14 @@ class ErrorClient:
         release: str | None = None,
         include_locals: bool = False,
         debug: bool = False,
+        before_send: BeforeSend | None = None,
     ) -> None:
         if debug:
             enable_debug()
+        if before_send is not None and not callable(before_send):
+            log_warning("monlight: invalid before_send: it is not a function; reports are sent unchanged")
+            before_send = None
+        self.before_send = before_send
         self.base_url = str(base_url or "").rstrip("/")
         self.api_key = str(api_key or "")
         self.project = sanitize_name(project, NAME_CHARS_MAX) or "default"
@@ -84,7 +104,7 @@ class ErrorClient:
         _lifecycle.register_client(self)
 
     def _arguments(self) -> dict[str, Any]:
-        """Returns arguments with which a child process creates the same client."""
+        """Returns arguments with which a child process creates the same client, except for `before_send`."""
         return {
             "base_url": self.base_url,
             "api_key": self.api_key,
@@ -103,20 +123,79 @@ class ErrorClient:
         return self._dropped
 
     @never_raise(None)
-    def capture_exception(self, exception: BaseException, request_context: dict[str, Any] | None = None) -> None:
+    def capture_exception(
+        self,
+        exception: BaseException | ExcInfo | None = None,
+        request_context: dict[str, Any] | None = None,
+        *,
+        level: str | None = None,
+        fingerprint: Sequence[str] | None = None,
+        tags: Mapping[str, object] | None = None,
+        user: object = None,
+        extras: Mapping[str, object] | None = None,
+        contexts: Mapping[str, object] | None = None,
+    ) -> None:
         """Queues a report of an exception and returns immediately.
 
         The report contains the traceback, the causes and contexts, and the members of an exception group.
 
         Args:
-            exception: Exception to report.
+            exception: Exception to report, or the result of `sys.exc_info()`. Default: the exception being handled.
             request_context: Context of the request, with any of the keys `request_url`, `request_method`,
                 `request_headers`, `user_id` and `extra`. Values in the URL, the headers and `extra` that are named like
                 secrets are removed. Missing keys are taken from the request being handled, if a Monlight middleware is
                 installed. Default: None.
+            level, fingerprint, tags, user, extras, contexts: See `monlight.capture_exception`.
         """
-        _dedupe.mark_reported(exception, "call")
-        self._report(exception, request_context)
+        error = _exception_in(exception)
+        if error is None:
+            log_warning("monlight: capture_exception failed: no exception is being handled; nothing is reported")
+            return
+        _dedupe.mark_reported(error, "call")
+        context = _with_arguments(request_context, user, extras, contexts)
+        self._report(error, context, ReportDetails(level_named(level), fingerprint, tag_texts(tags)))
+
+    @never_raise(None)
+    def capture_message(
+        self,
+        message: str,
+        level: str | None = None,
+        *,
+        fingerprint: Sequence[str] | None = None,
+        tags: Mapping[str, object] | None = None,
+        user: object = None,
+        extras: Mapping[str, object] | None = None,
+        contexts: Mapping[str, object] | None = None,
+    ) -> None:
+        """Queues a report of a message, with the stack of the caller, and returns immediately.
+
+        The type of the report is `Message`. Messages are grouped by the source line that calls this method.
+
+        Args:
+            message: Text of the message.
+            level: Severity, such as `warning` or `fatal`. Default: `info`.
+            fingerprint, tags, user, extras, contexts: See `monlight.capture_exception`.
+        """
+        self._report_message(
+            message, level, 3, fingerprint=fingerprint, tags=tags, user=user, extras=extras, contexts=contexts
+        )
+
+    def _report_message(
+        self,
+        message: str,
+        level: str | None,
+        frames_to_skip: int,
+        *,
+        fingerprint: Sequence[str] | None,
+        tags: Mapping[str, object] | None,
+        user: object,
+        extras: Mapping[str, object] | None,
+        contexts: Mapping[str, object] | None,
+    ) -> None:
+        """Reports a message with the stack of the frame that is `frames_to_skip` above this method."""
+        error = _report.describe_message(message, sys._getframe(frames_to_skip))
+        details = ReportDetails(level_named(level) or "info", fingerprint, tag_texts(tags))
+        self._enqueue(error, _with_arguments(None, user, extras, contexts), details, {})
 
     def report_error_sync(self, exception: BaseException, request_context: dict[str, Any] | None = None) -> None:
         """Alias of `capture_exception`, for compatibility with `monlight` 0.3."""
@@ -132,13 +211,14 @@ class ErrorClient:
         exception: BaseException,
         source: _dedupe.ReportSource,
         request_context: Mapping[str, Any] | None = None,
-        level: Level | None = None,
+        details: ReportDetails = NO_DETAILS,
+        log_record: logging.LogRecord | None = None,
     ) -> None:
         """Reports an exception unless another part of this package has reported it."""
         if _dedupe.is_reported_by_other(exception, source):
             return
         _dedupe.mark_reported(exception, source)
-        self._report(exception, request_context, level)
+        self._report(exception, request_context, details, log_record)
 
     def _report_failure(
         self, exception: BaseException, source: _dedupe.ReportSource, request_context: Mapping[str, Any] | None = None
@@ -151,14 +231,35 @@ class ErrorClient:
             self._report_once(exception, source, request_context)
 
     def _report(
-        self, exception: BaseException, request_context: Mapping[str, Any] | None, level: Level | None = None
+        self,
+        exception: BaseException,
+        request_context: Mapping[str, Any] | None,
+        details: ReportDetails,
+        log_record: logging.LogRecord | None = None,
     ) -> None:
         error = _report.describe_exception(exception, include_locals=self.include_locals)
-        self._enqueue(error, request_context, level)
+        hint: Hint = {"exc_info": _report.exc_info_of(exception)}
+        if log_record is not None:
+            hint["log_record"] = log_record
+        self._enqueue(error, request_context, details, hint)
 
-    def _enqueue(self, error: ErrorFields, request_context: Mapping[str, Any] | None, level: Level | None) -> None:
-        context = {**current_request_context(), **(request_context or {})}
-        body = _report.build_report(error, context, self._settings, level, time())
+    def _enqueue(
+        self, error: ErrorFields, request_context: Mapping[str, Any] | None, details: ReportDetails, hint: Hint
+    ) -> None:
+        scope = current_scope()
+        user = {} if scope.user_id is None else {"user_id": scope.user_id}
+        context = {**current_request_context(), **user, **(request_context or {})}
+        details = ReportDetails(details.level, details.fingerprint, {**scope.tags, **details.tags})
+        scrubber = Scrubber(self._settings.known_secrets)
+        report = _report.build_report(error, context, self._settings, details, time(), scrubber)
+        if self.before_send is not None:
+            changed = apply_before_send(self.before_send, report, hint, scrubber)
+            if changed is None:
+                return
+            report = changed
+        self._enqueue_body(_report.encode_report(report))
+
+    def _enqueue_body(self, body: bytes) -> None:
         with self._lock:
             if len(self._queue) >= QUEUE_REPORTS_MAX or self._queued_bytes + len(body) > QUEUE_BYTES_MAX:
                 self._dropped += 1
@@ -213,3 +314,33 @@ class ErrorClient:
 
     def _count_dropped(self, reports: int) -> None:
         self._dropped += reports
+
+
+def _exception_in(exception: Any) -> BaseException | None:
+    """Returns an exception, that of a result of `sys.exc_info()`, or the one being handled. Calls no method of it."""
+    if exception is None:
+        return sys.exc_info()[1]
+    found: BaseException | None = exception[1] if issubclass(type(exception), tuple) else exception
+    return found
+
+
+def _with_arguments(
+    request_context: Mapping[str, Any] | None,
+    user: object,
+    extras: Mapping[str, object] | None,
+    contexts: Mapping[str, object] | None,
+) -> dict[str, Any]:
+    """Returns a request context with the arguments that a call passes besides it."""
+    context = dict(request_context or {})
+    if user is not None:
+        context["user_id"] = user_identifier(user)
+    if extras is not None or contexts is not None:
+        members = [_members(context.get("extra")), _members(extras), {} if contexts is None else {"contexts": contexts}]
+        context["extra"] = {name: value for part in members for name, value in part.items()}
+    return context
+
+
+def _members(extra: Any) -> dict[str, Any]:
+    if issubclass(type(extra), dict):
+        return dict(dict.items(extra))
+    return {} if extra is None else {"value": extra}

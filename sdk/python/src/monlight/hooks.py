@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from monlight._before_send import BeforeSend
 from monlight._clients import Clients, create_clients
 
 
@@ -20,6 +21,7 @@ def init(
     excluded_headers: Iterable[str] | None = None,
     include_locals: bool = False,
     debug: bool = False,
+    before_send: BeforeSend | None = None,
 ) -> Clients:
     """Creates the clients and reports every uncaught exception from now on.
 
@@ -44,6 +46,9 @@ def init(
             Default: none.
         include_locals: Whether to report the local variables of the innermost five frames. Default: False.
         debug: Whether to print to standard error what the services rejected or changed, and why. Default: False.
+        before_send: Function that receives each report and a hint, and returns the report, changed or not, or None to
+            drop it; see `ErrorClient`. Child processes that do not inherit memory need a function that can be pickled.
+            Default: None.
 
     Returns:
         The clients that were created.
@@ -60,4 +65,5 @@ def init(
         excluded_headers=excluded_headers,
         include_locals=include_locals,
         debug=debug,
+        before_send=before_send,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from monlight._dedupe import REPORTED_TO_ATTRIBUTE, claim_record
-from monlight._report import ErrorFields, Level
+from monlight._report import FINGERPRINT_ATTRIBUTE, STACK_HEADING, ErrorFields, Level, ReportDetails
 from monlight._safety import is_sending
 from monlight.error_client import ErrorClient
 
@@ -15,6 +15,7 @@ _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {
     "asctime",
     "taskName",
     REPORTED_TO_ATTRIBUTE,
+    FINGERPRINT_ATTRIBUTE,
 }
 
 
@@ -22,7 +23,7 @@ class MonlightHandler(logging.Handler):
     """Logging handler that sends log records to the error tracker.
 
     A record with an exception is reported as that exception. Any other record is reported with the logger's name as its
-    type, and grouped by the source line that logged it.
+    type, and grouped by the source line that logged it, or by `extra={"monlight_fingerprint": ["…"]}`.
 
     Args:
         error_client: Client that sends the reports.
@@ -52,18 +53,19 @@ class MonlightHandler(logging.Handler):
             # The arguments do not fit the format.
             message = str(record.msg)
             extra["log_args"] = record.args
+        details = ReportDetails(tracker_level(record.levelno), vars(record).get(FINGERPRINT_ATTRIBUTE))
         exception = record.exc_info[1] if record.exc_info else None
         if exception is not None:
             context = {"extra": {**extra, "logger": record.name, "log_message": message}}
-            self._errors._report_once(exception, "log", context, tracker_level(record.levelno))
+            self._errors._report_once(exception, "log", context, details, record)
             return
-        self._errors._enqueue(_describe_record(record, message), {"extra": extra}, tracker_level(record.levelno))
+        self._errors._enqueue(_describe_record(record, message), {"extra": extra}, details, {"log_record": record})
 
 
 def _describe_record(record: logging.LogRecord, message: str) -> ErrorFields:
     """Describes a record without an exception."""
     frame = f'  File "{record.pathname}", line {record.lineno}, in {record.funcName}\n'
-    stack = f"{record.stack_info}\n" if record.stack_info else f"Stack (most recent call last):\n{frame}"
+    stack = f"{record.stack_info}\n" if record.stack_info else f"{STACK_HEADING}\n{frame}"
     return ErrorFields(record.name, message, stack)
 
 

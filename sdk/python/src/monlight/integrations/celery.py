@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from monlight import _scope
 from monlight._safety import never_raise
 from monlight.error_client import ErrorClient
 
@@ -21,7 +22,8 @@ LOST_TASKS_MAX = 100
 def report_failed_tasks(signals: ModuleType, errors: Callable[[], ErrorClient | None]) -> None:
     """Reports each failed task once, also one that exceeded its time limit or lost its worker.
 
-    A retry is no failure, and neither is an exception that the task declares in `throws`.
+    A retry is no failure, and neither is an exception that the task declares in `throws`. The user and tags that a task
+    sets end with it.
 
     Args:
         signals: The module `celery.signals`.
@@ -45,4 +47,14 @@ def report_failed_tasks(signals: ModuleType, errors: Callable[[], ErrorClient | 
         task = {"task": getattr(sender, "name", None), "task_id": task_id}
         client._report_once(exception, "task", {"extra": task})
 
+    @never_raise(None)
+    def begin(**_: object) -> None:
+        _scope.begin_unit_of_work()
+
+    @never_raise(None)
+    def end(**_: object) -> None:
+        _scope.end_unit_of_work()
+
+    signals.task_prerun.connect(begin, weak=False)
     signals.task_failure.connect(report, weak=False)
+    signals.task_postrun.connect(end, weak=False)

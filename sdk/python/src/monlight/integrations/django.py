@@ -39,6 +39,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "excluded_headers": None,
     "include_locals": False,
     "debug": False,
+    "before_send": None,
 }
 
 

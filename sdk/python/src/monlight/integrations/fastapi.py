@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from monlight._before_send import BeforeSend
 from monlight._clients import Clients, create_clients
 from monlight._safety import never_raise
 from monlight.integrations.asgi import MonlightMiddleware, describe_request
@@ -45,6 +46,7 @@ def setup_monlight(
     excluded_headers: Iterable[str] | None = None,
     include_locals: bool = False,
     debug: bool = False,
+    before_send: BeforeSend | None = None,
 ) -> Clients:
     """Reports unhandled exceptions of a FastAPI or Starlette application and records its request metrics.
 
@@ -53,7 +55,7 @@ def setup_monlight(
     Args:
         app: Application to instrument.
         error_tracker_url, metrics_collector_url, api_key, project, flush_interval, environment, release, timeout,
-            excluded_headers, include_locals, debug: See `monlight.init`.
+            excluded_headers, include_locals, debug, before_send: See `monlight.init`.
 
     Returns:
         The clients that were created.
@@ -70,6 +72,7 @@ def setup_monlight(
         excluded_headers=excluded_headers,
         include_locals=include_locals,
         debug=debug,
+        before_send=before_send,
     )
     _install(app, clients)
     return clients

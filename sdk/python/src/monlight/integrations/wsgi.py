@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, TypeAlias
 from wsgiref.util import request_uri
 
-from monlight import _context
+from monlight import _context, _scope
 from monlight._safety import never_raise
 from monlight.error_client import ErrorClient
 from monlight.integrations._request_metrics import UNMATCHED, record_request
@@ -50,7 +50,7 @@ class MonlightMiddleware:
             return self.app(environ, start_response)
         environ[_INSTRUMENTED_KEY] = True
         request = _RequestRecorder(environ, start_response, self.metrics_client, self.error_client)
-        with _context.request_scope(lambda: describe_request(environ)):
+        with _context.request_scope(lambda: describe_request(environ)) as request.scope:
             try:
                 body = self.app(environ, request.start_response)
             except BaseException as error:
@@ -78,6 +78,8 @@ class _RequestRecorder:
         self._errors = errors
         self._status: int | None = None
         self._start = perf_counter()
+        # User and tags, for a report of an exception that occurs while the response is sent.
+        self.scope = _scope.current_scope()
 
     def start_response(self, status: str, *args: Any, **kwargs: Any) -> Callable[[bytes], object]:
         """Stores the status and calls the server's `start_response`."""
@@ -93,7 +95,8 @@ class _RequestRecorder:
         """Records the request and reports the exception that ended it."""
         self.record()
         if self._errors is not None:
-            self._errors._report_failure(error, "middleware", describe_request(self._environ))
+            with _scope.activated(self.scope):
+                self._errors._report_failure(error, "middleware", describe_request(self._environ))
 
     @never_raise(None)
     def record(self) -> None:
