@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, TypeVar
@@ -38,17 +38,30 @@ def wait_until(condition: Callable[[], T | None], description: str) -> T:
 
 
 class Process:
-    """Child process whose output is captured. The constructor returns when the process has printed `ready_text`."""
+    """Child process whose output is captured. The constructor returns when the process has printed `ready_text`.
+
+    The process leads a process group, so that its own children can be killed with it.
+    """
 
     def __init__(self, command: list[str], environment: dict[str, str], ready_text: str) -> None:
         self.child = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=TESTS / "apps"
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=TESTS / "apps",
+            start_new_session=True,
         )
         self.output: list[str] = []
         self._lines: Queue[str | None] = Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.ready_line = self._wait_for_line(ready_text)
+        try:
+            self.ready_line = self._wait_for_line(ready_text)
+        except AssertionError:
+            self.kill()
+            raise
 
     def _read(self) -> None:
         assert self.child.stdout is not None
@@ -70,14 +83,23 @@ class Process:
                 return line
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> str:
-        """Sends a signal, waits until the process has exited, and returns its complete output."""
+        """Sends a signal, waits until the process has exited, and returns its complete output.
+
+        Fails with the output if the process has not exited after `TIMEOUT_S` seconds, and kills it.
+        """
         self.child.send_signal(number)
-        self.child.wait(TIMEOUT_S)
+        try:
+            self.child.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"process did not exit after {number.name}; output: {''.join(self.output)}") from None
         self._reader.join(TIMEOUT_S)
         return "".join(self.output)
 
     def kill(self) -> None:
-        self.child.kill()
+        """Kills the process and the other processes of its group, such as the workers of a server."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.child.pid, signal.SIGKILL)
         self.child.wait()
         self._reader.join(TIMEOUT_S)
 
@@ -177,14 +199,12 @@ def run_script(script: str, *services: Service, **variables: str) -> subprocess.
 
 @contextmanager
 def running_application(command: list[str], ready_text: str, *services: Service, **variables: str) -> Iterator[Process]:
-    """Starts a server with one of the applications in `apps`, with `python -m`, and stops it after the block."""
+    """Starts a server with one of the applications in `apps`, with `python -m`, and kills it after the block."""
     process = Process([sys.executable, "-m", *command], child_environment(*services, **variables), ready_text)
     try:
         yield process
     finally:
-        if process.child.poll() is None:
-            # Terminated instead of killed: gunicorn's workers would survive a killed parent for many seconds.
-            process.stop()
+        process.kill()
 
 
 def base_url(process: Process) -> str:

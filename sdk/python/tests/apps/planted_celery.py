@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import time
 
 from celery import Celery, Task
@@ -37,4 +38,7 @@ def retry(task: Task) -> None:
 
 @app.task(time_limit=1)
 def hang() -> None:
+    # billiard sends SIGTERM and, 0.1 s later, SIGKILL. Its handler of SIGTERM writes to the queue of results, so
+    # SIGKILL can leave that queue locked, and then the whole pool hangs. The default action ends this process at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     time.sleep(60)
