@@ -4,17 +4,14 @@ import os
 
 from celery import Celery
 
+import atomic_broker
 from monlight import ErrorClient, MetricsClient
 
 metrics = MetricsClient(os.environ["MONLIGHT_COLLECTOR"], os.environ["MONLIGHT_KEY"], flush_interval=60, project="shop")
 metrics.start()
 errors = ErrorClient(os.environ["MONLIGHT_TRACKER"], os.environ["MONLIGHT_KEY"], project="shop")
-app = Celery(broker=f"filesystem://{os.environ['BROKER']}")
-app.conf.broker_transport_options = {
-    "data_folder_in": os.environ["BROKER"],
-    "data_folder_out": os.environ["BROKER"],
-    "control_folder": os.environ["BROKER"],
-}
+app = Celery()
+app.conf.update(atomic_broker.settings(os.environ["BROKER"]))
 
 
 @app.task

@@ -7,6 +7,7 @@ import time
 
 from celery import Celery, Task
 
+import atomic_broker
 import monlight
 import planted
 
@@ -18,12 +19,8 @@ clients = monlight.init(
 )
 assert clients["error_client"] is not None
 logging.getLogger("planted").addHandler(monlight.MonlightHandler(clients["error_client"]))
-app = Celery(broker=f"filesystem://{os.environ['BROKER']}")
-app.conf.broker_transport_options = {
-    "data_folder_in": os.environ["BROKER"],
-    "data_folder_out": os.environ["BROKER"],
-    "control_folder": os.environ["BROKER"],
-}
+app = Celery()
+app.conf.update(atomic_broker.settings(os.environ["BROKER"]))
 
 
 @app.task
