@@ -11,7 +11,8 @@ use std::sync::mpsc::channel;
 use serde_json::json;
 
 use crate::support::harness::{
-    API_KEY, PUBLIC_KEY, SERVICES, Service, Setup, TEST_TIMEOUT, TempDir, binary, free_port, send_signal, skip,
+    API_KEY, Client, PUBLIC_KEY, Request, SERVICES, Service, Setup, TEST_TIMEOUT, TempDir, binary, free_port,
+    send_signal, skip, wait_until,
 };
 use crate::support::logs::Container;
 use crate::support::programs::{is_installed, output_text};
@@ -149,7 +150,7 @@ impl TestEnv {
         ]);
         let logs = Setup::log_viewer().data_dir(&containers).env("DATABASE_PATH", at("data/logs.db").display()).start();
         let is_indexed = || (logs.get("/api/logs/stats").json()["total_logs"] == 2).then_some(());
-        crate::support::harness::wait_until(is_indexed).expect("the viewer has read both lines");
+        wait_until(is_indexed).expect("the viewer has read both lines");
         // Documents refer to an existing error group and metric.
         errors.post("/api/errors", &crate::support::harness::report_at("boom", 1)).expect(201);
         metrics.post("/api/metrics", &json!([{ "name": "orders_total", "type": "counter", "value": 1 }])).expect(202);
@@ -305,8 +306,10 @@ fn printed_commands_of_the_run_script_work() {
     )
     .unwrap();
     drop(old);
-    let child =
-        run_script(&checkout).stdout(Stdio::piped()).stderr(std::fs::File::create(at("stderr")).unwrap()).spawn();
+    let mut command = run_script(&checkout);
+    let ports: Vec<_> = command.get_envs().filter(|(name, _)| *name == "LOGS_PORT").collect();
+    let logs_port: u16 = ports[0].1.unwrap().to_str().unwrap().parse().unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(std::fs::File::create(at("stderr")).unwrap()).spawn();
     let mut script = RunScript(child.unwrap());
     let (sender, lines) = channel();
     let stdout = BufReader::new(script.0.stdout.take().unwrap());
@@ -321,6 +324,12 @@ fn printed_commands_of_the_run_script_work() {
     let commands = commands.join("\n");
     let commands = &commands[commands.find("curl ").expect("the output contains curl commands")..];
     assert_eq!(commands.matches("curl ").count(), 8, "{text}");
+    // The viewer reads the logs after its start. Lines that it read between the last two commands would be in neither.
+    let key = std::fs::read_to_string(at(".run/api-key")).unwrap();
+    let ready = Request::get("/api/logs?search=%22is%20ready%22&limit=1").without_header("X-API-Key");
+    let ready = ready.header("X-API-Key", &key);
+    let count = || Client::connect(([127, 0, 0, 1], logs_port).into()).send(&ready).expect(200).json()["total"].clone();
+    wait_until(|| (count() == SERVICES.len()).then_some(())).expect("the viewer has read the logs of all services");
     let output = Command::new("sh").arg("-euc").arg(format!("{PRELUDE}\n{commands}")).output().unwrap();
     let responses = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{responses}{}", String::from_utf8_lossy(&output.stderr));
