@@ -5,6 +5,7 @@ mod attack;
 mod floods;
 mod framing;
 mod nonsense;
+mod processor_wait;
 mod relay;
 mod shares;
 mod sizes;

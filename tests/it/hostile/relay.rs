@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::harness::{PUBLIC_KEY, Request, Service, Setup};
+use crate::support::harness::{PUBLIC_KEY, Request, Service, Setup, wait_until};
 use crate::support::receiver::HttpReceiver;
 
 use super::attack::{Attack, attacker_address, connect_many, metric_value, write_until_closed};
@@ -49,9 +49,15 @@ fn data_files(service: &Service) -> Vec<String> {
 
 #[test]
 fn unauthorized_requests_cause_no_database_writes() {
+    /// Maximum commits of background jobs, such as retention, in the time of the attack.
+    const BACKGROUND_COMMITS_MAX: u64 = 8;
+    // On a busy machine, the relay stores an honest report that its upstream accepts too late.
     let attack =
-        Attack::start_on_relay(|setup| setup.env("RATE_LIMIT", 1_000_000).env("CORS_ORIGINS", "https://shop.example"));
+        Attack::start_on_relay(|setup| setup.env("RATE_LIMIT", 1_000_000).env("CORS_ORIGINS", "https://shop.example"))
+            .without_honest_client();
     attack.assert_survives(|relay| {
+        wait_until(|| (relay.get("/health").expect(200).json()["outbox_waiting"] == 0).then_some(()))
+            .expect("the large reports of the previous attempt are delivered");
         let commits = metric_value(relay, "monlight_commits_total");
         let requests = [
             Request::new("POST", ERRORS),
@@ -74,8 +80,9 @@ fn unauthorized_requests_cause_no_database_writes() {
                 }
             }
         }
-        // The honest page causes no writes in the relay either, so the number of commits must not change.
-        assert_eq!(metric_value(relay, "monlight_commits_total"), commits);
+        // Each request would be a commit of its own, because its client waits for the response.
+        let commits = metric_value(relay, "monlight_commits_total") - commits;
+        assert!(commits <= BACKGROUND_COMMITS_MAX, "{commits} commits");
     });
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::harness::{Client, Request, Service, Setup, free_port, send_signal, wait_until};
+use crate::support::harness::{Client, Request, Service, Setup, TEST_TIMEOUT, free_port, send_signal, wait_until};
 
 use super::attack::{Attack, attacker_address, discard_input, write_nonblocking};
 use super::unread::{connect_with_small_buffers, create_large_group};
@@ -77,7 +77,7 @@ fn unread_log_blocks_nothing_and_is_reported() {
     let service = setup.start_on_port(free_port());
     let mut client = service.connect();
     let request = Request::get("/health").without_header("X-API-Key");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + TEST_TIMEOUT;
     let warnings = loop {
         let health = client.send(&request).expect(200).json();
         if health["warnings"].is_array() {
