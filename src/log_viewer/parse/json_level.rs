@@ -6,6 +6,7 @@ use serde::Deserializer;
 use serde::de::{Deserialize, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::ansi;
+use super::json_context::RecordContext;
 use crate::records::log_level::Level;
 
 /// Recognizes a line with a JSON object, or with the beginning of one whose level is known.
@@ -98,6 +99,8 @@ enum Member {
     Initial,
     /// Object that contains the level, as in Elastic's schema: `{"log":{"level":"info"}}`.
     NestedLog,
+    /// Object that contains the level among members of the application, as in Roarr's records.
+    Context,
     Status,
     Request,
     /// Member that only programs have which count levels on this scale.
@@ -138,6 +141,7 @@ impl Visitor<'_> for MemberNameVisitor {
             "PRIORITY" => Member::JournaldPriority,
             "s" => Member::Initial,
             "log" => Member::NestedLog,
+            "context" => Member::Context,
             "status" | "status_code" | "statusCode" | "DownstreamStatus" => Member::Status,
             "method" | "request" | "request_method" | "requestMethod" | "RequestMethod" | "verb" => Member::Request,
             "@t" => Member::SerilogTime,
@@ -182,6 +186,7 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_> {
                     map.next_value_seed(NestedObject(&mut *members))?;
                     members.level
                 }
+                Member::Context => map.next_value::<RecordContext>()?.level,
                 Member::Status => {
                     members.status = map.next_value::<MemberValue>()?.number;
                     None
@@ -356,6 +361,11 @@ mod tests {
             (r#"{"log.level":"DEBUG"}"#, Some(Level::Debug)),
             (r#"{"log":{"logger":"x","level":"error"},"message":"x"}"#, Some(Level::Error)),
             (r#"{"log":"text","level":"error"}"#, Some(Level::Error)),
+            (r#"{"context":{"a":[1],"logLevel":50},"message":"x"}"#, Some(Level::Error)),
+            (r#"{"context":{"level":"error","status":500},"level":"info"}"#, Some(Level::Info)),
+            (r#"{"context":[],"level":400}"#, Some(Level::Error)),
+            (r#"{"context":"x","level":400}"#, Some(Level::Error)),
+            (r#"{"context":-1.5,"level":400}"#, Some(Level::Error)),
             (r#"{"log":{"log":{"level":"error"}},"severity_number":13}"#, Some(Level::Warning)),
             (r#"{"t":{"$date":"x"},"s":"W","c":"NETWORK"}"#, Some(Level::Warning)),
             (r#"{"t":{"$date":"x"},"s":"D2"}"#, Some(Level::Debug)),

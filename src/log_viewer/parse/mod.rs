@@ -30,6 +30,7 @@ mod first_line;
 #[cfg(test)]
 mod format_tests;
 mod formats;
+mod json_context;
 mod json_level;
 mod layout;
 #[cfg(test)]
