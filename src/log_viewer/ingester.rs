@@ -24,7 +24,7 @@ use super::source_finder::SourceFinder;
 use super::source_state::SourceState;
 use super::state::{LogViewer, SourceStatuses};
 use super::tailer::{BatchEnd, StartAt};
-use super::{counter_names, retention};
+use super::{counter_names, retention, unreadable_archives};
 use crate::background::{Job, StopToken};
 use crate::clock::Timestamp;
 use crate::db::counter;
@@ -251,9 +251,14 @@ impl Ingester {
         let missed_rotations = tailer.take_missed_rotations();
         if missed_rotations > 0 {
             let name = &state.source.name;
+            let path = state.source.path.as_deref();
+            let reason = match path.ok().and_then(unreadable_archives::newest) {
+                Some(archive) => format!("deleted, damaged, or {archive}, which is not compressed with gzip"),
+                None => "deleted or damaged".to_owned(),
+            };
             log::warn!(
-                "log-ingester: failed to read rotated files of {name}: deleted or damaged; lines may be missing, \
-                 continuing with the next file"
+                "log-ingester: failed to read rotated files of {name}: {reason}; lines may be missing, continuing with the \
+                 next file"
             );
         }
         let (entries, bytes) = assembler.finished_size();

@@ -61,6 +61,7 @@ mod streams;
 mod tail_broadcast;
 mod tailer;
 mod text_lines;
+mod unreadable_archives;
 
 use std::sync::Arc;
 
