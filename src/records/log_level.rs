@@ -42,7 +42,7 @@ impl Level {
         upper.copy_from_slice(name.as_bytes());
         upper.make_ascii_uppercase();
         Some(match &*upper {
-            b"DEBUG" | b"DBG" | b"DBUG" | b"DEBU" | b"D" | b"DEBUG1" | b"DEBUG2" | b"DEBUG3" | b"DEBUG4"
+            b"DEBUG" | b"DBG" | b"DBUG" | b"DEBU" | b"DEBG" | b"D" | b"DEBUG1" | b"DEBUG2" | b"DEBUG3" | b"DEBUG4"
             | b"DEBUG5" => Self::Debug,
             b"TRACE" | b"TRC" | b"TRCE" | b"TRAC" | b"VERBOSE" | b"VERB" | b"VRB" | b"SILLY" => Self::Debug,
             // java.util.logging

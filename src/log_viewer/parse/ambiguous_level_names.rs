@@ -1,13 +1,14 @@
 //! Level names that are also ordinary words.
 
 /// Level names that also start sentences or headings.
-const AMBIGUOUS: [&str; 17] = [
+const AMBIGUOUS: [&str; 18] = [
     "CONFIG",
     "FINE",
     "FINER",
     "FINEST",
     "SUCCESS",
     "NOTE",
+    "NOTICE",
     "SYSTEM",
     "LOG",
     "DETAIL",

@@ -44,6 +44,7 @@ impl Block {
             b'0'..=b'9' if is_excerpt(line) => Self::Excerpt,
             b'=' if is_ruler(line) => Self::Ruler,
             b'F' if line.starts_with(THREAD_DUMP) => return Some(thread_dump()),
+            b'W' if matches!(line, "Warning message:" | "Warning messages:") => return Some(report(Level::Warning)),
             b'A'..=b'Z' if is_java_util_logging(line, first_line) => Self::JavaUtilLogging,
             0xe2 if line.starts_with(is_box_start) => Self::Box,
             _ => return None,
@@ -53,17 +54,16 @@ impl Block {
 
     /// Returns what an unindented line changes; `None` if it does not belong to the block.
     pub(super) fn take(self, line: &str) -> Option<BlockLine> {
-        let opens_report = |level| BlockLine { block: Some(Self::Report), level: Some(level) };
         match self {
             Self::JavaUtilLogging => {
                 let (name, _) = line.split_once(": ")?;
                 Some(BlockLine { block: None, level: Some(Level::from_name(name)?) })
             }
             Self::Timestamp => line.starts_with(THREAD_DUMP).then(thread_dump),
-            Self::Ruler if line.starts_with("WARNING: ") => Some(opens_report(Level::Warning)),
+            Self::Ruler if line.starts_with("WARNING: ") => Some(report(Level::Warning)),
             Self::Ruler => {
                 let is_sanitizer = line.starts_with("==") && line.contains("==ERROR: ");
-                is_sanitizer.then(|| opens_report(Level::Error))
+                is_sanitizer.then(|| report(Level::Error))
             }
             Self::Report => None,
             Self::Excerpt if is_excerpt(line) => Some(BlockLine { block: Some(self), level: None }),
@@ -84,7 +84,11 @@ impl Block {
 const THREAD_DUMP: &str = "Full thread dump ";
 
 fn thread_dump() -> BlockLine {
-    BlockLine { block: Some(Block::Report), level: Some(Level::Info) }
+    report(Level::Info)
+}
+
+fn report(level: Level) -> BlockLine {
+    BlockLine { block: Some(Block::Report), level: Some(level) }
 }
 
 /// Returns whether a line is a timestamp and nothing else.
@@ -156,6 +160,8 @@ mod tests {
             ("╷\n│ Error: x\n│\n╵\n│", (4, Some(Level::Error))),
             ("┌─┐\n│1│\n└─┘\nx", (3, None)),
             ("│1│", (0, None)),
+            ("Warning message:\nIn f() : slow", (1, Some(Level::Warning))),
+            ("Warning message: x", (0, None)),
             ("x", (0, None)),
             ("", (0, None)),
         ] {

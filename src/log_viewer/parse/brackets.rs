@@ -38,7 +38,8 @@ pub(super) fn parse_square(inside: &str) -> (bool, Option<Level>) {
 
 /// Parses the inside of a group in angle brackets, as in ClickHouse's `<Error>`.
 pub(super) fn name(inside: &str) -> Option<Level> {
-    Level::from_name(inside).filter(|_| inside.len() > 1)
+    // A module is often called `config`.
+    Level::from_name(inside).filter(|_| inside.len() > 1 && inside != "config")
 }
 
 /// Parses `module:level` (Apache), `module#level` (Twisted) and `Server thread/WARN` (Minecraft).

@@ -200,6 +200,12 @@ fn words_of_the_message_are_not_levels() {
     assert_no_level(&[
         "no errors found",
         "error_count=0",
+        "[config] loaded",
+        "2026-01-31T12:00:00 ntpd[7]: CONFIG: reading ntp.conf",
+        "payment: error A1 declined",
+        "payment: Error: none",
+        "12:00:00 error in the cart : none",
+        "[12:00:00] api/ERROR/retries 5",
         "Errors: 0",
         "Error count: 0",
         "Retrying after ERROR response",

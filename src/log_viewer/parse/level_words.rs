@@ -18,6 +18,8 @@ pub(super) struct WordPosition {
     pub(super) after_sign: bool,
     /// Whether a `|` precedes the word.
     pub(super) after_pipe: bool,
+    /// Whether the previous word was the name of a program or a place in a file: `munged:`, `a.ts(1,5):`.
+    pub(super) after_label: bool,
     /// Whether the word is the first one that is not part of a timestamp.
     pub(super) is_first: bool,
     /// Number of ordinary words so far.
@@ -26,7 +28,9 @@ pub(super) struct WordPosition {
 
 /// Returns the level that a word names, if it is in a position where it is a level. `rest` is the text after the word.
 pub(super) fn level(word: &str, rest: &str, position: WordPosition) -> Option<Level> {
-    let WordPosition { in_prefix, from_logger, after_timestamp, after_number, after_sign, after_pipe, .. } = position;
+    let WordPosition {
+        in_prefix, from_logger, after_timestamp, after_number, after_sign, after_pipe, after_label, ..
+    } = position;
     let (name, tail) = split_name(word);
     if name.len() < 2 {
         return if after_timestamp {
@@ -34,6 +38,9 @@ pub(super) fn level(word: &str, rest: &str, position: WordPosition) -> Option<Le
         } else {
             level_from_mark(word).filter(|_| from_logger)
         };
+    }
+    if from_logger && let Some(level) = level_between_slashes(word) {
+        return Some(level);
     }
     if in_prefix && let Some(inner) = word.strip_suffix(':') {
         // Monolog: `channel.LEVEL:`.
@@ -59,15 +66,24 @@ pub(super) fn level(word: &str, rest: &str, position: WordPosition) -> Option<Le
         return level_from_severity(word, rest);
     }
     let is_early = position.ordinary_words == 0 || (position.ordinary_words == 1 && (from_logger || after_number));
-    let level = Level::from_name(name).filter(|_| is_early)?;
+    // NTPsec logs the reading of its configuration as `ntpd[1]: CONFIG:`. As a level, the word comes first.
+    let is_category = name == "CONFIG" && !position.is_first;
+    let level = Level::from_name(name).filter(|_| is_early && !is_category)?;
     let is_column = tail.is_empty() && after_pipe && rest.trim_ascii_start().starts_with('|');
     let is_known = || is_unambiguous(name) || (from_logger && level >= Level::Warning);
     let is_level = if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
         // `Error:` without a prefix is usually the name of an exception.
-        let is_label = tail == ":" && (name != "Error" || from_logger) && is_known();
+        let is_label = tail == ":" && (name != "Error" || from_logger || after_label) && is_known();
+        let is_spaced_label =
+            || tail.is_empty() && from_logger && rest.trim_ascii_start().starts_with(": ") && is_known();
+        let is_diagnostic = || after_label && tail.is_empty() && is_before_code(rest);
         let is_separated = rest.starts_with('\t') || (after_timestamp && is_separated_name(name, rest));
         let is_after_sign = after_sign && rest.starts_with(' ') && is_unambiguous(name);
-        is_label || is_column || (tail.is_empty() && ((from_logger && is_separated) || is_after_sign))
+        is_label
+            || is_spaced_label()
+            || is_diagnostic()
+            || is_column
+            || (tail.is_empty() && ((from_logger && is_separated) || is_after_sign))
     } else {
         let has_colon = tail.starts_with(':');
         (tail.is_empty() || has_colon || tail == "," || tail == "!") && (has_colon || in_prefix || is_unambiguous(name))
@@ -86,6 +102,14 @@ fn is_separated_name(name: &str, rest: &str) -> bool {
             .starts_with(|next: char| matches!(next, ' ' | '[' | '(') || (is_capitalized && next.is_ascii_uppercase()))
 }
 
+/// Returns whether the text after a level starts with the code of a diagnostic, as TypeScript and C# print it: ` TS2322: `.
+fn is_before_code(rest: &str) -> bool {
+    let (code, tail) = split_name(rest.trim_ascii_start());
+    let digits = code.trim_start_matches(|letter: char| letter.is_ascii_uppercase());
+    let is_code = !digits.is_empty() && digits.len() < code.len() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_code && tail.starts_with(": ")
+}
+
 /// Returns whether the text after `Error:` or the like says that there is none.
 pub(super) fn is_nothing(value: &str) -> bool {
     matches!(value, "0" | "none" | "None" | "NONE" | "no" | "null" | "nil" | "false" | "[]" | "{}")
@@ -96,6 +120,13 @@ fn level_after_name(word: &str) -> Option<Level> {
     let (logger, level) = word.trim_end_matches(':').rsplit_once(':')?;
     let is_logger = logger.starts_with(|first: char| first.is_ascii_alphabetic()) && !logger.ends_with(':');
     Level::from_name(level).filter(|_| is_logger && level.len() >= 4 && is_unambiguous(level))
+}
+
+/// Parses `host/WARNING/logger:` (Locust).
+fn level_between_slashes(word: &str) -> Option<Level> {
+    let (level, logger) = word.split_once('/')?.1.split_once('/')?;
+    let is_name = level.bytes().all(|byte| byte.is_ascii_uppercase()) && is_unambiguous(level);
+    Level::from_name(level).filter(|_| is_name && logger.ends_with(':') && !logger.contains('/'))
 }
 
 /// Parses the severity of syslog as stunnel writes it after a timestamp: `LOG3[ui]:`.
@@ -122,7 +153,7 @@ fn level_from_mark(word: &str) -> Option<Level> {
     Level::from_letter(letter)
 }
 
-/// Parses a level that is attached to a timestamp: `12:00:00,123::ERROR::`, `12:00:00,123:ERROR:shop`.
+/// Parses a level that is attached to a timestamp: `12:00:00,123::ERROR::`, `12:00:00,123:ERROR:shop`, `12:00:00.123:WARN`.
 pub(super) fn level_after_timestamp(word: &str) -> Option<Level> {
     // `12:00:00` is the shortest timestamp, and `:WARN:` the shortest level.
     const BYTES_MIN: usize = 14;
@@ -133,7 +164,7 @@ pub(super) fn level_after_timestamp(word: &str) -> Option<Level> {
     const CLOCK_BYTES: usize = 8;
     let start = CLOCK_BYTES + word.as_bytes()[CLOCK_BYTES..].windows(2).position(is_attached)?;
     let (name, tail) = split_name(&word[start + 1..]);
-    Level::from_name(name).filter(|_| name.len() > 1 && tail.starts_with(':'))
+    Level::from_name(name).filter(|_| name.len() > 1 && (tail.is_empty() || tail.starts_with(':')))
 }
 
 /// Splits the letters and digits at the start of a text from the rest.

@@ -19,7 +19,7 @@
 
 use super::blocks::{Block, BlockLine, is_box};
 use super::first_line::{self, FirstLine, MessageEnd};
-use super::formats::REQUESTS;
+use super::formats::{RECORDS, REQUESTS};
 use super::level_words::split_name;
 use super::{ambiguous_level_names, timestamps};
 use crate::records::log_level::Level;
@@ -280,6 +280,9 @@ impl MultilineState {
             let is_source = self.trace.is_some_and(OpenTrace::follows_announcement);
             return !is_source
                 && (starts_with_level(inner) || (self.trace.is_none() && REQUESTS.find(inner).is_some()));
+        }
+        if first == b'*' {
+            return RECORDS.find(inner).is_some();
         }
         let is_sign = |first: char| !first.is_ascii() && !first.is_alphanumeric() && !is_box(first);
         line.len() == inner.len() + 1 && self.trace.is_none() && inner.starts_with(is_sign)

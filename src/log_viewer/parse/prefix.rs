@@ -54,6 +54,8 @@ struct PrefixParser<'l> {
     after_timestamp: bool,
     /// Whether a `|` precedes the current word.
     after_pipe: bool,
+    /// Whether the previous word was the name of a program or a place in a file: `munged:`, `a.ts(1,5):`.
+    after_label: bool,
     /// Whether a sign such as `✖` precedes the current word.
     after_sign: bool,
     /// Level of the first sign.
@@ -72,6 +74,7 @@ impl<'l> PrefixParser<'l> {
             after_number: false,
             after_timestamp: false,
             after_pipe: false,
+            after_label: false,
             after_sign: false,
             sign_level: None,
         }
@@ -205,6 +208,7 @@ impl<'l> PrefixParser<'l> {
             after_number,
             after_sign: self.after_sign,
             after_pipe: self.after_pipe,
+            after_label: std::mem::take(&mut self.after_label),
             is_first: self.ordinary_words == 0 && self.names == 0,
             ordinary_words: self.ordinary_words,
         };
@@ -256,8 +260,14 @@ impl<'l> PrefixParser<'l> {
         if !is_column {
             self.first_name_start.get_or_insert(self.line.len() - self.rest.len());
         }
+        // The name of an exception starts with a capital.
+        self.after_label =
+            word.ends_with(':') && (word.starts_with(|first: char| first.is_ascii_lowercase()) || word.ends_with("):"));
         let is_name = word.bytes().any(|byte| byte.is_ascii_digit() || b"._/@:#+".contains(&byte));
-        if is_column || (is_name && (self.in_prefix() || word.ends_with(':'))) {
+        if is_column
+            || (is_name && (self.in_prefix() || word.ends_with(':')))
+            || (self.prefix.from_logger && starts_with_process_id(rest))
+        {
             self.names += 1;
         } else {
             self.ordinary_words += 1;
@@ -267,6 +277,12 @@ impl<'l> PrefixParser<'l> {
         self.rest = rest;
         self.ordinary_words <= 1 && self.names <= 4 && may_continue
     }
+}
+
+/// Returns whether the text after a word is a process ID in brackets: `[8692]`.
+fn starts_with_process_id(rest: &str) -> bool {
+    let Some((inside, _)) = rest.starts_with('[').then(|| split_group(rest, b']')).flatten() else { return false };
+    !inside.is_empty() && inside.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Returns whether a word belongs to a date without being one: a month, a weekday, a day or a time zone.
