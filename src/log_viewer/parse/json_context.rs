@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{Deserialize, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::json_level::MemberValue;
+use super::json_value::MemberValue;
 use crate::records::log_level::Level;
 
 /// The level in a record's context. Only Roarr writes it there: `{"context":{"logLevel":30}}`. Members with other names

@@ -122,7 +122,7 @@ fn level_after_name(word: &str) -> Option<Level> {
     Level::from_name(level).filter(|_| is_logger && level.len() >= 4 && is_unambiguous(level))
 }
 
-/// Parses `host/WARNING/logger:` (Locust).
+/// Parses a level between two names: `host/WARNING/logger:` (Locust).
 fn level_between_slashes(word: &str) -> Option<Level> {
     let (level, logger) = word.split_once('/')?.1.split_once('/')?;
     let is_name = level.bytes().all(|byte| byte.is_ascii_uppercase()) && is_unambiguous(level);

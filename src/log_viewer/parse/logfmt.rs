@@ -1,6 +1,7 @@
 //! Level detection in logfmt (`key=value` pairs).
 
-use super::json_level::{MemberValue, RelevantMembers};
+use super::json_level::RelevantMembers;
+use super::json_value::MemberValue;
 use crate::records::log_level::Level;
 
 /// Maximum number of logfmt pairs that are searched for a level. It is usually among the first.

@@ -32,6 +32,7 @@ mod format_tests;
 mod formats;
 mod json_context;
 mod json_level;
+mod json_value;
 mod layout;
 #[cfg(test)]
 mod level_tests;
