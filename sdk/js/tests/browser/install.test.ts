@@ -125,8 +125,10 @@ test("the script tag initializes the SDK and sets window.Monlight", { skip }, as
   assert.deepEqual(await page.evaluate("Object.keys(Monlight).sort()"), [
     "addContext",
     "captureError",
+    "captureException",
     "captureMessage",
     "destroy",
+    "setTag",
     "setUser",
   ]);
   await page.close();
