@@ -49,7 +49,10 @@ export interface MonlightClient {
 
 /** Data that is added to one report: the members below and any other JSON-serializable values. */
 export interface CaptureContext {
-  /** Strings that decide about the group instead of the first frame. `{{ default }}` stands for the usual fingerprint. */
+  /**
+   * Strings that decide about the group instead of the first frame. `{{ default }}` stands for the usual fingerprint. The
+   * error tracker of this version does not use them yet.
+   */
   fingerprint?: string[];
   /** Severity, for example `"warning"`. */
   level?: string;

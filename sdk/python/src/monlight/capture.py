@@ -33,7 +33,8 @@ def capture_exception(
         error: Exception to report, or the result of `sys.exc_info()`. Default: the exception being handled.
         level: Severity, such as `warning` or `fatal`. Default: `error`.
         fingerprint: Texts that decide about the group, at most ten of at most 200 characters. `{{ default }}` stands
-            for the usual fingerprint. Default: the attribute `monlight_fingerprint` of the exception.
+            for the usual fingerprint. The tracker of this version does not use it yet.
+            Default: the attribute `monlight_fingerprint` of the exception.
         tags: Tags of this report, in addition to those of `set_tag`. Default: none.
         user: User of this report, as for `set_user`. Default: the user of `set_user`.
         extras: Members of `extra`. Default: none.
